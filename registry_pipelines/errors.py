@@ -1,0 +1,265 @@
+"""Every error of the library, in one tree.
+
+RegistryPipelinesError
+  InputError                  what the caller gave is wrong                     exit 8
+    ReferenceInvalid
+    DigestInvalid
+    PlatformInvalid
+    ConfigInvalid             carries every problem with its line
+    RequirementsInvalid
+  ContentError                bytes are not what they claim to be               exit 6
+    DigestMismatch
+    ManifestInvalid
+    ManifestTooLarge
+    LayerInvalid              truncated, unsafe path, bomb, not a tar
+    WheelInvalid
+    PathConflict              two wheels bring one path with different content
+    ClosureIncomplete         a referenced piece is missing, or manifests form a loop
+  RegistryError               a registry answered, or failed to answer
+    NotFound                  tag, manifest, blob or repository                 exit 4
+    Unauthorized              credentials missing or wrong                      exit 5
+    Forbidden                 credentials valid, action refused                 exit 5
+    Unsupported               the registry does not offer the operation         exit 1
+    Refused                   the registry refuses this content                 exit 6
+      TagImmutable
+    Unavailable               network, time-out, 5xx; temporary                 exit 7
+      RateLimited             429; temporary; knows when to come back
+      Stalled                 no byte moved for too long; temporary
+  EvidenceError               a gate cannot pass                                exit 3
+    EvidenceMissing
+    SignatureInvalid
+    PromotionDenied           carries the verdict's reasons
+  AdvisoriesError             the advisory store cannot be used                 exit 8
+    AdvisoriesMissing
+    AdvisoriesTooOld
+  LocalError                  this machine cannot do it                         exit 9
+    DiskFull
+    PortTaken
+    StateLocked
+    ToolMissing
+
+Exit codes are the command line's; 0 is success, 1 an unexpected failure, 2 wrong usage (click).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RegistryPipelinesError(Exception):
+    """Base of all errors.
+
+    what: what failed, in one sentence without full stop. where: registry, repository, digest, file and line; never a
+    secret (URLs pass through :func:`registry_pipelines.registry.interface.redact_url` first). do: what the reader
+    should do next.
+    """
+
+    exit_code = 1
+    temporary = False
+
+    def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.do = do
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}. {self.do}" if self.do else text
+
+    def diagnostics(self) -> dict[str, str]:
+        """The same facts as a plain mapping, for JSON output and Dagster metadata."""
+        return {"error": type(self).__name__, "what": self.what, "where": self.where, "do": self.do}
+
+
+class InputError(RegistryPipelinesError):
+    """What the caller gave is wrong; nothing was done."""
+
+    exit_code = 8
+
+
+class ReferenceInvalid(InputError):
+    """An image reference does not follow the distribution grammar."""
+
+
+class DigestInvalid(InputError):
+    """A digest is not ``sha256:<64 hex>`` or ``sha512:<128 hex>``."""
+
+
+class PlatformInvalid(InputError):
+    """A platform is not ``os/architecture[/variant]``."""
+
+
+class ConfigInvalid(InputError):
+    """The configuration has problems; all of them are listed.
+
+    problems: one line each, ``file:line: path: message``.
+    """
+
+    def __init__(self, problems: Sequence[str], *, where: str = "") -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        super().__init__(
+            f"{count} problem{'s' if count != 1 else ''} in the configuration:\n  " + "\n  ".join(self.problems),
+            where=where,
+            do="Correct them; `registry-pipelines config schema` prints what is allowed",
+        )
+
+
+class RequirementsInvalid(InputError):
+    """Python requirements cannot be resolved to wheels for the platform."""
+
+
+class ContentError(RegistryPipelinesError):
+    """Bytes are not what they claim to be; they were not stored."""
+
+    exit_code = 6
+
+
+class DigestMismatch(ContentError):
+    """Content hashes to another digest than its name says."""
+
+
+class ManifestInvalid(ContentError):
+    """A manifest, index or config is not what its specification asks; names the JSON field."""
+
+
+class ManifestTooLarge(ContentError):
+    """A manifest is larger than the limit of 4 MiB."""
+
+
+class LayerInvalid(ContentError):
+    """A layer is truncated, not a tar, a decompression bomb, or has a path that leaves its root."""
+
+
+class WheelInvalid(ContentError):
+    """A wheel's archive or its RECORD does not hold together."""
+
+
+class PathConflict(ContentError):
+    """Two wheels bring the same path with different content; names both."""
+
+
+class ClosureIncomplete(ContentError):
+    """Something a manifest refers to does not exist, or manifests refer to each other in a circle."""
+
+
+class RegistryError(RegistryPipelinesError):
+    """A registry answered with an error, or did not answer.
+
+    status: the HTTP status, 0 when there was none. code: the registry's own error code (``MANIFEST_UNKNOWN``, ...).
+    """
+
+    def __init__(self, what: str, *, where: str = "", do: str = "", status: int = 0, code: str = "") -> None:
+        super().__init__(what, where=where, do=do)
+        self.status = status
+        self.code = code
+
+
+class NotFound(RegistryError):
+    """The tag, manifest, blob or repository does not exist there."""
+
+    exit_code = 4
+
+
+class Unauthorized(RegistryError):
+    """Credentials are missing or wrong."""
+
+    exit_code = 5
+
+
+class Forbidden(RegistryError):
+    """The credentials are valid but do not permit the action."""
+
+    exit_code = 5
+
+
+class Unsupported(RegistryError):
+    """The registry does not offer the operation."""
+
+
+class Refused(RegistryError):
+    """The registry refuses this content (size, media type, digest, quota)."""
+
+    exit_code = 6
+
+
+class TagImmutable(Refused):
+    """The tag exists with another digest and may not move."""
+
+
+class Unavailable(RegistryError):
+    """The registry cannot be reached, timed out or answered 5xx; trying again may help."""
+
+    exit_code = 7
+    temporary = True
+
+
+class RateLimited(Unavailable):
+    """429: too many requests. retry_after_s: seconds the registry asked to wait, None when it did not say."""
+
+    def __init__(self, what: str, *, where: str = "", do: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(what, where=where, do=do, status=429, code="TOOMANYREQUESTS")
+        self.retry_after_s = retry_after_s
+
+
+class Stalled(Unavailable):
+    """No byte moved for the no-progress time-out."""
+
+
+class EvidenceError(RegistryPipelinesError):
+    """A gate cannot pass; nothing was promoted."""
+
+    exit_code = 3
+
+
+class EvidenceMissing(EvidenceError):
+    """Evidence a policy requires is not there."""
+
+
+class SignatureInvalid(EvidenceError):
+    """A signature does not verify, or covers another digest or predicate."""
+
+
+class PromotionDenied(EvidenceError):
+    """The verdict is deny. reasons: one sentence each."""
+
+    def __init__(self, what: str, *, reasons: Sequence[str], where: str = "", do: str = "") -> None:
+        self.reasons = list(reasons)
+        super().__init__(what + "".join(f"\n  - {reason}" for reason in self.reasons), where=where, do=do)
+
+
+class AdvisoriesError(RegistryPipelinesError):
+    """The advisory store cannot be used."""
+
+    exit_code = 8
+
+
+class AdvisoriesMissing(AdvisoriesError):
+    """There is no advisory store, or it cannot be read."""
+
+
+class AdvisoriesTooOld(AdvisoriesError):
+    """The advisories are older than the policy permits."""
+
+
+class LocalError(RegistryPipelinesError):
+    """This machine cannot do what was asked."""
+
+    exit_code = 9
+
+
+class DiskFull(LocalError):
+    """No space is left where content is written; what was half written is removed."""
+
+
+class PortTaken(LocalError):
+    """Another program listens on the port."""
+
+
+class StateLocked(LocalError):
+    """Another process uses the state directory for the same work."""
+
+
+class ToolMissing(LocalError):
+    """A program or an optional library is not installed."""

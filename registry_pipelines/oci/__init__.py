@@ -1,0 +1,1 @@
+"""What an image is: references, digests, manifests, indexes, configs, platforms, layers and layout folders."""

@@ -1,0 +1,1 @@
+"""Where images live: one protocol (``interface``), a file per kind of place."""

@@ -1,0 +1,200 @@
+"""The ``Registry`` protocol: a place where images live.
+
+Small on purpose; rare abilities are separate protocols (:class:`UploadSessions`). Implementations: ``client`` (OCI
+distribution over HTTP) and ``layout`` (OCI layout folders). A registry object is safe to use from many threads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit, urlunsplit
+
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+
+BUFFER_BYTES = 1024 * 1024
+"""One read or write of blob content. Measured: 1 MiB with hashing on the fly is as fast as larger, flat in memory."""
+
+
+class Readable(Protocol):
+    """Anything with ``readinto``: fills at most ``len(buffer)`` bytes, returns how many, 0 at the end."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer from the front; 0 means the end."""
+        ...
+
+
+class BlobReader(Readable, Protocol):
+    """An open blob. A context manager: leaving it frees the connection.
+
+    size: bytes of the whole blob. start: first byte this reader gives. Content is **not** verified here; a body that
+    ends early raises Unavailable.
+    """
+
+    size: int
+    start: int
+
+    def __enter__(self) -> BlobReader: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def close(self) -> None:
+        """Free the connection or file; safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a repository's registry was found to do, by probing. None: not probed yet or no answer."""
+
+    referrers_api: bool | None = None
+    mount: bool | None = None
+    chunked_upload: bool | None = None
+    range_reads: bool | None = None
+    delete: bool | None = None
+    probed_at: str = ""
+    """RFC 3339, UTC."""
+    notes: tuple[str, ...] = field(default=())
+
+
+class Registry(Protocol):
+    """One registry host (or one root folder of layouts); methods take the repository.
+
+    ``reference`` is a tag or a digest. All methods raise the RegistryError family of ``errors.py``: NotFound,
+    Unauthorized, Forbidden, Unavailable, RateLimited, Refused, Unsupported; and ContentError when bytes are wrong.
+    """
+
+    name: str
+    """Host and port, or the folder; shown in errors and receipts."""
+
+    def resolve(self, repository: str, reference: str) -> Descriptor:
+        """The descriptor of a tag or digest (a HEAD where that is enough). Raises NotFound."""
+        ...
+
+    def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
+        """The exact bytes, at most 4 MiB; verified against the digest asked for or announced. Raises NotFound."""
+        ...
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        """Store a manifest by digest, or under a tag. With a ``subject`` on a registry without the referrers API the
+        fallback tag is brought up to date too (distribution-spec 1.1, "Pushing Manifests with Subject")."""
+        ...
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        """Bytes of a blob, None when the repository does not have it."""
+        ...
+
+    def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> BlobReader:
+        """Open bytes ``start`` up to (not including) ``stop``. Raises NotFound."""
+        ...
+
+    def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
+        """Store a blob in one pass over ``content``, hashing on the way. Raises DigestMismatch, and then nothing is stored."""
+        ...
+
+    def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
+        """Take a blob over from repository ``source`` of the same registry; False when that was not done."""
+        ...
+
+    def tags(self, repository: str) -> Iterator[str]:
+        """All tags. Raises NotFound for an unknown repository."""
+        ...
+
+    def repositories(self) -> Iterator[str]:
+        """All repositories. Raises Unsupported where the registry has no catalogue."""
+        ...
+
+    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+        """Manifests whose subject is ``digest``: the API, else the fallback tag. Empty when there are none.
+        Anything unclear (time-out, 5xx) raises; it is never taken for "none"."""
+        ...
+
+    def delete_manifest(self, repository: str, digest: Digest) -> None:
+        """Delete a manifest with all its tags. Raises NotFound, Unsupported."""
+        ...
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        """Remove a tag, leave its manifest. Raises NotFound, Unsupported."""
+        ...
+
+    def delete_blob(self, repository: str, digest: Digest) -> None:
+        """Delete a blob from a repository. Raises NotFound, Unsupported."""
+        ...
+
+    def capabilities(self, repository: str) -> Capabilities:
+        """What the registry does, probed at first use and remembered."""
+        ...
+
+
+@dataclass
+class UploadSession:
+    """An upload that is open at the registry. ``location`` is used verbatim (distribution-spec, "Pushing a blob in chunks")."""
+
+    repository: str
+    location: str
+    offset: int = 0
+    """Bytes that we know are stored; ours, never the registry's Range (ECR's stays at the first chunk)."""
+    min_chunk_bytes: int = 0
+
+
+@runtime_checkable
+class UploadSessions(Protocol):
+    """Rare ability: uploads that can go on after a kill."""
+
+    def begin_upload(self, repository: str) -> UploadSession:
+        """Open an upload."""
+        ...
+
+    def append_upload(self, session: UploadSession, content: memoryview) -> None:
+        """Send one chunk at ``session.offset`` and move the offset."""
+        ...
+
+    def upload_offset(self, session: UploadSession) -> int | None:
+        """Ask how many bytes are stored; None when the session is gone."""
+        ...
+
+    def commit_upload(self, session: UploadSession, digest: Digest) -> None:
+        """Finish; the registry checks the digest. A lost answer is settled by HEAD. Raises DigestMismatch, Refused."""
+        ...
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        """Give the upload up; unknown sessions are fine."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A repository in a registry: where one image is. Copies go from place to place."""
+
+    registry: Registry
+    repository: str
+
+    def __str__(self) -> str:
+        return f"{self.registry.name}/{self.repository}"
+
+
+_SAFE_QUERY_KEYS = frozenset({"n", "last", "mount", "from", "digest", "artifactType", "scope", "service", "ns"})
+_SECRET_HEADER = re.compile(r"(?i)(bearer|basic)\s+\S+")
+
+
+def redact_url(url: str) -> str:
+    """A URL fit for logs and errors: no user name, no password, only query keys known to be harmless."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    query = "&".join(
+        item if item.partition("=")[0] in _SAFE_QUERY_KEYS else f"{item.partition('=')[0]}=REDACTED"
+        for item in parts.query.split("&")
+        if item
+    )
+    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+
+
+def redact_text(text: str) -> str:
+    """Free text without bearer tokens and basic credentials."""
+    return _SECRET_HEADER.sub(lambda found: f"{found[1]} REDACTED", text)
