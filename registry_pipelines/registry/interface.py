@@ -74,7 +74,7 @@ class Registry(Protocol):
     """Host and port, or the folder; shown in errors and receipts."""
 
     def resolve(self, repository: str, reference: str) -> Descriptor:
-        """The descriptor of a tag or digest (a HEAD where that is enough). Raises NotFound."""
+        """The descriptor of a tag or digest (HEAD where that is enough). Raises NotFound."""
         ...
 
     def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
@@ -95,7 +95,7 @@ class Registry(Protocol):
         ...
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
-        """Store a blob in one pass over ``content``, hashing on the way. Raises DigestMismatch, and then nothing is stored."""
+        """Store a blob in one pass, hashing on the way. Raises DigestMismatch, and then nothing is stored."""
         ...
 
     def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
@@ -134,7 +134,7 @@ class Registry(Protocol):
 
 @dataclass
 class UploadSession:
-    """An upload that is open at the registry. ``location`` is used verbatim (distribution-spec, "Pushing a blob in chunks")."""
+    """An upload that is open at the registry. ``location`` is used verbatim (distribution-spec 1.1)."""
 
     repository: str
     location: str

@@ -1,0 +1,40 @@
+"""A release: one digest of an image that is meant to ship. Its key is the Dagster partition key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from registry_pipelines.errors import InputError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.references import check_tag
+
+IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+"""Image names are partition keys, run tags and asset names, so they keep to what all of these permit."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """``image:tag@sha256:<hex>``: an image of the configuration, its version tag, its top digest (an index when there are
+    platforms)."""
+
+    image: str
+    tag: str
+    digest: Digest
+
+    @classmethod
+    def parse(cls, key: str) -> Release:
+        """Read a key. Raises InputError."""
+        name, at, digest = key.partition("@")
+        image, colon, tag = name.partition(":")
+        if not (at and colon and IMAGE_NAME.match(image)):
+            raise InputError(f"{key[:200]!r} is not a release key", do="Write image:tag@sha256:<64 hex digits>")
+        return cls(image, check_tag(tag), Digest.parse(digest))
+
+    @property
+    def key(self) -> str:
+        """The partition key."""
+        return f"{self.image}:{self.tag}@{self.digest}"
+
+    def __str__(self) -> str:
+        return self.key
