@@ -50,7 +50,8 @@ class Digest(str):
 
     @property
     def fallback_tag(self) -> str:
-        """The referrers fallback tag, ``alg-hex`` (distribution-spec 1.1, "Referrers Tag Schema": at most 32 and 64 characters)."""
+        """The referrers fallback tag, ``alg-hex``, cut to 32 and 64 characters (distribution-spec 1.1, "Referrers Tag
+        Schema")."""
         return f"{self.algorithm[:32]}-{self.hex[:64]}"
 
     def hasher(self) -> Any:

@@ -31,7 +31,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read ``os/architecture[/variant]``; common aliases (x86_64, aarch64) become Go's names. Raises PlatformInvalid."""
+        """Read ``os/architecture[/variant]``; aliases (x86_64, aarch64) become Go's names. Raises PlatformInvalid."""
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(_PART.match(part) for part in parts):
             raise PlatformInvalid(f"{text!r} is not a platform", do="Write os/architecture, for example linux/amd64")

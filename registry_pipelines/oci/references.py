@@ -21,7 +21,10 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
 def check_repository(text: str) -> str:
-    """Return ``text`` when it is a repository name (distribution-spec 1.1, "Pulling manifests"). Raises ReferenceInvalid."""
+    """Return ``text`` when it is a repository name (distribution-spec 1.1, "Pulling manifests").
+
+    Raises ReferenceInvalid.
+    """
     if not _REPOSITORY.match(text) or len(text) > MAX_NAME_LENGTH:
         raise ReferenceInvalid(
             f"{text[:300]!r} is not a repository name",
@@ -51,8 +54,11 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, *, default_tag: str = "latest") -> Reference:
-        """Parse as Docker does: ``python`` is ``docker.io/library/python:latest``; the first part is a registry only with
-        a dot, a colon or as ``localhost``. Raises ReferenceInvalid. ``default_tag=""`` leaves a bare name bare."""
+        """Parse as Docker does: ``python`` is ``docker.io/library/python:latest``.
+
+        The first part is a registry only with a dot, a colon or as ``localhost``. ``default_tag=""`` leaves a bare
+        name bare. Raises ReferenceInvalid.
+        """
         rest, at, digest_text = text.partition("@")
         try:
             digest = Digest.parse(digest_text) if at else None
