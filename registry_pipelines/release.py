@@ -15,8 +15,10 @@ IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 
 @dataclass(frozen=True)
 class Release:
-    """``image:tag@sha256:<hex>``: an image of the configuration, its version tag, its top digest (an index when there are
-    platforms)."""
+    """``image:tag@sha256:<hex>``: an image of the configuration, its version tag, its top digest.
+
+    The top digest is the index when there are several platforms.
+    """
 
     image: str
     tag: str

@@ -1,0 +1,55 @@
+# Every target sets up what it needs. Python 3.11 or newer and make are enough; `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CONFIG ?= deploy/demo/registry-pipelines.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev serve test lint format bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Create the virtual environment and install the project with pinned versions
+
+# uv from the environment's own pip installs in 5 s what pip alone takes 40 s for; pip serves where uv has no wheel.
+# Byte-compiling pays at every start: without it Dagster is compiled again wherever PYTHONDONTWRITEBYTECODE is set.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv 2>/dev/null; then \
+		$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dagster,dev]'; \
+	else \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dagster,dev]'; \
+	fi
+	@touch $(READY)
+
+demo: $(READY) ## Build, scan, sign, promote, replicate and mirror two images on embedded registries
+	@$(BIN)/registry-pipelines demo --config $(CONFIG)
+
+dev: $(READY) ## Serve the Dagster UI on the demo's state, with its registries and the daemon
+	@$(BIN)/registry-pipelines dev --config $(CONFIG)
+
+serve: $(READY) ## Serve the demo's five registries, for skopeo, docker and cosign
+	@$(BIN)/registry-pipelines serve --config $(CONFIG)
+
+test: $(READY) ## Run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check format, style, types and the arrows between rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Run the benchmarks against the peers and write docs/benchmarks
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove the virtual environment and the demo's state
+	rm -rf $(VENV) .registry-pipelines deploy/demo/.registry-pipelines

@@ -1,0 +1,45 @@
+"""Fixtures that every room shares."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PEERS = Path(__file__).parent.parent / ".peers" / "bin"
+
+
+def find_peer(program: str) -> str | None:
+    """An independent program: what `.ci/install-peers` unpacked, else what the system has."""
+    unpacked = PEERS / program
+    if unpacked.exists():
+        return str(unpacked)
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+@pytest.fixture(scope="session")
+def peer() -> Callable[[str], str]:
+    """The path of an independent program. Missing: skipped with the reason, in CI a failure."""
+
+    def find(program: str) -> str:
+        found = find_peer(program)
+        if found:
+            return found
+        reason = f"{program} is not installed (.ci/install-peers installs it on Debian)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own settings (Docker credentials, cosign, notation, DAGSTER_HOME)."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE"):
+        monkeypatch.delenv(name, raising=False)
