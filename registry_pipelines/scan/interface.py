@@ -1,0 +1,207 @@
+"""What scanning publishes: components, findings, unknowns and the report. Plain data, strict JSON both ways.
+
+"No finding", "no data", "cannot compare", "unreadable" and "incomplete" are different answers: the last four are
+:class:`Unknown` values, and a gate passes them only when its limits accept them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+
+from registry_pipelines.errors import ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
+from registry_pipelines.oci.media_types import CYCLONEDX
+from registry_pipelines.oci.platforms import Platform
+
+REPORT_MEDIA_TYPE = "application/vnd.registry-pipelines.vulnerability-report.v1+json"
+"""artifactType and layer media type of a vulnerability report."""
+
+SBOM_MEDIA_TYPE = CYCLONEDX
+"""artifactType and layer media type of an SBOM."""
+
+MAX_REPORT_BYTES = 64 * 1024 * 1024
+"""A report holds a few hundred bytes a component; a distribution image of 5,000 packages stays below 5 MiB."""
+
+MAX_BREACHES_LISTED = 20
+"""Findings named one by one for each severity; a kernel header package alone has 2,000, the count says the rest."""
+
+Severity = Literal["CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN"]
+SEVERITIES: tuple[Severity, ...] = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
+"""UNKNOWN is a class of its own, neither below LOW nor a pass: 92 % of the PyPA records carry no score."""
+
+UnknownKind = Literal["no-data", "cannot-compare", "unreadable", "incomplete"]
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything here: immutable, fields by name only, unknown JSON fields refused."""
+
+
+class Component(_Document):
+    """One installed thing."""
+
+    purl: str
+    """Package URL, canonical."""
+    name: str
+    version: str
+    type: str
+    """The purl type: ``pypi``, ``deb``, ``apk``, ``npm``, ``conda``, ``generic``."""
+    ecosystem: str = ""
+    """OSV ecosystem (``PyPI``, ``Debian:12``, ``Alpine:v3.20``, ``npm``); empty when OSV has none for it."""
+    locations: tuple[str, ...] = ()
+    """Paths in the image, sorted, without leading slash."""
+    os_owned: str = ""
+    """The operating-system package (``deb python3-jinja2``) that installed this; empty for all others."""
+    source_name: str = ""
+    """What advisories call it, when not ``name``: Debian's source package, Alpine's origin."""
+    source_version: str = ""
+    """Version of ``source_name``, when not ``version``."""
+
+
+class Unknown(_Document):
+    """Something that could not be judged, and why."""
+
+    kind: UnknownKind
+    subject: str
+    """A purl, a path in the image, or an advisory record."""
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """``kind:subject``: what acceptance patterns are compared with."""
+        return f"{self.kind}:{self.subject}"
+
+
+class PlatformPackages(_Document):
+    """What one platform's image holds."""
+
+    subject: Digest
+    """The top digest that was asked for: the index, or the manifest itself."""
+    manifest: Descriptor
+    """The platform's image manifest."""
+    platform: Platform
+    components: tuple[Component, ...]
+    unknowns: tuple[Unknown, ...] = ()
+    created: str = ""
+    """``created`` of the image config, as written there."""
+
+
+class Finding(_Document):
+    """One vulnerability of one component; all advisory records that mean the same vulnerability in one finding."""
+
+    component: str
+    """The component's purl."""
+    ids: tuple[str, ...]
+    """Every identifier, sorted: record ids and their aliases."""
+    severity: Severity
+    score: float | None = None
+    """CVSS v3 base score, 0.0 to 10.0; None when no record has a vector."""
+    fixed_versions: tuple[str, ...] = ()
+    """Versions that fix it, above the installed one, ascending; empty: no fix is known."""
+    summary: str = ""
+    suppressed: str = ""
+    """Why this finding does not count; empty: it counts."""
+    locations: tuple[str, ...] = ()
+
+
+class AdvisoryFacts(_Document):
+    """Which advisory data a report was made with."""
+
+    digest: Digest
+    """Digest of the source's content."""
+    newest: str
+    """``modified`` of the newest record, RFC 3339, UTC."""
+    records: int
+    source: str
+    """File or folder name, without its path."""
+    unreadable: int = 0
+
+
+class Limits(_Document):
+    """How much a gate lets pass. A number: so many findings of that severity at most; None: any number."""
+
+    critical: int | None = 0
+    high: int | None = 0
+    medium: int | None = None
+    low: int | None = None
+    unknown: int | None = 0
+    """Findings whose severity nobody gave."""
+    accepted_unknowns: tuple[str, ...] = ()
+    """Patterns (``fnmatch``, case matters) over ``kind:subject``, e.g. ``no-data:pkg:generic/*``."""
+
+    def accepts(self, unknown: Unknown) -> bool:
+        """Whether a pattern names this unknown."""
+        return any(fnmatchcase(unknown.key, pattern) for pattern in self.accepted_unknowns)
+
+
+class Report(_Document):
+    """The vulnerability report of a release."""
+
+    subject: Digest
+    covers: tuple[Digest, ...]
+    """Platform manifests that were looked at, in the index's order."""
+    advisories: AdvisoryFacts
+    findings: tuple[Finding, ...]
+    unknowns: tuple[Unknown, ...]
+    components: int
+    """How many different components the platforms have together."""
+    scanned_at: str
+    """RFC 3339, UTC, whole seconds."""
+
+    def counting(self, *, excepted: Collection[str] = ()) -> list[Finding]:
+        """Findings that count: not suppressed, and none of their ids excepted."""
+        return [found for found in self.findings if not found.suppressed and not set(found.ids) & set(excepted)]
+
+    def counts(self, *, excepted: Collection[str] = ()) -> dict[str, int]:
+        """How many findings count, for each severity (all five keys)."""
+        totals = dict.fromkeys(SEVERITIES, 0)
+        for found in self.counting(excepted=excepted):
+            totals[found.severity] += 1
+        return {str(severity): count for severity, count in totals.items()}
+
+    def accepted(self, limits: Limits) -> list[Unknown]:
+        """Unknowns that pass because a pattern names them: a verdict lists these."""
+        return [unknown for unknown in self.unknowns if limits.accepts(unknown)]
+
+    def breaches(self, limits: Limits, *, excepted: Collection[str] = ()) -> list[str]:
+        """Every reason why the limits are not kept, one sentence each; empty means the gate passes.
+
+        excepted: advisory ids that a policy excuses; one id of a finding is enough. Not judged here: the age of the
+        advisories, and whether ``covers`` names every platform of the release.
+        """
+        reasons: list[str] = []
+        counting = self.counting(excepted=excepted)
+        for severity in SEVERITIES:
+            limit: int | None = getattr(limits, severity.lower())
+            found = [finding for finding in counting if finding.severity == severity]
+            if limit is not None and len(found) > limit:
+                reasons.extend(_explain(severity, found, limit))
+        for unknown in self.unknowns:
+            if not limits.accepts(unknown):
+                reasons.append(f"{unknown.kind}: {unknown.subject}: {unknown.reason}")
+        return reasons
+
+    def encode(self) -> bytes:
+        """Deterministic JSON."""
+        return encode_json(self)
+
+    @classmethod
+    def decode(cls, raw: bytes, *, where: str = "") -> Report:
+        """Read :meth:`encode`'s form; strict. Raises ManifestInvalid, which names the field."""
+        if len(raw) > MAX_REPORT_BYTES:
+            raise ManifestInvalid(f"the report has {len(raw)} bytes, at most {MAX_REPORT_BYTES} are read", where=where)
+        return decode_json(raw, cls, where=where, what="vulnerability report")
+
+
+def _explain(severity: str, found: list[Finding], limit: int) -> Iterable[str]:
+    permitted = f"{limit} permitted"
+    for finding in sorted(found, key=lambda item: (item.component, item.ids))[:MAX_BREACHES_LISTED]:
+        score = "" if finding.score is None else f" {finding.score:.1f}"
+        fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
+        yield f"{severity}{score}: {finding.component}: {' '.join(finding.ids)}; {fixed} ({permitted})"
+    if len(found) > MAX_BREACHES_LISTED:
+        yield f"{severity}: {len(found) - MAX_BREACHES_LISTED} more findings ({permitted})"
