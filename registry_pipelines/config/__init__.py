@@ -1,0 +1,101 @@
+"""The configuration: one YAML file, read whole or refused with every problem at once.
+
+:func:`load` reads it, :mod:`~registry_pipelines.config.model` says what it holds,
+:func:`~registry_pipelines.config.schema.schema` gives its JSON schema.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from registry_pipelines.config.checks import check
+from registry_pipelines.config.decode import INVALID, Decoder
+from registry_pipelines.config.document import Problems, Reader, read_document
+from registry_pipelines.config.model import (
+    AcceptedUnknown,
+    Advisories,
+    Build,
+    Config,
+    DistributionRegistry,
+    EmbeddedRegistry,
+    Image,
+    LayoutRegistry,
+    Limits,
+    Mirror,
+    Policy,
+    RegistryPlace,
+    RetentionRule,
+    Schedules,
+    Sensors,
+    Signing,
+    Target,
+    Upstream,
+    Waiver,
+)
+from registry_pipelines.config.values import Cron, Duration, Secret, Size
+
+FILE_NAME = "registry-pipelines.yaml"
+"""The name that is looked for when none is given."""
+
+ENVIRONMENT_VARIABLE = "REGISTRY_PIPELINES_CONFIG"
+"""Names the configuration file when no option does."""
+
+
+def load(path: Path, env: Mapping[str, str] = os.environ) -> Config:
+    """Read a configuration file.
+
+    env: what ``${NAME}`` may name. Paths in the file are relative to its folder; they come back absolute.
+    Raises ConfigInvalid with every problem as ``file:line: path: message``; secret values are in none of them.
+    Not checked here: that files, hosts and keys it names exist; each stage says so when it needs them.
+    """
+    problems = Problems(path)
+    node = read_document(path, problems)
+    if node is None:
+        problems.add(0, "", "is empty")
+        problems.raise_if_any()
+        raise AssertionError("raise_if_any raised")
+    folder = path.absolute().parent
+    decoder = Decoder(Reader(problems, env), folder)
+    found = decoder.value(Config, node, "")
+    check(node, found if found is not INVALID else None, decoder.names, problems)
+    problems.raise_if_any()
+    config: Config = found
+    return replace(
+        config,
+        path=path.absolute(),
+        state=folder / config.state,
+        policies={"default": Policy(name="default"), **config.policies},
+    )
+
+
+__all__ = [
+    "AcceptedUnknown",
+    "Advisories",
+    "Build",
+    "Config",
+    "Cron",
+    "DistributionRegistry",
+    "Duration",
+    "EmbeddedRegistry",
+    "ENVIRONMENT_VARIABLE",
+    "FILE_NAME",
+    "Image",
+    "LayoutRegistry",
+    "Limits",
+    "Mirror",
+    "Policy",
+    "RegistryPlace",
+    "RetentionRule",
+    "Schedules",
+    "Secret",
+    "Sensors",
+    "Signing",
+    "Size",
+    "Target",
+    "Upstream",
+    "Waiver",
+    "load",
+]

@@ -1,0 +1,101 @@
+"""Checks between parts of a configuration: names that must exist, places that must differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import yaml
+
+from registry_pipelines.config.decode import unknown
+from registry_pipelines.config.document import Problems, line_of
+from registry_pipelines.config.model import Config, EmbeddedRegistry
+
+_SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
+
+
+def check(
+    root: yaml.Node, config: Config | None, names: Iterable[tuple[str, str, int, str]], problems: Problems
+) -> None:
+    """Note what does not fit together. config: None when single values are wrong already; names are checked all the
+    same, against what the file declares."""
+    declared = {section: _declared(root, section) for section in _SINGULAR}
+    declared["policies"].add("default")
+    for section, name, line, path in names:
+        if name not in declared[section]:
+            problems.add(line, path, unknown(name, declared[section], _SINGULAR[section]))
+    if config is not None and not problems.found:
+        for path, message in (*_ports(config), *_images(config), *_targets(config), *_mirrors(config)):
+            problems.add(_line(root, path), path, message)
+
+
+def _declared(root: yaml.Node, section: str) -> set[str]:
+    node = _child(root, section)
+    if not isinstance(node, yaml.MappingNode):
+        return set()
+    found = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+    for key, value in node.value:
+        if key.tag.endswith(":merge") and isinstance(value, yaml.MappingNode):
+            found |= {inner.value for inner, _ in value.value if isinstance(inner, yaml.ScalarNode)}
+    return found
+
+
+def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value == name:
+                found: yaml.Node = value
+                return found
+    return None
+
+
+def _line(root: yaml.Node, path: str) -> int:
+    """The line of the deepest part of a dotted path that exists."""
+    node = root
+    for part in path.split("."):
+        child = _child(node, part)
+        if child is None:
+            break
+        node = child
+    return line_of(node)
+
+
+def _ports(config: Config) -> Iterable[tuple[str, str]]:
+    used: dict[str, str] = {}
+    roots: dict[str, str] = {}
+    for name, registry in config.registries.items():
+        if not isinstance(registry, EmbeddedRegistry):
+            continue
+        if (first := used.setdefault(registry.address, name)) != name:
+            yield f"registries.{name}.port", f"{registry.address} is the address of `{first}` already"
+        if (first := roots.setdefault(str(config.root(registry)), name)) != name:
+            yield f"registries.{name}.root", f"the folder belongs to `{first}` already"
+        if (registry.tls_cert is None) != (registry.tls_key is None):
+            yield f"registries.{name}", "`tls_cert` and `tls_key` are written together or not at all"
+
+
+def _images(config: Config) -> Iterable[tuple[str, str]]:
+    used: dict[tuple[str, str], str] = {}
+    for name, image in config.images.items():
+        if (first := used.setdefault((image.registry, image.repository), name)) != name:
+            yield f"images.{name}.repository", f"{image.registry}/{image.repository} belongs to `{first}` already"
+        if image.build and image.build.version == image.channel:
+            yield f"images.{name}.build.version", "a version tag never moves, so it cannot be the channel tag"
+        for target_name in image.targets:
+            target = config.targets[target_name]
+            if (target.registry, config.repository_at(image, target)) == (image.registry, image.repository):
+                yield f"images.{name}.targets", f"target `{target_name}` is the place the image comes from"
+
+
+def _targets(config: Config) -> Iterable[tuple[str, str]]:
+    used: dict[tuple[str, str], str] = {}
+    for name, target in config.targets.items():
+        if (first := used.setdefault((target.registry, target.prefix), name)) != name:
+            yield f"targets.{name}", f"is the same place as target `{first}`"
+
+
+def _mirrors(config: Config) -> Iterable[tuple[str, str]]:
+    for name, mirror in config.mirrors.items():
+        if mirror.via == mirror.to:
+            yield f"mirrors.{name}.via", "is the registry it leads to; leave it out for a direct copy"
+        if not mirror.upstreams and not mirror.images:
+            yield f"mirrors.{name}", "mirrors nothing; name `upstreams` or `images`"

@@ -1,0 +1,252 @@
+"""From YAML nodes to the classes of ``model``, by their type hints; every problem is noted and reading goes on."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from registry_pipelines.config.document import Reader, Scalar, line_of
+from registry_pipelines.config.model import Between, Names, Several
+from registry_pipelines.config.values import Cron, Duration, Pattern, Secret, Size
+
+INVALID: Any = object()
+"""Stands for a value with a problem; what holds it is invalid too."""
+
+_KINDS = {"ScalarNode": "a single value", "SequenceNode": "a list", "MappingNode": "a mapping"}
+_TAGS = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false", "null": "empty"}
+_SCALAR_NAMES = {
+    Path: "a path",
+    int: "a whole number",
+    bool: "true or false",
+    date: "a date like 2027-01-31",
+    Duration: "a duration like 7d",
+    Size: "a size like 10MiB",
+    Cron: "a cron expression",
+}
+
+
+class Decoder:
+    """Decodes one file. folder: what relative paths start at."""
+
+    def __init__(self, reader: Reader, folder: Path) -> None:
+        self._reader = reader
+        self._folder = folder
+        self.names: list[tuple[str, str, int, str]] = []
+        """Every use of a name: section, name, line, path; checked when the whole file is read."""
+
+    def value(self, kind: Any, node: yaml.Node, path: str, *, key: str = "") -> Any:
+        """Decode a node as ``kind``; INVALID after a problem. key: the entry's own name in its section."""
+        self._reader.count(node)
+        marks: tuple[Any, ...] = ()
+        if get_origin(kind) is Annotated:
+            kind, *rest = get_args(kind)
+            marks = tuple(rest)
+        origin = get_origin(kind)
+        if origin in (Union, types.UnionType):
+            return self._union(kind, marks, node, path, key)
+        if origin is tuple:
+            return self._list(get_args(kind)[0], marks, node, path)
+        if origin is dict:
+            key_kind, value_kind = get_args(kind)
+            return self._mapping(key_kind, value_kind, node, path)
+        if is_dataclass(kind):
+            return self._object(kind, node, path, key)
+        return self._scalar(kind, marks, node, path)
+
+    def _problem(self, node: yaml.Node, path: str, message: str) -> Any:
+        self._reader.problems.add(line_of(node), path, message)
+        return INVALID
+
+    def _expected(self, what: str, node: yaml.Node, path: str) -> Any:
+        found = _KINDS.get(type(node).__name__, "something else")
+        if isinstance(node, yaml.ScalarNode):
+            found = _TAGS.get(node.tag.rpartition(":")[2], "a single value")
+        return self._problem(node, path, f"expected {what}, found {found}")
+
+    def _union(self, kind: Any, marks: tuple[Any, ...], node: yaml.Node, path: str, key: str) -> Any:
+        options = [option for option in get_args(kind) if option is not type(None)]
+        if len(options) < len(get_args(kind)) and isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null"):
+            return None
+        if len(options) == 1:
+            return self.value(Annotated[options[0], *marks] if marks else options[0], node, path, key=key)
+        return self._tagged(options, node, path, key)
+
+    def _tagged(self, options: list[Any], node: yaml.Node, path: str, key: str) -> Any:
+        if not isinstance(node, yaml.MappingNode):
+            return self._expected("a mapping", node, path)
+        by_kind = {kind_name(option): option for option in options}
+        for name, _, value in self._reader.entries(node, path):
+            if name == "kind" and isinstance(value, yaml.ScalarNode):
+                if value.value in by_kind:
+                    return self._object(by_kind[value.value], node, path, key)
+                return self._problem(value, f"{path}.kind", unknown(value.value, by_kind, "kind"))
+        return self._problem(node, path, f"`kind` is missing; write one of {', '.join(by_kind)}")
+
+    def _list(self, item: Any, marks: tuple[Any, ...], node: yaml.Node, path: str) -> Any:
+        if not isinstance(node, yaml.SequenceNode):
+            return self._expected("a list", node, path)
+        found = [self.value(item, child, f"{path}[{place}]") for place, child in enumerate(node.value)]
+        for mark in marks:
+            if isinstance(mark, Several) and len(found) < mark.least:
+                return self._problem(node, path, f"needs at least {mark.least} entries")
+        return INVALID if any(each is INVALID for each in found) else tuple(found)
+
+    def _mapping(self, key_kind: Any, value_kind: Any, node: yaml.Node, path: str) -> Any:
+        if not isinstance(node, yaml.MappingNode):
+            return self._expected("a mapping", node, path)
+        found = {}
+        for name, key_node, value in self._reader.entries(node, path):
+            inner = f"{path}.{name}" if path else name
+            if get_origin(key_kind) is Annotated and isinstance(key_node, yaml.ScalarNode):
+                for mark in get_args(key_kind)[1:]:
+                    self._check_key(mark, name, key_node, inner)
+            found[name] = self.value(value_kind, value, inner, key=name)
+        return INVALID if any(each is INVALID for each in found.values()) else found
+
+    def _check_key(self, mark: Any, name: str, node: yaml.Node, path: str) -> None:
+        try:
+            self._check(mark, name, node, path)
+        except ValueError as error:
+            self._problem(node, path, str(error))
+
+    def _object(self, kind: Any, node: yaml.Node, path: str, key: str) -> Any:
+        if not isinstance(node, yaml.MappingNode):
+            return self._expected("a mapping", node, path)
+        hints = get_type_hints(kind, include_extras=True)
+        known = {each.name: each for each in fields(kind) if not each.metadata.get("key")}
+        given: dict[str, Any] = {each.name: key for each in fields(kind) if each.metadata.get("key")}
+        for name, key_node, value in self._reader.entries(node, path):
+            inner = f"{path}.{name}" if path else name
+            if name in known:
+                given[name] = self.value(hints[name], value, inner)
+            else:
+                given["?"] = self._problem(key_node, inner, unknown(name, known, "field"))
+        for name in _missing(known.values(), given):
+            given["?"] = self._problem(node, path, f"`{name}` is missing")
+        return INVALID if any(each is INVALID for each in given.values()) else kind(**given)
+
+    def _scalar(self, kind: Any, marks: tuple[Any, ...], node: yaml.Node, path: str) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            return self._expected(_scalar_name(kind), node, path)
+        scalar = self._reader.scalar(node, path)
+        if kind is Secret and not _is_reference(node.value):
+            return self._problem(node, path, "a secret is not written in the file; write ${VARIABLE} and set VARIABLE")
+        try:
+            found = _convert(kind, scalar)
+            if found is INVALID and scalar.has_variable:
+                raise ValueError(_scalar_name(kind))
+            if isinstance(found, Path):
+                found = self._folder / found.expanduser()
+            for mark in marks:
+                self._check(mark, found, node, path)
+        except ValueError as error:
+            # What a variable holds may be a secret that stands in the wrong place: it is not repeated.
+            hidden = f"what {node.value} holds is not permitted here; expected {_expectation(kind, marks)}"
+            return self._problem(node, path, hidden if scalar.has_variable else str(error))
+        return self._expected(_scalar_name(kind), node, path) if found is INVALID else found
+
+    def _check(self, mark: Any, found: Any, node: yaml.Node, path: str) -> None:
+        if found is INVALID:
+            return
+        if isinstance(mark, Names):
+            self.names.append((mark.section, found, line_of(node), path))
+        elif isinstance(mark, Between) and not mark.low <= found <= mark.high:
+            raise ValueError(f"{found} is not between {mark.low} and {mark.high}")
+        elif isinstance(mark, Pattern):
+            mark.check(found)
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """``unknown <what> `name```, with the closest known name, or all when they are few."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        hint = f"did you mean `{close[0]}`?"
+    elif names:
+        hint = f"there are: {', '.join(names[:20])}"
+    else:
+        hint = "there are none"
+    return f"unknown {what} `{name[:80]}`; {hint}"
+
+
+def kind_name(option: Any) -> str:
+    """What ``kind`` says for a class of a tagged union."""
+    return str(get_args(get_type_hints(option)["kind"])[0])
+
+
+def _missing(known: Iterable[Field[Any]], given: dict[str, Any]) -> list[str]:
+    return [
+        each.name
+        for each in known
+        if each.name not in given and each.default is MISSING and each.default_factory is MISSING
+    ]
+
+
+def _is_reference(text: str) -> bool:
+    return text == "" or (text.startswith("${") and text.endswith("}") and text.count("${") == 1 and ":-" not in text)
+
+
+def _scalar_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    return _SCALAR_NAMES.get(kind, "text")
+
+
+def _expectation(kind: Any, marks: tuple[Any, ...]) -> str:
+    for mark in marks:
+        if isinstance(mark, Pattern):
+            return f"{mark.what}; {mark.do}"
+        if isinstance(mark, Between):
+            return f"a number from {mark.low} to {mark.high}"
+    return _scalar_name(kind)
+
+
+def _convert(kind: Any, scalar: Scalar) -> Any:
+    if get_origin(kind) is Literal:
+        if scalar.text in get_args(kind):
+            return scalar.text
+        raise ValueError(unknown(scalar.text, get_args(kind), "value"))
+    if kind is bool:
+        return scalar.text.lower() in ("true", "yes", "on") if scalar.tag == "bool" else INVALID
+    if kind is int:
+        return _integer(scalar)
+    if kind is Secret:
+        return Secret(scalar.text)
+    if kind is date:
+        return _date(scalar)
+    if kind is Size and scalar.tag == "int":
+        return Size.parse(scalar.text)
+    if scalar.tag not in ("str", "timestamp") and not scalar.has_variable:
+        return INVALID
+    if kind in (Duration, Size, Cron):
+        return kind.parse(scalar.text)
+    if kind is Path:
+        return _path(scalar.text)
+    return scalar.text
+
+
+def _integer(scalar: Scalar) -> Any:
+    digits = scalar.text.removeprefix("-")
+    if scalar.tag != "int" or not (digits.isascii() and digits.isdecimal()) or len(digits) > 18:
+        return INVALID
+    return int(scalar.text)
+
+
+def _date(scalar: Scalar) -> Any:
+    try:
+        return date.fromisoformat(scalar.text) if len(scalar.text) == 10 else INVALID
+    except ValueError:
+        return INVALID
+
+
+def _path(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise ValueError("a path is empty or holds a zero byte")
+    return Path(text)

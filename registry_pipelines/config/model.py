@@ -1,0 +1,329 @@
+"""What a configuration holds: frozen values. The decoder, the JSON schema and docs/configuration.md are made from these
+classes, so a field is described once: its type says what may be written, ``setting`` says what it means."""
+
+# ruff: noqa: RUF009 - `setting` is dataclasses.field with a sentence
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from registry_pipelines.config.values import (
+    GLOB,
+    HOST,
+    NAME,
+    PLATFORM,
+    PREFIX,
+    REPOSITORY,
+    TAG,
+    TIME_ZONE,
+    Cron,
+    Duration,
+    Secret,
+)
+
+
+@dataclass(frozen=True)
+class Names:
+    """Marks a string that names an entry of a top-level section."""
+
+    section: str
+
+
+@dataclass(frozen=True)
+class Between:
+    """Marks a number with both its bounds."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Several:
+    """Marks a list that must have at least so many entries."""
+
+    least: int = 1
+
+
+def setting(doc: str, *, default: Any = MISSING, factory: Any = MISSING) -> Any:
+    """A field with its description; required when it has neither default nor factory."""
+    return field(default=default, default_factory=factory, metadata={"doc": doc})
+
+
+def entry_name() -> Any:
+    """A field that takes the entry's own name in its section; it is not written in the file."""
+    return field(metadata={"doc": "the entry's name", "key": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedRegistry:
+    """A registry that this project serves itself, from OCI layout folders."""
+
+    name: str = entry_name()
+    kind: Literal["embedded"] = setting("The registry is served by `registry-pipelines`.")
+    port: Annotated[int, Between(1, 65535)] = setting("TCP port it listens on.")
+    host: Annotated[str, HOST] = setting("Address it listens on; loopback unless told.", default="127.0.0.1")
+    root: Path | None = setting("Folder of its content; `<state>/registries/<name>` unless told.", default=None)
+    tls_cert: Path | None = setting("PEM certificate chain; with `tls_key` it serves HTTPS.", default=None)
+    tls_key: Path | None = setting("PEM private key of `tls_cert`.", default=None)
+    htpasswd: Path | None = setting("htpasswd file (bcrypt); without it anybody may read and write.", default=None)
+    username: str = setting("User our own clients log in as.", default="")
+    password: Secret = setting("Password of `username`, as `${VARIABLE}`.", default=Secret(""))
+    ca_file: Path | None = setting("PEM certificates our own clients trust, beside the system's.", default=None)
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionRegistry:
+    """Any registry that speaks the OCI distribution protocol: ECR, Artifact Registry, Harbor, docker-registry."""
+
+    name: str = entry_name()
+    kind: Literal["distribution"] = setting("The registry is somewhere else.")
+    host: Annotated[str, HOST] = setting("`host` or `host:port`, without scheme.")
+    username: str = setting("User name; without it docker's own configuration is asked.", default="")
+    password: Secret = setting("Password or token of `username`, as `${VARIABLE}`.", default=Secret(""))
+    plain_http: bool | None = setting("Speak plain HTTP; by default on loopback hosts only.", default=None)
+    ca_file: Path | None = setting("PEM certificates to trust, beside the system's.", default=None)
+    docker_config: Path | None = setting("Folder with docker's `config.json`; docker's own unless told.", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutRegistry:
+    """A folder with an OCI layout per repository, for example on a disk that crosses an air gap."""
+
+    name: str = entry_name()
+    kind: Literal["layout"] = setting("The registry is a folder.")
+    root: Path = setting("The folder; it is made when missing.")
+
+
+RegistryPlace = EmbeddedRegistry | DistributionRegistry | LayoutRegistry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """How an image is made from Python wheels and an application folder, without a container daemon."""
+
+    base: str = setting(
+        "`python`: a Linux root with the running interpreter; or an image reference (a configured registry's name may "
+        "stand in front).",
+        default="python",
+    )
+    version: Annotated[str, TAG] = setting("The release's version tag; it never moves.")
+    requirements: tuple[str, ...] = setting("Python requirements, as in a requirements file.", default=())
+    requirements_file: Path | None = setting("A requirements file, beside or instead of `requirements`.", default=None)
+    wheels: Path | None = setting(
+        "Folder with wheels; when given, nothing is taken from a package index.", default=None
+    )
+    application: Path | None = setting("Folder whose files become the application layer.", default=None)
+    workdir: str = setting("Where the application stands in the image; its working directory.", default="/app")
+    entrypoint: tuple[str, ...] = setting("What a container starts.", default=())
+    command: tuple[str, ...] = setting("Arguments of the entrypoint, unless others are given.", default=())
+    environment: dict[str, str] = setting("Environment variables of the container.", factory=dict)
+    labels: dict[str, str] = setting("Labels of the image.", factory=dict)
+    user: str = setting("User the container runs as; the base's unless told.", default="")
+    platforms: tuple[Annotated[str, PLATFORM], ...] = setting(
+        "Platforms, each as os/architecture; this machine's unless told.", default=()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image of ours: where its releases appear, what policy they obey, where they must be."""
+
+    name: str = entry_name()
+    registry: Annotated[str, Names("registries")] = setting("Source registry: releases are built or pushed there.")
+    repository: Annotated[str, REPOSITORY] = setting("Repository in the source registry.")
+    policy: Annotated[str, Names("policies")] = setting("Policy its releases must satisfy.", default="default")
+    channel: Annotated[str, TAG] = setting("Channel tag that promotion moves.", default="prod")
+    targets: tuple[Annotated[str, Names("targets")], ...] = setting(
+        "Targets every promoted release must reach.", default=()
+    )
+    build: Build | None = setting("How it is built; leave out when a team's CI pushes it.", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A place that promoted releases must reach."""
+
+    name: str = entry_name()
+    registry: Annotated[str, Names("registries")] = setting("Registry to copy to.")
+    prefix: Annotated[str, PREFIX] = setting("Put in front of the image's repository.", default="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The most findings of each severity a release may have; a severity that is left out has no limit."""
+
+    critical: Annotated[int, Between(0, 1_000_000)] | None = setting("Critical findings.", default=None)
+    high: Annotated[int, Between(0, 1_000_000)] | None = setting("High findings.", default=None)
+    medium: Annotated[int, Between(0, 1_000_000)] | None = setting("Medium findings.", default=None)
+    low: Annotated[int, Between(0, 1_000_000)] | None = setting("Low findings.", default=None)
+    unknown: Annotated[int, Between(0, 1_000_000)] | None = setting(
+        "Findings whose advisory names no severity.", default=None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiver:
+    """An advisory that may be present, for a reason and for a time."""
+
+    advisory: str = setting("Advisory id or alias, for example CVE-2024-12345.")
+    component: str = setting("Package URL pattern it is limited to (`pkg:pypi/pillow@*`).", default="*")
+    reason: str = setting("Why; it stands in the verdict.")
+    expires: date = setting("Last day (UTC) it holds.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedUnknown:
+    """Something the scanner could not know and the policy accepts by name; the verdict says so."""
+
+    kind: Literal["no-data", "cannot-compare", "unreadable", "incomplete"] = setting("What the scanner reported.")
+    subject: str = setting("Pattern for what it reported about, for example `pkg:generic/python@*`.")
+    reason: str = setting("Why; it stands in the verdict.")
+    expires: date | None = setting("Last day (UTC) it holds; for ever unless told.", default=None)
+
+
+Evidence = Literal["provenance", "sbom", "vulnerabilities", "signature"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a release must show before its channel tag moves. Nothing passes by absence."""
+
+    name: str = entry_name()
+    limits: Limits = setting("The most findings by severity.", factory=lambda: Limits(critical=0, high=0))
+    max_advisory_age: Duration = setting(
+        "How old the newest advisory may be when the report is judged.", default=Duration(days=7)
+    )
+    required: tuple[Evidence, ...] = setting(
+        "Evidence that must be there, verified, and cover every platform.",
+        default=("provenance", "sbom", "vulnerabilities", "signature"),
+    )
+    exceptions: tuple[Waiver, ...] = setting("Advisories that may be present for a time.", default=())
+    accept_unknowns: tuple[AcceptedUnknown, ...] = setting("Unknowns that are accepted by name.", default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signing:
+    """The key that signs, and the keys that are believed."""
+
+    key: Path | None = setting("PEM private key (P-256); `<state>/keys/signing.key` unless told.", default=None)
+    password: Secret = setting("Password of the key, as `${VARIABLE}`; empty for none.", default=Secret(""))
+    generate: bool = setting("Make the key at first use when there is none; for demonstrations.", default=False)
+    trusted: tuple[Path, ...] = setting(
+        "PEM public keys that are believed; the signing key's own (`<key>.pub`) unless told.", default=()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advisories:
+    """OSV advisories that reports are made from."""
+
+    source: Path | None = setting(
+        "Folder, tar or zip of OSV records; the set that comes with the package unless told.", default=None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """A foreign image that is mirrored. `tags`, `newest` and `semver` narrow each other."""
+
+    image: str = setting("Image without tag, for example docker.io/library/python, or <registry>/<repository>.")
+    repository: Annotated[str, REPOSITORY] | None = setting(
+        "Repository it gets; the upstream's own path unless told.", default=None
+    )
+    tags: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags to take; all unless told.", default=("*",))
+    newest: Annotated[int, Between(1, 10_000)] | None = setting(
+        "Only so many of them, the highest versions first.", default=None
+    )
+    semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
+    platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror:
+    """A way images cross into a private registry: upstream, DMZ, private."""
+
+    name: str = entry_name()
+    via: Annotated[str, Names("registries")] | None = setting(
+        "Registry in the DMZ that is filled first; copied directly unless told.", default=None
+    )
+    to: Annotated[str, Names("registries")] = setting("The private registry.")
+    prefix: Annotated[str, PREFIX] = setting("Put in front of every repository in both.", default="")
+    upstreams: tuple[Upstream, ...] = setting("Foreign images.", default=())
+    images: tuple[Annotated[str, Names("images")], ...] = setting(
+        "Own images whose promoted releases go the same way.", default=()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetentionRule:
+    """What a registry keeps; whatever no rule keeps or protects is in the plan. Repositories no rule names are kept."""
+
+    registry: Annotated[str, Names("registries")] = setting("Registry it is for.")
+    repositories: tuple[Annotated[str, GLOB], ...] = setting("Patterns of repositories.", default=("*",))
+    keep_newest: Annotated[int, Between(0, 1_000_000)] = setting("Keep so many of the newest images.", default=10)
+    keep_days: Annotated[int, Between(0, 36_500)] = setting("Keep what is younger than so many days.", default=30)
+    protect: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags that are never removed.", default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedules:
+    """When the nightly work runs (cron expressions)."""
+
+    mirror: Cron = setting("Mirroring.", default=Cron("0 2 * * *"))
+    retention: Cron = setting("The retention plan.", default=Cron("30 3 * * *"))
+    time_zone: Annotated[str, TIME_ZONE] = setting("IANA time zone of both.", default="UTC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensors:
+    """How pushes are noticed."""
+
+    interval: Duration = setting("How often source registries are asked.", default=Duration(seconds=30))
+    max_requests: Annotated[int, Between(1, 1000)] = setting("Most runs that one look asks for.", default=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole configuration; every path is absolute, every name it uses exists."""
+
+    path: Path = field(default=Path(), metadata={"doc": "the file itself", "key": True})
+    state: Path = setting(
+        "Folder for keys, embedded registries, journals and Dagster's home.", default=Path(".registry-pipelines")
+    )
+    registries: dict[Annotated[str, NAME], RegistryPlace] = setting("Places where images live, by name.")
+    images: dict[Annotated[str, NAME], Image] = setting("Our own images, by name.", factory=dict)
+    targets: dict[Annotated[str, NAME], Target] = setting("Places releases must reach, by name.", factory=dict)
+    policies: dict[Annotated[str, NAME], Policy] = setting(
+        "Policies by name; `default` exists with its default values unless it is written.", factory=dict
+    )
+    signing: Signing = setting("Keys.", factory=Signing)
+    advisories: Advisories = setting("Advisory data.", factory=Advisories)
+    mirrors: dict[Annotated[str, NAME], Mirror] = setting("Mirrors by name.", factory=dict)
+    retention: tuple[RetentionRule, ...] = setting("Retention rules.", default=())
+    schedules: Schedules = setting("When nightly work runs.", factory=Schedules)
+    sensors: Sensors = setting("How pushes are noticed.", factory=Sensors)
+
+    def root(self, registry: EmbeddedRegistry) -> Path:
+        """The content folder of an embedded registry."""
+        return registry.root or self.state / "registries" / registry.name
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key's file."""
+        return self.signing.key or self.state / "keys" / "signing.key"
+
+    @property
+    def trusted_keys(self) -> tuple[Path, ...]:
+        """Files of the public keys that are believed."""
+        return self.signing.trusted or (self.signing_key.with_suffix(".pub"),)
+
+    def repository_at(self, image: Image, target: Target) -> str:
+        """The repository an image has at a target."""
+        return f"{target.prefix}/{image.repository}" if target.prefix else image.repository

@@ -1,0 +1,208 @@
+"""The JSON schema (draft 2020-12) and the reference page, made from the classes of ``model``."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from registry_pipelines.config import model
+from registry_pipelines.config.values import (
+    CRON_PATTERN,
+    DURATION_PATTERN,
+    SIZE_PATTERN,
+    Cron,
+    Duration,
+    Pattern,
+    Secret,
+    Size,
+)
+
+VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
+_WITH_VARIABLE = {"type": "string", "pattern": VARIABLE}
+_SCALARS: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    Path: {"type": "string", "minLength": 1},
+    int: {"type": "integer"},
+    bool: {"type": "boolean"},
+    date: {"type": "string", "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
+    Duration: {"type": "string", "pattern": DURATION_PATTERN},
+    Size: {"type": ["string", "integer"], "pattern": SIZE_PATTERN},
+    Cron: {"type": "string", "pattern": CRON_PATTERN},
+    Secret: {"type": "string", "pattern": r"^(\$\{[A-Za-z_][A-Za-z0-9_]*\})?$"},
+}
+
+
+def schema() -> dict[str, Any]:
+    """A JSON schema of the configuration file, as a plain mapping.
+
+    It knows shapes and spellings; names that must exist elsewhere in the file are checked by ``load`` alone.
+    """
+    definitions: dict[str, Any] = {}
+    root = _object(model.Config, definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Registry Pipelines configuration",
+        **root,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def settings(kind: Any) -> Iterator[Field[Any]]:
+    """The fields of a class that are written in the file."""
+    return (each for each in fields(kind) if not each.metadata.get("key"))
+
+
+def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    properties = {}
+    required = []
+    for each in settings(kind):
+        described = _value(hints[each.name], definitions)
+        properties[each.name] = {**described, "description": each.metadata["doc"]}
+        if each.default is MISSING and each.default_factory is MISSING:
+            required.append(each.name)
+    found = {
+        "type": "object",
+        "description": inspect.cleandoc(kind.__doc__),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+    return {**found, "required": required} if required else found
+
+
+def _value(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    marks: tuple[Any, ...] = ()
+    if get_origin(kind) is Annotated:
+        kind, *rest = get_args(kind)
+        marks = tuple(rest)
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _union(kind, marks, definitions)
+    if origin is tuple:
+        return {"type": "array", "items": _value(get_args(kind)[0], definitions)}
+    if origin is dict:
+        return _mapping(kind, definitions)
+    if origin is Literal:
+        return {"enum": list(get_args(kind))}
+    if isinstance(kind, type) and is_dataclass(kind):
+        name = kind.__name__
+        if name not in definitions:
+            definitions[name] = {}
+            definitions[name] = _object(kind, definitions)
+        return {"$ref": f"#/$defs/{name}"}
+    return _scalar(kind, marks)
+
+
+def _union(kind: Any, marks: tuple[Any, ...], definitions: dict[str, Any]) -> dict[str, Any]:
+    parts = [
+        {"type": "null"}
+        if option is type(None)
+        else _value(Annotated[option, *marks] if marks else option, definitions)
+        for option in get_args(kind)
+    ]
+    return {"anyOf": parts} if {"type": "null"} in parts else {"oneOf": parts}
+
+
+def _mapping(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    key_kind, value_kind = get_args(kind)
+    found: dict[str, Any] = {"type": "object", "additionalProperties": _value(value_kind, definitions)}
+    for mark in get_args(key_kind)[1:] if get_origin(key_kind) is Annotated else ():
+        if isinstance(mark, Pattern):
+            found["propertyNames"] = {"pattern": mark.expression}
+    return found
+
+
+def _scalar(kind: Any, marks: tuple[Any, ...]) -> dict[str, Any]:
+    found = dict(_SCALARS[kind])
+    for mark in marks:
+        if isinstance(mark, Pattern):
+            found["pattern"] = mark.expression
+        if isinstance(mark, model.Between):
+            found |= {"minimum": mark.low, "maximum": mark.high}
+    open_text = kind in (str, Path) and "pattern" not in found
+    return found if kind is Secret or open_text else {"anyOf": [found, _WITH_VARIABLE]}
+
+
+def reference_page() -> str:
+    """docs/configuration.md from its first table on: every class, every field."""
+    return "\n".join(line for kind in _classes() for line in _section(kind))
+
+
+def _classes() -> list[Any]:
+    kinds: list[Any] = [model.Config]
+    for kind in kinds:
+        for hint in get_type_hints(kind, include_extras=True).values():
+            kinds.extend(each for each in _inner(hint) if each not in kinds)
+    return kinds
+
+
+def _inner(kind: Any) -> Iterator[Any]:
+    if isinstance(kind, type) and is_dataclass(kind):
+        yield kind
+    for part in get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind):
+        yield from _inner(part)
+
+
+def _section(kind: Any) -> Iterator[str]:
+    hints = get_type_hints(kind, include_extras=True)
+    yield f"## {kind.__name__}"
+    yield ""
+    yield inspect.cleandoc(kind.__doc__).replace("\n", " ")
+    yield ""
+    yield "| field | value | default | meaning |"
+    yield "|---|---|---|---|"
+    for each in settings(kind):
+        text = each.metadata["doc"].replace("|", "\\|")
+        yield f"| `{each.name}` | {_spelled(hints[each.name])} | {_default(each)} | {text} |"
+    yield ""
+
+
+def _default(each: Field[Any]) -> str:
+    if each.default_factory is not MISSING:
+        found = each.default_factory()
+        if isinstance(found, model.Limits):
+            return "`critical: 0`, `high: 0`"
+        return ""
+    if each.default is MISSING:
+        return "required"
+    if isinstance(each.default, bool):
+        return f"`{str(each.default).lower()}`"
+    if isinstance(each.default, tuple):
+        return ", ".join(f"`{item}`" for item in each.default)
+    return f"`{each.default}`" if each.default not in (None, "") else ""
+
+
+def _spelled(kind: Any) -> str:
+    origin = get_origin(kind)
+    if origin is Annotated:
+        inner, *marks = get_args(kind)
+        return next((_mark(mark) for mark in marks if _mark(mark)), _spelled(inner))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_spelled(option) for option in get_args(kind) if option is not type(None))
+    if origin is tuple:
+        return f"list of {_spelled(get_args(kind)[0])}"
+    if origin is dict:
+        return f"mapping to {_spelled(get_args(kind)[1])}"
+    if origin is Literal:
+        return ", ".join(f"`{option}`" for option in get_args(kind))
+    if is_dataclass(kind):
+        name = getattr(kind, "__name__", "")
+        return f"[{name}](#{name.lower()})"
+    names = {str: "text", Path: "path", int: "number", bool: "true or false", date: "date", Secret: "`${VARIABLE}`"}
+    return names.get(kind) or {Duration: "duration", Size: "size", Cron: "cron expression"}[kind]
+
+
+def _mark(mark: Any) -> str:
+    if isinstance(mark, model.Names):
+        return f"name from `{mark.section}`"
+    if isinstance(mark, model.Between):
+        return f"number, {mark.low} to {mark.high}"
+    return mark.what.removeprefix("a ") if isinstance(mark, Pattern) else ""
+
+
+__all__ = ["VARIABLE", "reference_page", "schema", "settings"]
