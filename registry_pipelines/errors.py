@@ -25,6 +25,7 @@ RegistryPipelinesError
     Unavailable               network, time-out, 5xx; temporary                 exit 7
       RateLimited             429; temporary; knows when to come back
       Stalled                 no byte moved for too long; temporary
+      TlsFailed               certificate not trusted, or no TLS there; not temporary
   EvidenceError               a gate cannot pass                                exit 3
     EvidenceMissing
     SignatureInvalid
@@ -205,6 +206,12 @@ class RateLimited(Unavailable):
 
 class Stalled(Unavailable):
     """No byte moved for the no-progress time-out."""
+
+
+class TlsFailed(Unavailable):
+    """The certificate is not trusted, or the other side does not speak TLS; trying again does not help."""
+
+    temporary = False
 
 
 class EvidenceError(RegistryPipelinesError):
