@@ -1,0 +1,143 @@
+"""What a builder takes and gives, and the form of the evidence it attaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.interface import Place
+
+PROVENANCE_ARTIFACT = media_types.IN_TOTO
+"""Artifact and media type of the attached provenance: a bare in-toto Statement (not yet signed; signing is a later stage)."""
+
+PREDICATE_TYPE_ANNOTATION = "in-toto.io/predicate-type"
+"""Annotation of the artifact manifest that names the statement's predicate."""
+
+SLSA_PROVENANCE = "https://slsa.dev/provenance/v1"
+"""Predicate type of the statement (slsa.dev, "Provenance", v1)."""
+
+BUILD_TYPE = "urn:registry-pipelines:build:layers:v1"
+"""What ``externalParameters`` mean: the fields of BuildSpec."""
+
+BUILDER_ID = "urn:registry-pipelines:builder:layers"
+"""Who built, when the caller names nobody else (``LayersBuilder(builder_id=...)``)."""
+
+INTERPRETER_BASES = ("python", "interpreter")
+"""Values of ``BuildSpec.base`` that mean: a Linux root with the running Python interpreter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec:
+    """Everything that decides what an image holds."""
+
+    name: str
+    """The image's name; part of labels and provenance."""
+    base: str = INTERPRETER_BASES[0]
+    """One of INTERPRETER_BASES, or an image reference that the builder's ``open_place`` understands."""
+    python: str = ""
+    """``3.12``: the Python of the base; the running interpreter's minor version unless told."""
+    requirements: tuple[str, ...] = ()
+    """Lines of a requirements file."""
+    requirements_file: Path | None = None
+    """A requirements file, beside or instead of the lines."""
+    wheels: Path | None = None
+    """A folder with wheels; when given, nothing is taken from a package index."""
+    application: Path | None = None
+    """A folder whose files become the last layer."""
+    workdir: str = "/app"
+    """Where the application stands in the image; also the working directory."""
+    entrypoint: tuple[str, ...] = ()
+    """What a container starts; the Python interpreter unless told."""
+    command: tuple[str, ...] = ()
+    """Arguments of the entrypoint; ``<workdir>/app.py`` when there is one and neither is told."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    """``uid[:gid]`` or a name; the base's unless told (65532 on the interpreter base)."""
+    platforms: tuple[Platform, ...] = ()
+    """This machine's unless told. More than one gives an index."""
+    version: str = ""
+    """The version tag; never moves. Without it the image gets a tag of its own digest."""
+    site_packages: str = ""
+    """Where wheels go in the base; ``/usr/local/lib/python<version>/site-packages`` unless told."""
+    interpreter: str = ""
+    """The Python program of the base, for scripts; ``/usr/local/bin/python3`` unless told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockedWheel:
+    """One wheel a platform's image holds, pinned."""
+
+    name: str
+    """Normalised project name (PEP 503)."""
+    version: str
+    filename: str
+    sha256: str
+    """64 hex digits of the wheel file."""
+    size: int
+
+    @property
+    def purl(self) -> str:
+        """``pkg:pypi/<name>@<version>``."""
+        return f"pkg:pypi/{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """One layer of one platform, and what it cost."""
+
+    platform: str
+    contents: str
+    """For people: ``numpy 2.3.1``, ``8 small wheels``, ``application``, ``base``."""
+    key: str
+    """What the bytes depend on; equal keys mean equal layers, also between images. Empty for layers of a base image."""
+    digest: Digest
+    diff_id: Digest
+    size: int
+    """Compressed bytes."""
+    how: str
+    """``present`` (one HEAD), ``mounted``, ``copied`` (from the base image's registry) or ``uploaded``."""
+    bytes_uploaded: int = 0
+
+    @property
+    def reused(self) -> bool:
+        """Whether no byte of it was sent."""
+        return self.how in ("present", "mounted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildResult:
+    """What a build made, or found made."""
+
+    descriptor: Descriptor
+    """The top manifest: an index when several platforms were asked for."""
+    manifests: tuple[Descriptor, ...]
+    """The platform manifests, in the order of the specification."""
+    tags: tuple[str, ...]
+    """Tags that name the descriptor now; the version tag first."""
+    layers: tuple[LayerRow, ...]
+    lock: Mapping[str, tuple[LockedWheel, ...]]
+    """Per platform, every wheel with its hash."""
+    bytes_uploaded: int
+    """Layer, config, manifest and evidence bytes sent."""
+    seconds: float
+    provenance: Descriptor
+    """The artifact manifest that carries the provenance statement."""
+    changed: bool
+    """False when everything, tags and provenance included, was there already."""
+
+
+class Builder(Protocol):
+    """Turns a specification into an image at a place."""
+
+    def build(self, spec: BuildSpec, place: Place, *, progress: Progress = Silent()) -> BuildResult:
+        """Build and push; the version tag last. Raises RequirementsInvalid, WheelInvalid, PathConflict, InputError,
+        TagImmutable (the version exists with other content) and the RegistryError family."""
+        ...
