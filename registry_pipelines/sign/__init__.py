@@ -1,0 +1,1 @@
+"""Vouch for a release: keys, cosign signatures, attestations in Sigstore bundles, and their verification."""

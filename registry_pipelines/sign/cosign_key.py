@@ -1,0 +1,98 @@
+"""cosign's encrypted private keys: PEM over JSON over scrypt and NaCl secretbox over PKCS#8.
+
+Format as written by cosign 2.5.0 and 3.1.1 (``cosign generate-key-pair``), which use go-securesystemslib's
+``encrypted`` package.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import textwrap
+
+import msgspec
+import nacl.exceptions
+import nacl.secret
+
+from registry_pipelines.errors import InputError
+
+PEM_TYPE = "ENCRYPTED SIGSTORE PRIVATE KEY"
+PEM_TYPES = (PEM_TYPE, "ENCRYPTED COSIGN PRIVATE KEY")
+"""cosign before 2.0 wrote the second."""
+
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 65536, 8, 1
+"""What cosign 3.1.1 writes."""
+MAX_SCRYPT_MEMORY = 256 * 1024 * 1024
+"""scrypt needs 128 * N * r bytes; a key file may not ask for more than four times cosign's 64 MiB."""
+MAX_SCRYPT_P = 8
+_WRONG = "Give the password the key was encrypted with (cosign reads it from COSIGN_PASSWORD)"
+
+
+class _Params(msgspec.Struct):
+    n: int = msgspec.field(name="N")
+    r: int
+    p: int
+
+
+class _Kdf(msgspec.Struct):
+    name: str
+    params: _Params
+    salt: bytes
+
+
+class _Cipher(msgspec.Struct):
+    name: str
+    nonce: bytes
+
+
+class _Box(msgspec.Struct):
+    kdf: _Kdf
+    cipher: _Cipher
+    ciphertext: bytes
+
+
+def is_cosign_key(pem: bytes) -> bool:
+    """Whether this is an encrypted key in cosign's format."""
+    return any(f"-----BEGIN {kind}-----".encode() in pem for kind in PEM_TYPES)
+
+
+def encrypt_cosign_key(pkcs8_der: bytes, password: str) -> bytes:
+    """The PEM file that ``cosign sign --key`` reads. password: may be empty, as cosign permits."""
+    salt, nonce = os.urandom(32), os.urandom(nacl.secret.SecretBox.NONCE_SIZE)
+    params = _Params(SCRYPT_N, SCRYPT_R, SCRYPT_P)
+    box = nacl.secret.SecretBox(_derive(password, salt, params))
+    sealed = box.encrypt(pkcs8_der, nonce).ciphertext
+    document = _Box(_Kdf("scrypt", params, salt), _Cipher("nacl/secretbox", nonce), sealed)
+    lines = textwrap.wrap(base64.b64encode(msgspec.json.encode(document)).decode(), 64)
+    return "\n".join([f"-----BEGIN {PEM_TYPE}-----", *lines, f"-----END {PEM_TYPE}-----", ""]).encode()
+
+
+def decrypt_cosign_key(pem: bytes, password: str, *, where: str = "") -> bytes:
+    """The PKCS#8 DER inside. Raises InputError; the text never holds key material or the password."""
+    try:
+        body = pem.split(b"PRIVATE KEY-----", 1)[1].split(b"-----END", 1)[0]
+        box = msgspec.json.decode(base64.b64decode(body), type=_Box)
+    except (IndexError, ValueError, msgspec.MsgspecError) as error:
+        raise InputError("the encrypted cosign key is not readable", where=where, do="Copy the file again") from error
+    if (box.kdf.name, box.cipher.name) != ("scrypt", "nacl/secretbox"):
+        raise InputError("the cosign key uses another encryption than scrypt with nacl/secretbox", where=where)
+    try:
+        return bytes(
+            nacl.secret.SecretBox(_derive(password, box.kdf.salt, box.kdf.params)).decrypt(
+                box.ciphertext, box.cipher.nonce
+            )
+        )
+    except (nacl.exceptions.CryptoError, ValueError) as error:
+        raise InputError("the key cannot be decrypted: wrong password or damaged file", where=where, do=_WRONG) from (
+            error if isinstance(error, nacl.exceptions.CryptoError) else None
+        )
+
+
+def _derive(password: str, salt: bytes, params: _Params) -> bytes:
+    in_range = params.n > 1 and params.r > 0 and 0 < params.p <= MAX_SCRYPT_P
+    if not in_range or 128 * params.n * params.r > MAX_SCRYPT_MEMORY:
+        raise ValueError("scrypt parameters out of range")
+    return hashlib.scrypt(
+        password.encode(), salt=salt, n=params.n, r=params.r, p=params.p, dklen=32, maxmem=MAX_SCRYPT_MEMORY + 2**20
+    )

@@ -1,0 +1,119 @@
+"""Dead Simple Signing Envelope, version 1 (github.com/secure-systems-lab/dsse, protocol.md and envelope.md)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.oci.media_types import IN_TOTO
+from registry_pipelines.sign.limits import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES
+from registry_pipelines.sign.model import Signer, Verifier
+
+
+class _Signature(msgspec.Struct, omit_defaults=True):
+    sig: str
+    keyid: str = ""
+
+
+class EnvelopeJson(msgspec.Struct, rename="camel"):
+    """The JSON form; ``payload`` and ``sig`` are base64."""
+
+    payload: str
+    payload_type: str
+    signatures: list[_Signature]
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Payload bytes exactly as signed, their type, and the signatures (DER)."""
+
+    payload_type: str
+    payload: bytes
+    signatures: tuple[bytes, ...]
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Pre-authentication encoding: the bytes that are signed. Lengths are decimal counts of bytes."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def sign_envelope(payload: bytes, signer: Signer, *, payload_type: str = IN_TOTO) -> Envelope:
+    """Sign ``payload`` as it is."""
+    return Envelope(payload_type, payload, (signer.sign(pae(payload_type, payload)),))
+
+
+def verify_envelope(envelope: Envelope, verifier: Verifier, *, where: str = "") -> str:
+    """Return the id of the first believed key that signed the envelope; a key id inside it is never trusted.
+
+    Raises SignatureInvalid.
+    """
+    if envelope.payload_type != IN_TOTO:
+        raise SignatureInvalid(f"the payload type is {envelope.payload_type[:100]!r}, expected {IN_TOTO}", where=where)
+    signed = pae(envelope.payload_type, envelope.payload)
+    for signature in envelope.signatures:
+        try:
+            return verifier.verify(signed, signature)
+        except SignatureInvalid:
+            continue
+    raise SignatureInvalid(
+        f"none of its {len(envelope.signatures)} signatures was made by a trusted key",
+        where=where,
+        do="Trust the signer's public key, or have a trusted signer attest again",
+    )
+
+
+def envelope_json(envelope: Envelope) -> EnvelopeJson:
+    """The JSON form. No ``keyid``: cosign writes none, and nobody may trust it."""
+    return EnvelopeJson(
+        payload=base64.b64encode(envelope.payload).decode(),
+        payload_type=envelope.payload_type,
+        signatures=[_Signature(base64.b64encode(item).decode()) for item in envelope.signatures],
+    )
+
+
+def envelope_from_json(found: EnvelopeJson, *, where: str = "") -> Envelope:
+    """Decode the base64 fields. Raises SignatureInvalid."""
+    if not 1 <= len(found.signatures) <= MAX_ENVELOPE_SIGNATURES:
+        raise SignatureInvalid(
+            f"the envelope has {len(found.signatures)} signatures, expected 1 to {MAX_ENVELOPE_SIGNATURES}", where=where
+        )
+    payload = decode_base64(found.payload, where=where, what="payload")
+    signatures = tuple(decode_base64(item.sig, where=where, what="signature") for item in found.signatures)
+    return Envelope(found.payload_type, payload, signatures)
+
+
+def write_envelope(envelope: Envelope) -> bytes:
+    """Serialise to JSON, as the layer of a cosign ``.att`` tag carries it."""
+    return msgspec.json.encode(envelope_json(envelope))
+
+
+def read_envelope(raw: bytes, *, where: str = "") -> Envelope:
+    """Parse JSON; nothing is verified here. Raises SignatureInvalid."""
+    return envelope_from_json(decode_unverified(raw, EnvelopeJson, where=where, what="DSSE envelope"), where=where)
+
+
+def decode_unverified(raw: bytes, kind: type[Any], *, where: str, what: str) -> Any:
+    """Decode bounded JSON of unknown origin. Raises SignatureInvalid, never anything else."""
+    if len(raw) > MAX_BUNDLE_BYTES:
+        raise SignatureInvalid(f"this {what} has {len(raw)} bytes, at most {MAX_BUNDLE_BYTES} are read", where=where)
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise SignatureInvalid(f"this {what} is not valid: {error}", where=where) from error
+
+
+def decode_base64(text: str, *, where: str, what: str) -> bytes:
+    """Standard or URL-safe base64, with padding; consumers must take both (envelope.md). Raises SignatureInvalid."""
+    try:
+        return base64.b64decode(text.translate(_URL_SAFE), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SignatureInvalid(f"the {what} is not base64: {error}", where=where) from error
+
+
+_URL_SAFE = str.maketrans("-_", "+/")

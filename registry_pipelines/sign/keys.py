@@ -1,0 +1,212 @@
+"""P-256 key files: make them, sign with them, believe them.
+
+Private: PEM PKCS#8, plain or encrypted, or cosign's own encrypted format. Public: PEM SubjectPublicKeyInfo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
+from registry_pipelines.sign.cosign_key import decrypt_cosign_key, encrypt_cosign_key, is_cosign_key
+from registry_pipelines.sign.limits import MAX_KEY_BYTES
+from registry_pipelines.sign.model import Signer
+
+MAX_SIGNATURE_BYTES = 128
+"""A DER signature of P-256 has at most 72 bytes."""
+
+KeyForm = Literal["pkcs8", "cosign"]
+_ECDSA = ec.ECDSA(hashes.SHA256())
+
+
+class FileSigner:
+    """A private key in memory. Implements Signer."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self._public = _public_pem(key.public_key())
+        self._id = key_id_of(key.public_key())
+
+    @property
+    def key_id(self) -> str:
+        """See Signer."""
+        return self._id
+
+    @property
+    def public_key_pem(self) -> bytes:
+        """See Signer."""
+        return self._public
+
+    def sign(self, payload: bytes) -> bytes:
+        """See Signer."""
+        return self._key.sign(payload, _ECDSA)
+
+    def __repr__(self) -> str:
+        return f"FileSigner({self._id})"
+
+
+class KeySet:
+    """Public keys that are believed, all of them equally. Implements Verifier."""
+
+    def __init__(self, pems: Sequence[bytes]) -> None:
+        """pems: one PEM public key each. Raises InputError when empty or when one is no P-256 key."""
+        if not pems:
+            raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
+        keys = [_read_public(pem, where="trusted key") for pem in pems]
+        self._keys = {key_id_of(key): key for key in keys}
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Ids of all believed keys."""
+        return tuple(self._keys)
+
+    def verify(self, payload: bytes, signature: bytes) -> str:
+        """See Verifier."""
+        if len(signature) <= MAX_SIGNATURE_BYTES:
+            for key_id, key in self._keys.items():
+                try:
+                    key.verify(signature, payload, _ECDSA)
+                except InvalidSignature:
+                    continue
+                return key_id
+        raise SignatureInvalid("no trusted key made this signature", do="Trust the signer's key, or sign again")
+
+
+@dataclass(frozen=True)
+class KeyFiles:
+    """Where a new key pair was written."""
+
+    private: Path
+    public: Path
+    key_id: str
+
+
+def generate_key(path: Path, *, password: str = "", form: KeyForm = "pkcs8") -> KeyFiles:
+    """Make a P-256 key pair: ``path`` (mode 0600) and ``path`` with the suffix ``.pub``.
+
+    form: ``pkcs8`` (encrypted when there is a password) or ``cosign`` (always encrypted, as ``cosign sign`` wants it).
+    Each file appears whole or not at all. Raises InputError when one exists: a key is never overwritten.
+    """
+    public = path.with_suffix(".pub")
+    for existing in (path, public):
+        if existing.exists():
+            raise _exists(existing)
+    key = ec.generate_private_key(ec.SECP256R1())
+    if form == "cosign":
+        content = encrypt_cosign_key(_pkcs8(key, "", serialization.Encoding.DER), password)
+    else:
+        content = _pkcs8(key, password, serialization.Encoding.PEM)
+    _write_new(path, content, mode=0o600)
+    _write_new(public, _public_pem(key.public_key()), mode=0o644)
+    return KeyFiles(path, public, key_id_of(key.public_key()))
+
+
+def load_signer(path: Path, password: str = "") -> FileSigner:
+    """Read a private key file. Raises InputError; its text holds neither the password nor the key."""
+    pem = _read_file(path)
+    if is_cosign_key(pem):
+        return FileSigner(_parse_private(decrypt_cosign_key(pem, password, where=str(path)), None, path, der=True))
+    encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in pem
+    if encrypted and not password:
+        raise InputError("the private key is encrypted", where=str(path), do="Give its password")
+    return FileSigner(_parse_private(pem, password.encode() if encrypted else None, path, der=False))
+
+
+def load_verifier(paths: Sequence[Path]) -> KeySet:
+    """Read public key files (PEM SubjectPublicKeyInfo, P-256). Raises InputError."""
+    pems = [_read_file(path) for path in paths]
+    for path, pem in zip(paths, pems, strict=True):
+        _read_public(pem, where=str(path))
+    return KeySet(pems)
+
+
+def verifier_of(signer: Signer) -> KeySet:
+    """A verifier that believes this signer alone."""
+    return KeySet([signer.public_key_pem])
+
+
+def key_id_of(key: ec.EllipticCurvePublicKey) -> str:
+    """``sha256:<hex>`` of the DER SubjectPublicKeyInfo; the same value as the hint in a Sigstore bundle."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return f"sha256:{hashlib.sha256(spki).hexdigest()}"
+
+
+def _parse_private(raw: bytes, password: bytes | None, path: Path, *, der: bool) -> ec.EllipticCurvePrivateKey:
+    load = serialization.load_der_private_key if der else serialization.load_pem_private_key
+    try:
+        key = load(raw, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError(
+            "the private key cannot be read: wrong password, or not a PEM PKCS#8 or cosign key",
+            where=str(path),
+            do="Check the file and its password",
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise InputError("the private key is not an ECDSA P-256 key", where=str(path), do="Use a P-256 key")
+    return key
+
+
+def _read_public(pem: bytes, *, where: str) -> ec.EllipticCurvePublicKey:
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InputError("this is not a PEM public key", where=where, do="Give the .pub file of the pair") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise InputError("the public key is not an ECDSA P-256 key", where=where, do="Use a P-256 key")
+    return key
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"the key file cannot be read: {error.strerror}", where=str(path)) from error
+    if len(content) > MAX_KEY_BYTES:
+        raise InputError(f"a key file has at most {MAX_KEY_BYTES} bytes", where=str(path))
+    return content
+
+
+def _pkcs8(key: ec.EllipticCurvePrivateKey, password: str, encoding: serialization.Encoding) -> bytes:
+    protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        protection = serialization.BestAvailableEncryption(password.encode())
+    return key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, protection)
+
+
+def _public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError("the key file exists and is never overwritten", where=str(path), do="Choose another name")
+
+
+def _write_new(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file that must not exist; a hard link from a complete temporary one makes it appear at once."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(path).hardlink_to(temporary)
+        finally:
+            Path(temporary).unlink()
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        raise LocalError(f"the key file cannot be written: {error.strerror}", where=str(path)) from error

@@ -1,0 +1,23 @@
+"""How much unverified input is read: signatures are opened before anybody vouches for them."""
+
+MAX_KEY_BYTES = 64 * 1024
+"""A P-256 key file has less than 1 KiB."""
+
+MAX_PAYLOAD_BYTES = 64 * 1024
+"""A cosign simple-signing payload has about 250 bytes; annotations of the signer may add some."""
+
+MAX_BUNDLE_BYTES = 32 * 1024 * 1024
+"""A bundle carries its statement in base64. A quarter of cosign's own bound (128 MiB, COSIGN_MAX_ATTACHMENT_SIZE), so
+that parsing one stays below 200 MB of memory; a CycloneDX document of 700 components has 1 MiB."""
+
+MAX_SIGNATURES = 256
+"""Layers of a ``.sig`` or ``.att`` manifest that are checked; one per key and kind is usual."""
+
+MAX_ENVELOPE_SIGNATURES = 16
+"""Signatures in one DSSE envelope; cosign writes one."""
+
+MAX_REFERRERS = 1024
+"""Referrers of one digest that are opened; a release that is judged daily for a year stays below."""
+
+MAX_SUBJECTS = 4096
+"""Subjects of one statement."""

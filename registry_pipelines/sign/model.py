@@ -1,0 +1,99 @@
+"""The signing protocols and what verification returns. Other stages import these from ``sign.interface``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+
+
+class Signer(Protocol):
+    """Holds, or reaches, one private key. Safe to use from many threads."""
+
+    @property
+    def key_id(self) -> str:
+        """``sha256:<hex>`` of the public key's DER SubjectPublicKeyInfo."""
+        ...
+
+    @property
+    def public_key_pem(self) -> bytes:
+        """The public key as PEM SubjectPublicKeyInfo, what ``cosign verify --key`` takes."""
+        ...
+
+    def sign(self, payload: bytes) -> bytes:
+        """ECDSA over the SHA-256 of ``payload``; DER, as cosign and DSSE bundles carry it."""
+        ...
+
+
+class Verifier(Protocol):
+    """Knows the public keys that are believed. Safe to use from many threads."""
+
+    def verify(self, payload: bytes, signature: bytes) -> str:
+        """Return the key id that made ``signature`` (DER) over exactly ``payload``.
+
+        Raises SignatureInvalid when no believed key did.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something that looked like evidence and was not believed. Unsigned, so it is only ever a reason, never a fact."""
+
+    where: str
+    """Digest or tag of what was read."""
+    reason: str
+    """One sentence without full stop."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class VerifiedAttestation:
+    """A signed in-toto statement about a digest, believed because of ``key_id``."""
+
+    predicate_type: str
+    predicate: Mapping[str, Any]
+    subjects: tuple[Digest, ...]
+    """Every digest the signed statement names; the one asked for is among them."""
+    key_id: str
+    descriptor: Descriptor
+    """The manifest that carries it (the bundle referrer, or the ``.att`` manifest)."""
+
+
+@dataclass(frozen=True)
+class Attestations:
+    """What verification of attestations found."""
+
+    verified: tuple[VerifiedAttestation, ...]
+    rejected: tuple[Rejected, ...]
+
+    def of_type(self, predicate_type: str) -> list[VerifiedAttestation]:
+        """The verified ones of one predicate type."""
+        return [item for item in self.verified if item.predicate_type == predicate_type]
+
+
+@dataclass(frozen=True)
+class ImageSignature:
+    """A signature over an image's digest, believed because of ``key_id``."""
+
+    form: str
+    """``sig`` (cosign's tag) or ``bundle`` (Sigstore bundle v0.3 referrer)."""
+    key_id: str
+    identity: str
+    """The repository the signer named; empty when it named none. A copy keeps the name of its source."""
+    descriptor: Descriptor
+    """The manifest that carries the signature."""
+
+
+@dataclass(frozen=True)
+class ImageVerification:
+    """What verification of image signatures found; at least one is valid."""
+
+    digest: Digest
+    signatures: tuple[ImageSignature, ...]
+    rejected: tuple[Rejected, ...]

@@ -1,0 +1,91 @@
+"""In-toto statements (github.com/in-toto/attestation, spec/v1/statement.md; v0.1 is accepted when reading).
+
+``cosign attest``, 2.5.0 as 3.1.1, still writes ``_type`` v0.1; GitHub and we write v1. The fields used are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from registry_pipelines.errors import DigestInvalid, SignatureInvalid
+from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
+from registry_pipelines.sign.dsse import decode_unverified
+from registry_pipelines.sign.limits import MAX_SUBJECTS
+
+STATEMENT_V1 = "https://in-toto.io/Statement/v1"
+STATEMENT_TYPES = frozenset({STATEMENT_V1, "https://in-toto.io/Statement/v0.1"})
+
+
+class _Subject(msgspec.Struct, omit_defaults=True):
+    digest: dict[str, str]
+    name: str = ""
+
+
+class _Statement(msgspec.Struct, rename="camel"):
+    type: str = msgspec.field(name="_type")
+    subject: list[_Subject]
+    predicate_type: str
+    predicate: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim (predicate) about content (subjects)."""
+
+    predicate_type: str
+    predicate: Mapping[str, Any]
+    subjects: tuple[Digest, ...]
+    """sha256 and sha512 digests of all subjects; other algorithms name nothing in a registry and are left out."""
+
+
+def write_statement(
+    predicate_type: str, predicate: Mapping[str, Any], *, subjects: Iterable[Digest], name: str
+) -> bytes:
+    """Serialise a v1 statement. name: the repository, for people; verification goes by digest alone."""
+    listed = [{"name": name, "digest": {item.algorithm: item.hex}} for item in subjects]
+    return msgspec.json.encode(
+        {"_type": STATEMENT_V1, "subject": listed, "predicateType": predicate_type, "predicate": predicate}
+    )
+
+
+def read_statement(raw: bytes, *, where: str = "") -> Statement:
+    """Parse a statement. Raises SignatureInvalid, which names the field.
+
+    Not checked here: who signed it, what it is about.
+    """
+    found = decode_unverified(raw, _Statement, where=where, what="in-toto statement")
+    if found.type not in STATEMENT_TYPES:
+        raise SignatureInvalid(f"`_type` {found.type[:100]!r} is not an in-toto statement", where=where)
+    if len(found.subject) > MAX_SUBJECTS:
+        raise SignatureInvalid(
+            f"the statement has {len(found.subject)} subjects, at most {MAX_SUBJECTS} are read", where=where
+        )
+    subjects = tuple(digest for subject in found.subject for digest in _digests(subject, where))
+    return Statement(found.predicate_type, found.predicate, subjects)
+
+
+def check_statement(statement: Statement, digest: Digest, *, predicate_type: str = "", where: str = "") -> None:
+    """Raise SignatureInvalid unless the *signed* statement is about ``digest`` and of this type (empty: any type).
+
+    Annotations and index entries say so too, but nobody signed those (GHSA-w6c6-c85g-mmv6).
+    """
+    if digest not in statement.subjects:
+        named = ", ".join(item.short for item in statement.subjects[:3]) or "nothing in a registry"
+        raise SignatureInvalid(f"the signed statement is about {named}, not about {digest}", where=where)
+    if predicate_type and statement.predicate_type != predicate_type:
+        raise SignatureInvalid(
+            f"the signed statement is a {statement.predicate_type[:200]}, not a {predicate_type}", where=where
+        )
+
+
+def _digests(subject: _Subject, where: str) -> Iterable[Digest]:
+    for algorithm, value in subject.digest.items():
+        if algorithm in HEX_LENGTHS:
+            try:
+                yield Digest.parse(f"{algorithm}:{value}")
+            except DigestInvalid as error:
+                raise SignatureInvalid(f"a subject of the statement: {error.what}", where=where) from error
