@@ -24,7 +24,13 @@ def check(
         if name not in declared[section]:
             problems.add(line, path, unknown(name, declared[section], _SINGULAR[section]))
     if config is not None and not problems.found:
-        for path, message in (*_ports(config), *_images(config), *_targets(config), *_mirrors(config)):
+        for path, message in (
+            *_ports(config),
+            *_images(config),
+            *_targets(config),
+            *_mirrors(config),
+            *_policies(config),
+        ):
             problems.add(_line(root, path), path, message)
 
 
@@ -99,3 +105,15 @@ def _mirrors(config: Config) -> Iterable[tuple[str, str]]:
             yield f"mirrors.{name}.via", "is the registry it leads to; leave it out for a direct copy"
         if not mirror.upstreams and not mirror.images:
             yield f"mirrors.{name}", "mirrors nothing; name `upstreams` or `images`"
+
+
+def _policies(config: Config) -> Iterable[tuple[str, str]]:
+    for name, policy in config.policies.items():
+        if policy.max_advisory_age.total_seconds() % 86_400:
+            yield f"policies.{name}.max_advisory_age", "is not a whole number of days"
+        for accepted in policy.accept_unknowns:
+            path = f"policies.{name}.accept_unknowns"
+            if (accepted.kind == "advisories-age") != (accepted.until_age is not None):
+                yield path, "`until_age` is written for `advisories-age`, and only there"
+            elif accepted.until_age is not None and accepted.until_age.total_seconds() % 86_400:
+                yield path, "`until_age` is not a whole number of days"

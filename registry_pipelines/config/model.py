@@ -114,6 +114,7 @@ class Build:
         default="python",
     )
     version: Annotated[str, TAG] = setting("The release's version tag; it never moves.")
+    python: str = setting("Python of the base, like `3.12`; the running interpreter's unless told.", default="")
     requirements: tuple[str, ...] = setting("Python requirements, as in a requirements file.", default=())
     requirements_file: Path | None = setting("A requirements file, beside or instead of `requirements`.", default=None)
     wheels: Path | None = setting(
@@ -125,7 +126,13 @@ class Build:
     command: tuple[str, ...] = setting("Arguments of the entrypoint, unless others are given.", default=())
     environment: dict[str, str] = setting("Environment variables of the container.", factory=dict)
     labels: dict[str, str] = setting("Labels of the image.", factory=dict)
-    user: str = setting("User the container runs as; the base's unless told.", default="")
+    user: str = setting(
+        "`uid[:gid]` or name the container runs as; the base's unless told (65532 on the interpreter base).", default=""
+    )
+    site_packages: str = setting(
+        "Where wheels go in the base; `/usr/local/lib/python<version>/site-packages` unless told.", default=""
+    )
+    interpreter: str = setting("Python program of the base; `/usr/local/bin/python3` unless told.", default="")
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting(
         "Platforms, each as os/architecture; this machine's unless told.", default=()
     )
@@ -155,17 +162,18 @@ class Target:
     prefix: Annotated[str, PREFIX] = setting("Put in front of the image's repository.", default="")
 
 
+Count = Annotated[int, Between(0, 1_000_000)] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most findings of each severity a release may have; a severity that is left out has no limit."""
+    """The most findings of each severity a release may have; `null` is no limit."""
 
-    critical: Annotated[int, Between(0, 1_000_000)] | None = setting("Critical findings.", default=None)
-    high: Annotated[int, Between(0, 1_000_000)] | None = setting("High findings.", default=None)
-    medium: Annotated[int, Between(0, 1_000_000)] | None = setting("Medium findings.", default=None)
-    low: Annotated[int, Between(0, 1_000_000)] | None = setting("Low findings.", default=None)
-    unknown: Annotated[int, Between(0, 1_000_000)] | None = setting(
-        "Findings whose advisory names no severity.", default=None
-    )
+    critical: Count = setting("Critical findings.", default=0)
+    high: Count = setting("High findings.", default=0)
+    medium: Count = setting("Medium findings.", default=None)
+    low: Count = setting("Low findings.", default=None)
+    unknown: Count = setting("Findings whose advisory names no severity.", default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +181,8 @@ class Waiver:
     """An advisory that may be present, for a reason and for a time."""
 
     advisory: str = setting("Advisory id or alias, for example CVE-2024-12345.")
-    component: str = setting("Package URL pattern it is limited to (`pkg:pypi/pillow@*`).", default="*")
+    component: str = setting("Pattern of package URLs it is limited to (`pkg:pypi/pillow@*`).", default="*")
+    image: str = setting("Pattern of image names it is limited to.", default="*")
     reason: str = setting("Why; it stands in the verdict.")
     expires: date = setting("Last day (UTC) it holds.")
 
@@ -182,8 +191,11 @@ class Waiver:
 class AcceptedUnknown:
     """Something the scanner could not know and the policy accepts by name; the verdict says so."""
 
-    kind: Literal["no-data", "cannot-compare", "unreadable", "incomplete"] = setting("What the scanner reported.")
-    subject: str = setting("Pattern for what it reported about, for example `pkg:generic/python@*`.")
+    kind: Literal["no-data", "cannot-compare", "unreadable", "incomplete", "advisories-age"] = setting(
+        "What the scanner reported; `advisories-age` accepts advisories that are older than `max_advisory_age`."
+    )
+    subject: str = setting("Pattern of what it is about, for example `pkg:generic/python@*`.", default="*")
+    until_age: Duration | None = setting("`advisories-age` only: accepted up to this age.", default=None)
     reason: str = setting("Why; it stands in the verdict.")
     expires: date | None = setting("Last day (UTC) it holds; for ever unless told.", default=None)
 
@@ -196,14 +208,18 @@ class Policy:
     """What a release must show before its channel tag moves. Nothing passes by absence."""
 
     name: str = entry_name()
-    limits: Limits = setting("The most findings by severity.", factory=lambda: Limits(critical=0, high=0))
+    limits: Limits = setting("The most findings by severity.", factory=Limits)
+    fixable_only: bool = setting(
+        "Count only findings with a fixed version; the verdict lists the others as accepted.", default=False
+    )
     max_advisory_age: Duration = setting(
-        "How old the newest advisory may be when the report is judged.", default=Duration(days=7)
+        "How old the newest advisory may be when the report is judged; whole days.", default=Duration(days=7)
     )
     required: tuple[Evidence, ...] = setting(
-        "Evidence that must be there, verified, and cover every platform.",
+        "Evidence that must be there, signed by a trusted key, and cover every platform.",
         default=("provenance", "sbom", "vulnerabilities", "signature"),
     )
+    platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Platforms a release must have.", default=())
     exceptions: tuple[Waiver, ...] = setting("Advisories that may be present for a time.", default=())
     accept_unknowns: tuple[AcceptedUnknown, ...] = setting("Unknowns that are accepted by name.", default=())
 

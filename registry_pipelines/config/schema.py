@@ -164,9 +164,6 @@ def _section(kind: Any) -> Iterator[str]:
 
 def _default(each: Field[Any]) -> str:
     if each.default_factory is not MISSING:
-        found = each.default_factory()
-        if isinstance(found, model.Limits):
-            return "`critical: 0`, `high: 0`"
         return ""
     if each.default is MISSING:
         return "required"

@@ -1,0 +1,46 @@
+"""What every stage answers with: plain values for tables, JSON and Dagster metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What one stage did to one subject."""
+
+    stage: str
+    """``build``, ``provenance``, ``sbom``, ``vulnerabilities``, ``sign``, ``verify``, ``judge``, ``promote``,
+    ``replicate:<target>``, ``mirror:<mirror>``, ``collect``."""
+    subject: str
+    """A release key, an image, a repository or a registry."""
+    action: str
+    """What was done, in a few words; ``unchanged`` when nothing was."""
+    digest: str = ""
+    """Digest of what the stage made or looked at."""
+    changed: bool = False
+    """Whether anything was written anywhere."""
+    bytes_moved: int = 0
+    """Bytes of blobs and manifests sent over the network."""
+    seconds: float = 0.0
+    facts: Mapping[str, Scalar] = field(default_factory=dict)
+    """Numbers and words under stable names."""
+    rows: Sequence[Mapping[str, Scalar]] = ()
+    """A table; the same columns in every row."""
+    reasons: Sequence[str] = ()
+    """Why it is not ``ok``, or what was accepted; one sentence each."""
+    ok: bool = True
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        found = asdict(self)
+        return {
+            **found,
+            "facts": dict(self.facts),
+            "rows": [dict(row) for row in self.rows],
+            "reasons": list(self.reasons),
+        }
