@@ -41,7 +41,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Base of everything here: immutable, fields by name only, unknown JSON fields refused."""
 
 
-class Component(_Document):
+class Component(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One installed thing."""
 
     purl: str
@@ -62,7 +62,7 @@ class Component(_Document):
     """Version of ``source_name``, when not ``version``."""
 
 
-class Unknown(_Document):
+class Unknown(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that could not be judged, and why."""
 
     kind: UnknownKind
@@ -76,7 +76,7 @@ class Unknown(_Document):
         return f"{self.kind}:{self.subject}"
 
 
-class PlatformPackages(_Document):
+class PlatformPackages(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one platform's image holds."""
 
     subject: Digest
@@ -90,7 +90,7 @@ class PlatformPackages(_Document):
     """``created`` of the image config, as written there."""
 
 
-class Finding(_Document):
+class Finding(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One vulnerability of one component; all advisory records that mean the same vulnerability in one finding."""
 
     component: str
@@ -108,7 +108,7 @@ class Finding(_Document):
     locations: tuple[str, ...] = ()
 
 
-class AdvisoryFacts(_Document):
+class AdvisoryFacts(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which advisory data a report was made with."""
 
     digest: Digest
@@ -121,7 +121,7 @@ class AdvisoryFacts(_Document):
     unreadable: int = 0
 
 
-class Limits(_Document):
+class Limits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a gate lets pass. A number: so many findings of that severity at most; None: any number."""
 
     critical: int | None = 0
@@ -138,7 +138,7 @@ class Limits(_Document):
         return any(fnmatchcase(unknown.key, pattern) for pattern in self.accepted_unknowns)
 
 
-class Report(_Document):
+class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The vulnerability report of a release."""
 
     subject: Digest

@@ -1,0 +1,130 @@
+"""Tar headers: one 512-byte block into plain values (POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual,
+"Basic Tar Format").
+
+Where readers disagree, the answer is that of Go's archive/tar, because containerd and Docker unpack with it and a
+scanner must see the files that a node will see: global PAX records are not applied, links and directories have no
+content whatever their size field says, a GNU long name wins over a PAX path.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+from registry_pipelines.errors import LayerInvalid
+
+BLOCK_BYTES = 512
+ZERO_BLOCK = bytes(BLOCK_BYTES)
+
+MAX_EXTENSION_BYTES = 1024 * 1024
+"""One PAX record set or GNU long name (Go's archive/tar reads the same at most, ``maxSpecialFileSize``)."""
+
+_ADLER_BASE = 65521
+_HEADER_ONLY = frozenset(b"123456")
+_KINDS = {
+    b"0"[0]: "file",
+    0: "file",
+    b"7"[0]: "file",
+    b"S"[0]: "file",
+    b"1"[0]: "hardlink",
+    b"2"[0]: "symlink",
+    b"3"[0]: "device",
+    b"4"[0]: "device",
+    b"5"[0]: "directory",
+    b"6"[0]: "fifo",
+}
+
+
+class Header(NamedTuple):
+    """What one header block says; names are raw bytes."""
+
+    name: bytes
+    mode: int
+    size: int
+    type: int
+    link: bytes
+    extended_sparse: bool
+    """More blocks of an old GNU sparse map follow this one."""
+
+    @property
+    def kind(self) -> str:
+        """``file``, ``directory``, ``symlink``, ``hardlink``, ``device``, ``fifo`` or ``other``."""
+        if self.type == 0 and self.name.endswith(b"/"):
+            return "directory"
+        return _KINDS.get(self.type, "other")
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of content that follow, without padding."""
+        return 0 if self.type in _HEADER_ONLY else self.size
+
+
+def read_header(block: bytes, *, where: str, offset: int) -> Header:
+    """Parse one block that is not all zero. offset: where it starts in the tar, for messages. Raises LayerInvalid."""
+    if not _sum_agrees(block):
+        raise LayerInvalid(f"no tar header at byte {offset}: its checksum is wrong", where=where)
+    name = block[:100].partition(b"\0")[0]
+    kind = block[156]
+    if block[257:263] == b"ustar\0":
+        wide = 131 if block[508:512] == b"tar\0" else 155
+        prefix = block[345 : 345 + wide].partition(b"\0")[0]
+        if prefix:
+            name = prefix + b"/" + name
+    size = _number(block[124:136], where=where, offset=offset)
+    mode = _number(block[100:108], where=where, offset=offset)
+    if size < 0:
+        raise LayerInvalid(f"the entry at byte {offset} has a negative size", where=where)
+    return Header(name, mode, size, kind, block[157:257].partition(b"\0")[0], kind == 83 and block[482] != 0)
+
+
+def _sum_agrees(block: bytes) -> bool:
+    """Compare the header checksum. Adler-32's low half is the byte sum modulo 65521: 20 times as fast as ``sum``."""
+    try:
+        stored = int(block[148:156].strip(b" \0") or b"0", 8)
+    except ValueError:
+        return False
+    total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 8 * 32
+    if (total - stored) % _ADLER_BASE == 0:
+        return True
+    signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:]) + 8 * 32
+    return signed == stored
+
+
+def _number(field: bytes, *, where: str, offset: int) -> int:
+    """An octal number, or GNU's base-256 form (first byte 0x80 or 0xFF)."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    if field[0] == 0xFF:
+        return int.from_bytes(field, "big", signed=True)
+    text = field.partition(b"\0")[0].strip(b" ")
+    if not text:
+        return 0
+    if text.strip(b"01234567"):
+        raise LayerInvalid(f"the tar header at byte {offset} has a malformed number", where=where)
+    return int(text, 8)
+
+
+def read_pax(raw: bytes, *, where: str, offset: int) -> dict[str, bytes]:
+    """PAX records: ``<length> <key>=<value>\\n``. Values stay bytes. Raises LayerInvalid."""
+    records: dict[str, bytes] = {}
+    position = 0
+    while position < len(raw):
+        space = raw.find(b" ", position, position + 8)
+        digits = raw[position:space] if space > 0 else b""
+        end = position + int(digits) if digits.isdigit() else 0
+        key, equals, value = raw[space + 1 : end - 1].partition(b"=")
+        if not (space + 1 < end <= len(raw) and raw[end - 1] == 10 and equals and key):
+            raise LayerInvalid(f"malformed PAX record in the header at byte {offset}", where=where)
+        records[key.decode("utf-8", "surrogateescape")] = value
+        position = end
+    return records
+
+
+def pax_size(records: dict[str, bytes], *, where: str, offset: int) -> int | None:
+    """The ``size`` record; None when there is none. Raises LayerInvalid."""
+    text = records.get("size")
+    if text is None:
+        return None
+    if not text.isdigit() or len(text) > 19:
+        raise LayerInvalid(f"malformed PAX size in the header at byte {offset}", where=where)
+    return int(text)

@@ -1,0 +1,383 @@
+"""Layers: a streaming, bounded and safe walk over the tar of an image layer (image-spec 1.1, layer.md).
+
+Nothing is written to disk and memory does not grow with the layer (about 35 MiB): content that nobody reads is hashed
+and passed over. Both digests come out on the way, so that a caller who verifies them needs no second pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from registry_pipelines.errors import DigestMismatch, LayerInvalid
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci._inflate import Inflater, Readable, Source
+from registry_pipelines.oci._tar import (
+    BLOCK_BYTES,
+    MAX_EXTENSION_BYTES,
+    ZERO_BLOCK,
+    Header,
+    pax_size,
+    read_header,
+    read_pax,
+)
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+
+BUFFER_BYTES = 1024 * 1024
+"""Uncompressed bytes held at once (measured: larger is not faster)."""
+
+WHITEOUT_PREFIX = ".wh."
+OPAQUE_WHITEOUT = ".wh..wh..opq"
+"""image-spec 1.1, layer.md, "Whiteouts" and "Opaque Whiteout"."""
+
+LAYER_TYPES = frozenset(
+    {
+        media_types.OCI_LAYER,
+        media_types.OCI_LAYER_GZIP,
+        media_types.OCI_LAYER_ZSTD,
+        media_types.DOCKER_LAYER,
+        media_types.DOCKER_LAYER_GZIP,
+        media_types.DOCKER_FOREIGN_LAYER,
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    }
+)
+"""Media types that are layers; encrypted ones (``+encrypted``) are not readable and not here."""
+
+
+@dataclass(frozen=True)
+class LayerLimits:
+    """What a layer may cost. Going over a limit raises LayerInvalid."""
+
+    max_bytes: int = 256 * 1024**3
+    """Uncompressed bytes; the largest registries take about 50 GB compressed a layer."""
+    max_ratio: int = 200
+    """Uncompressed to compressed bytes; real layers have 2 to 10, deflate can reach 1,032 and zstd 30,000."""
+    ratio_grace_bytes: int = 512 * 1024**2
+    """The ratio is not judged below this: small layers of zeros exist, and cost half a second at most."""
+    max_entries: int = 10_000_000
+    """Three million files in one image have been reported (grype issue 1509)."""
+    max_names_reported: int = 1_000
+    """Escaping links that are remembered by name."""
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What a layer was found to be, after its last byte."""
+
+    digest: Digest
+    """Of the bytes as stored (compressed)."""
+    size: int
+    diff_id: Digest
+    """Of the uncompressed tar."""
+    uncompressed_size: int
+    entries: int
+    compression: str
+    """``plain``, ``gzip`` or ``zstd``, as found."""
+    link_escapes: tuple[str, ...]
+    """Symbolic links whose target climbs above the root (harmless inside a container, a trap for unpackers)."""
+
+
+class Entry:
+    """One tar entry. ``read`` and ``head`` work until the walk goes on."""
+
+    __slots__ = ("_walk", "kind", "link", "mode", "name", "size", "sparse")
+
+    def __init__(self, walk: LayerWalk, name: str, kind: str, size: int, mode: int, link: str, sparse: bool) -> None:
+        self._walk = walk
+        self.name = name
+        """Path below the root: no leading ``./``, no trailing slash; empty for the root itself. Bytes that are not
+        UTF-8 are surrogate escapes."""
+        self.kind = kind
+        """``file``, ``directory``, ``symlink``, ``hardlink``, ``device``, ``fifo`` or ``other``."""
+        self.size = size
+        """Bytes of content stored in this layer; 0 for links."""
+        self.mode = mode
+        self.link = link
+        """Target: as written for symbolic links, a path like ``name`` for hard links."""
+        self.sparse = sparse
+
+    @property
+    def base(self) -> str:
+        """The last part of the name."""
+        return self.name[self.name.rfind("/") + 1 :]
+
+    @property
+    def removed(self) -> str:
+        """The path that this whiteout removes from lower layers; empty when it is not one (or an opaque one)."""
+        base = self.base
+        if not base.startswith(WHITEOUT_PREFIX) or base == OPAQUE_WHITEOUT:
+            return ""
+        return self.name[: len(self.name) - len(base)] + base[len(WHITEOUT_PREFIX) :]
+
+    @property
+    def opaque(self) -> str | None:
+        """The directory whose lower content this entry hides; None when it is not an opaque whiteout."""
+        return self.name[: -len(OPAQUE_WHITEOUT)].rstrip("/") if self.base == OPAQUE_WHITEOUT else None
+
+    def read(self, limit: int) -> bytes:
+        """All content. Raises LayerInvalid when there are more than ``limit`` bytes, or the file is sparse."""
+        if self.size > limit:
+            raise LayerInvalid(f"{self.name}: has {self.size} bytes, at most {limit} are read", where=self._walk.where)
+        if self.sparse:
+            raise LayerInvalid(f"{self.name}: is stored sparse, which is not read", where=self._walk.where)
+        return self._walk.read_content(self.size)
+
+    def head(self, count: int) -> bytes:
+        """The next ``count`` bytes, fewer at the end; may be called again for the following ones."""
+        return self._walk.read_content(count)
+
+
+class LayerWalk:
+    """Iterate once over the entries, then ask :meth:`finish` for the digests. Made by :func:`open_layer`."""
+
+    def __init__(
+        self, stream: Readable, *, where: str, limits: LayerLimits, expected: Descriptor | None, diff_id: Digest | None
+    ) -> None:
+        self.where = where
+        self._limits = limits
+        self._expected = expected
+        self._expected_diff_id = diff_id
+        self._hasher: Any = diff_id.hasher() if diff_id else hashlib.sha256()
+        self._source = Source(stream, expected.digest.hasher() if expected else hashlib.sha256())
+        self._inflater = Inflater(self._source, where=where)
+        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._position = 0
+        self._end = 0
+        self._total = 0
+        self._content = 0
+        self._padding = 0
+        self._entries = 0
+        self._escapes: list[str] = []
+        self._iterator = self._walk()
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The entries in stored order. Raises LayerInvalid."""
+        return self._iterator
+
+    def finish(self) -> LayerFacts:
+        """Read to the last byte and check what was expected. Raises LayerInvalid, DigestMismatch."""
+        for _ in self._iterator:
+            pass
+        digest = Digest(f"{self._source.hasher.name}:{self._source.hasher.hexdigest()}")
+        facts = LayerFacts(
+            digest=digest,
+            size=self._source.byte_count,
+            diff_id=Digest(f"{self._hasher.name}:{self._hasher.hexdigest()}"),
+            uncompressed_size=self._total,
+            entries=self._entries,
+            compression=self._inflater.kind,
+            link_escapes=tuple(self._escapes),
+        )
+        self._check("layer", self._expected.digest if self._expected else None, digest)
+        self._check("uncompressed layer", self._expected_diff_id, facts.diff_id)
+        return facts
+
+    def _check(self, what: str, expected: Digest | None, found: Digest) -> None:
+        if expected and expected != found:
+            raise DigestMismatch(
+                f"the {what} hashes to {found}, expected {expected}",
+                where=self.where,
+                do="The copy at this place is damaged or was replaced; fetch it from another place",
+            )
+
+    def read_content(self, count: int) -> bytes:
+        """Up to ``count`` bytes of the current entry's content; used by Entry."""
+        count = min(count, self._content)
+        self._content -= count
+        return self._take(count)
+
+    def _fill(self) -> int:
+        count = self._inflater.readinto(self._view)
+        self._hasher.update(self._view[:count])
+        self._position, self._end = 0, count
+        self._total += count
+        limits = self._limits
+        if self._total > limits.max_bytes:
+            raise LayerInvalid(f"the layer unpacks to more than {limits.max_bytes} bytes", where=self.where)
+        if self._total > limits.ratio_grace_bytes and self._total > limits.max_ratio * self._source.byte_count:
+            raise LayerInvalid(
+                f"{self._source.byte_count} compressed bytes unpack to more than {self._total}: a decompression bomb",
+                where=self.where,
+                do="Rebuild the image without huge runs of equal bytes; no program needs them",
+            )
+        return count
+
+    def _take(self, count: int) -> bytes:
+        start = self._position
+        if self._end - start >= count:
+            self._position = start + count
+            return bytes(self._view[start : start + count])
+        parts = bytearray()
+        while len(parts) < count:
+            if self._position == self._end and not self._fill():
+                raise self._truncated()
+            step = min(count - len(parts), self._end - self._position)
+            parts += self._view[self._position : self._position + step]
+            self._position += step
+        return bytes(parts)
+
+    def _skip(self, count: int) -> None:
+        while True:
+            have = self._end - self._position
+            if count <= have:
+                self._position += count
+                return
+            count -= have
+            if not self._fill():
+                raise self._truncated()
+
+    def _truncated(self) -> LayerInvalid:
+        return LayerInvalid(
+            f"the tar is truncated after {self._total} bytes",
+            where=self.where,
+            do="Push the image again, or fetch the layer from another place",
+        )
+
+    def _offset(self) -> int:
+        return self._total - self._end + self._position
+
+    def _next_header(self) -> Header | None:
+        """The next header; None at the end of the archive (two zero blocks, or the end of the input between
+        entries, which runtimes accept)."""
+        self._skip(self._content + self._padding)
+        self._content = self._padding = 0
+        if self._position == self._end and not self._fill():
+            return None
+        offset = self._offset()
+        block = self._take(BLOCK_BYTES)
+        if block != ZERO_BLOCK:
+            header = read_header(block, where=self.where, offset=offset)
+            self._content = header.stored_bytes
+            self._padding = -self._content % BLOCK_BYTES
+            return header
+        if (self._position < self._end or self._fill()) and self._take(BLOCK_BYTES) != ZERO_BLOCK:
+            raise LayerInvalid(f"a single zero block at byte {offset} in the middle of the tar", where=self.where)
+        return None
+
+    def _walk(self) -> Iterator[Entry]:
+        pax: dict[str, bytes] = {}
+        long_name = long_link = None
+        while (header := self._next_header()) is not None:
+            if header.type in b"xgLK":
+                raw = self._extension(header)
+                if header.type == 120:
+                    pax = read_pax(raw, where=self.where, offset=self._offset())
+                elif header.type == 76:
+                    long_name = raw.partition(b"\0")[0]
+                elif header.type == 75:
+                    long_link = raw.partition(b"\0")[0]
+                continue
+            yield self._entry(header, pax, long_name, long_link)
+            pax, long_name, long_link = {}, None, None
+        if pax or long_name is not None or long_link is not None:
+            raise self._truncated()
+        while self._fill():
+            pass
+        if self._expected and self._source.byte_count != self._expected.size:
+            raise LayerInvalid(
+                f"the layer has {self._source.byte_count} bytes, its descriptor says {self._expected.size}",
+                where=self.where,
+            )
+
+    def _extension(self, header: Header) -> bytes:
+        if header.size > MAX_EXTENSION_BYTES:
+            raise LayerInvalid(
+                f"an extended tar header has {header.size} bytes, at most {MAX_EXTENSION_BYTES} are read",
+                where=self.where,
+            )
+        return self.read_content(header.size)
+
+    def _entry(self, header: Header, pax: dict[str, bytes], long_name: bytes | None, long_link: bytes | None) -> Entry:
+        self._entries += 1
+        if self._entries > self._limits.max_entries:
+            raise LayerInvalid(f"the layer has more than {self._limits.max_entries} entries", where=self.where)
+        raw_name, raw_link, sparse = header.name, header.link, header.type == 83
+        if pax:
+            raw_name = pax.get("GNU.sparse.name", pax.get("path", raw_name)) or raw_name
+            raw_link = pax.get("linkpath", raw_link) or raw_link
+            sparse = sparse or any(key.startswith("GNU.sparse.") for key in pax)
+            size = pax_size(pax, where=self.where, offset=self._offset())
+            if size is not None:
+                header = header._replace(size=size)
+                self._content = header.stored_bytes
+                self._padding = -self._content % BLOCK_BYTES
+        raw_name = raw_name if long_name is None else long_name
+        raw_link = raw_link if long_link is None else long_link
+        if header.extended_sparse:
+            while self._take(BLOCK_BYTES)[504]:
+                pass
+        kind = header._replace(name=raw_name).kind if header.type == 0 else header.kind
+        name = self._clean(raw_name)
+        link = ""
+        if raw_link and kind in ("symlink", "hardlink"):
+            link = self._link(name, kind, raw_link)
+        return Entry(self, name, kind, self._content, header.mode, link, sparse)
+
+    def _clean(self, raw: bytes) -> str:
+        """A safe path below the root. Raises LayerInvalid for names that leave it."""
+        name = raw.decode("utf-8", "surrogateescape")
+        if name.startswith("./"):
+            name = name[2:]
+        if name.endswith("/") and not name.startswith("/"):
+            name = name.rstrip("/")
+        if (
+            ".." not in name
+            and "//" not in name
+            and "/./" not in name
+            and name[:1] not in ("/", ".")
+            and "\0" not in name
+        ):
+            if not raw:
+                raise LayerInvalid(f"the entry before byte {self._offset()} has no name", where=self.where)
+            return name
+        if "\0" in name:
+            raise LayerInvalid(f"unsafe name {name[:200]!r}: it holds a NUL byte", where=self.where)
+        if name.startswith("/"):
+            raise LayerInvalid(f"unsafe name {name[:200]!r}: it is absolute", where=self.where)
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise LayerInvalid(f"unsafe name {name[:200]!r}: it climbs with `..`", where=self.where)
+        return "/".join(parts)
+
+    def _link(self, name: str, kind: str, raw: bytes) -> str:
+        if kind == "hardlink":
+            # Hard links name another entry: runtimes take a leading slash as the root.
+            return self._clean(raw.lstrip(b"/") or b".")
+        target = raw.decode("utf-8", "surrogateescape")
+        depth = 0 if target.startswith("/") else name.count("/")
+        for part in target.split("/"):
+            depth += -1 if part == ".." else part not in ("", ".")
+            if depth < 0:
+                if len(self._escapes) < self._limits.max_names_reported:
+                    self._escapes.append(name)
+                break
+        return target
+
+
+def open_layer(
+    stream: Readable,
+    media_type: str,
+    *,
+    where: str = "",
+    limits: LayerLimits = LayerLimits(),
+    expected: Descriptor | None = None,
+    diff_id: Digest | None = None,
+) -> LayerWalk:
+    """Walk a layer from any ``readinto`` object; compression is found by its first bytes.
+
+    where: what to call it in errors. expected, diff_id: what :meth:`LayerWalk.finish` must find; they also choose the
+    hash algorithms (sha256 without them). Raises LayerInvalid: not a layer, truncated, damaged, unsafe name (``..``,
+    absolute, NUL; for hard links their target too), bomb. Not checked here: whether links lead to something.
+    """
+    if media_type not in LAYER_TYPES:
+        raise LayerInvalid(f"{media_type[:120]!r} is not a layer that can be read", where=where)
+    walk = LayerWalk(stream, where=where, limits=limits, expected=expected, diff_id=diff_id)
+    if walk._source.head == b"" and media_type.endswith(("gzip", "zstd")):
+        raise LayerInvalid("the layer is empty, not even a compressed stream", where=where)
+    return walk
