@@ -1,0 +1,26 @@
+"""Collect: what a registry can let go, as a plan. Nothing is deleted here: ``registry-pipelines collect`` does that."""
+
+import dagster as dg
+
+from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.resources import ChainParam
+
+
+def retention(registry: str) -> dg.AssetsDefinition:
+    """The retention plan of one registry."""
+
+    @dg.asset(
+        key=["retention", registry],
+        group_name="collect",
+        kinds={"oci"},
+        owners=["team:platform"],
+        code_version="1",
+        retry_policy=RETRIES,
+        description=f"What {registry} can let go: neither kept by a rule, nor protected, nor needed by anything kept. "
+        "A plan to read and approve; nothing is deleted.",
+    )
+    def retention(chain: ChainParam) -> Materialized:
+        with refusals():
+            return materialized(chain.retention_plan(registry))
+
+    return retention

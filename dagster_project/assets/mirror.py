@@ -1,0 +1,65 @@
+"""Mirror: our releases and foreign images through the DMZ into private registries."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dagster_project.partitions import RELEASES, release_of
+from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.resources import ChainParam
+from registry_pipelines.config import Mirror
+
+GROUP = "mirror"
+
+
+def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
+    """The asset that takes promoted releases of the mirror's images across; others are skipped."""
+
+    @dg.asset(
+        key=["mirror", mirror.name],
+        partitions_def=RELEASES,
+        deps=["promotion"],
+        group_name=GROUP,
+        kinds={"oci"},
+        owners=["team:platform"],
+        code_version="1",
+        retry_policy=RETRIES,
+        output_required=False,
+        description=f"The release with all its evidence in {mirror.to}{way(mirror)}, so that it can be verified there "
+        "without any connection back.",
+    )
+    def mirrored(context: dg.AssetExecutionContext, chain: ChainParam) -> Iterator[Materialized]:
+        release = release_of(context)
+        if release.image not in mirror.images:
+            context.log.info("%s is not mirrored by %s", release.image, mirror.name)
+            return
+        with refusals():
+            result = chain.mirror_release(release, mirror.name)
+        yield materialized(result)
+
+    return mirrored
+
+
+def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
+    """The nightly asset that brings a mirror's foreign images up to date."""
+
+    @dg.asset(
+        key=["upstreams", mirror.name],
+        group_name=GROUP,
+        kinds={"oci"},
+        owners=["team:platform"],
+        code_version="1",
+        retry_policy=RETRIES,
+        description=f"Foreign images brought up to date in {mirror.to}{way(mirror)}: "
+        f"{', '.join(upstream.image for upstream in mirror.upstreams)}.",
+    )
+    def upstreams(chain: ChainParam) -> Materialized:
+        with refusals():
+            return materialized(chain.mirror(mirror.name))
+
+    return upstreams
+
+
+def way(mirror: Mirror) -> str:
+    """How it gets there, in words."""
+    return f" by way of {mirror.via}" if mirror.via else ""

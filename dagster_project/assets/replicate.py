@@ -1,0 +1,51 @@
+"""Replicate: promoted releases in every region and cloud, one asset per target."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dagster_project.checks import EQUAL, blocking, outcome
+from dagster_project.partitions import RELEASES, release_of
+from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.resources import ChainParam
+from registry_pipelines.config import Target
+
+Told = Iterator[Materialized | dg.AssetCheckResult]
+
+
+def group_of(registry: str) -> str:
+    """The group of a registry's replicas: regions and clouds stand apart in the graph. Groups take no dashes."""
+    return f"replicate/{''.join(letter if letter.isalnum() else '_' for letter in registry)}"
+
+
+def replica(target: Target) -> dg.AssetsDefinition:
+    """The asset of one target. A release of an image that does not go there gets a passed check that says so, and no
+    materialization."""
+    key = dg.AssetKey(["replica", target.name])
+
+    @dg.asset(
+        key=key,
+        partitions_def=RELEASES,
+        deps=["promotion"],
+        group_name=group_of(target.registry),
+        kinds={"oci"},
+        owners=["team:platform"],
+        code_version="1",
+        retry_policy=RETRIES,
+        output_required=False,
+        check_specs=[blocking(EQUAL, key, f"{target.name} holds exactly the release's closure, read back.")],
+        description=f"The release with all its evidence at {target.name} (registry {target.registry}), read back and "
+        "compared digest for digest.",
+    )
+    def replica(context: dg.AssetExecutionContext, chain: ChainParam) -> Told:
+        release = release_of(context)
+        if target.name not in chain.targets(release.image):
+            yield outcome(EQUAL, passed=True, note=f"{release.image} does not go to {target.name}")
+            return
+        with refusals():
+            result = chain.replicate(release, target.name)
+            differences = [str(found) for found in chain.replica_differences(release, target.name)]
+        check = outcome(EQUAL, passed=not differences, reasons=differences, differences=len(differences))
+        yield materialized(result, check)
+
+    return replica

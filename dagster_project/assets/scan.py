@@ -1,0 +1,64 @@
+"""Scan: what is in a release, and what is known against it."""
+
+import dagster as dg
+
+from dagster_project.checks import LIMITS, blocking, outcome
+from dagster_project.partitions import RELEASES, release_of
+from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.resources import ChainParam
+
+GROUP = "scan"
+
+
+@dg.asset(
+    partitions_def=RELEASES,
+    deps=["provenance"],
+    group_name=GROUP,
+    kinds={"oci", "cyclonedx"},
+    owners=["team:security"],
+    code_version="1",
+    retry_policy=RETRIES,
+    description="The software bill of materials (CycloneDX 1.6), one per platform, read from the layer streams and "
+    "attached to the release.",
+)
+def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+    """The release's SBOM."""
+    with refusals():
+        return materialized(chain.sbom(release_of(context)))
+
+
+@dg.asset(
+    partitions_def=RELEASES,
+    deps=["sbom"],
+    group_name=GROUP,
+    kinds={"oci", "osv"},
+    owners=["team:security"],
+    code_version="1",
+    retry_policy=RETRIES,
+    description="Advisories matched against the stored SBOM: findings, and by name what could not be known. No layer "
+    "is read, so running it again with newer advisories is cheap. Also written for a release that is then refused, so "
+    "that the verdict can say why.",
+)
+def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+    """The release's vulnerability report."""
+    with refusals():
+        return materialized(chain.vulnerabilities(release_of(context)))
+
+
+@dg.asset(
+    partitions_def=RELEASES,
+    deps=["vulnerability_report"],
+    group_name=GROUP,
+    kinds={"oci", "osv"},
+    owners=["team:security"],
+    code_version="1",
+    retry_policy=RETRIES,
+    check_specs=[blocking(LIMITS, "vulnerabilities", "The findings stay within the limits of the image's policy.")],
+    description="The report held against the policy's limits. Over the limits it blocks the promotion in this run, but "
+    "not the verdict: a refusal is signed evidence too.",
+)
+def vulnerabilities(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+    """The report against the policy's limits."""
+    with refusals():
+        result = chain.vulnerabilities(release_of(context))
+    return materialized(result, outcome(LIMITS, passed=result.ok, reasons=result.reasons))

@@ -1,0 +1,79 @@
+"""How a stage's result is shown in Dagster: metadata, tables, data versions and refusals."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from registry_pipelines.chain import StageResult
+from registry_pipelines.errors import PromotionDenied, RegistryPipelinesError
+
+MAX_TABLE_ROWS = 50
+"""Rows of one metadata table. 1,000 rows of 5 columns make an event of 155 KB, kept for ever; the whole report is an
+artifact in the registry, found by its digest."""
+RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""For network trouble only: a refusal is a ``dg.Failure(allow_retries=False)`` and stops at once."""
+
+Metadata = dict[str, Any]
+"""Metadata by name, as Dagster takes it."""
+if TYPE_CHECKING:
+    Materialized = dg.MaterializeResult[Any]
+else:  # Dagster knows the bare class only: with a parameter it asks for a tuple as soon as there is a check
+    Materialized = dg.MaterializeResult
+
+
+def facts(result: StageResult) -> Metadata:
+    """Metadata of a result under stable names, so that Dagster charts the numbers over time.
+
+    bytes_moved (bytes), seconds, changed, action, digest, the stage's own facts, ``rows`` (the first 50 as a table) and
+    ``reasons`` (a list in Markdown).
+    """
+    shown: Metadata = {
+        **result.facts,
+        "action": result.action,
+        "digest": result.digest,
+        "changed": result.changed,
+        "bytes_moved": result.bytes_moved,
+        "seconds": round(result.seconds, 3),
+    }
+    if result.reasons:
+        shown["reasons"] = bullets(result.reasons)
+    if result.rows:
+        shown["rows"] = table(result.rows)
+        shown["row_count"] = len(result.rows)
+    return shown
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """At most 50 rows as a metadata table. Dagster wants the same fields in every row: an absent one becomes empty."""
+    fields = list(dict.fromkeys(name for row in rows for name in row))
+    records = [dg.TableRecord({name: row.get(name, "") for name in fields}) for row in rows[:MAX_TABLE_ROWS]]
+    return dg.MetadataValue.table(records=records)
+
+
+def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Sentences as a Markdown list."""
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
+
+
+def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materialized:
+    """The materialization of a result; its digest is the data version. Made only after the act has succeeded: what is
+    yielded before an exception stays recorded."""
+    version = dg.DataVersion(result.digest) if result.digest else None
+    return Materialized(metadata=facts(result), data_version=version, check_results=list(checks))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the library's lasting errors into a ``dg.Failure`` that is not retried; temporary ones pass, for the retry
+    policy. The metadata carry what, where, what to do, and a denial's reasons."""
+    try:
+        yield
+    except RegistryPipelinesError as error:
+        if error.temporary:
+            raise
+        shown: Metadata = dict(error.diagnostics())
+        if isinstance(error, PromotionDenied):
+            shown["reasons"] = bullets(error.reasons)
+        raise dg.Failure(str(error), metadata=shown, allow_retries=False) from error
