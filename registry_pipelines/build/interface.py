@@ -15,7 +15,7 @@ from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 
 PROVENANCE_ARTIFACT = media_types.IN_TOTO
-"""Artifact and media type of the attached provenance: a bare in-toto Statement (not yet signed; signing is a later stage)."""
+"""Artifact and media type of the attached provenance: a bare in-toto Statement; signing it is a later stage."""
 
 PREDICATE_TYPE_ANNOTATION = "in-toto.io/predicate-type"
 """Annotation of the artifact manifest that names the statement's predicate."""
@@ -28,6 +28,9 @@ BUILD_TYPE = "urn:registry-pipelines:build:layers:v1"
 
 BUILDER_ID = "urn:registry-pipelines:builder:layers"
 """Who built, when the caller names nobody else (``LayersBuilder(builder_id=...)``)."""
+
+SILENT = Silent()
+"""The default receiver of progress."""
 
 INTERPRETER_BASES = ("python", "interpreter")
 """Values of ``BuildSpec.base`` that mean: a Linux root with the running Python interpreter."""
@@ -137,7 +140,7 @@ class BuildResult:
 class Builder(Protocol):
     """Turns a specification into an image at a place."""
 
-    def build(self, spec: BuildSpec, place: Place, *, progress: Progress = Silent()) -> BuildResult:
+    def build(self, spec: BuildSpec, place: Place, *, progress: Progress = SILENT) -> BuildResult:
         """Build and push; the version tag last. Raises RequirementsInvalid, WheelInvalid, PathConflict, InputError,
         TagImmutable (the version exists with other content) and the RegistryError family."""
         ...

@@ -1,0 +1,303 @@
+"""A gzip layer written in one pass, taking over deflate streams as they are.
+
+A gzip layer is one deflate stream of a tar, and deflate streams can be joined bit by bit: a member of a wheel keeps
+its own compressed bytes, only its "last block" bit is cleared and its end padded to a whole byte by an empty block.
+Everything else (tar headers, small generated files) goes through one compressor that is flushed completely before a
+splice, so that nothing refers back across it. The result is a single gzip member that every reader takes.
+Sources: RFC 1951 sections 3.2.3 to 3.2.4, RFC 1952.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from zlib_ng import zlib_ng
+
+from registry_pipelines.build.inflate import (
+    END_OF_BLOCK,
+    RAW_WINDOW,
+    Z_BLOCK,
+    Z_BUF_ERROR,
+    Z_OK,
+    Z_STREAM_END,
+    Inflater,
+)
+from registry_pipelines.errors import WheelInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.interface import Readable
+
+INPUT_BYTES = 256 * 1024
+OUTPUT_BYTES = 256 * 1024
+"""Input and output pieces; both fit into the second-level cache, so hashing right after inflating reads no memory."""
+
+PENDING_BYTES = 256 * 1024
+"""So many bytes for the compressor are collected before it is called."""
+
+COMPRESSION_LEVEL = 6
+CODEC = f"zlib-ng {zlib_ng.ZLIBNG_VERSION}, level {COMPRESSION_LEVEL}"
+"""What the compressed bytes of headers and generated files depend on; part of every layer's key."""
+
+MAX_BLOCKS_PER_KIB = 64
+"""Deflate blocks per KiB of a member (beside 4,096 free ones). Real streams have less than one; a stream of
+empty blocks would cost a call each."""
+
+GZIP_HEADER = bytes.fromhex("1f8b08000000000000ff")
+"""No name, no time, unknown system: equal input gives equal bytes."""
+STORED_BLOCK_BYTES = 65535
+EMPTY_STORED_BLOCK = b"\x00\x00\xff\xff"
+END_OF_TAR = bytes(2 * tarfile.BLOCKSIZE)
+
+
+class Sink(Protocol):
+    """Takes the layer's bytes in order; the view is valid during the call only."""
+
+    def __call__(self, piece: memoryview | bytes, /) -> None:
+        """Take a piece."""
+        ...
+
+
+@dataclass(frozen=True)
+class LayerDigests:
+    """What a layer came out as; sizes in bytes."""
+
+    digest: Digest
+    diff_id: Digest
+    size: int
+    tar_size: int
+
+
+class LayerWriter:
+    """Writes one layer into a sink; memory stays below 2 MiB whatever the sizes.
+
+    Each file is ``header`` followed by exactly ``info.size`` bytes through ``content``, ``deflated`` or ``stored``.
+    A context manager: leaving it frees the inflater.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._layer = hashlib.sha256()
+        self._tar = hashlib.sha256()
+        self._crc = 0
+        self._size = 0
+        self._tar_size = 0
+        self._pending = bytearray()
+        self._compressor: Any = zlib_ng.compressobj(COMPRESSION_LEVEL, zlib_ng.DEFLATED, RAW_WINDOW)
+        self._dirty = False
+        self._inflater = Inflater()
+        self._input = bytearray(1 + INPUT_BYTES)
+        self._output = bytearray(OUTPUT_BYTES)
+        self._input_view = memoryview(self._input)
+        self._output_view = memoryview(self._output)
+        self._input_address = ctypes.addressof(ctypes.c_char.from_buffer(self._input))
+        self._output_address = ctypes.addressof(ctypes.c_char.from_buffer(self._output))
+        self._emit(GZIP_HEADER)
+
+    def __enter__(self) -> LayerWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inflater.close()
+
+    def header(self, info: tarfile.TarInfo) -> None:
+        """Start an entry, after padding the one before; its content must follow at once."""
+        self._pad()
+        self._compress(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+    def content(self, piece: bytes | memoryview) -> None:
+        """Some bytes of the entry, to be compressed here."""
+        self._compress(piece)
+
+    def deflated(
+        self, source: Readable, compressed_size: int, consume: Callable[[memoryview], None], where: str
+    ) -> None:
+        """The entry's whole content as a raw deflate stream, taken over bit by bit.
+
+        consume: gets the inflated pieces, in order, valid during the call only. Raises WheelInvalid for a stream that
+        is damaged, ends early, or is followed by other bytes.
+        """
+        self._flush()
+        _Splice(self, source, compressed_size, consume, where).run()
+
+    def stored(self, source: Readable, size: int, consume: Callable[[memoryview], None], where: str) -> None:
+        """The entry's whole content from an uncompressed source, as stored blocks."""
+        self._flush()
+        left = size
+        while left:
+            count = _fill(source, self._output_view[: min(left, STORED_BLOCK_BYTES)])
+            if not count:
+                raise WheelInvalid("the archive ends in the middle of a file", where=where)
+            piece = self._output_view[:count]
+            consume(piece)
+            self._account(piece)
+            self._emit(b"\x00" + count.to_bytes(2, "little") + (count ^ 0xFFFF).to_bytes(2, "little"))
+            self._emit(piece)
+            left -= count
+
+    def finish(self) -> LayerDigests:
+        """End the tar and the gzip member; nothing may be written afterwards."""
+        self._pad()
+        self._compress(END_OF_TAR)
+        self._flush()
+        self._emit(b"\x03\x00" + self._crc.to_bytes(4, "little") + (self._tar_size & 0xFFFFFFFF).to_bytes(4, "little"))
+        return LayerDigests(
+            Digest(f"sha256:{self._layer.hexdigest()}"),
+            Digest(f"sha256:{self._tar.hexdigest()}"),
+            self._size,
+            self._tar_size,
+        )
+
+    def _pad(self) -> None:
+        self._compress(bytes(-self._tar_size % tarfile.BLOCKSIZE))
+
+    def _compress(self, piece: bytes | memoryview) -> None:
+        self._account(piece)
+        self._pending += piece
+        if len(self._pending) >= PENDING_BYTES:
+            self._drain()
+
+    def _drain(self) -> None:
+        if self._pending:
+            self._emit(self._compressor.compress(self._pending))
+            self._pending.clear()
+            self._dirty = True
+
+    def _flush(self) -> None:
+        self._drain()
+        if self._dirty:
+            self._emit(self._compressor.flush(zlib.Z_FULL_FLUSH))
+            self._dirty = False
+
+    def _account(self, piece: bytes | memoryview) -> None:
+        self._tar.update(piece)
+        self._crc = zlib_ng.crc32(piece, self._crc)
+        self._tar_size += len(piece)
+
+    def _emit(self, piece: bytes | memoryview) -> None:
+        if piece:
+            self._layer.update(piece)
+            self._size += len(piece)
+            self._sink(piece)
+
+
+class _Splice:
+    """One deflate stream on its way through a LayerWriter.
+
+    Byte 0 of the input buffer carries the last byte of the piece before: a block that ends inside that byte may set a
+    bit in it. ``last_block_bit``: where in the buffer the bit to clear stands.
+    """
+
+    def __init__(
+        self,
+        writer: LayerWriter,
+        source: Readable,
+        size: int,
+        consume: Callable[[memoryview], None],
+        where: str,
+    ) -> None:
+        self.writer = writer
+        self.source = source
+        self.left = size
+        self.consume = consume
+        self.where = where
+        self.in_last_block = False
+        self.peek_next_byte = True
+        self.unused_bits = -1
+        self.last_block_bit: tuple[int, int] | None = None
+        self.blocks_left = 4096 + size * MAX_BLOCKS_PER_KIB // 1024
+
+    def run(self) -> None:
+        """Take over the whole stream."""
+        writer = self.writer
+        writer._inflater.reset()
+        start = 1
+        while self.left and self.unused_bits < 0:
+            count = _fill(self.source, writer._input_view[1 : 1 + min(self.left, INPUT_BYTES)])
+            if not count:
+                raise WheelInvalid("the archive ends in the middle of a file", where=self.where)
+            self.left -= count
+            self._inflate(count)
+            if self.last_block_bit:
+                index, bit = self.last_block_bit
+                writer._input[index] &= ~(1 << bit) & 0xFF
+                self.last_block_bit = None
+            writer._emit(writer._input_view[start:count])
+            writer._input[0] = writer._input[count]
+            start = 0
+        if self.unused_bits < 0:
+            raise WheelInvalid("a compressed file ends early", where=self.where)
+        if self.left:
+            raise WheelInvalid("bytes follow the end of a compressed file", where=self.where)
+        self._align(writer._input[0])
+
+    def _inflate(self, count: int) -> None:
+        """Inflate ``count`` bytes that stand from index 1 of the input buffer."""
+        writer, stream = self.writer, self.writer._inflater.stream
+        stream.next_in, stream.avail_in = writer._input_address + 1, count
+        if self.peek_next_byte:
+            self.peek_next_byte = False
+            self._peek(1, 0)
+        while True:
+            stream.next_out, stream.avail_out = writer._output_address, OUTPUT_BYTES
+            answer = writer._inflater.inflate(writer._inflater.pointer, Z_BLOCK)
+            produced = OUTPUT_BYTES - stream.avail_out
+            if answer not in (Z_OK, Z_STREAM_END, Z_BUF_ERROR):
+                raise WheelInvalid("a compressed file is damaged", where=self.where)
+            if produced:
+                piece = writer._output_view[:produced]
+                self.consume(piece)
+                writer._account(piece)
+            if stream.data_type & END_OF_BLOCK:
+                self._block_ended(count - stream.avail_in, stream.data_type & 7, count)
+                if self.unused_bits >= 0:
+                    return
+            if not stream.avail_in and stream.avail_out:
+                return
+
+    def _block_ended(self, offset: int, unused: int, count: int) -> None:
+        """A block ended before ``unused`` bits of byte ``offset - 1`` (buffer index ``offset``)."""
+        self.blocks_left -= 1
+        if self.blocks_left < 0:
+            raise WheelInvalid("a compressed file consists of far too many blocks", where=self.where)
+        if self.in_last_block:
+            if offset != count:
+                raise WheelInvalid("bytes follow the end of a compressed file", where=self.where)
+            self.unused_bits = unused
+        elif unused:
+            self._peek(offset, 8 - unused)
+        elif offset < count:
+            self._peek(offset + 1, 0)
+        else:
+            self.peek_next_byte = True
+
+    def _peek(self, index: int, bit: int) -> None:
+        """Read the next block's first bit, BFINAL."""
+        if self.writer._input[index] >> bit & 1:
+            self.in_last_block = True
+            self.last_block_bit = (index, bit)
+
+    def _align(self, last: int) -> None:
+        """Emit the last byte without what follows the stream's end, and an empty stored block up to a whole byte."""
+        tail = bytes([last & (0xFF >> self.unused_bits)])
+        if self.unused_bits < 3:
+            tail += b"\x00"
+        self.writer._emit(tail + EMPTY_STORED_BLOCK)
+
+
+def _fill(source: Readable, view: memoryview) -> int:
+    """Read until the view is full or the source ends."""
+    count = 0
+    while count < len(view):
+        got = source.readinto(view[count:])
+        if not got:
+            break
+        count += got
+    return count
