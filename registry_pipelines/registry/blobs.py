@@ -1,0 +1,63 @@
+"""Whole small blobs: read them verified, push them unless they are there. Large ones are streamed by ``transfer``."""
+
+from __future__ import annotations
+
+from registry_pipelines.errors import ManifestTooLarge, Unavailable
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place
+
+READ_ATTEMPTS = 4
+"""Tries to read on after a broken connection, each from the byte where it broke."""
+
+
+class BytesSource:
+    """Bytes in memory as a Readable. ``rewind`` starts again, so an upload that broke can be sent once more."""
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        self._content = memoryview(content).cast("B")
+        self._position = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See Readable."""
+        piece = self._content[self._position : self._position + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def rewind(self) -> None:
+        """Start again from the first byte."""
+        self._position = 0
+
+
+def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:
+    """The bytes of a blob, verified against digest and size.
+
+    limit: bytes the caller is ready to hold. Raises ManifestTooLarge when the descriptor says more, DigestMismatch,
+    NotFound, Unavailable (after reading on a few times).
+    """
+    where = f"{place}@{descriptor.digest}"
+    if descriptor.size > limit:
+        raise ManifestTooLarge(f"the blob has {descriptor.size} bytes, at most {limit} are read", where=where)
+    content = bytearray(descriptor.size)
+    filled = 0
+    for attempt in range(1, READ_ATTEMPTS + 1):
+        try:
+            with place.registry.open_blob(place.repository, descriptor.digest, start=filled) as reader:
+                while count := reader.readinto(memoryview(content)[filled:]):
+                    filled += count
+            break
+        except Unavailable:
+            if attempt == READ_ATTEMPTS:
+                raise
+    raw = bytes(memoryview(content)[:filled])
+    descriptor.digest.check(raw, where=where)
+    return raw
+
+
+def push_blob(place: Place, content: bytes, *, media_type: str) -> Descriptor:
+    """Store bytes unless the repository has them; their descriptor."""
+    descriptor = Descriptor(media_type=media_type, digest=Digest.of(content), size=len(content))
+    if place.registry.blob_size(place.repository, descriptor.digest) is None:
+        place.registry.upload_blob(place.repository, descriptor, BytesSource(content))
+    return descriptor

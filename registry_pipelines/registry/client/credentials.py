@@ -1,0 +1,232 @@
+"""Credentials: given ones, or those of Docker's ``config.json`` and its ``docker-credential-*`` programs.
+
+Formats: docker/cli ``config.json`` (``auths``, ``identitytoken``, ``credHelpers``, ``credsStore``) and the credential
+helper protocol (docker/docker-credential-helpers): the host on standard input, JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry_pipelines.errors import ConfigInvalid, ToolMissing, Unauthorized
+
+MAX_CONFIG_BYTES = 1024 * 1024
+"""Docker's own config.json with hundreds of registries stays below 100 KiB."""
+
+MAX_HELPER_OUTPUT_BYTES = 64 * 1024
+"""A helper's answer holds one token; ECR's, the longest known, has about 3 KiB."""
+
+HELPER_TIMEOUT_S = 30.0
+"""Cloud helpers ask a service over the network; one that waits for a person never ends."""
+
+DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+_TOKEN_USERS = frozenset({"<token>"})
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a registry knows us by; all empty for anonymous. identity_token is an OAuth2 refresh token."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is nothing to send."""
+        return not (self.password or self.identity_token or self.username)
+
+
+class CredentialSource:
+    """Finds the credentials of one host; asked again when a registry refuses what it gave (tokens age)."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        username: str = "",
+        password: str = "",
+        docker_config: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._host = host
+        self._given = Credentials(username, password)
+        self._config = docker_config
+        self._environ = os.environ if environ is None else environ
+
+    def find(self) -> Credentials:
+        """The credentials as they are now. Raises ConfigInvalid, ToolMissing, Unauthorized (a helper failed)."""
+        if not self._given.anonymous:
+            return self._given
+        path = self._config or default_config(self._environ)
+        if path is None:
+            return Credentials()
+        return find_in_config(read_config(path), self._host, where=str(path), environ=self._environ)
+
+
+def default_config(environ: Mapping[str, str]) -> Path | None:
+    """The first that exists: ``$REGISTRY_AUTH_FILE``, ``$DOCKER_CONFIG/config.json``, ``~/.docker/config.json``, the
+    container tools' ``auth.json``."""
+    candidates = []
+    if environ.get("REGISTRY_AUTH_FILE"):
+        candidates.append(Path(environ["REGISTRY_AUTH_FILE"]))
+    if environ.get("DOCKER_CONFIG"):
+        candidates.append(Path(environ["DOCKER_CONFIG"]) / "config.json")
+    elif environ.get("HOME"):
+        candidates.append(Path(environ["HOME"]) / ".docker" / "config.json")
+    if environ.get("XDG_RUNTIME_DIR"):
+        candidates.append(Path(environ["XDG_RUNTIME_DIR"]) / "containers" / "auth.json")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config.json. Raises ConfigInvalid; its content is never quoted, since it holds secrets."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigInvalid([f"{path}: cannot be read ({error.strerror})"]) from error
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigInvalid([f"{path}: larger than {MAX_CONFIG_BYTES} bytes"])
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ConfigInvalid([f"{path}: not JSON"]) from None
+    if not isinstance(content, dict):
+        raise ConfigInvalid([f"{path}: not a JSON object"])
+    return content
+
+
+def find_in_config(
+    config: Mapping[str, Any], host: str, *, where: str, environ: Mapping[str, str] | None = None
+) -> Credentials:
+    """The credentials of a host: its own helper, else the store, else the entry in the file; anonymous when none."""
+    keys = _keys(host)
+    helpers = config.get("credHelpers")
+    for key in keys:
+        helper = helpers.get(key) if isinstance(helpers, dict) else None
+        if isinstance(helper, str) and helper:
+            return ask_helper(helper, key, environ=environ)
+    entries = config.get("auths")
+    entry = next((entries[key] for key in keys if key in entries), None) if isinstance(entries, dict) else None
+    store = config.get("credsStore")
+    if isinstance(store, str) and store and not _has_secret(entry):
+        listed = next((key for key in keys if isinstance(entries, dict) and key in entries), keys[0])
+        return ask_helper(store, listed, environ=environ)
+    return _read_entry(entry, where=f"{where}: auths of {host}")
+
+
+def _keys(host: str) -> list[str]:
+    """How a host may be written in config.json; Docker Hub has a key of its own."""
+    if host in ("docker.io", "index.docker.io", "registry-1.docker.io"):
+        return [DOCKER_HUB_KEY, "docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1"]
+    schemes = [f"{scheme}{host}{path}" for scheme in ("https://", "http://") for path in ("", "/", "/v1/", "/v2/")]
+    return [host, *schemes]
+
+
+def _has_secret(entry: Any) -> bool:
+    return isinstance(entry, dict) and any(entry.get(key) for key in ("auth", "identitytoken", "password"))
+
+
+def _read_entry(entry: Any, *, where: str) -> Credentials:
+    if not isinstance(entry, dict) or not _has_secret(entry):
+        return Credentials()
+    identity = entry.get("identitytoken")
+    username, password = entry.get("username"), entry.get("password")
+    if isinstance(entry.get("auth"), str) and entry["auth"]:
+        try:
+            username, _, password = base64.b64decode(entry["auth"], validate=False).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            raise ConfigInvalid([f"{where}: `auth` is not base64 of user:password"]) from None
+    return _credentials(username, password.rstrip("\0") if isinstance(password, str) else "", identity)
+
+
+def _credentials(username: Any, password: Any, identity: Any = "") -> Credentials:
+    user = username if isinstance(username, str) else ""
+    secret = password if isinstance(password, str) else ""
+    if isinstance(identity, str) and identity:
+        return Credentials(user, "", identity)
+    if user in _TOKEN_USERS:
+        return Credentials("", "", secret)
+    return Credentials(user, secret)
+
+
+def ask_helper(name: str, server: str, *, environ: Mapping[str, str] | None = None) -> Credentials:
+    """Ask ``docker-credential-<name>`` for a server. Its output is bounded and never shown.
+
+    Raises ToolMissing, ConfigInvalid (a name that is no program name), Unauthorized (failed or took too long).
+    """
+    if not _HELPER_NAME.match(name):
+        raise ConfigInvalid([f"credential helper {name[:80]!r}: not a program name"])
+    program = f"docker-credential-{name}"
+    status, output = _run([program, "get"], server, environ=environ)
+    if status != 0:
+        if b"credentials not found" in output:
+            return Credentials()
+        raise Unauthorized(f"{program} failed with status {status}", where=server, do=f"Run: {program} get")
+    try:
+        answer = json.loads(output)
+        return _credentials(answer.get("Username"), answer.get("Secret"))
+    except (ValueError, AttributeError, RecursionError):
+        raise Unauthorized(f"{program} did not answer with JSON", where=server, do=f"Run: {program} get") from None
+
+
+def _run(command: list[str], given: str, *, environ: Mapping[str, str] | None) -> tuple[int, bytes]:
+    """(status, standard output) of a program; killed when it takes too long or writes too much."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(environ) if environ is not None else None,
+        )
+    except OSError as error:
+        raise ToolMissing(
+            f"{command[0]} cannot be started ({error.strerror})", do="Install it, or change Docker's config.json"
+        ) from error
+    with process:
+        try:
+            return _converse(process, given, command[0])
+        finally:
+            process.kill()
+
+
+def _converse(process: subprocess.Popen[bytes], given: str, program: str) -> tuple[int, bytes]:
+    fired = threading.Event()
+
+    def stop() -> None:
+        fired.set()
+        process.kill()
+
+    timer = threading.Timer(HELPER_TIMEOUT_S, stop)
+    timer.daemon = True
+    timer.start()
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:
+        raise ToolMissing(f"{program} was started without pipes")
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(given.encode())
+            stdin.close()
+        output = stdout.read(MAX_HELPER_OUTPUT_BYTES + 1)
+        if len(output) > MAX_HELPER_OUTPUT_BYTES:
+            raise Unauthorized(f"{program} writes more than {MAX_HELPER_OUTPUT_BYTES} bytes", where=given)
+        status = process.wait()
+    finally:
+        timer.cancel()
+    if fired.is_set():
+        raise Unauthorized(f"{program} took longer than {HELPER_TIMEOUT_S:g} s", where=given, do=f"Run: {program} get")
+    return status, output

@@ -1,0 +1,301 @@
+"""``DistributionRegistry``: the Registry protocol over HTTP (OCI distribution-spec 1.1, Docker registry API v2)."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from registry_pipelines.errors import (
+    ConfigInvalid,
+    DigestMismatch,
+    Forbidden,
+    ManifestTooLarge,
+    NotFound,
+    Refused,
+    Unauthorized,
+    Unsupported,
+)
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, infer_media_type
+from registry_pipelines.oci.references import check_repository, check_tag
+from registry_pipelines.registry.client import listing, tokens
+from registry_pipelines.registry.client.credentials import CredentialSource
+from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
+from registry_pipelines.registry.client.facts import Facts
+from registry_pipelines.registry.client.reader import HttpBlobReader, make_reader, range_header
+from registry_pipelines.registry.client.referrers import Referrers
+from registry_pipelines.registry.client.retries import Retries
+from registry_pipelines.registry.client.tokens import Authenticator
+from registry_pipelines.registry.client.transport import Response, Timeouts, Transport
+from registry_pipelines.registry.client.uploads import Uploads
+from registry_pipelines.registry.interface import Capabilities, Readable, UploadSession
+
+_ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
+_VAGUE_TYPES = frozenset({"", "application/json", "text/plain", "application/octet-stream", "binary/octet-stream"})
+
+
+class DistributionRegistry:
+    """A registry host. Safe for many threads; connections are pooled. Implements Registry and UploadSessions.
+
+    host: ``host[:port]``; ``docker.io`` is known. Credentials: username and password when given, else those of
+    Docker's config.json (docker_config names another file). plain_http: None is plain for loopback hosts (and no
+    ca_file), TLS for all others. ca_file: PEM certificates trusted besides the system's.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        username: str = "",
+        password: str = "",
+        plain_http: bool | None = None,
+        ca_file: Path | None = None,
+        docker_config: Path | None = None,
+        timeouts: Timeouts | None = None,
+        retries: Retries | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = _check_host(host)
+        self._timeouts = timeouts or Timeouts()
+        transport = Transport(ca_file=ca_file, timeouts=self._timeouts, environ=environ)
+        base = base_url(host, plain_http=plain_http, tls_wanted=ca_file is not None)
+        source = CredentialSource(
+            host, username=username, password=password, docker_config=docker_config, environ=environ
+        )
+        authenticator = Authenticator(
+            source, transport.send, where=host, plain_allowed=bool(plain_http) and base.startswith("http:")
+        )
+        self._facts = Facts()
+        self._exchange = Exchange(base, host, transport, authenticator, retries or Retries())
+        self._uploads = Uploads(self._exchange, self._facts, commit_s=self._timeouts.commit_s)
+        self._referrers = Referrers(self._exchange, self._facts, get=self.get_manifest, put=self._put)
+        self._head_trusted = False
+
+    def close(self) -> None:
+        """Close idle connections; the object stays usable."""
+        self._exchange.transport.close()
+
+    def ping(self) -> None:
+        """Ask whether a distribution registry answers and takes our credentials. Raises the RegistryError family."""
+        self._exchange.run(Call("GET", "/v2/", frozenset(), self.name, "asking for the API"))
+
+    def resolve(self, repository: str, reference: str) -> Descriptor:
+        """See Registry. One HEAD; a GET where HEAD is refused or says too little."""
+        call = self._manifest_call("HEAD", repository, reference, (200, 404, 405))
+        response = self._exchange.run(call)
+        if response.status == 200:
+            found = _described(response, reference, call.where)
+            if found:
+                self._head_trusted = True
+                return found
+        elif response.status == 404 and self._head_trusted:
+            raise NotFound("reading a manifest was answered with HTTP 404", where=call.where, do="Check the name")
+        try:
+            return self.get_manifest(repository, reference).descriptor
+        except NotFound:
+            self._head_trusted = self._head_trusted or response.status == 404
+            raise
+
+    def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
+        """See Registry."""
+        call = self._manifest_call("GET", repository, reference, (200,))
+        with self._exchange.send(call) as response:
+            raw = response.read(MAX_MANIFEST_BYTES)
+        if raw is None:
+            raise ManifestTooLarge(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes", where=call.where)
+        announced = response.header("Docker-Content-Digest")
+        if ":" in reference:
+            digest = Digest.parse(reference)
+        else:
+            digest = Digest.parse(announced) if announced else Digest.of(raw)
+        digest.check(raw, where=call.where)
+        kind = _media_type(response)
+        return ManifestBytes(raw, infer_media_type(raw, where=call.where) if kind in _VAGUE_TYPES else kind, digest)
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        """See Registry."""
+        self._put(repository, manifest, tag)
+        self._referrers.after_put(repository, manifest)
+
+    def _put(self, repository: str, manifest: ManifestBytes, tag: str) -> None:
+        where = self._where(repository, check_tag(tag) if tag else manifest.digest)
+        call = Call(
+            "PUT",
+            f"/v2/{check_repository(repository)}/manifests/{tag or manifest.digest}",
+            tokens.push(repository),
+            where,
+            "storing a manifest",
+            (201, 200, 202, 204),
+            {"Content-Type": manifest.media_type},
+            manifest.raw,
+            answer_s=self._timeouts.commit_s,
+        )
+        response = self._exchange.run(call)
+        named = response.header("Docker-Content-Digest")
+        if named.partition(":")[0] == manifest.digest.algorithm and named != manifest.digest:
+            raise DigestMismatch(f"the registry stored {named[:140]}, expected {manifest.digest}", where=where)
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        """See Registry."""
+        return self._uploads.blob_size(check_repository(repository), digest)
+
+    def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> HttpBlobReader:
+        """See Registry. A registry that answers a range with the whole blob is read past what comes before it."""
+        where = self._where(repository, digest)
+        ranged = range_header(start, stop)
+        call = Call(
+            "GET",
+            f"/v2/{check_repository(repository)}/blobs/{digest}",
+            tokens.pull(repository),
+            where,
+            "reading a blob",
+            (200, 206),
+            ranged,
+            follow=True,
+        )
+        response = self._exchange.send(call)
+        try:
+            reader = make_reader(response, start=start, stop=stop, where=where)
+        except BaseException:
+            response.close()
+            raise
+        if ranged:
+            self._facts.learn(repository, range_reads=response.status == 206)
+        return reader
+
+    def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
+        """See Registry."""
+        self._uploads.upload(check_repository(repository), descriptor, content)
+
+    def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
+        """See Registry."""
+        return self._uploads.mount(check_repository(repository), digest, source=check_repository(source))
+
+    def begin_upload(self, repository: str) -> UploadSession:
+        """See UploadSessions."""
+        return self._uploads.begin(check_repository(repository))
+
+    def append_upload(self, session: UploadSession, content: memoryview) -> None:
+        """See UploadSessions."""
+        self._uploads.append(session, content)
+
+    def upload_offset(self, session: UploadSession) -> int | None:
+        """See UploadSessions."""
+        return self._uploads.offset(session)
+
+    def commit_upload(self, session: UploadSession, digest: Digest) -> None:
+        """See UploadSessions."""
+        self._uploads.commit(session, digest)
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        """See UploadSessions."""
+        self._uploads.cancel(session)
+
+    def tags(self, repository: str) -> Iterator[str]:
+        """See Registry."""
+        url = f"/v2/{check_repository(repository)}/tags/list?n={listing.PAGE_ENTRIES}"
+        call = Call("GET", url, tokens.pull(repository), f"{self.name}/{repository}", "listing tags")
+        return listing.names(self._exchange, call, "tags")
+
+    def repositories(self) -> Iterator[str]:
+        """See Registry. Docker Hub and many services answer 401 or 403 to everybody: Unsupported."""
+        call = Call("GET", f"/v2/_catalog?n={listing.PAGE_ENTRIES}", tokens.CATALOG, self.name, "listing repositories")
+        try:
+            yield from listing.names(self._exchange, call, "repositories")
+        except (NotFound, Forbidden, Unauthorized, Unsupported) as error:
+            if isinstance(error, Unauthorized) and self.name != "docker.io":
+                raise
+            raise Unsupported(
+                "the registry does not list its repositories",
+                where=self.name,
+                do="Name the repositories in the configuration",
+                status=error.status,
+                code=error.code,
+            ) from error
+
+    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+        """See Registry. The type is filtered here: a registry's own filter is optional, and never trusted."""
+        found = self._referrers.find(check_repository(repository), digest)
+        return [one for one in found if not artifact_type or one.artifact_type == artifact_type]
+
+    def delete_manifest(self, repository: str, digest: Digest) -> None:
+        """See Registry. Where the registry keeps no list of referrers, the subject's fallback tag forgets it too."""
+        before = None
+        if self._facts.of(repository).referrers_api is not True:
+            before = self.get_manifest(repository, digest)
+        self._delete(repository, f"manifests/{digest}", self._where(repository, digest), "deleting a manifest")
+        if before is not None:
+            self._referrers.after_delete(repository, before)
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        """See Registry. distribution deletes by digest only and answers a tag with 400 DIGEST_INVALID."""
+        where = self._where(repository, tag)
+        path = f"manifests/{check_tag(tag)}"
+        self.resolve(repository, tag)
+        try:
+            self._delete(repository, path, where, "deleting a tag")
+        except (Refused, NotFound, DigestMismatch) as error:
+            raise Unsupported(
+                f"the registry does not delete tags ({error.what})", where=where, do="Delete the manifest it names"
+            ) from error
+
+    def delete_blob(self, repository: str, digest: Digest) -> None:
+        """See Registry."""
+        self._delete(repository, f"blobs/{digest}", self._where(repository, digest), "deleting a blob")
+
+    def _delete(self, repository: str, path: str, where: str, doing: str) -> None:
+        url = f"/v2/{check_repository(repository)}/{path}"
+        try:
+            self._exchange.run(Call("DELETE", url, tokens.delete(repository), where, doing, (202, 200, 204)))
+        except Unsupported:
+            self._facts.learn(repository, delete=False)
+            raise
+        self._facts.learn(repository, delete=True)
+
+    def capabilities(self, repository: str) -> Capabilities:
+        """See Registry. The referrers API is asked for here; the rest is learnt when it is first used."""
+        if self._facts.of(repository).referrers_api is None:
+            self._referrers.has_api(check_repository(repository), Digest.of(b""))
+        return self._facts.of(repository)
+
+    def _manifest_call(self, method: str, repository: str, reference: str, expect: tuple[int, ...]) -> Call:
+        selector = Digest.parse(reference) if ":" in reference else check_tag(reference)
+        url = f"/v2/{check_repository(repository)}/manifests/{selector}"
+        where = self._where(repository, reference)
+        return Call(method, url, tokens.pull(repository), where, "reading a manifest", expect, _ACCEPT, follow=True)
+
+    def _where(self, repository: str, reference: str) -> str:
+        return f"{self.name}/{repository}{'@' if ':' in reference else ':'}{reference}"
+
+
+def _check_host(host: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(f"//{host}")
+        usable = bool(parts.hostname) and parts.netloc == host and "@" not in host and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not host.isascii() or any(character <= " " for character in host):
+        raise ConfigInvalid([f"registry {host[:100]!r}: write host or host:port"])
+    return host
+
+
+def _media_type(response: Response) -> str:
+    return response.header("Content-Type").partition(";")[0].strip().lower()
+
+
+def _described(response: Response, reference: str, where: str) -> Descriptor | None:
+    """The descriptor a HEAD gives, None when it says too little."""
+    announced, length = response.header("Docker-Content-Digest"), response.header("Content-Length")
+    kind = _media_type(response)
+    if not announced or not length.isdigit() or int(length) == 0 or kind in _VAGUE_TYPES:
+        return None
+    digest = Digest.parse(announced)
+    if ":" in reference and digest != reference:
+        if digest.algorithm == reference.partition(":")[0]:
+            raise DigestMismatch(f"the registry names {digest}, expected {reference}", where=where)
+        digest = Digest.parse(reference)
+    if int(length) > MAX_MANIFEST_BYTES:
+        raise ManifestTooLarge(f"the manifest has {length} bytes, at most {MAX_MANIFEST_BYTES} are read", where=where)
+    return Descriptor(media_type=kind, digest=digest, size=int(length))

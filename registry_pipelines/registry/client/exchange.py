@@ -1,0 +1,168 @@
+"""One conversation with one registry: requests with authorization, redirects, retries and errors of ours."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Unauthorized, Unavailable
+from registry_pipelines.registry.client.challenges import read_challenges
+from registry_pipelines.registry.client.retries import Retries, read_retry_after
+from registry_pipelines.registry.client.tokens import Authenticator, Scopes
+from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
+from registry_pipelines.registry.client.transport import (
+    Body,
+    Origin,
+    Request,
+    Response,
+    Transport,
+    is_loopback,
+    split_url,
+)
+
+MAX_REDIRECTS = 5
+"""Registries redirect once, to an object store; two are seen behind a CDN."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is asked of the registry. doing: for errors, as ``reading a manifest``. expect: statuses that are answers.
+
+    url: absolute, or a path below the registry. follow: go after redirects (GET and HEAD only).
+    once: a failure is the caller's, no retry.
+    """
+
+    method: str
+    url: str
+    scopes: Scopes
+    where: str
+    doing: str
+    expect: Collection[int] = (200,)
+    headers: Mapping[str, str] | None = None
+    body: bytes | memoryview | Body | None = None
+    answer_s: float | None = None
+    follow: bool = False
+    once: bool = False
+
+
+class Exchange:
+    """Sends calls to one registry. base: ``https://host[:port]``, where paths start and where secrets may go."""
+
+    def __init__(
+        self, base: str, name: str, transport: Transport, authenticator: Authenticator, retries: Retries
+    ) -> None:
+        self.base = base
+        self.name = name
+        self.transport = transport
+        self.retries = retries
+        self.origin: Origin = split_url(f"{base}/", where=name)[0]
+        self._authenticator = authenticator
+
+    def send(self, call: Call) -> Response:
+        """The answer, its status among ``call.expect``; the caller closes it. Raises the RegistryError family."""
+        call = replace(call, url=urllib.parse.urljoin(f"{self.base}/", call.url))
+        retries = self.retries
+        attempt = 1
+        while True:
+            try:
+                return self._once(call)
+            except RegistryPipelinesError as error:
+                if call.once or not _repeatable(call) or not retries.wait(error, attempt):
+                    raise
+                attempt += 1
+
+    def run(self, call: Call) -> Response:
+        """Like :meth:`send`, for answers whose body nobody reads: closed before it is returned."""
+        with self.send(call) as response:
+            return response
+
+    def _once(self, call: Call) -> Response:
+        response = self._authorized(call, call.url)
+        for _ in range(MAX_REDIRECTS):
+            if not (call.follow and response.status in _REDIRECTS):
+                break
+            target = self._redirect(call, response)
+            response.close()
+            response = self._authorized(call, target)
+        else:
+            response.close()
+            raise RegistryError(f"{call.doing} was redirected more than {MAX_REDIRECTS} times", where=call.where)
+        if response.status in call.expect:
+            return response
+        raise self.failure(call, response)
+
+    def failure(self, call: Call, response: Response) -> RegistryPipelinesError:
+        """The error an unexpected answer stands for; reads and closes it."""
+        with response:
+            try:
+                body = response.read(MAX_ERROR_BODY_BYTES) or b""
+            except RegistryPipelinesError:
+                body = b""
+        wait = read_retry_after(response.header("Retry-After"))
+        return translate_status(response.status, body, where=call.where, doing=call.doing, retry_after_s=wait)
+
+    def _redirect(self, call: Call, response: Response) -> str:
+        target = resolve_location(response, where=call.where)
+        before, after = split_url(response.url, where=call.where)[0], split_url(target, where=call.where)[0]
+        if before.scheme == "https" and after.scheme == "http":
+            response.close()
+            raise RegistryError(f"{call.doing} was redirected from TLS to plain HTTP", where=call.where)
+        return target
+
+    def _authorized(self, call: Call, url: str) -> Response:
+        """One request, a second one after a 401. Secrets go to the registry's own origin only."""
+        ours = split_url(url, where=call.where)[0] == self.origin
+        tried = self._authenticator.header(call.scopes) if ours else ""
+        response = self.transport.send(_request(call, url, tried))
+        if response.status != 401 or not ours:
+            return response
+        challenges = read_challenges(response.headers.get_all("WWW-Authenticate") or [])
+        if not challenges:
+            raise self.failure(call, response)
+        response.close()
+        header = self._authenticator.answer(challenges, call.scopes, tried=tried)
+        if not _repeatable(call):
+            raise Unavailable(
+                f"{call.doing}: the token expired while content was sent", where=call.where, do="Send it again"
+            )
+        again = self.transport.send(_request(call, url, header))
+        if again.status == 401:
+            error = self.failure(call, again)
+            raise Unauthorized(error.what, where=call.where, do=error.do, status=401)
+        return again
+
+
+def _repeatable(call: Call) -> bool:
+    return call.body is None or isinstance(call.body, bytes | memoryview)
+
+
+def _request(call: Call, url: str, authorization: str) -> Request:
+    headers = dict(call.headers or {})
+    if authorization:
+        headers["Authorization"] = authorization
+    return Request(call.method, url, call.where, headers, call.body, call.answer_s)
+
+
+def resolve_location(response: Response, *, where: str) -> str:
+    """The ``Location`` as an absolute URL, otherwise verbatim (distribution-spec 1.1 permits relative ones)."""
+    location = response.header("Location")
+    if not location:
+        raise RegistryError(f"the answer (HTTP {response.status}) has no Location", where=where)
+    try:
+        return urllib.parse.urljoin(response.url, location)
+    except ValueError as error:
+        raise RegistryError("the Location is not a URL", where=where) from error
+
+
+def base_url(host: str, *, plain_http: bool | None, tls_wanted: bool) -> str:
+    """``https://host``; Docker Hub's API lives on another host. Plain only when told, or for loopback untold."""
+    address = "registry-1.docker.io" if host == "docker.io" else host
+    bare = urllib.parse.urlsplit(f"//{address}").hostname or address
+    plain = plain_http if plain_http is not None else is_loopback(bare) and not tls_wanted
+    return f"{'http' if plain else 'https'}://{address}"
+
+
+Send = Callable[[Call], Response]

@@ -1,0 +1,82 @@
+"""``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY`` from the environment, as curl and the Go tools read them."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from registry_pipelines.errors import InputError
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """An HTTP proxy. headers: what each request (plain) or the CONNECT (TLS) carries for it."""
+
+    host: str
+    port: int
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str] | None = None) -> Proxy | None:
+    """The proxy for a request, None for direct. Loopback hosts are always reached directly (Go's rule).
+
+    Lower-case names win; ``HTTP_PROXY`` is not read under CGI (``REQUEST_METHOD`` set), where a request's header could
+    set it. Raises InputError for a proxy that is not ``http://``.
+    """
+    env = os.environ if environ is None else environ
+    upper = "" if scheme == "http" and env.get("REQUEST_METHOD") else env.get(f"{scheme.upper()}_PROXY", "")
+    address = env.get(f"{scheme}_proxy", "") or upper or env.get("all_proxy", "") or env.get("ALL_PROXY", "")
+    if not address or _bypassed(host.lower().rstrip("."), port, env.get("no_proxy", "") or env.get("NO_PROXY", "")):
+        return None
+    parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
+    try:
+        name, number = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError("the proxy's address is not a URL", where=f"{scheme.upper()}_PROXY") from error
+    if parts.scheme != "http" or not name:
+        raise InputError(
+            f"a proxy of kind {parts.scheme} is not served", where=f"{scheme.upper()}_PROXY", do="Use an http:// proxy"
+        )
+    headers = {}
+    if parts.username is not None:
+        user, word = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+        token = base64.b64encode(f"{user}:{word}".encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {token}"
+    return Proxy(name, number or 80, headers)
+
+
+def _bypassed(host: str, port: int, no_proxy: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    address = _address(host)
+    if address is not None and address.is_loopback:
+        return True
+    return any(_matches(host, port, address, item.strip().lower()) for item in no_proxy.split(","))
+
+
+def _matches(host: str, port: int, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, pattern: str) -> bool:
+    if not pattern:
+        return False
+    if pattern == "*":
+        return True
+    if address is not None:
+        try:
+            return address in ipaddress.ip_network(pattern.strip("[]"), strict=False)
+        except (ValueError, TypeError):
+            return pattern == f"{host}:{port}"
+    name, _, wanted = pattern.partition(":")
+    if wanted and wanted != str(port):
+        return False
+    name = name.lstrip("*").lstrip(".")
+    return host == name or host.endswith(f".{name}")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None

@@ -1,0 +1,238 @@
+"""Who we are to a registry: basic credentials, or bearer tokens cached per scope until shortly before they expire.
+
+Protocol: distribution's "Token Authentication Specification" and its OAuth2 variant. Facts kept here: Docker Hub's
+tokens live 300 s, self-hosted ones often 60 s; Chainguard answers 403 to a token of another scope, so a token serves
+exactly the scopes it was asked for; without ``expires_in`` a token lives 60 s.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry_pipelines.errors import NotFound, RegistryError, Unauthorized, Unsupported
+from registry_pipelines.registry.client.challenges import Challenge
+from registry_pipelines.registry.client.credentials import Credentials, CredentialSource
+from registry_pipelines.registry.client.retries import read_retry_after
+from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
+from registry_pipelines.registry.client.transport import (
+    Request,
+    Response,
+    check_loopback_or_tls,
+    split_url,
+)
+
+Scopes = frozenset[str]
+"""What a token is for, as ``repository:team/app:pull,push``; the empty set for questions about no repository."""
+
+DEFAULT_LIFE_S = 60.0
+"""Without ``expires_in`` (the token specification's own default)."""
+
+MAX_LIFE_S = 12 * 3600.0
+"""A longer life is not believed; asking once more every 12 h costs nothing."""
+
+MAX_TOKEN_BYTES = 1024 * 1024
+"""Of a token answer; JSON web tokens with many grants reach 10 KiB."""
+
+CLIENT_ID = "registry-pipelines"
+
+
+def pull(repository: str) -> Scopes:
+    """Read from a repository."""
+    return frozenset({f"repository:{repository}:pull"})
+
+
+def push(repository: str) -> Scopes:
+    """Read and write."""
+    return frozenset({f"repository:{repository}:pull,push"})
+
+
+def delete(repository: str) -> Scopes:
+    """Read and delete."""
+    return frozenset({f"repository:{repository}:delete,pull"})
+
+
+CATALOG: Scopes = frozenset({"registry:catalog:*"})
+
+
+@dataclass
+class _Token:
+    header: str = ""
+    use_until: float = 0.0
+    extra_scopes: Scopes = frozenset()
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Authenticator:
+    """Gives the ``Authorization`` header for scopes, and answers challenges. Safe for many threads; one thread asks
+    for a token, the others wait for it.
+
+    send: sends a token request (one attempt, or with retries). plain_allowed: whether secrets may go over plain HTTP to
+    other machines. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        source: CredentialSource,
+        send: Callable[[Request], Response],
+        *,
+        where: str,
+        plain_allowed: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._send = send
+        self._where = where
+        self._plain_allowed = plain_allowed
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._challenge: Challenge | None = None
+        self._credentials: Credentials | None = None
+        self._tokens: dict[Scopes, _Token] = {}
+
+    def header(self, scopes: Scopes) -> str:
+        """The header to send, refreshed when due; empty before the registry has asked for anything."""
+        challenge = self._challenge
+        if challenge is None:
+            return ""
+        if challenge.scheme == "basic":
+            return basic(self._find())
+        slot = self._slot(scopes)
+        with slot.lock:
+            if self._clock() >= slot.use_until:
+                self._fetch(slot, scopes, challenge)
+            return slot.header
+
+    def answer(self, challenges: Sequence[Challenge], scopes: Scopes, *, tried: str) -> str:
+        """After a 401: the header to try next. tried: the refused one. Raises Unauthorized when there is no better."""
+        challenge = self._choose(challenges)
+        if challenge.scheme == "basic":
+            return self._answer_basic(challenge, tried)
+        slot = self._slot(scopes)
+        with slot.lock:
+            self._challenge = challenge
+            known = slot.extra_scopes | (challenge.scopes - scopes)
+            if slot.header in ("", tried) or known != slot.extra_scopes:
+                slot.extra_scopes = known
+                if tried and slot.header == tried:
+                    self._forget()
+                self._fetch(slot, scopes, challenge)
+            return slot.header
+
+    def _answer_basic(self, challenge: Challenge, tried: str) -> str:
+        self._challenge = challenge
+        header = basic(self._find())
+        if tried and header == tried:
+            self._forget()
+            header = basic(self._find())
+        if not header or header == tried:
+            reason = "the credentials were refused" if tried else "credentials are needed"
+            raise Unauthorized(reason, where=self._where, do=_LOG_IN, status=401)
+        return header
+
+    def _choose(self, challenges: Sequence[Challenge]) -> Challenge:
+        for challenge in challenges:
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                return challenge
+        for challenge in challenges:
+            if challenge.scheme == "basic":
+                return challenge
+        offered = ", ".join(sorted({challenge.scheme for challenge in challenges}))[:100] or "nothing"
+        raise Unauthorized(
+            f"the registry asks for a log-in that is not known here ({offered})", where=self._where, status=401
+        )
+
+    def _slot(self, scopes: Scopes) -> _Token:
+        with self._lock:
+            return self._tokens.setdefault(scopes, _Token())
+
+    def _find(self) -> Credentials:
+        with self._lock:
+            if self._credentials is None:
+                self._credentials = self._source.find()
+            return self._credentials
+
+    def _forget(self) -> None:
+        """Ask the source again next time: a helper's or file's credentials may have been renewed."""
+        with self._lock:
+            self._credentials = None
+
+    def _fetch(self, slot: _Token, scopes: Scopes, challenge: Challenge) -> None:
+        slot.header, slot.use_until = "", 0.0
+        token, life_s = self._ask(challenge, sorted(scopes | slot.extra_scopes))
+        slot.header = f"Bearer {token}"
+        # Used until a quarter before the end, at most 30 s: a request takes time, and clocks differ.
+        slot.use_until = self._clock() + life_s - min(30.0, life_s / 4)
+
+    def _ask(self, challenge: Challenge, scopes: list[str]) -> tuple[str, float]:
+        realm = challenge.parameters["realm"]
+        origin, _ = split_url(realm, where=self._where)
+        check_loopback_or_tls(origin, plain_allowed=self._plain_allowed, where=f"{self._where} (token service)")
+        credentials = self._find()
+        fields = [("service", challenge.parameters.get("service", "")), *(("scope", scope) for scope in scopes)]
+        fields = [(name, value) for name, value in fields if value]
+        if credentials.identity_token:
+            return self._ask_oauth(realm, fields, credentials)
+        join = "&" if urllib.parse.urlsplit(realm).query else "?"
+        url = f"{realm}{join}{urllib.parse.urlencode(fields)}" if fields else realm
+        headers = {"Accept": "application/json"}
+        if not credentials.anonymous:
+            headers["Authorization"] = basic(credentials)
+        return self._read(self._send(Request("GET", url, self._where, headers)))
+
+    def _ask_oauth(self, realm: str, fields: list[tuple[str, str]], credentials: Credentials) -> tuple[str, float]:
+        scope = " ".join(value for name, value in fields if name == "scope")
+        form = [
+            *((name, value) for name, value in fields if name != "scope"),
+            ("scope", scope),
+            ("grant_type", "refresh_token"),
+            ("client_id", CLIENT_ID),
+            ("refresh_token", credentials.identity_token),
+        ]
+        headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+        body = urllib.parse.urlencode(form).encode()
+        return self._read(self._send(Request("POST", realm, self._where, headers, body)))
+
+    def _read(self, response: Response) -> tuple[str, float]:
+        with response:
+            if response.status != 200:
+                raise self._refusal(response)
+            raw = response.read(MAX_TOKEN_BYTES)
+        try:
+            answer: Any = json.loads(raw or b"")
+            token = answer.get("token") or answer.get("access_token")
+            life = float(answer.get("expires_in") or DEFAULT_LIFE_S)
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            raise RegistryError("the token service did not answer with JSON", where=self._where) from None
+        if not isinstance(token, str) or not token or not token.isascii() or any(c <= " " for c in token):
+            raise RegistryError("the token service gave no usable token", where=self._where)
+        return token, min(max(life, 1.0), MAX_LIFE_S) if life == life else DEFAULT_LIFE_S
+
+    def _refusal(self, response: Response) -> Exception:
+        wait = read_retry_after(response.header("Retry-After"))
+        body = response.read(MAX_ERROR_BODY_BYTES) or b""
+        error = translate_status(
+            response.status, body, where=self._where, doing="asking for a token", retry_after_s=wait
+        )
+        if isinstance(error, NotFound | Unsupported):
+            return RegistryError(error.what, where=self._where, status=response.status)
+        return error
+
+
+_LOG_IN = "Give user name and password of this registry, or log in with docker login"
+
+
+def basic(credentials: Credentials) -> str:
+    """The ``Authorization`` header of basic credentials (RFC 7617, UTF-8); empty for anonymous."""
+    if credentials.anonymous:
+        return ""
+    user, secret = credentials.username, credentials.password
+    if credentials.identity_token and not secret:
+        user, secret = user or "<token>", credentials.identity_token
+    return "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()

@@ -1,0 +1,170 @@
+"""Foreign failures become errors of ``errors.py``: exceptions of socket, ssl and http.client; HTTP statuses.
+
+The registry's own words are quoted shortened, without control characters (they would reach a terminal) and without
+secrets. Error codes: distribution-spec 1.1, "Error Codes".
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+import zlib
+
+from registry_pipelines.errors import (
+    DigestMismatch,
+    Forbidden,
+    InputError,
+    NotFound,
+    RateLimited,
+    Refused,
+    RegistryError,
+    RegistryPipelinesError,
+    Stalled,
+    TagImmutable,
+    TlsFailed,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from registry_pipelines.registry.interface import redact_text
+
+MAX_ERROR_BODY_BYTES = 64 * 1024
+"""Of an error's body we read no more; real ones stay below 2 KiB, a proxy's HTML page below 20 KiB."""
+
+MAX_QUOTED_CHARACTERS = 300
+"""Of the registry's own words we quote no more."""
+
+NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError, zlib.error)
+"""Everything socket, ssl and http.client raise (UnicodeError and http.client's header checks are ValueErrors)."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+def translate_exception(error: BaseException, *, where: str, doing: str) -> RegistryPipelinesError:
+    """The error of ours that stands for ``error``; raise it ``from`` the original. ``doing``: ``connecting``, ..."""
+    if isinstance(error, RegistryPipelinesError):
+        return error
+    if isinstance(error, ssl.SSLError):
+        return _translate_tls(error, where=where, doing=doing)
+    if isinstance(error, TimeoutError):
+        return Stalled(f"no byte moved for too long while {doing}", where=where, do="Try again; check the network")
+    if isinstance(error, socket.gaierror):
+        return Unavailable("the host name does not resolve", where=where, do="Check the registry's name and DNS")
+    if isinstance(error, ConnectionRefusedError):
+        return Unavailable("nothing listens there", where=where, do="Check the port, and that the registry runs")
+    if isinstance(error, http.client.InvalidURL | UnicodeError) or type(error) is ValueError:
+        return InputError(f"the request cannot be written as HTTP ({quote(str(error))})", where=where)
+    if isinstance(error, http.client.IncompleteRead | ConnectionError):
+        return Unavailable(f"the connection broke while {doing}", where=where, do="Try again")
+    if isinstance(error, http.client.BadStatusLine | http.client.LineTooLong | http.client.UnknownProtocol):
+        return RegistryError(
+            f"the answer is not HTTP ({type(error).__name__})", where=where, do="Check the port, and plain or TLS"
+        )
+    if isinstance(error, http.client.HTTPException):
+        return RegistryError(
+            f"the answer is not proper HTTP ({quote(str(error) or type(error).__name__)})", where=where
+        )
+    if isinstance(error, OSError):
+        reason = quote(error.strerror or str(error) or type(error).__name__)
+        return Unavailable(f"the network failed while {doing} ({reason})", where=where, do="Try again")
+    return RegistryError(f"{type(error).__name__} while {doing}", where=where)
+
+
+def _translate_tls(error: ssl.SSLError, *, where: str, doing: str) -> RegistryPipelinesError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TlsFailed(
+            f"the registry's certificate is not trusted ({quote(error.verify_message)})",
+            where=where,
+            do="Name the CA's certificate as ca_file of this registry",
+        )
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return Unavailable(f"the TLS connection broke while {doing}", where=where, do="Try again")
+    reason = error.reason or ""
+    if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"}:
+        return TlsFailed("the registry does not speak TLS there", where=where, do="Set plain_http for this registry")
+    if "timed out" in str(error):
+        return Stalled(f"no byte moved for too long while {doing}", where=where, do="Try again; check the network")
+    if "BAD_RECORD" in reason or "DECRYPTION_FAILED" in reason:
+        return Unavailable(f"a TLS record arrived damaged while {doing}", where=where, do="Try again")
+    return TlsFailed(f"TLS failed while {doing} ({quote(reason or 'no reason given')})", where=where)
+
+
+def quote(text: str) -> str:
+    """Somebody else's words, fit for an error: one short line without control characters and secrets."""
+    return redact_text(_CONTROL.sub(" ", text)).strip()[:MAX_QUOTED_CHARACTERS]
+
+
+def read_error_body(body: bytes) -> tuple[str, str]:
+    """(code, message) of an error body; a body that is not the specification's JSON gives ``("", its text)``."""
+    text = body.decode("utf-8", "replace")
+    try:
+        errors = json.loads(text).get("errors")
+        first = errors[0]
+        code, message, detail = first.get("code"), first.get("message"), first.get("detail")
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
+        return "", "" if text.lstrip()[:1] == "<" else quote(text)
+    words = message if isinstance(message, str) else ""
+    if isinstance(detail, str) and detail:
+        words = f"{words}: {detail}" if words else detail
+    return quote(code) if isinstance(code, str) else "", quote(words)
+
+
+_BY_CODE: dict[str, type[RegistryError]] = {
+    "UNAUTHORIZED": Unauthorized,
+    "DENIED": Forbidden,
+    "UNSUPPORTED": Unsupported,
+    "BLOB_UNKNOWN": NotFound,
+    "BLOB_UPLOAD_UNKNOWN": NotFound,
+    "MANIFEST_UNKNOWN": NotFound,
+    "NAME_UNKNOWN": NotFound,
+}
+_BY_STATUS: dict[int, type[RegistryError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    405: Unsupported,
+    408: Unavailable,
+    410: NotFound,
+    425: Unavailable,
+    501: Unsupported,
+    507: Refused,
+}
+_DO: dict[type[RegistryError], str] = {
+    Unauthorized: "Check the user name and password or token of this registry",
+    Forbidden: "Ask for the permission, or use other credentials",
+    NotFound: "Check the name",
+    Unavailable: "Try again later",
+}
+
+
+def translate_status(
+    status: int, body: bytes, *, where: str, doing: str, retry_after_s: float | None = None
+) -> RegistryPipelinesError:
+    """The error for an answer that was not expected. ``doing``: what was asked, as ``reading a manifest``."""
+    code, message = read_error_body(body)
+    said = f" ({code}{': ' if code and message else ''}{message})" if code or message else ""
+    what = f"{doing} was answered with HTTP {status}{said}"
+    if status == 429 or code == "TOOMANYREQUESTS":
+        return RateLimited(what, where=where, do="Ask less often, or with credentials", retry_after_s=retry_after_s)
+    if status < 500 and "immutable" in message.lower():
+        return TagImmutable(what, where=where, do="Use a new tag; version tags never move", status=status, code=code)
+    if code == "DIGEST_INVALID" and status < 500:
+        return DigestMismatch(what, where=where, do="The content changed on the way; send it again")
+    kind = _error_class(status, code)
+    error = kind(what, where=where, do=_DO.get(kind, ""), status=status, code=code)
+    if isinstance(error, Unavailable):
+        error.retry_after_s = retry_after_s
+    return error
+
+
+def _error_class(status: int, code: str) -> type[RegistryError]:
+    if status < 500 and status != 401 and code in _BY_CODE:
+        return _BY_CODE[code]
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return Unavailable
+    return Refused if 400 <= status < 500 else RegistryError

@@ -1,0 +1,422 @@
+"""HTTP over pooled connections: one attempt per call, bounded, with no-progress time-outs. No auth, no retries here.
+
+Blocking sockets and threads: measured faster than every asynchronous client for few large blobs. Bytes go from the
+socket into the caller's buffer (``recv_into``) and from the caller's buffer into the socket, without a copy between.
+"""
+
+from __future__ import annotations
+
+import http.client
+import select
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from registry_pipelines import __version__
+from registry_pipelines.errors import ConfigInvalid, InputError, RegistryError, RegistryPipelinesError, Unavailable
+from registry_pipelines.registry.client.proxies import Proxy, proxy_for
+from registry_pipelines.registry.client.translate import (
+    MAX_ERROR_BODY_BYTES,
+    NETWORK_ERRORS,
+    translate_exception,
+)
+
+MAX_IDLE_PER_ORIGIN = 16
+"""Idle connections kept to one host; more threads than this on one host bring nothing on one network link."""
+
+IDLE_S = 30.0
+"""An idle connection older than this is closed: load balancers drop them silently after 60 s and more."""
+
+SEND_BYTES = 256 * 1024
+"""One ``send``. A socket time-out covers the whole call, so small calls make it a limit on progress."""
+
+USER_AGENT = f"registry-pipelines/{__version__}"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. connect: TCP and TLS. stall: no byte moved. commit: the answer to the end of an upload or a manifest.
+
+    Registries hash and assemble before they answer the last request; minutes are normal for large layers.
+    """
+
+    connect_s: float = 15.0
+    stall_s: float = 60.0
+    commit_s: float = 1800.0
+
+
+class Body(Protocol):
+    """A request body that is streamed. size: bytes in all."""
+
+    size: int
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Pieces in order; each is sent before the next is asked for."""
+        ...
+
+
+class Origin(NamedTuple):
+    """What a connection is made to, and what ``Authorization`` belongs to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request. url: absolute, used verbatim after the host. where: for errors. answer_s: wait for the answer
+    this long, None for the stall time-out."""
+
+    method: str
+    url: str
+    where: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | memoryview | Body | None = None
+    answer_s: float | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the body can be sent a second time."""
+        return self.body is None or isinstance(self.body, bytes | memoryview)
+
+
+def split_url(url: str, *, where: str) -> tuple[Origin, str]:
+    """(origin, path with query), the latter exactly as it was. Raises RegistryError for what is not http or https."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise RegistryError("the registry named an address that is not a URL", where=where) from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise RegistryError("the registry named an address that is not http or https", where=where)
+    rest = url.split("#", 1)[0].partition("://")[2]
+    start = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    target = rest[start:]
+    if not target.isascii() or any(character <= " " for character in target):
+        target = urllib.parse.quote(target, safe="%/:=&?~#+!$,;'@()*[]")
+    if not target.startswith("/"):
+        target = f"/{target}"
+    return Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80)), target
+
+
+class Transport:
+    """Keeps connections for many threads. ca_file: PEM certificates trusted besides the system's."""
+
+    def __init__(
+        self, *, ca_file: Path | None = None, timeouts: Timeouts | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.timeouts = timeouts or Timeouts()
+        self._tls = _tls_context(ca_file)
+        self._environ = environ
+        self._lock = threading.Lock()
+        self._idle: dict[Origin, list[_Connection]] = {}
+
+    def send(self, request: Request) -> Response:
+        """Send one request, give the answer with its body unread. Any status is an answer.
+
+        Raises Unavailable, Stalled, TlsFailed, RegistryError (not HTTP), and what the body's source raises.
+        """
+        origin, target = split_url(request.url, where=request.where)
+        kept = self._take(origin)
+        if kept:
+            try:
+                return self._exchange(kept, request, target)
+            except _Stale as stale:
+                if not request.repeatable:
+                    raise stale.error from stale.error.__cause__
+        fresh = self._connect(origin, request.where)
+        try:
+            return self._exchange(fresh, request, target)
+        except _Stale as stale:
+            raise stale.error from stale.error.__cause__
+
+    def close(self) -> None:
+        """Close idle connections; the object stays usable."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for connection in (one for many in idle.values() for one in many):
+            connection.http.close()
+
+    def _exchange(self, connection: _Connection, request: Request, target: str) -> Response:
+        try:
+            finished = _send_request(connection, request, target, self.timeouts.stall_s)
+            answer = _read_answer(connection, request, request.answer_s or self.timeouts.stall_s)
+        except BaseException:
+            connection.http.close()
+            raise
+        connection.socket.settimeout(self.timeouts.stall_s)
+        return Response(self, connection, answer, request, reusable=finished)
+
+    def _take(self, origin: Origin) -> _Connection | None:
+        while True:
+            with self._lock:
+                waiting = self._idle.get(origin)
+                connection = waiting.pop() if waiting else None
+            if connection is None:
+                return None
+            if time.monotonic() - connection.idle_since < IDLE_S and not connection.readable():
+                return connection
+            connection.http.close()
+
+    def give_back(self, connection: _Connection) -> None:
+        """Keep a connection whose answer was read to the end."""
+        connection.idle_since = time.monotonic()
+        with self._lock:
+            waiting = self._idle.setdefault(connection.origin, [])
+            if len(waiting) < MAX_IDLE_PER_ORIGIN:
+                waiting.append(connection)
+                return
+        connection.http.close()
+
+    def _connect(self, origin: Origin, where: str) -> _Connection:
+        proxy = proxy_for(origin.scheme, origin.host, origin.port, self._environ)
+        connection = _Connection(origin, self._make_http(origin, proxy), None if origin.scheme == "https" else proxy)
+        try:
+            connection.http.connect()
+        except NETWORK_ERRORS as error:
+            connection.http.close()
+            raise translate_exception(error, where=where, doing=f"connecting to {origin}") from error
+        connection.http.auto_open = 0
+        connection.keep_socket()
+        return connection
+
+    def _make_http(self, origin: Origin, proxy: Proxy | None) -> http.client.HTTPConnection:
+        host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
+        if origin.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self.timeouts.connect_s)
+        made = http.client.HTTPSConnection(host, port, timeout=self.timeouts.connect_s, context=self._tls)
+        if proxy:
+            made.set_tunnel(origin.host, origin.port, headers=proxy.headers)
+        return made
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigInvalid([f"ca_file {ca_file} cannot be read as PEM certificates"]) from error
+    return context
+
+
+class _Stale(Exception):
+    """A connection died before the first byte of an answer; a kept one may simply have been closed meanwhile."""
+
+    def __init__(self, error: RegistryPipelinesError) -> None:
+        self.error = error
+
+
+class _Connection:
+    """One open connection. proxy: when set, requests carry the whole URL."""
+
+    def __init__(self, origin: Origin, made: http.client.HTTPConnection, proxy: Proxy | None) -> None:
+        self.origin = origin
+        self.http = made
+        self.proxy = proxy
+        self.idle_since = 0.0
+        self.socket: socket.socket
+
+    def keep_socket(self) -> None:
+        """Remember the connected socket: http.client forgets it as soon as an answer says ``Connection: close``."""
+        self.socket = self.http.sock
+
+    def readable(self) -> bool:
+        """Whether something arrived that nobody asked for: an early answer, or the end."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def _send_request(connection: _Connection, request: Request, target: str, stall_s: float) -> bool:
+    """Write head and body; False when the other side answered before it had all of the body."""
+    connection.socket.settimeout(stall_s)
+    made = connection.http
+    body = request.body
+    size = 0 if body is None else body.size if not isinstance(body, bytes | memoryview) else len(body)
+    try:
+        made.putrequest(
+            request.method,
+            f"http://{connection.origin}{target}" if connection.proxy else target,
+            skip_accept_encoding=True,
+        )
+        for name, value in _headers(connection, request, size).items():
+            made.putheader(name, value)
+        made.endheaders()
+    except NETWORK_ERRORS as error:
+        mapped = translate_exception(error, where=request.where, doing="sending a request")
+        if isinstance(error, ConnectionError):
+            raise _Stale(mapped) from error
+        raise mapped from error
+    if not size:
+        return True
+    chunks = iter([memoryview(body)]) if isinstance(body, bytes | memoryview) else body.chunks()  # type: ignore[union-attr]
+    return all(_send_chunk(connection, chunk, request.where) for chunk in chunks)
+
+
+def _headers(connection: _Connection, request: Request, size: int) -> dict[str, str]:
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
+    if connection.proxy:
+        headers.update(connection.proxy.headers)
+    if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
+        headers["Content-Length"] = str(size)
+    return headers
+
+
+def _send_chunk(connection: _Connection, chunk: memoryview, where: str) -> bool:
+    """Send one piece; False when the other side has already answered or gone (its answer is then worth reading)."""
+    sock = connection.socket
+    # TLS 1.3 tickets make a socket readable without an answer, so only a plain one is asked.
+    if connection.origin.scheme == "http" and connection.readable():
+        return False
+    sent = 0
+    try:
+        while sent < len(chunk):
+            sent += sock.send(chunk[sent : sent + SEND_BYTES])
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+        return False
+    except NETWORK_ERRORS as error:
+        raise translate_exception(error, where=where, doing="sending content") from error
+    return True
+
+
+def _read_answer(connection: _Connection, request: Request, wait_s: float) -> http.client.HTTPResponse:
+    try:
+        connection.socket.settimeout(wait_s)
+        return connection.http.getresponse()
+    except NETWORK_ERRORS as error:
+        mapped = translate_exception(error, where=request.where, doing="waiting for the answer")
+        if isinstance(error, ConnectionError):
+            raise _Stale(mapped) from error
+        raise mapped from error
+
+
+class Response:
+    """An answer; its body is read once, from the front. Always closed by whoever asked (a context manager).
+
+    length: bytes of the body, None when the registry did not say.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        connection: _Connection,
+        answer: http.client.HTTPResponse,
+        request: Request,
+        *,
+        reusable: bool,
+    ) -> None:
+        self.status = answer.status
+        self.headers = answer.headers
+        self.url = request.url
+        self.length = answer.length
+        self._transport = transport
+        self._connection: _Connection | None = connection
+        self._answer = answer
+        self._where = request.where
+        self._reusable = reusable and not answer.will_close
+        self._left = answer.length
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def header(self, name: str) -> str:
+        """A header's value, empty when missing."""
+        return str(self.headers.get(name) or "").strip()
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer; 0 at the end. Raises Unavailable when the body ends before its announced length."""
+        if not len(buffer):
+            return 0
+        try:
+            count = self._answer.readinto(buffer)
+        except NETWORK_ERRORS as error:
+            self._drop()
+            raise translate_exception(error, where=self._where, doing="reading content") from error
+        if self._left is not None:
+            self._left -= count
+            if not count and self._left > 0:
+                self._drop()
+                raise Unavailable(
+                    f"the connection broke while reading content, {self._left} bytes before its end",
+                    where=self._where,
+                    do="Try again",
+                )
+        return count
+
+    def read(self, limit: int) -> bytes | None:
+        """The rest of the body; None when it is longer than ``limit`` bytes (the rest is then not read)."""
+        if self._left is not None and self._left > limit and self._answer.length:
+            return None
+        content = bytearray()
+        buffer = memoryview(bytearray(min(limit + 1, 64 * 1024)))
+        while count := self.readinto(buffer):
+            content += buffer[:count]
+            if len(content) > limit:
+                return None
+        return bytes(content)
+
+    def close(self) -> None:
+        """Keep the connection when the body was read to its end, or is short; else drop it. Safe to call twice."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._reusable and not self._answer.isclosed() and self._left is not None:
+            self._drain()
+        if self._connection is None:
+            return
+        if self._reusable and self._answer.isclosed():
+            self._connection = None
+            self._transport.give_back(connection)
+        else:
+            self._drop()
+
+    def _drain(self) -> None:
+        if self._left is not None and self._left <= MAX_ERROR_BODY_BYTES:
+            buffer = memoryview(bytearray(self._left + 1))
+            try:
+                while self.readinto(buffer):
+                    pass
+            except RegistryPipelinesError:
+                self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._answer.close()
+            connection.http.close()
+
+
+def check_loopback_or_tls(origin: Origin, *, plain_allowed: bool, where: str) -> None:
+    """Raise InputError for plain HTTP to another machine, unless the configuration permits it for this registry."""
+    if origin.scheme == "http" and not plain_allowed and not is_loopback(origin.host):
+        raise InputError(
+            "plain HTTP leaves this machine", where=where, do="Use TLS, or set plain_http for this registry"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine, judged by its text alone (no DNS)."""
+    name = host.strip("[]").lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost") or name == "::1" or _is_loopback_v4(name)
+
+
+def _is_loopback_v4(name: str) -> bool:
+    parts = name.split(".")
+    return len(parts) == 4 and parts[0] == "127" and all(part.isdigit() and int(part) < 256 for part in parts)

@@ -1,0 +1,268 @@
+"""Sending blobs: one pass with known length, or chunk by chunk in a session that survives a kill.
+
+Source: distribution-spec 1.1, "Pushing blobs", and what registries really do (docs/registries.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from registry_pipelines.errors import (
+    DigestMismatch,
+    NotFound,
+    Refused,
+    RegistryError,
+    RegistryPipelinesError,
+    Unavailable,
+    Unsupported,
+)
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.client.exchange import Call, Exchange, resolve_location
+from registry_pipelines.registry.client.facts import Facts
+from registry_pipelines.registry.client.tokens import pull, push
+from registry_pipelines.registry.client.transport import Response
+from registry_pipelines.registry.interface import BUFFER_BYTES, Readable, UploadSession
+
+_RANGE = re.compile(r"(?:bytes[= ])?(\d{1,19})-(\d{1,19})\Z", re.IGNORECASE)
+_OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+class HashedBody:
+    """A blob as a request body: hashed while it is sent. The last piece is held back until the digest is known to be
+    right, so a registry never gets the whole of wrong content. sent: bytes given out so far."""
+
+    def __init__(self, descriptor: Descriptor, content: Readable, *, where: str) -> None:
+        self.size = descriptor.size
+        self._descriptor = descriptor
+        self._content = content
+        self._where = where
+
+    def chunks(self) -> Iterator[memoryview]:
+        """See Body. Raises DigestMismatch."""
+        hasher = self._descriptor.digest.hasher()
+        buffer = memoryview(bytearray(min(BUFFER_BYTES, self.size) or 1))
+        left = self.size
+        while left:
+            count = self._content.readinto(buffer[:left])
+            if not count:
+                raise self._mismatch(f"the content ends {left} bytes before the {self.size} its descriptor says")
+            left -= count
+            hasher.update(buffer[:count])
+            if not left:
+                self.check_end(hasher.hexdigest())
+            yield buffer[:count]
+
+    def check_end(self, found: str) -> None:
+        """Raise DigestMismatch unless the content ends here and hashes to its name."""
+        if self._content.readinto(memoryview(bytearray(1))):
+            raise self._mismatch(f"the content is longer than the {self.size} bytes its descriptor says")
+        if found != self._descriptor.digest.hex:
+            algorithm = self._descriptor.digest.algorithm
+            raise self._mismatch(f"content hashes to {algorithm}:{found}, expected {self._descriptor.digest}")
+
+    def _mismatch(self, what: str) -> DigestMismatch:
+        return DigestMismatch(what, where=self._where, do="Nothing was stored; fetch the content from another place")
+
+
+class Uploads:
+    """The upload verbs of one registry."""
+
+    def __init__(self, exchange: Exchange, facts: Facts, *, commit_s: float) -> None:
+        self._exchange = exchange
+        self._facts = facts
+        self._commit_s = commit_s
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        """Bytes of a blob, None when it is not there. A HEAD without length is settled by a GET of its head."""
+        where = self._where(repository, digest)
+        url = f"/v2/{repository}/blobs/{digest}"
+        call = Call("HEAD", url, pull(repository), where, "asking for a blob", (200, 404, 405), follow=True)
+        response = self._exchange.run(call)
+        if response.status == 200 and response.header("Content-Length").isdigit():
+            return int(response.header("Content-Length"))
+        if response.status == 404:
+            return None
+        call = Call("GET", url, pull(repository), where, "asking for a blob", (200, 404), follow=True)
+        with self._exchange.send(call) as got:
+            if got.status == 404:
+                return None
+            if got.length is None:
+                raise RegistryError("the registry does not say how long the blob is", where=where)
+            return got.length
+
+    def upload(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
+        """POST, then one PUT with Content-Length: the form every registry takes. See Registry.upload_blob."""
+        where = self._where(repository, descriptor.digest)
+        body = HashedBody(descriptor, content, where=where)
+        if not descriptor.size:
+            body.check_end(descriptor.digest.hasher().hexdigest())
+        session = self.begin(repository)
+        call = self._finish_call(session, descriptor.digest, "sending a blob", body)
+        try:
+            self._stored(self._exchange.run(call), descriptor.digest, where)
+        except Unavailable:
+            if self._settled(repository, descriptor):
+                return
+            self._cancel_quietly(session)
+            raise
+        except BaseException:
+            self._cancel_quietly(session)
+            raise
+
+    def mount(self, repository: str, digest: Digest, *, source: str) -> bool:
+        """201 is mounted; 202 opened an upload instead, which is cancelled. A refusal means: not mounted, upload it."""
+        where = self._where(repository, digest)
+        scopes = push(repository) | frozenset({f"repository:{source}:pull"})
+        url = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
+        try:
+            response = self._exchange.run(Call("POST", url, scopes, where, "mounting a blob", (201, 202)))
+        except Unavailable:
+            raise
+        except RegistryError:
+            return False
+        self._facts.learn(repository, mount=response.status == 201 or None)
+        if response.status == 202:
+            with contextlib.suppress(RegistryError):
+                self.cancel(self._session(repository, response))
+        return response.status == 201
+
+    def begin(self, repository: str) -> UploadSession:
+        """Open an upload."""
+        where = self._where(repository)
+        url = f"/v2/{repository}/blobs/uploads/"
+        response = self._exchange.run(Call("POST", url, push(repository), where, "opening an upload", (202, 201)))
+        return self._session(repository, response)
+
+    def _session(self, repository: str, response: Response) -> UploadSession:
+        location = resolve_location(response, where=self._where(repository))
+        smallest = response.header("OCI-Chunk-Min-Length")
+        return UploadSession(
+            repository, location, min_chunk_bytes=int(smallest) if smallest.isdigit() and len(smallest) < 16 else 0
+        )
+
+    def append(self, session: UploadSession, content: memoryview) -> None:
+        """Send one chunk at our own offset; a lost answer is settled by asking how much is stored."""
+        end = session.offset + len(content)
+        while session.offset < end:
+            rest = content[len(content) - (end - session.offset) :]
+            try:
+                self._patch(session, rest)
+                session.offset = end
+            except (Unavailable, Refused) as error:
+                if isinstance(error, Refused) and error.status != 416:
+                    raise
+                if not self._moved_on(session, end):
+                    raise
+        self._facts.learn(session.repository, chunked_upload=True)
+
+    def _patch(self, session: UploadSession, content: memoryview) -> None:
+        headers = {**_OCTETS, "Content-Range": f"{session.offset}-{session.offset + len(content) - 1}"}
+        # ECR answers 201 where the specification says 202; 204 is seen behind proxies.
+        response = self._exchange.run(
+            Call(
+                "PATCH",
+                session.location,
+                push(session.repository),
+                self._where(session.repository),
+                "sending a chunk",
+                (202, 201, 204),
+                headers,
+                content,
+                once=True,
+            )
+        )
+        if response.header("Location"):
+            session.location = resolve_location(response, where=self._where(session.repository))
+
+    def _moved_on(self, session: UploadSession, end: int) -> bool:
+        """After a failed chunk: take the registry's offset where it can only be true. ECR's stays behind what is
+        stored, so one behind ours proves nothing, and then the upload is given up by the caller."""
+        stored = self.offset(session)
+        if stored is None or not session.offset < stored <= end:
+            return False
+        session.offset = stored
+        return True
+
+    def offset(self, session: UploadSession) -> int | None:
+        """Bytes the registry says it has; None when the upload is gone. distribution 2.8 says ``0-0`` for nothing."""
+        call = Call(
+            "GET",
+            session.location,
+            push(session.repository),
+            self._where(session.repository),
+            "asking for an upload's state",
+            (204, 200, 202, 201),
+        )
+        try:
+            response = self._exchange.run(call)
+        except NotFound:
+            return None
+        match = _RANGE.match(response.header("Range"))
+        if response.header("Location"):
+            session.location = resolve_location(response, where=call.where)
+        if not match:
+            return 0 if not response.header("Range") else None
+        if match[2] == "0":
+            return min(session.offset, 1)
+        return int(match[2]) + 1
+
+    def commit(self, session: UploadSession, digest: Digest) -> None:
+        """Finish. See UploadSessions.commit_upload."""
+        descriptor = Descriptor(media_type="", digest=digest, size=session.offset)
+        call = self._finish_call(session, digest, "finishing an upload", None)
+        try:
+            self._stored(self._exchange.run(call), digest, call.where)
+        except (Unavailable, NotFound):
+            if not self._settled(session.repository, descriptor):
+                raise
+
+    def cancel(self, session: UploadSession) -> None:
+        """Give an upload up; unknown ones, and registries that cannot cancel, are fine."""
+        call = Call(
+            "DELETE",
+            session.location,
+            push(session.repository),
+            self._where(session.repository),
+            "cancelling an upload",
+            (204, 200, 202, 404),
+            once=True,
+        )
+        with contextlib.suppress(NotFound, Unsupported, Refused):
+            self._exchange.run(call)
+
+    def _cancel_quietly(self, session: UploadSession) -> None:
+        """An open upload eats storage in some registries for ever; the error that led here matters more."""
+        with contextlib.suppress(RegistryPipelinesError):
+            self.cancel(session)
+
+    def _finish_call(self, session: UploadSession, digest: Digest, doing: str, body: HashedBody | None) -> Call:
+        join = "&" if "?" in session.location else "?"
+        return Call(
+            "PUT",
+            f"{session.location}{join}digest={digest}",
+            push(session.repository),
+            self._where(session.repository, digest),
+            doing,
+            (201, 204, 200),
+            _OCTETS,
+            body,
+            answer_s=self._commit_s,
+            once=True,
+        )
+
+    def _settled(self, repository: str, descriptor: Descriptor) -> bool:
+        """After a lost answer: the blob may be committed all the same."""
+        with contextlib.suppress(RegistryPipelinesError):
+            return self.blob_size(repository, descriptor.digest) == descriptor.size
+        return False
+
+    def _stored(self, response: Response, digest: Digest, where: str) -> None:
+        named = response.header("Docker-Content-Digest")
+        if named and named.partition(":")[0] == digest.algorithm and named != digest:
+            raise DigestMismatch(f"the registry stored {named[:140]}, expected {digest}", where=where)
+
+    def _where(self, repository: str, digest: str = "") -> str:
+        return f"{self._exchange.name}/{repository}{'@' if digest else ''}{digest}"
