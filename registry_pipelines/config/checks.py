@@ -8,7 +8,10 @@ import yaml
 
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
-from registry_pipelines.config.model import Config, EmbeddedRegistry
+from registry_pipelines.config.model import Config, EmbeddedRegistry, Upstream
+from registry_pipelines.errors import InputError, ReferenceInvalid
+from registry_pipelines.mirror.selection import version_range
+from registry_pipelines.oci.references import Reference
 
 _SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
 
@@ -55,14 +58,21 @@ def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
 
 
 def _line(root: yaml.Node, path: str) -> int:
-    """The line of the deepest part of a dotted path that exists."""
+    """The line of the deepest part of a path (``a.b[0].c``) that exists."""
     node = root
-    for part in path.split("."):
-        child = _child(node, part)
+    for part in path.replace("[", ".[").split("."):
+        child = _item(node, part) if part.startswith("[") else _child(node, part)
         if child is None:
             break
         node = child
     return line_of(node)
+
+
+def _item(node: yaml.Node, part: str) -> yaml.Node | None:
+    if isinstance(node, yaml.SequenceNode):
+        found: yaml.Node = node.value[int(part.strip("[]"))]
+        return found
+    return None
 
 
 def _ports(config: Config) -> Iterable[tuple[str, str]]:
@@ -105,6 +115,23 @@ def _mirrors(config: Config) -> Iterable[tuple[str, str]]:
             yield f"mirrors.{name}.via", "is the registry it leads to; leave it out for a direct copy"
         if not mirror.upstreams and not mirror.images:
             yield f"mirrors.{name}", "mirrors nothing; name `upstreams` or `images`"
+        for place, upstream in enumerate(mirror.upstreams):
+            yield from _upstream(config, f"mirrors.{name}.upstreams[{place}]", upstream)
+
+
+def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[str, str]]:
+    first, _, rest = upstream.image.partition("/")
+    try:
+        named = f"configured.invalid/{rest}" if first in config.registries else upstream.image
+        if Reference.parse(named, default_tag="").selector:
+            yield f"{path}.image", "names a tag or digest; tags stand in `tags`"
+    except ReferenceInvalid as error:
+        yield f"{path}.image", f"{error.what}; {error.do}"
+    if upstream.semver:
+        try:
+            version_range(upstream.semver)
+        except InputError as error:
+            yield f"{path}.semver", f"{error.what}; {error.do}"
 
 
 def _policies(config: Config) -> Iterable[tuple[str, str]]:

@@ -147,10 +147,10 @@ class Reader:
             return self._variable(match[1], node, path)
 
         text = _VARIABLE.sub(replace, node.value)
-        if has_variable and node.style is None:
+        if has_variable:
             tag = self._resolver.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
             return Scalar(text, str(tag).removeprefix(_TAG), has_variable=True)
-        return Scalar(text, "str", has_variable=has_variable)
+        return Scalar(text, node.tag.removeprefix(_TAG), has_variable=False)
 
     def _variable(self, body: str, node: yaml.Node, path: str) -> str:
         match = _VARIABLE_BODY.match(body)

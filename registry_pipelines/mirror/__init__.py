@@ -1,0 +1,1 @@
+"""Cross into private networks: upstream images, and own releases, through a DMZ registry into the private one."""

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry_pipelines.chain.policies import promote_policy
+from registry_pipelines.config import Config, Duration, EmbeddedRegistry, Policy, Secret, Size, load
+from registry_pipelines.config.schema import reference_page, schema
+from registry_pipelines.config.values import Cron
+from registry_pipelines.errors import ConfigInvalid
+from registry_pipelines.promote.interface import DEFAULT_POLICY
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "deploy/example.yaml", ROOT / "deploy/demo/registry-pipelines.yaml"]
+EXAMPLE_ENVIRONMENT = {"ECR_TOKEN": "t0ken-one", "GAR_TOKEN": "t0ken-two", "SIGNING_PASSWORD": "pass-three"}
+
+SMALL = """\
+registries:
+  here: {kind: embedded, port: 5501}
+  there: {kind: distribution, host: "reg.example:5000", username: robot, password: "${TOKEN}"}
+images:
+  forecaster:
+    registry: here
+    repository: ml/forecaster
+    targets: [eu]
+targets:
+  eu: {registry: there, prefix: replica}
+"""
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "registry-pipelines.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def problems(folder: Path, text: str | bytes, **environment: str) -> list[str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        load(written(folder, text), {"TOKEN": "hidden-token", **environment})
+    prefix = str(folder / "registry-pipelines.yaml")
+    assert caught.value.exit_code == 8
+    assert all(problem.startswith(prefix) for problem in caught.value.problems)
+    return [problem.removeprefix(prefix) for problem in caught.value.problems]
+
+
+def test_a_small_file_gives_typed_values_and_absolute_paths(tmp_path: Path) -> None:
+    config = load(written(tmp_path, SMALL), {"TOKEN": "abc"})
+    here = config.registries["here"]
+    assert isinstance(here, EmbeddedRegistry)
+    assert (here.name, here.address) == ("here", "127.0.0.1:5501")
+    assert config.state == tmp_path / ".registry-pipelines"
+    assert config.root(here) == config.state / "registries" / "here"
+    assert config.repository_at(config.images["forecaster"], config.targets["eu"]) == "replica/ml/forecaster"
+    assert config.policies["default"] == Policy(name="default")
+    assert config.trusted_keys == (config.state / "keys" / "signing.pub",)
+
+
+def test_the_default_policy_is_the_shipped_one() -> None:
+    assert promote_policy(Policy(name="default")) == DEFAULT_POLICY
+
+
+def test_every_problem_is_named_at_once_with_its_line(tmp_path: Path) -> None:
+    text = """\
+registries:
+  here: {kind: embedded, port: 70000}
+  there: {kind: distrbution, host: x}
+  none: {port: 1}
+images:
+  forecaster:
+    registry: heer
+    repository: ml/Forecaster
+    polcy: strict
+    targets: [eu]
+    build: {version: v1, requirements: numpy, platforms: [linux]}
+  Upper: {registry: here}
+policies:
+  default:
+    max_advisory_age: seven days
+    limits: {critical: none, high: -1}
+    exceptions:
+      - {advisory: CVE-1, reason: because, expires: 2026-13-01}
+schedules: {mirror: "61 * * * *", retention: "* * * *"}
+signing: {password: plain-text}
+retention:
+  - {registry: here, keep_newest: "10"}
+"""
+    found = problems(tmp_path, text)
+    expected = [
+        ":2: registries.here.port: 70000 is not between 1 and 65535",
+        ":3: registries.there.kind: unknown kind `distrbution`; did you mean `distribution`?",
+        ":4: registries.none: `kind` is missing; write one of embedded, distribution, layout",
+        ":7: images.forecaster.registry: unknown registry `heer`; did you mean `here`?",
+        ":8: images.forecaster.repository: 'ml/Forecaster' is not a repository name",
+        ":9: images.forecaster.polcy: unknown field `polcy`; did you mean `policy`?",
+        ":10: images.forecaster.targets[0]: unknown target `eu`; there are none",
+        ":11: images.forecaster.build.requirements: expected a list, found text",
+        ":11: images.forecaster.build.platforms[0]: 'linux' is not a platform",
+        ":12: images.Upper: 'Upper' is not a name",
+        ":12: images.Upper: `repository` is missing",
+        ":15: policies.default.max_advisory_age: 'seven days' is not a duration",
+        ":16: policies.default.limits.critical: expected a whole number, found text",
+        ":16: policies.default.limits.high: -1 is not between",
+        ":18: policies.default.exceptions[0].expires: expected a date like 2027-01-31",
+        ":19: schedules.mirror: '61' is not a minute (0-59)",
+        ":19: schedules.retention: '* * * *' is not a cron expression: it has 4 fields instead of 5",
+        ":20: signing.password: a secret is not written in the file",
+        ":22: retention[0].keep_newest: expected a whole number, found text",
+    ]
+    assert len(found) == len(expected)
+    for start in expected:
+        assert any(problem.startswith(start) for problem in found), start
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ": is empty"),
+        ("registries: [", ":1: is not valid YAML"),
+        ("registries: {}\n\tx: 1\n", ":2: is not valid YAML"),
+        ("a: &x {b: *x}\nregistries: {}\n", "unknown field `a`"),
+        ("just text", ":1: expected a mapping, found text"),
+        ("registries: {}\nregistries: {}\n", ":2: `registries` is written twice; first in line 1"),
+        ("registries:\n  a: {kind: embedded, port: 1, port: 2}\n", ":2: registries.a: `port` is written twice"),
+        ("registries: {? [1] : {}}\n", "a key must be plain text"),
+        ("registries: {}\nstate: \x07\n", ":2: holds a character that YAML does not permit"),
+        ("[" * 3000, "nested too deeply"),
+        ("registries: !!python/object:os.system {}\n", ""),
+        ("---\nregistries: {}\n---\nregistries: {}\n", "is not valid YAML: expected a single document"),
+    ],
+)
+def test_what_is_no_configuration_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    if not said:
+        load(written(tmp_path, text), {})  # a tag runs nothing: the mapping below it is read as a mapping
+        return
+    assert any(said in problem for problem in problems(tmp_path, text))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="No such file"):
+        load(tmp_path / "none.yaml", {})
+    with pytest.raises(ConfigInvalid, match="Is a directory"):
+        load(tmp_path, {})
+    assert problems(tmp_path, b"registries: {}\nx: \xff\xfe") == [":2: is not UTF-8 text"]
+    assert "is larger than" in problems(tmp_path, b"#" * (1024 * 1024 + 1))[0]
+
+
+def test_a_small_file_cannot_unfold_into_a_huge_one(tmp_path: Path) -> None:
+    rows = "\n".join(f"    - &a{i} {{image: x/y, tags: [{', '.join(['v*'] * 500)}]}}" for i in range(1))
+    ups = ", ".join(["*a0"] * 900)
+    text = f"registries: {{r: {{kind: embedded, port: 1}}}}\nmirrors:\n  m:\n    to: r\n    upstreams:\n{rows}\n"
+    text += "".join(f"  m{i}: {{to: r, upstreams: [{ups}]}}\n" for i in range(3))
+    assert any("unfolds into more than" in problem for problem in problems(tmp_path, text))
+
+
+def test_merge_keys_and_anchors_are_understood(tmp_path: Path) -> None:
+    text = """\
+registries:
+  a: &base {kind: embedded, port: 5501}
+  b: {<<: *base, port: 5502}
+"""
+    config = load(written(tmp_path, text), {})
+    assert [each.port for each in config.registries.values() if isinstance(each, EmbeddedRegistry)] == [5501, 5502]
+
+
+def test_variables_stand_in_values_only(tmp_path: Path) -> None:
+    text = """\
+registries:
+  a: {kind: embedded, port: "${PORT}"}
+  b:
+    kind: embedded
+    port: ${OTHER:-5502}
+    username: pre-$${x}-${NAME}
+"""
+    said = problems(tmp_path, text, PORT="many", NAME="")
+    assert said == [
+        ":2: registries.a.port: what ${PORT} holds is not permitted here; expected a number from 1 to 65535"
+    ]
+    config = load(written(tmp_path, text), {"PORT": "5501", "NAME": "ann"})
+    a, b = config.registries["a"], config.registries["b"]
+    assert isinstance(a, EmbeddedRegistry) and isinstance(b, EmbeddedRegistry)
+    assert (a.port, b.port, b.username) == (5501, 5502, "pre-${x}-ann")
+    assert problems(tmp_path, SMALL.replace("TOKEN", "MISSING")) == [
+        ":3: registries.there.password: the environment variable MISSING is not set"
+    ]
+    assert any(
+        "'${TOKEN}' is not a name" in each for each in problems(tmp_path, SMALL.replace("here:", "'${TOKEN}':", 1))
+    )
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    config = load(written(tmp_path, SMALL), {"TOKEN": "s3cret-value"})
+    password = config.registries["there"].password  # type: ignore[union-attr]
+    assert password.reveal() == "s3cret-value"
+    assert "s3cret-value" not in repr(config) + str(password) + f"{password} {password!r} {password:>9}" + f"{password}"
+    with pytest.raises(TypeError):
+        pickle.dumps(password)
+    wrong_place = SMALL.replace("port: 5501", "port: ${TOKEN}").replace(
+        "repository: ml/forecaster", "repository: ${TOKEN}"
+    )
+    for problem in problems(tmp_path, wrong_place, TOKEN="S3CRET VALUE"):
+        assert "S3CRET" not in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("prefix: replica", "prefix: /x"), "is not a repository prefix"),
+        (("registry: there", "registry: here"), ""),
+        (("{registry: there, prefix: replica}", "{registry: here}"), "target `eu` is the place the image comes from"),
+        (("images:", "  again: {kind: embedded, port: 5501}\nimages:"), "127.0.0.1:5501 is the address of `here`"),
+        (("images:", "  x: {kind: embedded, port: 1, tls_cert: c.pem}\nimages:"), "`tls_cert` and `tls_key`"),
+        (("    targets", "    build: {version: prod}\n    targets"), "a version tag never moves"),
+        (
+            ("targets:\n", "mirrors: {m: {to: here, via: here, images: [forecaster]}}\ntargets:\n"),
+            "is the registry it leads to",
+        ),
+        (("targets:\n", "mirrors: {m: {to: here}}\ntargets:\n"), "mirrors nothing"),
+        (
+            ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: 'a/b', semver: '>=x'}]}}\ntargets:\n"),
+            "'>=x' is not a version comparison",
+        ),
+        (
+            ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: 'docker.io/A'}]}}\ntargets:\n"),
+            "mirrors.m.upstreams[0].image: 'library/A' is not a repository name",
+        ),
+        (("targets:\n", "policies: {p: {max_advisory_age: 30h}}\ntargets:\n"), "is not a whole number of days"),
+        (
+            ("targets:\n", "policies: {p: {accept_unknowns: [{kind: advisories-age, reason: r}]}}\ntargets:\n"),
+            "`until_age` is written for `advisories-age`",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    text = SMALL.replace(*change, 1)
+    assert text != SMALL
+    if not said:
+        load(written(tmp_path, text), {"TOKEN": "x"})
+    else:
+        assert said in problems(tmp_path, text)[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_shipped_files_load_and_satisfy_the_schema(path: Path) -> None:
+    config = load(path, EXAMPLE_ENVIRONMENT)
+    assert config.images and config.targets and config.mirrors and config.retention
+    found = yaml.load(path.read_text(), Loader=_NoTimestamps)
+    jsonschema.Draft202012Validator(schema()).validate(found)
+
+
+def test_the_schema_is_valid_and_refuses_what_load_refuses(tmp_path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    validator = jsonschema.Draft202012Validator(schema())
+    assert validator.is_valid(yaml.safe_load(SMALL))
+    for old, new in [
+        ("port: 5501", "port: 0"),
+        ("port: 5501", "port: '5501'"),
+        ("kind: embedded", "kind: other"),
+        ("registry: here", "registri: here"),
+        ("ml/forecaster", "ML"),
+        ("[eu]", "eu"),
+        ("${TOKEN}", "plain"),
+        ("forecaster:\n", "Forecaster:\n"),
+    ]:
+        text = SMALL.replace(old, new, 1)
+        assert not validator.is_valid(yaml.safe_load(text)), new
+        assert problems(tmp_path, text), new
+
+
+def test_the_reference_page_is_made_from_the_classes() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    assert page.endswith(reference_page()), "run: registry-pipelines config reference"
+
+
+class _NoTimestamps(yaml.SafeLoader):
+    """JSON and YAML 1.2 know no timestamps; the schema speaks of what they read."""
+
+
+_NoTimestamps.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_mangled_file_is_a_configuration_or_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    raw = bytearray(data.draw(st.sampled_from([path.read_bytes() for path in FILES] + [SMALL.encode()])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, max(len(raw) - 1, 0)))
+        how = data.draw(st.sampled_from(["cut", "flip", "insert", "double"]))
+        if how == "cut":
+            del raw[place : place + data.draw(st.integers(1, 40))]
+        elif how == "flip" and raw:
+            raw[place] = data.draw(st.integers(0, 255))
+        elif how == "insert":
+            raw[place:place] = data.draw(
+                st.sampled_from([b"{", b"]", b": ", b"\n", b"- ", b"&a ", b"*a", b"${", b"<<: ", b"!!", b"\0"])
+            )
+        else:
+            raw[place:place] = raw[place : place + 30]
+    path = Path(tmp_path_factory.getbasetemp() / "mangled.yaml")
+    path.write_bytes(bytes(raw))
+    try:
+        assert isinstance(load(path, EXAMPLE_ENVIRONMENT), Config)
+    except ConfigInvalid as error:
+        assert error.problems
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=20))
+def test_values_are_read_or_refused_with_a_sentence(text: str) -> None:
+    for kind in (Duration, Size, Cron):
+        try:
+            kind.parse(text)
+        except ValueError as error:
+            assert len(str(error)) > 20
+
+
+def test_values() -> None:
+    assert Duration.parse("7d") == timedelta(days=7)
+    assert Duration.parse("90s").total_seconds() == 90
+    assert [str(Duration.parse(text)) for text in ("7d", "1w", "90s", "250ms", "0s")] == [
+        "1w",
+        "1w",
+        "90s",
+        "250ms",
+        "0ms",
+    ]
+    assert (Size.parse("10MiB"), Size.parse("1GB"), Size.parse("12")) == (10 * 1024**2, 10**9, 12)
+    assert Cron.parse("*/5 1-3,7 * jan-mar MON") == "*/5 1-3,7 * jan-mar MON"
+    for wrong in (
+        "* * * * * *",
+        "60 * * * *",
+        "*/0 * * * *",
+        "3-1 * * * *",
+        "a * * * *",
+        "1-2-3 * * * *",
+        "-1 * * * *",
+    ):
+        with pytest.raises(ValueError, match="cron expression"):
+            Cron.parse(wrong)
+    assert Secret("") == "" and repr(Secret("")) == "Secret('')"
