@@ -79,6 +79,8 @@ class LayerFacts:
     entries: int
     compression: str
     """``plain``, ``gzip`` or ``zstd``, as found."""
+    terminated: bool
+    """Whether the end-of-archive mark was there; runtimes do without, but then a cut between entries is not seen."""
     link_escapes: tuple[str, ...]
     """Symbolic links whose target climbs above the root (harmless inside a container, a trap for unpackers)."""
 
@@ -153,6 +155,7 @@ class LayerWalk:
         self._content = 0
         self._padding = 0
         self._entries = 0
+        self._terminated = False
         self._escapes: list[str] = []
         self._iterator = self._walk()
 
@@ -172,6 +175,7 @@ class LayerWalk:
             uncompressed_size=self._total,
             entries=self._entries,
             compression=self._inflater.kind,
+            terminated=self._terminated,
             link_escapes=tuple(self._escapes),
         )
         self._check("layer", self._expected.digest if self._expected else None, digest)
@@ -258,6 +262,7 @@ class LayerWalk:
             return header
         if (self._position < self._end or self._fill()) and self._take(BLOCK_BYTES) != ZERO_BLOCK:
             raise LayerInvalid(f"a single zero block at byte {offset} in the middle of the tar", where=self.where)
+        self._terminated = True
         return None
 
     def _walk(self) -> Iterator[Entry]:

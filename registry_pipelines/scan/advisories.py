@@ -1,0 +1,247 @@
+"""The advisory store: OSV records from a folder, a tar or a zip, indexed once into SQLite and then only read.
+
+A store is named by the digest of its source's content, so a changed source makes a new store and an unchanged one
+costs a hash. Records that could not be read are kept with the reason: a report made with such a store says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, LayerInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layers import LayerLimits, open_layer
+from registry_pipelines.oci.media_types import OCI_LAYER
+from registry_pipelines.scan.interface import AdvisoryFacts
+from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
+from registry_pipelines.scan.versions import normal_name
+
+STORE_FORMAT = 1
+"""Part of a store's file name; raised when its tables or the reading of records change."""
+
+MAX_RECORDS = 5_000_000
+"""All of OSV has about a tenth of this."""
+
+MAX_SOURCE_BYTES = 64 * 1024**3
+"""Unpacked; all of OSV has about 5 GB."""
+
+CLOCK_TOLERANCE = timedelta(days=1)
+"""A newest record from further in the future cannot be true, and would keep the data young for ever."""
+
+_SUFFIXES = (".json", ".yaml", ".yml")
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE record (number INTEGER PRIMARY KEY, id TEXT NOT NULL, document BLOB NOT NULL);
+CREATE TABLE affects (ecosystem TEXT, name TEXT, number INTEGER, PRIMARY KEY (ecosystem, name, number)) WITHOUT ROWID;
+CREATE TABLE problem (subject TEXT NOT NULL, reason TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class UnreadableRecord:
+    """A file of the source that is not a readable record."""
+
+    subject: str
+    """Its path in the source."""
+    reason: str
+
+
+class AdvisoryStore:
+    """Advisories by package, read-only; safe to use from many threads. Made by :meth:`load`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            meta = dict(self._connection.execute("SELECT name, value FROM meta"))
+            self.facts = msgspec.json.decode(meta["facts"], type=AdvisoryFacts, dec_hook=lambda kind, text: kind(text))
+            self.ecosystems = frozenset(
+                row[0] for row in self._connection.execute("SELECT DISTINCT ecosystem FROM affects")
+            )
+            self.problems = [UnreadableRecord(*row) for row in self._connection.execute("SELECT * FROM problem")]
+        except (sqlite3.Error, KeyError, msgspec.MsgspecError) as error:
+            raise AdvisoriesMissing(
+                f"the advisory store cannot be read: {error}", where=path.name, do="Delete the file; it is made again"
+            ) from error
+
+    @classmethod
+    def load(cls, source: Path, state: Path) -> AdvisoryStore:
+        """The store of a source: a folder, or a tar (plain, gzip, zstd) or zip with ``.json`` and ``.yaml`` files.
+
+        state: the state folder; stores live in ``advisories/`` below it. Raises AdvisoriesMissing: no such source, not
+        an archive, truncated, or without any record.
+        """
+        digest = _source_digest(source)
+        path = state / "advisories" / f"{digest.hex}.v{STORE_FORMAT}.sqlite"
+        if path.exists():
+            try:
+                return cls(path)
+            except AdvisoriesMissing:
+                path.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            _build(source, digest, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return cls(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def about(self, ecosystem: str, name: str) -> list[Record]:
+        """Every record about a package that is not withdrawn, by id. Raises AdvisoriesMissing when the file fails."""
+        question = (
+            "SELECT document FROM record JOIN affects USING (number)"
+            " WHERE ecosystem = ? AND name = ? ORDER BY id, number"
+        )
+        try:
+            with self._lock:
+                rows = self._connection.execute(question, (ecosystem, normal_name(ecosystem, name))).fetchall()
+            records = [msgspec.json.decode(row[0], type=Record) for row in rows]
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise AdvisoriesMissing(f"the advisory store cannot be read: {error}", where=self._path.name) from error
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return [record for record in records if not (record.withdrawn and record.withdrawn <= now)]
+
+    def require_younger(self, max_age_days: int, now: datetime) -> None:
+        """Raise AdvisoriesTooOld when the newest record is older than that at ``now`` (aware), or of the future."""
+        newest = datetime.fromisoformat(self.facts.newest)
+        age = now - newest
+        if age < -CLOCK_TOLERANCE:
+            raise AdvisoriesTooOld(
+                f"the newest advisory is dated {self.facts.newest}, in the future: the data's age cannot be known",
+                where=self.facts.source,
+                do="Correct this machine's clock, or fetch the advisories again",
+            )
+        if age > timedelta(days=max_age_days):
+            raise AdvisoriesTooOld(
+                f"the newest advisory is of {self.facts.newest}, {age.days} days old; {max_age_days} are permitted",
+                where=self.facts.source,
+                do="Fetch newer advisories, or let the policy accept older ones by name",
+            )
+
+
+def _missing(source: Path, reason: str) -> AdvisoriesMissing:
+    return AdvisoriesMissing(
+        f"the advisories cannot be read: {reason}",
+        where=source.name,
+        do="Name a folder, a tar or a zip of OSV records in the configuration (advisories.source)",
+    )
+
+
+def _source_digest(source: Path) -> Digest:
+    """A file's sha256; for a folder that of the sorted list of names and hashes."""
+    try:
+        if not source.is_dir():
+            with source.open("rb") as stream:
+                return Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
+        whole = hashlib.sha256()
+        for path in _record_paths(source):
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            whole.update(f"{content} {path.relative_to(source).as_posix()!r}\n".encode())
+        return Digest(f"sha256:{whole.hexdigest()}")
+    except OSError as error:
+        raise _missing(source, error.strerror or str(error)) from error
+
+
+def _record_paths(source: Path) -> list[Path]:
+    """Files that hold records; hidden folders (``.git``, ``.github``) are not looked into."""
+    return sorted(
+        path for path in source.rglob("*") if _is_record(path.relative_to(source).as_posix()) and path.is_file()
+    )
+
+
+def _is_record(name: str) -> bool:
+    return name.endswith(_SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _documents(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every record file; content beyond the limit is cut one byte later, so that it is refused."""
+    if source.is_dir():
+        for path in _record_paths(source):
+            with path.open("rb") as stream:
+                yield path.relative_to(source).as_posix(), stream.read(MAX_RECORD_BYTES + 1)
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            for name in sorted(name for name in archive.namelist() if _is_record(name)):
+                with archive.open(name) as member:
+                    yield name, member.read(MAX_RECORD_BYTES + 1)
+    else:
+        yield from _tar_documents(source)
+
+
+def _tar_documents(source: Path) -> Iterator[tuple[str, bytes]]:
+    with source.open("rb", buffering=0) as stream:
+        walk = open_layer(stream, OCI_LAYER, where=source.name, limits=LayerLimits(max_bytes=MAX_SOURCE_BYTES))
+        for entry in walk:
+            if entry.kind == "file" and _is_record(entry.name):
+                yield entry.name, entry.head(MAX_RECORD_BYTES + 1)
+        if not walk.finish().terminated:
+            raise _missing(source, "the tar has no end: it is truncated")
+
+
+def _build(source: Path, digest: Digest, target: Path) -> None:
+    try:
+        with closing(sqlite3.connect(target)) as connection:
+            connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = FULL;" + _TABLES)
+            facts = _fill(connection, source, digest)
+            connection.execute(
+                "INSERT INTO meta VALUES ('facts', ?)", (msgspec.json.encode(facts, enc_hook=str).decode(),)
+            )
+            connection.commit()
+    except (
+        OSError,
+        LayerInvalid,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        # zipfile raises NotImplementedError for unknown compression and RuntimeError for encrypted members.
+        raise _missing(source, str(error)) from error
+    except sqlite3.Error as error:
+        raise AdvisoriesMissing(f"the advisory store cannot be written: {error}", where=target.name) from error
+
+
+def _fill(connection: sqlite3.Connection, source: Path, digest: Digest) -> AdvisoryFacts:
+    newest, count, unreadable = "", 0, 0
+    for name, raw in _documents(source):
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        try:
+            record = read_record(raw, is_yaml=not name.endswith(".json"))
+        except RecordInvalid as error:
+            unreadable += 1
+            connection.execute("INSERT INTO problem VALUES (?, ?)", (shown, str(error)))
+            continue
+        count += 1
+        if count > MAX_RECORDS:
+            raise _missing(source, f"there are more than {MAX_RECORDS} records")
+        newest = max(newest, record.modified)
+        connection.execute("INSERT INTO record VALUES (?, ?, ?)", (count, record.id, msgspec.json.encode(record)))
+        packages = {(entry.package.ecosystem, entry.package.name) for entry in record.affected or () if entry.package}
+        connection.executemany(
+            "INSERT OR IGNORE INTO affects VALUES (?, ?, ?)",
+            [(ecosystem, normal_name(ecosystem, package), count) for ecosystem, package in sorted(packages)],
+        )
+    if not count:
+        raise _missing(source, "there is no readable OSV record in it")
+    return AdvisoryFacts(digest=digest, newest=newest, records=count, source=source.name, unreadable=unreadable)
