@@ -1,0 +1,469 @@
+"""OCI image layout folders (OCI image-spec 1.1, image-layout.md), read and written safely.
+
+A layout is a folder with ``oci-layout``, ``index.json`` and ``blobs/<algorithm>/<hex>``. Ours may be read by any tool
+(skopeo's ``oci:`` among them) and written by many threads and processes at once: every change of ``index.json`` happens
+under a file lock and ends in a rename, so that a reader sees the old state or the new one, and kill -9 leaves no half of
+either. Tools that take no lock (skopeo) may still overwrite a change made at the same moment.
+
+``index.json`` names **every** manifest of the layout: one entry per tag (annotation
+``org.opencontainers.image.ref.name``), and one without that annotation for a manifest without a tag. Manifests that only
+an index refers to, as other tools write them, are found too.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from registry_pipelines.errors import ContentError, DiskFull
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import (
+    MAX_DEPTH,
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Index,
+    Manifest,
+    ManifestBytes,
+    decode_json,
+    encode_json,
+)
+from registry_pipelines.oci.references import check_tag
+
+REF_NAME = "org.opencontainers.image.ref.name"
+"""Annotation of an index entry that holds its tag (image-spec, annotations.md)."""
+
+MAX_INDEX_BYTES = 256 * 1024 * 1024
+"""An ``index.json`` with a million entries; a larger one is not ours and would fill the memory."""
+
+PRIVATE_FOLDER = ".uploads"
+"""Inside a layout: content that is not complete yet. Never read by other tools."""
+
+_LOCK_FILE = ".lock"
+_LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def disk_errors(where: Path | str) -> Iterator[None]:
+    """Translate "no space left", quota and file-size limits into DiskFull; other OSErrors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskFull(
+            f"no space is left: {error.strerror}", where=str(where), do="Free space or choose another folder"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def install_file(descriptor: int, temporary: Path, target: Path) -> None:
+    """Put a finished temporary file in its place: fsync, rename, fsync of the folder. Raises DiskFull, OSError.
+
+    An existing target is replaced: by its name it has the same content, or was damaged.
+    """
+    with disk_errors(target):
+        os.fsync(descriptor)
+        temporary.rename(target)
+        sync_folder(target.parent)
+
+
+def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = None) -> None:
+    """Replace a small file at once or not at all. Raises DiskFull, OSError."""
+    temporary = (temporary_folder or target.parent) / f".{target.name[:40]}.{uuid.uuid4().hex}"
+    with disk_errors(target):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            install_file(descriptor, temporary, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class ManifestLinks:
+    """What one manifest or index says about others."""
+
+    subject: Digest | None = None
+    referrer: Descriptor | None = None
+    """How the referrers API lists it (distribution-spec 1.1, "Listing Referrers"); only with a subject."""
+    children: tuple[Descriptor, ...] = ()
+
+
+_NO_LINKS = ManifestLinks()
+
+
+def manifest_links(manifest: ManifestBytes) -> ManifestLinks:
+    """Read subject and children. Raises ManifestInvalid."""
+    content = manifest.content()
+    children = content.manifests if isinstance(content, Index) else ()
+    if content.subject is None:
+        return ManifestLinks(children=children) if children else _NO_LINKS
+    kind = content.kind if isinstance(content, Manifest) else content.artifact_type
+    referrer = Descriptor(
+        media_type=manifest.media_type,
+        digest=manifest.digest,
+        size=len(manifest.raw),
+        artifact_type=kind,
+        annotations=content.annotations,
+    )
+    return ManifestLinks(content.subject.digest, referrer, children)
+
+
+@dataclass
+class _State:
+    """One version of ``index.json``. ``known`` and ``referrers`` are made when first needed."""
+
+    signature: tuple[int, ...]
+    index: Index
+    tags: dict[str, Descriptor]
+    listed: dict[Digest, Descriptor]
+    known: dict[Digest, Descriptor] | None = None
+    referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)
+
+
+class Layout:
+    """One layout folder. Safe for many threads and processes; nothing is created before the first write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.private = folder / PRIVATE_FOLDER
+        self._index_path = folder / "index.json"
+        self._guard = threading.RLock()
+        self._state: _State | None = None
+        self._links: dict[Digest, ManifestLinks] = {}
+
+    def exists(self) -> bool:
+        """Whether the folder is a layout."""
+        return self._index_path.is_file()
+
+    def create(self) -> None:
+        """Make the folder a layout; an existing one stays as it is. Raises DiskFull, OSError."""
+        if self.exists():
+            return
+        with disk_errors(self.folder), self.locked():
+            for algorithm in ("sha256", "sha512"):
+                (self.folder / "blobs" / algorithm).mkdir(parents=True, exist_ok=True)
+            if not self.exists():
+                write_file(self.folder / "oci-layout", _LAYOUT_FILE, temporary_folder=self.private)
+                self._store(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=()))
+            sync_folder(self.folder / "blobs")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Exclude every other writer, of this process and of others, until the end of the block."""
+        self.private.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    # Blobs
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Where a blob is, or would be."""
+        return self.folder / "blobs" / digest.algorithm / digest.hex
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Bytes of a blob, None when it is not there."""
+        try:
+            return self.blob_path(digest).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def touch_blob(self, digest: Digest) -> bool:
+        """Start the blob's grace time again (see ``collect_garbage``); False when it is not there."""
+        try:
+            os.utime(self.blob_path(digest))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def temporary_path(self) -> Path:
+        """A fresh name for content that is not complete yet, on the same file system as the blobs."""
+        with disk_errors(self.folder):
+            self.private.mkdir(parents=True, exist_ok=True)
+        return self.private / uuid.uuid4().hex
+
+    def install_blob(self, descriptor: int, temporary: Path, digest: Digest) -> None:
+        """Turn a finished, checked temporary file into a blob. Raises DiskFull, OSError."""
+        self.create()
+        install_file(descriptor, temporary, self.blob_path(digest))
+
+    def link_blob(self, digest: Digest, source: Layout) -> bool:
+        """Take a blob over from another layout by hard link; False when it is not there or cannot be linked."""
+        origin, target = source.blob_path(digest), self.blob_path(digest)
+        if source.folder == self.folder:
+            return self.touch_blob(digest)
+        if not source.touch_blob(digest):
+            return False
+        self.create()
+        try:
+            with disk_errors(target):
+                os.link(origin, target)
+                sync_folder(target.parent)
+        except FileExistsError:
+            return True
+        except DiskFull:
+            raise
+        except OSError:
+            return False
+        return True
+
+    def put_blob(self, digest: Digest, content: bytes) -> None:
+        """Store a small blob whose digest was checked. Raises DiskFull, OSError."""
+        self.create()
+        if not self.touch_blob(digest):
+            write_file(self.blob_path(digest), content, temporary_folder=self.private)
+
+    def delete_blob(self, digest: Digest) -> bool:
+        """Remove a blob; False when it is not there."""
+        try:
+            self.blob_path(digest).unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    # Manifests and tags
+
+    def tags(self) -> dict[str, Descriptor]:
+        """All tags with what they point to."""
+        return self._load().tags
+
+    def manifests(self) -> dict[Digest, Descriptor]:
+        """Every manifest that ``index.json`` lists."""
+        return self._load().listed
+
+    def known_manifests(self) -> dict[Digest, Descriptor]:
+        """Every manifest that is listed or that a listed index refers to, whether its bytes are there or not."""
+        return self._known(self._load())
+
+    def find(self, reference: str) -> Descriptor | None:
+        """The descriptor of a tag or digest, None when its manifest is not there."""
+        state = self._load()
+        if ":" not in reference:
+            found = state.tags.get(reference)
+        else:
+            digest = Digest.parse(reference)
+            found = state.listed.get(digest) or self._known(state).get(digest)
+        if found is None or not self.blob_path(found.digest).is_file():
+            return None
+        return Descriptor(media_type=found.media_type, digest=found.digest, size=found.size)
+
+    def read_manifest(self, descriptor: Descriptor) -> ManifestBytes | None:
+        """A manifest's bytes, checked against its digest; None when the file is gone. Raises ContentError."""
+        path = self.blob_path(descriptor.digest)
+        try:
+            with path.open("rb") as stream:
+                raw = stream.read(MAX_MANIFEST_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        descriptor.digest.check(raw, where=str(path))
+        return ManifestBytes(raw, descriptor.media_type, descriptor.digest)
+
+    def put_manifest(self, manifest: ManifestBytes, tags: Sequence[str] = ()) -> None:
+        """Store a manifest and move tags to it. Raises DiskFull, OSError, ReferenceInvalid; ManifestInvalid.
+
+        A manifest that lost its last tag stays listed.
+        """
+        for tag in tags:
+            check_tag(tag)
+        links = manifest_links(manifest)
+        self.put_blob(manifest.digest, manifest.raw)
+        with self._guard:
+            self._links[manifest.digest] = links
+        self._change(lambda entries: _with_manifest(entries, manifest.descriptor, tags))
+
+    def remove_tag(self, tag: str) -> bool:
+        """Remove a tag, keep its manifest; False when there is no such tag."""
+        return self._change(lambda entries: _without_tags(entries, {tag}))
+
+    def remove_manifest(self, digest: Digest) -> bool:
+        """Remove a manifest with all its tags, and its bytes; False when it is not there."""
+        listed = self._change(lambda entries: [entry for entry in entries if entry.digest != digest])
+        known = listed or self.find(digest) is not None
+        if known:
+            self.delete_blob(digest)
+            with self._guard:
+                self._links.pop(digest, None)
+        return known
+
+    def referrers(self, digest: Digest) -> list[Descriptor]:
+        """Manifests whose subject is ``digest``, in a steady order."""
+        state = self._load()
+        self._known(state)
+        found = state.referrers.get(digest, ())
+        return [entry for entry in found if self.blob_path(entry.digest).is_file()]
+
+    # The index
+
+    def _signature(self) -> tuple[int, ...]:
+        try:
+            facts = self._index_path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        return (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+    def _load(self) -> _State:
+        """The current state; read again only when the file was replaced. Raises ContentError."""
+        with self._guard:
+            signature = self._signature()
+            if self._state is None or self._state.signature != signature:
+                self._state = _parse_state(signature, self._read_index() if signature else b"")
+            return self._state
+
+    def _read_index(self) -> bytes:
+        try:
+            with self._index_path.open("rb") as stream:
+                raw = stream.read(MAX_INDEX_BYTES + 1)
+        except FileNotFoundError:
+            return b""
+        if len(raw) > MAX_INDEX_BYTES:
+            raise ContentError(f"index.json is larger than {MAX_INDEX_BYTES} bytes", where=str(self._index_path))
+        return raw
+
+    def _change(self, edit: Callable[[list[Descriptor]], list[Descriptor]]) -> bool:
+        """Replace the entries of ``index.json``; False when the edit changed nothing."""
+        if not self.exists():
+            return False
+        with self.locked():
+            state = self._load()
+            before = list(state.index.manifests)
+            after = edit(before)
+            if after == before:
+                return False
+            self._store(msgspec.structs.replace(state.index, manifests=tuple(after)))
+            return True
+
+    def _store(self, index: Index) -> None:
+        raw = encode_json(index)
+        write_file(self._index_path, raw, temporary_folder=self.private)
+        with self._guard:
+            self._state = _parse_state(self._signature(), raw)
+
+    def _known(self, state: _State) -> dict[Digest, Descriptor]:
+        """Listed manifests and all that indexes among them refer to; fills ``state.referrers`` on the way."""
+        with self._guard:
+            if state.known is not None:
+                return state.known
+            known: dict[Digest, Descriptor] = {}
+            referrers: dict[Digest, list[Descriptor]] = {}
+            level: list[Descriptor] = list(state.listed.values())
+            for _ in range(MAX_DEPTH):
+                below: list[Descriptor] = []
+                for entry in level:
+                    if entry.digest in known:
+                        continue
+                    known[entry.digest] = entry
+                    links = self._links_of(entry)
+                    below.extend(child for child in links.children if child.is_manifest)
+                    if links.subject is not None and links.referrer is not None:
+                        referrers.setdefault(links.subject, []).append(links.referrer)
+                level = below
+            state.known, state.referrers = known, referrers
+            return known
+
+    def _links_of(self, entry: Descriptor) -> ManifestLinks:
+        found = self._links.get(entry.digest)
+        if found is None:
+            try:
+                manifest = self.read_manifest(entry)
+            except ContentError:
+                return _NO_LINKS
+            if manifest is None:
+                return _NO_LINKS
+            try:
+                found = manifest_links(manifest)
+            except ContentError:
+                found = _NO_LINKS
+            self._links[entry.digest] = found
+        return found
+
+
+def _parse_state(signature: tuple[int, ...], raw: bytes) -> _State:
+    if not raw:
+        return _State(signature, Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=()), {}, {})
+    index = decode_json(raw, Index, what="index.json")
+    tags: dict[str, Descriptor] = {}
+    listed: dict[Digest, Descriptor] = {}
+    for entry in index.manifests:
+        listed.setdefault(entry.digest, entry)
+        name = (entry.annotations or {}).get(REF_NAME, "")
+        if name:
+            tags.setdefault(name, entry)
+    return _State(signature, index, tags, listed)
+
+
+def _tag_of(entry: Descriptor) -> str:
+    return (entry.annotations or {}).get(REF_NAME, "")
+
+
+def _untagged(entry: Descriptor) -> Descriptor:
+    rest = {key: value for key, value in (entry.annotations or {}).items() if key != REF_NAME}
+    return msgspec.structs.replace(entry, annotations=rest or None)
+
+
+def _without_tags(entries: list[Descriptor], tags: set[str]) -> list[Descriptor]:
+    """Take tags away; a manifest that would vanish with its last tag stays as an entry without one."""
+    kept = [entry for entry in entries if _tag_of(entry) not in tags]
+    there = {entry.digest for entry in kept}
+    for entry in entries:
+        if _tag_of(entry) in tags and entry.digest not in there:
+            kept.append(_untagged(entry))
+            there.add(entry.digest)
+    return kept
+
+
+def _with_manifest(entries: list[Descriptor], manifest: Descriptor, tags: Sequence[str]) -> list[Descriptor]:
+    """Add a manifest and point tags to it; the entries come back equal when all is so already."""
+    wanted = set(tags)
+    stale = {_tag_of(entry) for entry in entries if entry.digest != manifest.digest} & wanted
+    kept = _without_tags(entries, stale)
+    holds = {_tag_of(entry) for entry in kept if entry.digest == manifest.digest}
+    missing = [tag for tag in dict.fromkeys(tags) if tag not in holds]
+    if missing:
+        kept = [entry for entry in kept if entry.digest != manifest.digest or _tag_of(entry)]
+        return [*kept, *(msgspec.structs.replace(manifest, annotations={REF_NAME: tag}) for tag in missing)]
+    return kept if holds else [*kept, manifest]
+
+
+__all__ = [
+    "MAX_INDEX_BYTES",
+    "PRIVATE_FOLDER",
+    "REF_NAME",
+    "Layout",
+    "ManifestLinks",
+    "disk_errors",
+    "install_file",
+    "manifest_links",
+    "sync_folder",
+    "write_file",
+]

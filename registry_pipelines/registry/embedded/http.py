@@ -1,0 +1,443 @@
+"""HTTP/1.1 over one blocking socket: heads read leanly and strictly, bodies streamed, everything with a deadline.
+
+What is refused and why: a request that two parsers could read differently (two lengths, a length beside
+Transfer-Encoding, folded headers, bare line feeds) gets 400 and the connection ends (RFC 9112, sections 2.2, 5.2, 6.3);
+a head that never ends gets 431; a peer that is too slow gets 408. Memory per connection: the head's limit plus one
+buffer, whatever is sent.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote
+
+from registry_pipelines.errors import RegistryPipelinesError
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Request line and headers together; a bearer token of 16 KiB still fits."""
+MAX_HEADERS = 100
+"""Clients send about ten."""
+MAX_TARGET_BYTES = 8 * 1024
+"""The request target: a repository of 255 bytes and 60 tags of 128 (``?tag=``) fit; RFC 9110 asks for 8,000."""
+MAX_CHUNK_LINE_BYTES = 256
+"""A chunk's size line with extensions."""
+MAX_CHUNK_BYTES = 2**48
+"""A chunk that claims more is nonsense; refused before any waiting."""
+MAX_TRAILERS_BYTES = 8 * 1024
+"""Trailer fields after a chunked body; read and ignored."""
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_VERSION = re.compile(rb"HTTP/(\d)\.(\d)\Z")
+_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\Z")
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long a peer may take, in seconds. Bytes that arrive earn more time for a body."""
+
+    head_s: float = 30.0
+    """From a request's first byte to the end of its head; also the TLS handshake."""
+    idle_s: float = 60.0
+    """Between requests on a kept connection, and before the first."""
+    stall_s: float = 60.0
+    """Without one byte of a body moving, in either direction."""
+    minimum_bytes_per_s: float = 1024.0
+    """A body's mean rate after the first ``stall_s``; slower peers hold a thread for nothing."""
+
+
+class BadRequest(Exception):
+    """The peer does not speak HTTP as it should; answered with ``status``, then the connection ends."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BodyCut(RegistryPipelinesError):
+    """The connection ended before the body did; nobody is there to read an answer."""
+
+
+class TooSlow(BadRequest):
+    """A deadline passed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(408, message)
+
+
+class Connection:
+    """A socket with the bytes that were read too far."""
+
+    def __init__(self, sock: socket.socket, deadlines: Deadlines) -> None:
+        self.sock = sock
+        self.deadlines = deadlines
+        self._ahead = bytearray()
+
+    def read_head(self) -> bytes | None:
+        """A request's head without its final empty line; None when the peer left, or idled, between requests.
+
+        Raises BadRequest (431, 400, 408), OSError.
+        """
+        scanned = 0
+        deadline = None
+        while True:
+            while self._ahead.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request are ignored
+                del self._ahead[:2]
+            end = self._ahead.find(b"\r\n\r\n", max(0, scanned - 3))
+            if end >= 0 and end <= MAX_HEAD_BYTES:
+                head = bytes(self._ahead[:end])
+                del self._ahead[: end + 4]
+                return head
+            if end > MAX_HEAD_BYTES or len(self._ahead) > MAX_HEAD_BYTES:
+                raise BadRequest(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
+            if b"\n\n" in self._ahead or b"\n\r\n" in self._ahead.replace(b"\r\n", b""):
+                raise BadRequest(400, "lines must end with CR LF")
+            scanned = len(self._ahead)
+            if self._ahead and deadline is None:
+                deadline = time.monotonic() + self.deadlines.head_s
+            data = self._receive_head(deadline)
+            if not data:
+                if self._ahead:
+                    raise BadRequest(400, "the head is cut")
+                return None
+            self._ahead += data
+
+    def _receive_head(self, deadline: float | None) -> bytes:
+        wait = self.deadlines.idle_s if deadline is None else deadline - time.monotonic()
+        if wait <= 0:
+            raise TooSlow("the head took too long")
+        self.sock.settimeout(wait)
+        try:
+            return self.sock.recv(16 * 1024)
+        except TimeoutError:
+            if deadline is None:
+                return b""
+            raise TooSlow("the head took too long") from None
+
+    def read_into(self, view: memoryview, wait_s: float) -> int:
+        """Bytes read ahead first, then one receive; 0 when the peer ended. Raises TooSlow, OSError."""
+        if self._ahead:
+            count = min(len(view), len(self._ahead))
+            view[:count] = self._ahead[:count]
+            del self._ahead[:count]
+            return count
+        if wait_s <= 0:
+            raise TooSlow("the body is too slow")
+        self.sock.settimeout(wait_s)
+        try:
+            return self.sock.recv_into(view)
+        except TimeoutError:
+            raise TooSlow("no byte of the body came for too long") from None
+
+    def read_line(self, limit: int, wait_s: float) -> bytes:
+        """Up to CR LF, without it. Raises BadRequest, BodyCut, OSError."""
+        while True:
+            end = self._ahead.find(b"\r\n")
+            if 0 <= end <= limit:
+                line = bytes(self._ahead[:end])
+                del self._ahead[: end + 2]
+                return line
+            if end > limit or len(self._ahead) > limit:
+                raise BadRequest(400, "a line of the chunked body is too long")
+            self._fill(wait_s)
+
+    def _fill(self, wait_s: float) -> None:
+        if wait_s <= 0:
+            raise TooSlow("the body is too slow")
+        self.sock.settimeout(wait_s)
+        try:
+            data = self.sock.recv(4 * 1024)
+        except TimeoutError:
+            raise TooSlow("no byte of the body came for too long") from None
+        if not data:
+            raise BodyCut("the connection ended inside the body")
+        self._ahead += data
+
+    def send(self, data: bytes) -> None:
+        """Send all of it. Raises OSError (TimeoutError when the peer does not read)."""
+        self.sock.settimeout(self.deadlines.stall_s)
+        self.sock.sendall(data)
+
+    def linger(self, limit: int, seconds: float) -> None:
+        """Say that no more comes, then read some of what is on its way, so that the answer is not lost to a reset."""
+        deadline = time.monotonic() + seconds
+        scratch = bytearray(64 * 1024)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            while limit > 0:
+                wait = deadline - time.monotonic()
+                if wait <= 0:
+                    return
+                self.sock.settimeout(wait)
+                count = self.sock.recv_into(scratch)
+                if not count:
+                    return
+                limit -= count
+        except OSError:
+            return
+
+
+class Body:
+    """A request's body. ``readinto`` gives 0 only when the body ended as it promised; else it raises.
+
+    length: bytes announced by Content-Length, None when chunked.
+    """
+
+    def __init__(self, connection: Connection, *, length: int | None, go_on: Callable[[], None] | None = None) -> None:
+        self._connection = connection
+        self.length = length
+        self._remaining = length or 0
+        self.finished = length == 0
+        self.received = 0
+        self._started = False
+        self._go_on = go_on
+        self._began = 0.0
+
+    @property
+    def remaining(self) -> int | None:
+        """Bytes still to come, None when not known."""
+        if self.finished:
+            return 0
+        return self._remaining if self.length is not None else None
+
+    def _wait(self) -> float:
+        limits = self._connection.deadlines
+        earned = limits.stall_s + self.received / limits.minimum_bytes_per_s
+        return min(limits.stall_s, self._began + earned - time.monotonic())
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill from the front; 0 at the true end. Raises BodyCut, BadRequest (400, 408), OSError."""
+        if self.finished or not len(buffer):
+            return 0
+        if not self._started:
+            self._started = True
+            self._began = time.monotonic()
+            if self._go_on is not None:
+                self._go_on()
+        if self.length is None and self._remaining == 0 and not self._next_chunk():
+            return 0
+        count = self._connection.read_into(buffer[: min(len(buffer), self._remaining)], self._wait())
+        if not count:
+            raise BodyCut("the connection ended inside the body")
+        self.received += count
+        self._remaining -= count
+        if self.length is not None:
+            self.finished = self._remaining == 0
+        elif self._remaining == 0 and self._connection.read_line(MAX_CHUNK_LINE_BYTES, self._wait()):
+            raise BadRequest(400, "a chunk does not end where it said")
+        return count
+
+    def _next_chunk(self) -> bool:
+        line = self._connection.read_line(MAX_CHUNK_LINE_BYTES, self._wait())
+        match = _CHUNK_SIZE.match(line)
+        if not match:
+            raise BadRequest(400, "a chunk's size is not a number")
+        self._remaining = int(match[1], 16)
+        if self._remaining > MAX_CHUNK_BYTES:
+            raise BadRequest(400, "a chunk's size is out of reason")
+        if self._remaining:
+            return True
+        budget = MAX_TRAILERS_BYTES
+        while line := self._connection.read_line(MAX_TRAILERS_BYTES, self._wait()):
+            budget -= len(line)
+            if budget < 0:
+                raise BadRequest(400, "the trailers are too long")
+        self.finished = True
+        return False
+
+    def read(self, limit: int) -> bytes | None:
+        """The whole body; None when it is larger than ``limit``. Raises as readinto."""
+        if self.length is not None and self.length > limit:
+            return None
+        content = bytearray(self.length if self.length is not None else min(limit + 1, 64 * 1024))
+        filled = 0
+        while True:
+            if filled == len(content):
+                if self.finished:
+                    break
+                if filled > limit:
+                    return None
+                content += bytes(min(limit + 1 - filled, max(filled, 64 * 1024)))
+            with memoryview(content) as view:
+                count = self.readinto(view[filled:])
+            if not count:
+                break
+            filled += count
+        return bytes(content[:filled]) if filled <= limit else None
+
+    def drain(self, limit: int) -> bool:
+        """Read the rest when it is known and small; whether the connection may serve another request."""
+        if self.finished:
+            return True
+        if self.remaining is None or self.remaining > limit or (self._go_on is not None and not self._started):
+            return False  # after a refused 100-continue nobody knows whether the body comes
+        scratch = memoryview(bytearray(min(limit, 64 * 1024)))
+        while not self.finished:
+            self.readinto(scratch)
+        return True
+
+
+@dataclass
+class Request:
+    """One request. ``headers`` has lower-case names; a repeated header is joined by ``, ``."""
+
+    method: str
+    path: str
+    """Percent-decoded."""
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+    body: Body
+    scheme: str
+    local_address: str
+    peer: str = ""
+    keep_alive: bool = True
+    user: str = ""
+    """Who asks, when authentication is on."""
+    target: str = field(default="", repr=False)
+
+    def parameter(self, name: str) -> str:
+        """The first value of a query parameter, empty when there is none."""
+        values = self.query.get(name)
+        return values[0] if values else ""
+
+    @property
+    def base_url(self) -> str:
+        """Scheme and host as the client sees them."""
+        return f"{self.scheme}://{self.headers.get('host') or self.local_address}"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A parsed head, before its body is looked at."""
+
+    method: str
+    target: str
+    http_1_1: bool
+    headers: dict[str, str]
+    length: int | None
+    """None: chunked."""
+
+
+def parse_head(raw: bytes) -> Head:
+    """Parse a request line and headers, without the final empty line. Raises BadRequest (400, 414, 431, 501, 505)."""
+    lines = raw.split(b"\r\n")
+    if len(lines) - 1 > MAX_HEADERS:
+        raise BadRequest(431, f"more than {MAX_HEADERS} headers")
+    method, target, http_1_1 = _parse_request_line(lines[0])
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon or not _TOKEN.match(name) or _FORBIDDEN.search(value):
+            raise BadRequest(400, "a header line is not valid")
+        key = name.decode("ascii").lower()
+        text = value.strip(b" \t").decode("latin-1")
+        if key in headers:
+            if key in ("content-length", "transfer-encoding", "host", "content-range", "authorization"):
+                raise BadRequest(400, f"{key} is sent twice")
+            text = f"{headers[key]}, {text}"
+        headers[key] = text
+    if http_1_1 and "host" not in headers:
+        raise BadRequest(400, "Host is missing")
+    return Head(method, target, http_1_1, headers, _body_length(headers, http_1_1))
+
+
+def _parse_request_line(line: bytes) -> tuple[str, str, bool]:
+    parts = line.split(b" ")
+    if len(parts) != 3 or not _TOKEN.match(parts[0]) or _FORBIDDEN.search(line):
+        raise BadRequest(400, "the request line is not valid")
+    version = _VERSION.match(parts[2])
+    if not version:
+        raise BadRequest(400, "the request line is not valid")
+    if version[1] != b"1":
+        raise BadRequest(505, "only HTTP/1 is spoken here")
+    if len(parts[1]) > MAX_TARGET_BYTES:
+        raise BadRequest(414, f"the request target is longer than {MAX_TARGET_BYTES} bytes")
+    try:
+        target = parts[1].decode("ascii")
+    except UnicodeDecodeError:
+        raise BadRequest(400, "the request target is not ASCII") from None
+    if not target.startswith("/") and not target.lower().startswith(("http://", "https://")):
+        raise BadRequest(400, "the request target is not a path")
+    return parts[0].decode("ascii"), target, version[2] != b"0"
+
+
+def _body_length(headers: dict[str, str], http_1_1: bool) -> int | None:
+    encoding = headers.get("transfer-encoding")
+    length = headers.get("content-length")
+    if encoding is not None:
+        if length is not None or not http_1_1:
+            raise BadRequest(400, "Transfer-Encoding beside Content-Length or HTTP/1.0 is ambiguous")
+        if encoding.lower() != "chunked":
+            raise BadRequest(501, "only the transfer coding chunked is understood")
+        return None
+    if length is None:
+        return 0
+    if not _LENGTH.match(length.encode("latin-1")):
+        raise BadRequest(400, "Content-Length is not a number")
+    return int(length)
+
+
+def split_target(target: str) -> tuple[str, dict[str, list[str]]]:
+    """Path (percent-decoded) and query of a request target. Raises BadRequest."""
+    if not target.startswith("/"):
+        target = "/" + target.split("://", 1)[1].partition("/")[2]
+    path, _, query = target.partition("?")
+    found: dict[str, list[str]] = {}
+    try:
+        for key, value in parse_qsl(query, keep_blank_values=True, max_num_fields=200, errors="strict"):
+            found.setdefault(key, []).append(value)
+        decoded = unquote(path, errors="strict")
+    except ValueError:
+        raise BadRequest(400, "the request target is not valid") from None
+    return decoded, found
+
+
+def read_request(connection: Connection, *, scheme: str, local_address: str, peer: str) -> Request | None:
+    """Read one request up to its body; None when the peer is done. Raises BadRequest, OSError."""
+    raw = connection.read_head()
+    if raw is None:
+        return None
+    head = parse_head(raw)
+    path, query = split_target(head.target)
+    options = {item.strip().lower() for item in head.headers.get("connection", "").split(",")}
+    expects = head.headers.get("expect", "").lower()
+    if expects and expects != "100-continue":
+        raise BadRequest(417, "only the expectation 100-continue is understood")
+
+    def go_on() -> None:
+        connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    body = Body(connection, length=head.length, go_on=go_on if expects and head.http_1_1 else None)
+    keep = "close" not in options if head.http_1_1 else "keep-alive" in options
+    return Request(
+        method=head.method,
+        path=path,
+        query=query,
+        headers=head.headers,
+        body=body,
+        scheme=scheme,
+        local_address=local_address,
+        peer=peer,
+        keep_alive=keep,
+        target=head.target,
+    )
+
+
+__all__ = [
+    "BadRequest",
+    "Body",
+    "BodyCut",
+    "Connection",
+    "Deadlines",
+    "Head",
+    "Request",
+    "TooSlow",
+    "parse_head",
+    "read_request",
+    "split_target",
+]

@@ -1,0 +1,46 @@
+"""Several servers in one process until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+
+from registry_pipelines.registry.embedded.server import EmbeddedServer
+
+
+def raise_file_limit() -> None:
+    """Permit as many open files as this process may have; the usual 1,024 are fewer than the connections we admit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def serve(
+    servers: Sequence[EmbeddedServer],
+    *,
+    ready: Callable[[Sequence[EmbeddedServer]], None] = lambda servers: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Start all, call ``ready`` once, wait for SIGTERM, SIGINT or ``stop``, stop all.
+
+    Call it from the main thread, or give ``stop``. When one cannot start, those before it are stopped. Raises what
+    ``EmbeddedServer.start`` raises.
+    """
+    ended = stop or threading.Event()
+    raise_file_limit()
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before = signal.signal(number, lambda _number, _frame: ended.set())
+                stack.callback(signal.signal, number, before)
+        for server in servers:
+            stack.enter_context(server)
+        ready(servers)
+        ended.wait()
+
+
+__all__ = ["raise_file_limit", "serve"]

@@ -1,0 +1,199 @@
+"""Upload sessions: content grows in a private file of its repository and becomes a blob only when it is whole.
+
+A session is its file, so it survives a restart of the server: the hash is computed again from what is on disk. When a
+connection breaks in the middle of a request, bytes of a request that named its range (Content-Range) are kept, so that a
+client can go on after asking for the status; bytes of any other request are dropped: such a client begins again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from registry_pipelines.errors import DigestMismatch
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layout import Layout, disk_errors
+from registry_pipelines.registry.embedded.http import Body
+from registry_pipelines.registry.interface import BUFFER_BYTES
+
+CANONICAL = "sha256"
+BUSY_WAIT_S = 10.0
+"""How long a request waits for another one on the same session; a client that lost its connection may be back before
+the server noticed."""
+
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+class SessionBusy(Exception):
+    """Another request is writing to the session."""
+
+
+class Session:
+    """One open upload. ``offset``: bytes stored so far."""
+
+    def __init__(self, layout: Layout, name: str, *, algorithm: str = CANONICAL, offset: int = 0) -> None:
+        self.layout = layout
+        self.name = name
+        self.path = layout.private / name
+        self.offset = offset
+        self.used_at = time.time()
+        self._algorithm = algorithm
+        self._hasher: Any = Digest(f"{algorithm}:").hasher() if offset == 0 else None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One request at a time. Raises SessionBusy."""
+        if not self._lock.acquire(timeout=BUSY_WAIT_S):
+            raise SessionBusy(self.name)
+        try:
+            yield
+        finally:
+            self.used_at = time.time()
+            self._lock.release()
+
+    def append(self, body: Body, *, keep_partial: bool, algorithm: str = "") -> None:
+        """Add a request's body. On any error the session is as before, or with ``keep_partial`` has what came.
+
+        algorithm: the digest's, when it is known by now. Raises DiskFull, BodyCut, BadRequest, OSError.
+        """
+        if algorithm and self.offset == 0 and algorithm != self._algorithm:
+            self._algorithm, self._hasher = algorithm, Digest(f"{algorithm}:").hasher()
+        before = self.offset
+        hasher = self._hasher
+        saved = hasher.copy() if hasher is not None else None
+        with disk_errors(self.path):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                os.lseek(descriptor, before, os.SEEK_SET)
+                try:
+                    self._copy(body, descriptor, hasher)
+                except BaseException:
+                    if not keep_partial:
+                        self.offset, self._hasher = before, saved
+                    os.ftruncate(descriptor, self.offset)
+                    raise
+            finally:
+                os.close(descriptor)
+
+    def _copy(self, body: Body, descriptor: int, hasher: Any) -> None:
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        while count := body.readinto(buffer):
+            piece = buffer[:count]
+            written = 0
+            while written < count:
+                written += os.write(descriptor, piece[written:])
+            if hasher is not None:
+                hasher.update(piece)
+            self.offset += count
+            self.used_at = time.time()
+
+    def commit(self, digest: Digest) -> None:
+        """Turn the content into a blob. Raises DigestMismatch, DiskFull, OSError; then the session stays as it is."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            hasher = self._hasher
+            if hasher is None or self._algorithm != digest.algorithm:
+                hasher = self._hash_file(descriptor, digest)
+            if hasher.hexdigest() != digest.hex:
+                raise DigestMismatch(f"the content hashes to {digest.algorithm}:{hasher.hexdigest()}, not to {digest}")
+            os.ftruncate(descriptor, self.offset)
+            self.layout.install_blob(descriptor, self.path, digest)
+        finally:
+            os.close(descriptor)
+
+    def _hash_file(self, descriptor: int, digest: Digest) -> Any:
+        hasher = digest.hasher()
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        position = 0
+        while position < self.offset:
+            count = os.preadv(descriptor, [buffer[: self.offset - position]], position)
+            if not count:
+                break
+            hasher.update(buffer[:count])
+            position += count
+        return hasher
+
+    def discard(self) -> None:
+        """Remove what was stored."""
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+class Uploads:
+    """The open sessions of a server."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._guard = threading.Lock()
+
+    def begin(self, layout: Layout, *, algorithm: str = CANONICAL) -> Session:
+        """Open a session; its file exists from now on, so it survives a restart. Raises DiskFull, OSError."""
+        path = layout.temporary_path()
+        with disk_errors(path):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        session = Session(layout, path.name, algorithm=algorithm)
+        with self._guard:
+            self._sessions[session.name] = session
+        return session
+
+    def temporary(self, layout: Layout, *, algorithm: str) -> Session:
+        """A session that lives for one request only and has no file until content comes."""
+        return Session(layout, layout.temporary_path().name, algorithm=algorithm)
+
+    def find(self, layout: Layout, name: str) -> Session | None:
+        """An open session of this repository, also one from before a restart."""
+        if not _ID.match(name):
+            return None
+        with self._guard:
+            found = self._sessions.get(name)
+            if found is None:
+                try:
+                    size = (layout.private / name).stat().st_size
+                except (FileNotFoundError, NotADirectoryError):
+                    return None
+                found = self._sessions[name] = Session(layout, name, offset=size)
+        return found if found.layout.folder == layout.folder else None
+
+    def forget(self, session: Session) -> None:
+        """The session is over: committed or cancelled."""
+        with self._guard:
+            self._sessions.pop(session.name, None)
+        session.discard()
+
+    def expire(self, layout: Layout, *, older_than_s: float) -> int:
+        """Remove sessions and other private files of a repository that nobody used for so long; how many."""
+        removed = 0
+        limit = time.time() - older_than_s
+        try:
+            names = sorted(path.name for path in layout.private.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        for name in names:
+            removed += self._expire_one(layout, name, limit)
+        return removed
+
+    def _expire_one(self, layout: Layout, name: str, limit: float) -> bool:
+        with self._guard:
+            session = self._sessions.get(name)
+            if session is not None:
+                if session.used_at > limit or not session._lock.acquire(blocking=False):
+                    return False
+                session._lock.release()
+                del self._sessions[name]
+            path = layout.private / name
+            try:
+                if session is None and path.stat().st_mtime > limit:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+        return True
+
+
+__all__ = ["BUSY_WAIT_S", "CANONICAL", "Session", "SessionBusy", "Uploads"]
