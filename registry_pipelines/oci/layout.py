@@ -2,12 +2,12 @@
 
 A layout is a folder with ``oci-layout``, ``index.json`` and ``blobs/<algorithm>/<hex>``. Ours may be read by any tool
 (skopeo's ``oci:`` among them) and written by many threads and processes at once: every change of ``index.json`` happens
-under a file lock and ends in a rename, so that a reader sees the old state or the new one, and kill -9 leaves no half of
-either. Tools that take no lock (skopeo) may still overwrite a change made at the same moment.
+under a file lock and ends in a rename, so that a reader sees the old state or the new one, and kill -9 leaves no half
+of either. Tools that take no lock (skopeo) may still overwrite a change made at the same moment.
 
 ``index.json`` names **every** manifest of the layout: one entry per tag (annotation
-``org.opencontainers.image.ref.name``), and one without that annotation for a manifest without a tag. Manifests that only
-an index refers to, as other tools write them, are found too.
+``org.opencontainers.image.ref.name``), and one without that annotation for a manifest without a tag. Manifests that
+only an index refers to, as other tools write them, are found too.
 """
 
 from __future__ import annotations

@@ -11,15 +11,19 @@ import base64
 import binascii
 import hashlib
 import hmac
+import importlib
 import json
 import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
 from urllib.parse import parse_qs
 
+from registry_pipelines.errors import InputError, ToolMissing
 from registry_pipelines.registry.embedded.http import Request
 from registry_pipelines.registry.embedded.responses import ApiError, Response, error_response, json_response
 
@@ -34,10 +38,40 @@ _SAFE_HOST = re.compile(r"[A-Za-z0-9.\-\[\]:]+\Z")
 
 @dataclass(frozen=True)
 class User:
-    """One account. ``push`` also stands for deleting."""
+    """One account: a password, or with ``hashed`` its bcrypt hash. ``push`` also stands for deleting."""
 
-    password: str
+    password: str = field(repr=False)
     push: bool = True
+    hashed: bool = False
+
+
+def read_htpasswd(path: Path) -> dict[str, User]:
+    """The accounts of an htpasswd file; bcrypt lines only, as docker-registry. Raises InputError, ToolMissing."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the htpasswd file cannot be read: {error}", where=str(path)) from error
+    users = {}
+    for number, line in enumerate(lines, 1):
+        name, colon, digest = line.strip().partition(":")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not colon or not digest.startswith(("$2a$", "$2b$", "$2y$")):
+            raise InputError(
+                "not a line of name and bcrypt hash", where=f"{path}:{number}", do="Make it with `htpasswd -B`"
+            )
+        users[name] = User(digest, hashed=True)
+    if not users:
+        raise InputError("the htpasswd file has no account", where=str(path), do="Add one, or leave the file out")
+    _bcrypt()
+    return users
+
+
+def _bcrypt() -> ModuleType:
+    try:
+        return importlib.import_module("bcrypt")
+    except ImportError as error:
+        raise ToolMissing("htpasswd files need the library bcrypt", do="Install it with pip install bcrypt") from error
 
 
 @dataclass(frozen=True)
@@ -55,6 +89,10 @@ class Access:
         return f"{self.kind}:{self.name}:{actions}"
 
 
+def _same(expected: str, given: str) -> bool:
+    return hmac.compare_digest(expected.encode(), given.encode())
+
+
 class Gate:
     """Decides for every request. ``users`` empty: everything is open.
 
@@ -66,6 +104,7 @@ class Gate:
         self._tokens = tokens
         self._anonymous_pull = anonymous_pull
         self._key = secrets.token_bytes(32)
+        self._known_passwords: set[bytes] = set()
 
     @property
     def open(self) -> bool:
@@ -120,9 +159,21 @@ class Gate:
         except (binascii.Error, UnicodeDecodeError, ValueError):
             return ""
         user = self._users.get(name)
-        expected = user.password if user is not None else secrets.token_hex(16)
-        right = hmac.compare_digest(expected.encode(), password.encode())
-        return name if right and colon and user is not None else ""
+        if user is None or not colon:
+            return ""
+        right = self._matches_hash(user, password) if user.hashed else _same(user.password, password)
+        return name if right else ""
+
+    def _matches_hash(self, user: User, password: str) -> bool:
+        """bcrypt is slow on purpose; what was right once is remembered under a key of this process."""
+        seen = hmac.new(self._key, f"{user.password}\0{password}".encode(), hashlib.sha256).digest()
+        if seen in self._known_passwords:
+            return True
+        raw = password.encode()[:72]  # bcrypt reads no more; the library refuses longer ones since 5.0
+        if not _bcrypt().checkpw(raw, user.password.encode()):
+            return False
+        self._known_passwords.add(seen)
+        return True
 
     def _challenge(self, request: Request, access: Access | None, message: str, *, error: str = "") -> ApiError:
         if not self._tokens:
@@ -195,4 +246,4 @@ class Gate:
         return claims if claims["exp"] > time.time() else None
 
 
-__all__ = ["DELETE", "PULL", "PUSH", "TOKEN_LIFE_S", "Access", "Gate", "User"]
+__all__ = ["DELETE", "PULL", "PUSH", "TOKEN_LIFE_S", "Access", "Gate", "User", "read_htpasswd"]

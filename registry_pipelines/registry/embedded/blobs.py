@@ -179,7 +179,7 @@ class BlobHandlers:
 
 
 def _progress(name: str, session: Session) -> list[tuple[str, str]]:
-    """Location and Range of a session. ``0-0`` stands for nothing and for one byte alike: the specification has no other."""
+    """Location and Range of a session. ``0-0`` stands for nothing and for one byte alike; there is no better."""
     return [
         ("Location", f"/v2/{name}/blobs/uploads/{session.name}"),
         ("Range", f"0-{max(session.offset - 1, 0)}"),

@@ -2,8 +2,8 @@
 
 The rule: a blob goes when no manifest of its repository refers to it **and** nobody uploaded it, mounted it, asked for
 it (HEAD) or pushed a manifest that names it for the grace time. A client that finds a blob and skips its upload has
-therefore the whole grace time to push its manifest. Manifests are never removed here, tagged or not: that is a decision,
-made by deleting them. What hard links share is freed with its last link.
+therefore the whole grace time to push its manifest. Manifests are never removed here, tagged or not: that is a
+decision, made by deleting them. What hard links share is freed with its last link.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The server: one thread per connection, blocking sockets, ``sendfile``.
 
-Measured against asynchronous and Go servers: for few large blobs this takes content in fastest, because hashing, receiving
-and writing leave Python's lock, and gives it out at the kernel's speed.
+Measured against asynchronous and Go servers: for few large blobs this takes content in fastest, because hashing,
+receiving and writing leave Python's lock, and gives it out at the kernel's speed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import TracebackType
 
 from registry_pipelines.errors import InputError, LocalError, PortTaken
 from registry_pipelines.registry.embedded.application import Application, Handler
-from registry_pipelines.registry.embedded.auth import Gate, User
+from registry_pipelines.registry.embedded.auth import Gate, User, read_htpasswd
 from registry_pipelines.registry.embedded.garbage import GRACE_S, Collected, collect_garbage
 from registry_pipelines.registry.embedded.http import BadRequest, BodyCut, Connection, Deadlines, Request, read_request
 from registry_pipelines.registry.embedded.responses import Response, error_response
@@ -42,6 +42,7 @@ TLS_BLOCK_BYTES = 1024 * 1024
 GARBAGE_INTERVAL_S = 3600.0
 STOP_WAIT_S = 5.0
 _BACKLOG = 512
+_BUSY = Response(503, [("Retry-After", "1")]).head(keep_alive=False)
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ class Exchange:
 class EmbeddedServer:
     """An OCI registry (distribution-spec 1.1) on one address, with its content below ``root``.
 
-    root: made when missing; an OCI layout per repository. port 0: a free one. users: name to :class:`User` or password;
-    none means open to all. tokens: bearer tokens with an own endpoint instead of basic. certificate, key: PEM files, TLS when
-    given. require_complete: refuse image manifests whose blobs are missing. on_exchange: called after each answer,
-    from many threads. wrap: puts something around the handler (fault injection in tests). garbage_interval_s: None switches
-    the own collection off.
+    root: made when missing; an OCI layout per repository. port 0: a free one.
+    users: name to :class:`User` or password; htpasswd: a file of bcrypt lines; neither means open to all.
+    tokens: bearer tokens with an own endpoint instead of basic. anonymous_pull: reading needs no account.
+    certificate, key: PEM files; TLS when given. require_complete: refuse image manifests whose blobs are missing.
+    on_exchange: called after each answer, from many threads. wrap: puts something around the handler (faults in tests).
+    garbage_interval_s, garbage_grace_s: the own collection of garbage; an interval of None switches it off.
 
     ``start`` raises PortTaken, LocalError, InputError. Safe to kill at any moment.
     """
@@ -79,6 +81,7 @@ class EmbeddedServer:
         users: Mapping[str, User | str] | None = None,
         tokens: bool = False,
         anonymous_pull: bool = False,
+        htpasswd: Path | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
         require_complete: bool = False,
@@ -99,6 +102,8 @@ class EmbeddedServer:
         self._garbage_interval_s, self._garbage_grace_s = garbage_interval_s, garbage_grace_s
         self._on_exchange = on_exchange
         accounts = {name: user if isinstance(user, User) else User(user) for name, user in (users or {}).items()}
+        if htpasswd is not None:
+            accounts.update(read_htpasswd(htpasswd))
         gate = Gate(accounts, tokens=tokens, anonymous_pull=anonymous_pull)
         self.store = Store(self.root)
         self.uploads = Uploads()
@@ -262,9 +267,7 @@ class EmbeddedServer:
         with suppress(OSError), sock:
             sock.setblocking(False)
             if self._tls is None:
-                sock.send(
-                    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                )
+                sock.send(_BUSY)
 
     def _forget(self, sock: socket.socket) -> None:
         with self._guard:

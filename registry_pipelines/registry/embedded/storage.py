@@ -13,7 +13,7 @@ from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.references import check_repository
 
 RESERVED_PARTS = frozenset({"blobs", "index.json", "oci-layout"})
-"""Files of a layout. A repository may lie below another (``a``, ``a/b``), so no part after the first may be named so."""
+"""Files of a layout. A repository may lie below another (``a``, ``a/b``), so no later part may be named so."""
 
 
 def check_stored_name(repository: str) -> str:

@@ -1,8 +1,8 @@
 """Upload sessions: content grows in a private file of its repository and becomes a blob only when it is whole.
 
 A session is its file, so it survives a restart of the server: the hash is computed again from what is on disk. When a
-connection breaks in the middle of a request, bytes of a request that named its range (Content-Range) are kept, so that a
-client can go on after asking for the status; bytes of any other request are dropped: such a client begins again.
+connection breaks in the middle of a request, bytes of a request that named its range (Content-Range) are kept, so that
+a client can go on after asking for the status; bytes of any other request are dropped: such a client begins again.
 """
 
 from __future__ import annotations
