@@ -67,15 +67,27 @@ class EmbeddedRegistry:
     root: Path | None = setting("Folder of its content; `<state>/registries/<name>` unless told.", default=None)
     tls_cert: Path | None = setting("PEM certificate chain; with `tls_key` it serves HTTPS.", default=None)
     tls_key: Path | None = setting("PEM private key of `tls_cert`.", default=None)
-    htpasswd: Path | None = setting("htpasswd file (bcrypt); without it anybody may read and write.", default=None)
-    username: str = setting("User our own clients log in as.", default="")
-    password: Secret = setting("Password of `username`, as `${VARIABLE}`.", default=Secret(""))
+    users: dict[str, Secret] = setting(
+        "Accounts, each name with its password as `${VARIABLE}`; without any, everybody may read and write. Our own "
+        "clients log in as the first.",
+        factory=dict,
+    )
+    anonymous_pull: bool = setting("Reading needs no account.", default=False)
+    tokens: bool = setting("Bearer tokens from an own endpoint, instead of basic passwords.", default=False)
+    reachable_as: Annotated[str, HOST] | None = setting(
+        "`host:port` that clients use; `host` and `port` unless told.", default=None
+    )
     ca_file: Path | None = setting("PEM certificates our own clients trust, beside the system's.", default=None)
 
     @property
     def address(self) -> str:
-        """``host:port``."""
+        """``host:port`` it listens on."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def client_address(self) -> str:
+        """``host:port`` that clients use."""
+        return self.reachable_as or self.address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +101,7 @@ class DistributionRegistry:
     password: Secret = setting("Password or token of `username`, as `${VARIABLE}`.", default=Secret(""))
     plain_http: bool | None = setting("Speak plain HTTP; by default on loopback hosts only.", default=None)
     ca_file: Path | None = setting("PEM certificates to trust, beside the system's.", default=None)
-    docker_config: Path | None = setting("Folder with docker's `config.json`; docker's own unless told.", default=None)
+    docker_config: Path | None = setting("Docker's `config.json`; docker's own unless told.", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,12 @@ from registry_pipelines.promote.interface import DEFAULT_POLICY
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "deploy/example.yaml", ROOT / "deploy/demo/registry-pipelines.yaml"]
-EXAMPLE_ENVIRONMENT = {"ECR_TOKEN": "t0ken-one", "GAR_TOKEN": "t0ken-two", "SIGNING_PASSWORD": "pass-three"}
+EXAMPLE_ENVIRONMENT = {
+    "ECR_TOKEN": "t0ken-one",
+    "GAR_TOKEN": "t0ken-two",
+    "SIGNING_PASSWORD": "pass-three",
+    "PRIVATE_PASSWORD": "four",
+}
 
 SMALL = """\
 registries:
@@ -176,7 +181,7 @@ registries:
   b:
     kind: embedded
     port: ${OTHER:-5502}
-    username: pre-$${x}-${NAME}
+    ca_file: pre-$${x}-${NAME}
 """
     said = problems(tmp_path, text, PORT="many", NAME="")
     assert said == [
@@ -185,7 +190,7 @@ registries:
     config = load(written(tmp_path, text), {"PORT": "5501", "NAME": "ann"})
     a, b = config.registries["a"], config.registries["b"]
     assert isinstance(a, EmbeddedRegistry) and isinstance(b, EmbeddedRegistry)
-    assert (a.port, b.port, b.username) == (5501, 5502, "pre-${x}-ann")
+    assert (a.port, b.port, b.ca_file) == (5501, 5502, tmp_path / "pre-${x}-ann")
     assert problems(tmp_path, SMALL.replace("TOKEN", "MISSING")) == [
         ":3: registries.there.password: the environment variable MISSING is not set"
     ]
