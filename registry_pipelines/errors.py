@@ -190,14 +190,18 @@ class TagImmutable(Refused):
 
 
 class Unavailable(RegistryError):
-    """The registry cannot be reached, timed out or answered 5xx; trying again may help."""
+    """The registry cannot be reached, timed out or answered 5xx; trying again may help.
+
+    retry_after_s: seconds the registry asked to wait, None when it did not say.
+    """
 
     exit_code = 7
     temporary = True
+    retry_after_s: float | None = None
 
 
 class RateLimited(Unavailable):
-    """429: too many requests. retry_after_s: seconds the registry asked to wait, None when it did not say."""
+    """429: too many requests."""
 
     def __init__(self, what: str, *, where: str = "", do: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(what, where=where, do=do, status=429, code="TOOMANYREQUESTS")

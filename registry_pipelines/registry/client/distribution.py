@@ -24,11 +24,13 @@ from registry_pipelines.registry.client import listing, tokens
 from registry_pipelines.registry.client.credentials import CredentialSource
 from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
 from registry_pipelines.registry.client.facts import Facts
+from registry_pipelines.registry.client.probing import probe_chunks, probe_ranges
 from registry_pipelines.registry.client.reader import HttpBlobReader, make_reader, range_header
 from registry_pipelines.registry.client.referrers import Referrers
+from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.client.tokens import Authenticator
-from registry_pipelines.registry.client.transport import Response, Timeouts, Transport
+from registry_pipelines.registry.client.transport import Timeouts, Transport
 from registry_pipelines.registry.client.uploads import Uploads
 from registry_pipelines.registry.interface import Capabilities, Readable, UploadSession
 
@@ -259,6 +261,16 @@ class DistributionRegistry:
         if self._facts.of(repository).referrers_api is None:
             self._referrers.has_api(check_repository(repository), Digest.of(b""))
         return self._facts.of(repository)
+
+    def probe(self, repository: str, *, blob: Digest | None = None) -> Capabilities:
+        """Try out what can be tried without leaving anything behind; writes (and cancels) an upload.
+
+        blob: a blob of at least two bytes that is there, to try range reads with. See Registry.capabilities.
+        """
+        probe_chunks(self._uploads, self._facts, check_repository(repository))
+        if blob is not None:
+            probe_ranges(self._exchange, self._facts, repository, blob)
+        return self.capabilities(repository)
 
     def _manifest_call(self, method: str, repository: str, reference: str, expect: tuple[int, ...]) -> Call:
         selector = Digest.parse(reference) if ":" in reference else check_tag(reference)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import urllib.parse
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Unauthorized, Unavailable
 from registry_pipelines.registry.client.challenges import read_challenges
+from registry_pipelines.registry.client.origins import Origin, is_loopback, split_url
+from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries, read_retry_after
 from registry_pipelines.registry.client.tokens import Authenticator, Scopes
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
-from registry_pipelines.registry.client.transport import (
-    Body,
-    Origin,
-    Request,
-    Response,
-    Transport,
-    is_loopback,
-    split_url,
-)
+from registry_pipelines.registry.client.transport import Body, Request, Transport
 
 MAX_REDIRECTS = 5
 """Registries redirect once, to an object store; two are seen behind a CDN."""
+
+MAX_SIGNED_URLS = 512
+"""Signed addresses remembered; one per blob that is being read in ranges."""
+
+SIGNED_URL_S = 60.0
+"""Signed addresses are used this long; the shortest life seen is some minutes."""
+
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
+"""What object stores answer for a signed address that has run out: S3 403 or 400, others 401, 404, 410."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -48,6 +53,33 @@ class Call:
     once: bool = False
 
 
+class SignedUrls:
+    """Where the registry last sent us for a blob, so that ranges of one blob ask the registry once a minute only."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[str, float]] = {}
+
+    def get(self, url: str) -> str:
+        """The address, empty when unknown or old."""
+        with self._lock:
+            target, since = self._known.get(url, ("", 0.0))
+        return target if target and time.monotonic() - since < SIGNED_URL_S else ""
+
+    def keep(self, url: str, target: str) -> None:
+        """Remember an address."""
+        with self._lock:
+            self._known.pop(url, None)
+            self._known[url] = (target, time.monotonic())
+            while len(self._known) > MAX_SIGNED_URLS:
+                self._known.pop(next(iter(self._known)))
+
+    def forget(self, url: str) -> None:
+        """It no longer works."""
+        with self._lock:
+            self._known.pop(url, None)
+
+
 class Exchange:
     """Sends calls to one registry. base: ``https://host[:port]``, where paths start and where secrets may go."""
 
@@ -60,6 +92,7 @@ class Exchange:
         self.retries = retries
         self.origin: Origin = split_url(f"{base}/", where=name)[0]
         self._authenticator = authenticator
+        self._signed = SignedUrls()
 
     def send(self, call: Call) -> Response:
         """The answer, its status among ``call.expect``; the caller closes it. Raises the RegistryError family."""
@@ -80,19 +113,28 @@ class Exchange:
             return response
 
     def _once(self, call: Call) -> Response:
-        response = self._authorized(call, call.url)
-        for _ in range(MAX_REDIRECTS):
-            if not (call.follow and response.status in _REDIRECTS):
-                break
-            target = self._redirect(call, response)
+        response = self._followed(call, self._signed.get(call.url) if _ranged(call) else "")
+        if response.status in _EXPIRED and split_url(response.url, where=call.where)[0] != self.origin:
+            # An object store's signed address has run out; the registry gives a new one.
             response.close()
-            response = self._authorized(call, target)
-        else:
-            response.close()
-            raise RegistryError(f"{call.doing} was redirected more than {MAX_REDIRECTS} times", where=call.where)
+            self._signed.forget(call.url)
+            response = self._followed(call, "")
         if response.status in call.expect:
             return response
         raise self.failure(call, response)
+
+    def _followed(self, call: Call, shortcut: str) -> Response:
+        response = self._authorized(call, shortcut or call.url)
+        for _ in range(MAX_REDIRECTS):
+            if not (call.follow and response.status in _REDIRECTS):
+                return response
+            target = self._redirect(call, response)
+            response.close()
+            response = self._authorized(call, target)
+            if _ranged(call):
+                self._signed.keep(call.url, target)
+        response.close()
+        raise RegistryError(f"{call.doing} was redirected more than {MAX_REDIRECTS} times", where=call.where)
 
     def failure(self, call: Call, response: Response) -> RegistryPipelinesError:
         """The error an unexpected answer stands for; reads and closes it."""
@@ -135,6 +177,10 @@ class Exchange:
         return again
 
 
+def _ranged(call: Call) -> bool:
+    return bool(call.headers and "Range" in call.headers)
+
+
 def _repeatable(call: Call) -> bool:
     return call.body is None or isinstance(call.body, bytes | memoryview)
 
@@ -163,6 +209,3 @@ def base_url(host: str, *, plain_http: bool | None, tls_wanted: bool) -> str:
     bare = urllib.parse.urlsplit(f"//{address}").hostname or address
     plain = plain_http if plain_http is not None else is_loopback(bare) and not tls_wanted
     return f"{'http' if plain else 'https'}://{address}"
-
-
-Send = Callable[[Call], Response]

@@ -10,7 +10,7 @@ from typing import Any
 
 from registry_pipelines.errors import RegistryError
 from registry_pipelines.registry.client.exchange import Call, Exchange
-from registry_pipelines.registry.client.transport import split_url
+from registry_pipelines.registry.client.origins import split_url
 
 PAGE_ENTRIES = 1000
 """What we ask for per page; ECR refuses more."""

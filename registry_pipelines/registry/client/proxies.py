@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.registry.client.origins import is_loopback
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,9 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str] | No
 
 
 def _bypassed(host: str, port: int, no_proxy: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
+    if is_loopback(host):
         return True
     address = _address(host)
-    if address is not None and address.is_loopback:
-        return True
     return any(_matches(host, port, address, item.strip().lower()) for item in no_proxy.split(","))
 
 

@@ -6,7 +6,7 @@ import re
 from types import TracebackType
 
 from registry_pipelines.errors import RegistryError, Unavailable
-from registry_pipelines.registry.client.transport import Response
+from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.interface import BUFFER_BYTES
 
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z", re.IGNORECASE)

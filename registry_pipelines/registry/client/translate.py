@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import zlib
+from typing import NoReturn
 
 from registry_pipelines.errors import (
     DigestMismatch,
@@ -43,6 +44,13 @@ NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError, zlib.error)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
+def raise_translated(error: BaseException, *, where: str, doing: str) -> NoReturn:
+    """Raise the error of ours. The text of a ValueError may quote a header or a signed URL, so it is not chained."""
+    ours = translate_exception(error, where=where, doing=doing)
+    harmless = isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, http.client.InvalidURL)
+    raise ours from (error if harmless else None)
+
+
 def translate_exception(error: BaseException, *, where: str, doing: str) -> RegistryPipelinesError:
     """The error of ours that stands for ``error``; raise it ``from`` the original. ``doing``: ``connecting``, ..."""
     if isinstance(error, RegistryPipelinesError):
@@ -56,7 +64,7 @@ def translate_exception(error: BaseException, *, where: str, doing: str) -> Regi
     if isinstance(error, ConnectionRefusedError):
         return Unavailable("nothing listens there", where=where, do="Check the port, and that the registry runs")
     if isinstance(error, http.client.InvalidURL | UnicodeError) or type(error) is ValueError:
-        return InputError(f"the request cannot be written as HTTP ({quote(str(error))})", where=where)
+        return InputError(f"the request cannot be written as HTTP ({type(error).__name__})", where=where)
     if isinstance(error, http.client.IncompleteRead | ConnectionError):
         return Unavailable(f"the connection broke while {doing}", where=where, do="Try again")
     if isinstance(error, http.client.BadStatusLine | http.client.LineTooLong | http.client.UnknownProtocol):

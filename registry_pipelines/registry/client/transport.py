@@ -12,21 +12,17 @@ import socket
 import ssl
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from registry_pipelines import __version__
-from registry_pipelines.errors import ConfigInvalid, InputError, RegistryError, RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import ConfigInvalid, RegistryPipelinesError
+from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.proxies import Proxy, proxy_for
-from registry_pipelines.registry.client.translate import (
-    MAX_ERROR_BODY_BYTES,
-    NETWORK_ERRORS,
-    translate_exception,
-)
+from registry_pipelines.registry.client.response import Response
+from registry_pipelines.registry.client.translate import NETWORK_ERRORS, raise_translated, translate_exception
 
 MAX_IDLE_PER_ORIGIN = 16
 """Idle connections kept to one host; more threads than this on one host bring nothing on one network link."""
@@ -62,18 +58,6 @@ class Body(Protocol):
         ...
 
 
-class Origin(NamedTuple):
-    """What a connection is made to, and what ``Authorization`` belongs to."""
-
-    scheme: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
 @dataclass(frozen=True)
 class Request:
     """One HTTP request. url: absolute, used verbatim after the host. where: for errors. answer_s: wait for the answer
@@ -90,25 +74,6 @@ class Request:
     def repeatable(self) -> bool:
         """Whether the body can be sent a second time."""
         return self.body is None or isinstance(self.body, bytes | memoryview)
-
-
-def split_url(url: str, *, where: str) -> tuple[Origin, str]:
-    """(origin, path with query), the latter exactly as it was. Raises RegistryError for what is not http or https."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise RegistryError("the registry named an address that is not a URL", where=where) from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise RegistryError("the registry named an address that is not http or https", where=where)
-    rest = url.split("#", 1)[0].partition("://")[2]
-    start = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-    target = rest[start:]
-    if not target.isascii() or any(character <= " " for character in target):
-        target = urllib.parse.quote(target, safe="%/:=&?~#+!$,;'@()*[]")
-    if not target.startswith("/"):
-        target = f"/{target}"
-    return Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80)), target
 
 
 class Transport:
@@ -157,7 +122,13 @@ class Transport:
             connection.http.close()
             raise
         connection.socket.settimeout(self.timeouts.stall_s)
-        return Response(self, connection, answer, request, reusable=finished)
+        return Response(
+            answer,
+            url=request.url,
+            where=request.where,
+            reusable=finished,
+            release=lambda keep: self._release(connection, keep=keep),
+        )
 
     def _take(self, origin: Origin) -> _Connection | None:
         while True:
@@ -170,14 +141,14 @@ class Transport:
                 return connection
             connection.http.close()
 
-    def give_back(self, connection: _Connection) -> None:
-        """Keep a connection whose answer was read to the end."""
-        connection.idle_since = time.monotonic()
-        with self._lock:
-            waiting = self._idle.setdefault(connection.origin, [])
-            if len(waiting) < MAX_IDLE_PER_ORIGIN:
-                waiting.append(connection)
-                return
+    def _release(self, connection: _Connection, *, keep: bool) -> None:
+        if keep:
+            connection.idle_since = time.monotonic()
+            with self._lock:
+                waiting = self._idle.setdefault(connection.origin, [])
+                if len(waiting) < MAX_IDLE_PER_ORIGIN:
+                    waiting.append(connection)
+                    return
         connection.http.close()
 
     def _connect(self, origin: Origin, where: str) -> _Connection:
@@ -187,7 +158,7 @@ class Transport:
             connection.http.connect()
         except NETWORK_ERRORS as error:
             connection.http.close()
-            raise translate_exception(error, where=where, doing=f"connecting to {origin}") from error
+            raise_translated(error, where=where, doing=f"connecting to {origin}")
         connection.http.auto_open = 0
         connection.keep_socket()
         return connection
@@ -257,10 +228,9 @@ def _send_request(connection: _Connection, request: Request, target: str, stall_
             made.putheader(name, value)
         made.endheaders()
     except NETWORK_ERRORS as error:
-        mapped = translate_exception(error, where=request.where, doing="sending a request")
         if isinstance(error, ConnectionError):
-            raise _Stale(mapped) from error
-        raise mapped from error
+            raise _Stale(translate_exception(error, where=request.where, doing="sending a request")) from error
+        raise_translated(error, where=request.where, doing="sending a request")
     if not size:
         return True
     chunks = iter([memoryview(body)]) if isinstance(body, bytes | memoryview) else body.chunks()  # type: ignore[union-attr]
@@ -289,7 +259,7 @@ def _send_chunk(connection: _Connection, chunk: memoryview, where: str) -> bool:
     except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
         return False
     except NETWORK_ERRORS as error:
-        raise translate_exception(error, where=where, doing="sending content") from error
+        raise_translated(error, where=where, doing="sending content")
     return True
 
 
@@ -298,125 +268,6 @@ def _read_answer(connection: _Connection, request: Request, wait_s: float) -> ht
         connection.socket.settimeout(wait_s)
         return connection.http.getresponse()
     except NETWORK_ERRORS as error:
-        mapped = translate_exception(error, where=request.where, doing="waiting for the answer")
         if isinstance(error, ConnectionError):
-            raise _Stale(mapped) from error
-        raise mapped from error
-
-
-class Response:
-    """An answer; its body is read once, from the front. Always closed by whoever asked (a context manager).
-
-    length: bytes of the body, None when the registry did not say.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        connection: _Connection,
-        answer: http.client.HTTPResponse,
-        request: Request,
-        *,
-        reusable: bool,
-    ) -> None:
-        self.status = answer.status
-        self.headers = answer.headers
-        self.url = request.url
-        self.length = answer.length
-        self._transport = transport
-        self._connection: _Connection | None = connection
-        self._answer = answer
-        self._where = request.where
-        self._reusable = reusable and not answer.will_close
-        self._left = answer.length
-
-    def __enter__(self) -> Response:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def header(self, name: str) -> str:
-        """A header's value, empty when missing."""
-        return str(self.headers.get(name) or "").strip()
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer; 0 at the end. Raises Unavailable when the body ends before its announced length."""
-        if not len(buffer):
-            return 0
-        try:
-            count = self._answer.readinto(buffer)
-        except NETWORK_ERRORS as error:
-            self._drop()
-            raise translate_exception(error, where=self._where, doing="reading content") from error
-        if self._left is not None:
-            self._left -= count
-            if not count and self._left > 0:
-                self._drop()
-                raise Unavailable(
-                    f"the connection broke while reading content, {self._left} bytes before its end",
-                    where=self._where,
-                    do="Try again",
-                )
-        return count
-
-    def read(self, limit: int) -> bytes | None:
-        """The rest of the body; None when it is longer than ``limit`` bytes (the rest is then not read)."""
-        if self._left is not None and self._left > limit and self._answer.length:
-            return None
-        content = bytearray()
-        buffer = memoryview(bytearray(min(limit + 1, 64 * 1024)))
-        while count := self.readinto(buffer):
-            content += buffer[:count]
-            if len(content) > limit:
-                return None
-        return bytes(content)
-
-    def close(self) -> None:
-        """Keep the connection when the body was read to its end, or is short; else drop it. Safe to call twice."""
-        connection = self._connection
-        if connection is None:
-            return
-        if self._reusable and not self._answer.isclosed() and self._left is not None:
-            self._drain()
-        if self._connection is None:
-            return
-        if self._reusable and self._answer.isclosed():
-            self._connection = None
-            self._transport.give_back(connection)
-        else:
-            self._drop()
-
-    def _drain(self) -> None:
-        if self._left is not None and self._left <= MAX_ERROR_BODY_BYTES:
-            buffer = memoryview(bytearray(self._left + 1))
-            try:
-                while self.readinto(buffer):
-                    pass
-            except RegistryPipelinesError:
-                self._drop()
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._answer.close()
-            connection.http.close()
-
-
-def check_loopback_or_tls(origin: Origin, *, plain_allowed: bool, where: str) -> None:
-    """Raise InputError for plain HTTP to another machine, unless the configuration permits it for this registry."""
-    if origin.scheme == "http" and not plain_allowed and not is_loopback(origin.host):
-        raise InputError(
-            "plain HTTP leaves this machine", where=where, do="Use TLS, or set plain_http for this registry"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine, judged by its text alone (no DNS)."""
-    name = host.strip("[]").lower().rstrip(".")
-    return name == "localhost" or name.endswith(".localhost") or name == "::1" or _is_loopback_v4(name)
-
-
-def _is_loopback_v4(name: str) -> bool:
-    parts = name.split(".")
-    return len(parts) == 4 and parts[0] == "127" and all(part.isdigit() and int(part) < 256 for part in parts)
+            raise _Stale(translate_exception(error, where=request.where, doing="waiting for the answer")) from error
+        raise_translated(error, where=request.where, doing="waiting for the answer")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from registry_pipelines.errors import (
     DigestMismatch,
     NotFound,
+    RateLimited,
     Refused,
     RegistryError,
     RegistryPipelinesError,
@@ -22,17 +24,26 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client.exchange import Call, Exchange, resolve_location
 from registry_pipelines.registry.client.facts import Facts
+from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull, push
-from registry_pipelines.registry.client.transport import Response
 from registry_pipelines.registry.interface import BUFFER_BYTES, Readable, UploadSession
 
 _RANGE = re.compile(r"(?:bytes[= ])?(\d{1,19})-(\d{1,19})\Z", re.IGNORECASE)
 _OCTETS = {"Content-Type": "application/octet-stream"}
 
 
+@runtime_checkable
+class Rewindable(Protocol):
+    """Content that can be read again from its first byte, as ``blobs.BytesSource``."""
+
+    def rewind(self) -> None:
+        """Start again."""
+        ...
+
+
 class HashedBody:
     """A blob as a request body: hashed while it is sent. The last piece is held back until the digest is known to be
-    right, so a registry never gets the whole of wrong content. sent: bytes given out so far."""
+    right, so a registry never gets the whole of wrong content."""
 
     def __init__(self, descriptor: Descriptor, content: Readable, *, where: str) -> None:
         self.size = descriptor.size
@@ -94,7 +105,21 @@ class Uploads:
             return got.length
 
     def upload(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
-        """POST, then one PUT with Content-Length: the form every registry takes. See Registry.upload_blob."""
+        """POST, then one PUT with Content-Length: the form every registry takes. See Registry.upload_blob.
+
+        A broken upload is sent again when the content can be rewound; else Unavailable is the caller's to handle.
+        """
+        attempt = 1
+        while True:
+            try:
+                return self._upload_once(repository, descriptor, content)
+            except Unavailable as error:
+                if not isinstance(content, Rewindable) or not self._exchange.retries.wait(error, attempt):
+                    raise
+                content.rewind()
+                attempt += 1
+
+    def _upload_once(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         where = self._where(repository, descriptor.digest)
         body = HashedBody(descriptor, content, where=where)
         if not descriptor.size:
@@ -146,16 +171,19 @@ class Uploads:
     def append(self, session: UploadSession, content: memoryview) -> None:
         """Send one chunk at our own offset; a lost answer is settled by asking how much is stored."""
         end = session.offset + len(content)
+        attempt = 1
         while session.offset < end:
-            rest = content[len(content) - (end - session.offset) :]
             try:
-                self._patch(session, rest)
+                self._patch(session, content[len(content) - (end - session.offset) :])
                 session.offset = end
             except (Unavailable, Refused) as error:
                 if isinstance(error, Refused) and error.status != 416:
                     raise
-                if not self._moved_on(session, end):
+                stored = session.offset if isinstance(error, RateLimited) else self._stored_by(session, end)
+                if stored is None or (stored == session.offset and not self._exchange.retries.wait(error, attempt)):
                     raise
+                session.offset = stored
+                attempt += 1
         self._facts.learn(session.repository, chunked_upload=True)
 
     def _patch(self, session: UploadSession, content: memoryview) -> None:
@@ -177,14 +205,11 @@ class Uploads:
         if response.header("Location"):
             session.location = resolve_location(response, where=self._where(session.repository))
 
-    def _moved_on(self, session: UploadSession, end: int) -> bool:
-        """After a failed chunk: take the registry's offset where it can only be true. ECR's stays behind what is
-        stored, so one behind ours proves nothing, and then the upload is given up by the caller."""
+    def _stored_by(self, session: UploadSession, end: int) -> int | None:
+        """The registry's offset after a failed chunk, where it can only be true. ECR's stays behind what is stored, so
+        one behind ours proves nothing: None, and the caller gives the upload up."""
         stored = self.offset(session)
-        if stored is None or not session.offset < stored <= end:
-            return False
-        session.offset = stored
-        return True
+        return stored if stored is not None and session.offset <= stored <= end else None
 
     def offset(self, session: UploadSession) -> int | None:
         """Bytes the registry says it has; None when the upload is gone. distribution 2.8 says ``0-0`` for nothing."""
@@ -210,14 +235,19 @@ class Uploads:
         return int(match[2]) + 1
 
     def commit(self, session: UploadSession, digest: Digest) -> None:
-        """Finish. See UploadSessions.commit_upload."""
+        """Finish. See UploadSessions.commit_upload. A failed try is settled by HEAD before the next."""
         descriptor = Descriptor(media_type="", digest=digest, size=session.offset)
         call = self._finish_call(session, digest, "finishing an upload", None)
-        try:
-            self._stored(self._exchange.run(call), digest, call.where)
-        except (Unavailable, NotFound):
-            if not self._settled(session.repository, descriptor):
-                raise
+        attempt = 1
+        while True:
+            try:
+                return self._stored(self._exchange.run(call), digest, call.where)
+            except (Unavailable, NotFound) as error:
+                if self._settled(session.repository, descriptor):
+                    return None
+                if not self._exchange.retries.wait(error, attempt):
+                    raise
+                attempt += 1
 
     def cancel(self, session: UploadSession) -> None:
         """Give an upload up; unknown ones, and registries that cannot cancel, are fine."""
