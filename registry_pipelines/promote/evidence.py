@@ -1,0 +1,186 @@
+"""Gather a release's evidence from the registry: nothing a caller says, nothing an orchestrator remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from registry_pipelines.errors import DigestInvalid, EvidenceError, ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import ManifestBytes
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.interface import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
+from registry_pipelines.promote.platforms import platform_images
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
+from registry_pipelines.sign.interface import (
+    Attestations,
+    ImageSignature,
+    Rejected,
+    VerifiedAttestation,
+    Verifier,
+    read_artifacts,
+    read_attestations,
+    report_of,
+    verify_image,
+)
+
+
+@dataclass(frozen=True)
+class JudgedReport:
+    """The vulnerability report the policy is applied to."""
+
+    report: Report
+    attestation: VerifiedAttestation | None
+    """None: nobody trusted signed it. Its findings are named, and the release is denied."""
+    superseded_by: Report | None = None
+    """A later report that is not signed. Unsigned evidence can only deny: this is how a rescan that finds something
+    stops a release whose older, clean report was signed."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a policy is applied to, for exactly one digest."""
+
+    release: Digest
+    image: str
+    now: datetime
+    platforms: Mapping[Digest, Platform]
+    signatures: tuple[ImageSignature, ...]
+    signature_problem: str
+    """Why there is no believed signature; empty when there is one."""
+    attestations: Attestations
+    report: JudgedReport | None
+    rejected: tuple[Rejected, ...]
+    """Everything that was not believed or could not be read."""
+
+    def covered(self, predicate_type: str) -> set[Digest]:
+        """Platform manifests that the verified attestations of this type cover, taken together."""
+        found: set[Digest] = set()
+        for item in self.attestations.of_type(predicate_type):
+            found |= self._covered_by(item)
+        return found
+
+    def _covered_by(self, item: VerifiedAttestation) -> set[Digest]:
+        everything = set(self.platforms)
+        if item.predicate_type == VULNERABILITIES_TYPE:
+            return everything & set(_report_covers(item))
+        if item.predicate_type == CYCLONEDX_TYPE:
+            named = set(_named_by_sbom(item.predicate))
+            return everything & (named or set(item.subjects))
+        if item.predicate_type == PROVENANCE_TYPE and set(item.subjects) != {self.release}:
+            return everything & set(item.subjects)
+        return everything
+
+
+def gather(place: Place, top: ManifestBytes, verifier: Verifier, *, image: str, now: datetime) -> Evidence:
+    """Read signatures, attestations and reports about ``top`` and verify them.
+
+    Raises RegistryError when the registry does not answer, ContentError when the release itself is broken. Bad evidence
+    raises nothing: it is listed as rejected and the rules find it missing.
+    """
+    digest = top.digest
+    platforms = platform_images(place, top)
+    attestations = read_attestations(place, digest, verifier)
+    signatures: tuple[ImageSignature, ...] = ()
+    problem = ""
+    try:
+        signatures = verify_image(place, digest, verifier, known=attestations).signatures
+    except EvidenceError as error:
+        problem = error.what
+    signed, refused = _signed_reports(attestations, digest)
+    unsigned, unreadable = _unsigned_reports(place, digest)
+    return Evidence(
+        release=digest,
+        image=image,
+        now=now,
+        platforms=platforms,
+        signatures=signatures,
+        signature_problem=problem,
+        attestations=attestations,
+        report=_choose(signed, unsigned),
+        rejected=(*attestations.rejected, *refused, *unreadable),
+    )
+
+
+def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Report]) -> JudgedReport | None:
+    newest = max(unsigned, key=_age_order, default=None)
+    if not signed:
+        return None if newest is None else JudgedReport(newest, None)
+    report, attestation = max(signed, key=lambda item: _age_order(item[0]))
+    if newest is not None and newest != report and _age_order(newest) >= _age_order(report):
+        return JudgedReport(report, attestation, superseded_by=newest)
+    return JudgedReport(report, attestation)
+
+
+def _age_order(report: Report) -> tuple[str, str]:
+    return report.scanned_at, report.advisories.newest
+
+
+def _signed_reports(
+    attestations: Attestations, digest: Digest
+) -> tuple[list[tuple[Report, VerifiedAttestation]], list[Rejected]]:
+    found: list[tuple[Report, VerifiedAttestation]] = []
+    rejected: list[Rejected] = []
+    for item in attestations.of_type(VULNERABILITIES_TYPE):
+        where = str(item.descriptor.digest)
+        try:
+            report = report_of(item.predicate, where=where)
+        except (EvidenceError, ManifestInvalid) as error:
+            rejected.append(Rejected(where, error.what))
+            continue
+        if report.subject == digest:
+            found.append((report, item))
+        else:
+            rejected.append(Rejected(where, f"the signed vulnerability report is about {report.subject}"))
+    return found, rejected
+
+
+def _unsigned_reports(place: Place, digest: Digest) -> tuple[list[Report], list[Rejected]]:
+    artifacts, rejected = read_artifacts(place, digest, kinds=(REPORT_MEDIA_TYPE,))
+    found: list[Report] = []
+    for descriptor, content in artifacts[REPORT_MEDIA_TYPE]:
+        where = str(descriptor.digest)
+        try:
+            report = Report.decode(content, where=where)
+        except ManifestInvalid as error:
+            rejected.append(Rejected(where, error.what))
+            continue
+        if report.subject == digest:
+            found.append(report)
+        else:
+            rejected.append(Rejected(where, f"the attached vulnerability report is about {report.subject}"))
+    return found, rejected
+
+
+def _report_covers(item: VerifiedAttestation) -> tuple[Digest, ...]:
+    try:
+        return report_of(item.predicate).covers
+    except (EvidenceError, ManifestInvalid):
+        return ()
+
+
+def _named_by_sbom(document: Mapping[str, Any]) -> Iterator[Digest]:
+    """Digests by which a CycloneDX document names the image it describes: ``metadata.component`` and its properties.
+
+    Ours names the platform manifest there, syft puts it into ``version``. A document that names another digest covers
+    nothing here, whatever its statement's subject says.
+    """
+    metadata = document.get("metadata")
+    component = metadata.get("component") if isinstance(metadata, dict) else None
+    if not isinstance(component, dict):
+        return
+    texts = [component.get("version"), component.get("bom-ref")]
+    texts.extend(item.get("value") for item in _dicts(component.get("properties")))
+    texts.extend(f"sha256:{item.get('content')}" for item in _dicts(component.get("hashes")))
+    for text in texts:
+        try:
+            yield Digest.parse(str(text).removeprefix("pkg:oci/").rpartition("@")[2])
+        except DigestInvalid:
+            continue
+
+
+def _dicts(found: Any) -> list[dict[str, Any]]:
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

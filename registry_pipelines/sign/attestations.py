@@ -1,0 +1,193 @@
+"""Attestations: signed in-toto statements about a digest, as Sigstore bundle v0.3 referrers (cosign 3's default).
+
+Written also under cosign's ``.att`` tag when asked, for readers like cosign 2.5.0; both places are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from registry_pipelines.errors import InputError, SignatureInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import DSSE_ENVELOPE, SIGSTORE_BUNDLE
+from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.sign.bundles import read_bundle, write_bundle
+from registry_pipelines.sign.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
+from registry_pipelines.sign.keys import verifier_of
+from registry_pipelines.sign.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
+from registry_pipelines.sign.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
+from registry_pipelines.sign.referrers import Referrer, open_referrers, read_layer
+from registry_pipelines.sign.statements import check_statement, read_statement, write_statement
+from registry_pipelines.sign.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
+
+
+@dataclass(frozen=True)
+class Attested:
+    """An attestation that is there now."""
+
+    predicate_type: str
+    descriptor: Descriptor
+    changed: bool
+    """False: an equal one by the same key was there; nothing was written."""
+
+
+def attest(
+    place: Place, subject: Descriptor, predicate_type: str, predicate: Mapping[str, Any], signer: Signer
+) -> Descriptor:
+    """Sign a claim about ``subject`` and attach it. Returns the bundle's manifest; see :func:`attest_once`."""
+    return attest_once(place, subject, predicate_type, predicate, signer).descriptor
+
+
+def attest_once(
+    place: Place,
+    subject: Descriptor,
+    predicate_type: str,
+    predicate: Mapping[str, Any],
+    signer: Signer,
+    *,
+    known: Attestations | None = None,
+    att_tag: bool = False,
+) -> Attested:
+    """Sign a claim unless this key made the same one before.
+
+    predicate: JSON data. known: what :func:`read_attestations` found with a verifier that believes the signer, when the
+    caller has it already. att_tag: write cosign's ``.att`` tag too. Raises InputError when the statement is larger than
+    readers take, RegistryError.
+    """
+    statement = write_statement(predicate_type, predicate, subjects=[subject.digest], name=str(place))
+    return attest_statement(place, subject, statement, signer, known=known, att_tag=att_tag)
+
+
+def attest_statement(
+    place: Place,
+    subject: Descriptor,
+    statement: bytes,
+    signer: Signer,
+    *,
+    known: Attestations | None = None,
+    att_tag: bool = False,
+) -> Attested:
+    """Sign a statement that exists already (the build's provenance), byte for byte as it is.
+
+    Raises SignatureInvalid when it is no in-toto statement about ``subject``, otherwise as :func:`attest_once`.
+    """
+    if len(statement) > MAX_BUNDLE_BYTES // 2:
+        raise InputError(f"the statement has {len(statement)} bytes, at most {MAX_BUNDLE_BYTES // 2} can be attested")
+    claim = read_statement(statement, where=str(place))
+    check_statement(claim, subject.digest, where=str(place))
+    if known is None:
+        known = read_attestations(place, subject.digest, verifier_of(signer), predicate_type=claim.predicate_type)
+    for item in known.of_type(claim.predicate_type):
+        same = (item.key_id, item.subjects, item.predicate) == (signer.key_id, claim.subjects, claim.predicate)
+        if same and item.descriptor.artifact_type == SIGSTORE_BUNDLE:
+            return Attested(claim.predicate_type, item.descriptor, changed=False)
+    envelope = sign_envelope(statement, signer)
+    descriptor = attach(
+        place,
+        subject=subject,
+        artifact_type=SIGSTORE_BUNDLE,
+        content=write_bundle(envelope, key_id=signer.key_id),
+        media_type=SIGSTORE_BUNDLE,
+        annotations=_annotations(claim.predicate_type),
+    )
+    if att_tag:
+        _append_att(place, subject.digest, envelope, claim.predicate_type)
+    return Attested(claim.predicate_type, descriptor, changed=True)
+
+
+def read_attestations(place: Place, digest: Digest, verifier: Verifier, *, predicate_type: str = "") -> Attestations:
+    """Every attestation about ``digest`` that a trusted key signed, and why others were not believed.
+
+    predicate_type: only this type, judged by the signed statement; empty: all types. Bundles and the ``.att`` tag are
+    read. Raises RegistryError when the registry does not answer.
+    """
+    verified: list[VerifiedAttestation] = []
+    rejected: list[Rejected] = []
+    for item in _read_all(place, digest, verifier):
+        if isinstance(item, Rejected):
+            rejected.append(item)
+        elif predicate_type in ("", item.predicate_type):
+            verified.append(item)
+    return Attestations(tuple(verified), tuple(rejected))
+
+
+def _read_all(place: Place, digest: Digest, verifier: Verifier) -> Iterator[VerifiedAttestation | Rejected]:
+    for referrer in open_referrers(place, digest):
+        if isinstance(referrer, Rejected):
+            yield referrer
+        elif referrer.carries(SIGSTORE_BUNDLE):
+            yield _read_bundle_referrer(place, digest, referrer, verifier)
+    yield from _read_att(place, digest, verifier)
+
+
+def _read_bundle_referrer(
+    place: Place, digest: Digest, referrer: Referrer, verifier: Verifier
+) -> VerifiedAttestation | Rejected:
+    where = str(referrer.descriptor.digest)
+    layers = referrer.manifest.layers
+    if len(layers) != 1 or layers[0].media_type != SIGSTORE_BUNDLE:
+        return Rejected(where, "a bundle artifact has exactly one layer of the bundle's media type")
+    raw = read_layer(place, layers[0], limit=MAX_BUNDLE_BYTES)
+    if isinstance(raw, Rejected):
+        return Rejected(where, raw.reason)
+    carrier = msgspec.structs.replace(referrer.descriptor, artifact_type=SIGSTORE_BUNDLE)
+    try:
+        return _believe(read_bundle(raw, where=where), digest, verifier, carrier)
+    except SignatureInvalid as error:
+        return Rejected(where, error.what)
+
+
+def _read_att(place: Place, digest: Digest, verifier: Verifier) -> Iterator[VerifiedAttestation | Rejected]:
+    tag = cosign_tag(digest, "att")
+    for found in open_tagged(place, tag, limit=MAX_SIGNATURES):
+        if isinstance(found, Rejected):
+            yield found
+            continue
+        carrier, layer = found
+        try:
+            yield _read_att_layer(place, digest, verifier, carrier, layer)
+        except SignatureInvalid as error:
+            yield Rejected(f"{tag} {layer.digest}", error.what)
+
+
+def _read_att_layer(
+    place: Place, digest: Digest, verifier: Verifier, carrier: Descriptor, layer: Descriptor
+) -> VerifiedAttestation:
+    if layer.media_type != DSSE_ENVELOPE:
+        raise SignatureInvalid(f"the layer is {layer.media_type[:100]}, expected {DSSE_ENVELOPE}")
+    raw = read_layer(place, layer, limit=MAX_BUNDLE_BYTES)
+    if isinstance(raw, Rejected):
+        raise SignatureInvalid(raw.reason)
+    return _believe(read_envelope(raw), digest, verifier, carrier)
+
+
+def _believe(envelope: Envelope, digest: Digest, verifier: Verifier, carrier: Descriptor) -> VerifiedAttestation:
+    key_id = verify_envelope(envelope, verifier)
+    statement = read_statement(envelope.payload)
+    check_statement(statement, digest)
+    return VerifiedAttestation(statement.predicate_type, statement.predicate, statement.subjects, key_id, carrier)
+
+
+def _append_att(place: Place, digest: Digest, envelope: Envelope, predicate_type: str) -> None:
+    append_layer(
+        place,
+        cosign_tag(digest, "att"),
+        write_envelope(envelope),
+        media_type=DSSE_ENVELOPE,
+        annotations={SIGNATURE_ANNOTATION: "", "predicateType": predicate_type},
+    )
+
+
+def _annotations(predicate_type: str) -> dict[str, str]:
+    return {
+        "dev.sigstore.bundle.content": "dsse-envelope",
+        "dev.sigstore.bundle.predicateType": predicate_type,
+        "org.opencontainers.image.created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }

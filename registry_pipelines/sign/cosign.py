@@ -1,0 +1,184 @@
+"""Image signatures in both forms that are in use.
+
+``.sig`` tag with a simple-signing payload (sigstore/cosign, specs/SIGNATURE_SPEC.md): read by cosign 2.5.0, skopeo and
+CRI-O. Bundle v0.3 referrer with predicate type ``https://sigstore.dev/cosign/sign/v1``: cosign 3. Both are written,
+either is enough.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import SIMPLE_SIGNING
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.sign.attestations import attest_once, read_attestations
+from registry_pipelines.sign.dsse import decode_base64, decode_unverified
+from registry_pipelines.sign.keys import verifier_of
+from registry_pipelines.sign.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
+from registry_pipelines.sign.model import (
+    Attestations,
+    ImageSignature,
+    ImageVerification,
+    Rejected,
+    Signer,
+    VerifiedAttestation,
+    Verifier,
+)
+from registry_pipelines.sign.referrers import read_layer
+from registry_pipelines.sign.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
+
+SIGNATURE_TYPE = "https://sigstore.dev/cosign/sign/v1"
+"""predicateType of an image signature in a bundle; every other type in a bundle is *not* an image signature."""
+
+CRITICAL_TYPE = "cosign container image signature"
+"""``critical.type``; compared exactly, because Binary Authorization signs the same shape with another type."""
+
+
+class _Identity(msgspec.Struct):
+    reference: str = msgspec.field(name="docker-reference", default="")
+
+
+class _Image(msgspec.Struct):
+    digest: str = msgspec.field(name="docker-manifest-digest")
+
+
+class _Critical(msgspec.Struct):
+    identity: _Identity
+    image: _Image
+    type: str
+
+
+class _Payload(msgspec.Struct):
+    critical: _Critical
+
+
+@dataclass(frozen=True)
+class SignedImage:
+    """Both forms of the signature, there now."""
+
+    digest: Digest
+    sig: Descriptor
+    """The manifest under the ``.sig`` tag."""
+    bundle: Descriptor
+    """The bundle referrer."""
+    changed: bool
+
+
+def sign_image(
+    place: Place, descriptor: Descriptor, signer: Signer, *, identity: str, known: Attestations | None = None
+) -> SignedImage:
+    """Sign a manifest by digest, in both forms, unless this key did so before. Signatures of others stay.
+
+    identity: the repository it is signed for (``registry.example/app``), stated in the signature. known: as in
+    :func:`registry_pipelines.sign.attestations.attest_once`. Raises RegistryError, ManifestInvalid (the tag holds
+    something that is not cosign's).
+    """
+    digest = descriptor.digest
+    bundle = attest_once(place, descriptor, SIGNATURE_TYPE, {}, signer, known=known)
+    for found in _tag_signatures(place, digest, verifier_of(signer)):
+        if isinstance(found, ImageSignature):
+            return SignedImage(digest, found.descriptor, bundle.descriptor, bundle.changed)
+    payload = write_payload(digest, identity)
+    stored = append_layer(
+        place,
+        cosign_tag(digest, "sig"),
+        payload,
+        media_type=SIMPLE_SIGNING,
+        annotations={SIGNATURE_ANNOTATION: base64.b64encode(signer.sign(payload)).decode()},
+    )
+    return SignedImage(digest, stored.descriptor, bundle.descriptor, changed=True)
+
+
+def verify_image(
+    place: Place, digest: Digest, verifier: Verifier, *, known: Attestations | None = None
+) -> ImageVerification:
+    """Find a signature over exactly ``digest`` by a trusted key, in either form.
+
+    known: what :func:`read_attestations` found for this digest and verifier, when the caller has it. The identity in
+    the signature is returned, not judged: copies in other registries keep the name of their source.
+    Raises EvidenceMissing (there is no signature), SignatureInvalid (there are, none is believed; every reason is
+    given), RegistryError.
+    """
+    signatures: list[ImageSignature] = []
+    rejected: list[Rejected] = []
+    for found in (*_tag_signatures(place, digest, verifier), *_bundle_signatures(place, digest, verifier, known)):
+        if isinstance(found, ImageSignature):
+            signatures.append(found)
+        else:
+            rejected.append(found)
+    if signatures:
+        return ImageVerification(digest, tuple(signatures), tuple(rejected))
+    where = f"{place}@{digest}"
+    if not rejected:
+        raise EvidenceMissing("the image is not signed", where=where, do="Sign it with a trusted key")
+    reasons = "; ".join(str(item) for item in rejected[:10])
+    raise SignatureInvalid(
+        f"no signature is believed: {reasons}", where=where, do="Trust the signer's key, or sign with a trusted one"
+    )
+
+
+def write_payload(digest: Digest, identity: str) -> bytes:
+    """The simple-signing payload (containers/image, docs/containers-signature.5.md)."""
+    critical = {
+        "identity": {"docker-reference": identity},
+        "image": {"docker-manifest-digest": str(digest)},
+        "type": CRITICAL_TYPE,
+    }
+    return msgspec.json.encode({"critical": critical, "optional": None})
+
+
+def check_payload(raw: bytes, digest: Digest, *, where: str = "") -> str:
+    """Return the identity of a payload that is a cosign signature over ``digest``. Raises SignatureInvalid."""
+    found = decode_unverified(raw, _Payload, where=where, what="simple-signing payload")
+    if found.critical.type != CRITICAL_TYPE:
+        raise SignatureInvalid(f"`critical.type` is {found.critical.type[:100]!r}, not cosign's", where=where)
+    if found.critical.image.digest != digest:
+        raise SignatureInvalid(f"the signature is over {found.critical.image.digest[:140]}, not {digest}", where=where)
+    return str(found.critical.identity.reference)
+
+
+def _tag_signatures(place: Place, digest: Digest, verifier: Verifier) -> Iterator[ImageSignature | Rejected]:
+    tag = cosign_tag(digest, "sig")
+    for found in open_tagged(place, tag, limit=MAX_SIGNATURES):
+        if isinstance(found, Rejected):
+            yield found
+            continue
+        carrier, layer = found
+        try:
+            yield _tag_signature(place, digest, verifier, carrier, layer)
+        except SignatureInvalid as error:
+            yield Rejected(f"{tag} {layer.digest}", error.what)
+
+
+def _tag_signature(
+    place: Place, digest: Digest, verifier: Verifier, carrier: Descriptor, layer: Descriptor
+) -> ImageSignature:
+    if layer.media_type != SIMPLE_SIGNING:
+        raise SignatureInvalid(f"the layer is {layer.media_type[:100]}, expected {SIMPLE_SIGNING}")
+    text = (layer.annotations or {}).get(SIGNATURE_ANNOTATION, "")
+    signature = decode_base64(text, where="", what="signature annotation")
+    raw = read_layer(place, layer, limit=MAX_PAYLOAD_BYTES)
+    if isinstance(raw, Rejected):
+        raise SignatureInvalid(raw.reason)
+    key_id = verifier.verify(raw, signature)
+    return ImageSignature("sig", key_id, check_payload(raw, digest), carrier)
+
+
+def _bundle_signatures(
+    place: Place, digest: Digest, verifier: Verifier, known: Attestations | None
+) -> Iterator[ImageSignature | Rejected]:
+    found = known or read_attestations(place, digest, verifier, predicate_type=SIGNATURE_TYPE)
+    for item in found.of_type(SIGNATURE_TYPE):
+        yield _as_signature(item)
+    yield from found.rejected
+
+
+def _as_signature(item: VerifiedAttestation) -> ImageSignature:
+    return ImageSignature("bundle", item.key_id, "", item.descriptor)
