@@ -117,7 +117,7 @@ class AdvisoriesUsed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Allow or deny, and why. Compared without its time to see whether anything changed."""
+    """Allow or deny, and why."""
 
     allow: bool
     image: str
@@ -142,8 +142,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 3339, UTC, whole seconds."""
 
     def same_judgement(self, other: Verdict) -> bool:
-        """Whether both say the same for the same reasons, whenever they were made."""
-        return msgspec.structs.replace(self, time="") == msgspec.structs.replace(other, time="")
+        """Whether both say the same, for the same reasons, from the same evidence, whenever they were made.
+
+        Notes do not count: whoever may push can add evidence that is not believed.
+        """
+        mine, others = (msgspec.structs.replace(item, time="", notes=()) for item in (self, other))
+        return mine == others
 
 
 @dataclass(frozen=True)

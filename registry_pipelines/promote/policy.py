@@ -173,6 +173,17 @@ class FindingsWithin:
         outcome.reasons.extend(report_breaches(newer, self._policy, image=evidence.image, now=evidence.now))
 
 
+class IfReported:
+    """Asks a rule only when there is a report: a policy may do without one, but not overlook what one says."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+
+    def check(self, evidence: Evidence) -> Outcome:
+        """See Rule."""
+        return self._rule.check(evidence) if evidence.report is not None else Outcome()
+
+
 class AdvisoriesWithin:
     """The newest advisory the report knew is at most so many days old.
 
@@ -226,8 +237,9 @@ def rules_of(policy: Policy) -> AllOf:
     if policy.require_signature:
         rules.append(SignatureRequired())
     rules.extend(AttestationRequired(item) for item in policy.require_attestations)
-    if VULNERABILITIES_TYPE in policy.require_attestations:
-        rules.extend([FindingsWithin(policy), AnyOf(ages)])
+    vulnerabilities = AllOf([FindingsWithin(policy), AnyOf(ages)])
+    required = VULNERABILITIES_TYPE in policy.require_attestations
+    rules.append(vulnerabilities if required else IfReported(vulnerabilities))
     return AllOf(rules)
 
 

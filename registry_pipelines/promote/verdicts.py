@@ -1,0 +1,117 @@
+"""Verdicts in the registry: SLSA Verification Summary Attestations (slsa.dev, "Verification Summary", v1), signed.
+
+Our reasons stand in the extension field :data:`EXTENSION`, named by SLSA's rule for extensions (vendor, underscore,
+name); the standard fields say PASSED or FAILED to every other reader. When they disagree the verdict is not believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from registry_pipelines.errors import ManifestInvalid, SignatureInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
+from registry_pipelines.promote.interface import PROVENANCE_TYPE, VERDICT_TYPE, PublishedVerdict, Verdict
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.sign.interface import Rejected, Signer, VerifiedAttestation, Verifier, attest_once
+from registry_pipelines.sign.interface import read_attestations as _read_attestations
+
+EXTENSION = "RegistryPipelines_verdict"
+VERIFIER_ID = "urn:registry-pipelines:promote:v1"
+SLSA_VERSION = "1.1"
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All verdicts about a digest that a trusted key signed."""
+
+    published: tuple[PublishedVerdict, ...]
+    """The latest first."""
+    rejected: tuple[Rejected, ...]
+    """What looked like a verdict, or may have been one, and was not believed."""
+
+    def latest(self, image: str = "", policy: str = "") -> PublishedVerdict | None:
+        """The one that counts, for an image and a policy by name (empty: any). A release judged by the policies of two
+        channels has two verdicts that count."""
+        for item in self.published:
+            if image in ("", item.verdict.image) and policy in ("", item.verdict.policy):
+                return item
+        return None
+
+
+def publish(
+    place: Place, release: Descriptor, verdict: Verdict, signer: Signer, verifier: Verifier
+) -> PublishedVerdict:
+    """Sign a verdict and attach it to its release, unless the latest one by the same policy says the same.
+
+    Raises SignatureInvalid when the verdict is about another digest, RegistryError.
+    """
+    if verdict.release != release.digest:
+        raise SignatureInvalid(f"the verdict is about {verdict.release}, not {release.digest}", where=str(place))
+    latest = read(place, release.digest, verifier).latest(verdict.image, verdict.policy)
+    if latest is not None and latest.verdict.same_judgement(verdict):
+        return latest
+    made = attest_once(place, release, VERDICT_TYPE, to_predicate(place, verdict), signer)
+    return PublishedVerdict(verdict, made.descriptor.digest, signer.key_id, changed=True)
+
+
+def read(place: Place, digest: Digest, verifier: Verifier) -> Verdicts:
+    """Every believed verdict about ``digest``, the latest first (equal times: deny first). Raises RegistryError."""
+    found = _read_attestations(place, digest, verifier, predicate_type=VERDICT_TYPE)
+    published: list[PublishedVerdict] = []
+    rejected = list(found.rejected)
+    for item in found.verified:
+        where = str(item.descriptor.digest)
+        try:
+            published.append(PublishedVerdict(_verdict_of(item, digest, where), item.descriptor.digest, item.key_id))
+        except (SignatureInvalid, ManifestInvalid) as error:
+            rejected.append(Rejected(where, error.what))
+    published.sort(key=lambda item: (item.verdict.time, not item.verdict.allow, item.digest), reverse=True)
+    return Verdicts(tuple(published), tuple(rejected))
+
+
+def to_predicate(place: Place, verdict: Verdict) -> dict[str, Any]:
+    """The VSA predicate. ``verifiedLevels``: level 1 of the build track when signed provenance was among the evidence;
+    more would need a judgement about the builder that the policy does not make."""
+    has_provenance = any(item.predicate_type == PROVENANCE_TYPE for item in verdict.evidence)
+    passed = ["SLSA_BUILD_LEVEL_1" if has_provenance else "SLSA_BUILD_LEVEL_0"]
+    return {
+        "verifier": {"id": VERIFIER_ID},
+        "timeVerified": verdict.time,
+        "resourceUri": f"oci://{place}@{verdict.release}",
+        "policy": {
+            "uri": f"urn:registry-pipelines:policy:{verdict.policy}",
+            "digest": {verdict.policy_digest.algorithm: verdict.policy_digest.hex},
+        },
+        "inputAttestations": [
+            {"uri": item.predicate_type, "digest": {item.digest.algorithm: item.digest.hex}}
+            for item in verdict.evidence
+        ],
+        "verificationResult": "PASSED" if verdict.allow else "FAILED",
+        "verifiedLevels": passed if verdict.allow else ["FAILED"],
+        "slsaVersion": SLSA_VERSION,
+        EXTENSION: msgspec.json.decode(encode_json(verdict)),
+    }
+
+
+def from_predicate(predicate: Mapping[str, Any], *, where: str = "") -> Verdict:
+    """Read :func:`to_predicate`'s form. Raises ManifestInvalid (names the field), SignatureInvalid (it contradicts
+    itself, or another program made it)."""
+    if EXTENSION not in predicate:
+        raise SignatureInvalid(f"the verification summary has no `{EXTENSION}`: another program made it", where=where)
+    verdict = decode_json(encode_json(predicate[EXTENSION]), Verdict, where=where, what="verdict")
+    result = "PASSED" if verdict.allow else "FAILED"
+    if predicate.get("verificationResult") != result or verdict.allow == bool(verdict.reasons):
+        raise SignatureInvalid("the verdict contradicts its `verificationResult` or its reasons", where=where)
+    return verdict
+
+
+def _verdict_of(item: VerifiedAttestation, digest: Digest, where: str) -> Verdict:
+    verdict = from_predicate(item.predicate, where=where)
+    if verdict.release != digest:
+        raise SignatureInvalid(f"the verdict is about {verdict.release}, not {digest}", where=where)
+    return verdict
