@@ -1,0 +1,1 @@
+"""How images move: discover a closure, plan, execute, journal, limit, prove."""

@@ -1,0 +1,359 @@
+"""What belongs to a reference: index, children, configs, layers, and the referrers of all of them, recursively.
+
+A copy moves closures, never images: a signature that stays behind is a lost signature. Sources: image-spec 1.1
+(image-index.md, manifest.md); distribution-spec 1.1 ("Listing Referrers", "Referrers Tag Schema"); cosign's tag scheme
+(``sha256-<hex>.sig``, ``.att``, ``.sbom``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from registry_pipelines.errors import ClosureIncomplete, Forbidden, ManifestInvalid, NotFound, Unsupported
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import (
+    MAX_DEPTH,
+    Descriptor,
+    Index,
+    Manifest,
+    ManifestBytes,
+    descriptors,
+    manifest_bytes,
+)
+from registry_pipelines.oci.media_types import DOCKER_FOREIGN_LAYER
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.interface import Place
+
+MAX_CLOSURE_MANIFESTS = 10_000
+"""Manifests of one closure; the largest real ones (40 platforms, each with a dozen attestations) have some hundreds."""
+
+MAX_REFERRER_DEPTH = 16
+"""A signature of an attestation of an image is 2; a registry that invents ever new referrers is stopped here."""
+
+LOOKUP_THREADS = 8
+"""Manifests and referrers of one closure looked up at once; small requests, so latency and not bandwidth counts."""
+
+COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
+"""Suffixes of cosign's digest tags (cosign specs/SIGNATURE_SPEC.md, "Storage")."""
+
+_COMPANION_ANNOTATIONS = ("vnd.docker.reference.digest", "com.amazon.soci.image-manifest-digest")
+"""An index child with one of these belongs to the child it names: BuildKit's attestations, SOCI v2's index."""
+
+_NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable."
+
+Selection = Literal["sparse", "rewritten"]
+"""How platforms are selected. ``sparse``: the index keeps its bytes, digest and signatures, other children are left
+out (some registries, docker-registry among them, refuse such an index). ``rewritten``: a new index with the selected
+children only; it has a new digest, so what referred to the old index does not come along."""
+
+
+class ManifestCache(Protocol):
+    """Manifests known by digest; content by digest never changes, so a hit saves a request for good."""
+
+    def manifest(self, digest: Digest) -> ManifestBytes | None:
+        """The cached bytes."""
+        ...
+
+    def keep_manifest(self, manifest: ManifestBytes) -> None:
+        """Remember the bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Closure:
+    """Everything that belongs to a reference, as found at one place."""
+
+    source: Place
+    reference: str
+    """What was asked for: a tag or a digest."""
+    root: Descriptor
+    manifests: tuple[ManifestBytes, ...]
+    """In the order to store them: children before parents, subjects before referrers."""
+    blobs: Mapping[Digest, Descriptor]
+    """Every config and layer once."""
+    blobs_of: Mapping[Digest, tuple[Digest, ...]]
+    """Manifest digest to the digests of its blobs."""
+    digest_tags: Mapping[str, Digest] = field(default_factory=dict)
+    """cosign's ``.sig``, ``.att`` and ``.sbom`` tags with what they name."""
+    subjects: Mapping[Digest, Digest] = field(default_factory=dict)
+    """Referrer to its subject, both in this closure."""
+    absent: tuple[Descriptor, ...] = ()
+    """Index children left out by the platform selection."""
+    foreign: tuple[Descriptor, ...] = ()
+    """Non-distributable layers with URLs of their own; registries accept their manifests without them."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all blobs and manifests, each counted once."""
+        return sum(blob.size for blob in self.blobs.values()) + sum(len(item.raw) for item in self.manifests)
+
+    @property
+    def descriptors(self) -> Iterator[Descriptor]:
+        """All manifests, then all blobs."""
+        yield from (item.descriptor for item in self.manifests)
+        yield from self.blobs.values()
+
+
+def discover(
+    place: Place,
+    reference: str,
+    *,
+    platforms: Sequence[Platform] = (),
+    selection: Selection = "sparse",
+    cache: ManifestCache | None = None,
+    digest_tags: Sequence[str] | None = None,
+) -> Closure:
+    """Find the closure of a tag or digest; reads manifests and referrers only, no blobs.
+
+    platforms: index children to keep, all when empty. cache: manifests already known, so that they cost no request.
+    digest_tags: cosign tags of the repository when the caller listed them already (one list serves many references).
+    Raises NotFound (the reference), ClosureIncomplete (a piece of it is missing, listed wrongly, or endless),
+    ManifestInvalid (also: no child for a platform), RegistryError.
+    """
+    with ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="closure") as pool:
+        return _Search(place, reference, platforms, selection, cache, pool).run(digest_tags)
+
+
+def cosign_tags(place: Place) -> list[str] | None:
+    """The repository's tags that follow cosign's scheme; None where tags cannot be listed."""
+    try:
+        return [tag for tag in place.registry.tags(place.repository) if tag.endswith(COSIGN_SUFFIXES)]
+    except (Unsupported, Forbidden):
+        return None
+    except NotFound:
+        return []
+
+
+@dataclass
+class _Wanted:
+    digest: Digest
+    why: str
+    index_depth: int = 0
+    referrer_depth: int = 0
+    subject: Digest | None = None
+
+
+class _Search:
+    def __init__(
+        self,
+        place: Place,
+        reference: str,
+        platforms: Sequence[Platform],
+        selection: Selection,
+        cache: ManifestCache | None,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.place, self.reference, self.platforms, self.selection = place, reference, tuple(platforms), selection
+        self.cache, self.pool = cache, pool
+        self.found: dict[Digest, ManifestBytes] = {}
+        self.contents: dict[Digest, Manifest | Index] = {}
+        self.absent: dict[Digest, Descriptor] = {}
+        self.foreign: dict[Digest, Descriptor] = {}
+        self.blobs: dict[Digest, Descriptor] = {}
+        self.blobs_of: dict[Digest, tuple[Digest, ...]] = {}
+        self.subjects: dict[Digest, Digest] = {}
+        self.digest_tags: dict[str, Digest] = {}
+        self.tags: frozenset[str] | None = None
+
+    def run(self, digest_tags: Sequence[str] | None) -> Closure:
+        root = self._root()
+        listed = digest_tags if digest_tags is not None else cosign_tags(self.place)
+        self.tags = None if listed is None else frozenset(listed)
+        level = [_Wanted(root.digest, "the reference")]
+        rewritten = self._rewrite(root) if self.platforms and self.selection == "rewritten" else None
+        if rewritten:
+            self._accept(rewritten)
+            level = [_Wanted(child.digest, f"child of {rewritten.digest}", 1) for child in self._children(rewritten)]
+            root = rewritten
+        else:
+            self.found[root.digest] = root
+        while level:
+            level = self._next_level(level)
+        return Closure(
+            source=self.place,
+            reference=self.reference,
+            root=root.descriptor,
+            manifests=tuple(self._storing_order()),
+            blobs=self.blobs,
+            blobs_of=self.blobs_of,
+            digest_tags=self.digest_tags,
+            subjects=self.subjects,
+            absent=tuple(self.absent.values()),
+            foreign=tuple(self.foreign.values()),
+        )
+
+    def _root(self) -> ManifestBytes:
+        if self.cache is None:
+            return self.place.registry.get_manifest(self.place.repository, self.reference)
+        top = self.place.registry.resolve(self.place.repository, self.reference)
+        return self._fetch(top.digest)
+
+    def _fetch(self, digest: Digest) -> ManifestBytes:
+        known = self.cache.manifest(digest) if self.cache else None
+        if known is not None:
+            return known
+        manifest = self.place.registry.get_manifest(self.place.repository, digest)
+        if self.cache:
+            self.cache.keep_manifest(manifest)
+        return manifest
+
+    def _next_level(self, level: list[_Wanted]) -> list[_Wanted]:
+        new = {wanted.digest: wanted for wanted in level if wanted.digest not in self.contents}
+        if len(self.contents) + len(new) > MAX_CLOSURE_MANIFESTS:
+            raise self._incomplete(f"more than {MAX_CLOSURE_MANIFESTS} manifests belong to it")
+        following: list[_Wanted] = []
+        results = list(self.pool.map(self._look_up, new.values()))
+        for wanted, (manifest, referrers, tagged) in zip(new.values(), results, strict=True):
+            self._accept(manifest)
+            following += self._below(wanted, manifest)
+            depth = wanted.referrer_depth + 1
+            if depth > MAX_REFERRER_DEPTH and (referrers or tagged):
+                raise self._incomplete(f"referrers are nested more than {MAX_REFERRER_DEPTH} deep at {wanted.digest}")
+            for referrer in referrers:
+                why = f"referrer of {wanted.digest}"
+                following.append(_Wanted(referrer.digest, why, 0, depth, subject=wanted.digest))
+            for tag, descriptor in tagged.items():
+                self.digest_tags[tag] = descriptor.digest
+                following.append(_Wanted(descriptor.digest, f"tag {tag}", 0, depth))
+        for wanted in level:
+            self._check_subject(wanted)
+        return following
+
+    def _look_up(self, wanted: _Wanted) -> tuple[ManifestBytes, list[Descriptor], dict[str, Descriptor]]:
+        registry, repository = self.place.registry, self.place.repository
+        try:
+            manifest = self.found.get(wanted.digest) or self._fetch(wanted.digest)
+        except NotFound as error:
+            raise self._incomplete(f"{wanted.digest} ({wanted.why}) is missing") from error
+        referrers = registry.referrers(repository, wanted.digest)
+        tagged = {}
+        for tag in self._candidate_tags(wanted.digest):
+            try:
+                tagged[tag] = registry.resolve(repository, tag)
+            except NotFound:
+                continue
+        return manifest, referrers, tagged
+
+    def _candidate_tags(self, digest: Digest) -> list[str]:
+        names = [f"{digest.algorithm}-{digest.hex}{suffix}" for suffix in COSIGN_SUFFIXES]
+        return [name for name in names if self.tags is None or name in self.tags]
+
+    def _accept(self, manifest: ManifestBytes) -> Manifest | Index:
+        content = manifest.content()
+        self.found[manifest.digest] = manifest
+        self.contents[manifest.digest] = content
+        blobs = []
+        for descriptor in descriptors(content):
+            if isinstance(content, Index) and descriptor.is_manifest:
+                continue
+            if descriptor.urls and _is_foreign(descriptor):
+                self.foreign[descriptor.digest] = descriptor
+                continue
+            known = self.blobs.setdefault(descriptor.digest, descriptor)
+            if known.size != descriptor.size:
+                raise ManifestInvalid(
+                    f"blob {descriptor.digest} has two sizes, {known.size} and {descriptor.size}", where=str(self.place)
+                )
+            blobs.append(descriptor.digest)
+        self.blobs_of[manifest.digest] = tuple(dict.fromkeys(blobs))
+        return content
+
+    def _check_subject(self, wanted: _Wanted) -> None:
+        """A listing is only a claim, and a fallback tag can be edited: the manifest itself must say what it refers to.
+        This also ends circles, because no manifest can contain a digest of something that contains its own."""
+        if wanted.subject is None:
+            return
+        stated = self.contents[wanted.digest].subject
+        actual = stated.digest if stated else None
+        if actual != wanted.subject:
+            raise self._incomplete(
+                f"{wanted.digest} is listed as a referrer of {wanted.subject} but refers to {actual or 'nothing'}",
+                do="Repair the referrers list (or its fallback tag) at the source, then copy again",
+            )
+        self.subjects[wanted.digest] = wanted.subject
+
+    def _below(self, wanted: _Wanted, manifest: ManifestBytes) -> list[_Wanted]:
+        content = self.contents[manifest.digest]
+        if not isinstance(content, Index):
+            return []
+        if wanted.index_depth >= MAX_DEPTH:
+            raise self._incomplete(f"indexes are nested more than {MAX_DEPTH} deep at {manifest.digest}")
+        kept = self._children(manifest)
+        keys = {child.digest for child in kept}
+        self.absent.update({child.digest: child for child in content.manifests if child.digest not in keys})
+        why = f"child of {manifest.digest}"
+        return [
+            _Wanted(child.digest, why, wanted.index_depth + 1, wanted.referrer_depth)
+            for child in kept
+            if child.is_manifest
+        ]
+
+    def _children(self, manifest: ManifestBytes) -> tuple[Descriptor, ...]:
+        content = self.contents[manifest.digest]
+        children = content.manifests if isinstance(content, Index) else ()
+        if not self.platforms or not any(child.platform for child in children):
+            return children
+        return _select(children, self.platforms, where=f"{self.place}@{manifest.digest}")
+
+    def _rewrite(self, root: ManifestBytes) -> ManifestBytes | None:
+        content = root.content()
+        if not isinstance(content, Index):
+            return None
+        kept = _select(content.manifests, self.platforms, where=f"{self.place}@{root.digest}")
+        return manifest_bytes(
+            Index(
+                schema_version=2,
+                media_type=content.media_type or root.media_type,
+                artifact_type=content.artifact_type,
+                manifests=kept,
+                subject=content.subject,
+                annotations=content.annotations,
+            )
+        )
+
+    def _storing_order(self) -> list[ManifestBytes]:
+        order: dict[Digest, ManifestBytes] = {}
+        for start in self.contents:
+            stack = [(start, False)]
+            while stack:
+                digest, ready = stack.pop()
+                if digest in order or digest not in self.contents:
+                    continue
+                if ready:
+                    order[digest] = self.found[digest]
+                    continue
+                stack.append((digest, True))
+                content = self.contents[digest]
+                below = content.manifests if isinstance(content, Index) else ()
+                first = [child.digest for child in below]
+                if content.subject:
+                    first.append(content.subject.digest)
+                stack.extend((item, False) for item in first)
+        return list(order.values())
+
+    def _incomplete(self, what: str, *, do: str = "Push the image again at the source, or copy another") -> Exception:
+        return ClosureIncomplete(what, where=f"{self.place} ({self.reference})", do=do)
+
+
+def _is_foreign(descriptor: Descriptor) -> bool:
+    return descriptor.media_type == DOCKER_FOREIGN_LAYER or descriptor.media_type.startswith(_NONDISTRIBUTABLE)
+
+
+def _select(children: Sequence[Descriptor], platforms: Sequence[Platform], *, where: str) -> tuple[Descriptor, ...]:
+    """The children for the platforms, with the companions that name them. Raises ManifestInvalid when there is none."""
+    chosen: set[Digest] = set()
+    for wanted in platforms:
+        matching = [child.digest for child in children if child.platform and wanted.matches(child.platform)]
+        if not matching:
+            there = ", ".join(str(child.platform) for child in children if child.platform) or "none named"
+            raise ManifestInvalid(f"no manifest for platform {wanted}; there are: {there}", where=where)
+        chosen.update(matching)
+    companions = {
+        child.digest
+        for child in children
+        if any((child.annotations or {}).get(key) in chosen for key in _COMPANION_ANNOTATIONS)
+    }
+    return tuple(child for child in children if child.digest in chosen | companions)

@@ -1,0 +1,80 @@
+"""Copy one closure to one or many targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from registry_pipelines.errors import DigestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import Selection, discover
+from registry_pipelines.transfer.execute import Setting, execute
+from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.results import CopyResult, TargetResult
+from registry_pipelines.transfer.state import State
+
+
+def copy_closure(
+    source: Place,
+    reference: str,
+    targets: Sequence[Place],
+    *,
+    tags: Sequence[str] | None = None,
+    move_tags: bool = True,
+    platforms: Sequence[Platform] = (),
+    selection: Selection = "sparse",
+    progress: Progress | None = None,
+    state: Path | None = None,
+    signer: ReceiptSigner | None = None,
+    dry_run: bool = False,
+) -> CopyResult:
+    """Bring everything that belongs to a tag or digest to every target.
+
+    tags: what the root is called at the targets; None keeps the tag asked for (none when it was a digest). move_tags:
+    False reports a tag that names another digest as drift and leaves it. platforms, selection: see
+    :func:`~registry_pipelines.transfer.closure.discover`. state: folder of the journal, known manifests and receipts;
+    without it nothing is remembered. signer: signs the receipts. dry_run: only plan.
+
+    Raises what discovery raises, and the first target's error once the other targets are done (they are named in its
+    notes); every error is of the RegistryError, ContentError or LocalError family. Drift does not raise.
+    """
+    with State.open(state) as kept:
+        closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.journal)
+        wanted = _default_tags(reference) if tags is None else tuple(tags)
+        plan = make_plan([Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal)
+        if dry_run:
+            return CopyResult(closure.root, (), plan)
+        setting = Setting(
+            means=kept.means(),
+            progress=progress or Silent(),
+            receipts=kept.receipts,
+            signer=signer,
+            keeper=kept.journal,
+        )
+        results = execute(plan, setting)
+    _raise_first(results)
+    return CopyResult(closure.root, tuple(results), plan)
+
+
+def _default_tags(reference: str) -> tuple[str, ...]:
+    try:
+        Digest.parse(reference)
+    except DigestInvalid:
+        return (reference,)
+    return ()
+
+
+def _raise_first(results: Sequence[TargetResult]) -> None:
+    failed = [result for result in results if result.error is not None]
+    if not failed:
+        return
+    error = failed[0].error
+    assert error is not None  # noqa: S101 - chosen by it
+    for result in results:
+        if result is not failed[0]:
+            error.add_note(f"{result.place}: {result.error or 'complete'}")
+    raise error

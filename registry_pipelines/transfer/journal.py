@@ -1,0 +1,268 @@
+"""What survives a kill: open uploads with their confirmed offsets, known manifests, and who holds which blob.
+
+SQLite beside the state (write-ahead log, synchronous FULL: a confirmed offset survives power loss), or Postgres by
+URL for many workers; through SQLAlchemy Core. An upload belongs to the process that records it; another process takes
+it over only when the owner is dead (same machine) or has been silent for a lease (another machine).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import sqlalchemy as sql
+from sqlalchemy.exc import SQLAlchemyError
+
+from registry_pipelines.errors import LocalError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.registry.interface import Place, UploadSession
+
+LEASE_S = 300.0
+"""Seconds of silence after which another machine's upload is taken over. A part of 8 MiB takes longer only below
+28 kB/s; then it is sent twice and nothing breaks, because every upload has a session of its own."""
+
+UPLOAD_LIFE_S = 7 * 24 * 3600.0
+"""Registries drop unfinished uploads after about a week (docker-registry's upload purging: 168 h)."""
+
+BUSY_TIMEOUT_S = 60.0
+MAX_HINTS = 500
+"""Digests asked about in one statement; SQLite takes 999 parameters in old builds."""
+
+_tables = sql.MetaData()
+_uploads = sql.Table(
+    "uploads",
+    _tables,
+    sql.Column("id", sql.String(32), primary_key=True),
+    sql.Column("registry", sql.Text, nullable=False),
+    sql.Column("repository", sql.Text, nullable=False),
+    sql.Column("digest", sql.String(140), nullable=False),
+    sql.Column("location", sql.Text, nullable=False),
+    sql.Column("offset_bytes", sql.BigInteger, nullable=False),
+    sql.Column("min_chunk_bytes", sql.BigInteger, nullable=False),
+    sql.Column("owner", sql.Text, nullable=False),
+    sql.Column("updated_at", sql.Float, nullable=False),
+    sql.Index("uploads_by_blob", "registry", "repository", "digest"),
+)
+_manifests = sql.Table(
+    "manifests",
+    _tables,
+    sql.Column("digest", sql.String(140), primary_key=True),
+    sql.Column("media_type", sql.Text, nullable=False),
+    sql.Column("raw", sql.LargeBinary, nullable=False),
+)
+_holdings = sql.Table(
+    "holdings",
+    _tables,
+    sql.Column("registry", sql.Text, primary_key=True),
+    sql.Column("digest", sql.String(140), primary_key=True),
+    sql.Column("repository", sql.Text, nullable=False),
+)
+
+
+def _owner() -> str:
+    """Names this process beyond the reuse of its id: host, id, start time in clock ticks since boot."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def _started(pid: int) -> str:
+    try:
+        with Path(f"/proc/{pid}/stat").open() as file:
+            return file.read(4096).rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_alive(owner: str, updated_at: float) -> bool:
+    host, pid, started = owner.split("/")
+    if host != socket.gethostname() or not started:
+        return time.time() - updated_at < LEASE_S
+    return _started(int(pid)) == started
+
+
+class Journal:
+    """Safe to use from many threads and processes. Raises LocalError when the database cannot be used."""
+
+    def __init__(self, url: str) -> None:
+        arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False} if url.startswith("sqlite") else {}
+        self._owner = _owner()
+        self._ids: dict[tuple[str, str, str], str] = {}
+        self._known: dict[Digest, ManifestBytes] = {}
+        self._lock = threading.Lock()
+        try:
+            self._engine = sql.create_engine(url, connect_args=arguments)
+            if url.startswith("sqlite"):
+                sql.event.listen(self._engine, "connect", _prepare_sqlite)
+            _tables.create_all(self._engine)
+        except SQLAlchemyError as error:
+            raise _unusable(error) from error
+
+    @classmethod
+    def at(cls, folder: Path) -> Journal:
+        """The journal of a state folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(f"sqlite:///{folder / 'transfers.sqlite'}")
+
+    def close(self) -> None:
+        """Close the database; uploads that are still recorded can be taken over."""
+        self._engine.dispose()
+
+    # Uploads (see sinks.UploadJournal)
+
+    def resume(self, target: Place, descriptor: Descriptor) -> UploadSession | None:
+        """Take over the furthest upload of the blob to the target that no living process owns."""
+        key = (target.registry.name, target.repository, str(descriptor.digest))
+        oldest = time.time() - UPLOAD_LIFE_S
+        with self._begin() as database:
+            rows = database.execute(
+                _uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc()).with_for_update()
+            ).all()
+            for row in rows:
+                if row.owner != self._owner and _is_alive(row.owner, row.updated_at):
+                    continue
+                if row.updated_at < oldest:
+                    database.execute(_uploads.delete().where(_uploads.c.id == row.id))
+                    continue
+                claimed = _uploads.update().where(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
+                if database.execute(claimed.values(owner=self._owner, updated_at=time.time())).rowcount == 1:
+                    with self._lock:
+                        self._ids[key] = row.id
+                    return UploadSession(target.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
+        return None
+
+    def record(self, target: Place, descriptor: Descriptor, session: UploadSession) -> None:
+        """Keep session and offset; durable when this returns."""
+        key = (target.registry.name, target.repository, str(descriptor.digest))
+        with self._lock:
+            known = self._ids.get(key)
+            upload_id = self._ids.setdefault(key, uuid.uuid4().hex)
+        values = {
+            "location": session.location,
+            "offset_bytes": session.offset,
+            "min_chunk_bytes": session.min_chunk_bytes,
+            "owner": self._owner,
+            "updated_at": time.time(),
+        }
+        with self._begin() as database:
+            if known:
+                database.execute(_uploads.update().where(_uploads.c.id == upload_id).values(**values))
+            else:
+                names = {"id": upload_id, "registry": key[0], "repository": key[1], "digest": key[2]}
+                database.execute(_uploads.insert().values(**names, **values))
+
+    def forget(self, target: Place, digest: Digest) -> None:
+        """The upload of this process is committed, cancelled or gone."""
+        with self._lock:
+            upload_id = self._ids.pop((target.registry.name, target.repository, str(digest)), None)
+        if upload_id:
+            with self._begin() as database:
+                database.execute(_uploads.delete().where(_uploads.c.id == upload_id))
+
+    def abandoned(self) -> list[tuple[str, UploadSession]]:
+        """Take over every upload that no living process owns: (registry name, session). For cancelling them."""
+        taken = []
+        with self._begin() as database:
+            for row in database.execute(_uploads.select().with_for_update()).all():
+                if not _is_alive(row.owner, row.updated_at):
+                    database.execute(_uploads.delete().where(_uploads.c.id == row.id))
+                    session = UploadSession(row.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
+                    taken.append((row.registry, session))
+        return taken
+
+    # Manifests (see closure.ManifestCache)
+
+    def manifest(self, digest: Digest) -> ManifestBytes | None:
+        """The cached bytes, verified again: a damaged database must not damage a copy."""
+        with self._lock:
+            known = self._known.get(digest)
+        if known is not None:
+            return known
+        with self._begin() as database:
+            row = database.execute(_manifests.select().where(_manifests.c.digest == digest)).first()
+        if row is None or Digest.of(row.raw, digest.algorithm) != digest:
+            return None
+        return ManifestBytes(row.raw, row.media_type, digest)
+
+    def keep_manifest(self, manifest: ManifestBytes) -> None:
+        """Remember the bytes."""
+        values = {"digest": str(manifest.digest), "media_type": manifest.media_type, "raw": manifest.raw}
+        with self._begin() as database:
+            database.execute(_manifests.delete().where(_manifests.c.digest == str(manifest.digest)))
+            database.execute(_manifests.insert().values(**values))
+
+    # Holdings (see plan.Holdings and execute.Keeper)
+
+    def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """A repository of the registry for each blob that a finished copy left there."""
+        found: dict[Digest, str] = {}
+        with self._begin() as database:
+            for start in range(0, len(digests), MAX_HINTS):
+                some = [str(item) for item in digests[start : start + MAX_HINTS]]
+                rows = _holdings.select().where(_holdings.c.registry == registry, _holdings.c.digest.in_(some))
+                found.update({Digest(row.digest): row.repository for row in database.execute(rows)})
+        return found
+
+    def hold(self, target: Place, digests: Sequence[Digest]) -> None:
+        """The target was read back and has these blobs."""
+        known = self.holders(target.registry.name, digests)
+        new = [
+            {"registry": target.registry.name, "digest": str(item), "repository": target.repository}
+            for item in digests
+            if item not in known
+        ]
+        if not new:
+            return
+        with self._begin() as database:
+            for values in new:
+                gone = _holdings.delete().where(
+                    _holdings.c.registry == values["registry"], _holdings.c.digest == values["digest"]
+                )
+                database.execute(gone)
+            database.execute(_holdings.insert(), new)
+
+    def _begin(self) -> _Transaction:
+        return _Transaction(self._engine)
+
+
+class _Transaction:
+    """A transaction whose database errors become ours."""
+
+    def __init__(self, engine: sql.Engine) -> None:
+        self._context = engine.begin()
+
+    def __enter__(self) -> sql.Connection:
+        try:
+            return self._context.__enter__()
+        except SQLAlchemyError as error:
+            raise _unusable(error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self._context.__exit__(kind, error, trace)  # type: ignore[arg-type]
+        except SQLAlchemyError as found:
+            raise _unusable(found) from found
+
+
+def _of(key: tuple[str, str, str]) -> sql.ColumnElement[bool]:
+    return sql.and_(_uploads.c.registry == key[0], _uploads.c.repository == key[1], _uploads.c.digest == key[2])
+
+
+def _prepare_sqlite(connection: object, _record: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _unusable(error: SQLAlchemyError) -> LocalError:
+    cause = getattr(error, "orig", None) or type(error).__name__
+    return LocalError(
+        f"the transfer journal cannot be used: {cause}",
+        where="state folder",
+        do="Check that the folder is writable and has space; deleting transfers.sqlite* loses only resume points",
+    )

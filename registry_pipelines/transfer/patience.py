@@ -1,0 +1,49 @@
+"""How long something that may pass is tried again: as long as bytes move, and a while after the last one."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+
+NO_PROGRESS_S = 120.0
+"""Seconds without any progress after which an action is given up. A link that is down for 30 s is survived with room;
+a registry that stays silent is not waited for all night."""
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+
+
+class Patience:
+    """Pauses between attempts: doubling, with jitter, or as long as the registry asks. Progress starts it afresh."""
+
+    def __init__(
+        self,
+        no_progress_s: float = NO_PROGRESS_S,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._no_progress_s, self._clock, self._sleep = no_progress_s, clock, sleep
+        self.progress()
+
+    def progress(self) -> None:
+        """Something was achieved."""
+        self._pause_s = FIRST_PAUSE_S
+        self._since = 0.0
+
+    def wait(self, error: RegistryPipelinesError) -> bool:
+        """Pause before the next attempt; False when the error will not pass or there was no progress for too long."""
+        if not error.temporary:
+            return False
+        now = self._clock()
+        self._since = self._since or now
+        asked = error.retry_after_s if isinstance(error, Unavailable) else None
+        pause_s = asked if asked is not None else self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        if now + pause_s - self._since > self._no_progress_s:
+            return False
+        self._sleep(pause_s)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        return True

@@ -1,0 +1,343 @@
+"""What a copy will do, as a plain value: it can be printed, stored and approved; the dry run *is* this value.
+
+The order that every execution keeps: blobs; manifests, children before parents and subjects before referrers; tags
+last, by digest. A blob that several repositories of one registry need is uploaded for the first (the *leader*) and
+mounted for the others once the leader's manifests are committed, because ECR mounts only blobs that a committed
+manifest names.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from registry_pipelines.errors import Forbidden, NotFound, Unsupported
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import Closure
+
+PLAN_THREADS = 32
+"""Looks at targets at once. They are small requests, so latency counts; the limits of a registry still hold."""
+
+BlobKey = tuple[str, str, Digest]
+"""Registry name, repository, digest: a blob in one place."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One closure and where it must be. tags: what the root is called there. move_tags: whether a tag that names
+    another digest may move; when not, it is reported as drift and left alone."""
+
+    closure: Closure
+    targets: tuple[Place, ...]
+    tags: tuple[str, ...] = ()
+    move_tags: bool = True
+
+
+@dataclass(frozen=True)
+class BlobStep:
+    """One blob at one target. ``upload``: from the source. ``mount``: from repository ``mount_from`` of the target's
+    registry. ``shared``: another delivery of the plan brings it to the same repository. ``present``: nothing to do."""
+
+    descriptor: Descriptor
+    action: Literal["upload", "mount", "shared", "present"]
+    mount_from: str = ""
+    leader: int | None = None
+    """The delivery (its position in the plan) whose manifests must be committed before the mount."""
+
+
+@dataclass(frozen=True)
+class ManifestStep:
+    """One manifest at one target."""
+
+    manifest: ManifestBytes
+    action: Literal["put", "present"]
+
+
+@dataclass(frozen=True)
+class TagStep:
+    """One tag at one target. ``drift``: it names another digest and may not move. before: what it named until now."""
+
+    tag: str
+    digest: Digest
+    before: Digest | None
+    action: Literal["set", "present", "drift"]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Everything to do for one closure at one target."""
+
+    job: Job
+    target: Place
+    blobs: tuple[BlobStep, ...]
+    manifests: tuple[ManifestStep, ...]
+    tags: tuple[TagStep, ...]
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes of the blobs that this delivery uploads."""
+        return sum(step.descriptor.size for step in self.blobs if step.action == "upload")
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the target has everything already."""
+        steps: Iterable[BlobStep | ManifestStep | TagStep] = (*self.blobs, *self.manifests, *self.tags)
+        return all(step.action in ("present", "drift") for step in steps)
+
+    def key(self, digest: Digest) -> BlobKey:
+        """The name of a blob at this target."""
+        return (self.target.registry.name, self.target.repository, digest)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for JSON; digests and names only, no secrets."""
+        return {
+            "source": str(self.job.closure.source),
+            "reference": self.job.closure.reference,
+            "root": str(self.job.closure.root.digest),
+            "target": str(self.target),
+            "blobs": [
+                {
+                    "digest": str(step.descriptor.digest),
+                    "size_bytes": step.descriptor.size,
+                    "action": step.action,
+                    **({"mount_from": step.mount_from} if step.mount_from else {}),
+                }
+                for step in self.blobs
+            ],
+            "manifests": [
+                {"digest": str(step.manifest.digest), "media_type": step.manifest.media_type, "action": step.action}
+                for step in self.manifests
+            ],
+            "tags": [
+                {"tag": step.tag, "digest": str(step.digest), "before": str(step.before or ""), "action": step.action}
+                for step in self.tags
+            ],
+        }
+
+    def row(self) -> dict[str, str | int]:
+        """One line of the plan's table."""
+        count = {kind: sum(step.action == kind for step in self.blobs) for kind in ("upload", "mount", "shared")}
+        return {
+            "source": f"{self.job.closure.source}:{self.job.closure.reference}",
+            "target": str(self.target),
+            "digest": self.job.closure.root.digest.short,
+            "upload": count["upload"],
+            "upload_bytes": self.upload_bytes,
+            "mount": count["mount"],
+            "shared": count["shared"],
+            "manifests": sum(step.action == "put" for step in self.manifests),
+            "tags": ", ".join(step.tag for step in self.tags if step.action == "set"),
+            "drift": ", ".join(step.tag for step in self.tags if step.action == "drift"),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Deliveries in the order of the jobs; earlier ones lead, later ones mount."""
+
+    deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether nothing is to be done."""
+        return all(delivery.unchanged for delivery in self.deliveries)
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes that targets receive."""
+        return sum(delivery.upload_bytes for delivery in self.deliveries)
+
+    @property
+    def fetch_bytes(self) -> int:
+        """Bytes that leave the sources: every blob once, however many targets it goes to."""
+        return sum({step.descriptor.digest: step.descriptor.size for step in self._steps("upload")}.values())
+
+    def _steps(self, action: str) -> list[BlobStep]:
+        return [step for delivery in self.deliveries for step in delivery.blobs if step.action == action]
+
+    def to_json(self) -> dict[str, object]:
+        """The whole plan as plain values."""
+        return {
+            "fetch_bytes": self.fetch_bytes,
+            "upload_bytes": self.upload_bytes,
+            "mounts": len(self._steps("mount")),
+            "deliveries": [delivery.to_json() for delivery in self.deliveries],
+        }
+
+    def rows(self) -> list[dict[str, str | int]]:
+        """The plan as a table, one row per closure and target."""
+        return [delivery.row() for delivery in self.deliveries]
+
+
+class Holdings(Protocol):
+    """What earlier runs left where; only a hint, a mount that fails falls back to an upload."""
+
+    def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """A repository of the registry for each blob known to be there."""
+        ...
+
+
+@dataclass
+class _Seen:
+    """What a target has of a closure."""
+
+    tags: dict[str, Digest] = field(default_factory=dict)
+    manifests: set[Digest] = field(default_factory=set)
+    blobs: set[Digest] = field(default_factory=set)
+
+
+def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None) -> Plan:
+    """Look at every target and say what is to be done; changes nothing.
+
+    Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one HEAD and
+    one tag list; else a HEAD for each blob of each missing manifest. Raises RegistryError.
+    """
+    pairs = [(job, target) for job in jobs for target in job.targets]
+    new = _NewRepositories()
+    with ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan") as pool:
+        seen = list(pool.map(lambda pair: _look(pair[0], pair[1], new), pairs))
+    assign = _Assignment(holdings)
+    return Plan(tuple(assign.deliver(job, target, seen[at]) for at, (job, target) in enumerate(pairs)))
+
+
+def _look(job: Job, target: Place, new: _NewRepositories) -> _Seen:
+    seen, closure = _Seen(), job.closure
+    names = {**dict.fromkeys(job.tags, closure.root.digest), **closure.digest_tags}
+    for tag in names:
+        found = _digest_or_none(target, tag)
+        if found:
+            seen.tags[tag] = found
+            seen.manifests.add(found)
+    root = closure.root.digest
+    if root not in seen.manifests:
+        if not seen.tags and new.contains(target):
+            return seen
+        if _digest_or_none(target, root):
+            seen.manifests.add(root)
+    for manifest in closure.manifests:
+        if (
+            manifest.digest != root
+            and manifest.digest not in seen.manifests
+            and _digest_or_none(target, manifest.digest)
+        ):
+            seen.manifests.add(manifest.digest)
+    _look_for_blobs(closure, target, seen)
+    return seen
+
+
+def _look_for_blobs(closure: Closure, target: Place, seen: _Seen) -> None:
+    for digest, blobs in closure.blobs_of.items():
+        if digest in seen.manifests:
+            seen.blobs.update(blobs)
+    for digest, descriptor in closure.blobs.items():
+        if digest not in seen.blobs and target.registry.blob_size(target.repository, digest) == descriptor.size:
+            seen.blobs.add(digest)
+
+
+def _digest_or_none(target: Place, reference: str) -> Digest | None:
+    try:
+        return target.registry.resolve(target.repository, reference).digest
+    except NotFound:
+        return None
+
+
+class _NewRepositories:
+    """Repositories that were never written to: in them nothing needs to be looked for. One question per repository."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, str], bool] = {}
+        self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+
+    def contains(self, target: Place) -> bool:
+        """Whether the target is one of them."""
+        key = (target.registry.name, target.repository)
+        with self._locks[key]:
+            if key not in self._answers:
+                self._answers[key] = self._ask(target)
+            return self._answers[key]
+
+    def _ask(self, target: Place) -> bool:
+        try:
+            next(iter(target.registry.tags(target.repository)), None)
+        except NotFound:
+            return True
+        except (Unsupported, Forbidden):
+            return False
+        return False
+
+
+class _Assignment:
+    """Decides who uploads and who mounts. Pure but for the question whether a registry mounts at all."""
+
+    def __init__(self, holdings: Holdings | None) -> None:
+        self.holdings = holdings
+        self.count = 0
+        self.coming: set[BlobKey] = set()
+        self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
+        self.mounts: dict[str, bool] = {}
+
+    def deliver(self, job: Job, target: Place, seen: _Seen) -> Delivery:
+        """The next delivery of the plan."""
+        closure = job.closure
+        missing = sorted(
+            (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size
+        )
+        held = self._held(target, missing)
+        blobs = [BlobStep(item, "present") for item in closure.blobs.values() if item.digest in seen.blobs]
+        blobs = [self._blob(job, target, item, held) for item in missing] + blobs
+        names = {**closure.digest_tags, **dict.fromkeys(job.tags, closure.root.digest)}
+        delivery = Delivery(
+            job=job,
+            target=target,
+            blobs=tuple(blobs),
+            manifests=tuple(
+                ManifestStep(item, "present" if item.digest in seen.manifests else "put") for item in closure.manifests
+            ),
+            tags=tuple(_tag(job, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
+        )
+        self.count += 1
+        return delivery
+
+    def _held(self, target: Place, missing: Sequence[Descriptor]) -> Mapping[Digest, str]:
+        if not self.holdings or not missing:
+            return {}
+        return self.holdings.holders(target.registry.name, [item.digest for item in missing])
+
+    def _blob(self, job: Job, target: Place, item: Descriptor, held: Mapping[Digest, str]) -> BlobStep:
+        name, repository = target.registry.name, target.repository
+        key = (name, repository, item.digest)
+        if key in self.coming:
+            return BlobStep(item, "shared")
+        self.coming.add(key)
+        leader = self.leaders.setdefault((name, item.digest), (self.count, repository))
+        candidates: list[tuple[str, int | None]] = []
+        source = job.closure.source
+        if source.registry.name == name:
+            candidates.append((source.repository, None))
+        if item.digest in held:
+            candidates.append((held[item.digest], None))
+        if leader[0] != self.count:
+            candidates.append((leader[1], leader[0]))
+        for mount_from, after in candidates:
+            if mount_from != repository and self._can_mount(target):
+                return BlobStep(item, "mount", mount_from, after)
+        return BlobStep(item, "upload")
+
+    def _can_mount(self, target: Place) -> bool:
+        name = target.registry.name
+        if name not in self.mounts:
+            self.mounts[name] = target.registry.capabilities(target.repository).mount is not False
+        return self.mounts[name]
+
+
+def _tag(job: Job, tag: str, digest: Digest, before: Digest | None) -> TagStep:
+    if before == digest:
+        return TagStep(tag, digest, before, "present")
+    may_move = before is None or job.move_tags or tag not in job.tags
+    return TagStep(tag, digest, before, "set" if may_move else "drift")

@@ -1,0 +1,178 @@
+"""The receipt of a copy: what was found at the target when it was read back. Local evidence, never part of a closure.
+
+A receipt is a DSSE envelope (secure-systems-lab/dsse, protocol.md) around a plain JSON document; without a signer it
+has no signatures, and says so by that.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import Closure
+
+PAYLOAD_TYPE = "application/vnd.registry-pipelines.receipt.v1+json"
+READ_BACK_THREADS = 8
+MAX_RECEIPT_BYTES = 64 * 1024 * 1024
+"""A receipt names each digest once; 10,000 manifests with 100 blobs each would stay below this."""
+
+
+class ReceiptSigner(Protocol):
+    """What a receipt needs of a key; the signing room's ``Signer`` serves."""
+
+    key_id: str
+
+    def sign(self, payload: bytes, /) -> bytes:
+        """A signature over the bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A read-back target. document: plain values. envelope: the DSSE envelope as JSON bytes."""
+
+    document: Mapping[str, Any]
+    envelope: bytes
+
+    @property
+    def signed(self) -> bool:
+        """Whether it carries a signature."""
+        return bool(json.loads(self.envelope)["signatures"])
+
+    @classmethod
+    def read(cls, envelope: bytes) -> Receipt:
+        """Parse an envelope; signatures are not checked here. Raises ManifestInvalid."""
+        try:
+            content = json.loads(envelope)
+            if content["payloadType"] != PAYLOAD_TYPE or not isinstance(content["signatures"], list):
+                raise ManifestInvalid("this is not a receipt of a copy")
+            document = json.loads(base64.b64decode(content["payload"], validate=True))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ManifestInvalid(f"this receipt cannot be read: {error}") from error
+        return cls(document, envelope)
+
+
+def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest]) -> dict[str, Any]:
+    """Look at everything of the closure at the target; returns the receipt's document.
+
+    Manifests are asked for by digest, blobs by digest and size, tags by what they name. Raises ClosureIncomplete, which
+    names the first piece that is missing or different.
+    """
+    registry, repository = target.registry, target.repository
+
+    def manifest(digest: Digest) -> None:
+        try:
+            found = registry.resolve(repository, digest)
+        except NotFound as error:
+            raise _missing(target, f"manifest {digest}") from error
+        if found.digest != digest:
+            raise _missing(target, f"manifest {digest} (there is {found.digest})")
+
+    def blob(digest: Digest) -> None:
+        size = registry.blob_size(repository, digest)
+        if size != closure.blobs[digest].size:
+            raise _missing(target, f"blob {digest} (of {closure.blobs[digest].size} bytes, there are {size or 0})")
+
+    def tag(name: str) -> None:
+        try:
+            found = registry.resolve(repository, name).digest
+        except NotFound as error:
+            raise _missing(target, f"tag {name}") from error
+        if found != tags[name]:
+            raise _missing(target, f"tag {name} (it names {found}, not {tags[name]})")
+
+    tagged = set(tags.values())
+    with ThreadPoolExecutor(READ_BACK_THREADS, thread_name_prefix="read-back") as pool:
+        checks = [pool.submit(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
+        checks += [pool.submit(blob, digest) for digest in closure.blobs]
+        checks += [pool.submit(tag, name) for name in tags]
+        for check in checks:
+            check.result()
+    return receipt_document(closure, target, tags)
+
+
+def receipt_document(closure: Closure, target: Place, tags: Mapping[str, Digest]) -> dict[str, Any]:
+    """The document for a target that was found complete."""
+    return {
+        "source": str(closure.source),
+        "target": str(target),
+        "root": str(closure.root.digest),
+        "reference": closure.reference,
+        "tags": {name: str(digest) for name, digest in sorted(tags.items())},
+        "manifests": [{"digest": str(item.digest), "size_bytes": len(item.raw)} for item in closure.manifests],
+        "blobs": [{"digest": str(item.digest), "size_bytes": item.size} for item in closure.blobs.values()],
+        "absent": [str(item.digest) for item in closure.absent],
+        "size_bytes": closure.size_bytes,
+        "read_back_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def make_receipt(document: Mapping[str, Any], signer: ReceiptSigner | None) -> Receipt:
+    """Wrap a document, signed where there is a signer."""
+    payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    signatures = []
+    if signer is not None:
+        signature = signer.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
+        signatures.append({"keyid": signer.key_id, "sig": base64.b64encode(signature).decode()})
+    envelope = {
+        "payloadType": PAYLOAD_TYPE,
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": signatures,
+    }
+    return Receipt(dict(document), json.dumps(envelope).encode())
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """The bytes that DSSE signs (protocol.md, "PAE")."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+class ReceiptStore:
+    """Receipts as files below a folder: ``<target>/<root digest>.json``, replaced atomically."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, target: Place, root: Digest) -> Path:
+        """Where the receipt of a root at a target is."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", str(target)).strip("_.")
+        return self.root / name / f"{root.algorithm}-{root.hex}.json"
+
+    def save(self, target: Place, root: Digest, receipt: Receipt) -> Path:
+        """Store a receipt; durable when this returns. Returns its path."""
+        path = self.path(target, root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".receipt-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(receipt.envelope)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        return path
+
+    def load(self, target: Place, root: Digest) -> Receipt | None:
+        """The stored receipt. Raises ManifestInvalid when it cannot be read."""
+        path = self.path(target, root)
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return Receipt.read(file.read(MAX_RECEIPT_BYTES))
+
+
+def _missing(target: Place, what: str) -> RegistryPipelinesError:
+    return ClosureIncomplete(
+        f"{what} is not at the target after the copy", where=str(target), do="Copy again; then look at its registry"
+    )

@@ -1,0 +1,87 @@
+"""What a copy did: one result per closure and target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.plan import Plan
+from registry_pipelines.transfer.receipts import Receipt
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A tag that does not name what was planned. ``target``: it names something else there and may not move.
+    ``source``: it moved at the source while its planned digest was copied. found: None when the tag is gone."""
+
+    kind: Literal["source", "target"]
+    tag: str
+    planned: Digest
+    found: Digest | None
+
+    def __str__(self) -> str:
+        return f"tag {self.tag} at the {self.kind} names {self.found or 'nothing'}, planned was {self.planned}"
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """One closure at one target. error: why it is not complete there; then there is no receipt, and no tag was moved
+    unless all it names was there. bytes_moved counts blob content that was sent to the target."""
+
+    place: Place
+    root: Descriptor
+    changed: bool = False
+    bytes_moved: int = 0
+    blobs_moved: int = 0
+    blobs_mounted: int = 0
+    manifests_put: int = 0
+    tags_moved: int = 0
+    seconds: float = 0.0
+    receipt: Receipt | None = None
+    drift: tuple[Drift, ...] = ()
+    error: RegistryPipelinesError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the target has all of it, under the planned tags."""
+        return self.error is None and not any(item.kind == "target" for item in self.drift)
+
+    def row(self) -> dict[str, str | int | float]:
+        """One line of a table."""
+        state = "failed" if self.error else "drift" if self.drift else "copied" if self.changed else "unchanged"
+        return {
+            "target": str(self.place),
+            "digest": self.root.digest.short,
+            "state": state,
+            "bytes": self.bytes_moved,
+            "blobs": self.blobs_moved,
+            "mounted": self.blobs_mounted,
+            "manifests": self.manifests_put,
+            "tags": self.tags_moved,
+            "seconds": round(self.seconds, 3),
+            "note": str(self.error or "; ".join(map(str, self.drift))),
+        }
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """What ``copy_closure`` did, or with ``dry_run`` would do (then only the plan is set)."""
+
+    root: Descriptor
+    per_target: Sequence[TargetResult]
+    plan: Plan
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed anywhere."""
+        return any(result.changed for result in self.per_target)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes sent, over all targets."""
+        return sum(result.bytes_moved for result in self.per_target)

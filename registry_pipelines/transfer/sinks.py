@@ -1,0 +1,256 @@
+"""Where the parts of a blob go: an upload session that survives a kill, or one upload in a single pass."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Callable
+from typing import Protocol
+
+from registry_pipelines.errors import ContentError, NotFound, Refused, RegistryPipelinesError, Unavailable
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place, UploadSession, UploadSessions
+from registry_pipelines.transfer.memory import PART_BYTES, Part
+
+MAX_RESTARTS = 2
+"""How often one blob is sent again from its first byte after its session was lost or its digest was refused."""
+
+_SESSION_FAULTS = (404, 416)
+"""Answers that speak of the session and not of the content."""
+
+Moved = Callable[[int, int], None]
+"""Called with (offset behind the bytes, bytes sent) whenever a target has taken bytes."""
+
+
+class UploadJournal(Protocol):
+    """Open uploads that outlive the process; see ``journal``."""
+
+    def resume(self, target: Place, descriptor: Descriptor) -> UploadSession | None:
+        """Take over an upload that a dead process left; its offset is what was confirmed."""
+        ...
+
+    def record(self, target: Place, descriptor: Descriptor, session: UploadSession) -> None:
+        """Keep session and offset; durable when this returns."""
+        ...
+
+    def forget(self, target: Place, digest: Digest) -> None:
+        """The upload is committed, cancelled or gone."""
+        ...
+
+
+class Stopped(Unavailable):
+    """The parts ended before the blob did, because its source failed; the source's error is the one that is told."""
+
+
+class Inbox:
+    """The parts on their way to one target, in order; a short queue, so that a slow target holds little memory.
+
+    A part handed over is owned by the inbox, also when its reader died: it is drained, never blocked on."""
+
+    def __init__(self, depth: int = 1) -> None:
+        self._queue: queue.Queue[Part | bool] = queue.Queue(depth)
+
+    def put(self, part: Part) -> None:
+        """Hand a part over; waits while the target is busy."""
+        self._queue.put(part)
+
+    def end(self, *, complete: bool) -> None:
+        """No more parts. complete: all were sent and the digest held."""
+        self._queue.put(complete)
+
+    def get(self) -> Part | None:
+        """The next part, None at the good end. Raises Stopped at the bad one."""
+        item = self._queue.get()
+        if isinstance(item, Part):
+            return item
+        self._queue.put(item)
+        if not item:
+            raise Stopped("the source failed")
+        return None
+
+    def drain(self) -> None:
+        """Let go of whatever still comes, up to the end."""
+        while True:
+            item = self._queue.get()
+            if not isinstance(item, Part):
+                return
+            item.release()
+
+
+class Sink(Protocol):
+    """One target of a blob."""
+
+    target: Place
+
+    def open(self) -> int:
+        """Get ready; the first byte that is wanted."""
+        ...
+
+    def run(self, inbox: Inbox) -> None:
+        """Take all parts and commit."""
+        ...
+
+    def give_up(self) -> None:
+        """Leave nothing open at the registry."""
+        ...
+
+
+def sink_for(target: Place, descriptor: Descriptor, journal: UploadJournal | None, moved: Moved) -> Sink:
+    """The registry's way: a session where it has them and takes chunks, else one pass."""
+    registry = target.registry
+    if isinstance(registry, UploadSessions) and takes_chunks(target):
+        return SessionSink(target, registry, descriptor, journal, moved)
+    return WholeSink(target, descriptor, moved)
+
+
+def takes_chunks(target: Place) -> bool:
+    """Whether the registry was not found to refuse chunks."""
+    return target.registry.capabilities(target.repository).chunked_upload is not False
+
+
+class SessionSink:
+    """Chunks into an upload session, each confirmed in the journal before the next is sent.
+
+    Own offsets count, never the registry's alone: ECR's status stays at the first chunk (see ``open``).
+    """
+
+    def __init__(
+        self,
+        target: Place,
+        sessions: UploadSessions,
+        descriptor: Descriptor,
+        journal: UploadJournal | None,
+        moved: Moved,
+    ) -> None:
+        self.target = target
+        self._sessions, self._descriptor, self._journal, self._moved = sessions, descriptor, journal, moved
+        self._session: UploadSession | None = None
+        self._restarts = 0
+        self._distrust_own_offset = False
+
+    def open(self) -> int:
+        """Resume the journal's upload, else begin one. Raises RegistryError."""
+        if self._session is None and self._journal:
+            self._session = self._journal.resume(self.target, self._descriptor)
+        if self._session is not None and not self._settle(self._session):
+            self.give_up()
+        if self._session is None:
+            self._session = self._sessions.begin_upload(self.target.repository)
+            self._record()
+        return self._session.offset
+
+    def _settle(self, session: UploadSession) -> bool:
+        """Agree with the registry where to go on; False when the session cannot be used any more.
+
+        The registry may know a little more than we (the part under way when we were killed) but not less: one that
+        says less is ECR, whose status never moves, and is tried at our offset first.
+        """
+        there = self._sessions.upload_offset(session)
+        if there is None or there > min(session.offset + PART_BYTES, self._descriptor.size):
+            return False
+        if there >= session.offset or self._distrust_own_offset:
+            session.offset = there
+            self._record()
+        return True
+
+    def run(self, inbox: Inbox) -> None:
+        """Send what the registry lacks, then commit. Raises RegistryError, DigestMismatch."""
+        session = self._session
+        assert session is not None  # noqa: S101 - open comes first
+        try:
+            while (part := inbox.get()) is not None:
+                try:
+                    self._send(session, part)
+                finally:
+                    part.release()
+            self._sessions.commit_upload(session, self._descriptor.digest)
+        except Stopped:
+            raise
+        except (NotFound, Refused, ContentError) as error:
+            self._restart_or_raise(error)
+        if self._journal:
+            self._journal.forget(self.target, self._descriptor.digest)
+        self._session = None
+
+    def _send(self, session: UploadSession, part: Part) -> None:
+        if part.stop <= session.offset:
+            return
+        chunk = part.view[session.offset - part.offset :]
+        self._sessions.append_upload(session, chunk)
+        self._record()
+        self._moved(part.stop, len(chunk))
+
+    def _restart_or_raise(self, error: NotFound | Refused | ContentError) -> None:
+        """A lost session, a wrong offset or a refused digest may be the session's fault: begin afresh, but not for
+        ever. 416 alone first asks the registry for its offset."""
+        if isinstance(error, Refused) and error.status == 416 and not self._distrust_own_offset:
+            self._distrust_own_offset = True
+            raise Unavailable("the registry wants another offset", where=str(self.target)) from error
+        retry = isinstance(error, ContentError) or error.status in _SESSION_FAULTS
+        self.give_up()
+        if not retry or self._restarts >= MAX_RESTARTS:
+            raise error
+        self._restarts += 1
+        raise Unavailable("the upload session was lost", where=str(self.target)) from error
+
+    def _record(self) -> None:
+        if self._journal and self._session:
+            self._journal.record(self.target, self._descriptor, self._session)
+
+    def give_up(self) -> None:
+        """Cancel the session; a registry that cannot be reached will expire it."""
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(RegistryPipelinesError):
+                self._sessions.cancel_upload(session)
+            if self._journal:
+                self._journal.forget(self.target, self._descriptor.digest)
+
+
+class WholeSink:
+    """One upload in a single pass, for places that take no chunks (layout folders, Google Artifact Registry)."""
+
+    def __init__(self, target: Place, descriptor: Descriptor, moved: Moved) -> None:
+        self.target = target
+        self._descriptor, self._moved = descriptor, moved
+
+    def open(self) -> int:
+        """Always from the first byte."""
+        return 0
+
+    def run(self, inbox: Inbox) -> None:
+        """Upload while parts arrive. Raises RegistryError, DigestMismatch."""
+        reader = _InboxReader(inbox, self._moved)
+        try:
+            self.target.registry.upload_blob(self.target.repository, self._descriptor, reader)
+        finally:
+            reader.close()
+
+    def give_up(self) -> None:
+        """Nothing stays open."""
+
+
+class _InboxReader:
+    def __init__(self, inbox: Inbox, moved: Moved) -> None:
+        self._inbox, self._moved = inbox, moved
+        self._part: Part | None = None
+        self._at = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if self._part is None:
+            self._part, self._at = self._inbox.get(), 0
+            if self._part is None:
+                return 0
+        count = min(len(buffer), len(self._part.view) - self._at)
+        buffer[:count] = self._part.view[self._at : self._at + count]
+        self._at += count
+        self._moved(self._part.offset + self._at, count)
+        if self._at == len(self._part.view):
+            self.close()
+        return count
+
+    def close(self) -> None:
+        if self._part is not None:
+            self._part.release()
+            self._part = None
