@@ -9,9 +9,10 @@ import yaml
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
 from registry_pipelines.config.model import Config, EmbeddedRegistry, Upstream
-from registry_pipelines.errors import InputError, ReferenceInvalid
+from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.mirror.selection import version_range
 from registry_pipelines.oci.references import Reference
+from registry_pipelines.promote.channels import check_channel
 
 _SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
 
@@ -94,6 +95,10 @@ def _images(config: Config) -> Iterable[tuple[str, str]]:
     for name, image in config.images.items():
         if (first := used.setdefault((image.registry, image.repository), name)) != name:
             yield f"images.{name}.repository", f"{image.registry}/{image.repository} belongs to `{first}` already"
+        try:
+            check_channel(image.channel)
+        except TagImmutable as error:
+            yield f"images.{name}.channel", f"{error.what}; {error.do}"
         if image.build and image.build.version == image.channel:
             yield f"images.{name}.build.version", "a version tag never moves, so it cannot be the channel tag"
         for target_name in image.targets:

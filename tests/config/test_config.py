@@ -226,6 +226,7 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
             ("targets:\n", "mirrors: {m: {to: here, via: here, images: [forecaster]}}\ntargets:\n"),
             "is the registry it leads to",
         ),
+        (("    targets", "    channel: v1\n    targets"), "'v1' is a version tag"),
         (("targets:\n", "mirrors: {m: {to: here}}\ntargets:\n"), "mirrors nothing"),
         (
             ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: 'a/b', semver: '>=x'}]}}\ntargets:\n"),

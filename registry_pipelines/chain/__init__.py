@@ -1,0 +1,98 @@
+"""The chain: every stage over one configuration. The command line and Dagster call only this.
+
+:class:`Chain` has one method per stage. Each is idempotent: called again it says ``changed=False`` and moves no blob.
+Evidence is always read from the registry again; a chain remembers nothing but open connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from registry_pipelines.chain import discovery, shipping, trust
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Config
+from registry_pipelines.progress import SILENT, Progress
+from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.release import Release
+from registry_pipelines.transfer.verify import Mismatch
+
+
+class Chain:
+    """The stages of one configuration. Safe to use from many threads.
+
+    All methods raise the errors of ``errors.py``; those that judge raise EvidenceError for "no" where going on would
+    ship something, and return ``ok=False`` where only a question was asked.
+    """
+
+    def __init__(self, config: Config, *, progress: Progress = SILENT) -> None:
+        self.config = config
+        self._session = Session(config, progress)
+
+    def registry(self, name: str) -> Registry:
+        """A registry of the configuration. Raises InputError."""
+        return self._session.places.registry(name)
+
+    def place(self, image: str) -> Place:
+        """Where an image's releases appear. Raises InputError."""
+        return self._session.places.source(self._session.image(image))
+
+    def target_place(self, image: str, target: str) -> Place:
+        """Where an image is at a target. Raises InputError."""
+        return self._session.places.target(self._session.image(image), target)
+
+    def targets(self, image: str) -> list[str]:
+        """Names of the targets an image's releases must reach. Raises InputError."""
+        return list(self._session.image(image).targets)
+
+    def mirrors(self, image: str) -> list[str]:
+        """Names of the mirrors that take an image's releases. Raises InputError."""
+        self._session.image(image)
+        return [name for name, mirror in self.config.mirrors.items() if image in mirror.images]
+
+    def releases(self) -> Iterator[Release]:
+        """Every release in the source registries, one per digest."""
+        return discovery.releases(self._session)
+
+    def find_release(self, text: str) -> Release:
+        """A release by key, ``image:tag``, ``image@digest``, or ``image`` that has one. Raises InputError, NotFound."""
+        return discovery.find_release(self._session, text)
+
+    def provenance(self, release: Release) -> StageResult:
+        """How the release was made, as its builder says."""
+        return trust.provenance(self._session, release)
+
+    def sign(self, release: Release) -> StageResult:
+        """Sign the release and attest its evidence."""
+        return trust.sign(self._session, release)
+
+    def verify(self, release: Release) -> StageResult:
+        """Check the signatures. Raises EvidenceMissing, SignatureInvalid."""
+        return trust.verify(self._session, release)
+
+    def judge(self, release: Release) -> StageResult:
+        """The verdict, published as signed evidence; ``ok`` when it is allow."""
+        return shipping.judge(self._session, release)
+
+    def promote(self, release: Release) -> StageResult:
+        """Move the channel tag. Raises PromotionDenied."""
+        return shipping.promote(self._session, release)
+
+    def replicate(self, release: Release, target: str) -> StageResult:
+        """Copy a promoted release to a target. Raises PromotionDenied."""
+        return shipping.replicate(self._session, release, target)
+
+    def replica_differences(self, release: Release, target: str) -> list[Mismatch]:
+        """What differs at a target; empty when nothing does."""
+        return shipping.replica_differences(self._session, release, target)
+
+    def mirror_release(self, release: Release, mirror: str) -> StageResult:
+        """Copy a promoted release through the DMZ. Raises PromotionDenied."""
+        return shipping.mirror_release(self._session, release, mirror)
+
+    def mirror(self, name: str) -> StageResult:
+        """Bring a mirror's foreign images up to date."""
+        return shipping.mirror(self._session, name)
+
+
+__all__ = ["Chain", "StageResult"]

@@ -1,0 +1,77 @@
+"""Find releases in source registries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Image
+from registry_pipelines.errors import ContentError, InputError, NotFound
+from registry_pipelines.mirror.selection import Version
+from registry_pipelines.mirror.upstreams import is_evidence_tag
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Index
+from registry_pipelines.oci.references import check_tag
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.release import Release
+
+FLOATING_TAGS = frozenset({"latest"})
+"""Moves with every push by convention, so it names no version."""
+
+
+def releases(session: Session) -> Iterator[Release]:
+    """Every release of every image, one per digest; see :func:`releases_of`."""
+    for image in session.config.images.values():
+        yield from releases_of(session, image)
+
+
+def releases_of(session: Session, image: Image) -> list[Release]:
+    """The releases of one image: digests of images (or indexes of them) under a version tag.
+
+    Channel tags, ``latest``, fallback tags, cosign's tags and artifacts are skipped. Of several tags on one digest the
+    first stands in the key: those that state a version before others, then by name. A repository that does not exist
+    yet has none. Raises RegistryError.
+    """
+    place = session.places.source(image)
+    skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
+    try:
+        tags = [tag for tag in place.registry.tags(place.repository) if tag not in skipped and not is_evidence_tag(tag)]
+    except NotFound:
+        return []
+    found: dict[Digest, str] = {}
+    for tag in sorted(tags, key=lambda tag: (Version.find(tag) is None, tag)):
+        try:
+            digest = place.registry.resolve(place.repository, tag).digest
+        except NotFound:
+            continue  # deleted between the list and the look
+        found.setdefault(digest, tag)
+    return [Release(image.name, tag, digest) for digest, tag in found.items() if _is_image(place, digest)]
+
+
+def _is_image(place: Place, digest: Digest) -> bool:
+    try:
+        content = place.registry.get_manifest(place.repository, digest).content()
+    except (NotFound, ContentError):
+        return False  # gone, or nothing that a runtime could start; a stage that is asked for it says what it is
+    return not content.artifact_type if isinstance(content, Index) else content.is_image
+
+
+def find_release(session: Session, text: str) -> Release:
+    """Read what a person writes for a release: its key, ``image:tag``, ``image@digest``, or ``image`` when only one
+    release of it is there. Raises InputError, NotFound (no such tag)."""
+    name, at, digest = text.partition("@")
+    name, _, tag = name.partition(":")
+    image = session.image(name)
+    if tag and at:
+        return Release.parse(text)
+    if tag:
+        place = session.places.source(image)
+        return Release(name, check_tag(tag), place.registry.resolve(place.repository, tag).digest)
+    found = [each for each in releases_of(session, image) if not at or each.digest == digest]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        where = str(session.places.source(image))
+        raise NotFound(f"there is no release {text!r}", where=where, do="Build or push it first")
+    listed = ", ".join(sorted(each.tag for each in found)[:20])
+    raise InputError(f"{text!r} names {len(found)} releases: {listed}", do="Write image:tag")

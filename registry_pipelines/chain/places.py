@@ -1,0 +1,136 @@
+"""From names in the configuration, and references a person writes, to registries and places."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from registry_pipelines.config import (
+    Config,
+    DistributionRegistry,
+    EmbeddedRegistry,
+    Image,
+    LayoutRegistry,
+    RegistryPlace,
+)
+from registry_pipelines.config.decode import unknown
+from registry_pipelines.errors import InputError
+from registry_pipelines.oci.references import Reference, check_repository
+from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
+from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder
+
+
+@dataclass(frozen=True)
+class Located:
+    """A reference with the place it is at. selector: tag or digest; empty when none was written."""
+
+    place: Place
+    tag: str
+    digest: str
+
+    @property
+    def selector(self) -> str:
+        """The digest when there is one, else the tag."""
+        return self.digest or self.tag
+
+
+class Places:
+    """Opens registries once and keeps them. config: None when there is no configuration file."""
+
+    def __init__(self, config: Config | None) -> None:
+        self._config = config
+        self._open: dict[str, Registry] = {}
+        self._lock = threading.Lock()
+
+    def registry(self, name: str) -> Registry:
+        """A registry by its name in the configuration. Raises InputError with the closest name."""
+        settings = self._config.registries.get(name) if self._config else None
+        if settings is None:
+            known = self._config.registries if self._config else {}
+            raise InputError(unknown(name, known, "registry"), do="Name a registry of the configuration")
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = open_registry(settings)
+            return self._open[name]
+
+    def source(self, image: Image) -> Place:
+        """Where an image's releases appear."""
+        return Place(self.registry(image.registry), image.repository)
+
+    def target(self, image: Image, target_name: str) -> Place:
+        """Where an image is at a target. Raises InputError for an unknown target."""
+        targets = self._config.targets if self._config else {}
+        if target_name not in targets or self._config is None:
+            raise InputError(unknown(target_name, targets, "target"), do="Name a target of the configuration")
+        target = targets[target_name]
+        return Place(self.registry(target.registry), self._config.repository_at(image, target))
+
+    def locate(self, text: str, *, default_tag: str = "latest") -> Located:
+        """Read ``<configured registry>/repository[:tag][@digest]`` or any reference as Docker writes it.
+
+        A configured name wins over a repository of Docker Hub with the same first part. Hosts that are not configured
+        get docker's own credentials. Raises ReferenceInvalid.
+        """
+        first, slash, rest = text.partition("/")
+        if slash and self._config and first in self._config.registries:
+            # Only the host is ours; everything after it follows Docker's rules, so those are asked.
+            parsed = Reference.parse(f"configured.invalid/{rest}", default_tag=default_tag)
+            return Located(Place(self.registry(first), parsed.repository), parsed.tag, parsed.digest or "")
+        parsed = Reference.parse(text, default_tag=default_tag)
+        return Located(Place(self._host(parsed.registry), parsed.repository), parsed.tag, parsed.digest or "")
+
+    def place(self, text: str) -> Place:
+        """A repository without tag. Raises ReferenceInvalid."""
+        found = self.locate(text, default_tag="")
+        if found.selector:
+            raise InputError(f"{text!r} names a tag or digest where a repository is wanted")
+        return found.place
+
+    def _host(self, host: str) -> Registry:
+        for name, settings in (self._config.registries if self._config else {}).items():
+            if address(settings) == host:
+                return self.registry(name)
+        with self._lock:
+            key = f"host {host}"
+            if key not in self._open:
+                self._open[key] = DistributionClient(host)
+            return self._open[key]
+
+
+def address(settings: RegistryPlace) -> str:
+    """Host and port of a configured registry; empty for a folder."""
+    if isinstance(settings, EmbeddedRegistry):
+        return settings.client_address
+    return settings.host if isinstance(settings, DistributionRegistry) else ""
+
+
+def open_registry(settings: RegistryPlace) -> Registry:
+    """A client for a configured registry; no network yet."""
+    if isinstance(settings, LayoutRegistry):
+        return LayoutFolder(settings.root)
+    if isinstance(settings, EmbeddedRegistry):
+        username = next(iter(settings.users), "")
+        return DistributionClient(
+            settings.client_address,
+            username=username,
+            password=settings.users[username].reveal() if username else "",
+            plain_http=settings.tls_cert is None,
+            ca_file=settings.ca_file,
+        )
+    return DistributionClient(
+        settings.host,
+        username=settings.username,
+        password=settings.password.reveal(),
+        plain_http=settings.plain_http,
+        ca_file=settings.ca_file,
+        docker_config=settings.docker_config,
+    )
+
+
+def join_repository(prefix: str, repository: str) -> str:
+    """``prefix/repository``, checked. Raises ReferenceInvalid."""
+    return check_repository(f"{prefix}/{repository}" if prefix else repository)
+
+
+__all__ = ["Located", "Places", "address", "join_repository", "open_registry"]

@@ -1,0 +1,282 @@
+"""Verdict, promotion, replicas, mirrors. Whatever copies a release asks :func:`require_promoted` first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from registry_pipelines.chain.places import join_repository
+from registry_pipelines.chain.policies import promote_policy
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Mirror
+from registry_pipelines.config.decode import unknown
+from registry_pipelines.errors import InputError, PromotionDenied
+from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote import channels, verdicts
+from registry_pipelines.promote.interface import Policy
+from registry_pipelines.promote.judge import judge as judge_evidence
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.release import Release
+from registry_pipelines.replicate import replicas
+from registry_pipelines.transfer.verify import Mismatch
+
+
+def policy_of(session: Session, release: Release) -> Policy:
+    """The policy a release must satisfy. Raises InputError for an unknown image."""
+    return promote_policy(session.config.policies[session.image(release.image).policy])
+
+
+def judge(session: Session, release: Release) -> StageResult:
+    """Judge a release by what its registry holds, and attach the signed verdict; ``ok`` is the verdict."""
+    started = time.monotonic()
+    place, subject, verifier = session.source(release), session.subject(release), session.verifier()
+    verdict = judge_evidence(
+        place, subject, policy_of(session, release), verifier, image=release.image, now=session.now()
+    )
+    published = verdicts.publish(place, subject, verdict, session.signer(), verifier)
+    facts: dict[str, Scalar] = {
+        "release": release.key,
+        "verdict": "allow" if verdict.allow else "deny",
+        "policy": verdict.policy,
+        "policy_digest": verdict.policy_digest,
+        "advisories_newest": verdict.advisories.newest,
+        "advisories_digest": verdict.advisories.digest,
+        "reasons": len(verdict.reasons),
+        "accepted": len(verdict.accepted),
+    }
+    facts |= {f"findings_{severity.lower()}": count for severity, count in verdict.counts.items()}
+    notes: list[dict[str, Scalar]] = [{"about": "reason", "text": text} for text in verdict.reasons]
+    notes += [{"about": "accepted", "text": text} for text in verdict.accepted]
+    notes += [{"about": "note", "text": text} for text in verdict.notes]
+    word = "allow" if verdict.allow else "deny"
+    return StageResult(
+        stage="judge",
+        subject=release.key,
+        action=f"{word} by policy {verdict.policy}" + ("" if published.changed else " (unchanged)"),
+        digest=published.digest,
+        changed=published.changed,
+        seconds=time.monotonic() - started,
+        facts=facts,
+        rows=notes,
+        reasons=list(verdict.reasons) or [f"accepted: {text}" for text in verdict.accepted],
+        ok=verdict.allow,
+    )
+
+
+def promote(session: Session, release: Release) -> StageResult:
+    """Move the image's channel tag to a release. Raises PromotionDenied with every reason."""
+    started = time.monotonic()
+    image = session.image(release.image)
+    done = channels.promote(
+        session.source(release),
+        release,
+        policy_of(session, release),
+        session.verifier(),
+        session.signer(),
+        channel=image.channel,
+        now=session.now(),
+    )
+    return StageResult(
+        stage="promote",
+        subject=release.key,
+        action=f"{image.channel} names it" + (" now" if done.changed else " (unchanged)"),
+        digest=release.digest,
+        changed=done.changed,
+        seconds=time.monotonic() - started,
+        facts={
+            "release": release.key,
+            "channel": image.channel,
+            "record": done.digest,
+            "from_digest": done.record.from_digest,
+            "promoted_by": done.record.promoted_by,
+        },
+    )
+
+
+def require_promoted(session: Session, release: Release) -> None:
+    """Raise PromotionDenied unless the source registry holds a signed record that this digest was promoted, and the
+    latest signed verdict about it by the image's policy is still allow. Nothing outside the registry is asked."""
+    image = session.image(release.image)
+    place, verifier = session.source(release), session.verifier()
+    reasons = []
+    latest = verdicts.read(place, release.digest, verifier).latest(release.image, image.policy)
+    if latest is None:
+        reasons.append(f"verdict: none by policy {image.policy} is signed by a trusted key")
+    elif not latest.verdict.allow:
+        reasons += latest.verdict.reasons
+    if channels.latest_record(place, release.digest, verifier, channel=image.channel) is None:
+        reasons.append(f"promotion: no signed record puts {image.channel} on it")
+    if reasons:
+        raise PromotionDenied(
+            f"{release.image}:{release.tag} may leave its source registry only when it is promoted",
+            reasons=reasons,
+            where=f"{place}@{release.digest}",
+            do="Promote it first",
+        )
+
+
+def replicate(session: Session, release: Release, target: str) -> StageResult:
+    """Copy a promoted release with all its evidence to a target. Raises PromotionDenied for any other release."""
+    image = session.image(release.image)
+    destination = session.places.target(image, target)
+    if target not in image.targets:
+        raise InputError(f"{image.name} does not go to {target}", do=f"Add it to `targets` of images.{image.name}")
+    require_promoted(session, release)
+    source = session.source(release)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    [found] = replicas.replicate(
+        source,
+        release.digest,
+        [destination],
+        tags=tags,
+        state=session.transfer_state,
+        signer=session.receipt_signer(),
+        progress=session.progress,
+    )
+    counted = f"{found.blobs_moved} blobs, {found.manifests_put} manifests, {found.tags_moved} tags"
+    return StageResult(
+        stage=f"replicate:{target}",
+        subject=release.key,
+        action=f"copied {counted}" if found.changed else "unchanged",
+        digest=found.root.digest,
+        changed=found.changed,
+        bytes_moved=found.bytes_moved,
+        seconds=found.seconds,
+        facts={
+            "release": release.key,
+            "place": str(destination),
+            "blobs": found.blobs_moved,
+            "mounted": found.blobs_mounted,
+            "manifests": found.manifests_put,
+            "tags": " ".join(tags.names),
+            "receipt": found.receipt is not None,
+        },
+        reasons=[str(each) for each in found.drift],
+        ok=found.ok,
+    )
+
+
+def replica_differences(session: Session, release: Release, target: str) -> list[Mismatch]:
+    """What differs between a release's source and a target; empty when equal."""
+    image = session.image(release.image)
+    source = session.source(release)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    return replicas.differences(source, session.places.target(image, target), release.digest, tags=tags)
+
+
+def mirror_of(session: Session, name: str) -> Mirror:
+    """A mirror by name. Raises InputError with the closest name."""
+    found = session.config.mirrors.get(name)
+    if found is None:
+        raise InputError(unknown(name, session.config.mirrors, "mirror"), do="Name a mirror of the configuration")
+    return found
+
+
+def mirror_release(session: Session, release: Release, name: str) -> StageResult:
+    """Copy a promoted release through the DMZ registry into the private one. Raises PromotionDenied otherwise."""
+    mirror = mirror_of(session, name)
+    image = session.image(release.image)
+    if image.name not in mirror.images:
+        raise InputError(f"{image.name} is not mirrored by {name}", do=f"Add it to `images` of mirrors.{name}")
+    require_promoted(session, release)
+    source = session.source(release)
+    stops = stops_of(session, mirror, image.repository)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    found = carry(
+        source,
+        release.digest,
+        stops,
+        tags=tags.names,
+        state=session.transfer_state,
+        progress=session.progress,
+    )
+    differences = replicas.differences(source, stops[-1], release.digest, tags=tags)
+    way = " by way of ".join(reversed([str(stop) for stop in stops]))
+    return StageResult(
+        stage=f"mirror:{name}",
+        subject=release.key,
+        action=f"copied to {way}" if found.changed else "unchanged",
+        digest=found.digest,
+        changed=found.changed,
+        bytes_moved=found.bytes_moved,
+        seconds=found.seconds,
+        facts={"release": release.key, "place": str(stops[-1]), "stops": len(stops), "differences": len(differences)},
+        reasons=[str(each) for each in differences],
+        ok=not differences,
+    )
+
+
+def stops_of(session: Session, mirror: Mirror, repository: str) -> list[Place]:
+    """The places something goes through, the private one last."""
+    names = [mirror.via, mirror.to] if mirror.via else [mirror.to]
+    path = join_repository(mirror.prefix, repository)
+    return [Place(session.places.registry(name), path) for name in names]
+
+
+def mirror(session: Session, name: str) -> StageResult:
+    """Bring a mirror's foreign images up to date; one that fails does not hold the others up, but is not ``ok``."""
+    started = time.monotonic()
+    settings = mirror_of(session, name)
+    run = apply_mirror(
+        plan_mirror(upstreams_of(session, settings)),
+        via=session.places.registry(settings.via) if settings.via else None,
+        to=session.places.registry(settings.to),
+        state=session.transfer_state,
+        progress=session.progress,
+    )
+    changed = sum(row.changed for row in run.rows)
+    return StageResult(
+        stage=f"mirror:{name}",
+        subject=name,
+        action=f"{changed} of {len(run.rows)} tags copied" if changed else "unchanged",
+        changed=bool(changed),
+        bytes_moved=sum(row.bytes_moved for row in run.rows),
+        seconds=time.monotonic() - started,
+        facts={
+            "upstreams": len(settings.upstreams),
+            "tags": len(run.rows),
+            "tags_changed": changed,
+            "problems": len(run.problems),
+        },
+        rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
+        reasons=[f"{each.upstream}{':' if each.tag else ''}{each.tag}: {each.error}" for each in run.problems],
+        ok=not run.problems,
+    )
+
+
+def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
+    """A mirror's upstreams, opened."""
+    for each in mirror.upstreams:
+        place = session.places.place(each.image)
+        yield Upstream(
+            source=place,
+            repository=join_repository(mirror.prefix, each.repository or place.repository),
+            patterns=each.tags,
+            newest=each.newest,
+            semver=each.semver or "",
+            platforms=tuple(Platform.parse(text) for text in each.platforms),
+        )
+
+
+def _mirrored(row: MirrorRow) -> dict[str, Scalar]:
+    return {
+        "upstream": str(row.item.upstream.source),
+        "tag": row.item.tag,
+        "digest": row.digest,
+        "state": "copied" if row.changed else "unchanged",
+        "bytes": row.bytes_moved,
+        "seconds": round(row.seconds, 3),
+    }
+
+
+def _not_mirrored(problem: MirrorProblem) -> dict[str, Scalar]:
+    return {
+        "upstream": problem.upstream,
+        "tag": problem.tag,
+        "digest": "",
+        "state": f"failed: {problem.error.what}",
+        "bytes": 0,
+        "seconds": 0.0,
+    }

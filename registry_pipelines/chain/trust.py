@@ -1,0 +1,153 @@
+"""Provenance, signature and verification of a release."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
+from registry_pipelines.chain.policies import promote_policy
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.promote.findings import report_breaches
+from registry_pipelines.registry.artifacts import attached
+from registry_pipelines.release import Release
+from registry_pipelines.sign.interface import read_attestations, verify_image
+from registry_pipelines.sign.release import sign_release
+
+
+def provenance(session: Session, release: Release) -> StageResult:
+    """Read the provenance attached to a release; ``ok`` also without one: the policy decides whether that may be."""
+    started = time.monotonic()
+    place = session.source(release)
+    session.subject(release)
+    found = attached(place, release.digest, artifact_type=PROVENANCE_ARTIFACT)
+    statements = [(each, predicate) for each in found if (predicate := _predicate(each.content))]
+    if not statements:
+        return StageResult(
+            stage="provenance",
+            subject=release.key,
+            action="no provenance is attached",
+            seconds=time.monotonic() - started,
+            facts={"release": release.key, "statements": 0},
+            reasons=["its builder attached no SLSA provenance"],
+        )
+    carrier, predicate = statements[0]
+    definition = _mapping(predicate.get("buildDefinition"))
+    builder = _mapping(_mapping(predicate.get("runDetails")).get("builder"))
+    inputs = [each for each in definition.get("resolvedDependencies") or () if isinstance(each, dict)]
+    return StageResult(
+        stage="provenance",
+        subject=release.key,
+        action=f"{len(inputs)} inputs named by digest",
+        digest=carrier.descriptor.digest,
+        seconds=time.monotonic() - started,
+        facts={
+            "release": release.key,
+            "statements": len(statements),
+            "inputs": len(inputs),
+            "builder": str(builder.get("id", "")),
+            "build_type": str(definition.get("buildType", "")),
+        },
+        rows=[_input_row(each) for each in inputs],
+    )
+
+
+def _predicate(raw: bytes) -> dict[str, Any]:
+    """The SLSA predicate of an unsigned statement; empty when it is none. What is wrong with it is signing's to say."""
+    try:
+        statement = _mapping(json.loads(raw))
+    except (ValueError, RecursionError):
+        return {}
+    return _mapping(statement.get("predicate")) if statement.get("predicateType") == SLSA_PROVENANCE else {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _input_row(found: dict[str, Any]) -> dict[str, Scalar]:
+    digests = _mapping(found.get("digest"))
+    return {
+        "input": str(found.get("name") or found.get("uri", "")),
+        "digest": ", ".join(f"{name}:{value}" for name, value in digests.items()),
+        "uri": str(found.get("uri", "")),
+    }
+
+
+def sign(session: Session, release: Release) -> StageResult:
+    """Sign a release and attest its evidence; nothing is written twice."""
+    started = time.monotonic()
+    place = session.source(release)
+    image = session.image(release.image)
+    policy = promote_policy(session.config.policies[image.policy])
+    signed = sign_release(
+        place,
+        session.subject(release),
+        session.signer(),
+        report_passes=lambda report: report_breaches(report, policy, image=image.name, now=session.now()),
+    )
+    rows: list[dict[str, Scalar]] = [
+        {"kind": "signature (.sig)", "digest": signed.image.sig.digest, "new": signed.image.changed},
+        {"kind": "signature (bundle)", "digest": signed.image.bundle.digest, "new": signed.image.changed},
+    ]
+    rows += [
+        {"kind": each.predicate_type, "digest": each.descriptor.digest, "new": each.changed}
+        for each in signed.attestations
+    ]
+    made = sum(bool(row["new"]) for row in rows)
+    return StageResult(
+        stage="sign",
+        subject=release.key,
+        action=f"{made} signatures and attestations written" if signed.changed else "unchanged",
+        digest=signed.image.sig.digest,
+        changed=signed.changed,
+        seconds=time.monotonic() - started,
+        facts={
+            "release": release.key,
+            "key_id": session.signer().key_id,
+            "attestations": len(signed.attestations),
+            "withheld": len(signed.withheld),
+            "problems": len(signed.problems),
+        },
+        rows=rows,
+        reasons=[
+            *(f"vulnerability attestation withheld: {reason}" for reason in signed.withheld),
+            *signed.problems,
+        ],
+    )
+
+
+def verify(session: Session, release: Release) -> StageResult:
+    """Check that a trusted key signed exactly this digest, and list the attestations that are believed.
+
+    Raises EvidenceMissing, SignatureInvalid: fail closed.
+    """
+    started = time.monotonic()
+    place = session.source(release)
+    verifier = session.verifier()
+    known = read_attestations(place, release.digest, verifier)
+    found = verify_image(place, release.digest, verifier, known=known)
+    rows: list[dict[str, Scalar]] = [
+        {"kind": f"signature ({each.form})", "key": each.key_id, "digest": each.descriptor.digest}
+        for each in found.signatures
+    ]
+    rows += [
+        {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified
+    ]
+    return StageResult(
+        stage="verify",
+        subject=release.key,
+        action=f"{len(found.signatures)} signatures and {len(known.verified)} attestations verified",
+        digest=release.digest,
+        seconds=time.monotonic() - started,
+        facts={
+            "release": release.key,
+            "signatures": len(found.signatures),
+            "attestations": len(known.verified),
+            "rejected": len(found.rejected) + len(known.rejected),
+        },
+        rows=rows,
+        reasons=[f"not believed: {each}" for each in (*found.rejected, *known.rejected)],
+    )

@@ -1,0 +1,200 @@
+"""Mirror foreign images: plan which tags, then copy each through the DMZ registry into the private one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.mirror.selection import select_tags
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.transfer.copy import copy_closure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """A foreign repository and what is taken from it (see :func:`~registry_pipelines.mirror.selection.select_tags`)."""
+
+    source: Place
+    repository: str
+    """Its name in the DMZ and in the private registry."""
+    patterns: tuple[str, ...] = ("*",)
+    newest: int | None = None
+    semver: str = ""
+    platforms: tuple[Platform, ...] = ()
+    """Only these; all when empty. The index keeps its digest and its signatures, and lacks the other children."""
+
+
+@dataclass(frozen=True)
+class MirrorItem:
+    """One tag to mirror, pinned: the digest it named when the plan was made is what is copied."""
+
+    upstream: Upstream
+    tag: str
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class MirrorProblem:
+    """An upstream, or a tag of it, that could not be planned or copied; the others went on."""
+
+    upstream: str
+    tag: str
+    error: RegistryPipelinesError
+
+
+@dataclass(frozen=True)
+class MirrorPlan:
+    """What a mirror run will copy."""
+
+    items: tuple[MirrorItem, ...]
+    problems: tuple[MirrorProblem, ...]
+
+
+@dataclass(frozen=True)
+class MirrorRow:
+    """What became of one tag."""
+
+    item: MirrorItem
+    digest: Digest
+    """What the private registry holds."""
+    changed: bool
+    bytes_moved: int
+    """To the DMZ registry and the private one together."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MirrorRun:
+    """What a mirror run did."""
+
+    rows: tuple[MirrorRow, ...]
+    problems: tuple[MirrorProblem, ...]
+
+
+def plan_mirror(upstreams: Iterable[Upstream]) -> MirrorPlan:
+    """Look at every upstream and pin the wanted tags to digests; writes nothing.
+
+    An upstream that cannot be read, or that has none of the wanted tags, is a problem of the plan; it does not hold the
+    others up.
+    """
+    items: list[MirrorItem] = []
+    problems: list[MirrorProblem] = []
+    for upstream in upstreams:
+        try:
+            tags = wanted_tags(upstream)
+        except RegistryPipelinesError as error:
+            problems.append(MirrorProblem(str(upstream.source), "", error))
+            continue
+        for tag in tags:
+            try:
+                found = upstream.source.registry.resolve(upstream.source.repository, tag)
+            except RegistryPipelinesError as error:
+                problems.append(MirrorProblem(str(upstream.source), tag, error))
+            else:
+                items.append(MirrorItem(upstream, tag, found.digest))
+    return MirrorPlan(tuple(items), tuple(problems))
+
+
+def wanted_tags(upstream: Upstream) -> list[str]:
+    """The tags an upstream's rules select now. Tags that only hold evidence (``sha256-<hex>...``) are never among them:
+    a copy takes them along with what they belong to. Raises NotFound when nothing is selected."""
+    place = upstream.source
+    there = [tag for tag in place.registry.tags(place.repository) if not is_evidence_tag(tag)]
+    found = select_tags(there, patterns=upstream.patterns, newest=upstream.newest, semver=upstream.semver)
+    if not found:
+        raise NotFound(
+            f"none of its {len(there)} tags is selected",
+            where=str(place),
+            do="Correct `tags`, `newest` or `semver` of the upstream",
+        )
+    return found
+
+
+def is_evidence_tag(tag: str) -> bool:
+    """Whether a tag only holds evidence: referrers fallback tags and cosign's, all ``<algorithm>-<hex>[.ending]``."""
+    algorithm, dash, rest = tag.partition("-")
+    return bool(dash) and algorithm in ("sha256", "sha512") and len(rest) >= 64
+
+
+def apply_mirror(
+    plan: MirrorPlan,
+    *,
+    to: Registry,
+    via: Registry | None = None,
+    state: Path | None = None,
+    progress: Progress | None = None,
+) -> MirrorRun:
+    """Copy what the plan says: everything to the DMZ registry ``via`` first, then on to ``to``, tags last in each.
+
+    The private registry is filled from the DMZ alone, as a network with an air gap asks. state: folder of the copy
+    journals. One failing tag does not hold the others up.
+    """
+    rows: list[MirrorRow] = []
+    problems = list(plan.problems)
+    for item in plan.items:
+        try:
+            rows.append(_mirror_item(item, to=to, via=via, state=state, progress=progress))
+        except RegistryPipelinesError as error:
+            problems.append(MirrorProblem(str(item.upstream.source), item.tag, error))
+    return MirrorRun(tuple(rows), tuple(problems))
+
+
+def _mirror_item(
+    item: MirrorItem, *, to: Registry, via: Registry | None, state: Path | None, progress: Progress | None
+) -> MirrorRow:
+    upstream = item.upstream
+    stops = [Place(registry, upstream.repository) for registry in (via, to) if registry is not None]
+    return _row(
+        item,
+        carry(
+            upstream.source,
+            item.digest,
+            stops,
+            tags=(item.tag,),
+            platforms=upstream.platforms,
+            state=state,
+            progress=progress,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A closure that went from stop to stop."""
+
+    digest: Digest
+    changed: bool
+    bytes_moved: int
+    seconds: float
+
+
+def carry(
+    source: Place,
+    digest: Digest,
+    stops: Sequence[Place],
+    *,
+    tags: Sequence[str],
+    platforms: Sequence[Platform] = (),
+    state: Path | None = None,
+    progress: Progress | None = None,
+) -> Carried:
+    """Copy a closure from each place to the next: source, first stop, second stop. tags: set at every stop, last."""
+    started = time.monotonic()
+    changed, bytes_moved, here = False, 0, digest
+    for stop in stops:
+        result = copy_closure(source, here, [stop], tags=tags, platforms=platforms, state=state, progress=progress)
+        here = result.root.digest
+        changed |= any(each.changed for each in result.per_target)
+        bytes_moved += sum(each.bytes_moved for each in result.per_target)
+        source, platforms = stop, ()
+    return Carried(here, changed, bytes_moved, time.monotonic() - started)
+
+
+def _row(item: MirrorItem, carried: Carried) -> MirrorRow:
+    return MirrorRow(item, carried.digest, carried.changed, carried.bytes_moved, carried.seconds)

@@ -1,0 +1,1 @@
+"""Be everywhere: closures of releases at every target, and what differs there."""

@@ -1,0 +1,80 @@
+"""Bring releases to their targets, and say what differs there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry_pipelines.errors import NotFound
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.transfer.verify import Mismatch, compare
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a release is called at a target. channel: empty when its channel names another release now."""
+
+    version: str
+    channel: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Version tag first, channel last: whoever pulls the channel finds everything there."""
+        return (self.version, self.channel) if self.channel else (self.version,)
+
+
+def tags_of(source: Place, digest: Digest, *, version: str, channel: str) -> Tags:
+    """The tags a release takes along: the channel only while it names this release at the source, so that replicating
+    an older release again never moves a channel back."""
+    try:
+        named = source.registry.resolve(source.repository, channel).digest
+    except NotFound:
+        return Tags(version)
+    return Tags(version, channel if named == digest else "")
+
+
+def replicate(
+    source: Place,
+    digest: Digest,
+    targets: Sequence[Place],
+    *,
+    tags: Tags,
+    state: Path | None = None,
+    signer: ReceiptSigner | None = None,
+    progress: Progress | None = None,
+) -> list[TargetResult]:
+    """Copy a release's whole closure, evidence included, to every target; tags last; each target is read back and gets
+    a receipt below ``state``.
+
+    Whether the release may go there is not asked here; the caller has the verdict. Raises what
+    :func:`~registry_pipelines.transfer.copy.copy_closure` raises.
+    """
+    found = copy_closure(source, digest, targets, tags=tags.names, state=state, signer=signer, progress=progress)
+    return list(found.per_target)
+
+
+def differences(source: Place, target: Place, digest: Digest, *, tags: Tags) -> list[Mismatch]:
+    """Everything in which a target differs from the source for one release; empty when they are equal.
+
+    Evidence that is attached at the source later is a difference until it is replicated. Raises NotFound (the source
+    does not have the release), RegistryError.
+    """
+    found = compare(source, target, digest)
+    for tag in tags.names:
+        named = _named(target, tag)
+        if named != digest:
+            found.append(Mismatch("tag", tag, digest, named))
+    return found
+
+
+def _named(place: Place, tag: str) -> str:
+    try:
+        return place.registry.resolve(place.repository, tag).digest
+    except NotFound:
+        return ""
