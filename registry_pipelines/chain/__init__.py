@@ -12,7 +12,7 @@ from registry_pipelines.chain import discovery, shipping, trust
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
-from registry_pipelines.progress import SILENT, Progress
+from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.verify import Mismatch
@@ -25,9 +25,9 @@ class Chain:
     ship something, and return ``ok=False`` where only a question was asked.
     """
 
-    def __init__(self, config: Config, *, progress: Progress = SILENT) -> None:
+    def __init__(self, config: Config, *, progress: Progress | None = None) -> None:
         self.config = config
-        self._session = Session(config, progress)
+        self._session = Session(config, progress or Silent())
 
     def registry(self, name: str) -> Registry:
         """A registry of the configuration. Raises InputError."""
