@@ -1,0 +1,255 @@
+"""The merged image into components and unknowns: who is installed, who owns whom, and what nobody owns."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from packageurl import PackageURL
+from packaging.utils import canonicalize_name
+
+from registry_pipelines.scan.facts import (
+    AnyFact,
+    CondaPackage,
+    Interpreter,
+    Native,
+    NpmPackage,
+    OsDatabase,
+    OsPackage,
+    OsRelease,
+    OwnedFiles,
+    PythonDistribution,
+    RpmDatabase,
+    StandardLibrary,
+    Unreadable,
+    WheelRecord,
+)
+from registry_pipelines.scan.interface import Component, Unknown
+from registry_pipelines.scan.merge import Tree
+
+MAX_LOCATIONS = 20
+"""Paths named for one component; vendored copies of one npm package come in hundreds."""
+
+_DISTRIBUTION_MAINTAINER = re.compile(
+    r"@(?:[a-z0-9-]+\.)*(?:debian\.org|ubuntu\.com|debian\.net)>?\s*\Z", re.IGNORECASE
+)
+_ECOSYSTEMS = {
+    "debian": "Debian:{}",
+    "ubuntu": "Ubuntu:{}",
+    "alpine": "Alpine:v{}",
+    "wolfi": "Wolfi",
+    "chainguard": "Chainguard",
+}
+
+
+@dataclass
+class _Found:
+    """Components by identity (purl and owner), so that one thing at several places is one component."""
+
+    components: dict[tuple[str, str], Component] = field(default_factory=dict)
+    unknowns: set[Unknown] = field(default_factory=set)
+
+    def add(self, component: Component) -> None:
+        key = (component.purl, component.os_owned)
+        known = self.components.get(key)
+        places = {*component.locations, *(known.locations if known else ())}
+        fields = {name: getattr(component, name) for name in component.__struct_fields__}
+        self.components[key] = Component(**{**fields, "locations": tuple(sorted(places))})
+
+    def doubt(self, kind: str, subject: str, reason: str) -> None:
+        self.unknowns.add(Unknown(kind=kind, subject=subject, reason=reason))  # type: ignore[arg-type]
+
+
+def find_components(tree: Tree) -> tuple[list[Component], list[Unknown]]:
+    """Everything installed, sorted by purl; and everything that could not be read."""
+    found = _Found()
+    release = _release(tree)
+    os_owners = _os_owners(tree)
+    owned = {*os_owners, *_other_owned(tree)}
+    claimed = _python_paths(tree)
+    for path, fact in sorted(tree.facts.items()):
+        if isinstance(fact, OsDatabase):
+            _add_os_packages(found, path, fact, release)
+        elif isinstance(fact, PythonDistribution):
+            found.add(_python(path, fact, os_owners.get(tree.real(path), "")))
+        elif isinstance(fact, CondaPackage):
+            if not any(tree.real(item) in claimed for item in fact.paths):
+                found.add(_conda(path, fact))
+        elif isinstance(fact, NpmPackage):
+            found.add(_npm(path, fact, os_owners.get(tree.real(path), "")))
+        elif isinstance(fact, Native):
+            if not _is_owned(tree, path, owned):
+                found.add(_generic(fact.name, "", path))
+        else:
+            _add_doubts(found, tree, path, fact)
+    _add_interpreters(found, tree, owned)
+    for name in tree.escapes:
+        found.doubt("unreadable", name, "the symbolic link climbs above the image's root")
+    return [_cut(found.components[key]) for key in sorted(found.components)], sorted(
+        found.unknowns, key=lambda item: (item.kind, item.subject, item.reason)
+    )
+
+
+def _cut(component: Component) -> Component:
+    fields = {name: getattr(component, name) for name in component.__struct_fields__}
+    return Component(**{**fields, "locations": component.locations[:MAX_LOCATIONS]})
+
+
+def _add_doubts(found: _Found, tree: Tree, path: str, fact: AnyFact) -> None:
+    if isinstance(fact, Unreadable):
+        found.doubt("unreadable", path, fact.reason)
+    elif isinstance(fact, RpmDatabase):
+        found.doubt("incomplete", path, "rpm databases are not read: the packages of this system are not in the list")
+    elif isinstance(fact, WheelRecord):
+        folder = posixpath.dirname(path)
+        if f"{folder}/METADATA" not in tree.facts:
+            found.doubt("unreadable", folder, "a RECORD without METADATA: a Python package without name and version")
+
+
+def _release(tree: Tree) -> OsRelease:
+    for path in ("etc/os-release", "usr/lib/os-release"):
+        fact = tree.facts.get(path)
+        if isinstance(fact, OsRelease):
+            return fact
+    return OsRelease(id="", version="")
+
+
+def _os_owners(tree: Tree) -> dict[str, str]:
+    """Path to owning package of the distribution. dpkg packages of other makers (their maintainer tells) do not count:
+    nobody backports fixes into those."""
+    makers = {
+        package.name: bool(_DISTRIBUTION_MAINTAINER.search(package.maintainer))
+        for fact in tree.facts.values()
+        if isinstance(fact, OsDatabase) and fact.manager == "deb"
+        for package in fact.packages
+    }
+    owners: dict[str, str] = {}
+    for fact in tree.facts.values():
+        if isinstance(fact, OwnedFiles) and makers.get(fact.package):
+            owners.update((tree.real(path), f"deb {fact.package}") for path in fact.paths)
+        elif isinstance(fact, OsDatabase):
+            for package, paths in fact.owned:
+                owners.update((tree.real(path), f"{fact.manager} {package}") for path in paths)
+    return owners
+
+
+def _other_owned(tree: Tree) -> Iterable[str]:
+    """Paths that any other package database lists: wheels, conda, dpkg packages of other makers."""
+    installed = {
+        package.name for fact in tree.facts.values() if isinstance(fact, OsDatabase) for package in fact.packages
+    }
+    for path, fact in tree.facts.items():
+        wheel = isinstance(fact, WheelRecord) and f"{posixpath.dirname(path)}/METADATA" in tree.facts
+        if wheel or isinstance(fact, CondaPackage) or (isinstance(fact, OwnedFiles) and fact.package in installed):
+            yield from (tree.real(item) for item in fact.paths)  # type: ignore[union-attr]
+
+
+def _python_paths(tree: Tree) -> set[str]:
+    return {tree.real(path) for path, fact in tree.facts.items() if isinstance(fact, PythonDistribution)}
+
+
+def _is_owned(tree: Tree, path: str, owned: set[str]) -> bool:
+    """Listed by a package database, or inside an egg, a node module, or an interpreter's own modules."""
+    if tree.real(path) in owned or ".egg/" in path:
+        return True
+    package = _node_package(path)
+    if package and isinstance(tree.facts.get(f"{package}/package.json"), NpmPackage):
+        return True
+    folder, dynload, _ = path.partition("/lib-dynload/")
+    return bool(dynload) and isinstance(tree.facts.get(f"{folder}/os.py"), StandardLibrary)
+
+
+def _node_package(path: str) -> str:
+    head, modules, tail = path.rpartition("node_modules/")
+    parts = tail.split("/")
+    size = 2 if tail.startswith("@") else 1
+    return head + modules + "/".join(parts[:size]) if modules and len(parts) > size else ""
+
+
+def _add_os_packages(found: _Found, path: str, fact: OsDatabase, release: OsRelease) -> None:
+    for reason in fact.broken:
+        found.doubt("unreadable", path, reason)
+    for package in fact.packages:
+        found.add(_os_component(path, fact.manager, package, release))
+
+
+def _os_component(path: str, manager: str, package: OsPackage, release: OsRelease) -> Component:
+    version = release.version
+    if release.id == "alpine":
+        version = ".".join(version.split(".")[:2])
+    template = _ECOSYSTEMS.get(release.id, "")
+    usable = template and (version or "{}" not in template)
+    qualifiers = {"arch": package.architecture}
+    if release.id:
+        qualifiers["distro"] = f"{release.id}-{release.version}" if release.version else release.id
+    namespace = release.id or ("debian" if manager == "deb" else "alpine")
+    return Component(
+        purl=PackageURL(manager, namespace, package.name, package.version, qualifiers).to_string(),
+        name=package.name,
+        version=package.version,
+        type=manager,
+        ecosystem=template.format(version) if usable else "",
+        locations=(path,),
+        source_name=package.source,
+        source_version=package.source_version,
+    )
+
+
+def _python(path: str, fact: PythonDistribution, owner: str) -> Component:
+    name = str(canonicalize_name(fact.name))
+    place = path if path.endswith((".egg-info", ".egg")) else posixpath.dirname(path).removesuffix("/EGG-INFO")
+    return Component(
+        purl=PackageURL("pypi", None, name, fact.version).to_string(),
+        name=name,
+        version=fact.version,
+        type="pypi",
+        ecosystem="PyPI",
+        locations=(place,),
+        os_owned=owner,
+    )
+
+
+def _conda(path: str, fact: CondaPackage) -> Component:
+    qualifiers = {key: value for key, value in (("build", fact.build), ("channel", fact.channel)) if value}
+    purl = PackageURL("conda", None, fact.name, fact.version, qualifiers).to_string()
+    return Component(purl=purl, name=fact.name, version=fact.version, type="conda", locations=(path,))
+
+
+def _npm(path: str, fact: NpmPackage, owner: str) -> Component:
+    scope, slash, base = fact.name.rpartition("/")
+    return Component(
+        purl=PackageURL("npm", scope if slash else None, base, fact.version).to_string(),
+        name=fact.name,
+        version=fact.version,
+        type="npm",
+        ecosystem="npm",
+        locations=(posixpath.dirname(path),),
+        os_owned=owner,
+    )
+
+
+def _generic(name: str, version: str, *paths: str) -> Component:
+    purl = PackageURL("generic", None, name, version or None).to_string()
+    return Component(purl=purl, name=name, version=version, type="generic", locations=paths)
+
+
+def _add_interpreters(found: _Found, tree: Tree, owned: set[str]) -> None:
+    """One component for each CPython that no package database owns, with its full version where a file tells it."""
+    places: dict[str, list[str]] = {}
+    versions: dict[str, set[str]] = {}
+    for path, fact in tree.facts.items():
+        if isinstance(fact, (Interpreter, StandardLibrary)) and tree.real(path) not in owned:
+            places.setdefault(fact.series, []).append(path)
+            if isinstance(fact, Interpreter) and fact.version:
+                versions.setdefault(fact.series, set()).add(fact.version)
+    for series, paths in places.items():
+        known = versions.get(series) or {series}
+        for version in known:
+            found.add(_generic("python", version, *paths))
+        if not series:
+            found.doubt("unreadable", sorted(paths)[0], "a Python interpreter whose version could not be found in it")
+        elif series not in versions:
+            reason = f"a Python {series} is here, but no file tells its full version"
+            found.doubt("unreadable", f"pkg:generic/python@{series}", reason)

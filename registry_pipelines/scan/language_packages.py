@@ -1,0 +1,125 @@
+"""Packages of Python, conda and npm, read from bytes; bad content gives Unreadable with a reason, never an exception.
+
+Sources: PyPA "Core metadata specifications" and "Recording installed projects", conda's ``conda-meta`` records, npm's
+``package.json``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import posixpath
+import re
+import zipfile
+import zlib
+
+import msgspec
+
+from registry_pipelines.scan.facts import (
+    AnyFact,
+    CondaPackage,
+    NpmPackage,
+    PythonDistribution,
+    Unreadable,
+    WheelRecord,
+)
+from registry_pipelines.scan.os_databases import clean_path, may_matter
+
+MAX_METADATA_BYTES = 4 * 1024 * 1024
+"""A METADATA with its README; the largest known are below 1 MiB."""
+
+_PYTHON_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,212}[A-Za-z0-9])?\Z")
+_VERSION = re.compile(r"[^\s\x00-\x1f]{1,256}\Z")
+_FIELD = re.compile(r"(name|version)[ \t]*:(.*)", re.IGNORECASE)
+
+
+def read_metadata(raw: bytes) -> AnyFact:
+    """METADATA or PKG-INFO: headers up to the blank line; the name inside wins over the folder's name."""
+    found: dict[str, str] = {}
+    for line in raw.decode("utf-8", "replace").split("\n"):
+        if not line.strip():
+            break
+        match = _FIELD.match(line)
+        if match:
+            found.setdefault(match[1].lower(), match[2].strip())
+    name, version = found.get("name", ""), found.get("version", "")
+    if not _PYTHON_NAME.match(name):
+        return Unreadable(reason=f"the metadata has no usable Name ({name[:60]!r})")
+    if not _VERSION.match(version):
+        return Unreadable(reason=f"the metadata of {name} has no usable Version ({version[:60]!r})")
+    return PythonDistribution(name=name, version=version)
+
+
+def read_wheel_record(raw: bytes, path: str) -> AnyFact:
+    """RECORD at ``path``: CSV of paths relative to the folder that holds the dist-info folder."""
+    root = posixpath.dirname(posixpath.dirname(path))
+    try:
+        rows = csv.reader(io.StringIO(raw.decode("utf-8", "backslashreplace"), newline=""))
+        names = [row[0] for row in rows if row]
+    except csv.Error as error:
+        return Unreadable(reason=f"the RECORD is not CSV: {error}")
+    paths = (clean_path(name if name.startswith("/") else f"{root}/{name}") for name in names)
+    return WheelRecord(paths=tuple(sorted({found for found in paths if found and may_matter(found)})))
+
+
+def read_egg(raw: bytes) -> AnyFact:
+    """A zipped ``.egg``: its EGG-INFO/PKG-INFO, bounded."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive, archive.open("EGG-INFO/PKG-INFO") as member:
+            return read_metadata(member.read(MAX_METADATA_BYTES))
+    except KeyError:
+        return Unreadable(reason="the egg has no EGG-INFO/PKG-INFO")
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        # NotImplementedError: unknown compression; RuntimeError: encrypted member; OSError, ValueError: bad offsets.
+        return Unreadable(reason=f"the egg cannot be read: {error}")
+
+
+class _CondaDocument(msgspec.Struct):
+    name: str
+    version: str
+    build: str = ""
+    channel: str = ""
+    files: list[str] = []
+
+
+def read_conda(raw: bytes, path: str) -> AnyFact:
+    """``conda-meta/<name>-<version>-<build>.json`` at ``path``; ``files`` are relative to the environment."""
+    root = posixpath.dirname(posixpath.dirname(path))
+    try:
+        found = msgspec.json.decode(raw, type=_CondaDocument)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        return Unreadable(reason=f"the conda record cannot be read: {error}")
+    if not _PYTHON_NAME.match(found.name.strip("_")) or not _VERSION.match(found.version):
+        return Unreadable(reason="the conda record has no usable name and version")
+    paths = (clean_path(f"{root}/{_printable(name)}") for name in found.files)
+    return CondaPackage(
+        name=found.name,
+        version=found.version,
+        build=_printable(found.build),
+        channel=_printable(found.channel),
+        paths=tuple(item for item in paths if item and may_matter(item)),
+    )
+
+
+class _NpmDocument(msgspec.Struct):
+    name: str
+    version: str
+
+
+_NPM_NAME = re.compile(r"(?:@[A-Za-z0-9._~-]{1,100}/)?[A-Za-z0-9._~-]{1,214}\Z")
+
+
+def read_npm(raw: bytes) -> AnyFact:
+    """A package.json directly below ``node_modules/[@scope/]<name>/``."""
+    try:
+        found = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=_NpmDocument)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        return Unreadable(reason=f"the package.json cannot be read: {error}")
+    if not _NPM_NAME.match(found.name) or not _VERSION.match(found.version):
+        return Unreadable(reason="the package.json has no usable name and version")
+    return NpmPackage(name=found.name, version=found.version)
+
+
+def _printable(text: str) -> str:
+    """JSON may escape lone surrogates, which cannot be written again."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,97 @@
+"""Layers on top of each other: what is left of their facts (image-spec 1.1, layer.md, "Applying Changesets")."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from registry_pipelines.scan.facts import AnyFact, HardLink, LayerContent, Unreadable
+
+MAX_LINK_HOPS = 40
+"""Symbolic links followed for one path (Linux, ``path_resolution(7)``)."""
+
+
+@dataclass
+class Tree:
+    """The merged image, as far as facts go."""
+
+    facts: dict[str, AnyFact] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    escapes: set[str] = field(default_factory=set)
+    _folders: dict[str, str] = field(default_factory=dict)
+
+    def real(self, path: str) -> str:
+        """The path with symbolic links in its folders followed (``lib/x`` is ``usr/lib/x`` after the usr merge)."""
+        folder, slash, base = path.rpartition("/")
+        if not slash:
+            return path
+        found = self._folders.get(folder)
+        if found is None:
+            found = self._folders[folder] = self._follow(folder)
+        return f"{found}/{base}" if found else base
+
+    def _follow(self, folder: str) -> str:
+        done: list[str] = []
+        todo = folder.split("/")[::-1]
+        hops = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                done = done[:-1]
+                continue
+            if part in ("", "."):
+                continue
+            target = self.links.get("/".join([*done, part]))
+            if target is None:
+                done.append(part)
+                continue
+            hops += 1
+            if hops > MAX_LINK_HOPS:
+                return folder
+            if target.startswith("/"):
+                done = []
+            todo.extend(target.split("/")[::-1])
+        return "/".join(done)
+
+
+def merge_layers(layers: Sequence[LayerContent]) -> Tree:
+    """Apply layers, base first. A layer's whiteouts hide lower layers only, wherever they stand in the layer."""
+    tree = Tree()
+    for layer in layers:
+        _hide(tree, layer)
+        tree.links.update(layer.links)
+        for path in layer.facts:
+            tree.links.pop(path, None)
+        for path, fact in layer.facts.items():
+            tree.facts[path] = _linked(tree, fact)
+        tree.escapes.update(layer.escapes)
+    tree.escapes &= tree.links.keys()
+    return tree
+
+
+def _hide(tree: Tree, layer: LayerContent) -> None:
+    """Remove what whiteouts, opaque folders and things of another kind at the same path hide."""
+    gone = {*layer.removed, *layer.links}
+    hidden_folders = {*gone, *layer.opaque, *layer.facts}
+    for mapping in (tree.facts, tree.links):
+        for path in [path for path in mapping if path in gone or _is_below(path, hidden_folders)]:
+            del mapping[path]
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    if "" in folders:
+        return True
+    while path := posixpath.dirname(path):
+        if path in folders:
+            return True
+    return False
+
+
+def _linked(tree: Tree, fact: AnyFact) -> AnyFact:
+    if not isinstance(fact, HardLink):
+        return fact
+    target = tree.facts.get(fact.target)
+    if target is None or isinstance(target, HardLink):
+        return Unreadable(reason=f"it is a hard link to {fact.target}, which was not read")
+    return target

@@ -1,0 +1,173 @@
+"""The databases of dpkg and apk, read from bytes; never an exception for bad content, always a reason.
+
+Sources: dpkg's ``deb-control(5)`` and ``dpkg-query(1)`` (status), Alpine's apk-tools v2 ``installed`` format.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+
+from registry_pipelines.scan.facts import OsDatabase, OsPackage, OsRelease, OwnedFiles
+
+_SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?\s*\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}\Z")
+_MD5_LINE = re.compile(r"[0-9a-f]{32} [ *](.+)\Z")
+
+_STANDARD_LIBRARY = re.compile(r"/python3\.\d+t?/os\.py\Z")
+_USELESS_FOLDERS = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/include/", "usr/share/info/")
+_USELESS_SUFFIXES = (".py", ".pyc", ".h", ".hpp", ".gz", ".mo", ".txt", ".html", ".png", ".svg", ".pyi", ".json", ".md")
+
+
+def may_matter(path: str) -> bool:
+    """Whether ownership of this path can decide something: not for sources, texts and documentation."""
+    keeps = path.endswith(("-info/METADATA", "-INFO/PKG-INFO", "-info/PKG-INFO")) or _STANDARD_LIBRARY.search(path)
+    return bool(keeps) or not (path.startswith(_USELESS_FOLDERS) or path.endswith(_USELESS_SUFFIXES))
+
+
+def clean_path(path: str) -> str:
+    """A path below the root without leading slash; empty when it is no path or climbs above."""
+    cleaned = posixpath.normpath("/" + path).lstrip("/") if path and "\0" not in path else ""
+    return "" if cleaned == "." else cleaned
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _stanzas(text: str) -> Iterator[list[str]]:
+    """Blocks of lines between blank lines. Only ``\\n`` ends a line: values may hold other separators."""
+    block: list[str] = []
+    for line in text.split("\n"):
+        line = line.removesuffix("\r")
+        if line.strip():
+            block.append(line)
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _fields(block: Iterable[str]) -> dict[str, str] | None:
+    """Fields of one stanza with lower-case names, continuation lines dropped; None when a line is malformed."""
+    fields: dict[str, str] = {}
+    for line in block:
+        if line[0] in " \t":
+            if not fields:
+                return None
+            continue
+        name, colon, value = line.partition(":")
+        if not colon or name.lower() in fields:
+            return None
+        fields[name.lower()] = value.strip()
+    return fields
+
+
+def read_dpkg(raw: bytes, *, status_required: bool) -> OsDatabase:
+    """A status file. status_required: False for distroless ``status.d``, where a missing Status means installed.
+
+    Counts what is installed (config-files only means removed). A broken stanza is reported and the others stay.
+    """
+    packages: list[OsPackage] = []
+    broken: list[str] = []
+    for number, block in enumerate(_stanzas(_text(raw)), 1):
+        fields = _fields(block)
+        name = (fields or {}).get("package", "")
+        if fields is None or not _NAME.match(name):
+            broken.append(f"stanza {number} ({block[0][:60]!r}) is malformed")
+            continue
+        status = fields.get("status", "" if status_required else "install ok installed").split()
+        if not status:
+            broken.append(f"stanza {number} (package {name}) has no Status")
+        elif status[-1] == "installed":
+            package = _deb_package(name, fields)
+            if isinstance(package, OsPackage):
+                packages.append(package)
+            else:
+                broken.append(f"stanza {number} (package {name}) {package}")
+    return OsDatabase(manager="deb", packages=tuple(packages), broken=tuple(broken))
+
+
+def _deb_package(name: str, fields: dict[str, str]) -> OsPackage | str:
+    version = fields.get("version", "")
+    if not version or " " in version:
+        return "has no usable Version"
+    source = source_version = ""
+    if "source" in fields:
+        match = _SOURCE.match(fields["source"])
+        if not match:
+            return "has a malformed Source"
+        source, source_version = match[1], match[2] or ""
+    return OsPackage(
+        name=name,
+        version=version,
+        architecture=fields.get("architecture", ""),
+        source=source,
+        source_version=source_version,
+        maintainer=fields.get("maintainer", "")[:300],
+    )
+
+
+def read_dpkg_list(raw: bytes, package: str) -> OwnedFiles:
+    """``info/<package>[:arch].list``: one absolute path a line."""
+    paths = (clean_path(line) for line in _text(raw).split("\n"))
+    return OwnedFiles(
+        package=package.partition(":")[0], paths=tuple(path for path in paths if path and may_matter(path))
+    )
+
+
+def read_md5sums(raw: bytes, package: str) -> OwnedFiles:
+    """Distroless ``status.d/<package>.md5sums``: hash, two blanks, relative path."""
+    found = (_MD5_LINE.match(line) for line in _text(raw).split("\n"))
+    paths = (clean_path(match[1]) for match in found if match)
+    return OwnedFiles(package=package, paths=tuple(path for path in paths if path and may_matter(path)))
+
+
+def read_apk(raw: bytes) -> OsDatabase:
+    """apk's ``installed``: ``P:`` name, ``V:`` version, ``o:`` origin, ``F:`` folder, then its ``R:`` files."""
+    packages: list[OsPackage] = []
+    broken: list[str] = []
+    owned: list[tuple[str, tuple[str, ...]]] = []
+    for number, block in enumerate(_stanzas(_text(raw)), 1):
+        fields: dict[str, str] = {}
+        paths: list[str] = []
+        folder = ""
+        for line in block:
+            key, value = line[:1], line[2:].strip()
+            if line[1:2] != ":":
+                fields.clear()
+                break
+            if key == "F":
+                folder = value
+            elif key == "R":
+                paths.append(clean_path(f"{folder}/{value}"))
+            else:
+                fields.setdefault(key, value)
+        name, version = fields.get("P", ""), fields.get("V", "")
+        if not _NAME.match(name) or not version or " " in version:
+            broken.append(f"record {number} ({block[0][:60]!r}) is malformed")
+            continue
+        origin = fields.get("o", "")
+        packages.append(
+            OsPackage(
+                name=name,
+                version=version,
+                architecture=fields.get("A", ""),
+                source="" if origin == name else origin,
+                maintainer=fields.get("m", "")[:300],
+            )
+        )
+        owned.append((name, tuple(path for path in paths if path and may_matter(path))))
+    return OsDatabase(manager="apk", packages=tuple(packages), broken=tuple(broken), owned=tuple(owned))
+
+
+def read_os_release(raw: bytes) -> OsRelease:
+    """``os-release(5)``: ID and VERSION_ID, unquoted; empty when they are not there."""
+    values: dict[str, str] = {}
+    for line in _text(raw).split("\n"):
+        key, equals, value = line.strip().partition("=")
+        if equals:
+            values[key] = value.strip().strip("\"'")
+    return OsRelease(id=values.get("ID", "").lower()[:64], version=values.get("VERSION_ID", "")[:64])

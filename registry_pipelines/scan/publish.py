@@ -1,0 +1,118 @@
+"""SBOMs and reports as evidence: attached to the release's top digest, read back verified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from registry_pipelines.errors import EvidenceMissing, ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.artifacts import attach, attached
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.scan.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx, write_cyclonedx
+from registry_pipelines.scan.interface import (
+    MAX_REPORT_BYTES,
+    REPORT_MEDIA_TYPE,
+    SBOM_MEDIA_TYPE,
+    PlatformPackages,
+    Report,
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One document in the registry."""
+
+    descriptor: Descriptor
+    """The artifact manifest that carries it."""
+    content: bytes
+    """The document's exact bytes."""
+    changed: bool
+    """Whether it was attached now; False: an equal one was there."""
+
+
+def publish_sboms(place: Place, subject: Descriptor, packages: Sequence[PlatformPackages]) -> list[Published]:
+    """Attach one CycloneDX document for each platform to ``subject``; what is attached already stays as it is."""
+    there = {item.content: item.descriptor for item in attached(place, subject.digest, artifact_type=SBOM_MEDIA_TYPE)}
+    published: list[Published] = []
+    for item in packages:
+        content = write_cyclonedx(item)
+        known = there.get(content)
+        descriptor = known or attach(
+            place, subject=subject, artifact_type=SBOM_MEDIA_TYPE, content=content, media_type=SBOM_MEDIA_TYPE
+        )
+        published.append(Published(descriptor, content, known is None))
+    return published
+
+
+def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformPackages]]:
+    """The SBOMs of a release that we wrote, one for each platform manifest, verified against their digests.
+
+    When one platform has several (an older version of this program wrote one), the one with the most components wins:
+    fewer would hide something. Documents of other tools are passed over. Raises EvidenceMissing when there is none.
+    Not checked here: signatures, and whether every platform has one.
+    """
+    best: dict[Digest, tuple[Published, PlatformPackages]] = {}
+    for item in attached(place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES):
+        try:
+            packages = read_cyclonedx(item.content, where=f"{place}@{item.descriptor.digest}")
+        except ManifestInvalid:
+            continue
+        known = best.get(packages.manifest.digest)
+        if packages.subject == subject and (known is None or len(known[1].components) < len(packages.components)):
+            published = Published(item.descriptor, item.content, False)
+            best[packages.manifest.digest] = (published, packages)
+    if not best:
+        raise EvidenceMissing(
+            "no SBOM of ours is attached",
+            where=f"{place}@{subject}",
+            do="Run `registry-pipelines sbom` for the release",
+        )
+    return list(best.values())
+
+
+def publish_report(place: Place, subject: Descriptor, report: Report) -> Published:
+    """Attach a report to ``subject``, unless the newest one says the same (the time of the scan aside)."""
+    reports = _reports(place, subject.digest)
+    if reports and _timeless(reports[-1][1]) == _timeless(report):
+        return Published(reports[-1][0].descriptor, reports[-1][0].content, False)
+    content = report.encode()
+    descriptor = attach(
+        place, subject=subject, artifact_type=REPORT_MEDIA_TYPE, content=content, media_type=REPORT_MEDIA_TYPE
+    )
+    return Published(descriptor, content, True)
+
+
+def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:
+    """The newest report of a release, verified against its digest.
+
+    Raises EvidenceMissing when there is none. Not checked here: signatures, and whether it covers every platform.
+    """
+    reports = _reports(place, subject)
+    if not reports:
+        raise EvidenceMissing(
+            "no vulnerability report is attached",
+            where=f"{place}@{subject}",
+            do="Run `registry-pipelines scan` for the release",
+        )
+    return reports[-1]
+
+
+def _timeless(report: Report) -> bytes:
+    return msgspec.structs.replace(report, scanned_at="").encode()
+
+
+def _reports(place: Place, subject: Digest) -> list[tuple[Published, Report]]:
+    """Readable reports about the subject, oldest first. A damaged one must not hide a good one."""
+    found: list[tuple[Published, Report]] = []
+    for item in attached(place, subject, artifact_type=REPORT_MEDIA_TYPE, limit=MAX_REPORT_BYTES):
+        try:
+            report = Report.decode(item.content, where=f"{place}@{item.descriptor.digest}")
+        except ManifestInvalid:
+            continue
+        if report.subject == subject:
+            found.append((Published(item.descriptor, item.content, False), report))
+    return sorted(found, key=lambda pair: (pair[1].scanned_at, pair[0].descriptor.digest))
