@@ -1,0 +1,72 @@
+"""The independent registry: docker-registry (CNCF distribution 2.8) on a free loopback port, by choice with TLS and
+htpasswd. It has no referrers API, so it proves the fallback tag."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import bcrypt
+
+
+class DockerRegistry:
+    """``with DockerRegistry(program, folder) as registry: registry.address``."""
+
+    def __init__(
+        self,
+        program: str,
+        root: Path,
+        *,
+        certificate: Path | None = None,
+        key: Path | None = None,
+        users: dict[str, str] | None = None,
+    ) -> None:
+        self.root = root
+        self.address = ""
+        root.mkdir(parents=True, exist_ok=True)
+        http: dict[str, object] = {"addr": "127.0.0.1:0"}
+        if certificate:
+            http["tls"] = {"certificate": str(certificate), "key": str(key)}
+        settings: dict[str, object] = {
+            "version": "0.1",
+            "log": {"level": "info", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(root / "data")}, "delete": {"enabled": True}},
+            "http": http,
+        }
+        if users:
+            lines = [
+                f"{name}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(4)).decode()}" for name, word in users.items()
+            ]
+            (root / "htpasswd").write_text("\n".join(lines) + "\n")
+            settings["auth"] = {"htpasswd": {"realm": "test, with a comma", "path": str(root / "htpasswd")}}
+        (root / "config.yml").write_text(json.dumps(settings))
+        self._command = [program, "serve", str(root / "config.yml")]
+
+    def __enter__(self) -> DockerRegistry:
+        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert self._process.stderr is not None
+        lines = []
+        for line in self._process.stderr:
+            lines.append(line)
+            listening = re.search(r"listening on (127\.0\.0\.1:\d+)", line)
+            if listening:
+                self.address = listening[1]
+                break
+        else:
+            raise AssertionError("docker-registry did not start:\n" + "".join(lines))
+        self._drainer = threading.Thread(target=self._process.stderr.read, daemon=True)
+        self._drainer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        self._drainer.join(10)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
