@@ -24,7 +24,7 @@ from registry_pipelines.registry.embedded.application import Application, Handle
 from registry_pipelines.registry.embedded.auth import Gate, User, read_htpasswd
 from registry_pipelines.registry.embedded.garbage import GRACE_S, Collected, collect_garbage
 from registry_pipelines.registry.embedded.http import BadRequest, BodyCut, Connection, Deadlines, Request, read_request
-from registry_pipelines.registry.embedded.responses import Response, error_response
+from registry_pipelines.registry.embedded.responses import FileBody, Response, error_response
 from registry_pipelines.registry.embedded.storage import Store
 from registry_pipelines.registry.embedded.uploads import Uploads
 
@@ -362,40 +362,29 @@ class EmbeddedServer:
             return len(response.body)
         connection.send(head)
         if self._tls is not None:
-            return self._send_blocks(connection, response)
-        return self._send_file(connection, response)
+            return self._send_blocks(connection, response.file)
+        return self._send_file(connection, response.file)
 
-    def _send_file(self, connection: Connection, response: Response) -> int:
-        assert response.file is not None  # noqa: S101
-        sock, source = connection.sock, response.file.stream.fileno()
-        position, stop = response.file.start, response.file.start + response.file.length
+    def _send_file(self, connection: Connection, file: FileBody) -> int:
+        source, sent = file.stream.fileno(), 0
         pace = _Pace(self._deadlines)
-        with selectors.PollSelector() as selector:
-            selector.register(sock, selectors.EVENT_WRITE)
-            while position < stop:
-                try:
-                    count = os.sendfile(sock.fileno(), source, position, min(SEND_BYTES, stop - position))
-                except BlockingIOError:
-                    if not selector.select(pace.wait(position - response.file.start)):
-                        raise TimeoutError("the client does not read") from None
-                    continue
-                if count == 0:
-                    raise BodyCut("the stored blob is shorter than it was")
-                position += count
-        return position - response.file.start
-
-    def _send_blocks(self, connection: Connection, response: Response) -> int:
-        assert response.file is not None  # noqa: S101
-        buffer = memoryview(bytearray(TLS_BLOCK_BYTES))
-        descriptor = response.file.stream.fileno()
-        sent, length = 0, response.file.length
-        pace = _Pace(self._deadlines)
-        while sent < length:
-            count = os.preadv(descriptor, [buffer[: min(len(buffer), length - sent)]], response.file.start + sent)
+        while sent < file.length:
+            part = min(SEND_BYTES, file.length - sent)
+            count = connection.send_file(source, file.start + sent, part, pace.wait(sent))
             if count == 0:
                 raise BodyCut("the stored blob is shorter than it was")
-            connection.sock.settimeout(pace.wait(sent))
-            connection.sock.sendall(buffer[:count])
+            sent += count
+        return sent
+
+    def _send_blocks(self, connection: Connection, file: FileBody) -> int:
+        source, sent = file.stream.fileno(), 0
+        buffer = memoryview(bytearray(TLS_BLOCK_BYTES))
+        pace = _Pace(self._deadlines)
+        while sent < file.length:
+            count = os.preadv(source, [buffer[: min(len(buffer), file.length - sent)]], file.start + sent)
+            if count == 0:
+                raise BodyCut("the stored blob is shorter than it was")
+            connection.send(buffer[:count], pace.wait(sent))
             sent += count
         return sent
 
