@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from zlib_ng import zlib_ng
 
@@ -55,12 +55,8 @@ EMPTY_STORED_BLOCK = b"\x00\x00\xff\xff"
 END_OF_TAR = bytes(2 * tarfile.BLOCKSIZE)
 
 
-class Sink(Protocol):
-    """Takes the layer's bytes in order; the view is valid during the call only."""
-
-    def __call__(self, piece: memoryview | bytes, /) -> None:
-        """Take a piece."""
-        ...
+Sink = Callable[[memoryview | bytes], object]
+"""Takes the layer's bytes in order; a view is valid during the call only."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""What the wheels stand on: the interpreter base, or an image from any registry whose layers are mounted or copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.interface import LayerRow
+from registry_pipelines.build.pushing import place_blob
+from registry_pipelines.errors import InputError, ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import (
+    MAX_CONFIG_BYTES,
+    MAX_DEPTH,
+    Descriptor,
+    Index,
+    Manifest,
+    read_image_config,
+    select_platform,
+)
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.interface import Place
+
+OpenPlace = Callable[[str], tuple[Place, str]]
+"""From an image reference to its place and its tag or digest."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Layers and settings an image starts from."""
+
+    rows: tuple[LayerRow, ...]
+    descriptors: tuple[Descriptor, ...]
+    diff_ids: tuple[Digest, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+    """The ``config`` object of the image config."""
+    history: tuple[dict[str, Any], ...] = ()
+    name: str = ""
+    """The reference with its digest; empty for the interpreter base."""
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """A base image of one platform, resolved: nothing is copied yet."""
+
+    place: Place
+    reference: str
+    digest: Digest
+    manifest: Manifest
+    config: dict[str, Any]
+    diff_ids: tuple[Digest, ...]
+    history: tuple[dict[str, Any], ...]
+
+
+def open_base(reference: str, platform: Platform, open_place: OpenPlace) -> BaseImage:
+    """Resolve a base image for a platform. Raises NotFound, ManifestInvalid, InputError for an artifact."""
+    place, selector = open_place(reference)
+    stored = place.registry.get_manifest(place.repository, selector)
+    top = stored.digest
+    for _ in range(MAX_DEPTH):
+        content = stored.content()
+        if isinstance(content, Manifest):
+            break
+        child = _child(content, platform, reference)
+        stored = place.registry.get_manifest(place.repository, child.digest)
+    else:
+        raise ManifestInvalid(f"indexes are nested deeper than {MAX_DEPTH}", where=reference)
+    if not content.is_image:
+        raise InputError("the base is an artifact, not an image", where=reference, do="Name an image")
+    config = read_image_config(read_blob(place, content.config, limit=MAX_CONFIG_BYTES), where=reference)
+    if not platform.matches(config.platform):
+        raise InputError(f"the base is for {config.platform}, not {platform}", where=reference)
+    if len(config.diff_ids) != len(content.layers):
+        raise ManifestInvalid("the config names another number of layers than the manifest", where=reference)
+    history = tuple(config.history or ())
+    return BaseImage(place, reference, top, content, dict(config.config or {}), config.diff_ids, history)
+
+
+def _child(index: Index, platform: Platform, reference: str) -> Descriptor:
+    return select_platform(index, platform, where=reference)
+
+
+def bring_base(image: BaseImage, place: Place, *, platform: Platform, cache: BuildCache, progress: Progress) -> Base:
+    """Have the base's layers at the place: found, mounted from the same registry, or streamed; never unpacked."""
+    rows = []
+    for layer, diff_id in zip(image.manifest.layers, image.diff_ids, strict=True):
+        task = f"base layer {layer.digest.short}"
+        if image.place.registry.name == place.registry.name:
+            cache.remember_seen(layer.digest, place.registry.name, image.place.repository)
+        how = place_blob(layer.digest, place, cache)
+        if not how:
+            how = "copied"
+            progress.begin(task, total_bytes=layer.size)
+            with image.place.registry.open_blob(image.place.repository, layer.digest) as reader:
+                place.registry.upload_blob(place.repository, layer, reader)
+            progress.advance(task, layer.size)
+        progress.end(task, note=how)
+        rows.append(
+            LayerRow(
+                platform=str(platform),
+                contents=f"base {image.reference}",
+                key="",
+                digest=layer.digest,
+                diff_id=diff_id,
+                size=layer.size,
+                how=how,
+                bytes_uploaded=layer.size if how == "copied" else 0,
+            )
+        )
+    return Base(
+        rows=tuple(rows),
+        descriptors=image.manifest.layers,
+        diff_ids=image.diff_ids,
+        config=image.config,
+        history=image.history,
+        name=image.reference,
+        digest=image.digest,
+    )

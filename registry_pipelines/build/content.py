@@ -1,0 +1,123 @@
+"""Files of this machine as a layer: the interpreter base and application folders. The key is a hash of all content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry_pipelines.build import compiling
+from registry_pipelines.build.entries import FILE_MODE, file_entry, folder_entry, link_entry
+from registry_pipelines.build.pushing import LayerJob
+from registry_pipelines.build.splice import CODEC, LayerWriter
+from registry_pipelines.errors import InputError
+from registry_pipelines.registry.interface import BUFFER_BYTES
+
+FORMAT = 1
+"""Raised when equal input shall give other bytes than before."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry of a layer. ``path``: in the image, without leading slash. Exactly one of ``source`` (a file here),
+    ``content``, ``link`` (target of a symbolic link) and ``folder``."""
+
+    path: str
+    mode: int = FILE_MODE
+    source: Path | None = None
+    content: bytes | None = None
+    link: str = ""
+    folder: bool = False
+    owner: int = 0
+
+
+def content_job(contents: str, items: Iterable[Item], *, byte_code: bool) -> LayerJob:
+    """A layer of these entries, sorted by path, then byte code of the ``.py`` files.
+
+    Every file is hashed now for the key. Raises InputError when one cannot be read.
+    """
+    ordered = sorted(items, key=lambda item: item.path.encode(errors="surrogateescape"))
+    digests = [_fingerprint(item) for item in ordered]
+    identity = ["content", FORMAT, CODEC, compiling.IDENTITY if byte_code else "", digests]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    size = sum(item.source.stat().st_size for item in ordered if item.source)
+
+    def write(writer: LayerWriter, advance: Callable[[int], None]) -> None:
+        for item, digest in zip(ordered, digests, strict=True):
+            _write(writer, item, digest, advance)
+        if byte_code:
+            _write_byte_code(writer, ordered)
+
+    return LayerJob(key, contents, size, write)
+
+
+def _fingerprint(item: Item) -> list[str | int]:
+    kind = "link" if item.link else "folder" if item.folder else "file"
+    content = item.link
+    if item.source is not None:
+        try:
+            with item.source.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"the file cannot be read: {error.strerror}", where=str(item.source)) from error
+    elif item.content is not None:
+        content = hashlib.sha256(item.content).hexdigest()
+    return [item.path, kind, item.mode, item.owner, content]
+
+
+def _write(writer: LayerWriter, item: Item, digest: list[str | int], advance: Callable[[int], None]) -> None:
+    if item.source is not None:
+        _copy(writer, item, item.source, str(digest[-1]), advance)
+        return
+    if item.content is not None:
+        writer.header(_owned(file_entry(item.path, len(item.content), mode=item.mode), item))
+        writer.content(item.content)
+    elif item.link:
+        writer.header(link_entry(item.path, item.link))
+    else:
+        writer.header(_owned(folder_entry(item.path, mode=item.mode), item))
+
+
+def _owned(info: tarfile.TarInfo, item: Item) -> tarfile.TarInfo:
+    info.uid = info.gid = item.owner
+    return info
+
+
+def _copy(writer: LayerWriter, item: Item, source: Path, sha256: str, advance: Callable[[int], None]) -> None:
+    size = source.stat().st_size
+    writer.header(file_entry(item.path, size, mode=item.mode))
+    found = hashlib.sha256()
+    left = size
+    with source.open("rb") as file:
+        while piece := file.read(min(BUFFER_BYTES, left)):
+            found.update(piece)
+            writer.content(piece)
+            advance(len(piece))
+            left -= len(piece)
+    if left or found.hexdigest() != sha256:
+        raise InputError("the file changed while it was packed", where=str(source), do="Build again")
+
+
+def _write_byte_code(writer: LayerWriter, items: Sequence[Item]) -> None:
+    taken = {item.path for item in items}
+    modules = [
+        item
+        for item in items
+        if item.source is not None
+        and item.path.endswith(".py")
+        and item.source.stat().st_size <= compiling.MAX_SOURCE_BYTES
+        and compiling.compiled_path(item.path) not in taken
+    ]
+    sources = (compiling.Source("/" + item.path, item.source.read_bytes()) for item in modules if item.source)
+    folders: set[str] = set()
+    for source, pyc in compiling.compile_all(sources):
+        path = compiling.compiled_path(source)
+        folder = path.rpartition("/")[0]
+        if folder not in folders:
+            folders.add(folder)
+            writer.header(folder_entry(folder))
+        writer.header(file_entry(path, len(pyc)))
+        writer.content(pyc)

@@ -1,0 +1,225 @@
+"""The ``layers`` builder: from requirements and a folder to an image in a registry, without a container daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from registry_pipelines.build.bases import Base, OpenPlace, bring_base
+from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
+from registry_pipelines.build.interface import (
+    BUILDER_ID,
+    PREDICATE_TYPE_ANNOTATION,
+    PROVENANCE_ARTIFACT,
+    SILENT,
+    SLSA_PROVENANCE,
+    BuildResult,
+    BuildSpec,
+    LayerRow,
+)
+from registry_pipelines.build.planning import PlatformPlan, check_spec, plan_platform
+from registry_pipelines.build.provenance import provenance
+from registry_pipelines.build.pushing import LayerJob, ensure_layer
+from registry_pipelines.build.resolving import WheelStore
+from registry_pipelines.build.revision import Revision, read_revision
+from registry_pipelines.errors import NotFound, TagImmutable
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, artifact_manifest
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.oci.references import Reference
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Place
+
+WORKERS = 2
+"""Layers made at a time. Inflating and hashing keep a core busy; more than the cores of a small build machine only adds
+memory (about 25 MB each)."""
+
+
+class LayersBuilder:
+    """See ``interface.Builder``.
+
+    state: folder for the wheel store, the build cache and spool files; safe for several processes, may be deleted.
+    open_place: how references of base images become places; public registries with docker's credentials unless told.
+    """
+
+    def __init__(self, state: Path, *, open_place: OpenPlace | None = None, builder_id: str = BUILDER_ID) -> None:
+        self._state = state / "build"
+        self._open_place = open_place or _open_anywhere
+        self._builder_id = builder_id
+
+    def build(self, spec: BuildSpec, place: Place, *, progress: Progress = SILENT) -> BuildResult:
+        """Build, push, attach provenance, tag; the version tag moves last and never away from other content.
+
+        Everything that can be wrong with requirements, wheels and folders is found before the first byte is sent.
+        """
+        started = time.monotonic()
+        platforms = check_spec(spec)
+        revision = read_revision(spec.application) if spec.application else None
+        with closing(BuildCache(self._state / "cache.sqlite")) as cache:
+            store = WheelStore(self._state / "wheels")
+            progress.begin("resolve requirements")
+            plans = [
+                plan_platform(spec, platform, store=store, cache=cache, open_place=self._open_place)
+                for platform in platforms
+            ]
+            progress.end("resolve requirements", note=f"{sum(len(plan.lock) for plan in plans)} wheels")
+            return _Build(self, spec, place, cache, progress, revision).run(plans, started)
+
+
+@dataclass
+class _Build:
+    """One run: pushes what the plans need and counts it."""
+
+    builder: LayersBuilder
+    spec: BuildSpec
+    place: Place
+    cache: BuildCache
+    progress: Progress
+    revision: Revision | None
+    sent: int = 0
+    changed: bool = False
+
+    def run(self, plans: Sequence[PlatformPlan], started: float) -> BuildResult:
+        made = self._make_layers([job for plan in plans for job in plan.jobs], str(plans[0].platform))
+        images = [self._image(plan, made) for plan in plans]
+        if len(images) == 1:
+            top = images[0].manifest
+        else:
+            top = image_index(self.spec, [(image.platform, image.manifest) for image in images], self.revision)
+        tags, missing = self._check_tags(top)
+        for manifest in dict.fromkeys([*(image.manifest for image in images), top]):
+            self._put(manifest)
+        attached = self._attach(plans, images, top)
+        for tag in reversed(missing):
+            self.place.registry.put_manifest(self.place.repository, top, tag=tag)
+            self.changed = True
+        rows = [row for image in images for row in image.rows]
+        return BuildResult(
+            descriptor=top.descriptor,
+            manifests=tuple(image.manifest.descriptor for image in images),
+            tags=tags,
+            layers=tuple(rows),
+            lock={str(plan.platform): plan.lock for plan in plans},
+            bytes_uploaded=self.sent + sum(row.bytes_uploaded for row in rows),
+            seconds=time.monotonic() - started,
+            provenance=attached,
+            changed=self.changed or any(not row.reused for row in rows),
+        )
+
+    def _make_layers(self, jobs: Sequence[LayerJob], platform: str) -> dict[str, LayerRow]:
+        """Every distinct layer once, by key; the first failure stops what has not begun."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            futures: dict[str, Future[LayerRow]] = {}
+            for job in sorted(jobs, key=lambda job: -job.work_bytes):
+                if job.key not in futures:
+                    futures[job.key] = pool.submit(self._ensure, job, platform)
+            done, waiting = wait(futures.values(), return_when=FIRST_EXCEPTION)
+            for future in waiting:
+                future.cancel()
+            for future in done:
+                future.result()
+            return {key: future.result() for key, future in futures.items()}
+
+    def _ensure(self, job: LayerJob, platform: str) -> LayerRow:
+        spool = self.builder._state / "spool"
+        return ensure_layer(job, self.place, platform=platform, cache=self.cache, spool=spool, progress=self.progress)
+
+    def _image(self, plan: PlatformPlan, made: dict[str, LayerRow]) -> _Image:
+        base = Base((), (), ())
+        if plan.base:
+            base = bring_base(plan.base, self.place, platform=plan.platform, cache=self.cache, progress=self.progress)
+        rows = [*base.rows]
+        for job in plan.jobs:
+            row = made[job.key]
+            if row.platform != str(plan.platform):
+                row = replace(row, platform=str(plan.platform), how="present", bytes_uploaded=0)
+            rows.append(row)
+        content = image_config(self.spec, plan.platform, base, rows, self.revision)
+        config = self._push_config(content)
+        manifest = image_manifest(self.spec, config, base, rows, self.revision)
+        return _Image(plan.platform, base, tuple(rows), manifest)
+
+    def _push_config(self, content: bytes) -> Descriptor:
+        if self.place.registry.blob_size(self.place.repository, Digest.of(content)) is None:
+            self.sent += len(content)
+            self.changed = True
+        return push_blob(self.place, content, media_type=media_types.OCI_CONFIG)
+
+    def _check_tags(self, top: ManifestBytes) -> tuple[tuple[str, ...], list[str]]:
+        """Tags that will name the image, and those that do not yet. A version that names something else is an error;
+        a commit's tag that does (other wheels, same commit) stays where it is."""
+        wanted = wanted_tags(self.spec, top.digest, self.revision)
+        there = {tag: self._resolve(tag) for tag in wanted}
+        version = there[wanted[0]]
+        if version not in (None, top.digest):
+            raise TagImmutable(
+                f"version {wanted[0]} is {version}, and this build is {top.digest}",
+                where=f"{self.place}:{wanted[0]}",
+                do="Give the build a new version; versions never move",
+            )
+        tags = tuple(tag for tag in wanted if there[tag] in (None, top.digest))
+        return tags, [tag for tag in tags if there[tag] is None]
+
+    def _resolve(self, reference: str) -> Digest | None:
+        try:
+            return self.place.registry.resolve(self.place.repository, reference).digest
+        except NotFound:
+            return None
+
+    def _put(self, manifest: ManifestBytes) -> None:
+        if self._resolve(manifest.digest) is None:
+            self.place.registry.put_manifest(self.place.repository, manifest)
+            self.sent += len(manifest.raw)
+            self.changed = True
+
+    def _attach(self, plans: Sequence[PlatformPlan], images: Sequence[_Image], top: ManifestBytes) -> Descriptor:
+        content = provenance(
+            self.spec,
+            self.place,
+            builder_id=self.builder._builder_id,
+            top=top.descriptor,
+            manifests=[image.manifest.descriptor for image in images],
+            bases={str(image.platform): image.base for image in images},
+            lock={str(plan.platform): plan.lock for plan in plans},
+            rows=[row for image in images for row in image.rows],
+            revision=self.revision,
+        )
+        annotations = {PREDICATE_TYPE_ANNOTATION: SLSA_PROVENANCE}
+        layer = Descriptor(media_type=PROVENANCE_ARTIFACT, digest=Digest.of(content), size=len(content))
+        expected = artifact_manifest(
+            artifact_type=PROVENANCE_ARTIFACT, layers=[layer], subject=top.descriptor, annotations=annotations
+        )
+        if self._resolve(expected.digest) is not None:
+            return expected.descriptor
+        self.sent += len(content) + len(expected.raw)
+        self.changed = True
+        return attach(
+            self.place,
+            subject=top.descriptor,
+            artifact_type=PROVENANCE_ARTIFACT,
+            content=content,
+            media_type=PROVENANCE_ARTIFACT,
+            annotations=annotations,
+        )
+
+
+@dataclass(frozen=True)
+class _Image:
+    platform: Platform
+    base: Base
+    rows: tuple[LayerRow, ...]
+    manifest: ManifestBytes
+
+
+def _open_anywhere(text: str) -> tuple[Place, str]:
+    reference = Reference.parse(text)
+    return Place(DistributionRegistry(reference.registry), reference.repository), reference.selector

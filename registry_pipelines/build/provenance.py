@@ -1,0 +1,105 @@
+"""SLSA provenance of a build: what went in, by digest.
+
+An in-toto Statement v1 with predicate ``https://slsa.dev/provenance/v1`` (slsa.dev, "Provenance"). No clock and no run
+id: equal builds give equal bytes, so a second build attaches nothing new.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from registry_pipelines import __version__
+from registry_pipelines.build.bases import Base
+from registry_pipelines.build.compiling import IDENTITY
+from registry_pipelines.build.interface import BUILD_TYPE, SLSA_PROVENANCE, BuildSpec, LayerRow, LockedWheel
+from registry_pipelines.build.resolving import CREDENTIALS
+from registry_pipelines.build.revision import Revision
+from registry_pipelines.build.splice import CODEC
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+
+
+def provenance(
+    spec: BuildSpec,
+    place: Place,
+    *,
+    builder_id: str,
+    top: Descriptor,
+    manifests: Sequence[Descriptor],
+    bases: Mapping[str, Base],
+    lock: Mapping[str, Sequence[LockedWheel]],
+    rows: Sequence[LayerRow],
+    revision: Revision | None,
+) -> bytes:
+    """The statement's JSON. Subjects: the top digest, then every platform manifest it covers."""
+    digests = dict.fromkeys([top.digest, *(manifest.digest for manifest in manifests)])
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": place.repository, "digest": {digest.algorithm: digest.hex}} for digest in digests],
+        "predicateType": SLSA_PROVENANCE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": _parameters(spec),
+                "internalParameters": {"codec": CODEC, "byteCode": IDENTITY},
+                "resolvedDependencies": _dependencies(bases, lock, rows, revision),
+            },
+            "runDetails": {"builder": {"id": builder_id, "version": {"registry-pipelines": __version__}}},
+        },
+    }
+    return json.dumps(statement, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _parameters(spec: BuildSpec) -> dict[str, Any]:
+    """The specification as given. Environment values stand in the image config and are not repeated."""
+    lines = list(spec.requirements)
+    if spec.requirements_file:
+        lines += spec.requirements_file.read_text().splitlines()
+    wanted = (line.strip() for line in lines)
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "base": spec.base,
+        "python": spec.python,
+        "requirements": [CREDENTIALS.sub("://", line) for line in wanted if line and not line.startswith(("#", "-"))],
+        "workdir": spec.workdir,
+        "entrypoint": list(spec.entrypoint),
+        "command": list(spec.command),
+        "environment": sorted(spec.environment),
+        "labels": dict(spec.labels),
+        "user": spec.user,
+        "platforms": [str(platform) for platform in spec.platforms],
+    }
+
+
+def _dependencies(
+    bases: Mapping[str, Base],
+    lock: Mapping[str, Sequence[LockedWheel]],
+    rows: Sequence[LayerRow],
+    revision: Revision | None,
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for base in bases.values():
+        if base.digest:
+            found.append({"uri": f"oci://{base.name}", "digest": {base.digest.algorithm: base.digest.hex}})
+    for row in rows:
+        if row.contents in ("system", "python", "application"):
+            uri = f"urn:registry-pipelines:layer:{row.contents}:{row.platform}"
+            found.append({"uri": uri, "digest": {row.diff_id.algorithm: row.diff_id.hex}})
+    if revision:
+        found.append(
+            {
+                "uri": f"git+{revision.remote or 'local'}",
+                "digest": {"gitCommit": revision.commit},
+                "annotations": {"dirty": revision.dirty},
+            }
+        )
+    wheels = {wheel.sha256: wheel for wheels in lock.values() for wheel in wheels}
+    for wheel in sorted(wheels.values(), key=lambda wheel: (wheel.name, wheel.filename)):
+        found.append({"uri": wheel.purl, "name": wheel.filename, "digest": {"sha256": wheel.sha256}})
+    unique = {json.dumps(item, sort_keys=True): item for item in found}
+    return list(unique.values())
