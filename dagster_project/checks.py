@@ -20,6 +20,9 @@ VERIFIED = "verified"
 POLICY = "allowed"
 EQUAL = "equal"
 
+SHOWN_REASONS = 5
+"""Reasons in a check's description; all of them are in its metadata."""
+
 
 def blocking(name: str, asset: str | dg.AssetKey, description: str) -> dg.AssetCheckSpec:
     """A blocking check of a release asset."""
@@ -30,6 +33,8 @@ def blocking(name: str, asset: str | dg.AssetKey, description: str) -> dg.AssetC
 
 
 def outcome(name: str, *, passed: bool, reasons: Sequence[str] = (), **metadata: Any) -> dg.AssetCheckResult:
-    """What a check found, with its reasons."""
+    """What a check found; the first reasons also as its description, which the UI shows without a click."""
     shown = {**metadata, **({"reasons": bullets(reasons)} if reasons else {})}
-    return dg.AssetCheckResult(check_name=name, passed=passed, metadata=shown)
+    return dg.AssetCheckResult(
+        check_name=name, passed=passed, metadata=shown, description="; ".join(reasons[:SHOWN_REASONS]) or None
+    )

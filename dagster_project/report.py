@@ -64,6 +64,14 @@ def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materiali
     return Materialized(metadata=facts(result), data_version=version, check_results=list(checks))
 
 
+def succeeded(result: StageResult) -> Materialized:
+    """Like :func:`materialized`, for stages that have no check: raises ``dg.Failure`` when the result is not ok."""
+    if not result.ok:
+        reasons = "; ".join(result.reasons[:MAX_TABLE_ROWS])
+        raise dg.Failure(f"{result.action}: {reasons}", metadata=facts(result), allow_retries=False)
+    return materialized(result)
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn the library's lasting errors into a ``dg.Failure`` that is not retried; temporary ones pass, for the retry

@@ -120,15 +120,18 @@ def look_for_pushed(
 ) -> dg.SensorResult:
     """One look of the push sensor: new releases, and every so many looks the lost and the gone.
 
-    The known keys are read before the registry is: a build that pushes in between is then new, never gone.
+    The known keys are read before the registry is: a build that pushes in between is then new, never gone. A digest
+    keeps the key it got first, whatever further tags it gets.
     """
     known = known_releases(instance, images)
-    live = sorted((found for found in chain.releases() if found.image in images), key=by_version)
-    wanted = [release.key for release in live if not memory.tried(release.key)]
+    keys = {(release.image, release.digest): release.key for release in known}
+    found = sorted((release for release in chain.releases() if release.image in images), key=by_version)
+    live = [keys.get((release.image, release.digest), release.key) for release in found]
+    wanted = [key for key in live if not memory.tried(key)]
     gone: list[str] = []
     memory.looks += 1
     if memory.looks % LOOKS_PER_RECONCILE == 0:
-        present = {release.key for release in live}
+        present = set(live)
         gone = [release.key for release in known if release.key not in present]
         wanted += lost(instance, live, memory)
         memory.keep(present)
@@ -141,13 +144,11 @@ def look_for_pushed(
     )
 
 
-def lost(instance: dg.DagsterInstance, live: Sequence[Release], memory: Memory) -> list[str]:
+def lost(instance: dg.DagsterInstance, live: Sequence[str], memory: Memory) -> list[str]:
     """Releases that were asked for but neither reached a verdict nor have a run that is under way: the run was lost, or
     failed for reasons of the machinery. Not those that were tried often enough."""
     settled = materialized(instance, "verdict") | under_way(instance)
-    return [
-        release.key for release in live if 0 < memory.tried(release.key) < MAX_ATTEMPTS and release.key not in settled
-    ]
+    return [key for key in live if 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
 
 
 def push_sensors(config: Config, job: Job) -> list[dg.SensorDefinition]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.report import RETRIES, Materialized, materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
 
 GROUP = "build"
@@ -34,7 +34,7 @@ def built(names: Sequence[str]) -> dg.AssetsDefinition:
         with refusals():
             result = chain.build(context.partition_key)
         context.instance.add_dynamic_partitions(str(RELEASES.name), [str(result.facts["release"])])
-        return materialized(result)
+        return succeeded(result)
 
     return image
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.report import RETRIES, Materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Mirror
 
@@ -35,7 +35,7 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
             return
         with refusals():
             result = chain.mirror_release(release, mirror.name)
-        yield materialized(result)
+        yield succeeded(result)
 
     return mirrored
 
@@ -55,7 +55,7 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
     )
     def upstreams(chain: ChainParam) -> Materialized:
         with refusals():
-            return materialized(chain.mirror(mirror.name))
+            return succeeded(chain.mirror(mirror.name))
 
     return upstreams
 

@@ -44,8 +44,8 @@ def replica(target: Target) -> dg.AssetsDefinition:
             return
         with refusals():
             result = chain.replicate(release, target.name)
-            differences = [str(found) for found in chain.replica_differences(release, target.name)]
-        check = outcome(EQUAL, passed=not differences, reasons=differences, differences=len(differences))
+            found = [*result.reasons, *map(str, chain.replica_differences(release, target.name))]
+        check = outcome(EQUAL, passed=result.ok and not found, reasons=found, differences=len(found))
         yield materialized(result, check)
 
     return replica

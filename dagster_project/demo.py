@@ -1,0 +1,177 @@
+"""The demonstration: every image of a configuration through the Dagster jobs, in this process.
+
+``python -m dagster_project.demo --config PATH --events PATH`` builds the images, runs the release job for each of them,
+then the mirrors and the retention plans. Runs are recorded below the state folder, so the UI shows them afterwards.
+Nothing is printed but errors. The events file gets one JSON object a line as soon as a stage is done: the fields of
+``StageResult``, ``release`` (its key, or empty) and ``status`` (``ok``, ``denied``, ``failed``, ``skipped``).
+
+Exit code: 0 when nothing failed (a refused release is no failure), 1 otherwise, the library's own for its errors.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import IO, Any, cast
+
+import dagster as dg
+
+from dagster_project.definitions import build_definitions
+from dagster_project.partitions import built_images
+from dagster_project.resources import prepare_home
+from registry_pipelines.chain import Chain, StageResult
+from registry_pipelines.chain.serving import ensure_registries
+from registry_pipelines.config import Config, load
+from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
+from registry_pipelines.release import Release
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+STAGES = {"vulnerability_report": "vulnerabilities", "signature": "sign", "verdict": "judge", "promotion": "promote"}
+"""Stages of the assets that are not named as their stage; ``replica/x`` and ``mirror/x`` are ``replicate:x`` and
+``mirror:x``."""
+
+
+class Events:
+    """The events file. A stage that is asked twice with the same answer is written once."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._seen: set[tuple[str, str, str]] = set()
+        self.failures: list[str] = []
+
+    def write(self, result: StageResult, status: str) -> None:
+        """Write one finished stage."""
+        key = (result.stage, result.subject, status)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        event = {"release": release_key(result), **result.plain(), "status": status}
+        print(json.dumps(event), file=self._file, flush=True)
+        if status == "failed":
+            self.failures.append(f"{result.stage} {result.subject}: {'; '.join(result.reasons)}")
+
+    def has(self, stage: str, subject: str) -> bool:
+        """Whether anything was written about a stage."""
+        return any((stage, subject, status) in self._seen for status in ("ok", "denied", "failed"))
+
+
+class Recorder:
+    """Stands before the chain and writes down what every stage gives or raises."""
+
+    def __init__(self, chain: Chain, events: Events) -> None:
+        self._chain = chain
+        self._events = events
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        act = getattr(self._chain, name)
+
+        def call(*arguments: Any) -> Any:
+            started = monotonic()
+            try:
+                result = act(*arguments)
+            except RegistryPipelinesError as error:
+                self._raised(name, arguments, error, monotonic() - started)
+                raise
+            if isinstance(result, StageResult):
+                self._events.write(result, "ok" if result.ok else "denied")
+            return result
+
+        return call
+
+    def _raised(self, name: str, arguments: tuple[Any, ...], error: RegistryPipelinesError, seconds: float) -> None:
+        subject = str(arguments[0]) if arguments else ""
+        stage = ":".join([name.removesuffix("_release"), *map(str, arguments[1:])])
+        status = "denied" if isinstance(error, EvidenceError) else "failed"
+        reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
+        result = StageResult(
+            stage=stage, subject=subject, action=error.what, seconds=seconds, reasons=reasons, ok=False
+        )
+        self._events.write(result, status)
+
+
+def release_key(result: StageResult) -> str:
+    """The release a result is about; empty when it is about none."""
+    text = str(result.facts.get("release", result.subject))
+    try:
+        return Release.parse(text).key
+    except RegistryPipelinesError:
+        return ""
+
+
+def stage_of(asset: dg.AssetKey) -> str:
+    """The stage an asset belongs to."""
+    first, *rest = asset.path
+    if rest:
+        return f"{'replicate' if first == 'replica' else first}:{rest[0]}"
+    return STAGES.get(first, first)
+
+
+def run(
+    defs: dg.Definitions, name: str, instance: dg.DagsterInstance, events: Events, key: str | None = None
+) -> dg.ExecuteInProcessResult:
+    """Run a job here; write down the stages that it did not come to, and the failures that no stage told of."""
+    job = defs.resolve_job_def(name)
+    result = job.execute_in_process(instance=instance, partition_key=key, raise_on_error=False, run_config=QUIET)
+    begun = {event.step_key for event in result.all_events if event.is_step_start}
+    failed = {event.step_key: event for event in result.all_events if event.is_step_failure}
+    held = f"not run, because {', '.join(sorted(str(step) for step in failed))} did not pass"
+    for asset in job.asset_layer.asset_graph.toposorted_asset_keys:
+        if asset not in job.asset_layer.executable_asset_keys:
+            continue
+        step, stage = asset.to_python_identifier(), stage_of(asset)
+        if step in failed and not events.has(stage, key or ""):
+            events.write(untold(stage, key, "failed", failed[step].step_failure_data.error_display_string), "failed")
+        elif step not in begun and failed:
+            events.write(untold(stage, key, "skipped", held), "skipped")
+    return result
+
+
+def untold(stage: str, key: str | None, action: str, reason: str) -> StageResult:
+    """The outcome of a stage that could not tell it."""
+    return StageResult(stage=stage, subject=key or "", action=action, reasons=[reason.strip()], ok=False)
+
+
+def demonstrate(config: Config, instance: dg.DagsterInstance, events: Events) -> None:
+    """Run every job once: builds, releases, mirrors, retention plans."""
+    recorder = cast(Chain, Recorder(Chain(config), events))
+    defs = build_definitions(config, lambda: recorder)
+    keys = []
+    for image in built_images(config):
+        built = run(defs, "build", instance, events, image)
+        keys += [str(made.metadata["release"].value) for made in built.asset_materializations_for_node("image")]
+    for key in keys:
+        run(defs, "release", instance, events, key)
+    for name in ("nightly_mirror", "retention"):
+        if any(job.name == name for job in defs.jobs or []):
+            run(defs, name, instance, events)
+
+
+def main() -> int:
+    """The command; see the module."""
+    parser = argparse.ArgumentParser(prog="python -m dagster_project.demo", description="Run the demonstration.")
+    parser.add_argument("--config", type=Path, required=True, help="configuration file")
+    parser.add_argument("--events", type=Path, required=True, help="file that gets a JSON object a line for each stage")
+    options = parser.parse_args()
+    try:
+        config = load(options.config)
+        os.environ["DAGSTER_HOME"] = str(prepare_home(config))
+        with (
+            options.events.open("w", encoding="utf-8") as file,
+            ensure_registries(config),
+            dg.DagsterInstance.get() as instance,
+        ):
+            events = Events(file)
+            demonstrate(config, instance, events)
+    except RegistryPipelinesError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    for failure in events.failures:
+        print(failure, file=sys.stderr)
+    return 1 if events.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the code location defines, compared with definitions.json; nothing is opened or asked for that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from dagster_project.definitions import build_definitions
+from dagster_project.resources import DEMO_CONFIG, config_path, prepare_home
+from registry_pipelines.config import load
+from registry_pipelines.errors import InputError
+
+ROOT = Path(__file__).parent.parent.parent
+SNAPSHOT = Path(__file__).with_name("definitions.json")
+
+
+def describe(defs: dg.Definitions) -> dict[str, Any]:
+    """Everything that should not change unnoticed, sorted: the order changes between processes."""
+    graph = defs.resolve_asset_graph()
+    repository = defs.get_repository_def()
+    return {
+        "assets": {
+            spec.key.to_user_string(): {
+                "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+                "group": spec.group_name,
+                "owners": sorted(spec.owners),
+                "kinds": sorted(spec.kinds),
+                "partitions": getattr(spec.partitions_def, "name", None) or type(spec.partitions_def).__name__,
+                "condition": spec.automation_condition is not None,
+            }
+            for spec in sorted(defs.resolve_all_asset_specs(), key=lambda spec: spec.key)
+        },
+        "checks": {
+            key.to_user_string(): {
+                "blocking": (spec := graph.get_check_spec(key)).blocking,
+                "partitions": getattr(spec.partitions_def, "name", None),
+            }
+            for key in sorted(graph.asset_check_keys)
+        },
+        "jobs": {
+            job.name: sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
+            for job in sorted(repository.get_all_jobs(), key=lambda job: job.name)
+            if not job.name.startswith("__")
+        },
+        "sensors": {
+            sensor.name: [sensor.default_status.value, sensor.minimum_interval_seconds]
+            for sensor in sorted(repository.sensor_defs, key=lambda sensor: sensor.name)
+        },
+        "schedules": {
+            schedule.name: [schedule.default_status.value, schedule.cron_schedule, schedule.execution_timezone]
+            for schedule in sorted(repository.schedule_defs, key=lambda schedule: schedule.name)
+        },
+        "executor": repository.get_job("release").executor_def.name,
+    }
+
+
+def demo_definitions() -> dg.Definitions:
+    return build_definitions(load(DEMO_CONFIG))
+
+
+def test_definitions_are_as_recorded() -> None:
+    found = json.dumps(describe(demo_definitions()), indent=1) + "\n"
+    if os.environ.get("RP_UPDATE_SNAPSHOT"):
+        SNAPSHOT.write_text(found)
+    assert found == SNAPSHOT.read_text(), "run this test with RP_UPDATE_SNAPSHOT=1 and read the difference"
+
+
+def test_definitions_load_without_warnings_with_and_without_builds(settings: Path) -> None:
+    dg.Definitions.validate_loadable(demo_definitions())
+    dg.Definitions.validate_loadable(build_definitions(load(settings)))
+
+
+def test_every_release_check_is_partitioned_and_blocking() -> None:
+    """An unpartitioned check has one status for all releases: a good one would free a refused one."""
+    graph = demo_definitions().resolve_asset_graph()
+    specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
+    assert {spec.asset_key.path[0] for spec in specs} == {"vulnerabilities", "signature", "verdict", "replica"}
+    assert all(spec.blocking and getattr(spec.partitions_def, "name", "") == "release" for spec in specs)
+
+
+def test_no_asset_takes_many_releases_in_one_run() -> None:
+    """A single-run backfill of a downstream asset materializes refused keys, and ends as a success."""
+    for asset in demo_definitions().assets or []:
+        assert isinstance(asset, dg.AssetsDefinition)
+        assert asset.backfill_policy is None
+
+
+def test_assets_say_who_owns_them_and_what_they_are() -> None:
+    for spec in demo_definitions().resolve_all_asset_specs():
+        assert spec.owners, spec.key
+        assert len(spec.description or "") > 40, spec.key
+        assert 1 <= len(spec.kinds) <= 3, spec.key
+        assert spec.code_version, spec.key
+
+
+def test_workspace_names_a_module_of_the_package() -> None:
+    (entry,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    assert entry["python_module"]["module_name"] == "dagster_project.definitions"
+    # With this table `dagster dev` would ignore workspace.yaml, silently.
+    assert "dg" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+
+
+def test_the_library_never_imports_dagster() -> None:
+    """`import dagster` costs 1.4 s and 69 MB; the command line and the embedded server live without it."""
+    program = (
+        "import importlib, pkgutil, sys, registry_pipelines\n"
+        "for found in pkgutil.walk_packages(registry_pipelines.__path__, 'registry_pipelines.'):\n"
+        "    if not found.name.endswith('__main__'): importlib.import_module(found.name)\n"
+        "assert len([name for name in sys.modules if name.startswith('registry_pipelines.')]) > 50\n"
+        "bad = [name for name in sys.modules if name.split('.')[0] in ('dagster', 'dagster_project')]\n"
+        "assert not bad, bad\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_code_location_reads_no_configuration(tmp_path: Path) -> None:
+    environment = {**os.environ, "REGISTRY_PIPELINES_CONFIG": str(tmp_path / "missing.yaml"), "PYTHONPATH": str(ROOT)}
+    program = "import dagster_project.definitions"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0
+
+
+def test_the_configuration_is_found_in_this_order(
+    settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert config_path({}) == DEMO_CONFIG
+    monkeypatch.chdir(tmp_path)
+    assert config_path({}) == settings
+    assert config_path({"REGISTRY_PIPELINES_CONFIG": str(DEMO_CONFIG)}) == DEMO_CONFIG
+    with pytest.raises(InputError, match=r"no configuration at /nowhere\.yaml.*REGISTRY_PIPELINES_CONFIG"):
+        config_path({"REGISTRY_PIPELINES_CONFIG": "/nowhere.yaml"})
+
+
+def test_dagsters_home_keeps_the_operators_settings(settings: Path) -> None:
+    config = load(settings)
+    home = prepare_home(config)
+    assert home == config.state / "dagster"
+    assert yaml.safe_load((home / "dagster.yaml").read_text())["telemetry"] == {"enabled": False}
+    (home / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
+    assert (prepare_home(config) / "dagster.yaml").read_text() == "telemetry: {enabled: true}\n"

@@ -1,0 +1,159 @@
+"""A refused release stays refused, whatever Dagster is asked to do and whatever happens to its siblings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from registry_pipelines.release import Release
+
+if TYPE_CHECKING:
+    from conftest import World
+
+GOOD = {"calm": "1.0"}
+EVIL = {"calm": "1.0", "leaky": "1.0"}
+DOWNSTREAM = ["promotion", "replica/eu-west-1", "replica/gcp", "mirror/inside"]
+
+
+def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """What each failed step raised, as text."""
+    return {
+        str(event.step_key): event.step_failure_data.error_display_string
+        for event in result.all_events
+        if event.is_step_failure
+    }
+
+
+def assert_held(world: World, key: str) -> None:
+    """The release is nowhere but at its source, and not under the channel tag."""
+    assert world.reached(key) == set()
+    assert world.channel("app") != Release.parse(key).digest
+    assert key not in world.instance.get_materialized_partitions(dg.AssetKey("promotion"))
+
+
+def test_a_good_release_reaches_every_place(world: World) -> None:
+    good = world.known("app", "v1", GOOD)
+    result = world.run(good)
+    assert result.success, failures(result)
+    assert world.channel("app") == Release.parse(good).digest
+    assert world.reached(good) == {"eu-west-1", "gcp", "dmz", "airgap"}
+
+
+def test_the_same_run_stops_after_writing_the_verdict(world: World) -> None:
+    evil = world.known("app", "v1", EVIL)
+    result = world.run(evil)
+    steps = world.steps(result)
+    assert not result.success
+    assert {step for step, end in steps.items() if end == "failed"} == {"vulnerabilities", "verdict"}
+    assert steps["signature"] == "ok"
+    assert not {"promotion", "replica__eu_west_1", "replica__gcp", "mirror__inside"} & set(steps)
+    (told,) = result.asset_materializations_for_node("verdict")
+    assert "leaky" in str(told.metadata["reasons"].value)
+    assert_held(world, evil)
+
+
+@pytest.mark.parametrize("asset", DOWNSTREAM)
+def test_materializing_only_what_is_downstream_fails_at_the_librarys_gate(world: World, asset: str) -> None:
+    """Dagster lets this step run: no check stands before it in a run of its own."""
+    evil = world.known("app", "v1", EVIL)
+    world.run(evil)
+    result = world.run(evil, asset)
+    assert not result.success
+    assert "leaky" in "".join(failures(result).values())
+    assert_held(world, evil)
+
+
+@pytest.mark.parametrize("asset", DOWNSTREAM)
+def test_what_was_never_judged_is_not_promoted(world: World, asset: str) -> None:
+    unknown = world.known("app", "v1", GOOD)
+    result = world.run(unknown, asset)
+    assert not result.success
+    assert_held(world, unknown)
+
+
+def test_a_sibling_that_passes_later_frees_nothing(world: World) -> None:
+    """The hole: an unpartitioned check would be green for all releases now."""
+    evil = world.known("app", "v1", EVIL)
+    world.run(evil)
+    good = world.known("app", "v2", GOOD)
+    assert world.run(good).success
+    for assets in (DOWNSTREAM, ["verdict", *DOWNSTREAM], []):
+        assert not world.run(evil, *assets).success
+        assert_held(world, evil)
+    assert world.channel("app") == Release.parse(good).digest
+
+
+def test_a_sibling_that_passed_before_frees_nothing(world: World) -> None:
+    good = world.known("app", "v1", GOOD)
+    assert world.run(good).success
+    evil = world.known("app", "v2", EVIL)
+    assert not world.run(evil).success
+    assert not world.run(evil, *DOWNSTREAM).success
+    assert_held(world, evil)
+    assert world.channel("app") == Release.parse(good).digest
+
+
+def test_the_check_keeps_one_status_for_each_release(world: World) -> None:
+    evil, good = world.known("app", "v1", EVIL), world.known("app", "v2", GOOD)
+    for key in (evil, good):
+        result = world.run(key)
+        told = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+        assert told["within_limits"] is (key == good)
+        assert told["allowed"] is (key == good)
+        assert told["verified"] is True
+
+
+def test_a_check_reported_by_hand_frees_nothing(world: World) -> None:
+    evil = world.known("app", "v1", EVIL)
+    world.run(evil)
+    for asset, name in (("verdict", "allowed"), ("vulnerabilities", "within_limits")):
+        world.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(asset_key=dg.AssetKey(asset), check_name=name, passed=True, metadata={})
+        )
+    assert not world.run(evil, *DOWNSTREAM).success
+    assert_held(world, evil)
+
+
+def test_a_materialization_reported_by_hand_frees_nothing(world: World) -> None:
+    evil = world.known("app", "v1", EVIL)
+    world.run(evil)
+    world.instance.report_runless_asset_event(dg.AssetMaterialization("promotion", partition=evil))
+    assert not world.run(evil, "replica/eu-west-1", "replica/gcp", "mirror/inside").success
+    assert world.reached(evil) == set()
+
+
+def test_a_refusal_is_not_retried(world: World) -> None:
+    evil = world.known("app", "v1", EVIL)
+    world.run(evil)
+    result = world.run(evil, "promotion")
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    assert result.get_step_failure_events()
+
+
+def test_a_release_that_does_not_go_to_a_target_is_not_copied_there(world: World) -> None:
+    key = world.known("tool", "v1", GOOD)
+    result = world.run(key)
+    assert result.success, failures(result)
+    assert world.reached(key) == {"gcp"}
+    assert not result.asset_materializations_for_node("replica__eu_west_1")
+    assert not result.asset_materializations_for_node("mirror__inside")
+
+
+def test_a_key_that_is_no_release_is_refused_with_a_message(world: World) -> None:
+    world.instance.add_dynamic_partitions("release", ["anything"])
+    result = world.run("anything")
+    assert not result.success
+    assert "is not a release key" in failures(result)["provenance"]
+
+
+def test_what_is_there_is_left_unchanged(world: World) -> None:
+    good = world.known("app", "v1", GOOD)
+    assert world.run(good).success
+    again = world.run(good)
+    assert again.success
+    for node in ("sbom", "signature", "verdict", "promotion", "replica__eu_west_1", "replica__gcp", "mirror__inside"):
+        (told,) = again.asset_materializations_for_node(node)
+        assert told.metadata["changed"].value is False, node
+        assert told.metadata["bytes_moved"].value == 0, node

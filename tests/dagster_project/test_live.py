@@ -1,0 +1,133 @@
+"""Dagster's own processes on real registries: an image is pushed with skopeo, and nothing else is touched."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from registry_pipelines.config import EmbeddedRegistry
+from registry_pipelines.release import Release
+
+if TYPE_CHECKING:
+    from conftest import Live, Made
+
+GOOD = {"calm": "1.0"}
+EVIL = {"calm": "1.0", "leaky": "1.0"}
+EVERYWHERE = {"eu-west-1", "gcp", "dmz", "airgap"}
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+BACKFILL = """
+mutation ($assets: [AssetKeyInput!]!, $keys: [String!]!) {
+  launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $keys}) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
+"""
+BACKFILL_STATE = (
+    "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
+)
+TICKS = """
+query ($name: String!) { sensorOrError(sensorSelector: {repositoryLocationName: "registry_pipelines",
+  repositoryName: "__repository__", sensorName: $name}) { ... on Sensor { sensorState {
+  ticks(limit: 1, statuses: [SUCCESS, SKIPPED]) { timestamp } } } } }
+"""
+MATERIALIZED = """
+query ($key: AssetKeyInput!, $keys: [String!]) { assetOrError(assetKey: $key) { ... on Asset {
+  assetMaterializations(partitions: $keys, limit: 1) { metadataEntries { label
+    ... on MarkdownMetadataEntry { mdStr } ... on TextMetadataEntry { text } } } } } }
+"""
+
+
+@pytest.fixture
+def skopeo_push(
+    live: Live,
+    peer: Callable[[str], str],
+    layout: Callable[[Path, Made, str], Path],
+    image: Callable[..., Made],
+    tmp_path: Path,
+) -> Callable[..., str]:
+    """Pushes an image as any CI system would; its release key."""
+    skopeo = peer("skopeo")
+
+    def push(name: str, tag: str, packages: dict[str, str], note: str) -> str:
+        made = image(packages, note)
+        folder = layout(tmp_path / f"{name}-{tag}", made, tag)
+        source = live.config.registries["source"]
+        assert isinstance(source, EmbeddedRegistry)
+        target = f"docker://{source.address}/{live.config.images[name].repository}:{tag}"
+        command = [skopeo, "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"]
+        subprocess.run([*command, f"oci:{folder}:{tag}", target], check=True, capture_output=True)
+        return Release(name, tag, made.digest).key
+
+    return push
+
+
+def ended(live: Live, key: str, count: int = 1) -> list[str] | None:
+    """States of a release's runs when at least so many are there and all have ended."""
+    states = live.runs(key)
+    return states if len(states) >= count and set(states) <= ENDED else None
+
+
+def metadata(live: Live, asset: str, key: str) -> dict[str, Any]:
+    """Text and Markdown metadata of a release's latest materialization."""
+    found = live.ask(MATERIALIZED, key={"path": asset.split("/")}, keys=[key])["assetOrError"]
+    events = found["assetMaterializations"]
+    return {
+        entry["label"]: entry.get("mdStr") or entry.get("text")
+        for event in events
+        for entry in event["metadataEntries"]
+    }
+
+
+def tick_after(live: Live, sensor: str, moment: float) -> bool:
+    """Whether a sensor has ended a tick that began after a moment."""
+    ticks = live.ask(TICKS, name=sensor)["sensorOrError"]["sensorState"]["ticks"]
+    return bool(ticks) and float(ticks[0]["timestamp"]) > moment
+
+
+@pytest.mark.peer("skopeo")
+def test_a_push_is_found_run_promoted_and_everywhere(live: Live, skopeo_push: Callable[..., str]) -> None:
+    key = skopeo_push("app", "v1.0.0", GOOD, "live good")
+    assert live.until("the pushed release's run has ended", lambda: ended(live, key)) == ["SUCCESS"]
+    assert live.channel("app") == Release.parse(key).digest
+    assert live.reached(key) == EVERYWHERE
+    assert live.chain.verify(Release.parse(key)).ok
+
+
+@pytest.mark.peer("skopeo")
+def test_a_vulnerable_push_is_denied_and_stays_denied(live: Live, skopeo_push: Callable[..., str]) -> None:
+    """Also when another release of the same image passes later, when a person backfills what is downstream, and after
+    the sensors have looked again."""
+    evil = skopeo_push("app", "v2.0.0", EVIL, "live evil")
+    assert live.until("the vulnerable release's run has ended", lambda: ended(live, evil)) == ["FAILURE"]
+    told = metadata(live, "verdict", evil)
+    assert told["verdict"] == "deny"
+    assert "leaky" in told["reasons"]
+    assert live.reached(evil) == set()
+
+    good = skopeo_push("app", "v3.0.0", GOOD, "live later good")
+    assert live.until("the later release's run has ended", lambda: ended(live, good)) == ["SUCCESS"]
+    assert live.channel("app") == Release.parse(good).digest
+    assert live.reached(evil) == set()
+
+    downstream = [{"path": path.split("/")} for path in ("promotion", "replica/eu-west-1", "replica/gcp")]
+    launched = live.ask(BACKFILL, assets=downstream, keys=[evil, good])["launchPartitionBackfill"]
+    state = {"id": launched["backfillId"]}
+    over = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED"}
+    live.until(
+        "the backfill has ended",
+        lambda: live.ask(BACKFILL_STATE, **state)["partitionBackfillOrError"]["status"] in over,
+    )
+    assert live.until("the backfilled runs have ended", lambda: ended(live, evil, 2)) == ["FAILURE", "FAILURE"]
+    assert live.until("the backfilled runs have ended", lambda: ended(live, good, 2)) == ["SUCCESS", "SUCCESS"]
+
+    now = datetime.now(UTC).timestamp()
+    for sensor in ("promotion", "push_source"):
+        live.until(f"another tick of {sensor}", partial(tick_after, live, sensor, now))
+    assert len(live.runs(evil)) == 2
+    assert live.reached(evil) == set()
+    assert live.channel("app") == Release.parse(good).digest

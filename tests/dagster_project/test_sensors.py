@@ -1,0 +1,187 @@
+"""Sensors: every release is asked for once, in bounded portions; nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+import yaml
+
+from dagster_project import sensors
+from dagster_project.definitions import build_definitions
+from registry_pipelines.chain import Chain
+from registry_pipelines.config import load
+from registry_pipelines.errors import Unavailable
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.release import Release
+
+if TYPE_CHECKING:
+    from conftest import World
+
+GOOD = {"calm": "1.0"}
+EVIL = {"calm": "1.0", "leaky": "1.0"}
+
+
+def tick(world: World, name: str, cursor: str | None) -> tuple[list[str], str | None]:
+    """One tick as the daemon does it: partitions are changed, requests come back as keys."""
+    sensor = world.defs.resolve_sensor_def(name)
+    context = dg.build_sensor_context(
+        instance=world.instance, definitions=world.defs, cursor=cursor, resources={"chain": world.chain}
+    )
+    found = sensor.evaluate_tick(context)
+    for change in found.dynamic_partitions_requests or []:
+        if isinstance(change, dg.AddDynamicPartitionsRequest):
+            world.instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
+        else:
+            for key in change.partition_keys:
+                world.instance.delete_dynamic_partition(change.partitions_def_name, key)
+    return [str(request.partition_key) for request in found.run_requests or []], found.cursor
+
+
+def test_a_push_adds_the_partition_and_asks_for_the_run_once(world: World) -> None:
+    asked, cursor = tick(world, "push_source", None)
+    assert asked == []
+    key = world.push("app", "v1", GOOD)
+    asked, cursor = tick(world, "push_source", cursor)
+    assert asked == [key]
+    assert world.instance.get_dynamic_partitions("release") == [key]
+    assert tick(world, "push_source", cursor)[0] == []
+
+
+def test_what_we_attach_is_no_release(world: World) -> None:
+    """Signatures, fallback tags and the channel tag appear beside the release; none of them is one."""
+    key = world.push("app", "v1", GOOD)
+    _, cursor = tick(world, "push_source", None)
+    assert world.run(key).success
+    tags = set(world.chain.registry("source").tags("team/app"))
+    assert "prod" in tags
+    assert any(tag.startswith("sha256-") for tag in tags)
+    assert tick(world, "push_source", cursor)[0] == []
+
+
+def test_a_burst_is_asked_for_in_portions_oldest_version_first(world: World) -> None:
+    keys = {tag: world.push("app", tag, GOOD, note=tag) for tag in ("v10", "v9", "v2", "v1")}
+    first, cursor = tick(world, "push_source", None)
+    second, cursor = tick(world, "push_source", cursor)
+    assert first == [keys["v1"], keys["v2"], keys["v9"]]
+    assert second == [keys["v10"]]
+    assert tick(world, "push_source", cursor)[0] == []
+
+
+def test_a_tag_that_moved_at_its_source_is_a_new_release(world: World) -> None:
+    world.push("app", "v1", GOOD)
+    _, cursor = tick(world, "push_source", None)
+    moved = world.push("app", "v1", GOOD, note="again")
+    assert tick(world, "push_source", cursor)[0] == [moved]
+
+
+def test_a_reconcile_asks_again_for_a_lost_run_but_not_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 2)
+    key = world.push("app", "v1", GOOD)
+    asked, cursor = [], None
+    for _ in range(12):
+        more, cursor = tick(world, "push_source", cursor)
+        asked += more
+    assert asked == [key] * sensors.MAX_ATTEMPTS
+
+
+def test_a_reconcile_leaves_a_refused_release_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
+    evil = world.push("app", "v1", EVIL)
+    asked, cursor = tick(world, "push_source", None)
+    assert asked == [evil]
+    world.run(evil)
+    assert tick(world, "push_source", cursor)[0] == []
+
+
+def test_a_reconcile_removes_the_keys_of_what_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
+    key, stays = world.known("app", "v1", GOOD), world.known("tool", "v1", GOOD, note="stays")
+    _, cursor = tick(world, "push_source", None)
+    world.chain.registry("source").delete_manifest("team/app", Release.parse(key).digest)
+    _, cursor = tick(world, "push_source", cursor)
+    assert world.instance.get_dynamic_partitions("release") == [stays]
+    assert len(json.loads(cursor or "")["attempts"]) == 1
+
+
+def test_run_keys_name_digest_and_attempt(world: World) -> None:
+    """Dagster remembers a run key for ever, also after a failed run."""
+    memory = sensors.Memory()
+    first, second = memory.ask("k"), memory.ask("k")
+    other = memory.ask("k", "sha256:feed")
+    assert len({first.run_key, second.run_key, other.run_key}) == 3
+    assert sensors.Memory.read(memory.write()).ask("k", "sha256:feed").run_key == "k#sha256:feed#2"
+
+
+def test_a_registry_that_is_down_fails_the_tick(settings: Path) -> None:
+    """Nothing serves here. The old cursor stays, and the next tick starts from the same place."""
+    config = load(settings)
+    chain = Chain(config)
+    defs = build_definitions(config, lambda: chain)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, definitions=defs, resources={"chain": chain})
+        with pytest.raises(Unavailable):
+            defs.resolve_sensor_def("push_source").evaluate_tick(context)
+
+
+def test_the_promotion_sensor_asks_for_nothing_while_the_evidence_denies(world: World) -> None:
+    evil = world.known("app", "v1", EVIL)
+    world.run(evil)
+    good = world.known("app", "v2", GOOD)
+    world.run(good)
+    cursor = None
+    for _ in range(3):
+        asked, cursor = tick(world, "promotion", cursor)
+        assert asked == []
+    assert world.reached(evil) == set()
+
+
+def test_the_promotion_sensor_lets_go_what_an_exception_allows_now(world: World, settings: Path) -> None:
+    evil = world.known("app", "v1", EVIL)
+    world.run(evil)
+    _, cursor = tick(world, "promotion", None)
+    raw = yaml.safe_load(settings.read_text())
+    raw["policies"]["default"]["exceptions"] = [
+        {"advisory": "PYSEC-2026-1", "reason": "the leaking function is not called", "expires": "2099-12-31"}
+    ]
+    settings.write_text(yaml.safe_dump(raw))
+    world.config = load(settings)
+    world.chain = Chain(world.config)
+    world.defs = build_definitions(world.config, lambda: world.chain)
+    asked, cursor = tick(world, "promotion", cursor)
+    assert asked == [evil]
+    assert world.run(evil).success
+    assert world.reached(evil) == {"eu-west-1", "gcp", "dmz", "airgap"}
+    assert tick(world, "promotion", cursor)[0] == []
+
+
+def test_the_promotion_sensor_rolls_nothing_back(world: World) -> None:
+    """An older release that would pass now is left alone: a newer one is under the channel tag."""
+    old, new = world.known("app", "v1", GOOD), world.known("app", "v2", GOOD, note="new")
+    world.run(old, "provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
+    assert tick(world, "promotion", None)[0] == [old]
+    assert world.run(new).success
+    assert tick(world, "promotion", None)[0] == []
+    assert world.channel("app") == Release.parse(new).digest
+
+
+def test_held_releases_are_judged_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "MAX_JUDGED", 1)
+    keys = [world.known("app", tag, GOOD, note=tag) for tag in ("v1", "v2")]
+    for key in keys:
+        world.run(key, "provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
+    first, cursor = tick(world, "promotion", None)
+    second, cursor = tick(world, "promotion", cursor)
+    assert [*first, *second] == keys
+
+
+def test_one_release_that_cannot_be_judged_does_not_hold_the_others(world: World) -> None:
+    gone, good = world.known("app", "v1", GOOD), world.known("tool", "v1", GOOD, note="stays")
+    for key in (gone, good):
+        world.run(key, "provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
+    place = Place(world.chain.registry("source"), "team/app")
+    place.registry.delete_manifest(place.repository, Release.parse(gone).digest)
+    assert tick(world, "promotion", None)[0] == [good]

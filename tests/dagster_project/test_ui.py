@@ -1,0 +1,107 @@
+"""The Dagster UI in a real browser: the graph by stage, a release run started by hand, a held release and its reasons.
+
+With RP_SCREENSHOTS set to a folder, pictures for the documentation are written there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from registry_pipelines.release import Release
+
+if TYPE_CHECKING:
+    from conftest import Live
+
+GOOD = {"calm": "1.0"}
+EVIL = {"calm": "1.0", "leaky": "1.0"}
+SETTINGS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 60_000
+STAGES = ["build", "scan", "sign", "promote", "replicate", "mirror", "collect"]
+
+pytestmark = pytest.mark.peer("chromium")
+
+
+@pytest.fixture(scope="module")
+def page(live: Live, chromium: str) -> Iterator[Page]:
+    """A page of the running UI."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=False, args=SETTINGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 900}, base_url=live.url)
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+        browser.close()
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep a picture when they are asked for."""
+    if folder := os.environ.get("RP_SCREENSHOTS"):
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(1500)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_the_graph_shows_the_chain_by_stage(page: Page) -> None:
+    page.goto("/asset-groups")
+    for stage in STAGES:
+        expect(page.get_by_text(stage, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    page.keyboard.press("Alt+E")
+    for asset in ("signature", "verdict", "promotion", "eu-west-1", "gcp", "inside"):
+        expect(page.get_by_text(asset, exact=True).last).to_be_attached(timeout=PATIENCE_MS)
+    picture(page, "graph")
+
+
+def test_a_release_run_is_started_by_hand_and_succeeds(live: Live, page: Page) -> None:
+    key = live.push("tool", "v1.0.0", GOOD, note="by hand")
+    live.until("the sensor has added the release", lambda: "SUCCESS" in live.runs(key))
+    before = len(live.runs(key))
+    page.goto("/locations/registry_pipelines/jobs/release")
+    page.get_by_role("button", name="Materialize all").click()
+    if_asked(page, "Confirm")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Select a partition").click()
+    page.get_by_text(re.compile("^tool:v1")).last.click()
+    page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Launch").click()
+    live.until("the run that was started by hand is there", lambda: len(live.runs(key)) > before)
+    live.until("it has succeeded", lambda: live.runs(key)[0] == "SUCCESS")
+    page.goto("/runs")
+    expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE_MS)
+    picture(page, "runs")
+
+
+def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
+    key = live.push("tool", "v2.0.0", EVIL, note="held")
+    live.until("the held release's run has ended", lambda: live.runs(key)[:1] == ["FAILURE"])
+    page.goto(f"/assets/verdict?view=partitions&partition={quote(key)}")
+    expect(page.get_by_text("deny", exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(re.compile("leaky")).first).to_be_visible(timeout=PATIENCE_MS)
+    picture(page, "held")
+    page.goto("/assets/verdict?view=checks&checkDetail=allowed")
+    expect(page.get_by_text("Failed").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(key).first).to_be_visible(timeout=PATIENCE_MS)
+    picture(page, "check")
+    assert live.channel("tool") != Release.parse(key).digest
+
+
+def if_asked(page: Page, answer: str) -> None:
+    """Dagster asks whether to go on when the images above were never built here; answer when it does."""
+    first: Callable[[], object] = page.get_by_role("dialog").first.wait_for
+    first()
+    button = page.get_by_role("button", name=answer, exact=True)
+    if button.count():
+        button.click()
