@@ -99,7 +99,7 @@ def attest_statement(
     )
     if att_tag:
         _append_att(place, subject.digest, envelope, claim.predicate_type)
-    return Attested(claim.predicate_type, descriptor, changed=True)
+    return Attested(claim.predicate_type, _bundle(descriptor), changed=True)
 
 
 def read_attestations(place: Place, digest: Digest, verifier: Verifier, *, predicate_type: str = "") -> Attestations:
@@ -137,9 +137,8 @@ def _read_bundle_referrer(
     raw = read_layer(place, layers[0], limit=MAX_BUNDLE_BYTES)
     if isinstance(raw, Rejected):
         return Rejected(where, raw.reason)
-    carrier = msgspec.structs.replace(referrer.descriptor, artifact_type=SIGSTORE_BUNDLE)
     try:
-        return _believe(read_bundle(raw, where=where), digest, verifier, carrier)
+        return _believe(read_bundle(raw, where=where), digest, verifier, _bundle(referrer.descriptor))
     except SignatureInvalid as error:
         return Rejected(where, error.what)
 
@@ -166,6 +165,11 @@ def _read_att_layer(
     if isinstance(raw, Rejected):
         raise SignatureInvalid(raw.reason)
     return _believe(read_envelope(raw), digest, verifier, carrier)
+
+
+def _bundle(descriptor: Descriptor) -> Descriptor:
+    """The descriptor with its artifact type, whatever the registry's list said."""
+    return msgspec.structs.replace(descriptor, artifact_type=SIGSTORE_BUNDLE)
 
 
 def _believe(envelope: Envelope, digest: Digest, verifier: Verifier, carrier: Descriptor) -> VerifiedAttestation:

@@ -197,16 +197,18 @@ def _write_new(path: Path, content: bytes, *, mode: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(path).hardlink_to(temporary)
-        finally:
-            Path(temporary).unlink()
+    except OSError as error:
+        raise LocalError(f"no key can be written there: {error.strerror}", where=str(path.parent)) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(temporary)
     except FileExistsError as error:
         raise _exists(path) from error
     except OSError as error:
         raise LocalError(f"the key file cannot be written: {error.strerror}", where=str(path)) from error
+    finally:
+        Path(temporary).unlink()

@@ -1,0 +1,101 @@
+"""What the tests of signing and promotion work with: keys, small images, the real cosign."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.sign.keys import FileSigner, KeySet
+
+
+@dataclass
+class Key:
+    """A key pair on disk and in memory."""
+
+    path: Path
+    public: Path
+    signer: FileSigner
+    verifier: KeySet
+
+
+@dataclass
+class Counted:
+    """A place in an embedded registry that remembers what changed it."""
+
+    place: Place
+    server: EmbeddedServer
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    @property
+    def writes(self) -> list[str]:
+        """Requests that change content, so far."""
+        return [item.method for item in self.exchanges if item.method in ("PUT", "POST", "PATCH", "DELETE")]
+
+
+def push_image(place: Place, name: str = "app", *, architecture: str = "amd64", tag: str = "") -> Descriptor:
+    """Push an image that is different for every name and architecture."""
+    layer = push_blob(place, f"layer of {name}".encode(), media_type=media_types.OCI_LAYER)
+    config = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer.digest]}}
+    pushed = push_blob(place, json.dumps({**config, "name": name}).encode(), media_type=media_types.OCI_CONFIG)
+    manifest = manifest_bytes(
+        Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=pushed, layers=(layer,))
+    )
+    place.registry.put_manifest(place.repository, manifest, tag=tag)
+    return manifest.descriptor
+
+
+def push_index(place: Place, name: str = "app", *, tag: str = "") -> tuple[Descriptor, list[Descriptor]]:
+    """Push an index with two platforms; the index and its children."""
+    children = []
+    for architecture in ("amd64", "arm64"):
+        child = push_image(place, name, architecture=architecture)
+        platform = Platform(os="linux", architecture=architecture)
+        children.append(
+            Descriptor(media_type=child.media_type, digest=child.digest, size=child.size, platform=platform)
+        )
+    index = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=tuple(children)))
+    place.registry.put_manifest(place.repository, index, tag=tag)
+    return index.descriptor, children
+
+
+NO_LOG = {"cosign": ("--signing-config", "sc.json"), "cosign2": ("--tlog-upload=false",)}
+"""How each cosign signs without a transparency log."""
+
+
+class Cosign:
+    """The real program, with its own HOME and without a transparency log."""
+
+    def __init__(self, program: str, home: Path) -> None:
+        self.program, self.home = program, home
+        home.mkdir()
+        (home / "sc.json").write_text('{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}')
+
+    def __call__(self, *arguments: str, password: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "HOME": str(self.home), "COSIGN_PASSWORD": password}
+        return subprocess.run(
+            [self.program, *arguments], env=environment, cwd=self.home, capture_output=True, text=True, timeout=60
+        )
+
+    def sign(self, key: Path, image: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        return self("sign", "--key", str(key), "--yes", *flags, image)
+
+    def attest(self, key: Path, kind: str, predicate: str, image: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        (self.home / "predicate.json").write_text(predicate)
+        return self(
+            "attest", "--key", str(key), "--yes", "--type", kind, "--predicate", "predicate.json", *flags, image
+        )
+
+    def verify(self, key: Path, image: str) -> subprocess.CompletedProcess[str]:
+        return self("verify", "--key", str(key), "--insecure-ignore-tlog", image)
+
+    def verify_attestation(self, key: Path, kind: str, image: str) -> subprocess.CompletedProcess[str]:
+        return self("verify-attestation", "--key", str(key), "--insecure-ignore-tlog", "--type", kind, image)
