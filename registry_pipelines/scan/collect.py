@@ -50,9 +50,9 @@ _APK_DATABASES = ("lib/apk/db/installed", "usr/lib/apk/db/installed", "var/lib/a
 _NPM = re.compile(r"(?:^|/)node_modules/(?:@[^/]+/)?[^/@.][^/]*/package\.json\Z")
 _STANDARD_LIBRARY = re.compile(r"(?:^|/)lib(?:64)?/python(3\.\d+)t?/os\.py\Z")
 _PYTHON_PROGRAM = re.compile(r"(?:^|/)bin/python(\d(?:\.\d+)?)?[a-z]*\Z")
-_PYTHON_LIBRARY = re.compile(r"(?:^|/)libpython(\d(?:\.\d+)?)?[a-z]*\.so[^/]*\Z")
+_PYTHON_LIBRARY = re.compile(r"(?:^|/)libpython(\d\.\d+)[a-z]*\.so[^/]*\Z")
 _LIBRARY = re.compile(r"\.so(?:\.[0-9][^/]*)?\Z")
-_PYTHON_VERSION = re.compile(rb"\0(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?\+?)\0")
+_PYTHON_VERSION = re.compile(rb"([^0-9.])(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?\+?)\0")
 
 Reader = Callable[[Entry], AnyFact]
 
@@ -127,15 +127,15 @@ def _reader_by_name(name: str, base: str) -> Reader | None:
     fixed = _BY_BASE.get(base)
     if fixed is not None:
         return fixed(name)
+    if name.startswith("var/lib/dpkg/"):
+        return _dpkg_reader(name, base)
     if ".so" in base:
         return _native_reader(name, base)
     if base.endswith((".egg-info", ".egg", ".jar", ".war")):
         return _archive_reader(base)
-    if base.startswith("python"):
-        match = _PYTHON_PROGRAM.search(name)
-        return _interpreter_reader(match[1] or "") if match else None
-    if name.startswith("var/lib/dpkg/"):
-        return _dpkg_reader(name, base)
+    match = _PYTHON_PROGRAM.search(name) if base.startswith("python") else None
+    if match:
+        return _interpreter_reader(match[1] or "")
     if base.endswith(".json") and posixpath.dirname(name).endswith("conda-meta"):
         return _bounded(4 * MAX_RECORD_BYTES, lambda raw: language.read_conda(raw, name))
     return None
@@ -238,7 +238,7 @@ def _archive_reader(base: str) -> Reader:
 def _native_reader(name: str, base: str) -> Reader | None:
     match = _PYTHON_LIBRARY.search(name)
     if match:
-        return _interpreter_reader(match[1] or "")
+        return _interpreter_reader(match[1])
     if not _LIBRARY.search(base):
         return None
     return lambda entry: Native(name=base) if entry.head(4) == ELF_MAGIC else Plain()
@@ -253,20 +253,23 @@ def _read_interpreter(entry: Entry, series: str) -> AnyFact:
     tail = entry.head(4)
     if tail != ELF_MAGIC:
         return Plain()
-    versions: set[str] = set()
+    alone: set[str] = set()
+    ending: set[str] = set()
     while chunk := entry.head(_READ_BYTES):
         window = tail + chunk
-        versions.update(match[1].decode() for match in _PYTHON_VERSION.finditer(window))
-        # A separating NUL ends one match and starts the next; matches never share more than the window's tail.
+        for match in _PYTHON_VERSION.finditer(window):
+            (alone if match[1] == b"\0" else ending).add(match[2].decode())
         tail = window[-32:]
-    wanted = {text for text in versions if _series(text) == series or (series.count(".") == 0 and _minor(text) >= 6)}
-    version = wanted.pop().rstrip("+") if len(wanted) == 1 else ""
+    # Linkers merge a string into the end of a longer one, so the version may only stand at the end of a path.
+    version = _only(alone, series) or _only(ending, series)
     return Interpreter(series=series if "." in series else _series(version), version=version)
+
+
+def _only(versions: set[str], series: str) -> str:
+    """The one version that fits the name's series; empty when there is none, or more than one."""
+    fitting = {text.rstrip("+") for text in versions if "." not in series or _series(text) == series}
+    return fitting.pop() if len(fitting) == 1 else ""
 
 
 def _series(version: str) -> str:
     return ".".join(version.split(".")[:2])
-
-
-def _minor(version: str) -> int:
-    return int(version.split(".")[1])

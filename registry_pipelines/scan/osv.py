@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -130,8 +130,8 @@ def _load_yaml(raw: bytes) -> Any:
     if isinstance(document, dict):
         for name in ("modified", "withdrawn"):
             value = document.get(name)
-            if isinstance(value, datetime):
-                document[name] = (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+            if isinstance(value, date):
+                document[name] = value.isoformat()
     return document
 
 
