@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from registry_pipelines.chain import discovery, shipping, trust
+from registry_pipelines.chain import discovery, producing, shipping, trust
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
@@ -50,6 +50,11 @@ class Chain:
         self._session.image(image)
         return [name for name, mirror in self.config.mirrors.items() if image in mirror.images]
 
+    def mirror_places(self, image: str, mirror: str) -> list[Place]:
+        """The places an image's releases go through in a mirror, the private one last. Raises InputError."""
+        found = shipping.mirror_of(self._session, mirror)
+        return shipping.stops_of(self._session, found, self._session.image(image).repository)
+
     def releases(self) -> Iterator[Release]:
         """Every release in the source registries, one per digest."""
         return discovery.releases(self._session)
@@ -58,9 +63,21 @@ class Chain:
         """A release by key, ``image:tag``, ``image@digest``, or ``image`` that has one. Raises InputError, NotFound."""
         return discovery.find_release(self._session, text)
 
+    def build(self, image: str) -> StageResult:
+        """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""
+        return producing.build(self._session, image)
+
     def provenance(self, release: Release) -> StageResult:
         """How the release was made, as its builder says."""
         return trust.provenance(self._session, release)
+
+    def sbom(self, release: Release) -> StageResult:
+        """What is in the release, attached as CycloneDX."""
+        return producing.sbom(self._session, release)
+
+    def vulnerabilities(self, release: Release) -> StageResult:
+        """What is known against it, attached as a report; ``ok`` when the policy's limits hold."""
+        return producing.vulnerabilities(self._session, release)
 
     def sign(self, release: Release) -> StageResult:
         """Sign the release and attest its evidence."""
@@ -77,6 +94,10 @@ class Chain:
     def promote(self, release: Release) -> StageResult:
         """Move the channel tag. Raises PromotionDenied."""
         return shipping.promote(self._session, release)
+
+    def require_promoted(self, release: Release) -> list[str]:
+        """Raise PromotionDenied unless signed evidence lets the release leave its source; what the verdict accepted."""
+        return shipping.require_promoted(self._session, release)
 
     def replicate(self, release: Release, target: str) -> StageResult:
         """Copy a promoted release to a target. Raises PromotionDenied."""

@@ -28,9 +28,9 @@ def releases(session: Session) -> Iterator[Release]:
 def releases_of(session: Session, image: Image) -> list[Release]:
     """The releases of one image: digests of images (or indexes of them) under a version tag.
 
-    Channel tags, ``latest``, fallback tags, cosign's tags and artifacts are skipped. Of several tags on one digest the
-    first stands in the key: those that state a version before others, then by name. A repository that does not exist
-    yet has none. Raises RegistryError.
+    Channel tags, ``latest``, fallback tags, cosign's tags and artifacts are skipped. Of several tags on one digest one
+    stands in the key, whatever is added later: the version that the configuration builds, then dotted versions, then
+    others, each by name. A repository that does not exist yet has none. Raises RegistryError.
     """
     place = session.places.source(image)
     skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
@@ -39,13 +39,19 @@ def releases_of(session: Session, image: Image) -> list[Release]:
     except NotFound:
         return []
     found: dict[Digest, str] = {}
-    for tag in sorted(tags, key=lambda tag: (Version.find(tag) is None, tag)):
+    version = image.build.version if image.build else ""
+    for tag in sorted(tags, key=lambda tag: (tag != version, not _is_dotted(tag), tag)):
         try:
             digest = place.registry.resolve(place.repository, tag).digest
         except NotFound:
             continue  # deleted between the list and the look
         found.setdefault(digest, tag)
     return [Release(image.name, tag, digest) for digest, tag in found.items() if _is_image(place, digest)]
+
+
+def _is_dotted(tag: str) -> bool:
+    version = Version.find(tag)
+    return version is not None and len(version.numbers) > 1
 
 
 def _is_image(place: Place, digest: Digest) -> bool:

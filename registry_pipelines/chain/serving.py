@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import IO
 from registry_pipelines.config import Config, EmbeddedRegistry
 from registry_pipelines.errors import LocalError, StateLocked
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.running import raise_file_limit
 
 LOCK_FILE = "serving.lock"
 """Beside a registry's folder; whoever serves the folder holds a lock on it (flock: it goes with the process, however
@@ -30,16 +31,19 @@ class Served:
 
 
 @contextmanager
-def ensure_registries(config: Config) -> Iterator[list[Served]]:
-    """Have every embedded registry of the configuration listening; at the end stop those that were started here.
+def ensure_registries(config: Config, names: Collection[str] | None = None) -> Iterator[list[Served]]:
+    """Have the embedded registries of the configuration listening; at the end stop those that were started here.
+
+    names: only these; all when None.
 
     A registry that another process serves from the same folder at the same address is used as it is. Raises PortTaken
     when a stranger listens there, StateLocked when the folder is served at another address.
     """
+    raise_file_limit()
     with ExitStack() as stack:
         served = []
         for registry in config.registries.values():
-            if isinstance(registry, EmbeddedRegistry):
+            if isinstance(registry, EmbeddedRegistry) and (names is None or registry.name in names):
                 served.append(_ensure(stack, registry, config.root(registry)))
         yield served
 
@@ -100,6 +104,7 @@ def server(registry: EmbeddedRegistry, root: Path) -> EmbeddedServer:
         root,
         host=registry.host,
         port=registry.port,
+        htpasswd=registry.htpasswd,
         users={name: password.reveal() for name, password in registry.users.items()},
         tokens=registry.tokens,
         anonymous_pull=registry.anonymous_pull,

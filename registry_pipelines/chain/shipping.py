@@ -95,9 +95,12 @@ def promote(session: Session, release: Release) -> StageResult:
     )
 
 
-def require_promoted(session: Session, release: Release) -> None:
+def require_promoted(session: Session, release: Release) -> list[str]:
     """Raise PromotionDenied unless the source registry holds a signed record that this digest was promoted, and the
-    latest signed verdict about it by the image's policy is still allow. Nothing outside the registry is asked."""
+    latest signed verdict about it by the image's policy is still allow. Nothing outside the registry is asked.
+
+    Returns what the verdict accepted by name.
+    """
     image = session.image(release.image)
     place, verifier = session.source(release), session.verifier()
     reasons = []
@@ -115,6 +118,7 @@ def require_promoted(session: Session, release: Release) -> None:
             where=f"{place}@{release.digest}",
             do="Promote it first",
         )
+    return list(latest.verdict.accepted) if latest else []
 
 
 def replicate(session: Session, release: Release, target: str) -> StageResult:

@@ -72,6 +72,7 @@ class EmbeddedRegistry:
         "clients log in as the first.",
         factory=dict,
     )
+    htpasswd: Path | None = setting("htpasswd file (bcrypt lines) with further accounts.", default=None)
     anonymous_pull: bool = setting("Reading needs no account.", default=False)
     tokens: bool = setting("Bearer tokens from an own endpoint, instead of basic passwords.", default=False)
     reachable_as: Annotated[str, HOST] | None = setting(

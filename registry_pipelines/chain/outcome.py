@@ -1,0 +1,89 @@
+"""Where a release is, read from the registries: everywhere it must be, or, denied, nowhere but at its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from registry_pipelines.errors import NotFound, PromotionDenied
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.release import Release
+
+if TYPE_CHECKING:
+    from registry_pipelines.chain import Chain
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the registries show about a release."""
+
+    release: Release
+    ships: bool
+    """Whether signed evidence at the source says that it was promoted and is still allowed."""
+    reasons: tuple[str, ...]
+    """Why it does not ship, or what was accepted so that it ships."""
+    present_at: tuple[str, ...]
+    absent_from: tuple[str, ...]
+    problems: tuple[str, ...]
+    """Where the registries contradict the verdict: missing at a place, or present where it was denied."""
+
+    def sentence(self) -> str:
+        """For people."""
+        if self.ships:
+            return f"{self.release.image}:{self.release.tag} ships; it is at {', '.join(self.present_at)}"
+        return f"{self.release.image}:{self.release.tag} is denied; it is not at {', '.join(self.absent_from)}"
+
+    def plain(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "release": self.release.key,
+            "ships": self.ships,
+            "reasons": list(self.reasons),
+            "present_at": list(self.present_at),
+            "absent_from": list(self.absent_from),
+            "problems": list(self.problems),
+        }
+
+
+def outcomes(chain: Chain, release: Release) -> Outcome:
+    """Read the verdict at the source, and look for the release by digest and by tag at every target and mirror stop.
+
+    Raises RegistryError when a registry does not answer: that is never taken for absence.
+    """
+    try:
+        reasons = chain.require_promoted(release)
+        ships = True
+    except PromotionDenied as error:
+        reasons, ships = error.reasons, False
+    present: list[str] = []
+    absent: list[str] = []
+    problems: list[str] = []
+    for name, place in _places(chain, release):
+        found = _is_at(place, release)
+        (present if found else absent).append(name)
+        if found != ships:
+            problems.append(f"{release.image}:{release.tag} is {'at' if found else 'missing at'} {name}")
+    if ships:
+        for target in chain.targets(release.image):
+            problems += [f"{target}: {each}" for each in chain.replica_differences(release, target)]
+    return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems))
+
+
+def _places(chain: Chain, release: Release) -> Iterator[tuple[str, Place]]:
+    for target in chain.targets(release.image):
+        yield target, chain.target_place(release.image, target)
+    for mirror in chain.mirrors(release.image):
+        for place in chain.mirror_places(release.image, mirror):
+            yield f"{mirror} ({place})", place
+
+
+def _is_at(place: Place, release: Release) -> bool:
+    """By digest or under its version tag: either would let somebody pull it."""
+    for reference in (release.digest, release.tag):
+        try:
+            if place.registry.resolve(place.repository, reference).digest == release.digest:
+                return True
+        except NotFound:
+            continue
+    return False

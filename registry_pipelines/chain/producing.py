@@ -1,0 +1,208 @@
+"""Build a release, and say what is in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import registry_pipelines
+from registry_pipelines.build.interface import BuildSpec, LayerRow
+from registry_pipelines.build.layers import LayersBuilder
+from registry_pipelines.chain.policies import promote_policy
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Build, Config, Image
+from registry_pipelines.errors import AdvisoriesMissing, InputError
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.findings import report_breaches
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.release import Release
+from registry_pipelines.scan.advisories import AdvisoryStore
+from registry_pipelines.scan.interface import SEVERITIES, Finding, Report
+from registry_pipelines.scan.match import match
+from registry_pipelines.scan.publish import publish_report, publish_sboms, read_sboms
+from registry_pipelines.scan.sbom import scan_image
+
+BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
+"""The advisory set that comes with the package, below its ``data`` folder; named by its date, the newest counts."""
+
+
+def build(session: Session, image_name: str) -> StageResult:
+    """Build an image of the configuration and push it to its source registry, with provenance.
+
+    ``facts["release"]`` is the release's key. Raises InputError when the image has no ``build`` section.
+    """
+    image = session.image(image_name)
+    if image.build is None:
+        raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
+    builder = LayersBuilder(session.config.state, open_place=lambda text: _open_base(session, text))
+    result = builder.build(build_spec(image_name, image.build), session.places.source(image), progress=session.progress)
+    release = Release(image_name, image.build.version, result.descriptor.digest)
+    sent = [row for row in result.layers if not row.reused]
+    return StageResult(
+        stage="build",
+        subject=release.key,
+        action=f"{len(sent)} of {len(result.layers)} layers sent" if result.changed else "unchanged",
+        digest=result.descriptor.digest,
+        changed=result.changed,
+        bytes_moved=result.bytes_uploaded,
+        seconds=result.seconds,
+        facts={
+            "release": release.key,
+            "tags": " ".join(result.tags),
+            "platforms": len(result.manifests),
+            "layers": len(result.layers),
+            "layers_sent": len(sent),
+            "image_bytes": sum(row.size for row in result.layers),
+            "wheels": sum(len(wheels) for wheels in result.lock.values()),
+            "provenance": result.provenance.digest,
+        },
+        rows=[_layer(row) for row in result.layers],
+    )
+
+
+def build_spec(name: str, settings: Build) -> BuildSpec:
+    """The builder's specification of a build section."""
+    return BuildSpec(
+        name=name,
+        base=settings.base,
+        python=settings.python,
+        requirements=settings.requirements,
+        requirements_file=settings.requirements_file,
+        wheels=settings.wheels,
+        application=settings.application,
+        workdir=settings.workdir,
+        entrypoint=settings.entrypoint,
+        command=settings.command,
+        environment=settings.environment,
+        labels=settings.labels,
+        user=settings.user,
+        platforms=tuple(Platform.parse(text) for text in settings.platforms),
+        version=settings.version,
+        site_packages=settings.site_packages,
+        interpreter=settings.interpreter,
+    )
+
+
+def _open_base(session: Session, text: str) -> tuple[Place, str]:
+    located = session.places.locate(text)
+    return located.place, located.selector
+
+
+def _layer(row: LayerRow) -> Mapping[str, Scalar]:
+    return {
+        "platform": row.platform,
+        "contents": row.contents,
+        "digest": row.digest,
+        "bytes": row.size,
+        "how": row.how,
+        "bytes_sent": row.bytes_uploaded,
+    }
+
+
+def sbom(session: Session, release: Release) -> StageResult:
+    """Read the packages of every platform from the layer streams and attach one CycloneDX document for each."""
+    started = time.monotonic()
+    place, subject = session.source(release), session.subject(release)
+    packages = scan_image(place, subject, state=session.config.state, progress=session.progress)
+    published = publish_sboms(place, subject, packages)
+    components = sum(len(each.components) for each in packages)
+    unknowns = sum(len(each.unknowns) for each in packages)
+    changed = any(each.changed for each in published)
+    return StageResult(
+        stage="sbom",
+        subject=release.key,
+        action=f"{components} components listed" if changed else "unchanged",
+        digest=published[0].descriptor.digest,
+        changed=changed,
+        bytes_moved=sum(len(each.content) for each in published if each.changed),
+        seconds=time.monotonic() - started,
+        facts={
+            "release": release.key,
+            "platforms": len(packages),
+            "components": components,
+            "unknowns": unknowns,
+        },
+        rows=[
+            {"platform": str(each.platform), "purl": component.purl, "ecosystem": component.ecosystem}
+            for each in packages
+            for component in each.components
+        ],
+    )
+
+
+def vulnerabilities(session: Session, release: Release) -> StageResult:
+    """Match advisories against the attached SBOMs, attach the report; ``ok`` when the policy's limits hold.
+
+    Raises EvidenceMissing (no SBOM), AdvisoriesMissing. The advisories' age is the verdict's to judge.
+    """
+    started = time.monotonic()
+    place, subject = session.source(release), session.subject(release)
+    packages = [found for _, found in read_sboms(place, release.digest)]
+    store = AdvisoryStore.load(advisory_source(session.config), session.config.state)
+    try:
+        report = match(packages, store, now=session.now())
+    finally:
+        store.close()
+    published = publish_report(place, subject, report)
+    image = session.image(release.image)
+    policy = promote_policy(session.config.policies[image.policy])
+    breaches = report_breaches(report, policy, image=image.name, now=session.now())
+    return StageResult(
+        stage="vulnerabilities",
+        subject=release.key,
+        action=_summary(report) + ("" if published.changed else " (unchanged)"),
+        digest=published.descriptor.digest,
+        changed=published.changed,
+        bytes_moved=len(published.content) if published.changed else 0,
+        seconds=time.monotonic() - started,
+        facts={"release": release.key, **_report_facts(report, image)},
+        rows=[_finding(each) for each in report.findings],
+        reasons=breaches,
+        ok=not breaches,
+    )
+
+
+def advisory_source(config: Config) -> Path:
+    """Where advisories come from: the configuration's source, or the set that comes with the package."""
+    return config.advisories.source or bundled_advisories()
+
+
+def bundled_advisories() -> Path:
+    """The newest advisory set that comes with the package. Raises AdvisoriesMissing."""
+    folder = Path(registry_pipelines.__file__).parent / "data"
+    found = sorted(folder.glob(BUNDLED_ADVISORIES))
+    if not found:
+        raise AdvisoriesMissing("no advisory set comes with this installation", do="Set advisories.source")
+    return found[-1]
+
+
+def _summary(report: Report) -> str:
+    counts = [f"{count} {severity.lower()}" for severity, count in report.counts().items() if count]
+    return f"{', '.join(counts) or 'no findings'}, {len(report.unknowns)} unknowns"
+
+
+def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:
+    counts = report.counts()
+    return {
+        "policy": image.policy,
+        "components": report.components,
+        "unknowns": len(report.unknowns),
+        "advisories_newest": report.advisories.newest,
+        "advisories_records": report.advisories.records,
+        "advisories_digest": report.advisories.digest,
+        **{f"findings_{severity.lower()}": counts[severity] for severity in SEVERITIES},
+    }
+
+
+def _finding(found: Finding) -> dict[str, Scalar]:
+    return {
+        "severity": found.severity,
+        "score": found.score if found.score is not None else "",
+        "component": found.component,
+        "ids": " ".join(found.ids),
+        "fixed": ", ".join(found.fixed_versions),
+        "suppressed": found.suppressed,
+        "summary": found.summary,
+    }

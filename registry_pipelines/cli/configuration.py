@@ -1,0 +1,52 @@
+"""``config``: check a file, print its schema."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import console, print_json
+from registry_pipelines.config.schema import reference_page, schema
+
+
+@click.group("config")
+def config_group() -> None:
+    """Check a configuration; print what one may hold."""
+
+
+@config_group.command("check")
+@common
+def check(options: Options) -> None:
+    """Read the configuration and list every problem with its line."""
+    config = options.config()
+    counts = {
+        name: len(getattr(config, name))
+        for name in ("registries", "images", "targets", "policies", "mirrors", "retention")
+    }
+    if options.as_json:
+        print_json({"ok": True, "file": str(config.path), "state": str(config.state), **counts})
+    else:
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        console().print(f"{config.path}: no problems ({told})", markup=False)
+
+
+@config_group.command("schema")
+@common
+def print_schema(options: Options) -> None:
+    """Print the JSON schema (draft 2020-12) of the configuration."""
+    print_json(schema())
+
+
+@config_group.command("reference")
+@common
+def reference(options: Options) -> None:
+    """Print every field as Markdown, as in docs/configuration.md."""
+    if options.as_json:
+        print_json({"markdown": reference_page()})
+    else:
+        sys.stdout.write(reference_page())
+
+
+COMMANDS = [config_group]

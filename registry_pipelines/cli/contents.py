@@ -1,0 +1,189 @@
+"""``sbom``, ``scan`` and ``verify``: for a release of the configuration, or read-only for any image."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from registry_pipelines.chain import StageResult
+from registry_pipelines.chain.producing import bundled_advisories
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import console, print_json, rows_table
+from registry_pipelines.cli.releases import answer, answer_all
+from registry_pipelines.config import Config
+from registry_pipelines.errors import EvidenceError, InputError
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.scan.advisories import AdvisoryStore
+from registry_pipelines.scan.cyclonedx import write_cyclonedx
+from registry_pipelines.scan.interface import Limits, PlatformPackages
+from registry_pipelines.scan.match import match
+from registry_pipelines.scan.sbom import scan_image
+from registry_pipelines.sign.interface import read_attestations, verify_image
+from registry_pipelines.sign.keys import KeySet, load_verifier
+
+RELEASE_OR_IMAGE = (
+    "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
+    "release), or any image reference, which is only read."
+)
+
+
+def is_release(config: Config | None, text: str) -> bool:
+    """Whether a person means a release: what stands before the tag is an image of the configuration."""
+    return config is not None and text.partition("@")[0].partition(":")[0] in config.images
+
+
+@click.command("sbom", epilog=RELEASE_OR_IMAGE)
+@click.argument("target")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Write CycloneDX documents here.")
+@common
+def sbom(options: Options, target: str, output: Path | None) -> None:
+    """List what is in an image. For a release one CycloneDX 1.6 document for each platform is attached."""
+    if is_release(options.config_if_any(), target):
+        with options.chain() as chain:
+            release = chain.find_release(target)
+            result = chain.sbom(release)
+            if output is not None:
+                _write(output, _packages(options, chain.place(release.image), release.digest))
+        answer(options, result)
+        return
+    with options.places([target]) as places:
+        located = places.locate(target)
+        packages = _packages(options, located.place, located.selector)
+    if output is not None:
+        _write(output, packages)
+    rows: list[dict[str, Any]] = [
+        {"platform": str(each.platform), "purl": component.purl, "ecosystem": component.ecosystem}
+        for each in packages
+        for component in each.components
+    ]
+    if options.as_json:
+        print_json({"ok": True, "digest": packages[0].subject, "components": rows})
+    else:
+        console().print(rows_table(rows, title=f"{located.place} {packages[0].subject}"))
+
+
+def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:
+    config = options.config_if_any()
+    with options.progress() as progress:
+        state = config.state if config else options.state.parent
+        return scan_image(place, _resolve(place, selector), state=state, progress=progress)
+
+
+def _resolve(place: Place, selector: str) -> Descriptor:
+    return place.registry.resolve(place.repository, selector)
+
+
+def _write(folder: Path, packages: list[PlatformPackages]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in packages:
+        name = f"{str(each.platform).replace('/', '-')}.cdx.json"
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(write_cyclonedx(each))
+        Path(file.name).replace(folder / name)
+
+
+@click.command("scan", epilog=RELEASE_OR_IMAGE)
+@click.argument("target")
+@click.option(
+    "--advisories",
+    type=click.Path(path_type=Path),
+    metavar="SOURCE",
+    help="OSV records (folder, tar, zip), when TARGET is no release; the packaged set unless told.",
+)
+@click.option("--max-age", type=click.IntRange(0), metavar="DAYS", help="Refuse advisories that are older than this.")
+@common
+def scan(options: Options, target: str, advisories: Path | None, max_age: int | None) -> None:
+    """Find known vulnerabilities. For a release the SBOM and the report are attached and its policy's limits decide;
+    for any other image the default limits do (no critical, high or unrated finding, no unknown)."""
+    if is_release(options.config_if_any(), target):
+        if advisories is not None or max_age is not None:
+            raise InputError("a release is scanned with the configuration's advisories and judged by its policy")
+        with options.chain() as chain:
+            release = chain.find_release(target)
+            results = [chain.sbom(release), chain.vulnerabilities(release)]
+        _answer_scan(options, results)
+        return
+    with options.places([target]) as places:
+        located = places.locate(target)
+        packages = _packages(options, located.place, located.selector)
+    store = AdvisoryStore.load(advisories or bundled_advisories(), options.state.parent)
+    try:
+        report = match(packages, store)
+        if max_age is not None:
+            store.require_younger(max_age, datetime.now(UTC))
+    finally:
+        store.close()
+    breaches = report.breaches(Limits())
+    if options.as_json:
+        print_json({"ok": not breaches, "reasons": breaches, "report": json.loads(report.encode())})
+    else:
+        console().print(f"{located.place} {report.subject}", markup=False)
+        console().print(f"advisories of {report.advisories.newest}, {report.advisories.records} records", markup=False)
+        for breach in breaches:
+            console().print(f"- {breach}", markup=False)
+        console().print(f"{report.components} components, {len(report.findings)} findings", markup=False)
+    if breaches:
+        sys.exit(EvidenceError.exit_code)
+
+
+def _answer_scan(options: Options, results: list[StageResult]) -> None:
+    findings = [row for row in results[-1].rows if not row["suppressed"]]
+    if findings and not options.as_json:
+        console().print(rows_table([{name: row[name] for name in _FINDING_COLUMNS} for row in findings]))
+    answer_all(options, results)
+
+
+_FINDING_COLUMNS = ("severity", "component", "ids", "fixed")
+
+
+@click.command("verify", epilog=RELEASE_OR_IMAGE)
+@click.argument("target")
+@click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="PEM public key to believe; the configuration's trusted keys unless told.",
+)
+@common
+def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
+    """Check that a trusted key signed exactly this image, and list the attestations that are believed."""
+    if is_release(options.config_if_any(), target) and not keys:
+        with options.chain() as chain:
+            result = chain.verify(chain.find_release(target))
+        answer(options, result)
+        return
+    trusted = _trusted(options, keys)
+    with options.places([target]) as places:
+        located = places.locate(target)
+        subject = _resolve(located.place, located.selector)
+        known = read_attestations(located.place, subject.digest, trusted)
+        found = verify_image(located.place, subject.digest, trusted, known=known)
+    rows: list[dict[str, Any]] = [
+        {"kind": f"signature ({each.form})", "identity": each.identity, "key": each.key_id} for each in found.signatures
+    ]
+    rows += [{"kind": each.predicate_type, "identity": "", "key": each.key_id} for each in known.verified]
+    if options.as_json:
+        print_json({"ok": True, "digest": subject.digest, "verified": rows})
+    else:
+        console().print(rows_table(rows, title=f"{located.place} {subject.digest}"))
+
+
+def _trusted(options: Options, keys: tuple[Path, ...]) -> KeySet:
+    if keys:
+        return load_verifier(keys)
+    config = options.config_if_any()
+    if config is None:
+        raise InputError("no trusted key is named", do="Give --key FILE, or a configuration with signing.trusted")
+    return load_verifier(config.trusted_keys)
+
+
+COMMANDS = [sbom, scan, verify]

@@ -1,0 +1,125 @@
+"""Options that every command has, and what they open."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import update_wrapper
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+
+import click
+
+from registry_pipelines.chain import Chain
+from registry_pipelines.chain.places import Places
+from registry_pipelines.chain.serving import ensure_registries
+from registry_pipelines.cli.errors import guarded
+from registry_pipelines.cli.progress import shown_progress
+from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
+from registry_pipelines.errors import InputError
+from registry_pipelines.progress import Progress
+
+_P = ParamSpec("_P")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the common options said."""
+
+    config_file: Path | None = None
+    as_json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    def find_config(self) -> Path | None:
+        """The file of ``--config``, of the environment variable, ``registry-pipelines.yaml`` here; else None."""
+        if self.config_file is not None:
+            return self.config_file
+        named = os.environ.get(ENVIRONMENT_VARIABLE)
+        if named:
+            return Path(named)
+        here = Path(FILE_NAME)
+        return here if here.exists() else None
+
+    def config(self) -> Config:
+        """The configuration. Raises InputError when there is none, ConfigInvalid."""
+        found = self.find_config()
+        if found is None:
+            raise InputError(
+                "there is no configuration",
+                do=f"Give --config FILE, set {ENVIRONMENT_VARIABLE}, or run where {FILE_NAME} is",
+            )
+        return load(found)
+
+    def config_if_any(self) -> Config | None:
+        """The configuration, None when none is given or found."""
+        return self.config() if self.find_config() else None
+
+    @property
+    def state(self) -> Path:
+        """Where commands that need no configuration keep journals: the configuration's state folder, or the user's."""
+        config = self.config_if_any()
+        if config is not None:
+            return config.state / "transfer"
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(home) / "registry-pipelines" / "transfer"
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Progress on stderr."""
+        with shown_progress(quiet=self.quiet) as shown:
+            yield shown
+
+    @contextmanager
+    def places(self, references: Sequence[str]) -> Iterator[Places]:
+        """Places of the configuration, if there is one, and everywhere else; the embedded registries that the
+        references name are listening meanwhile."""
+        config = self.config_if_any()
+        if config is None:
+            yield Places(None)
+            return
+        with ensure_registries(config, {text.partition("/")[0] for text in references}):
+            yield Places(config)
+
+    @contextmanager
+    def chain(self) -> Iterator[Chain]:
+        """The chain over the configuration, with progress; its embedded registries are listening meanwhile."""
+        config = self.config()
+        with ensure_registries(config), self.progress() as shown:
+            yield Chain(config, progress=shown)
+
+
+def common(command: Callable[Concatenate[Options, _P], None]) -> Callable[_P, None]:
+    """Add ``--config``, ``--json``, ``--quiet``, ``--debug``; the command gets their values first.
+
+    The process ends with the documented exit code.
+    """
+
+    def run(*arguments: _P.args, **rest: _P.kwargs) -> None:
+        named: dict[str, Any] = {name: rest.pop(name) for name in ("config_file", "as_json", "quiet", "debug")}
+        options = Options(**named)
+        code = guarded(lambda: command(options, *arguments, **rest), as_json=options.as_json, debug=options.debug)
+        if code:
+            sys.exit(code)
+
+    decorated = update_wrapper(run, command)
+    for option in reversed(_COMMON):
+        decorated = option(decorated)
+    return decorated
+
+
+_COMMON = (
+    click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help=f"Configuration file; ${ENVIRONMENT_VARIABLE} or ./{FILE_NAME} unless told.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    click.option("--quiet", is_flag=True, help="No progress on stderr."),
+    click.option("--debug", is_flag=True, help="The traceback of an error on stderr."),
+)

@@ -1,0 +1,181 @@
+"""``demo``: the whole chain on embedded registries, run by Dagster in a child process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from registry_pipelines.chain import Chain
+from registry_pipelines.chain.outcome import Outcome, outcomes
+from registry_pipelines.chain.serving import ensure_registries
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import console, print_json, short_digest, size_text
+from registry_pipelines.cli.serving import prepare_dagster_home
+from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
+from registry_pipelines.errors import EvidenceError, InputError, LocalError
+from registry_pipelines.release import Release
+
+DEMO_FOLDER = Path("deploy") / "demo"
+EXPECTED = {"forecaster": True, "recommender": False}
+"""The demonstration's images, and whether each ships. Images of other names may do either."""
+
+Event = dict[str, Any]
+_STYLES = {"ok": "green", "denied": "yellow", "failed": "red", "skipped": "dim"}
+
+
+@click.command("demo")
+@common
+def demo(options: Options) -> None:
+    """Build two images and take them through the whole chain with Dagster, on five registries served from here.
+
+    The first ships to two replicas and across the air gap; the second has a critical vulnerability and is denied. Ends
+    with 0 when the registries, read again, show exactly that. A second run changes nothing.
+    """
+    config = load(find_demo_config(options))
+    prepare_dagster_home(config)
+    started = time.monotonic()
+    with ensure_registries(config) as served:
+        for each in served:
+            click.echo(f"{each.name}: {each.url}", err=True)
+        events, code = _run_dagster(config, quiet=options.quiet)
+        releases = list(dict.fromkeys(event["release"] for event in events if event["release"]))
+        found = [outcomes(Chain(config), Release.parse(key)) for key in releases]
+    seconds = time.monotonic() - started
+    problems = _problems(events, found, code)
+    if options.as_json:
+        print_json(
+            {
+                "ok": not problems,
+                "seconds": round(seconds, 1),
+                "events": events,
+                "outcomes": [each.plain() for each in found],
+                "problems": problems,
+            }
+        )
+    else:
+        _show(config, events, found, seconds)
+    if code:
+        raise LocalError(f"the Dagster job ended with code {code}: {'; '.join(problems)}")
+    if problems:
+        raise EvidenceError("the outcome is not the expected one: " + "; ".join(problems))
+
+
+def find_demo_config(options: Options) -> Path:
+    """``--config``, the environment variable, or the demonstration's file in this checkout."""
+    if options.config_file or os.environ.get(ENVIRONMENT_VARIABLE):
+        found = options.find_config()
+        assert found is not None  # noqa: S101 - one of both is set
+        return found
+    package = importlib.util.find_spec("registry_pipelines")
+    origin = Path(package.origin).parents[1] if package and package.origin else Path()
+    for folder in (Path(), origin):
+        if (folder / DEMO_FOLDER / FILE_NAME).exists():
+            return folder / DEMO_FOLDER / FILE_NAME
+    raise InputError(
+        "the demonstration's configuration is not here", do=f"Run it in a checkout: {DEMO_FOLDER} is there"
+    )
+
+
+def _run_dagster(config: Config, *, quiet: bool) -> tuple[list[Event], int]:
+    """Run the job in a child, tell each finished stage on stderr; the events and the child's exit code."""
+    events: list[Event] = []
+    with tempfile.TemporaryDirectory(prefix="registry-pipelines-") as folder:
+        path = Path(folder) / "events.jsonl"
+        path.touch()
+        command = [sys.executable, "-m", "dagster_project.demo", "--config", str(config.path), "--events", str(path)]
+        environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path)}
+        with subprocess.Popen(command, env=environment, stdout=sys.stderr) as process:
+            try:
+                for event in _follow(path, process):
+                    events.append(event)
+                    if not quiet:
+                        click.echo(_line(event), err=True)
+            except BaseException:
+                process.terminate()
+                raise
+        return events, process.returncode
+
+
+def _follow(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Event]:
+    with path.open(encoding="utf-8") as file:
+        rest = ""
+        while True:
+            ended = process.poll() is not None
+            rest += file.read()
+            *lines, rest = rest.split("\n")
+            for line in lines:
+                yield json.loads(line)
+            if ended:
+                return
+            time.sleep(0.1)
+
+
+def _name(event: Event) -> str:
+    return str(event["release"]).partition("@")[0] or str(event["subject"])
+
+
+def _line(event: Event) -> str:
+    facts = [
+        event["action"],
+        size_text(event["bytes_moved"]) if event["bytes_moved"] else "",
+        f"{event['seconds']:.1f} s",
+    ]
+    text = f"{event['status']:<8}{_name(event):<24}{event['stage']:<22}{', '.join(filter(None, facts))}"
+    reasons = event["reasons"] if event["status"] in ("denied", "failed") else []
+    return "\n".join([text, *(f"{'':<8}- {reason}" for reason in reasons)])
+
+
+def _problems(events: list[Event], found: list[Outcome], code: int) -> list[str]:
+    problems = [f"{_name(each)} {each['stage']}: {each['action']}" for each in events if each["status"] == "failed"]
+    for outcome in found:
+        problems += outcome.problems
+        expected = EXPECTED.get(outcome.release.image)
+        if expected is not None and outcome.ships != expected:
+            problems.append(f"{outcome.release.image} {'was denied' if expected else 'ships'}")
+    if not any(outcome.ships for outcome in found):
+        problems.append("no release ships")
+    return problems or ([f"exit code {code}"] if code else [])
+
+
+def _show(config: Config, events: list[Event], found: list[Outcome], seconds: float) -> None:
+    out = console()
+    table = Table(title="What was done", title_justify="left")
+    for name in ("release", "stage", "what was done", "digest"):
+        table.add_column(name, overflow="fold")
+    table.add_column("bytes", justify="right")
+    table.add_column("seconds", justify="right")
+    table.add_column("outcome")
+    for event in events:
+        style = _STYLES.get(event["status"], "")
+        table.add_row(
+            escape(_name(event)),
+            escape(event["stage"]),
+            escape(event["action"]),
+            short_digest(event["digest"]),
+            size_text(event["bytes_moved"]),
+            f"{event['seconds']:.1f}",
+            f"[{style}]{event['status']}[/]" if style else escape(event["status"]),
+        )
+    out.print(table)
+    for outcome in found:
+        out.print(outcome.sentence(), markup=False)
+        for reason in outcome.reasons:
+            out.print(f"  - {reason}", markup=False)
+    moved = size_text(sum(event["bytes_moved"] for event in events))
+    out.print(f"{moved} moved in {seconds:.1f} s. State: {config.state}", markup=False)
+    out.print("Open the Dagster UI on this state: make dev, then http://127.0.0.1:3000", markup=False)
+
+
+COMMANDS = [demo]

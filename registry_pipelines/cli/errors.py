@@ -1,0 +1,79 @@
+"""Exit codes: one table for ``--help``, docs/cli.md and the process itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from registry_pipelines import errors
+from registry_pipelines.cli.output import print_json
+from registry_pipelines.errors import RegistryPipelinesError
+
+UNEXPECTED = 1
+INTERRUPTED = 130
+"""128 + SIGINT, as shells say it."""
+
+EXIT_CODES: dict[int, str] = {
+    0: "done; nothing is wrong",
+    1: "unexpected failure, or the registry does not offer the operation",
+    2: "wrong usage of the command line",
+    3: "denied: evidence is missing, does not verify, or the policy says no",
+    4: "not found: tag, manifest, blob or repository",
+    5: "credentials missing, wrong, or without the right",
+    6: "content is not what it claims to be, or was refused",
+    7: "registry unreachable; trying again may help",
+    8: "wrong input: configuration, reference, requirements, advisories",
+    9: "this machine cannot do it: disk full, port taken, tool missing, state locked",
+    130: "interrupted",
+}
+
+
+def exit_code_table() -> str:
+    """The table as it stands in ``--help``."""
+    return "\b\nExit codes:\n" + "\n".join(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())
+
+
+def guarded(run: Callable[[], Any], *, as_json: bool, debug: bool) -> int:
+    """Run a command and give its exit code; an error becomes one message on stderr (and JSON on stdout when asked).
+
+    An unexpected exception is named by type with a hint; with ``debug`` its traceback is printed too.
+    """
+    try:
+        run()
+    except RegistryPipelinesError as error:
+        _explain(str(error), error.diagnostics(), error.exit_code, as_json=as_json, error=error, debug=debug)
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) is gone: nothing is wrong, and Python must not say so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {error}"
+        hint = "This is a fault of the program; run again with --debug and report what it prints"
+        facts = {"error": type(error).__name__, "what": text, "where": "", "do": hint}
+        _explain(f"{text}. {hint}", facts, UNEXPECTED, as_json=as_json, error=error, debug=debug)
+        return UNEXPECTED
+    return 0
+
+
+def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, error: BaseException, debug: bool) -> None:
+    if debug:
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    click.echo(f"error: {text}", err=True)
+    if as_json:
+        found: dict[str, Any] = {**facts, "exit_code": code}
+        if isinstance(error, errors.ConfigInvalid):
+            found["problems"] = error.problems
+        if isinstance(error, errors.PromotionDenied):
+            found["reasons"] = error.reasons
+        print_json({"ok": False, "error": found})

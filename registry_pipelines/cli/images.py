@@ -1,0 +1,153 @@
+"""``inspect`` and ``copy``: any image, with or without a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import console, print_json, rows_table, size_text
+from registry_pipelines.errors import ContentError, NotFound
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import Closure, discover
+from registry_pipelines.transfer.copy import copy_closure
+
+MAX_CONFIG_BYTES = 16 * 1024 * 1024
+"""As for image configs everywhere: real ones stay below 1 MiB."""
+
+Row = dict[str, Any]
+
+
+@click.command("inspect")
+@click.argument("reference")
+@common
+def inspect(options: Options, reference: str) -> None:
+    """Show what belongs to an image: platforms, layers, and the evidence that refers to it."""
+    with options.places([reference]) as places:
+        located = places.locate(reference)
+        closure = discover(located.place, located.selector)
+        found = describe(closure)
+    if options.as_json:
+        print_json(found)
+        return
+    out = console()
+    out.print(f"{found['reference']}\n  {found['digest']}  {found['media_type']}", markup=False)
+    out.print(f"  {size_text(found['size_bytes'])} in {found['blobs']} blobs and {found['manifests']} manifests")
+    for title, rows in (
+        ("images", found["images"]),
+        ("layers", found["layers"]),
+        ("evidence", found["evidence"]),
+        ("cosign tags", found["digest_tags"]),
+    ):
+        if rows:
+            out.print(rows_table(rows, title=title))
+
+
+def describe(closure: Closure) -> dict[str, Any]:
+    """A closure as plain values: images with their platforms, layers, evidence, cosign tags."""
+    images: list[Row] = []
+    layers: list[Row] = []
+    evidence: list[Row] = []
+    for stored in closure.manifests:
+        content = stored.content()
+        subject = closure.subjects.get(stored.digest)
+        if subject is not None:
+            evidence.append(_evidence_row(stored.digest, content, subject))
+        elif isinstance(content, Manifest) and content.is_image:
+            platform = _platform(closure.source, content)
+            images.append({"platform": platform, "digest": stored.digest, "layers": len(content.layers)})
+            layers += [
+                {"platform": platform, "digest": layer.digest, "size": layer.size, "media_type": layer.media_type}
+                for layer in content.layers
+            ]
+    return {
+        "reference": f"{closure.source}{'@' if ':' in closure.reference else ':'}{closure.reference}",
+        "digest": closure.root.digest,
+        "media_type": closure.root.media_type,
+        "size_bytes": closure.size_bytes,
+        "blobs": len(closure.blobs),
+        "manifests": len(closure.manifests),
+        "images": images,
+        "layers": layers,
+        "evidence": evidence,
+        "digest_tags": [{"tag": tag, "digest": digest} for tag, digest in closure.digest_tags.items()],
+    }
+
+
+def _evidence_row(digest: Digest, content: Manifest | Index, subject: Digest) -> Row:
+    kind = content.kind if isinstance(content, Manifest) else content.artifact_type
+    notes = content.annotations or {}
+    predicate = notes.get("dev.sigstore.bundle.predicateType") or notes.get("in-toto.io/predicate-type") or ""
+    return {"kind": kind, "says it is": predicate, "digest": digest, "about": subject}
+
+
+def _platform(place: Place, manifest: Manifest) -> str:
+    try:
+        raw = read_blob(place, manifest.config, limit=MAX_CONFIG_BYTES)
+        return str(read_image_config(raw).platform)
+    except (ContentError, NotFound) as error:
+        return f"unreadable: {error.what}"
+
+
+@click.command("copy")
+@click.argument("source")
+@click.argument("targets", nargs=-1, required=True)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag at the targets; the source's unless told.")
+@click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated.")
+@click.option("--keep-tags", is_flag=True, help="Leave a tag alone that names another digest, and report it.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
+@common
+def copy(
+    options: Options,
+    source: str,
+    targets: Sequence[str],
+    tags: Sequence[str],
+    platforms: Sequence[str],
+    keep_tags: bool,
+    dry_run: bool,
+) -> None:
+    """Copy an image with everything that belongs to it (signatures, SBOMs, attestations) to one or many repositories.
+
+    A target is a repository, optionally with a tag. Killed in the middle, the same command sends the rest.
+    """
+    with options.places([source, *targets]) as places, options.progress() as progress:
+        located = places.locate(source)
+        goals = [places.locate(target, default_tag="") for target in targets]
+        wanted = [*tags, *(goal.tag for goal in goals if goal.tag)] or None
+        result = copy_closure(
+            located.place,
+            located.selector,
+            [goal.place for goal in goals],
+            tags=wanted or ([located.tag] if located.tag else None),
+            move_tags=not keep_tags,
+            platforms=[Platform.parse(text) for text in platforms],
+            progress=progress,
+            state=options.state,
+            dry_run=dry_run,
+        )
+    if dry_run:
+        _show_plan(options, result.plan.rows(), result.plan.to_json())
+        return
+    rows: list[Row] = [target.row() for target in result.per_target]
+    ok = all(target.ok for target in result.per_target)
+    if options.as_json:
+        print_json({"ok": ok, "digest": result.root.digest, "changed": result.changed, "targets": rows})
+    else:
+        console().print(rows_table(rows, title=escape(f"{located.place} {result.root.digest}")))
+
+
+def _show_plan(options: Options, rows: Sequence[Row], plan: dict[str, object]) -> None:
+    if options.as_json:
+        print_json(plan)
+    else:
+        console().print(rows_table(rows, title="plan; nothing was changed"))
+
+
+COMMANDS = [inspect, copy]

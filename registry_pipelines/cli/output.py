@@ -1,0 +1,107 @@
+"""What commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from registry_pipelines.chain.result import StageResult
+
+PIPE_COLUMNS = 160
+"""Width of tables when the output is no terminal: fixed, so that logs and tests look the same everywhere."""
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def console() -> Console:
+    """The console of stdout."""
+    out = Console(highlight=False, soft_wrap=False)
+    return out if out.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
+
+
+def size_text(byte_count: int) -> str:
+    """``12.3 MiB``; ``0 B`` for nothing."""
+    value = float(byte_count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def short_digest(digest: str) -> str:
+    """``sha256:0123456789ab``."""
+    algorithm, colon, hexadecimal = digest.partition(":")
+    return f"{algorithm}:{hexadecimal[:12]}" if colon else digest
+
+
+def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
+    """Stage, subject, what was done, digest, bytes, seconds, verdict."""
+    table = Table(title=title or None, title_justify="left")
+    for name in ("stage", "subject", "what was done", "digest"):
+        table.add_column(name, overflow="fold")
+    table.add_column("bytes", justify="right")
+    table.add_column("seconds", justify="right")
+    table.add_column("outcome", overflow="fold")
+    for result in results:
+        table.add_row(
+            escape(result.stage),
+            escape(_subject_text(result.subject)),
+            escape(result.action),
+            short_digest(result.digest),
+            size_text(result.bytes_moved),
+            f"{result.seconds:.1f}",
+            "[green]ok[/]" if result.ok else "[red]" + escape("; ".join(result.reasons) or "failed") + "[/]",
+        )
+    return table
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50) -> Table:
+    """A table of plain rows; at most ``limit`` of them, and then how many more there are."""
+    table = Table(title=title or None, title_justify="left")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows[:limit]:
+        table.add_row(*(escape(_cell(name, row.get(name, ""))) for name in columns))
+    if len(rows) > limit:
+        table.caption = f"and {len(rows) - limit} more"
+    return table
+
+
+def show_result(result: StageResult, *, as_json: bool) -> None:
+    """Print one result: JSON, or a table with its rows and reasons below."""
+    if as_json:
+        print_json(result.plain())
+        return
+    out = console()
+    out.print(results_table([result]))
+    if result.rows:
+        out.print(rows_table(result.rows))
+    for reason in result.reasons:
+        out.print(f"- {escape(reason)}")
+
+
+def _subject_text(subject: str) -> str:
+    name, at, digest = subject.partition("@")
+    return f"{name}@{short_digest(digest)}" if at else subject
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and ("bytes" in name or name == "size"):
+        return size_text(value)
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return short_digest(value) if isinstance(value, str) and value.startswith(("sha256:", "sha512:")) else str(value)

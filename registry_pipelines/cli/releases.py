@@ -1,0 +1,165 @@
+"""The stages, one command each. They answer with one StageResult, or with a list of them for many releases."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from registry_pipelines.chain import Chain, StageResult
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import console, print_json, results_table, rows_table, show_result
+from registry_pipelines.config import Secret
+from registry_pipelines.errors import EvidenceError, InputError
+from registry_pipelines.release import Release
+from registry_pipelines.sign.keys import generate_key
+
+RELEASE_HELP = "RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release."
+
+
+def answer(options: Options, result: StageResult) -> None:
+    """Print a result; end with the code of a denied gate when it is not ok."""
+    show_result(result, as_json=options.as_json)
+    if not result.ok:
+        sys.exit(EvidenceError.exit_code)
+
+
+def answer_all(options: Options, results: list[StageResult]) -> None:
+    """Print several results, as a JSON list or one table."""
+    if options.as_json:
+        print_json([result.plain() for result in results])
+    else:
+        console().print(results_table(results))
+        for result in results:
+            for reason in result.reasons:
+                console().print(f"- {result.stage}: {reason}", markup=False)
+    if not all(result.ok for result in results):
+        sys.exit(EvidenceError.exit_code)
+
+
+def stage_command(name: str, text: str, run: Callable[[Chain, Release], StageResult]) -> click.Command:
+    """A command that runs one stage for one release."""
+
+    def body(options: Options, release: str) -> None:
+        with options.chain() as chain:
+            result = run(chain, chain.find_release(release))
+        answer(options, result)
+
+    body.__doc__ = f"{text}\n\n{RELEASE_HELP}"
+    return click.command(name)(click.argument("release")(common(body)))
+
+
+@click.command("releases")
+@click.argument("image", required=False)
+@common
+def releases(options: Options, image: str | None) -> None:
+    """List the releases that the source registries hold."""
+    with options.chain() as chain:
+        if image is not None:
+            chain.place(image)
+        found = [each for each in chain.releases() if image in (None, each.image)]
+    if options.as_json:
+        print_json(
+            [{"release": each.key, "image": each.image, "tag": each.tag, "digest": each.digest} for each in found]
+        )
+    else:
+        console().print(rows_table([{"image": each.image, "tag": each.tag, "digest": each.digest} for each in found]))
+
+
+@click.command("sign")
+@click.argument("release", required=False)
+@click.option("--generate-key", is_flag=True, help="Make the key pair that the configuration names; sign nothing.")
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="With --generate-key: write it here.")
+@click.option(
+    "--form", type=click.Choice(["pkcs8", "cosign"]), default="pkcs8", show_default=True, help="With --generate-key."
+)
+@common
+def sign(options: Options, release: str | None, generate_key: bool, key: Path | None, form: str) -> None:
+    """Sign a release and attest its provenance, SBOM and, when the policy's limits pass, its vulnerability report.
+
+    RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release.
+    """
+    if generate_key:
+        if release is not None:
+            raise InputError("--generate-key takes no release")
+        _generate(options, key, form)
+        return
+    if release is None or key is not None:
+        raise InputError("a release is wanted" if release is None else "--key needs --generate-key")
+    with options.chain() as chain:
+        result = chain.sign(chain.find_release(release))
+    answer(options, result)
+
+
+def _generate(options: Options, key: Path | None, form: str) -> None:
+    config = options.config_if_any()
+    if key is None and config is None:
+        raise InputError("there is no configuration that names a key", do="Give --key FILE or --config FILE")
+    password = config.signing.password if config is not None else Secret("")
+    path = key if key is not None or config is None else config.signing_key
+    assert path is not None  # noqa: S101 - one of both is there
+    made = generate_key(path, password=password.reveal(), form="cosign" if form == "cosign" else "pkcs8")
+    if options.as_json:
+        print_json({"ok": True, "private": str(made.private), "public": str(made.public), "key_id": made.key_id})
+    else:
+        click.echo(f"private key: {made.private}\npublic key:  {made.public}\nkey id:      {made.key_id}")
+
+
+@click.command("replicate")
+@click.argument("release")
+@click.option("--target", "targets", multiple=True, metavar="NAME", help="Only this target; may be repeated.")
+@click.option("--check", is_flag=True, help="Copy nothing; list what differs at the targets.")
+@common
+def replicate(options: Options, release: str, targets: tuple[str, ...], check: bool) -> None:
+    """Copy a promoted release to its targets, or list what differs there.
+
+    RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release.
+    """
+    with options.chain() as chain:
+        found = chain.find_release(release)
+        names = targets or chain.targets(found.image)
+        results = [_compare(chain, found, name) if check else chain.replicate(found, name) for name in names]
+    answer_all(options, results)
+
+
+def _compare(chain: Chain, release: Release, target: str) -> StageResult:
+    differences = chain.replica_differences(release, target)
+    return StageResult(
+        stage=f"compare:{target}",
+        subject=release.key,
+        action=f"{len(differences)} differences" if differences else "equal",
+        digest=release.digest,
+        facts={"differences": len(differences)},
+        reasons=[str(each) for each in differences],
+        ok=not differences,
+    )
+
+
+@click.command("mirror")
+@click.argument("name", required=False)
+@click.option("--release", "release", metavar="RELEASE", help="Take this promoted release across, no upstreams.")
+@common
+def mirror(options: Options, name: str | None, release: str | None) -> None:
+    """Bring the foreign images of a mirror (all mirrors unless named) up to date, or take one release across."""
+    with options.chain() as chain:
+        if release is not None:
+            found = chain.find_release(release)
+            names = [name] if name else chain.mirrors(found.image)
+            results = [chain.mirror_release(found, each) for each in names]
+        else:
+            names = [name] if name else [each for each, found in chain.config.mirrors.items() if found.upstreams]
+            results = [chain.mirror(each) for each in names]
+    answer_all(options, results)
+
+
+COMMANDS = [
+    releases,
+    stage_command("provenance", "Show how a release was made, as its builder attached it.", Chain.provenance),
+    sign,
+    stage_command("judge", "Judge a release by its policy and attach the signed verdict; exit 3 is deny.", Chain.judge),
+    stage_command("promote", "Move the image's channel tag to a release that its policy allows.", Chain.promote),
+    replicate,
+    mirror,
+]

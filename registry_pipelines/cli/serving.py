@@ -1,0 +1,164 @@
+"""``serve`` and ``dev``: processes that stay."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+from registry_pipelines.chain.serving import ensure_registries, serve
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import print_json
+from registry_pipelines.config import ENVIRONMENT_VARIABLE, Config
+from registry_pipelines.errors import InputError, LocalError, ToolMissing
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded import serve as serve_here
+
+CHILD_STOP_S = 20.0
+"""How long Dagster gets to end its processes after TERM before the group is killed; it takes 2 s."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+
+
+@click.command("serve")
+@click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="Serve one registry from this folder.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Its port; 0 is a free one.  [default: 5500]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Its address.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="PEM certificate chain: HTTPS.")
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="PEM private key of --tls-cert.")
+@click.option("--htpasswd", type=click.Path(path_type=Path), metavar="FILE", help="Accounts (bcrypt lines).")
+@common
+def serve_command(
+    options: Options,
+    root: Path | None,
+    port: int | None,
+    host: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    htpasswd: Path | None,
+) -> None:
+    """Serve the configuration's embedded registries, or one from --root, until Ctrl-C or TERM."""
+    if root is None:
+        if port is not None or tls_cert or tls_key or htpasswd:
+            raise InputError("--port, --tls-cert, --tls-key and --htpasswd need --root")
+        _serve_config(options)
+        return
+    if (tls_cert is None) != (tls_key is None):
+        raise InputError("--tls-cert and --tls-key are given together or not at all")
+    server = EmbeddedServer(
+        root, host=host, port=5500 if port is None else port, certificate=tls_cert, key=tls_key, htpasswd=htpasswd
+    )
+    serve_here([server], ready=lambda servers: _announce(options, [{"name": "", "url": server.url, "root": str(root)}]))
+
+
+def _serve_config(options: Options) -> None:
+    config = options.config()
+    with _signals() as ended, serve(config) as served:
+        _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])
+        if not served:
+            raise InputError("the configuration has no embedded registry", where=str(config.path))
+        ended.wait()
+
+
+def _announce(options: Options, served: list[dict[str, str]]) -> None:
+    """Say where the registries listen, on stdout, once all do; a program waits for this line."""
+    if options.as_json:
+        print_json({"ok": True, "registries": served})
+        return
+    for each in served:
+        name = f"{each['name']}: " if each["name"] else ""
+        click.echo(f"{name}{each['url']} serves {each['root']}")
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that INT, TERM and QUIT set. A child started meanwhile has their default actions, even when this process
+    was started with them ignored (by ``&`` in a script): handlers, unlike ignored signals, do not pass to a child."""
+    ended = threading.Event()
+    before = {number: signal.signal(number, lambda _number, _frame: ended.set()) for number in _SIGNALS}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@click.command("dev")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the Dagster UI.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the Dagster UI.")
+@common
+def dev(options: Options, port: int, host: str) -> None:
+    """Serve the Dagster UI with its daemon, and the embedded registries, until Ctrl-C or TERM."""
+    config = options.config()
+    home = prepare_dagster_home(config)
+    program = Path(sys.executable).with_name("dagster")
+    found = str(program) if program.exists() else shutil.which("dagster")
+    if found is None:
+        raise _dagster_missing()
+    workspace = Path("workspace.yaml")
+    location = ["-w", str(workspace)] if workspace.exists() else ["-m", "dagster_project.definitions"]
+    command = [found, "dev", *location, "-h", host, "-p", str(port)]
+    environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path), "DAGSTER_HOME": str(home)}
+    with _signals() as ended, ensure_registries(config) as served:
+        _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])
+        click.echo(f"Dagster UI: http://{host}:{port}", err=True)
+        code = run_group(command, environment, ended)
+    if code and not ended.is_set():
+        raise LocalError(f"dagster ended with code {code}", do="Its own messages above say why")
+
+
+def run_group(command: list[str], environment: Mapping[str, str], ended: threading.Event) -> int:
+    """Run a program as the leader of its own process group until it ends or ``ended`` is set; then end the whole group.
+
+    After KILL Dagster's webserver and daemon live on and hold the port, so it is always the group that is ended.
+    Returns the exit code.
+    """
+    process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
+    try:
+        while process.poll() is None and not ended.wait(0.2):
+            pass
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(CHILD_STOP_S)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with suppress(ProcessLookupError):  # every process of the group has ended
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+    return code
+
+
+def prepare_dagster_home(config: Config) -> Path:
+    """Dagster's home: ``$DAGSTER_HOME``, or ``dagster`` below the state folder, made with our settings when it is new.
+
+    Raises ToolMissing when Dagster or our code location is not installed.
+    """
+    location = importlib.util.find_spec("dagster_project")
+    if importlib.util.find_spec("dagster") is None or location is None or not location.submodule_search_locations:
+        raise _dagster_missing()
+    home = Path(os.environ.get("DAGSTER_HOME") or config.state / "dagster").absolute()
+    settings = Path(location.submodule_search_locations[0]) / "instance.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            (home / "dagster.yaml").write_bytes(settings.read_bytes())
+    except OSError as error:
+        raise LocalError(f"cannot be prepared: {error.strerror}", where=str(home)) from error
+    return home
+
+
+def _dagster_missing() -> ToolMissing:
+    return ToolMissing("Dagster is not installed", do="Install it: pip install 'registry-pipelines[dagster]'")
+
+
+COMMANDS = [serve_command, dev]
