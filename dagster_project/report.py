@@ -12,8 +12,10 @@ from registry_pipelines.errors import PromotionDenied, RegistryPipelinesError
 MAX_TABLE_ROWS = 50
 """Rows of one metadata table. 1,000 rows of 5 columns make an event of 155 KB, kept for ever; the whole report is an
 artifact in the registry, found by its digest."""
-RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-"""For network trouble only: a refusal is a ``dg.Failure(allow_retries=False)`` and stops at once."""
+MAX_RETRIES = 2
+RETRY_AFTER_S = 10
+"""Seconds before a step whose registry could not be reached tries again, when the registry did not say. The client has
+tried several times before that."""
 
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
@@ -74,13 +76,18 @@ def succeeded(result: StageResult) -> Materialized:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn the library's lasting errors into a ``dg.Failure`` that is not retried; temporary ones pass, for the retry
-    policy. The metadata carry what, where, what to do, and a denial's reasons."""
+    """Turn the library's errors into what Dagster does about them.
+
+    Temporary ones (a registry is down or slow): the step is tried again. Lasting ones: a ``dg.Failure`` that is not
+    retried; its metadata say what, where, what to do, and a denial's reasons. Other exceptions are mistakes in the code
+    and pass as they are.
+    """
     try:
         yield
     except RegistryPipelinesError as error:
         if error.temporary:
-            raise
+            wait_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_S
+            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
         shown: Metadata = dict(error.diagnostics())
         if isinstance(error, PromotionDenied):
             shown["reasons"] = bullets(error.reasons)

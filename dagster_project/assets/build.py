@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, materialized, refusals, succeeded
+from dagster_project.report import Materialized, materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
 
 GROUP = "build"
@@ -25,7 +25,6 @@ def built(names: Sequence[str]) -> dg.AssetsDefinition:
         kinds={"oci", "python"},
         owners=["team:platform"],
         code_version="1",
-        retry_policy=RETRIES,
         description="An image made from wheels and an application folder, without a container daemon, and pushed to "
         "its source registry. The same input gives the same digest. Adds the release's partition; the push sensor, or "
         "you, then run the release job for it.",
@@ -46,7 +45,6 @@ def built(names: Sequence[str]) -> dg.AssetsDefinition:
     kinds={"oci", "slsa"},
     owners=["team:platform"],
     code_version="1",
-    retry_policy=RETRIES,
     description="How the release was made: the SLSA v1 statement its builder attached, with every input by digest. "
     "A release that was pushed without one is told so here; the policy decides whether that may be.",
 )

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.report import Materialized, materialized, refusals
 from dagster_project.resources import ChainParam
 
 
@@ -15,7 +15,6 @@ def retention(registry: str) -> dg.AssetsDefinition:
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
-        retry_policy=RETRIES,
         description=f"What {registry} can let go: neither kept by a rule, nor protected, nor needed by anything kept. "
         "A plan to read and approve; nothing is deleted.",
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, refusals, succeeded
+from dagster_project.report import Materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Mirror
 
@@ -23,7 +23,6 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
-        retry_policy=RETRIES,
         output_required=False,
         description=f"The release with all its evidence in {mirror.to}{way(mirror)}, so that it can be verified there "
         "without any connection back.",
@@ -49,7 +48,6 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
-        retry_policy=RETRIES,
         description=f"Foreign images brought up to date in {mirror.to}{way(mirror)}: "
         f"{', '.join(upstream.image for upstream in mirror.upstreams)}.",
     )

@@ -4,7 +4,7 @@ import dagster as dg
 
 from dagster_project.checks import POLICY, blocking, outcome
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.report import Materialized, materialized, refusals
 from dagster_project.resources import ChainParam
 
 GROUP = "promote"
@@ -17,7 +17,6 @@ GROUP = "promote"
     kinds={"oci", "slsa"},
     owners=["team:security"],
     code_version="1",
-    retry_policy=RETRIES,
     check_specs=[blocking(POLICY, "verdict", "The verdict of the policy over the release's evidence is: allow.")],
     description="Allow or deny, with reasons: the policy over the evidence that the registry holds for exactly this "
     "digest, as a signed verification summary attached to the release.",
@@ -36,7 +35,6 @@ def verdict(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialize
     kinds={"oci"},
     owners=["team:platform"],
     code_version="1",
-    retry_policy=RETRIES,
     description="The channel tag moved to this digest, and the record of it. The library reads the evidence of exactly "
     "this digest again before it moves anything: running this asset alone ships nothing that the policy refuses.",
 )

@@ -6,7 +6,7 @@ import dagster as dg
 
 from dagster_project.checks import EQUAL, blocking, outcome
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.report import Materialized, materialized, refusals
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Target
 
@@ -31,7 +31,6 @@ def replica(target: Target) -> dg.AssetsDefinition:
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
-        retry_policy=RETRIES,
         output_required=False,
         check_specs=[blocking(EQUAL, key, f"{target.name} holds exactly the release's closure, read back.")],
         description=f"The release with all its evidence at {target.name} (registry {target.registry}), read back and "

@@ -4,7 +4,7 @@ import dagster as dg
 
 from dagster_project.checks import LIMITS, blocking, outcome
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.report import Materialized, materialized, refusals
 from dagster_project.resources import ChainParam
 
 GROUP = "scan"
@@ -17,7 +17,6 @@ GROUP = "scan"
     kinds={"oci", "cyclonedx"},
     owners=["team:security"],
     code_version="1",
-    retry_policy=RETRIES,
     description="The software bill of materials (CycloneDX 1.6), one per platform, read from the layer streams and "
     "attached to the release.",
 )
@@ -34,7 +33,6 @@ def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     kinds={"oci", "osv"},
     owners=["team:security"],
     code_version="1",
-    retry_policy=RETRIES,
     description="Advisories matched against the stored SBOM: findings, and by name what could not be known. No layer "
     "is read, so running it again with newer advisories is cheap. Also written for a release that is then refused, so "
     "that the verdict can say why.",
@@ -52,7 +50,6 @@ def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -
     kinds={"oci", "osv"},
     owners=["team:security"],
     code_version="1",
-    retry_policy=RETRIES,
     check_specs=[blocking(LIMITS, "vulnerabilities", "The findings stay within the limits of the image's policy.")],
     description="The report held against the policy's limits. Over the limits it blocks the promotion in this run, but "
     "not the verdict: a refusal is signed evidence too.",

@@ -4,7 +4,7 @@ import dagster as dg
 
 from dagster_project.checks import VERIFIED, blocking, outcome
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import RETRIES, Materialized, materialized, refusals
+from dagster_project.report import Materialized, materialized, refusals
 from dagster_project.resources import ChainParam
 from registry_pipelines.chain import Chain
 from registry_pipelines.errors import EvidenceError
@@ -18,7 +18,6 @@ from registry_pipelines.release import Release
     kinds={"oci", "cosign"},
     owners=["team:security"],
     code_version="1",
-    retry_policy=RETRIES,
     check_specs=[blocking(VERIFIED, "signature", "Signature and attestations verify against the trusted keys.")],
     description="The cosign signature and the signed attestations: provenance and SBOM always, the vulnerability "
     "attestation only when the policy's limits hold. Read back and verified at once.",

@@ -1,0 +1,89 @@
+"""What Dagster shows of a result."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from dagster_project.report import MAX_TABLE_ROWS, facts, materialized, refusals, succeeded, table
+from registry_pipelines.chain import StageResult
+from registry_pipelines.errors import EvidenceMissing, PromotionDenied, RateLimited, Unavailable
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def result(**more: object) -> StageResult:
+    return StageResult(**{"stage": "sbom", "subject": "x", "action": "written", "digest": DIGEST, **more})  # type: ignore[arg-type]
+
+
+def test_numbers_have_stable_names_and_the_digest_is_the_data_version() -> None:
+    told = materialized(result(bytes_moved=7, seconds=1.23456, changed=True, facts={"components": 3}))
+    assert told.metadata == {
+        "components": 3,
+        "action": "written",
+        "digest": DIGEST,
+        "changed": True,
+        "bytes_moved": 7,
+        "seconds": 1.235,
+    }
+    assert told.data_version == dg.DataVersion(DIGEST)
+
+
+def test_a_result_without_digest_has_no_data_version() -> None:
+    assert materialized(result(digest="")).data_version is None
+
+
+def test_a_table_is_cut_and_says_how_long_it_was() -> None:
+    shown = facts(result(rows=[{"package": f"p{number}", "score": 9.8} for number in range(200)]))
+    assert len(shown["rows"].records) == MAX_TABLE_ROWS
+    assert shown["row_count"] == 200
+
+
+def test_rows_with_different_columns_become_one_table() -> None:
+    """Dagster refuses a table whose rows differ."""
+    records = table([{"a": 1}, {"b": "x"}]).records
+    assert [dict(record.data) for record in records] == [{"a": 1, "b": ""}, {"a": "", "b": "x"}]
+
+
+def test_reasons_are_a_list_people_can_read() -> None:
+    assert facts(result(reasons=["one", "two"]))["reasons"].value == "- one\n- two"
+
+
+def test_a_stage_without_check_fails_when_it_is_not_ok() -> None:
+    with pytest.raises(dg.Failure, match="written: tag v1: unreachable") as caught:
+        succeeded(result(ok=False, reasons=["tag v1: unreachable"]))
+    assert caught.value.allow_retries is False
+    assert "reasons" in caught.value.metadata
+
+
+def test_a_refusal_is_a_failure_with_reasons_that_is_not_retried() -> None:
+    with pytest.raises(dg.Failure) as caught, refusals():
+        raise PromotionDenied("denied", reasons=["2 critical findings"], where="here", do="Fix them")
+    assert caught.value.allow_retries is False
+    assert caught.value.metadata["error"].value == "PromotionDenied"
+    assert caught.value.metadata["do"].value == "Fix them"
+    assert caught.value.metadata["reasons"].value == "- 2 critical findings"
+
+
+def test_missing_evidence_is_not_retried() -> None:
+    with pytest.raises(dg.Failure) as caught, refusals():
+        raise EvidenceMissing("no signature")
+    assert caught.value.allow_retries is False
+
+
+def test_network_trouble_is_tried_again() -> None:
+    with pytest.raises(dg.RetryRequested) as caught, refusals():
+        raise Unavailable("connection refused")
+    assert caught.value.max_retries == 2
+    assert isinstance(caught.value.__cause__, Unavailable)
+
+
+def test_a_registry_that_names_a_time_is_obeyed() -> None:
+    with pytest.raises(dg.RetryRequested) as caught, refusals():
+        raise RateLimited("too many requests", retry_after_s=77.0)
+    assert caught.value.seconds_to_wait == 77.0
+
+
+def test_a_mistake_in_the_code_is_not_tried_again() -> None:
+    with pytest.raises(ZeroDivisionError), refusals():
+        raise ZeroDivisionError
