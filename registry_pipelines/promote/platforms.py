@@ -8,66 +8,58 @@ from registry_pipelines.oci.manifests import (
     MAX_CONFIG_BYTES,
     MAX_DEPTH,
     Descriptor,
-    Index,
     Manifest,
     ManifestBytes,
     read_image_config,
 )
-from registry_pipelines.oci.media_types import IMAGE_CONFIGS
+from registry_pipelines.oci.media_types import IN_TOTO
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 
-MAX_PLATFORMS = 256
-"""Manifests below one index; official images have about 20."""
-
-_BUILDKIT_KIND = "vnd.docker.reference.type"
+MAX_MANIFESTS = 512
+"""Manifests and indexes below one release that are opened; official images have about 40 with their attestations."""
 
 
 def platform_images(place: Place, top: ManifestBytes) -> dict[Digest, Platform]:
     """Each platform manifest's digest and platform, in the index's order; a plain manifest is its own only one.
 
     The platform comes from the index, else from the image's config. Left out are manifests no runtime starts: artifacts
-    (a SOCI index has no image config), and BuildKit's attestation manifests, when they say both that they are one *and*
-    that their platform is unknown. Raises ClosureIncomplete (a child is missing, too many, too deep), ManifestInvalid,
-    RegistryError.
+    (a SOCI index has no image config) and BuildKit's attestation manifests. Raises ClosureIncomplete (a child is
+    missing, too many, too deep), ManifestInvalid, RegistryError.
     """
-    found: dict[Digest, Platform] = {}
-    _collect(place, top, None, found, depth=0)
-    return found
+    walk = _Walk(place)
+    walk.visit(top, None, depth=0)
+    return walk.found
 
 
-def _collect(
-    place: Place, stored: ManifestBytes, announced: Platform | None, found: dict[Digest, Platform], *, depth: int
-) -> None:
-    content = stored.content()
-    if isinstance(content, Manifest):
-        if not content.artifact_type and content.config.media_type in IMAGE_CONFIGS:
-            found[stored.digest] = announced or _configured(place, content)
-        return
-    if depth == MAX_DEPTH:
-        raise ClosureIncomplete(f"indexes are nested more than {MAX_DEPTH} deep", where=str(stored.digest))
-    for child in _startable(content):
-        if len(found) >= MAX_PLATFORMS:
-            raise ClosureIncomplete(f"more than {MAX_PLATFORMS} manifests below the release", where=str(stored.digest))
-        _collect(place, _child(place, child), child.platform, found, depth=depth + 1)
+class _Walk:
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._opened: set[Digest] = set()
+        self.found: dict[Digest, Platform] = {}
+
+    def visit(self, stored: ManifestBytes, announced: Platform | None, *, depth: int) -> None:
+        self._opened.add(stored.digest)
+        content = stored.content()
+        if isinstance(content, Manifest):
+            if _is_image(content):
+                self.found[stored.digest] = announced or _configured(self._place, content)
+            return
+        if depth == MAX_DEPTH:
+            raise ClosureIncomplete(f"indexes are nested more than {MAX_DEPTH} deep", where=str(stored.digest))
+        for child in content.manifests:
+            if child.is_manifest and child.digest not in self._opened:
+                if len(self._opened) > MAX_MANIFESTS:
+                    raise ClosureIncomplete(f"more than {MAX_MANIFESTS} manifests below it", where=str(self._place))
+                self.visit(_child(self._place, child), child.platform, depth=depth + 1)
 
 
-def _startable(index: Index) -> list[Descriptor]:
-    return [child for child in index.manifests if not _is_buildkit_attestation(child)]
-
-
-def _is_buildkit_attestation(child: Descriptor) -> bool:
-    says_so = (child.annotations or {}).get(_BUILDKIT_KIND) == "attestation-manifest"
-    return (
-        says_so
-        and child.platform is not None
-        and (child.platform.os, child.platform.architecture)
-        == (
-            "unknown",
-            "unknown",
-        )
-    )
+def _is_image(manifest: Manifest) -> bool:
+    """Whether a runtime could start it. BuildKit's attestation manifests have an image config too; only their layers
+    tell, because an unknown platform and an annotation could be put on a real image to keep it from being looked at."""
+    attestation = bool(manifest.layers) and all(layer.media_type == IN_TOTO for layer in manifest.layers)
+    return manifest.is_image and not attestation
 
 
 def _child(place: Place, child: Descriptor) -> ManifestBytes:

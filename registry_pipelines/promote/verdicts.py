@@ -17,8 +17,14 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.promote.interface import PROVENANCE_TYPE, VERDICT_TYPE, PublishedVerdict, Verdict
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.interface import Rejected, Signer, VerifiedAttestation, Verifier, attest_once
-from registry_pipelines.sign.interface import read_attestations as _read_attestations
+from registry_pipelines.sign.interface import (
+    Rejected,
+    Signer,
+    VerifiedAttestation,
+    Verifier,
+    attest_once,
+    read_attestations,
+)
 
 EXTENSION = "RegistryPipelines_verdict"
 VERIFIER_ID = "urn:registry-pipelines:promote:v1"
@@ -61,7 +67,7 @@ def publish(
 
 def read(place: Place, digest: Digest, verifier: Verifier) -> Verdicts:
     """Every believed verdict about ``digest``, the latest first (equal times: deny first). Raises RegistryError."""
-    found = _read_attestations(place, digest, verifier, predicate_type=VERDICT_TYPE)
+    found = read_attestations(place, digest, verifier, predicate_type=VERDICT_TYPE)
     published: list[PublishedVerdict] = []
     rejected = list(found.rejected)
     for item in found.verified:
