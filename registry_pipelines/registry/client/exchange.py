@@ -37,7 +37,7 @@ class Call:
     """What is asked of the registry. doing: for errors, as ``reading a manifest``. expect: statuses that are answers.
 
     url: absolute, or a path below the registry. follow: go after redirects (GET and HEAD only).
-    once: a failure is the caller's, no retry.
+    once: a failure is the caller's; it is never sent twice, except after a 401.
     """
 
     method: str
@@ -189,7 +189,7 @@ def _request(call: Call, url: str, authorization: str) -> Request:
     headers = dict(call.headers or {})
     if authorization:
         headers["Authorization"] = authorization
-    return Request(call.method, url, call.where, headers, call.body, call.answer_s)
+    return Request(call.method, url, call.where, headers, call.body, call.answer_s, call.once)
 
 
 def resolve_location(response: Response, *, where: str) -> str:

@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +61,11 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request. url: absolute, used verbatim after the host. where: for errors. answer_s: wait for the answer
-    this long, None for the stall time-out."""
+    """One HTTP request. url: absolute, used verbatim after the host. where: for errors.
+
+    answer_s: wait for the answer this long, None for the stall time-out. once: never sent twice, not even when a kept
+    connection turns out to be dead: it may have arrived all the same.
+    """
 
     method: str
     url: str
@@ -69,11 +73,12 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | memoryview | Body | None = None
     answer_s: float | None = None
+    once: bool = False
 
     @property
     def repeatable(self) -> bool:
-        """Whether the body can be sent a second time."""
-        return self.body is None or isinstance(self.body, bytes | memoryview)
+        """Whether it may and can be sent a second time."""
+        return not self.once and (self.body is None or isinstance(self.body, bytes | memoryview))
 
 
 class Transport:
@@ -87,6 +92,7 @@ class Transport:
         self._environ = environ
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[_Connection]] = {}
+        weakref.finalize(self, _close_all, self._idle)
 
     def send(self, request: Request) -> Response:
         """Send one request, give the answer with its body unread. Any status is an answer.
@@ -110,9 +116,7 @@ class Transport:
     def close(self) -> None:
         """Close idle connections; the object stays usable."""
         with self._lock:
-            idle, self._idle = self._idle, {}
-        for connection in (one for many in idle.values() for one in many):
-            connection.http.close()
+            _close_all(self._idle)
 
     def _exchange(self, connection: _Connection, request: Request, target: str) -> Response:
         try:
@@ -171,6 +175,12 @@ class Transport:
         if proxy:
             made.set_tunnel(origin.host, origin.port, headers=proxy.headers)
         return made
+
+
+def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
+    for connection in (one for many in idle.values() for one in many):
+        connection.http.close()
+    idle.clear()
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:

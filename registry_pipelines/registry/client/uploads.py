@@ -169,7 +169,11 @@ class Uploads:
         )
 
     def append(self, session: UploadSession, content: memoryview) -> None:
-        """Send one chunk at our own offset; a lost answer is settled by asking how much is stored."""
+        """Send one chunk at our own offset; a lost answer is settled by asking how much is stored.
+
+        Raises NotFound when the upload cannot go on and a new one must be begun. distribution 2.8 keeps its offset in
+        the Location (``_state``), so after a lost answer it never goes on (404 BLOB_UPLOAD_INVALID).
+        """
         end = session.offset + len(content)
         attempt = 1
         while session.offset < end:
@@ -207,9 +211,11 @@ class Uploads:
 
     def _stored_by(self, session: UploadSession, end: int) -> int | None:
         """The registry's offset after a failed chunk, where it can only be true. ECR's stays behind what is stored, so
-        one behind ours proves nothing: None, and the caller gives the upload up."""
+        one behind ours proves nothing: None, and the caller gives the upload up. Raises NotFound."""
         stored = self.offset(session)
-        return stored if stored is not None and session.offset <= stored <= end else None
+        if stored is None:
+            raise NotFound("the upload is gone", where=self._where(session.repository), do="Begin a new one")
+        return stored if session.offset <= stored <= end else None
 
     def offset(self, session: UploadSession) -> int | None:
         """Bytes the registry says it has; None when the upload is gone. distribution 2.8 says ``0-0`` for nothing."""
