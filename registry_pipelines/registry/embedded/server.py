@@ -133,6 +133,11 @@ class EmbeddedServer:
         """The port it listens on; 0 before the start."""
         return self._port
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
     def __enter__(self) -> EmbeddedServer:
         return self.start()
 
