@@ -61,9 +61,15 @@ def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
             short_digest(result.digest),
             size_text(result.bytes_moved),
             f"{result.seconds:.1f}",
-            "[green]ok[/]" if result.ok else "[red]" + escape("; ".join(result.reasons) or "failed") + "[/]",
+            "[green]ok[/]" if result.ok else f"[red]{escape(short_reasons(result.reasons))}[/]",
         )
     return table
+
+
+def short_reasons(reasons: Sequence[str]) -> str:
+    """The first reason, and how many more there are; the whole list stands below the table."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"{reasons[0]}{more}" if reasons else "failed"
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50) -> Table:
@@ -89,7 +95,7 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     if result.rows:
         out.print(rows_table(result.rows))
     for reason in result.reasons:
-        out.print(f"- {escape(reason)}")
+        out.print(f"- {reason}", markup=False)
 
 
 def _subject_text(subject: str) -> str:

@@ -51,6 +51,17 @@ def stage_command(name: str, text: str, run: Callable[[Chain, Release], StageRes
     return click.command(name)(click.argument("release")(common(body)))
 
 
+@click.command("build")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@common
+def build(options: Options, images: tuple[str, ...]) -> None:
+    """Build images (all that have a build section unless named) from wheels and folders, and push them."""
+    with options.chain() as chain:
+        names = images or [name for name, image in chain.config.images.items() if image.build]
+        results = [chain.build(name) for name in names]
+    answer_all(options, results)
+
+
 @click.command("releases")
 @click.argument("image", required=False)
 @common
@@ -155,6 +166,7 @@ def mirror(options: Options, name: str | None, release: str | None) -> None:
 
 
 COMMANDS = [
+    build,
     releases,
     stage_command("provenance", "Show how a release was made, as its builder attached it.", Chain.provenance),
     sign,
