@@ -14,7 +14,7 @@ import click
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.producing import bundled_advisories
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json, rows_table
+from registry_pipelines.cli.output import condensed, console, print_json, rows_table
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
 from registry_pipelines.errors import EvidenceError, InputError
@@ -126,7 +126,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
     else:
         console().print(f"{located.place} {report.subject}", markup=False)
         console().print(f"advisories of {report.advisories.newest}, {report.advisories.records} records", markup=False)
-        for breach in breaches:
+        for breach in condensed(breaches):
             console().print(f"- {breach}", markup=False)
         console().print(f"{report.components} components, {len(report.findings)} findings", markup=False)
     if breaches:

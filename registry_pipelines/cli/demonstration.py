@@ -21,7 +21,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.outcome import Outcome, outcomes
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json, short_digest, size_text
+from registry_pipelines.cli.output import condensed, console, print_json, short_digest, size_text
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
@@ -171,7 +171,7 @@ def _show(config: Config, events: list[Event], found: list[Outcome], seconds: fl
     out.print(table)
     for outcome in found:
         out.print(outcome.sentence(), markup=False)
-        for reason in outcome.reasons:
+        for reason in condensed(outcome.reasons):
             out.print(f"  - {reason}", markup=False)
     moved = size_text(sum(event["bytes_moved"] for event in events))
     out.print(f"{moved} moved in {seconds:.1f} s. State: {config.state}", markup=False)

@@ -17,6 +17,10 @@ PIPE_COLUMNS = 160
 """Width of tables when the output is no terminal: fixed, so that logs and tests look the same everywhere."""
 
 
+MOST_ALIKE = 3
+"""Reasons that differ only in what they are about and are still listed one by one."""
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
@@ -72,6 +76,22 @@ def short_reasons(reasons: Sequence[str]) -> str:
     return f"{reasons[0]}{more}" if reasons else "failed"
 
 
+def condensed(reasons: Iterable[str]) -> list[str]:
+    """Reasons for people: those that differ only in what they are about (``no-data:pkg:generic/libz.so.1: ...``) become
+    one line with their number."""
+    groups: dict[str, list[str]] = {}
+    for reason in reasons:
+        about, colon, text = reason.partition(": ")
+        groups.setdefault(text if colon else reason, []).append(about if colon else "")
+    lines = []
+    for text, about in groups.items():
+        if len(about) <= MOST_ALIKE:
+            lines += [f"{each}: {text}" if each else text for each in about]
+        else:
+            lines.append(f"{len(about)} times, from {about[0]} to {about[-1]}: {text}")
+    return lines
+
+
 def rows_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50) -> Table:
     """A table of plain rows; at most ``limit`` of them, and then how many more there are."""
     table = Table(title=title or None, title_justify="left")
@@ -94,7 +114,7 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     out.print(results_table([result]))
     if result.rows:
         out.print(rows_table(result.rows))
-    for reason in result.reasons:
+    for reason in condensed(result.reasons):
         out.print(f"- {reason}", markup=False)
 
 

@@ -10,7 +10,7 @@ import click
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json, results_table, rows_table, show_result
+from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table, show_result
 from registry_pipelines.config import Secret
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.release import Release
@@ -33,7 +33,7 @@ def answer_all(options: Options, results: list[StageResult]) -> None:
     else:
         console().print(results_table(results))
         for result in results:
-            for reason in result.reasons:
+            for reason in condensed(result.reasons):
                 console().print(f"- {result.stage}: {reason}", markup=False)
     if not all(result.ok for result in results):
         sys.exit(EvidenceError.exit_code)

@@ -143,9 +143,11 @@ def prepare_dagster_home(config: Config) -> Path:
 
     Raises ToolMissing when Dagster or our code location is not installed.
     """
-    location = importlib.util.find_spec("dagster_project")
-    if importlib.util.find_spec("dagster") is None or location is None or not location.submodule_search_locations:
+    if importlib.util.find_spec("dagster") is None:
         raise _dagster_missing()
+    location = importlib.util.find_spec("dagster_project")
+    if location is None or not location.submodule_search_locations:
+        raise ToolMissing("the code location dagster_project is not installed", do="Install the project again, whole")
     home = Path(os.environ.get("DAGSTER_HOME") or config.state / "dagster").absolute()
     settings = Path(location.submodule_search_locations[0]) / "instance.yaml"
     try:
