@@ -147,9 +147,11 @@ def _read_entry(entry: Any, *, where: str) -> Credentials:
     username, password = entry.get("username"), entry.get("password")
     if isinstance(entry.get("auth"), str) and entry["auth"]:
         try:
-            username, _, password = base64.b64decode(entry["auth"], validate=False).decode().partition(":")
+            username, colon, password = base64.b64decode(entry["auth"]).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError, ValueError):
-            raise ConfigInvalid([f"{where}: `auth` is not base64 of user:password"]) from None
+            colon = ""
+        if not colon:
+            raise ConfigInvalid([f"{where}: `auth` is not base64 of user:password"])
     return _credentials(username, password.rstrip("\0") if isinstance(password, str) else "", identity)
 
 

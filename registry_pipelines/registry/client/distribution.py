@@ -114,7 +114,11 @@ class DistributionRegistry:
             digest = Digest.parse(announced) if announced else Digest.of(raw)
         digest.check(raw, where=call.where)
         kind = _media_type(response)
-        return ManifestBytes(raw, infer_media_type(raw, where=call.where) if kind in _VAGUE_TYPES else kind, digest)
+        if kind in _VAGUE_TYPES or not (announced or ":" in reference):
+            # Without a digest to compare with, only its grammar tells a whole manifest from a cut one.
+            inferred = infer_media_type(raw, where=call.where)
+            kind = inferred if kind in _VAGUE_TYPES else kind
+        return ManifestBytes(raw, kind, digest)
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
         """See Registry."""

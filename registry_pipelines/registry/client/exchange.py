@@ -128,8 +128,8 @@ class Exchange:
         for _ in range(MAX_REDIRECTS):
             if not (call.follow and response.status in _REDIRECTS):
                 return response
-            target = self._redirect(call, response)
-            response.close()
+            with response:
+                target = self._redirect(call, response)
             response = self._authorized(call, target)
             if _ranged(call):
                 self._signed.keep(call.url, target)
@@ -150,7 +150,6 @@ class Exchange:
         target = resolve_location(response, where=call.where)
         before, after = split_url(response.url, where=call.where)[0], split_url(target, where=call.where)[0]
         if before.scheme == "https" and after.scheme == "http":
-            response.close()
             raise RegistryError(f"{call.doing} was redirected from TLS to plain HTTP", where=call.where)
         return target
 

@@ -21,7 +21,7 @@ MAX_PAGES = 10_000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Bytes of one page; 1000 tags of 128 characters are 0.13 MB, and some registries ignore ``n``."""
 
-_LINK = re.compile(r"<([^<>]*)>((?:[ \t]*;[^,<]*)*)")
+_LINK = re.compile(r'<([^<>]*)>((?:[ \t]*;[^,;<"]*(?:"[^"]*")?)*)')
 _NEXT = re.compile(r";[ \t]*rel[ \t]*=[ \t]*(?:\"[^\"]*\bnext\b[^\"]*\"|next\b)", re.IGNORECASE)
 
 

@@ -83,14 +83,15 @@ def translate_exception(error: BaseException, *, where: str, doing: str) -> Regi
 
 def _translate_tls(error: ssl.SSLError, *, where: str, doing: str) -> RegistryPipelinesError:
     if isinstance(error, ssl.SSLCertVerificationError):
+        why = quote(getattr(error, "verify_message", "") or "no reason given")
         return TlsFailed(
-            f"the registry's certificate is not trusted ({quote(error.verify_message)})",
+            f"the registry's certificate is not trusted ({why})",
             where=where,
             do="Name the CA's certificate as ca_file of this registry",
         )
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         return Unavailable(f"the TLS connection broke while {doing}", where=where, do="Try again")
-    reason = error.reason or ""
+    reason = getattr(error, "reason", None) or ""
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"}:
         return TlsFailed("the registry does not speak TLS there", where=where, do="Set plain_http for this registry")
     if "timed out" in str(error):
