@@ -198,6 +198,16 @@ def next_after(releases: Sequence[Release], last: str, count: int) -> list[Relea
     return [*releases[start:], *releases[:start]][:count]
 
 
+def evidence_that_allows(chain: Chain, release: Release) -> str:
+    """Digest of the verdict when it is allow today, else empty. Advisories are matched again first, and what is inside
+    the limits now is attested: a verdict believes signed reports only."""
+    if not chain.vulnerabilities(release).ok:
+        return ""
+    chain.sign(release)
+    verdict = chain.judge(release)
+    return verdict.digest if verdict.ok else ""
+
+
 def look_for_allowed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str], memory: Memory
 ) -> dg.SensorResult:
@@ -208,13 +218,12 @@ def look_for_allowed(
     for release in next_after(held, memory.last, MAX_JUDGED):
         memory.last = release.key
         try:
-            chain.vulnerabilities(release)
-            verdict = chain.judge(release)
+            allowed = evidence_that_allows(chain, release)
         except RegistryPipelinesError as error:  # one release's trouble must not hold the others
             context.log.warning("%s: cannot be judged: %s", release.key, error)
             continue
-        if verdict.ok and memory.tried(release.key, verdict.digest) < MAX_ATTEMPTS:
-            requests.append(memory.ask(release.key, verdict.digest))
+        if allowed and memory.tried(release.key, allowed) < MAX_ATTEMPTS:
+            requests.append(memory.ask(release.key, allowed))
     return dg.SensorResult(run_requests=requests, cursor=memory.write())
 
 

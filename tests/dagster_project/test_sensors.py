@@ -28,10 +28,10 @@ EVIL = {"calm": "1.0", "leaky": "1.0"}
 def tick(world: World, name: str, cursor: str | None) -> tuple[list[str], str | None]:
     """One tick as the daemon does it: partitions are changed, requests come back as keys."""
     sensor = world.defs.resolve_sensor_def(name)
-    context = dg.build_sensor_context(
-        instance=world.instance, definitions=world.defs, cursor=cursor, resources={"chain": world.chain}
-    )
-    found = sensor.evaluate_tick(context)
+    resources = {"chain": world.chain}
+    with dg.build_sensor_context(world.instance, cursor, definitions=world.defs, resources=resources) as context:
+        found = sensor(context)
+    assert isinstance(found, dg.SensorResult)
     for change in found.dynamic_partitions_requests or []:
         if isinstance(change, dg.AddDynamicPartitionsRequest):
             world.instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
@@ -121,10 +121,12 @@ def test_a_registry_that_is_down_fails_the_tick(settings: Path) -> None:
     config = load(settings)
     chain = Chain(config)
     defs = build_definitions(config, lambda: chain)
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_sensor_context(instance=instance, definitions=defs, resources={"chain": chain})
-        with pytest.raises(Unavailable):
-            defs.resolve_sensor_def("push_source").evaluate_tick(context)
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance=instance, definitions=defs, resources={"chain": chain}) as context,
+        pytest.raises(Unavailable),
+    ):
+        defs.resolve_sensor_def("push_source")(context)
 
 
 def test_the_promotion_sensor_asks_for_nothing_while_the_evidence_denies(world: World) -> None:
