@@ -51,6 +51,7 @@ def write_cyclonedx(packages: PlatformPackages) -> bytes:
     bom.metadata.timestamp = _moment(packages.created)
     bom.metadata.component = root
     bom.metadata.tools.components.add(tool)
+    bom.register_dependency(root, bom.components)
     return JsonV1Dot6(bom).output_as_string(indent=None).encode()
 
 
@@ -136,12 +137,14 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
             digest=Digest.parse(bom.metadata.component.version),
             size=int(root["manifest-size"][0]),
         )
+        components = [_read_component(item) for item in bom.components]
+        unknowns = [msgspec.json.decode(text, type=Unknown) for text in root.get("unknown", [])]
         return PlatformPackages(
             subject=Digest.parse(root["subject"][0]),
             manifest=descriptor,
             platform=msgspec.json.decode(root["platform"][0], type=Platform),
-            components=tuple(_read_component(item) for item in bom.components),
-            unknowns=tuple(msgspec.json.decode(text, type=Unknown) for text in root.get("unknown", [])),
+            components=tuple(sorted(components, key=lambda item: (item.purl, item.os_owned))),
+            unknowns=tuple(sorted(unknowns, key=lambda item: (item.kind, item.subject, item.reason))),
             created=(root.get("created") or [""])[0],
         )
     except (KeyError, ValueError, msgspec.MsgspecError, DigestInvalid, PlatformInvalid) as error:

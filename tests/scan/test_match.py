@@ -1,0 +1,247 @@
+"""Matching components against advisories, with the shipped PyPA set and small sets made here."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry_pipelines.errors import InputError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import OCI_MANIFEST
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.scan.advisories import AdvisoryStore
+from registry_pipelines.scan.interface import Component, Finding, PlatformPackages, Unknown
+from registry_pipelines.scan.match import match, match_component, merge_aliases
+from registry_pipelines.scan.osv import Record
+
+TOP = Digest.of(b"top")
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def python(name: str, version: str, **more: object) -> Component:
+    return Component(
+        purl=f"pkg:pypi/{name}@{version}", name=name, version=version, type="pypi", ecosystem="PyPI", **more
+    )  # type: ignore[arg-type]
+
+
+def platform(
+    *components: Component, architecture: str = "amd64", unknowns: tuple[Unknown, ...] = ()
+) -> PlatformPackages:
+    return PlatformPackages(
+        subject=TOP,
+        manifest=Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(architecture.encode()), size=1),
+        platform=Platform(os="linux", architecture=architecture),
+        components=components,
+        unknowns=unknowns,
+    )
+
+
+def make_store(root: Path, *records: dict[str, object]) -> AdvisoryStore:
+    source = root / "source"
+    source.mkdir()
+    for number, record in enumerate(records):
+        (source / f"{number}.json").write_bytes(msgspec.json.encode({"modified": "2024-01-01T00:00:00Z", **record}))
+    return AdvisoryStore.load(source, root / "state")
+
+
+def entry(name: str, ecosystem: str, *events: dict[str, str], versions: tuple[str, ...] = ()) -> dict[str, object]:
+    ranges = [{"type": "ECOSYSTEM", "events": list(events)}] if events else []
+    return {"package": {"ecosystem": ecosystem, "name": name}, "ranges": ranges, "versions": list(versions)}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "count"),
+    [("aiohttp", "3.8.4", 6), ("django", "4.2", 16), ("mlflow", "2.9.0", 4), ("gradio", "4.0.0", 2),
+     ("pyyaml", "5.3", 2), ("pillow", "9.5.0", 2), ("urllib3", "1.26.5", 2), ("jinja2", "3.1.2", 0),
+     ("torch", "2.0.1", 0), ("transformers", "4.30.0", 0), ("ray", "2.6.0", 0), ("tensorflow", "2.11.0", 0),
+     ("gevent", "23.9.0", 1)],
+)  # fmt: skip
+def test_known_counts_of_the_shipped_set(name: str, version: str, count: int, pypa: AdvisoryStore) -> None:
+    findings, unknowns = match_component(python(name, version), pypa)
+    assert (len(findings), unknowns) == (count, [])
+
+
+def test_a_finding_says_everything(pypa: AdvisoryStore) -> None:
+    findings, _ = match_component(python("PyYAML", "5.3", locations=("usr/lib/x",)), pypa)
+    assert findings[0].ids == ("CVE-2020-1747", "GHSA-6757-jp84-gxfx", "PYSEC-2020-96")
+    assert findings[0].fixed_versions == ("5.3.1",) and findings[0].locations == ("usr/lib/x",)
+    assert findings[0].severity == "UNKNOWN" and "PyYAML" in findings[0].summary
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "value"), [("binderhub", "0.1.0", "0.2.0-n653"), ("steam", "1.0", "2019-09-12")]
+)
+def test_a_fixed_version_that_is_none_is_unknown_not_clean(
+    name: str, version: str, value: str, pypa: AdvisoryStore
+) -> None:
+    findings, (unknown,) = match_component(python(name, version), pypa)
+    assert not findings and unknown.kind == "cannot-compare" and value in unknown.reason
+
+
+def test_a_legacy_version_hits_by_text_and_is_unknown_otherwise(pypa: AdvisoryStore) -> None:
+    findings, _ = match_component(python("paramiko", "0.9-doduo"), pypa)
+    assert findings
+    findings, unknowns = match_component(python("paramiko", "0.9-nosuch"), pypa)
+    assert not findings and {unknown.kind for unknown in unknowns} == {"cannot-compare"}
+
+
+def test_no_data_is_not_no_finding(pypa: AdvisoryStore) -> None:
+    generic = Component(purl="pkg:generic/python@3.11.2", name="python", version="3.11.2", type="generic")
+    npm = Component(purl="pkg:npm/x@1.0.0", name="x", version="1.0.0", type="npm", ecosystem="npm")
+    assert match_component(generic, pypa) == (
+        [], [Unknown(kind="no-data", subject="pkg:generic/python@3.11.2", reason="no advisory ecosystem covers it")]
+    )  # fmt: skip
+    assert match_component(npm, pypa)[1][0].reason == "the advisories hold nothing for npm"
+    assert match_component(python("never-heard-of", "1"), pypa) == ([], [])
+
+
+def test_debian_is_matched_by_source_name_and_version(tmp_path: Path) -> None:
+    store = make_store(
+        tmp_path,
+        {"id": "D-1", "affected": [entry("glibc", "Debian:12", {"introduced": "0"}, {"fixed": "2.36-9+deb12u5"})]},
+    )
+    common = {
+        "purl": "pkg:deb/debian/libc6@2.36-9%2Bdeb12u4",
+        "name": "libc6",
+        "version": "2.36-9+deb12u4+b1",
+        "type": "deb",
+    }
+    vulnerable = Component(**common, ecosystem="Debian:12", source_name="glibc", source_version="2.36-9+deb12u4")
+    assert [found.fixed_versions for found in match_component(vulnerable, store)[0]] == [("2.36-9+deb12u5",)]
+    fixed = Component(**common, ecosystem="Debian:12", source_name="glibc", source_version="2.36-9+deb12u5")
+    assert match_component(fixed, store) == ([], [])
+    other = Component(**common, ecosystem="Debian:11", source_name="glibc")
+    assert match_component(other, store)[1][0].kind == "no-data"
+
+
+def test_alpine_and_npm(tmp_path: Path) -> None:
+    store = make_store(
+        tmp_path,
+        {"id": "A", "affected": [entry("openssl", "Alpine:v3.20", {"introduced": "0"}, {"fixed": "3.3.1-r1"})]},
+        {"id": "N", "affected": [entry("@s/left", "npm", {"introduced": "1.0.0-beta.2"}, {"fixed": "1.0.0"})]},
+    )
+    apk = Component(
+        purl="pkg:apk/a",
+        name="libssl3",
+        version="3.3.1-r0",
+        type="apk",
+        ecosystem="Alpine:v3.20",
+        source_name="openssl",
+    )
+    npm = Component(purl="pkg:npm/a", name="@s/left", version="1.0.0-beta.11", type="npm", ecosystem="npm")
+    assert [found.ids for found in match_component(apk, store)[0]] == [("A",)]
+    assert [found.ids for found in match_component(npm, store)[0]] == [("N",)]
+
+
+def test_what_the_distribution_owns_is_suppressed_with_the_reason(pypa: AdvisoryStore) -> None:
+    owned = python("pyyaml", "5.3", os_owned="deb python3-yaml")
+    report = match([platform(owned, python("pyyaml", "5.3"))], pypa, now=NOW)
+    assert sorted(found.suppressed for found in report.findings) == ["", "", *["os-owned: deb python3-yaml"] * 2]
+    assert report.components == 2 and len(report.counting()) == 2
+
+
+def test_records_of_one_vulnerability_are_one_finding_with_the_worst_severity(tmp_path: Path) -> None:
+    critical = [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}]
+    low = [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:L/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N"}]
+    store = make_store(
+        tmp_path,
+        {
+            "id": "P-1",
+            "aliases": ["CVE-1"],
+            "affected": [entry("a", "PyPI", {"introduced": "0"}, {"fixed": "3"})],
+            "severity": low,
+        },
+        {
+            "id": "G-1",
+            "aliases": ["CVE-1"],
+            "affected": [entry("a", "PyPI", {"introduced": "0"}, {"fixed": "2.5"})],
+            "severity": critical,
+        },
+        {
+            "id": "P-2",
+            "aliases": [],
+            "related": ["P-1"],
+            "upstream": ["P-1"],
+            "affected": [entry("a", "PyPI", versions=("2",))],
+        },
+    )
+    findings, _ = match_component(python("a", "2"), store)
+    assert [(found.ids, found.severity, found.score, found.fixed_versions) for found in findings] == [
+        (("CVE-1", "G-1", "P-1"), "CRITICAL", 9.8, ("2.5", "3")),
+        (("P-2",), "UNKNOWN", None, ()),
+    ]
+    assert [found.ids for found in match_component(python("a", "2.7"), store)[0]] == [("CVE-1", "G-1", "P-1")]
+
+
+def test_aliases_are_merged_per_package_not_across(tmp_path: Path) -> None:
+    store = make_store(
+        tmp_path,
+        {"id": "P-1", "aliases": ["CVE-1"], "affected": [entry("a", "PyPI", versions=("1",))]},
+        {"id": "P-2", "aliases": ["CVE-1", "CVE-2"], "affected": [entry("b", "PyPI", versions=("1",))]},
+        {"id": "P-3", "aliases": ["CVE-2"], "affected": [entry("a", "PyPI", versions=("1",))]},
+    )
+    assert [found.ids for found in match_component(python("a", "1"), store)[0]] == [("CVE-1", "P-1"), ("CVE-2", "P-3")]
+
+
+NAMES = st.sampled_from([f"X-{number}" for number in range(8)])
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(NAMES, st.lists(NAMES, max_size=3)), max_size=7), st.randoms(use_true_random=False))
+def test_alias_merging_does_not_depend_on_the_order(rows: list[tuple[str, list[str]]], chance: random.Random) -> None:
+    records = [Record(id=name, modified=str(number), aliases=aliases) for number, (name, aliases) in enumerate(rows)]
+    shuffled = records[:]
+    chance.shuffle(shuffled)
+    merged = merge_aliases(records)
+    assert merged == merge_aliases(shuffled)
+    assert sum(len(group) for group in merged) == len(records)
+    named = [{name for record in group for name in (record.id, *(record.aliases or ()))} for group in merged]
+    assert all(not one & other for number, one in enumerate(named) for other in named[:number]), "groups share no name"
+
+
+def test_platforms_are_one_report(pypa: AdvisoryStore) -> None:
+    doubt = Unknown(kind="incomplete", subject="var/lib/rpm/Packages", reason="unread")
+    report = match(
+        [
+            platform(python("pillow", "9.5.0", locations=("a",)), unknowns=(doubt,)),
+            platform(python("pillow", "9.5.0", locations=("b",)), architecture="arm64", unknowns=(doubt,)),
+        ],
+        pypa,
+        now=NOW,
+    )
+    assert report.covers == (Digest.of(b"amd64"), Digest.of(b"arm64")) and report.subject == TOP
+    assert [found.locations for found in report.findings] == [("a", "b")] * 2
+    assert report.unknowns == (doubt,) and report.components == 1 and report.scanned_at == "2026-11-23T00:00:00Z"
+
+
+def test_unreadable_records_are_in_every_report(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "broken.json").write_bytes(b"{")
+    (tmp_path / "source" / "ok.json").write_bytes(b'{"id":"A","modified":"2024-01-01T00:00:00Z"}')
+    report = match([platform()], AdvisoryStore.load(tmp_path / "source", tmp_path / "state"), now=NOW)
+    assert [(unknown.kind, unknown.subject) for unknown in report.unknowns] == [
+        ("unreadable", "advisories:broken.json")
+    ]
+    assert report.advisories.unreadable == 1
+
+
+def test_several_releases_or_none_are_refused(pypa: AdvisoryStore) -> None:
+    other = msgspec.structs.replace(platform(), subject=Digest.of(b"other"))
+    for packages in ([], [platform(), other]):
+        with pytest.raises(InputError):
+            match(packages, pypa)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.permutations([("django", "4.2"), ("aiohttp", "3.8.4"), ("torch", "2.0.1"), ("steam", "1.0")]))
+def test_the_report_does_not_depend_on_the_order(pypa: AdvisoryStore, order: list[tuple[str, str]]) -> None:
+    report = match([platform(*(python(*item) for item in order))], pypa, now=NOW)
+    assert report.encode() == match([platform(*(python(*item) for item in sorted(order)))], pypa, now=NOW).encode()
+    assert all(isinstance(found, Finding) for found in report.findings) and len(report.findings) == 22

@@ -1,0 +1,112 @@
+"""SBOMs and reports in registries: the layout folder, and the embedded server through the distribution client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from registry_pipelines.errors import EvidenceMissing
+from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.scan.advisories import AdvisoryStore
+from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
+from registry_pipelines.scan.match import match
+from registry_pipelines.scan.publish import publish_report, publish_sboms, read_report, read_sboms
+from registry_pipelines.scan.sbom import scan_image
+from tests.scan.images import DEBIAN, dist_info, push_image, push_index
+
+FIRST, LATER, LATEST = (datetime(2026, 11, day, tzinfo=UTC) for day in (23, 24, 25))
+
+
+@pytest.fixture(params=["layout", "server"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param == "layout":
+        yield Place(LayoutRegistry(tmp_path / "registry"), "team/app")
+        return
+    with EmbeddedServer(tmp_path / "registry") as server:
+        yield Place(DistributionRegistry(server.address), "team/app")
+
+
+def test_from_layers_to_a_rescan_without_layers(anywhere: Place, tmp_path: Path, pypa: AdvisoryStore) -> None:
+    amd = push_image(anywhere, [DEBIAN, dist_info("PyYAML", "5.3")])
+    arm = push_image(anywhere, [dist_info("PyYAML", "5.3.1")], architecture="arm64")
+    top = push_index(anywhere, [amd, arm], tag="v1")
+    packages = scan_image(anywhere, top, state=tmp_path / "state")
+
+    published = publish_sboms(anywhere, top, packages)
+    assert [item.changed for item in published] == [True, True]
+    again = publish_sboms(anywhere, top, packages)
+    assert [(item.changed, item.descriptor.digest) for item in again] == [
+        (False, item.descriptor.digest) for item in published
+    ]
+
+    report = match(packages, pypa, now=FIRST)
+    first = publish_report(anywhere, top, report)
+    second = publish_report(anywhere, top, match(packages, pypa, now=LATER))
+    assert first.changed and not second.changed and second.descriptor.digest == first.descriptor.digest
+    found, read = read_report(anywhere, top.digest)
+    assert read == report and found.content == report.encode()
+    assert read.covers == (amd.digest, arm.digest) and len(read.findings) == 3
+
+    stored = [item for _, item in read_sboms(anywhere, top.digest)]
+    assert sorted(stored, key=lambda item: item.manifest.digest) == sorted(
+        packages, key=lambda item: item.manifest.digest
+    )
+    rescanned = match(sorted(stored, key=lambda item: read.covers.index(item.manifest.digest)), pypa, now=FIRST)
+    assert rescanned == report
+
+
+def test_a_changed_report_is_attached_and_the_newest_is_read(place: Place, tmp_path: Path, pypa: AdvisoryStore) -> None:
+    image = push_image(place, [dist_info("PyYAML", "5.3")])
+    packages = scan_image(place, image, state=tmp_path / "state")
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "a.json").write_bytes(b'{"id":"A","modified":"2026-01-01T00:00:00Z"}')
+    publish_report(place, image, match(packages, pypa, now=FIRST))
+    other = match(packages, AdvisoryStore.load(tmp_path / "db", tmp_path / "state"), now=LATER)
+    assert publish_report(place, image, other).changed
+    assert read_report(place, image.digest)[1] == other
+    back = match(packages, pypa, now=LATEST)
+    assert publish_report(place, image, back).changed and read_report(place, image.digest)[1] == back
+
+
+def test_missing_evidence(place: Place) -> None:
+    image = push_image(place, [DEBIAN])
+    with pytest.raises(EvidenceMissing, match="no SBOM"):
+        read_sboms(place, image.digest)
+    with pytest.raises(EvidenceMissing, match="no vulnerability report"):
+        read_report(place, image.digest)
+
+
+def test_foreign_and_damaged_documents_hide_nothing(place: Place, tmp_path: Path, pypa: AdvisoryStore) -> None:
+    image, other = push_image(place, [DEBIAN]), push_image(place, [dist_info("a", "1")])
+    packages = scan_image(place, image, state=tmp_path / "state")
+    wrong = msgspec.structs.replace(match(packages, pypa, now=LATER), subject=other.digest)
+    for kind, content in (
+        (SBOM_MEDIA_TYPE, b'{"bomFormat":"CycloneDX","specVersion":"1.6"}'),
+        (SBOM_MEDIA_TYPE, b"garbage"),
+        (REPORT_MEDIA_TYPE, b"{}"),
+        (REPORT_MEDIA_TYPE, wrong.encode()),
+    ):
+        attach(place, subject=image, artifact_type=kind, content=content, media_type=kind)
+    with pytest.raises(EvidenceMissing):
+        read_report(place, image.digest)
+    publish_sboms(place, image, packages)
+    publish_report(place, image, match(packages, pypa, now=FIRST))
+    assert [item for _, item in read_sboms(place, image.digest)] == packages
+    assert isinstance(read_report(place, image.digest)[1], Report)
+
+
+def test_fewer_components_never_win(place: Place, tmp_path: Path) -> None:
+    image = push_image(place, [DEBIAN])
+    (packages,) = scan_image(place, image, state=tmp_path / "state")
+    thin = msgspec.structs.replace(packages, components=packages.components[:1])
+    for order in ([packages], [thin]):
+        publish_sboms(place, image, order)
+    assert [item for _, item in read_sboms(place, image.digest)] == [packages]

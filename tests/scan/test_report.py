@@ -1,0 +1,123 @@
+"""The report as a value: JSON both ways, counting, breaches."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry_pipelines.errors import ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.scan.interface import (
+    MAX_BREACHES_LISTED,
+    AdvisoryFacts,
+    Finding,
+    Limits,
+    Report,
+    Severity,
+    Unknown,
+)
+
+DIGEST = Digest.of(b"x")
+NO_DATA = Unknown(kind="no-data", subject="pkg:generic/python@3.11.2", reason="no advisory ecosystem covers it")
+
+
+def report(*findings: Finding, unknowns: tuple[Unknown, ...] = ()) -> Report:
+    return Report(
+        subject=DIGEST,
+        covers=(DIGEST,),
+        advisories=AdvisoryFacts(digest=DIGEST, newest="2024-10-10T00:00:00Z", records=1, source="x"),
+        findings=findings,
+        unknowns=unknowns,
+        components=3,
+        scanned_at="2026-11-23T00:00:00Z",
+    )
+
+
+def finding(severity: Severity, *ids: str, suppressed: str = "", fixed: tuple[str, ...] = ()) -> Finding:
+    return Finding(
+        component="pkg:pypi/a@1", ids=ids or ("X-1",), severity=severity, suppressed=suppressed, fixed_versions=fixed
+    )
+
+
+ANY = Limits(critical=None, high=None, medium=None, low=None, unknown=None)
+
+
+def test_nothing_found_passes_the_default_limits() -> None:
+    assert report().breaches(Limits()) == []
+
+
+@pytest.mark.parametrize(
+    ("severity", "passes"), [("CRITICAL", False), ("HIGH", False), ("MEDIUM", True), ("LOW", True), ("UNKNOWN", False)]
+)
+def test_the_default_limits_stop_high_critical_and_unrated(severity: Severity, passes: bool) -> None:
+    assert (report(finding(severity)).breaches(Limits()) == []) is passes
+    assert report(finding(severity)).breaches(ANY) == []
+    assert report(finding(severity, suppressed="os-owned")).breaches(Limits()) == []
+
+
+def test_a_breach_names_component_ids_fix_and_limit() -> None:
+    (reason,) = report(finding("HIGH", "A", "B", fixed=("2", "3"))).breaches(Limits())
+    assert reason == "HIGH: pkg:pypi/a@1: A B; fixed in 2, 3 (0 permitted)"
+    assert report(finding("HIGH"), finding("HIGH", "Y")).breaches(Limits(high=2)) == []
+
+
+def test_excepted_ids_do_not_count() -> None:
+    found = report(finding("HIGH", "CVE-1", "GHSA-1"))
+    assert found.breaches(Limits(), excepted={"GHSA-1"}) == []
+    assert found.breaches(Limits(), excepted={"GHSA-2"})
+    assert found.counts()["HIGH"] == 1 and found.counts(excepted=["CVE-1"])["HIGH"] == 0
+
+
+def test_unknowns_pass_only_by_name() -> None:
+    found = report(unknowns=(NO_DATA,))
+    assert found.breaches(ANY) == ["no-data: pkg:generic/python@3.11.2: no advisory ecosystem covers it"]
+    accepting = Limits(accepted_unknowns=("no-data:pkg:generic/*",))
+    assert found.breaches(accepting) == [] and found.accepted(accepting) == [NO_DATA]
+    for pattern in ("no-data:pkg:deb/*", "incomplete:*", "NO-DATA:*", "pkg:generic/*"):
+        assert found.breaches(Limits(accepted_unknowns=(pattern,)))
+
+
+def test_long_lists_end_with_a_count() -> None:
+    reasons = report(*(finding("HIGH", f"X-{number:03}") for number in range(50))).breaches(Limits())
+    assert len(reasons) == MAX_BREACHES_LISTED + 1 and reasons[-1] == "HIGH: 30 more findings (0 permitted)"
+
+
+FULL = report(finding("HIGH", "A", fixed=("2",)), finding("LOW", suppressed="why"), unknowns=(NO_DATA,))
+
+
+def test_json_round_trip_and_strictness() -> None:
+    raw = FULL.encode()
+    assert Report.decode(raw) == FULL and Report.decode(raw).encode() == raw
+    document = msgspec.json.decode(raw)
+    for changed in (
+        {**document, "surprise": 1},
+        {**document, "subject": "sha256:short"},
+        {**document, "covers": "all"},
+        {key: value for key, value in document.items() if key != "unknowns"},
+        {**document, "findings": [{**document["findings"][0], "severity": "BAD"}]},
+        {**document, "unknowns": [{**document["unknowns"][0], "kind": "fine"}]},
+    ):
+        with pytest.raises(ManifestInvalid):
+            Report.decode(msgspec.json.encode(changed))
+
+
+def test_every_truncation_is_our_error() -> None:
+    raw = FULL.encode()
+    for length in range(len(raw)):
+        with pytest.raises(ManifestInvalid):
+            Report.decode(raw[:length])
+
+
+SEVERITY = st.sampled_from(["CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN"])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(SEVERITY, st.booleans()), max_size=8), st.integers(0, 4))
+def test_a_stricter_limit_never_passes_more(rows: list[tuple[Severity, bool]], limit: int) -> None:
+    found = report(*(finding(severity, suppressed="x" if out else "") for severity, out in rows))
+    loose = Limits(critical=limit + 1, high=limit + 1, medium=limit + 1, low=limit + 1, unknown=limit + 1)
+    strict = Limits(critical=limit, high=limit, medium=limit, low=limit, unknown=limit)
+    assert len(found.breaches(strict)) >= len(found.breaches(loose))
+    assert (found.breaches(strict) == []) == all(count <= limit for count in found.counts().values())
