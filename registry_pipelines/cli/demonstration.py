@@ -156,6 +156,7 @@ def _show(config: Config, events: list[Event], found: list[Outcome], seconds: fl
         table.add_column(name, overflow="fold")
     table.add_column("bytes", justify="right")
     table.add_column("seconds", justify="right")
+    table.add_column("registries")
     table.add_column("outcome")
     for event in events:
         style = _STYLES.get(event["status"], "")
@@ -166,6 +167,7 @@ def _show(config: Config, events: list[Event], found: list[Outcome], seconds: fl
             short_digest(event["digest"]),
             size_text(event["bytes_moved"]),
             f"{event['seconds']:.1f}",
+            "changed" if event["changed"] else "unchanged",
             f"[{style}]{event['status']}[/]" if style else escape(event["status"]),
         )
     out.print(table)

@@ -84,11 +84,11 @@ def condensed(reasons: Iterable[str]) -> list[str]:
         about, colon, text = reason.partition(": ")
         groups.setdefault(text if colon else reason, []).append(about if colon else "")
     lines = []
-    for text, about in groups.items():
-        if len(about) <= MOST_ALIKE:
-            lines += [f"{each}: {text}" if each else text for each in about]
+    for text, subjects in groups.items():
+        if len(subjects) <= MOST_ALIKE:
+            lines += [f"{each}: {text}" if each else text for each in subjects]
         else:
-            lines.append(f"{len(about)} times, from {about[0]} to {about[-1]}: {text}")
+            lines.append(f"{len(subjects)} times, from {subjects[0]} to {subjects[-1]}: {text}")
     return lines
 
 
