@@ -1,0 +1,60 @@
+"""Reading the layers we made, with nothing of ours."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+from registry_pipelines.build.install import Scheme
+from registry_pipelines.build.splice import LayerDigests, LayerWriter
+from registry_pipelines.build.wheel import open_wheel
+from registry_pipelines.build.wheel_layer import WheelLayer
+
+SITE = "usr/local/lib/python3.11/site-packages"
+SCHEME = Scheme.of("3.11")
+
+
+def written(write: Callable[[LayerWriter], None]) -> tuple[bytes, LayerDigests]:
+    """The bytes of a layer, after checking what the writer says of them."""
+    out = io.BytesIO()
+    with LayerWriter(out.write) as writer:
+        write(writer)
+        digests = writer.finish()
+    raw = out.getvalue()
+    tar = gzip.decompress(raw)
+    assert digests == LayerDigests(
+        f"sha256:{hashlib.sha256(raw).hexdigest()}",  # type: ignore[arg-type]
+        f"sha256:{hashlib.sha256(tar).hexdigest()}",  # type: ignore[arg-type]
+        len(raw),
+        len(tar),
+    )
+    return raw, digests
+
+
+def wheel_layer(*wheels: Path, scheme: Scheme = SCHEME, byte_code: bool = False) -> bytes:
+    def write(writer: LayerWriter) -> None:
+        layer = WheelLayer(writer, scheme, byte_code=byte_code, advance=lambda count: None)
+        for wheel in wheels:
+            layer.add(open_wheel(wheel))
+
+    return written(write)[0]
+
+
+def entries(raw: bytes) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    """Every entry by path; fails on a path that comes twice."""
+    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
+    with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as tar:
+        for info in tar:
+            file = tar.extractfile(info) if info.isfile() else None
+            assert info.name not in found
+            found[info.name] = (info, file.read() if file else b"")
+    return found
+
+
+def unpack(raw: bytes, root: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as tar:
+        tar.extractall(root, filter="fully_trusted")

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.build.application import application_items, is_ignored, read_patterns
+from registry_pipelines.build.content import Item, content_job
+from registry_pipelines.errors import InputError
+from tests.build.layers import entries, written
+
+
+def paths(folder: Path) -> list[str]:
+    return sorted(item.path for item in application_items(folder, "/app"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "ignored"),
+    [
+        ("*.txt", "a.txt", True),
+        ("*.txt", "folder/a.txt", False),
+        ("**/*.txt", "folder/deep/a.txt", True),
+        ("**/*.txt", "a.txt", True),
+        ("folder", "folder/deep/a.txt", True),
+        ("/folder/", "folder/a", True),
+        ("fold?r", "folder", True),
+        ("a.c", "abc", False),
+        ("folder/**", "folder/x/y", True),
+        ("*\n!keep", "keep", False),
+        ("# comment\n\n", "comment", False),
+    ],
+)
+def test_patterns_mean_what_dockerignore_means(pattern: str, path: str, ignored: bool) -> None:
+    assert is_ignored(path, read_patterns(pattern)) is ignored
+
+
+def test_caches_and_ignored_files_stay_out(tmp_path: Path) -> None:
+    for name in ("app.py", "data/model.bin", "data/raw/huge.bin", "__pycache__/app.pyc", ".git/config", ".venv/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    (tmp_path / ".dockerignore").write_text("data/raw\n")
+    assert paths(tmp_path) == ["app", "app/app.py", "app/data", "app/data/model.bin"]
+
+
+def test_an_exception_inside_an_ignored_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "keep").write_text("1")
+    (tmp_path / "data" / "drop").write_text("1")
+    (tmp_path / ".imageignore").write_text("data\n!data/keep\n")
+    assert paths(tmp_path) == ["app", "app/data/keep"]
+
+
+def test_modes_owner_and_times_are_normalised(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "run.sh").chmod(0o4711)
+    (tmp_path / "secretive").write_text("1")
+    (tmp_path / "secretive").chmod(0o600)
+    (tmp_path / "link").symlink_to("run.sh")
+    job = content_job("application", application_items(tmp_path, "/srv/app"), byte_code=False)
+    there = entries(written(lambda writer: job.write(writer, lambda count: None))[0])
+    assert there["srv/app/run.sh"][0].mode == 0o755
+    assert there["srv/app/secretive"][0].mode == 0o644
+    assert there["srv/app/link"][0].linkname == "run.sh"
+    assert {info.mtime for info, _ in there.values()} == {315532800}
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "a/../../outside"])
+def test_links_that_leave_the_folder_are_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(InputError, match="leaves the application folder"):
+        application_items(tmp_path, "/app")
+
+
+def test_sockets_and_pipes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="only files, folders and links"):
+        application_items(tmp_path, "/app")
+    (tmp_path / "pipe").unlink()
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("s")
+        with pytest.raises(InputError, match="only files, folders and links"):
+            application_items(tmp_path, "/app")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        application_items(tmp_path / "gone", "/app")
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))).write_text("1")
+    with pytest.raises(InputError, match="not UTF-8"):
+        application_items(tmp_path, "/app")
+
+
+def test_a_file_that_changes_while_it_is_packed_fails_the_layer(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("before")
+    job = content_job("application", [Item("file", source=file)], byte_code=False)
+    file.write_text("behind")
+    with pytest.raises(InputError, match="changed while"):
+        written(lambda writer: job.write(writer, lambda count: None))
+
+
+def test_the_key_follows_content_and_mode(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("1")
+    first = content_job("application", application_items(tmp_path, "/app"), byte_code=False).key
+    assert content_job("application", application_items(tmp_path, "/app"), byte_code=False).key == first
+    (tmp_path / "f").chmod(0o755)
+    assert content_job("application", application_items(tmp_path, "/app"), byte_code=False).key != first

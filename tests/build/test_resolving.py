@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.build import resolving
+from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.resolving import RUNNING_PYTHON, StoredWheel, WheelStore, resolve
+from registry_pipelines.errors import RequirementsInvalid, WheelInvalid
+from registry_pipelines.oci.platforms import Platform
+from tests.build.wheels import make_wheel
+
+HERE = Platform.here()
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    folder = tmp_path / "wheels"
+    make_wheel(folder, "leaf", "1.0")
+    make_wheel(folder, "leaf", "2.0")
+    make_wheel(folder, "top", "1.0", requires=("leaf<2",))
+    return folder
+
+
+class Resolver:
+    def __init__(self, state: Path, wheels: Path) -> None:
+        self.store = WheelStore(state / "wheels")
+        self.cache = BuildCache(state / "cache.sqlite")
+        self.wheels = wheels
+
+    def __call__(self, *lines: str, platform: Platform = HERE, python: str = RUNNING_PYTHON) -> list[StoredWheel]:
+        spec = BuildSpec(name="x", requirements=lines, wheels=self.wheels)
+        return resolve(spec, platform, python, store=self.store, cache=self.cache)
+
+
+@pytest.fixture
+def resolver(tmp_path: Path, wheels: Path) -> Resolver:
+    return Resolver(tmp_path / "state", wheels)
+
+
+def test_pip_decides_and_hashes_are_pinned(resolver: Resolver) -> None:
+    found = resolver("top")
+    assert [(wheel.locked.name, wheel.locked.version) for wheel in found] == [("leaf", "1.0"), ("top", "1.0")]
+    for wheel in found:
+        resolving.check_sha256(wheel.path, wheel.locked.sha256)
+        assert wheel.locked.purl == f"pkg:pypi/{wheel.locked.name}@1.0"
+
+
+def test_loose_requirements_are_asked_again(resolver: Resolver) -> None:
+    assert resolver("leaf")[0].locked.version == "2.0"
+    make_wheel(resolver.wheels, "leaf", "3.0")
+    assert resolver("leaf")[0].locked.version == "3.0"
+
+
+def test_complete_pins_are_not_asked_again(resolver: Resolver) -> None:
+    first = resolver("top==1.0", "leaf==1.0")
+    for path in resolver.wheels.iterdir():
+        path.unlink()
+    assert resolver("top==1.0", "leaf==1.0") == first
+    with pytest.raises(RequirementsInvalid):
+        resolver("top==1.0")
+
+
+@pytest.mark.parametrize(
+    "lines", [("nothing-like-this",), ("leaf==9",), ("top", "leaf==2.0"), ("this is no requirement",)]
+)
+def test_what_cannot_be_resolved_is_said_in_pips_words(resolver: Resolver, lines: tuple[str, ...]) -> None:
+    with pytest.raises(RequirementsInvalid, match="pip found no set of wheels: (?s:.*)ERROR"):
+        resolver(*lines)
+
+
+def test_source_distributions_are_not_taken(resolver: Resolver) -> None:
+    (resolver.wheels / "source-1.0.tar.gz").write_bytes(b"")
+    with pytest.raises(RequirementsInvalid, match="source"):
+        resolver("source")
+
+
+def test_wheels_of_another_platform_and_python_are_found(resolver: Resolver) -> None:
+    make_wheel(resolver.wheels, "native", tag="cp312-cp312-manylinux_2_28_aarch64")
+    arm = Platform.parse("linux/arm64")
+    found = resolver("native", platform=arm, python="3.12")
+    assert found[0].locked.filename == "native-1.0-cp312-cp312-manylinux_2_28_aarch64.whl"
+    with pytest.raises(RequirementsInvalid, match="linux/amd64"):
+        resolver("native", platform=Platform.parse("linux/amd64"), python="3.12")
+    with pytest.raises(RequirementsInvalid, match="no wheels for windows/amd64"):
+        resolver("native", platform=Platform.parse("windows/amd64"))
+
+
+def test_a_wheel_that_is_not_its_hash_is_never_kept(tmp_path: Path, wheels: Path) -> None:
+    store = WheelStore(tmp_path / "store")
+    path = next(wheels.glob("top*"))
+    with pytest.raises(WheelInvalid, match="expected 0000"):
+        store.take(path, "0" * 64)
+    assert store.find("0" * 64, path.name) is None
+
+
+def test_passwords_in_pips_output_are_not_repeated(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "http://user:hunter2@127.0.0.1:9/simple")
+    with pytest.raises(RequirementsInvalid) as caught:
+        resolver("absent")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_unreadable_requirements_file_is_named(resolver: Resolver, tmp_path: Path) -> None:
+    spec = BuildSpec(name="x", requirements_file=tmp_path / "gone.txt")
+    with pytest.raises(RequirementsInvalid, match=r"gone\.txt"):
+        resolve(spec, HERE, RUNNING_PYTHON, store=resolver.store, cache=resolver.cache)
+
+
+def test_a_cache_that_is_no_database_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    path.write_bytes(b"not a database at all" * 100)
+    cache = BuildCache(path)
+    cache.remember_note("a", {"b": 1})
+    assert cache.note("a") == {"b": 1}
+    cache.close()

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry_pipelines.build import wheel as wheel_module
+from registry_pipelines.build.wheel import open_wheel
+from registry_pipelines.errors import WheelInvalid
+from tests.build.layers import SITE, entries, wheel_layer
+from tests.build.wheels import make_wheel, record_hash
+
+
+def test_a_whole_wheel_is_read(tmp_path: Path) -> None:
+    wheel = open_wheel(make_wheel(tmp_path, "Some-Thing", "1.2", {"some_thing.py": b"x = 1\n"}))
+    assert (wheel.name, wheel.version, wheel.dist_info) == ("some-thing", "1.2", "Some_Thing-1.2.dist-info")
+    assert [member.name for member in wheel.members][-1] == "some_thing.py"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil.py",
+        "/etc/passwd",
+        "a/../../b.py",
+        "a//b.py",
+        "./a.py",
+        "a\\b.py",
+        "C:/x.py",
+        "a\nb.py",
+        "a/" + "x" * 300,
+    ],
+)
+def test_paths_that_leave_the_root_or_confuse_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WheelInvalid, match="not allowed"):
+        open_wheel(make_wheel(tmp_path, "bad", files={name: b""}))
+
+
+def test_symbolic_links_and_devices_are_refused(tmp_path: Path) -> None:
+    for kind in (stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO):
+        path = make_wheel(tmp_path, "bad", files={"bad": b"/etc/passwd"}, modes={"bad": kind | 0o777})
+        with pytest.raises(WheelInvalid, match="link or device"):
+            open_wheel(path)
+
+
+def test_a_hash_that_differs_from_record_is_refused(tmp_path: Path) -> None:
+    row = f"pkg.py,{record_hash(b'other')},5"
+    path = make_wheel(tmp_path, "pkg", files={"pkg.py": b"right"}, record={"pkg.py": row})
+    with pytest.raises(WheelInvalid, match="sha256 is not what RECORD says"):
+        wheel_layer(path)
+
+
+def test_a_size_that_differs_from_record_is_refused(tmp_path: Path) -> None:
+    row = f"pkg.py,{record_hash(b'right')},6"
+    with pytest.raises(WheelInvalid, match="5 bytes, RECORD says 6"):
+        open_wheel(make_wheel(tmp_path, "pkg", files={"pkg.py": b"right"}, record={"pkg.py": row}))
+
+
+def test_files_that_record_does_not_know_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WheelInvalid, match=r"no hash of smuggled\.py"):
+        open_wheel(make_wheel(tmp_path, "pkg", extra={"smuggled.py": b"import os"}))
+
+
+def test_files_that_only_record_knows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WheelInvalid, match=r"names gone\.py"):
+        open_wheel(make_wheel(tmp_path, "pkg", record={"gone.py": f"gone.py,{record_hash(b'')},0"}))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"x": "only-one-field"}, "1 fields"),
+        ({"x": "x,md5=abc,1"}, "hash of x"),
+        ({"x": "x,sha256=abc,-1"}, "not a number"),
+        ({"x": '"x'}, "RECORD"),
+    ],
+)
+def test_a_malformed_record_is_refused(tmp_path: Path, rows: dict[str, str], message: str) -> None:
+    with pytest.raises(WheelInvalid, match=message):
+        open_wheel(make_wheel(tmp_path, "pkg", record=rows))
+
+
+def test_other_methods_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(WheelInvalid, match="method 12"):
+        open_wheel(make_wheel(tmp_path, "pkg", compression=zipfile.ZIP_BZIP2))
+
+
+def test_encrypted_members_are_refused(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "pkg")
+    raw = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(signature) + offset] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(WheelInvalid, match="encrypted"):
+        open_wheel(path)
+
+
+def test_a_local_header_with_another_name_is_refused(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "pkg", files={"pkg.py": b"1"})
+    path.write_bytes(path.read_bytes().replace(b"pkg.py", b"gkp.py", 1))
+    with pytest.raises(WheelInvalid, match="local header"):
+        open_wheel(path)
+
+
+def test_overlapping_members_are_refused(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "pkg", files={"a.py": b"1" * 50, "b.py": b"1" * 50})
+    raw = bytearray(path.read_bytes())
+    first, second = raw.index(b"PK\x01\x02"), raw.index(b"PK\x01\x02", raw.index(b"PK\x01\x02") + 4)
+    raw[second + 42 : second + 46] = raw[first + 42 : first + 46]
+    raw[second + 46 : second + 50] = b"a.py"
+    path.write_bytes(raw)
+    with pytest.raises(WheelInvalid, match="overlap"):
+        open_wheel(path)
+
+
+def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "pkg")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("pkg/__init__.py", b"other")
+    with pytest.raises(WheelInvalid, match="twice"):
+        open_wheel(path)
+
+
+def test_a_file_that_is_a_folder_too_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WheelInvalid, match="both a file and a folder"):
+        open_wheel(make_wheel(tmp_path, "pkg", files={"a": b"", "a/b/c": b""}))
+
+
+def test_a_bomb_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(WheelInvalid, match="bomb"):
+        open_wheel(make_wheel(tmp_path, "pkg", files={"zeros": bytes(70 * 1024 * 1024)}, level=9))
+
+
+def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    content = bytes(100_000)
+    path = make_wheel(tmp_path, "pkg", files={"zeros": content}, record={"zeros": f"zeros,{record_hash(content)},"})
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"PK\x01\x02")
+    raw[at + 24 : at + 28] = struct.pack("<L", 1000)
+    path.write_bytes(raw)
+    with pytest.raises(WheelInvalid, match="more than the 1000 bytes"):
+        wheel_layer(path)
+
+
+def test_a_wrong_crc_is_refused(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "pkg")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 16] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(WheelInvalid, match="CRC-32"):
+        wheel_layer(path)
+
+
+def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheel_module, "MAX_MEMBERS", 3)
+    with pytest.raises(WheelInvalid, match="at most 3"):
+        open_wheel(make_wheel(tmp_path, "pkg"))
+
+
+@pytest.mark.parametrize(
+    ("new_name", "message"),
+    [
+        ("other-1.0-py3-none-any.whl", "does not fit"),
+        ("pkg-2.0-py3-none-any.whl", "does not fit"),
+        ("pkg.whl", "file name"),
+    ],
+)
+def test_a_file_name_that_lies_is_refused(tmp_path: Path, new_name: str, message: str) -> None:
+    path = make_wheel(tmp_path, "pkg")
+    with pytest.raises(WheelInvalid, match=message):
+        open_wheel(path.rename(tmp_path / new_name))
+
+
+def test_other_wheel_versions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WheelInvalid, match=r"Wheel-Version is 2\.0"):
+        open_wheel(make_wheel(tmp_path, "pkg", wheel_version="2.0"))
+
+
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WheelInvalid, match="cannot be read"):
+        open_wheel(tmp_path / "gone-1.0-py3-none-any.whl")
+
+
+def test_data_descriptors_and_zip64_are_read(tmp_path: Path) -> None:
+    class Pipe:
+        """Not seekable, so zipfile writes sizes behind the data."""
+
+        def __init__(self, path: Path) -> None:
+            self.file = path.open("wb")
+
+        def write(self, piece: bytes) -> int:
+            return self.file.write(piece)
+
+        def flush(self) -> None:
+            self.file.flush()
+
+    plain = make_wheel(tmp_path, "pkg", files={"pkg.py": b"value = 1\n" * 100})
+    streamed = tmp_path / "again" / plain.name
+    streamed.parent.mkdir()
+    pipe = Pipe(streamed)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as target:  # type: ignore[call-overload]
+        for info in source.infolist():
+            with target.open(info.filename, "w", force_zip64=True) as member:
+                member.write(source.read(info))
+    pipe.file.close()
+    assert b"PK\x07\x08" in streamed.read_bytes()
+    assert entries(wheel_layer(streamed))[f"{SITE}/pkg.py"][1] == b"value = 1\n" * 100
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_wheel_cut_anywhere_is_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    path = make_wheel(folder, "pkg", files={"pkg.py": b"value = 1\n" * 50})
+    raw = path.read_bytes()
+    path.write_bytes(raw[: data.draw(st.integers(0, len(raw) - 1))])
+    with pytest.raises(WheelInvalid):
+        wheel_layer(path)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_a_wheel_with_any_byte_changed_gives_the_same_files_or_our_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = make_wheel(tmp_path_factory.mktemp("flip"), "pkg", files={"pkg.py": b"value = 1\n" * 50})
+    before = {name: content for name, (_, content) in entries(wheel_layer(path)).items()}
+    raw = bytearray(path.read_bytes())
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(raw)
+    try:
+        after = {name: content for name, (_, content) in entries(wheel_layer(path)).items()}
+    except WheelInvalid:
+        return
+    assert after == before
