@@ -1,0 +1,267 @@
+"""Channels move only behind the gate, by digest, with a signed record; everything else leaves them where they are."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from registry_pipelines.errors import NotFound, PromotionDenied, ReferenceInvalid, TagImmutable, Unavailable
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import ManifestBytes, encode_json
+from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.promote.channels import check_channel, latest_record, promote, records
+from registry_pipelines.promote.interface import (
+    DEFAULT_POLICY,
+    PROMOTION_TYPE,
+    VERDICT_TYPE,
+    Policy,
+    Promotion,
+)
+from registry_pipelines.promote.verdicts import publish, read, to_predicate
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.release import Release
+from registry_pipelines.sign.attestations import attest
+from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
+from tests.sign.parts import Cosign, Counted, Key
+
+
+def ship(item: Candidate, policy: Policy = DEFAULT_POLICY, *, channel: str = "prod", now: datetime = NOW) -> Promotion:
+    return promote(
+        item.place, item.release, policy, item.key.verifier, item.key.signer, channel=channel, now=now, promoted_by="ci"
+    )
+
+
+def channel(place: Place, name: str = "prod") -> str:
+    try:
+        return place.registry.resolve(place.repository, name).digest
+    except NotFound:
+        return ""
+
+
+def passing(place: Place, key: Key, name: str) -> Candidate:
+    made = candidate(place, key, name)
+    made.attach_everything()
+    made.sign()
+    made.publish(made.judge())
+    return made
+
+
+def denied(item: Candidate, **options: Any) -> str:
+    """The reasons of a refusal; the channel did not move and no record was written."""
+    before = channel(item.place)
+    with pytest.raises(PromotionDenied) as caught:
+        ship(item, **options)
+    assert channel(item.place) == before
+    assert records(item.place, item.top.digest, item.key.verifier) == []
+    assert caught.value.exit_code == 3
+    return "\n".join(caught.value.reasons)
+
+
+@pytest.mark.peer("docker-registry")
+def test_a_release_that_passed_gets_the_channel_and_a_record(any_place: Place, key: Key) -> None:
+    release = passing(any_place, key, "one")
+    done = ship(release)
+    assert done.changed
+    assert channel(any_place) == release.top.digest
+    verdict = read(any_place, release.top.digest, key.verifier).latest()
+    assert verdict is not None
+    record = done.record
+    assert (record.image, record.channel, record.version, record.promoted_by) == ("app", "prod", "v1-one", "ci")
+    assert (record.from_digest, record.to_digest) == ("", release.top.digest)
+    assert (record.verdict, record.policy_digest) == (verdict.digest, DEFAULT_POLICY.digest)
+    assert (record.repository, record.time) == (str(any_place), "2026-11-23T12:00:00Z")
+    assert records(any_place, release.top.digest, key.verifier) == [(record, done.digest)]
+
+
+def test_promoting_again_writes_nothing(counted: Counted, key: Key) -> None:
+    release = passing(counted.place, key, "one")
+    first = ship(release)
+    counted.exchanges.clear()
+    again = ship(release, now=NOW + timedelta(hours=1))
+    assert (again.changed, again.record, again.digest) == (False, first.record, first.digest)
+    assert counted.writes == []
+
+
+def test_a_rollback_is_the_promotion_of_an_earlier_release(place: Place, key: Key) -> None:
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    ship(one)
+    assert ship(two, now=NOW + timedelta(minutes=1)).record.from_digest == one.top.digest
+    back = ship(one, now=NOW + timedelta(minutes=2))
+    assert (back.changed, back.record.from_digest) == (True, two.top.digest)
+    assert channel(place) == one.top.digest
+    assert [item.from_digest for item, _ in records(place, one.top.digest, key.verifier)] == ["", two.top.digest]
+
+
+def test_channels_are_independent(place: Place, key: Key) -> None:
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    ship(one)
+    ship(two, channel="staging")
+    assert (channel(place), channel(place, "staging")) == (one.top.digest, two.top.digest)
+    assert latest_record(place, one.top.digest, key.verifier, channel="staging") is None
+
+
+def test_a_moved_channel_without_record_gets_one(place: Place, key: Key) -> None:
+    release = passing(place, key, "one")
+    stored = place.registry.get_manifest(place.repository, release.top.digest)
+    place.registry.put_manifest(place.repository, stored, tag="prod")
+    done = ship(release)
+    assert (done.changed, done.record.from_digest) == (True, release.top.digest)
+
+
+def test_who_promotes_is_the_key_unless_told(place: Place, key: Key) -> None:
+    release = passing(place, key, "one")
+    place.registry.get_manifest(place.repository, release.top.digest)
+    policy = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=100_000)
+    release.publish(release.judge(policy))
+    done = promote(place, release.release, policy, key.verifier, key.signer, channel="prod")
+    assert done.record.promoted_by == key.signer.key_id
+    assert done.record.time > "2026"
+
+
+def test_evidence_is_required_again_at_the_gate(place: Place, key: Key) -> None:
+    shipped = passing(place, key, "shipped")
+    ship(shipped)
+    assert "signature: the image is not signed" in denied(candidate(place, key, "bare"))
+    vulnerable = candidate(place, key, "vulnerable")
+    vulnerable.attach_everything(CRITICAL)
+    vulnerable.sign()
+    vulnerable.publish(vulnerable.judge())
+    assert "CVE-2026-1" in denied(vulnerable)
+    assert channel(place) == shipped.top.digest
+
+
+def test_a_denied_release_stays_denied_when_another_passes(place: Place, key: Key) -> None:
+    bad = candidate(place, key, "bad")
+    bad.attach_everything(CRITICAL)
+    bad.sign()
+    bad.publish(bad.judge())
+    assert "CVE-2026-1" in denied(bad)
+    ship(passing(place, key, "good"))
+    assert "CVE-2026-1" in denied(bad)
+
+
+def test_a_verdict_must_be_published(good: Candidate) -> None:
+    assert denied(good) == "verdict: none by policy default is signed by a trusted key"
+
+
+def test_a_verdict_of_an_untrusted_key_counts_for_nothing(good: Candidate, other_key: Key) -> None:
+    publish(good.place, good.top, good.judge(), other_key.signer, other_key.verifier)
+    reasons = denied(good)
+    assert "verdict: none by policy default is signed by a trusted key" in reasons
+    assert "none of its 1 signatures was made by a trusted key" in reasons
+
+
+def test_a_tampered_verdict_counts_for_nothing(place: Place, key: Key) -> None:
+    """Somebody turns FAILED into PASSED inside the signed envelope, and attaches the result."""
+    bad = candidate(place, key, "bad")
+    bad.attach_everything()
+    published = bad.publish(bad.judge())
+    stored = place.registry.get_manifest(place.repository, published.digest)
+    layer = json.loads(stored.raw)["layers"][0]["digest"]
+    with place.registry.open_blob(place.repository, Digest.parse(layer)) as reader:
+        buffer = bytearray(reader.size)
+        count = reader.readinto(memoryview(buffer))
+    assert count == len(buffer)
+    bundle = json.loads(buffer)
+    statement = json.loads(msgspec.convert(bundle["dsseEnvelope"]["payload"], bytes))
+    statement["predicate"]["verificationResult"] = "PASSED"
+    statement["predicate"]["RegistryPipelines_verdict"].update(allow=True, reasons=[])
+    bundle["dsseEnvelope"]["payload"] = msgspec.to_builtins(json.dumps(statement).encode())
+    place.registry.delete_manifest(place.repository, published.digest)
+    bad.attach(SIGSTORE_BUNDLE, json.dumps(bundle).encode())
+    bad.sign()
+    assert bad.judge().allow
+    assert "none of its 1 signatures was made by a trusted key" in denied(bad)
+
+
+def test_the_latest_verdict_counts(good: Candidate) -> None:
+    good.publish(good.judge())
+    later = msgspec.structs.replace(
+        good.judge(now=NOW + timedelta(minutes=1)), allow=False, reasons=("broken in production",)
+    )
+    attest(good.place, good.top, VERDICT_TYPE, to_predicate(good.place, later), good.key.signer)
+    reasons = denied(good, now=NOW + timedelta(minutes=2))
+    assert reasons == "verdict: the latest signed one is deny\nbroken in production"
+
+
+def test_a_verdict_by_an_earlier_form_of_the_policy_is_not_enough(good: Candidate) -> None:
+    good.publish(good.judge())
+    stricter = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=6)
+    assert f"made by policy {DEFAULT_POLICY.digest}" in denied(good, policy=stricter)
+
+
+def test_a_verdict_from_other_evidence_is_not_enough(good: Candidate) -> None:
+    good.publish(good.judge())
+    good.attach_report(scanned_at="2026-11-23T11:00:00Z", newest="2026-11-23T09:00:00Z")
+    good.sign()
+    assert denied(good) == "verdict: the evidence changed since it was made"
+    good.publish(good.judge(now=NOW + timedelta(minutes=1)))
+    assert ship(good, now=NOW + timedelta(minutes=2)).changed
+
+
+def test_advisories_that_grew_old_since_stop_it(good: Candidate) -> None:
+    good.publish(good.judge())
+    assert "more than 7 days old" in denied(good, now=NOW + timedelta(days=30))
+
+
+@pytest.mark.parametrize("name", ["v2", "1.4", "v1.4.2-rc1", "2024.10", "v1-one", "sha256-0123.sig", "1"])
+def test_a_version_tag_is_never_moved(place: Place, key: Key, name: str) -> None:
+    release = passing(place, key, "one")
+    before = channel(place, name)
+    with pytest.raises(TagImmutable, match="never move"):
+        ship(release, channel=name)
+    assert channel(place, name) == before
+
+
+def test_the_releases_own_tag_is_never_a_channel() -> None:
+    release = Release("app", "nightly", Digest.of(b"x"))
+    with pytest.raises(TagImmutable):
+        check_channel("nightly", release)
+    assert check_channel("prod", release) == check_channel("prod") == "prod"
+    with pytest.raises(ReferenceInvalid):
+        check_channel("not a tag")
+
+
+def test_a_record_that_cannot_be_read_is_passed_over(good: Candidate) -> None:
+    good.publish(good.judge())
+    attest(good.place, good.top, PROMOTION_TYPE, {"channel": "prod"}, good.key.signer)
+    done = ship(good)
+    other = msgspec.structs.replace(done.record, to_digest=Digest.of(b"other"))
+    attest(good.place, good.top, PROMOTION_TYPE, json.loads(encode_json(other)), good.key.signer)
+    assert records(good.place, good.top.digest, good.key.verifier) == [(done.record, done.digest)]
+
+
+class Contested:
+    """A registry on which another program moves the channel right after we did."""
+
+    def __init__(self, place: Place, rival: ManifestBytes) -> None:
+        self._registry, self._rival, self.name = place.registry, rival, place.registry.name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        self._registry.put_manifest(repository, manifest, tag=tag)
+        if tag == "prod":
+            self._registry.put_manifest(repository, self._rival, tag=tag)
+
+
+def test_a_channel_that_another_program_moves_is_said(good: Candidate) -> None:
+    good.publish(good.judge())
+    rival = candidate(good.place, good.key, "rival")
+    stored = good.place.registry.get_manifest(good.place.repository, rival.top.digest)
+    good.place = Place(Contested(good.place, stored), good.place.repository)
+    with pytest.raises(Unavailable, match="another program moves it too"):
+        ship(good)
+
+
+@pytest.mark.peer("cosign")
+def test_cosign_verifies_a_promotion_record(good: Candidate, cosign: Cosign) -> None:
+    good.publish(good.judge())
+    ship(good)
+    verified = cosign.verify_attestation(good.key.public, PROMOTION_TYPE, f"{good.place}:prod")
+    assert verified.returncode == 0, verified.stderr

@@ -1,0 +1,165 @@
+"""Signing a release: what is attached gets attested, what is wrong is named, nothing is written twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, artifact_manifest
+from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, AdvisoryFacts, Report
+from registry_pipelines.sign.attestations import read_attestations
+from registry_pipelines.sign.cosign import verify_image
+from registry_pipelines.sign.predicates import (
+    CYCLONEDX_TYPE,
+    VULNERABILITIES_TYPE,
+    report_of,
+    vulnerability_predicate,
+)
+from registry_pipelines.sign.release import SignedRelease, sign_release
+from registry_pipelines.sign.statements import write_statement
+from tests.sign.parts import Cosign, Counted, Key, push_image
+
+PROVENANCE = "https://slsa.dev/provenance/v1"
+
+
+def put(place: Place, image: Descriptor, kind: str, content: bytes) -> Descriptor:
+    return attach(place, subject=image, artifact_type=kind, content=content, media_type=kind)
+
+
+def report(image: Descriptor, scanned_at: str = "2026-11-23T10:00:00Z") -> Report:
+    return Report(
+        subject=image.digest,
+        covers=(image.digest,),
+        advisories=AdvisoryFacts(digest=Digest.of(b"data"), newest="2026-11-22T00:00:00Z", records=1, source="pypa"),
+        findings=(),
+        unknowns=(),
+        components=1,
+        scanned_at=scanned_at,
+    )
+
+
+def with_evidence(place: Place) -> Descriptor:
+    image = push_image(place)
+    statement = write_statement(PROVENANCE, {"buildDefinition": {}}, subjects=[image.digest], name="app")
+    put(place, image, PROVENANCE_ARTIFACT, statement)
+    put(place, image, SBOM_MEDIA_TYPE, b'{"bomFormat":"CycloneDX","specVersion":"1.6","version":1}')
+    put(place, image, REPORT_MEDIA_TYPE, report(image).encode())
+    return image
+
+
+def sign(place: Place, image: Descriptor, key: Key, **options: object) -> SignedRelease:
+    return sign_release(place, image, key.signer, report_passes=lambda _: [], **options)  # type: ignore[arg-type]
+
+
+def test_everything_attached_is_attested_once(counted: Counted, key: Key) -> None:
+    image = with_evidence(counted.place)
+    signed = sign(counted.place, image, key)
+    assert (signed.changed, signed.withheld, signed.problems) == (True, (), ())
+    kinds = [item.predicate_type for item in signed.attestations]
+    assert kinds == [PROVENANCE, CYCLONEDX_TYPE, VULNERABILITIES_TYPE]
+    found = read_attestations(counted.place, image.digest, key.verifier)
+    assert {item.predicate_type for item in found.verified} > set(kinds)
+    assert report_of(found.of_type(VULNERABILITIES_TYPE)[0].predicate) == report(image)
+    assert verify_image(counted.place, image.digest, key.verifier).signatures[0].identity == str(counted.place)
+    counted.exchanges.clear()
+    again = sign(counted.place, image, key)
+    assert not again.changed
+    assert [item.descriptor for item in again.attestations] == [item.descriptor for item in signed.attestations]
+    assert counted.writes == []
+
+
+def test_the_report_is_attested_only_when_it_passes(place: Place, key: Key) -> None:
+    image = with_evidence(place)
+    seen: list[Report] = []
+    signed = sign_release(
+        place, image, key.signer, report_passes=lambda found: seen.append(found) or ["too many"], identity="reg/app"
+    )
+    assert signed.withheld == ("too many",)
+    assert seen == [report(image)]
+    assert [item.predicate_type for item in signed.attestations] == [PROVENANCE, CYCLONEDX_TYPE]
+    assert verify_image(place, image.digest, key.verifier).signatures[0].identity == "reg/app"
+
+
+def test_an_image_without_evidence_is_signed_and_what_lacks_is_said(place: Place, key: Key) -> None:
+    image = push_image(place)
+    signed = sign(place, image, key)
+    assert signed.image.changed
+    assert signed.attestations == ()
+    assert signed.problems == ("no provenance is attached", "no SBOM is attached")
+    assert signed.withheld == ("no vulnerability report about this digest is attached",)
+
+
+def test_the_newest_report_counts(place: Place, key: Key) -> None:
+    image = with_evidence(place)
+    newest = report(image, "2026-11-23T11:00:00Z")
+    put(place, image, REPORT_MEDIA_TYPE, newest.encode())
+    put(place, image, REPORT_MEDIA_TYPE, report(image, "2026-11-23T09:00:00Z").encode())
+    sign(place, image, key)
+    signed = read_attestations(place, image.digest, key.verifier).of_type(VULNERABILITIES_TYPE)
+    assert [report_of(item.predicate) for item in signed] == [newest]
+
+
+def test_bad_evidence_is_named_and_hides_no_good_one(place: Place, key: Key) -> None:
+    image = with_evidence(place)
+    other = push_image(place, "other")
+    put(place, image, PROVENANCE_ARTIFACT, b"{}")
+    put(place, image, PROVENANCE_ARTIFACT, write_statement(PROVENANCE, {}, subjects=[other.digest], name="app"))
+    put(place, image, SBOM_MEDIA_TYPE, b"[]")
+    put(place, image, REPORT_MEDIA_TYPE, b"{")
+    put(place, image, REPORT_MEDIA_TYPE, report(other, "2026-11-24T00:00:00Z").encode())
+    blob = push_blob(place, b"x", media_type=SBOM_MEDIA_TYPE)
+    two = artifact_manifest(artifact_type=SBOM_MEDIA_TYPE, layers=[blob, blob], subject=image)
+    place.registry.put_manifest(place.repository, two)
+    gone = Descriptor(media_type=SBOM_MEDIA_TYPE, digest=Digest.of(b"gone"), size=4)
+    short = artifact_manifest(artifact_type=SBOM_MEDIA_TYPE, layers=[gone], subject=image)
+    place.registry.put_manifest(place.repository, short)
+    empty = artifact_manifest(artifact_type=media_types.SIGSTORE_BUNDLE, layers=[], subject=image)
+    place.registry.put_manifest(place.repository, empty)
+    signed = sign(place, image, key)
+    assert len(signed.attestations) == 3
+    problems = "\n".join(signed.problems)
+    for part in (
+        "in-toto statement is not valid",
+        "the signed statement is about",
+        "an SBOM cannot be signed",
+        "vulnerability report cannot be read",
+        f"report is about {other.digest}",
+        "it has 2 layers",
+        str(gone.digest),
+    ):
+        assert part in problems
+
+
+def test_a_foreign_vulnerability_record_is_not_our_report() -> None:
+    for predicate in ({}, {"scanner": None}, {"scanner": {"uri": "pkg:x", "result": {}}}):
+        with pytest.raises(SignatureInvalid):
+            report_of(predicate)
+
+
+def test_the_vulnerability_record_has_cosigns_fields(place: Place) -> None:
+    found = report(push_image(place))
+    predicate = vulnerability_predicate(found)
+    assert predicate["invocation"] == {"parameters": None, "uri": "", "event_id": "", "builder.id": ""}
+    assert set(predicate["scanner"]) == {"uri", "version", "db", "result"}
+    assert predicate["scanner"]["db"] == {"uri": "pypa", "version": Digest.of(b"data")}
+    assert predicate["metadata"] == {"scanStartedOn": found.scanned_at, "scanFinishedOn": found.scanned_at}
+
+
+@pytest.mark.peer("cosign", "cosign2")
+def test_both_cosigns_verify_a_signed_release(place: Place, key: Key, cosign: Cosign, cosign2: Cosign) -> None:
+    image = with_evidence(place)
+    sign(place, image, key, att_tag=True)
+    for program in (cosign, cosign2):
+        assert program.verify(key.public, f"{place}@{image.digest}").returncode == 0
+        for kind in ("slsaprovenance1", "cyclonedx", "vuln"):
+            verified = program.verify_attestation(key.public, kind, f"{place}@{image.digest}")
+            assert verified.returncode == 0, (kind, verified.stderr)
+            assert json.loads(verified.stdout.splitlines()[0])["payloadType"] == media_types.IN_TOTO
