@@ -49,7 +49,7 @@ def publish_sboms(place: Place, subject: Descriptor, packages: Sequence[Platform
 
 
 def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformPackages]]:
-    """The SBOMs of a release that we wrote, one for each platform manifest, verified against their digests.
+    """The SBOMs of a release that we wrote, one for each platform manifest, sorted by platform; bytes are verified.
 
     When one platform has several (an older version of this program wrote one), the one with the most components wins:
     fewer would hide something. Documents of other tools are passed over. Raises EvidenceMissing when there is none.
@@ -71,7 +71,7 @@ def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformP
             where=f"{place}@{subject}",
             do="Run `registry-pipelines sbom` for the release",
         )
-    return list(best.values())
+    return sorted(best.values(), key=lambda pair: (str(pair[1].platform), pair[1].manifest.digest))
 
 
 def publish_report(place: Place, subject: Descriptor, report: Report) -> Published:

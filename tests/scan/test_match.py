@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,10 +26,10 @@ TOP = Digest.of(b"top")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def python(name: str, version: str, **more: object) -> Component:
+def python(name: str, version: str, **more: Any) -> Component:
     return Component(
         purl=f"pkg:pypi/{name}@{version}", name=name, version=version, type="pypi", ecosystem="PyPI", **more
-    )  # type: ignore[arg-type]
+    )
 
 
 def platform(
@@ -58,11 +59,22 @@ def entry(name: str, ecosystem: str, *events: dict[str, str], versions: tuple[st
 
 @pytest.mark.parametrize(
     ("name", "version", "count"),
-    [("aiohttp", "3.8.4", 6), ("django", "4.2", 16), ("mlflow", "2.9.0", 4), ("gradio", "4.0.0", 2),
-     ("pyyaml", "5.3", 2), ("pillow", "9.5.0", 2), ("urllib3", "1.26.5", 2), ("jinja2", "3.1.2", 0),
-     ("torch", "2.0.1", 0), ("transformers", "4.30.0", 0), ("ray", "2.6.0", 0), ("tensorflow", "2.11.0", 0),
-     ("gevent", "23.9.0", 1)],
-)  # fmt: skip
+    [
+        ("aiohttp", "3.8.4", 6),
+        ("django", "4.2", 16),
+        ("mlflow", "2.9.0", 4),
+        ("gradio", "4.0.0", 2),
+        ("pyyaml", "5.3", 2),
+        ("pillow", "9.5.0", 2),
+        ("urllib3", "1.26.5", 2),
+        ("jinja2", "3.1.2", 0),
+        ("torch", "2.0.1", 0),
+        ("transformers", "4.30.0", 0),
+        ("ray", "2.6.0", 0),
+        ("tensorflow", "2.11.0", 0),
+        ("gevent", "23.9.0", 1),
+    ],
+)
 def test_known_counts_of_the_shipped_set(name: str, version: str, count: int, pypa: AdvisoryStore) -> None:
     findings, unknowns = match_component(python(name, version), pypa)
     assert (len(findings), unknowns) == (count, [])
@@ -96,8 +108,9 @@ def test_no_data_is_not_no_finding(pypa: AdvisoryStore) -> None:
     generic = Component(purl="pkg:generic/python@3.11.2", name="python", version="3.11.2", type="generic")
     npm = Component(purl="pkg:npm/x@1.0.0", name="x", version="1.0.0", type="npm", ecosystem="npm")
     assert match_component(generic, pypa) == (
-        [], [Unknown(kind="no-data", subject="pkg:generic/python@3.11.2", reason="no advisory ecosystem covers it")]
-    )  # fmt: skip
+        [],
+        [Unknown(kind="no-data", subject="pkg:generic/python@3.11.2", reason="no advisory ecosystem covers it")],
+    )
     assert match_component(npm, pypa)[1][0].reason == "the advisories hold nothing for npm"
     assert match_component(python("never-heard-of", "1"), pypa) == ([], [])
 
@@ -107,7 +120,7 @@ def test_debian_is_matched_by_source_name_and_version(tmp_path: Path) -> None:
         tmp_path,
         {"id": "D-1", "affected": [entry("glibc", "Debian:12", {"introduced": "0"}, {"fixed": "2.36-9+deb12u5"})]},
     )
-    common = {
+    common: dict[str, Any] = {
         "purl": "pkg:deb/debian/libc6@2.36-9%2Bdeb12u4",
         "name": "libc6",
         "version": "2.36-9+deb12u4+b1",

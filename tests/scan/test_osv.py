@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ def record(*affected: object, **fields: object) -> Record:
     return read_record(msgspec.json.encode(raw), is_yaml=False)
 
 
-def package(*events: dict[str, str], versions: tuple[str, ...] = (), kind: str = "ECOSYSTEM", **more: object) -> object:
+def package(*events: dict[str, str], versions: tuple[str, ...] = (), kind: str = "ECOSYSTEM", **more: Any) -> object:
     ranges = [{"type": kind, "events": list(events)}] if events else []
     return {"package": {"ecosystem": "PyPI", "name": "a"}, "ranges": ranges, "versions": list(versions), **more}
 
@@ -141,7 +143,7 @@ def v3(vector: str) -> dict[str, object]:
         ({}, {"database_specific": {"severity": ["odd"]}}, ("UNKNOWN", None)),
     ],
 )
-def test_severity(entry: dict[str, object], whole: dict[str, object], expected: tuple[str, float | None]) -> None:
+def test_severity(entry: dict[str, Any], whole: dict[str, object], expected: tuple[str, float | None]) -> None:
     found = record(package(versions=("1",), **entry), **whole)
     assert rate(found, entries_for(found, "PyPI", "a")) == expected
 
@@ -160,12 +162,21 @@ def test_yaml_timestamps_and_texts() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b"[]", b"id: A", b"modified: 2024-01-01T00:00:00Z", b"id: A\nmodified: yesterday",
+        b"",
+        b"[]",
+        b"id: A",
+        b"modified: 2024-01-01T00:00:00Z",
+        b"id: A\nmodified: yesterday",
         b"id: A\nmodified: 2024-01-01T00:00:00Z\naffected: [{package: {ecosystem: PyPI, name: a}, versions: [1.10]}]",
-        b"id: &a [x]\nmodified: *a", b"id: A\nmodified: 2024-01-01T00:00:00Z\nschema_version: 2.0.0",
-        b"{", b"\xff\xfe", b"a: [" * 5000, b"id: A\nmodified: 9999-99-99T00:00:00Z", b"!!python/object:os.system {}",
+        b"id: &a [x]\nmodified: *a",
+        b"id: A\nmodified: 2024-01-01T00:00:00Z\nschema_version: 2.0.0",
+        b"{",
+        b"\xff\xfe",
+        b"a: [" * 5000,
+        b"id: A\nmodified: 9999-99-99T00:00:00Z",
+        b"!!python/object:os.system {}",
     ],
-)  # fmt: skip
+)
 def test_unreadable_yaml_says_why(raw: bytes) -> None:
     with pytest.raises(RecordInvalid):
         read_record(raw, is_yaml=True)

@@ -111,8 +111,12 @@ def test_python_in_every_form(place: Place) -> None:
         },
     )
     assert purls(packages) == [
-        "pkg:pypi/five@5", "pkg:pypi/three@3", "pkg:pypi/two@2", "pkg:pypi/wheel-one@1.0", "pkg:pypi/zipped@4",
-    ]  # fmt: skip
+        "pkg:pypi/five@5",
+        "pkg:pypi/three@3",
+        "pkg:pypi/two@2",
+        "pkg:pypi/wheel-one@1.0",
+        "pkg:pypi/zipped@4",
+    ]
     assert by_name(packages, "wheel-one").locations == (f"{SITE}/Wheel_One-1.0.dist-info",)
     assert by_name(packages, "three").locations == (f"{SITE}/three-3.egg-info",)
     assert [(unknown.kind, unknown.subject) for unknown in packages.unknowns] == [
@@ -171,9 +175,12 @@ def test_native_code_of_nobody_is_shown(place: Place) -> None:
         executable=["usr/local/bin/tool", "usr/local/bin/script"],
     )
     assert purls(scan(place, tar)) == [
-        "pkg:generic/_hidden.so", "pkg:generic/app.jar", "pkg:generic/libfree.so.1",
-        "pkg:generic/tool", "pkg:pypi/owner@1",
-    ]  # fmt: skip
+        "pkg:generic/_hidden.so",
+        "pkg:generic/app.jar",
+        "pkg:generic/libfree.so.1",
+        "pkg:generic/tool",
+        "pkg:pypi/owner@1",
+    ]
 
 
 def interpreter(version: str) -> bytes:
@@ -252,7 +259,7 @@ OLD, NEW = dist_info("numpy", "1.0"), dist_info("numpy", "2.0")
         ({f"{SITE}/.wh.other": b""}, ["1.0"]),
         ({f"{SITE}/numpy-1.0.dist-info.wh.x": b"", ".wh.us": b""}, ["1.0"]),
     ],
-)  # fmt: skip
+)
 def test_whiteouts(upper: dict[str, bytes | str], expected: list[str], place: Place) -> None:
     packages = scan(place, OLD, upper)
     assert [item.version for item in packages.components if item.name == "numpy"] == expected
@@ -409,10 +416,16 @@ def test_layers_that_lie_are_refused(place: Place, tmp_path: Path) -> None:
 def test_the_sbom_is_valid_deterministic_and_reads_back(place: Place) -> None:
     packages = scan(
         place,
-        {**DEBIAN, **OWNED_LIST, **dist_info("Jinja2", "3.1.2"), "usr/lib/libfree.so.1": ELF,
-         "var/lib/rpm/Packages": b"", "a": "->../b",
-         "app/node_modules/@s/x/package.json": '{"name":"@s/x","version":"1.0.0+b"}'},
-    )  # fmt: skip
+        {
+            **DEBIAN,
+            **OWNED_LIST,
+            **dist_info("Jinja2", "3.1.2"),
+            "usr/lib/libfree.so.1": ELF,
+            "var/lib/rpm/Packages": b"",
+            "a": "->../b",
+            "app/node_modules/@s/x/package.json": '{"name":"@s/x","version":"1.0.0+b"}',
+        },
+    )
     raw = cyclonedx(packages)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(raw.decode()) is None
     document = msgspec.json.decode(raw)
