@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.build import pushing
+from registry_pipelines.build.install import Scheme
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildSpec
+from registry_pipelines.build.layers import LayersBuilder
+from registry_pipelines.build.provenance import STATEMENT_TYPE
+from registry_pipelines.build.resolving import RUNNING_PYTHON
+from registry_pipelines.errors import (
+    InputError,
+    NotFound,
+    PathConflict,
+    RequirementsInvalid,
+    TagImmutable,
+    WheelInvalid,
+)
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import (
+    Descriptor,
+    Index,
+    Manifest,
+    manifest_bytes,
+    read_image_config,
+)
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import Counter
+from registry_pipelines.registry.artifacts import attached
+from registry_pipelines.registry.blobs import push_blob, read_blob
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.layout import LayoutRegistry
+from tests.build.layers import entries, wheel_layer, written
+from tests.build.wheels import make_wheel
+from tests.doubles.docker_registry import DockerRegistry
+
+AMD, ARM = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
+LARGE = 11 * 1024 * 1024
+PINS = ("big==1.0", "arrays==1.0", "small==1.0")
+"""Complete, so that only the first build of a test waits for pip."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedServer(tmp_path_factory.mktemp("registry")) as running:
+        yield running.address
+
+
+@pytest.fixture
+def place(server: str, request: pytest.FixtureRequest) -> Place:
+    return Place(DistributionRegistry(server), f"team/{abs(hash(request.node.name))}")
+
+
+@pytest.fixture(scope="module")
+def base(server: str) -> str:
+    """A base image for two platforms, as another team would have pushed it; the tests look at layers, nothing runs."""
+    place = Place(DistributionRegistry(server), "bases/python")
+    children = []
+    for platform in (AMD, ARM):
+        raw, digests = written(lambda writer: None)
+        layer = push_blob(place, raw, media_type=media_types.DOCKER_LAYER_GZIP)
+        config = {
+            "architecture": platform.architecture,
+            "os": "linux",
+            "config": {
+                "Env": ["PATH=/opt/bin:/bin", f"PYTHON_VERSION={RUNNING_PYTHON}.9"],
+                "Labels": {"a": "b"},
+                "User": "77",
+            },
+            "rootfs": {"type": "layers", "diff_ids": [digests.diff_id]},
+            "history": [{"created_by": "base"}],
+        }
+        descriptor = push_blob(place, json.dumps(config).encode(), media_type=media_types.DOCKER_CONFIG)
+        manifest = manifest_bytes(
+            Manifest(schema_version=2, media_type=media_types.DOCKER_MANIFEST, config=descriptor, layers=(layer,))
+        )
+        place.registry.put_manifest(place.repository, manifest)
+        children.append(replace_platform(manifest.descriptor, platform))
+    index = Index(schema_version=2, media_type=media_types.DOCKER_INDEX, manifests=tuple(children))
+    place.registry.put_manifest(place.repository, manifest_bytes(index), tag="slim")
+    return f"{server}/bases/python:slim"
+
+
+def replace_platform(descriptor: Descriptor, platform: Platform) -> Descriptor:
+    return Descriptor(
+        media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size, platform=platform
+    )
+
+
+@pytest.fixture(scope="module")
+def made_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheels")
+    noise = random.Random(7)
+    make_wheel(folder, "big", "1.0", {"big/__init__.py": b"", "big/lib.so": noise.randbytes(LARGE)}, level=1)
+    arrays = {"arrays/__init__.py": b"A = 1\n", "arrays/lib.so": noise.randbytes(LARGE)}
+    make_wheel(folder, "arrays", "1.0", arrays, level=1)
+    make_wheel(folder, "small", "1.0", requires=("arrays",))
+    return folder
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, made_wheels: Path) -> Path:
+    return Path(shutil.copytree(made_wheels, tmp_path / "wheels"))
+
+
+@pytest.fixture
+def spec(tmp_path: Path, wheels: Path, base: str) -> BuildSpec:
+    application = tmp_path / "application"
+    application.mkdir()
+    (application / "app.py").write_text("print('hello')\n")
+    return BuildSpec(name="demo", base=base, requirements=PINS, wheels=wheels, application=application, version="v1")
+
+
+def manifest_of(place: Place, digest: Digest) -> Manifest:
+    content = place.registry.get_manifest(place.repository, digest).content()
+    assert isinstance(content, Manifest)
+    return content
+
+
+def test_an_image_is_built_and_a_second_build_changes_nothing(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    builder = LayersBuilder(tmp_path / "state")
+    first = builder.build(spec, place)
+    assert first.changed
+    assert first.tags[0] == "v1"
+    assert place.registry.resolve(place.repository, "v1").digest == first.descriptor.digest
+
+    counter = Counter()
+    second = builder.build(spec, place, progress=counter)
+    assert (second.changed, second.bytes_uploaded, counter.bytes_moved) == (False, 0, 0)
+    assert second.descriptor == first.descriptor
+    assert second.provenance == first.provenance
+    assert {row.how for row in second.layers} == {"present"}
+
+    elsewhere = LayersBuilder(tmp_path / "other state").build(spec, replace(place, repository="other/repo"))
+    assert elsewhere.descriptor == first.descriptor
+
+
+def test_the_manifest_and_config_say_what_they_hold(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    spec = replace(spec, environment={"MODE": "x", "PATH": "/mine"}, labels={"team": "a"}, command=("serve",))
+    result = LayersBuilder(tmp_path / "state").build(spec, place)
+    manifest = manifest_of(place, result.descriptor.digest)
+    config = read_image_config(read_blob(place, manifest.config, limit=1 << 20))
+    assert config.diff_ids == tuple(row.diff_id for row in result.layers)
+    assert [layer.digest for layer in manifest.layers] == [row.digest for row in result.layers]
+    assert {layer.media_type for layer in manifest.layers} == {media_types.OCI_LAYER_GZIP}
+    assert config.config is not None
+    assert config.config["Env"] == ["PATH=/mine", f"PYTHON_VERSION={RUNNING_PYTHON}.9", "MODE=x"]
+    assert config.config["Labels"]["a"] == "b"
+    assert config.config["Labels"]["team"] == "a"
+    assert config.config["Labels"]["org.opencontainers.image.version"] == "v1"
+    assert (config.config["User"], config.config["WorkingDir"], config.config["Cmd"]) == ("77", "/app", ["serve"])
+    assert len(config.history or ()) == len(config.diff_ids)
+    assert manifest.annotations is not None
+    assert manifest.annotations["org.opencontainers.image.base.name"] == spec.base
+    names = [row.contents for row in result.layers]
+    assert names[0].startswith("base ")
+    assert {"arrays 1.0", "big 1.0", "small 1.0", "application"} <= set(names)
+
+
+def test_provenance_names_every_input_by_digest(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    result = LayersBuilder(tmp_path / "state", builder_id="https://ci.example/builder").build(spec, place)
+    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert found.descriptor == result.provenance
+    assert (found.manifest.annotations or {})["in-toto.io/predicate-type"] == "https://slsa.dev/provenance/v1"
+    statement = json.loads(found.content)
+    assert statement["_type"] == STATEMENT_TYPE
+    assert statement["subject"][0]["digest"]["sha256"] == result.descriptor.digest.hex
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    named = {item["uri"]: item["digest"].get("sha256") for item in dependencies}
+    for wheel in next(iter(result.lock.values())):
+        assert named[wheel.purl] == wheel.sha256
+    assert f"oci://{spec.base}" in named
+    assert statement["predicate"]["runDetails"]["builder"]["id"] == "https://ci.example/builder"
+
+
+def test_one_new_wheel_moves_its_layer_config_and_manifests_only(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    builder = LayersBuilder(tmp_path / "state")
+    builder.build(spec, place)
+    assert spec.wheels
+    path = make_wheel(spec.wheels, "arrays", "1.1", {"arrays/lib.so": random.Random(8).randbytes(LARGE)})
+    pins = ("big==1.0", "arrays==1.1", "small==1.0")
+    bumped = builder.build(replace(spec, requirements=pins, version="v2"), place)
+    moved = [row for row in bumped.layers if not row.reused]
+    assert [row.contents for row in moved] == ["arrays 1.1"]
+    assert bumped.bytes_uploaded - moved[0].size < 16_000
+    assert moved[0].size == pytest.approx(path.stat().st_size, rel=0.001)
+
+
+def test_a_new_application_moves_its_layer_only(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    builder = LayersBuilder(tmp_path / "state")
+    builder.build(spec, place)
+    assert spec.application
+    (spec.application / "app.py").write_text("print('changed')\n")
+    changed = builder.build(replace(spec, version="v2"), place)
+    assert [row.contents for row in changed.layers if not row.reused] == ["application"]
+    assert changed.bytes_uploaded < 32_000
+
+
+def test_another_image_of_the_registry_mounts_what_is_there(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    builder = LayersBuilder(tmp_path / "state")
+    builder.build(spec, place)
+    other = builder.build(replace(spec, name="other", requirements=PINS[1:]), replace(place, repository="team/other"))
+    assert {row.contents: row.how for row in other.layers if not row.contents.startswith("base ")} == {
+        "arrays 1.0": "mounted",
+        "small 1.0": "mounted",
+        "application": "mounted",
+    }
+
+
+def test_several_platforms_give_an_index_that_skopeo_copies(
+    tmp_path: Path, spec: BuildSpec, place: Place, peer: Callable[[str], str]
+) -> None:
+    result = LayersBuilder(tmp_path / "state").build(replace(spec, platforms=(AMD, ARM)), place)
+    index = place.registry.get_manifest(place.repository, "v1").content()
+    assert isinstance(index, Index)
+    assert [child.platform for child in index.manifests] == [AMD, ARM]
+    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    covered = {item["digest"]["sha256"] for item in json.loads(found.content)["subject"]}
+    assert covered == {result.descriptor.digest.hex, *(child.digest.hex for child in index.manifests)}
+    assert not LayersBuilder(tmp_path / "state").build(replace(spec, platforms=(AMD, ARM)), place).changed
+
+    skopeo = peer("skopeo")
+    source = f"docker://{place.registry.name}/{place.repository}:v1"
+    copy = [skopeo, "copy", "--all", "--quiet", "--src-tls-verify=false", source, f"oci:{tmp_path}/copied:v1"]
+    subprocess.run(copy, check=True, capture_output=True)
+
+
+def test_a_version_never_moves(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    builder = LayersBuilder(tmp_path / "state")
+    first = builder.build(spec, place)
+    assert spec.application
+    (spec.application / "app.py").write_text("print('changed')\n")
+    with pytest.raises(TagImmutable, match="version v1"):
+        builder.build(spec, place)
+    assert place.registry.resolve(place.repository, "v1").digest == first.descriptor.digest
+
+
+def test_without_a_version_the_tag_is_the_digest(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    result = LayersBuilder(tmp_path / "state").build(replace(spec, version=""), place)
+    assert result.tags == (f"build-{result.descriptor.digest.hex[:12]}",)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    author = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {
+        **os.environ,
+        **author,
+        "GIT_COMMITTER_DATE": "2026-02-03T04:05:06Z",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    done = subprocess.run(["git", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    assert spec.application
+    git(spec.application, "init", "-q")
+    git(spec.application, "remote", "add", "origin", "https://me:hunter2@git.example/team/app.git")
+    git(spec.application, "add", "app.py")
+    git(spec.application, "commit", "-qm", "first")
+    commit = git(spec.application, "rev-parse", "HEAD")
+    result = LayersBuilder(tmp_path / "state").build(spec, place)
+    assert result.tags == ("v1", f"20260203-040506-{commit[:7]}", f"git-{commit[:12]}")
+    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert "hunter2" not in found.content.decode()
+    dependencies = json.loads(found.content)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert {
+        "uri": "git+https://git.example/team/app.git",
+        "digest": {"gitCommit": commit},
+        "annotations": {"dirty": False},
+    } in dependencies
+
+    (spec.application / "app.py").write_text("print('not committed')\n")
+    dirty = LayersBuilder(tmp_path / "state").build(replace(spec, version="v2"), place)
+    assert dirty.tags == ("v2",)
+    manifest = manifest_of(place, dirty.descriptor.digest)
+    assert "org.opencontainers.image.revision" not in (manifest.annotations or {})
+
+
+def test_nothing_is_sent_when_anything_is_wrong(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+    assert spec.wheels
+    make_wheel(spec.wheels, "rival", "1.0", {"arrays/__init__.py": b"A = 2\n"})
+    builder = LayersBuilder(tmp_path / "state")
+    cases: list[tuple[type[Exception], BuildSpec]] = [
+        (PathConflict, replace(spec, requirements=(*PINS, "rival"))),
+        (RequirementsInvalid, replace(spec, requirements=("big", "absent"))),
+        (InputError, replace(spec, application=tmp_path / "gone")),
+        (InputError, replace(spec, environment={"A=B": "c"})),
+        (InputError, replace(spec, workdir="relative")),
+        (InputError, replace(spec, platforms=(AMD, AMD))),
+        (InputError, replace(spec, base="python", platforms=(Platform.parse("linux/s390x"),))),
+        (InputError, replace(spec, base="python", python="3.1")),
+        (InputError, replace(spec, python="2.7")),
+        (NotFound, replace(spec, base=spec.base.replace("slim", "gone"))),
+    ]
+    for expected, wrong in cases:
+        with pytest.raises(expected):
+            builder.build(wrong, place)
+    with pytest.raises(NotFound):
+        list(place.registry.tags(place.repository))
+
+
+def test_a_wheel_damaged_in_the_store_is_removed_and_fetched_again(
+    tmp_path: Path, spec: BuildSpec, place: Place
+) -> None:
+    builder = LayersBuilder(tmp_path / "state")
+    builder.build(spec, place)
+    stored = next((tmp_path / "state").rglob("arrays-1.0*.whl"))
+    raw = bytearray(stored.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    stored.write_bytes(raw)
+    fresh = replace(place, repository="team/fresh")
+    (tmp_path / "state" / "build" / "cache.sqlite").unlink()
+    with pytest.raises(WheelInvalid):
+        builder.build(spec, fresh)
+    assert not stored.exists()
+    assert builder.build(spec, fresh).changed
+
+
+def test_registries_without_chunks_get_the_layer_from_a_spool_file(tmp_path: Path, spec: BuildSpec) -> None:
+    place = Place(LayoutRegistry(tmp_path / "layouts"), "team/app")
+    builder = LayersBuilder(tmp_path / "state")
+    result = builder.build(spec, place)
+    assert not builder.build(spec, place).changed
+    assert not list((tmp_path / "state" / "build" / "spool").iterdir())
+    raw = read_blob(place, manifest_of(place, result.descriptor.digest).layers[-1], limit=1 << 20)
+    assert entries(raw)["app/app.py"][1] == b"print('hello')\n"
+
+
+def test_layers_stream_into_docker_registry(
+    tmp_path: Path, spec: BuildSpec, peer: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "CHUNK_BYTES", 1 << 20)
+    assert spec.wheels
+    with DockerRegistry(peer("docker-registry"), tmp_path / "registry") as registry:
+        place = Place(DistributionRegistry(registry.address), "team/app")
+        result = LayersBuilder(tmp_path / "state").build(spec, place)
+        assert not LayersBuilder(tmp_path / "state").build(spec, place).changed
+        big = next(row for row in result.layers if row.contents == "big 1.0")
+        descriptor = Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=big.digest, size=big.size)
+        expected = wheel_layer(next(spec.wheels.glob("big*")), scheme=Scheme.of(RUNNING_PYTHON), byte_code=True)
+        assert read_blob(place, descriptor, limit=1 << 25) == expected
+    assert not (tmp_path / "state" / "build" / "spool").exists()
+
+
+def test_a_base_from_another_registry_is_copied(tmp_path: Path, spec: BuildSpec) -> None:
+    with EmbeddedServer(tmp_path / "second") as second:
+        place = Place(DistributionRegistry(second.address), "team/app")
+        result = LayersBuilder(tmp_path / "state").build(spec, place)
+        assert result.layers[0].how == "copied"
+        assert place.registry.blob_size(place.repository, result.layers[0].digest) == result.layers[0].size
