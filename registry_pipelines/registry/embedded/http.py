@@ -135,7 +135,7 @@ class Connection:
                 return None
             self._ahead += data
             if not 0x20 < self._ahead[0] < 0x7F and self._ahead[0] not in b"\r\n":
-                # skopeo and Docker try TLS first everywhere; waiting for the rest of a head would cost them 10 s a call.
+                # skopeo and Docker try TLS first everywhere; waiting for the rest of a head costs them 10 s a call.
                 raise BadRequest(400, "this is no HTTP request; TLS is not spoken on this port")
 
     def _receive_head(self, deadline: float | None) -> bytes:
