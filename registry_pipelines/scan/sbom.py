@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,6 @@ from registry_pipelines.oci.manifests import (
     MAX_DEPTH,
     Descriptor,
     ImageConfig,
-    Index,
     Manifest,
     decode_json,
     encode_json,
@@ -46,8 +46,8 @@ __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]
 CACHE_FORMAT = 1
 """Part of the cache's paths; raised when reading a layer gives other facts than before."""
 
-MAX_PLATFORMS = 100
-"""Image manifests of one release; the widest official images have about twenty."""
+MAX_MANIFESTS = 512
+"""Manifests and indexes below one release that are opened; official images have about 40 with their attestations."""
 
 WORKERS = 4
 """Layers streamed at once, at most one a core: inflating and hashing release the interpreter lock."""
@@ -66,27 +66,32 @@ def scan_image(
     Children of an index that are no images (attestations) are passed over. Raises ManifestInvalid: not an image, or
     no image in the index; LayerInvalid, DigestMismatch: damaged or hostile content; the RegistryError family.
     """
-    images = _images(place, descriptor, 0)
+    images = list(_images(place, descriptor, 0, set()))
     if not images:
         raise ManifestInvalid("there is no image in it", where=f"{place}@{descriptor.digest}")
-    if len(images) > MAX_PLATFORMS:
-        raise ManifestInvalid(
-            f"the index has {len(images)} images, at most {MAX_PLATFORMS} are read",
-            where=f"{place}@{descriptor.digest}",
-        )
     scanner = _Scanner(place, descriptor.digest, state / "scan" / f"v{CACHE_FORMAT}", progress or Silent())
     return [scanner.packages(image, manifest) for image, manifest in images]
 
 
-def _images(place: Place, descriptor: Descriptor, depth: int) -> list[tuple[Descriptor, Manifest]]:
-    """Every image manifest below a descriptor, each once."""
+def _images(
+    place: Place, descriptor: Descriptor, depth: int, opened: set[Digest]
+) -> Iterator[tuple[Descriptor, Manifest]]:
+    """Every image manifest below a descriptor, each once, in the order of the indexes."""
+    where = f"{place}@{descriptor.digest}"
     if depth > MAX_DEPTH:
-        raise ManifestInvalid(f"indexes are nested deeper than {MAX_DEPTH}", where=f"{place}@{descriptor.digest}")
+        raise ManifestInvalid(f"indexes are nested deeper than {MAX_DEPTH}", where=where)
+    if len(opened) >= MAX_MANIFESTS:
+        raise ManifestInvalid(f"there are more than {MAX_MANIFESTS} manifests below the release", where=where)
+    opened.add(descriptor.digest)
     stored = place.registry.get_manifest(place.repository, descriptor.digest)
     content = stored.content()
     if isinstance(content, Manifest):
-        return [(stored.descriptor, content)] if _is_image(content) else []
-    return _children(place, content, depth)
+        if _is_image(content):
+            yield stored.descriptor, content
+        return
+    for child in content.manifests:
+        if child.is_manifest and child.digest not in opened:
+            yield from _images(place, child, depth + 1, opened)
 
 
 def _is_image(manifest: Manifest) -> bool:
@@ -94,15 +99,6 @@ def _is_image(manifest: Manifest) -> bool:
     could be set on a real image to keep it from being scanned)."""
     attestation = bool(manifest.layers) and all(layer.media_type == media_types.IN_TOTO for layer in manifest.layers)
     return manifest.is_image and not attestation
-
-
-def _children(place: Place, index: Index, depth: int) -> list[tuple[Descriptor, Manifest]]:
-    found: dict[Digest, tuple[Descriptor, Manifest]] = {}
-    for child in index.manifests:
-        if child.is_manifest:
-            for image, manifest in _images(place, child, depth + 1):
-                found.setdefault(image.digest, (image, manifest))
-    return list(found.values())
 
 
 class _Scanner:

@@ -50,7 +50,10 @@ class SemVer:
 
 
 def _debian(text: str) -> Any:
-    """Equal when the comparison says so: univers' own ``==`` compares texts, and 1.0 is 1.0-0."""
+    """Equal when the comparison says so: univers' own ``==`` compares texts, and 1.0 is 1.0-0. It also takes an empty
+    revision, which dpkg refuses."""
+    if text.endswith("-"):
+        raise ValueError(text)
     untyped_key: Any = compare_versions_key
     untyped_version: Any = DebianVersion
     return untyped_key(untyped_version.from_string(text))

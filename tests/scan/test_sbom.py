@@ -14,7 +14,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from registry_pipelines.errors import DigestMismatch, LayerInvalid, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest, manifest_bytes
+from registry_pipelines.oci.manifests import MAX_DEPTH, Descriptor, Manifest, artifact_manifest, manifest_bytes
 from registry_pipelines.oci.media_types import IN_TOTO, OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Counter
@@ -22,7 +22,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import BlobReader, Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.interface import Component, PlatformPackages, Unknown
-from registry_pipelines.scan.sbom import cyclonedx, read_cyclonedx, scan_image
+from registry_pipelines.scan.sbom import MAX_MANIFESTS, cyclonedx, read_cyclonedx, scan_image
 from tests.scan.images import DEBIAN, ELF, Files, dist_info, make_tar, push_image, push_index
 
 SITE = "usr/lib/python3/site-packages"
@@ -376,6 +376,18 @@ def test_every_platform_of_an_index(place: Place, tmp_path: Path) -> None:
 def test_an_index_without_images_is_refused(place: Place, tmp_path: Path) -> None:
     with pytest.raises(ManifestInvalid, match="no image"):
         scan_image(place, push_index(place, []), state=tmp_path)
+
+
+def test_indexes_of_indexes_are_bounded(place: Place, tmp_path: Path) -> None:
+    image = push_image(place, [{}])
+    nested = push_index(place, [image])
+    for _ in range(MAX_DEPTH):
+        nested = push_index(place, [nested])
+    with pytest.raises(ManifestInvalid, match="nested deeper"):
+        scan_image(place, nested, state=tmp_path)
+    wide = push_index(place, [push_index(place, [image] * count) for count in range(MAX_MANIFESTS)])
+    with pytest.raises(ManifestInvalid, match="more than 512 manifests"):
+        scan_image(place, wide, state=tmp_path)
 
 
 def broken_image(place: Place, layer: bytes, *, diff_ids: list[str]) -> Descriptor:
