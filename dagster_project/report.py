@@ -28,22 +28,20 @@ else:  # Dagster knows the bare class only: with a parameter it asks for a tuple
 def facts(result: StageResult) -> Metadata:
     """Metadata of a result under stable names, so that Dagster charts the numbers over time.
 
-    bytes_moved (bytes), seconds, changed, action, digest, the stage's own facts, ``rows`` (the first 50 as a table) and
-    ``reasons`` (a list in Markdown).
+    ``reasons`` (a Markdown list, first: it is what people look for), the stage's own facts, action, digest, changed,
+    bytes_moved (bytes), seconds, and ``rows`` (the first 50, as a table).
     """
-    shown: Metadata = {
-        **result.facts,
+    shown: Metadata = {"reasons": bullets(result.reasons)} if result.reasons else {}
+    shown |= {name: value for name, value in result.facts.items() if name != "reasons"}
+    shown |= {
         "action": result.action,
         "digest": result.digest,
         "changed": result.changed,
         "bytes_moved": result.bytes_moved,
         "seconds": round(result.seconds, 3),
     }
-    if result.reasons:
-        shown["reasons"] = bullets(result.reasons)
     if result.rows:
-        shown["rows"] = table(result.rows)
-        shown["row_count"] = len(result.rows)
+        shown |= {"rows": table(result.rows), "row_count": len(result.rows)}
     return shown
 
 

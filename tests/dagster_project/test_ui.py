@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -74,9 +74,9 @@ def test_a_release_run_is_started_by_hand_and_succeeds(live: Live, page: Page) -
     if_asked(page, "Confirm")
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("Select a partition").click()
-    page.get_by_text(re.compile("^tool:v1")).last.click()
+    page.get_by_text(re.compile("^tool:v1")).locator("visible=true").last.click()
     page.keyboard.press("Escape")
-    dialog.get_by_role("button", name="Launch").click()
+    dialog.get_by_role("button", name="Launch 1 run").click()
     live.until("the run that was started by hand is there", lambda: len(live.runs(key)) > before)
     live.until("it has succeeded", lambda: live.runs(key)[0] == "SUCCESS")
     page.goto("/runs")
@@ -100,8 +100,7 @@ def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
 
 def if_asked(page: Page, answer: str) -> None:
     """Dagster asks whether to go on when the images above were never built here; answer when it does."""
-    first: Callable[[], object] = page.get_by_role("dialog").first.wait_for
-    first()
+    page.get_by_role("dialog").first.wait_for()
     button = page.get_by_role("button", name=answer, exact=True)
     if button.count():
         button.click()
