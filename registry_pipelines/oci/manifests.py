@@ -125,7 +125,9 @@ _T = TypeVar("_T")
 
 
 def _decode_digest(kind: type, value: Any) -> Any:
-    if kind is Digest and isinstance(value, str):
+    if kind is Digest:
+        if not isinstance(value, str):
+            raise ValueError(f"expected a digest, got {type(value).__name__}")
         try:
             return Digest.parse(value)
         except DigestInvalid as error:
