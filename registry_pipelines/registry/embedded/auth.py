@@ -138,6 +138,8 @@ class Gate:
         request.user = name
         if access is None:
             return
+        if not name and not self._may(name, access):
+            raise self._challenge(request, access, "log in first")
         self._require(name, access)
         if [access.kind, access.name, access.action] not in claims["access"]:
             raise self._challenge(request, access, "the token does not cover this", error="insufficient_scope")

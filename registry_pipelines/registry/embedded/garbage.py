@@ -42,17 +42,17 @@ def collect_garbage(store: Store, uploads: Uploads, *, grace_s: float = GRACE_S)
     grace_s: see above; 0 gives no protection to running pushes. Raises OSError.
     """
     result = Collected()
-    for repository in store.repositories():
+    for repository in store.repositories(begun=True):
         layout = store.layout(repository)
+        result.uploads += uploads.expire(layout, older_than_s=grace_s)
         try:
-            trash = _set_aside(layout, time.time() - grace_s)
+            trash = _set_aside(layout, time.time() - grace_s) if layout.exists() else []
         except ContentError as error:
             result.skipped.append(f"{repository}: {error}")
             continue
         for path in trash:
             result.bytes_freed += _remove(path)
         result.blobs += len(trash)
-        result.uploads += uploads.expire(layout, older_than_s=grace_s)
     return result
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from registry_pipelines.errors import ReferenceInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layout import Layout
+from registry_pipelines.oci.layout import PRIVATE_FOLDER, Layout
 from registry_pipelines.oci.references import check_repository
 
 RESERVED_PARTS = frozenset({"blobs", "index.json", "oci-layout"})
@@ -27,12 +27,15 @@ def check_stored_name(repository: str) -> str:
     return repository
 
 
-def walk_repositories(root: Path) -> Iterator[str]:
-    """Names of all layouts below ``root``, sorted part by part; whatever does not look like one is passed over."""
+def walk_repositories(root: Path, *, begun: bool = False) -> Iterator[str]:
+    """Names of all layouts below ``root``, sorted part by part; whatever does not look like one is passed over.
+
+    begun: also folders where something was only ever being uploaded.
+    """
     pending = [("", root)]
     while pending:
         prefix, folder = pending.pop()
-        if prefix and (folder / "index.json").is_file():
+        if prefix and ((folder / "index.json").is_file() or (begun and (folder / PRIVATE_FOLDER).is_dir())):
             yield prefix
         try:
             with os.scandir(folder) as entries:
@@ -68,9 +71,9 @@ class Store:
                 self._layouts.clear()
             return self._layouts.setdefault(repository, fresh)
 
-    def repositories(self) -> list[str]:
-        """All repositories in ASCII order."""
-        return sorted(walk_repositories(self.root))
+    def repositories(self, *, begun: bool = False) -> list[str]:
+        """All repositories in ASCII order; ``begun``: see walk_repositories."""
+        return sorted(walk_repositories(self.root, begun=begun))
 
     def holder_of(self, digest: Digest) -> Layout | None:
         """Some repository that has the blob."""
