@@ -1,0 +1,164 @@
+"""Which manifests of a repository stay, and why; which may go, and in what order. Pure: no registry is asked here."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from registry_pipelines.collect.survey import Survey, reachable
+from registry_pipelines.oci.digest import Digest
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What to keep in repositories whose name matches; the newest and the young, and tags that match ``protect``.
+
+    Patterns are shell globs (``ml/*``, where * also matches a slash). Several rules for one repository add up.
+    """
+
+    repositories: tuple[str, ...]
+    keep_newest: int
+    keep_days: int
+    protect: tuple[str, ...] = ()
+
+    def covers(self, repository: str) -> bool:
+        """Whether the rule is for this repository."""
+        return matches(repository, self.repositories)
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name matches one of the globs, case-sensitively."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@dataclass
+class Unit:
+    """What is judged: one tagged manifest with its tags. reasons: why it stays; none means it may go."""
+
+    digest: Digest
+    tags: tuple[str, ...]
+    created: datetime | None
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """units: all judged, newest first. live: every manifest that stays. steps: per unit that goes, what is deleted, in
+    order."""
+
+    units: Sequence[Unit]
+    live: frozenset[Digest]
+    steps: dict[Digest, tuple[Digest, ...]]
+
+
+def decide(found: Survey, rules: Sequence[Rule], *, now: datetime, in_use: Collection[Digest]) -> Decision:
+    """Judge a repository. Without a rule for it, everything stays."""
+    companions = found.companions
+    units = _units(found, companions)
+    covering = [rule for rule in rules if rule.covers(found.repository)]
+    for unit in units:
+        if not covering:
+            unit.reasons.append("no rule names the repository")
+        _protect(unit, found, covering, in_use)
+    for rule in covering:
+        _keep_by_age(units, rule, now)
+    named = _named_after(found, companions)
+    live = _spread(found, units, named)
+    return Decision(units, frozenset(live), _steps(found, units, named, live))
+
+
+def _units(found: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list[Unit]:
+    """Tagged manifests, newest first, unknown ages last. A digest-named tag belongs to what it names; when that is not
+    there (any more, or without a tag), the tag is judged as a unit of unknown age, and stays."""
+    tags: dict[Digest, list[str]] = {}
+    for tag, digest in found.tags.items():
+        if not companions.get(tag):
+            tags.setdefault(digest, []).append(tag)
+    units = [Unit(digest, tuple(sorted(names)), found.nodes[digest].created) for digest, names in tags.items()]
+    for unit in units:
+        if all(tag in companions for tag in unit.tags):
+            unit.created = None
+            unit.reasons.append("named after a manifest that no tag leads to")
+    dated = sorted((one for one in units if one.created), key=lambda one: (one.created, one.digest), reverse=True)
+    return [*dated, *sorted((one for one in units if not one.created), key=lambda one: one.tags)]
+
+
+def _protect(unit: Unit, found: Survey, rules: Sequence[Rule], in_use: Collection[Digest]) -> None:
+    for tag in unit.tags:
+        if any(matches(tag, rule.protect) for rule in rules):
+            unit.reasons.append(f"tag {tag} is protected")
+    node = found.nodes[unit.digest]
+    for digest in reachable([unit.digest], lambda one: found.nodes[one].children):
+        if digest in in_use:
+            unit.reasons.append("in use" if digest == node.digest else f"its child {digest.short} is in use")
+    if unit.created is None and not unit.reasons:
+        unit.reasons.append("its age is unknown")
+
+
+def _keep_by_age(units: Sequence[Unit], rule: Rule, now: datetime) -> None:
+    ranked = [unit for unit in units if unit.created is not None]
+    for rank, unit in enumerate(ranked, 1):
+        if rank <= rule.keep_newest:
+            unit.reasons.append(f"number {rank} of the newest {rule.keep_newest}")
+        if unit.created is not None and now - unit.created < timedelta(days=rule.keep_days):
+            unit.reasons.append(f"younger than {rule.keep_days} days")
+
+
+def _named_after(found: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> dict[Digest, list[Digest]]:
+    """Manifest to what its digest-named tags point to."""
+    named: dict[Digest, list[Digest]] = {}
+    for tag, subjects in companions.items():
+        for subject in subjects:
+            named.setdefault(subject, []).append(found.tags[tag])
+    return named
+
+
+def _spread(found: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]]) -> set[Digest]:
+    """Everything that what stays needs, to a fixed point: children, referrers, digest-named tags, and what a kept
+    referrer refers to. A unit reached this way stays too, and then needs its own."""
+
+    def needs(digest: Digest) -> Iterable[Digest]:
+        node = found.nodes[digest]
+        subject = [node.subject] if node.subject is not None and node.subject in found.nodes else []
+        return (*node.children, *node.referrers, *named.get(digest, ()), *subject)
+
+    live = reachable((unit.digest for unit in units if unit.reasons), needs)
+    for unit in units:
+        if unit.digest in live and not unit.reasons:
+            unit.reasons.append("needed by something that stays")
+    return live
+
+
+def _steps(
+    found: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]], live: set[Digest]
+) -> dict[Digest, tuple[Digest, ...]]:
+    """What goes with each unit, each manifest once.
+
+    The image goes first, so nothing that has a tag ever lacks its evidence; an index before its children (ECR refuses a
+    child while its index is there); a fallback tag before the referrers it lists, so that it is not rewritten for each.
+    """
+    steps: dict[Digest, tuple[Digest, ...]] = {}
+    taken = set(live)
+    for unit in units:
+        if unit.reasons:
+            continue
+        images = _in_order([unit.digest], lambda one: found.nodes[one].children)
+        evidence = _in_order(images, lambda one: (*found.nodes[one].children, *found.nodes[one].referrers))
+        tagged = [one for digest in evidence for one in named.get(digest, ())]
+        below = _in_order(tagged, lambda one: (*found.nodes[one].children, *found.nodes[one].referrers))
+        order = [one for one in dict.fromkeys([*images, *tagged, *evidence, *below]) if one not in taken]
+        taken.update(order)
+        steps[unit.digest] = tuple(order)
+    return steps
+
+
+def _in_order(start: Iterable[Digest], leads_to: Callable[[Digest], Iterable[Digest]]) -> list[Digest]:
+    """Breadth first: what comes before what it leads to."""
+    order: dict[Digest, None] = {}
+    waiting = list(dict.fromkeys(start))
+    while waiting:
+        order.update(dict.fromkeys(waiting))
+        waiting = list(dict.fromkeys(one for digest in waiting for one in leads_to(digest) if one not in order))
+    return list(order)

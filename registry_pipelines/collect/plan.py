@@ -1,0 +1,227 @@
+"""The retention plan: a plain value that says what would be deleted and why all else stays. Nothing changes here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from registry_pipelines.collect.decide import Decision, Rule, decide
+from registry_pipelines.collect.survey import Survey, state_of, survey
+from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.interface import Place, Registry
+
+PLAN_SCHEMA = 1
+"""Of the JSON form; another number is refused."""
+
+MAX_PLAN_BYTES = 256 * 1024 * 1024
+"""A plan for 500,000 manifests has about 150 MB."""
+
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tagged manifest. delete: empty when it stays, else all manifests that go with it, in order.
+
+    freed_bytes: of manifests and blobs that nothing else needs once all entries before this one are gone, so the
+    entries' sum is the plan's. created: RFC 3339, empty when unknown.
+    """
+
+    digest: Digest
+    tags: tuple[str, ...]
+    created: str
+    reasons: tuple[str, ...]
+    delete: tuple[Digest, ...] = ()
+    freed_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class RepositoryPlan:
+    """One repository. tags: the list the plan was made from. refused: why nothing is planned for it, empty when all was
+    clear."""
+
+    repository: str
+    tags: Mapping[str, Digest]
+    entries: tuple[Entry, ...] = ()
+    refused: str = ""
+
+    @property
+    def state(self) -> Digest:
+        """The digest of the tag list."""
+        return state_of(self.tags)
+
+
+@dataclass(frozen=True)
+class RetentionPlan:
+    """What a registry could let go. registry: its name. made_at: RFC 3339. notes: what the numbers do not include."""
+
+    registry: str
+    made_at: str
+    repositories: tuple[RepositoryPlan, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def deletions(self) -> Iterator[tuple[str, Entry]]:
+        """(repository, entry) of all that goes."""
+        for one in self.repositories:
+            yield from ((one.repository, entry) for entry in one.entries if not entry.reasons)
+
+    @property
+    def freed_bytes(self) -> int:
+        """Bytes that the registry can free after the plan; layers that anything kept shares are not counted."""
+        return sum(entry.freed_bytes for _, entry in self.deletions)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the JSON form: what an approval names."""
+        return Digest.of(self.to_json().encode())
+
+    def rows(self) -> list[dict[str, str | int]]:
+        """A table: what goes first, then what stays and why."""
+        found: list[dict[str, str | int]] = []
+        for one in self.repositories:
+            if one.refused:
+                found.append(_row(one.repository, "", "refuse", 0, "", one.refused))
+            for entry in one.entries:
+                action = "keep" if entry.reasons else "delete"
+                reasons = "; ".join(entry.reasons) or "neither new, young, protected, in use nor needed"
+                tags = ", ".join(entry.tags)
+                found.append(
+                    _row(one.repository, tags, action, entry.freed_bytes, entry.created, reasons, entry.digest)
+                )
+        order = {"refuse": 0, "delete": 1, "keep": 2}
+        return sorted(found, key=lambda row: (order[str(row["action"])], str(row["repository"])))
+
+    def to_json(self) -> str:
+        """The plan as JSON; :meth:`from_json` reads it."""
+        return json.dumps({"schema": PLAN_SCHEMA, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> RetentionPlan:
+        """Read a stored plan. Raises InputError."""
+        if len(text) > MAX_PLAN_BYTES:
+            raise InputError(f"the plan is larger than {MAX_PLAN_BYTES} bytes")
+        try:
+            found: Any = json.loads(text)
+            if found["schema"] != PLAN_SCHEMA:
+                raise InputError(f"the plan has schema {found['schema']}", do="Make a new plan with this version")
+            repositories = tuple(_read_repository(one) for one in found["repositories"])
+            return cls(str(found["registry"]), str(found["made_at"]), repositories, tuple(map(str, found["notes"])))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise InputError("this is not a retention plan", do="Make a new one") from error
+
+
+def _row(
+    repository: str, tags: str, action: str, freed: int, created: str, why: str, digest: str = ""
+) -> dict[str, str | int]:
+    return {
+        "repository": repository,
+        "tags": tags,
+        "action": action,
+        "freed_bytes": freed,
+        "created": created,
+        "why": why,
+        "digest": digest,
+    }
+
+
+def _read_repository(found: Any) -> RepositoryPlan:
+    tags = {str(tag): Digest.parse(digest) for tag, digest in found["tags"].items()}
+    entries = tuple(
+        Entry(
+            Digest.parse(one["digest"]),
+            tuple(map(str, one["tags"])),
+            str(one["created"]),
+            tuple(map(str, one["reasons"])),
+            tuple(map(Digest.parse, one["delete"])),
+            int(one["freed_bytes"]),
+        )
+        for one in found["entries"]
+    )
+    return RepositoryPlan(str(found["repository"]), tags, entries, str(found["refused"]))
+
+
+def plan_retention(
+    registry: Registry, rules: Sequence[Rule], *, now: datetime, in_use: Collection[Digest | str]
+) -> RetentionPlan:
+    """Plan what to delete: in each repository a rule names, whatever no rule keeps and nothing kept needs.
+
+    now: with time zone. in_use: digests of images that run or are otherwise needed (index or platform manifest); give
+    digests, since a running image's tag may have moved. Kept are also: index children, referrers, fallback and cosign
+    tags of what is kept, tags under ``protect``, images of unknown age. A repository where anything is unclear is
+    refused as a whole, with the reason. Raises InputError, RegistryError (the list of repositories).
+    """
+    if now.tzinfo is None:
+        raise InputError("`now` has no time zone")
+    used = frozenset(Digest.parse(one) for one in in_use)
+    names, notes = _repositories(registry, rules)
+    surveys: list[Survey] = []
+    refused: list[RepositoryPlan] = []
+    for name in names:
+        covered = any(rule.covers(name) for rule in rules)
+        try:
+            surveys.append(survey(Place(registry, name)))
+        except (RegistryError, ContentError) as error:
+            if isinstance(error, NotFound) and not covered:
+                continue
+            if covered:
+                refused.append(RepositoryPlan(name, {}, refused=str(error)))
+            notes.append(f"{name} could not be read; layers it shares may be counted as freed")
+    planned = _weigh(surveys, rules, now, used)
+    together = sorted([*planned, *refused], key=lambda one: one.repository)
+    made_at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return RetentionPlan(registry.name, made_at, tuple(together), tuple(notes))
+
+
+def _repositories(registry: Registry, rules: Sequence[Rule]) -> tuple[list[str], list[str]]:
+    """All repositories, since any may share layers; without a catalogue those the rules name in full."""
+    notes = ["manifests that no tag, index or referrer leads to are not seen; the registry collects them itself"]
+    try:
+        return sorted(registry.repositories()), notes
+    except Unsupported as error:
+        patterns = [pattern for rule in rules for pattern in rule.repositories]
+        if any(_GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
+            raise InputError(
+                "the registry does not list its repositories, so patterns cannot be resolved",
+                where=registry.name,
+                do="Name the repositories of this registry's retention rules in full",
+            ) from error
+        notes.append("the registry does not list its repositories; layers shared with others are counted as freed")
+        return sorted(set(patterns)), notes
+
+
+def _weigh(
+    surveys: Sequence[Survey], rules: Sequence[Rule], now: datetime, in_use: frozenset[Digest]
+) -> list[RepositoryPlan]:
+    """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
+    decisions = [(found, decide(found, rules, now=now, in_use=in_use)) for found in surveys]
+    kept: set[Digest] = set()
+    for found, decision in decisions:
+        going = {digest for steps in decision.steps.values() for digest in steps}
+        for digest, node in found.nodes.items():
+            if digest not in going:
+                kept.update(node.blobs)
+    return [
+        _repository_plan(found, decision, kept)
+        for found, decision in decisions
+        if any(rule.covers(found.repository) for rule in rules)
+    ]
+
+
+def _repository_plan(found: Survey, decision: Decision, counted: set[Digest]) -> RepositoryPlan:
+    entries = []
+    for unit in decision.units:
+        steps = decision.steps.get(unit.digest, ())
+        freed = 0
+        for digest in steps:
+            for blob, size in found.nodes[digest].blobs.items():
+                if blob not in counted:
+                    counted.add(blob)
+                    freed += size
+        created = unit.created.astimezone(UTC).isoformat(timespec="seconds") if unit.created else ""
+        entries.append(Entry(unit.digest, unit.tags, created.replace("+00:00", "Z"), tuple(unit.reasons), steps, freed))
+    return RepositoryPlan(found.repository, dict(found.tags), tuple(entries))

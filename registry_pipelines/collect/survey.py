@@ -1,0 +1,222 @@
+"""What is in a repository: every manifest that a tag, an index or a referrer leads to, and what each one needs.
+
+The distribution API lists tags only, so manifests that nothing leads to are not seen; registries collect those
+themselves. Anything unclear (an error, a tag that moves while it is read) raises: a survey is whole or it is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, ManifestTooLarge, NotFound
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
+from registry_pipelines.oci.manifests import (
+    MAX_CONFIG_BYTES,
+    Descriptor,
+    Index,
+    Manifest,
+    descriptors,
+    read_image_config,
+)
+from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.interface import Place
+
+MAX_TAGS = 200_000
+"""Tags of one repository; ECR permits 100,000 images."""
+
+MAX_MANIFESTS = 500_000
+"""Manifests of one repository; each costs about 1 KB of memory here."""
+
+SURVEY_THREADS = 8
+"""Small requests at once: latency counts, and more would starve pulls of their request limits."""
+
+COMPANION_SUFFIXES = ("", ".sig", ".att", ".sbom")
+"""Of tags named after a digest: the referrers fallback tag (distribution-spec 1.1) and cosign's."""
+
+OLDEST_BELIEVED = datetime(1990, 1, 1, tzinfo=UTC)
+"""Reproducible builds write 1970 or 1980: that is no age."""
+
+CREATED = "org.opencontainers.image.created"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One manifest. children: of an index, those that are there; images: those of them that tell its age (BuildKit's
+    attestations, for platform ``unknown``, do not). blobs: digest to bytes, itself included. created: None when
+    unknown. referrers: manifests whose subject it is.
+    """
+
+    digest: Digest
+    size_bytes: int
+    children: tuple[Digest, ...] = ()
+    images: tuple[Digest, ...] = ()
+    subject: Digest | None = None
+    referrers: tuple[Digest, ...] = ()
+    blobs: Mapping[Digest, int] = field(default_factory=dict)
+    created: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A repository at one moment. tags: name to digest. nodes: all manifests found."""
+
+    repository: str
+    tags: Mapping[str, Digest]
+    nodes: Mapping[Digest, Node]
+
+    @property
+    def companions(self) -> dict[str, tuple[Digest, ...]]:
+        """Tags named after a digest, with the manifests here that they may stand for."""
+        known: dict[str, list[Digest]] = {}
+        for digest in self.nodes:
+            known.setdefault(digest.fallback_tag, []).append(digest)
+        named = {tag: companion_of(tag) for tag in self.tags}
+        return {tag: tuple(known.get(subject, ())) for tag, subject in named.items() if subject}
+
+
+def companion_of(tag: str) -> str:
+    """For ``sha256-<hex>[.sig|.att|.sbom]`` the part before the suffix, else empty."""
+    for suffix in COMPANION_SUFFIXES:
+        name = tag.removesuffix(suffix) if suffix else tag
+        algorithm, dash, digits = name.partition("-")
+        wanted = min(HEX_LENGTHS.get(algorithm, 0), 64)
+        if dash and wanted and len(digits) == wanted and not digits.strip("0123456789abcdef"):
+            return name
+    return ""
+
+
+def state_of(tags: Mapping[str, Digest]) -> Digest:
+    """One digest for a whole tag list, to tell whether anything changed."""
+    hasher = hashlib.sha256()
+    for tag in sorted(tags):
+        hasher.update(f"{tag} {tags[tag]}\n".encode())
+    return Digest(f"sha256:{hasher.hexdigest()}")
+
+
+def read_tags(place: Place, pool: ThreadPoolExecutor) -> dict[str, Digest]:
+    """All tags with their digests. Raises RegistryError; ClosureIncomplete when there are too many or one vanished."""
+    names: list[str] = []
+    for name in place.registry.tags(place.repository):
+        names.append(name)
+        if len(names) > MAX_TAGS:
+            raise ClosureIncomplete(f"more than {MAX_TAGS} tags", where=str(place))
+    try:
+        found = pool.map(lambda tag: place.registry.resolve(place.repository, tag).digest, names)
+        return dict(zip(names, found, strict=True))
+    except NotFound as error:
+        raise ClosureIncomplete("a tag vanished while the tags were read", where=str(place), do="Plan again") from error
+
+
+def survey(place: Place) -> Survey:
+    """Read a repository. Raises RegistryError, ContentError when anything is unclear."""
+    with ThreadPoolExecutor(SURVEY_THREADS, thread_name_prefix="survey") as pool:
+        tags = read_tags(place, pool)
+        nodes: dict[Digest, Node] = {}
+        absent: set[Digest] = set()
+        wanted = sorted(set(tags.values()))
+        required = set(wanted)
+        while wanted:
+            for node, digest in zip(pool.map(lambda one: _read(place, one), wanted), wanted, strict=True):
+                if node is None and digest in required:
+                    raise ClosureIncomplete(f"{digest} is listed and not there", where=str(place), do="Plan again")
+                if node is None:
+                    absent.add(digest)
+                else:
+                    nodes[digest] = node
+            if len(nodes) > MAX_MANIFESTS:
+                raise ClosureIncomplete(f"more than {MAX_MANIFESTS} manifests", where=str(place))
+            wanted = sorted({one for node in nodes.values() for one in _leads_to(node)} - nodes.keys() - absent)
+        complete = {digest: _without(node, absent) for digest, node in nodes.items()}
+    return Survey(place.repository, tags, _dated(complete))
+
+
+def _leads_to(node: Node) -> Iterable[Digest]:
+    yield from node.children
+    yield from node.referrers
+
+
+def _without(node: Node, absent: set[Digest]) -> Node:
+    """Copies of selected platforms leave children out, and lists of referrers keep what was deleted."""
+    if not absent:
+        return node
+    return replace(
+        node,
+        children=tuple(one for one in node.children if one not in absent),
+        images=tuple(one for one in node.images if one not in absent),
+        referrers=tuple(one for one in node.referrers if one not in absent),
+    )
+
+
+def _read(place: Place, digest: Digest) -> Node | None:
+    """One manifest with its referrers; None when it is not there."""
+    try:
+        stored = place.registry.get_manifest(place.repository, digest)
+    except NotFound:
+        return None
+    content = stored.content()
+    referrers = tuple(one.digest for one in place.registry.referrers(place.repository, digest))
+    below = descriptors(content)
+    index = isinstance(content, Index)
+    own = {} if index else {one.digest: one.size for one in below if not one.urls}
+    return Node(
+        digest,
+        len(stored.raw),
+        children=tuple(one.digest for one in below) if index else (),
+        images=tuple(one.digest for one in below if one.platform and one.platform.os != "unknown") if index else (),
+        subject=content.subject.digest if content.subject else None,
+        referrers=referrers,
+        blobs={digest: len(stored.raw), **own},
+        created=_created(place, content),
+    )
+
+
+def _created(place: Place, content: Manifest | Index) -> datetime | None:
+    """When an image was made: its config's ``created``, else the annotation. Never guessed from a push time."""
+    found = None
+    if isinstance(content, Manifest) and content.config.media_type in media_types.IMAGE_CONFIGS:
+        found = read_time(_config_time(place, content.config))
+    return found or read_time((content.annotations or {}).get(CREATED, ""))
+
+
+def _config_time(place: Place, config: Descriptor) -> str:
+    try:
+        return read_image_config(read_blob(place, config, limit=MAX_CONFIG_BYTES)).created
+    except (NotFound, ManifestInvalid, ManifestTooLarge):
+        return ""
+
+
+def read_time(text: str) -> datetime | None:
+    """An RFC 3339 time, None when unreadable, without zone, or a reproducible build's constant."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None and found >= OLDEST_BELIEVED else None
+
+
+def _dated(nodes: dict[Digest, Node]) -> dict[Digest, Node]:
+    """An index without a time of its own is as old as its newest image; one image of unknown age makes it unknown."""
+    dated = dict(nodes)
+    for digest, node in nodes.items():
+        if node.created is None and node.images:
+            known = [made for one in node.images if (made := nodes[one].created) is not None]
+            if len(known) == len(node.images):
+                dated[digest] = replace(node, created=max(known))
+    return dated
+
+
+def reachable(start: Iterable[Digest], leads_to: Callable[[Digest], Iterable[Digest]]) -> set[Digest]:
+    """Everything that can be reached, the start included."""
+    found: set[Digest] = set()
+    waiting = list(start)
+    while waiting:
+        digest = waiting.pop()
+        if digest not in found:
+            found.add(digest)
+            waiting += leads_to(digest)
+    return found

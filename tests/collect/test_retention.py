@@ -1,0 +1,454 @@
+"""Retention: what the plan keeps and why, that bytes are counted once, that applying does the plan and nothing else.
+
+Before the embedded server (referrers API), docker-registry (fallback tags) and layout folders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.collect.apply import apply_plan
+from registry_pipelines.collect.decide import Rule
+from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, plan_retention
+from registry_pipelines.collect.survey import companion_of, read_time
+from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.client import DistributionRegistry, Retries
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.layout import LayoutRegistry
+from tests.doubles.docker_registry import DockerRegistry
+from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+KIND = "application/vnd.example.note.v1+json"
+KEEP_ONE = Rule(("*",), keep_newest=1, keep_days=0)
+KEEP_NONE = Rule(("*",), keep_newest=0, keep_days=0)
+
+
+@pytest.fixture(
+    params=["embedded", "layout", pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry"))]
+)
+def registry(request: pytest.FixtureRequest, tmp_path: Path, peer: Callable[[str], str]) -> Iterator[Registry]:
+    if request.param == "layout":
+        yield LayoutRegistry(tmp_path)
+    elif request.param == "embedded":
+        with EmbeddedServer(tmp_path) as server:
+            yield DistributionRegistry(server.address)
+    else:
+        with DockerRegistry(peer("docker-registry"), tmp_path) as other:
+            yield DistributionRegistry(other.address)
+
+
+def made(days_ago: float) -> str:
+    return (NOW - timedelta(days=days_ago)).isoformat()
+
+
+def push(
+    place: Place, tag: str, *, days_ago: float | None, layers: tuple[bytes, ...] = (), architecture: str = "amd64"
+) -> ManifestBytes:
+    """An image with an age, its own layer named after the tag, and more layers."""
+    config: dict[str, str] = {"architecture": architecture, "os": "linux", "name": tag}
+    if days_ago is not None:
+        config["created"] = made(days_ago)
+    below = [push_blob(place, one, media_type=media_types.OCI_LAYER) for one in (f"layer of {tag}".encode(), *layers)]
+    manifest = manifest_bytes(
+        Manifest(
+            schema_version=2,
+            media_type=media_types.OCI_MANIFEST,
+            config=push_blob(place, json.dumps(config).encode(), media_type=media_types.OCI_CONFIG),
+            layers=tuple(below),
+        )
+    )
+    place.registry.put_manifest(place.repository, manifest, tag=tag if architecture == "amd64" else "")
+    return manifest
+
+
+def push_index(place: Place, tag: str, *children: ManifestBytes) -> ManifestBytes:
+    entries = tuple(
+        Descriptor(
+            media_type=one.media_type,
+            digest=one.digest,
+            size=len(one.raw),
+            platform=Platform(os="linux", architecture=f"arch{number}"),
+        )
+        for number, one in enumerate(children)
+    )
+    index = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=entries))
+    place.registry.put_manifest(place.repository, index, tag=tag)
+    return index
+
+
+def note(place: Place, subject: ManifestBytes, text: str) -> Descriptor:
+    return attach(place, subject=subject.descriptor, artifact_type=KIND, content=text.encode(), media_type="text/plain")
+
+
+def plan(registry: Registry, *rules: Rule, in_use: tuple[str, ...] = ()) -> RetentionPlan:
+    return plan_retention(registry, rules, now=NOW, in_use=in_use)
+
+
+def judged(found: RetentionPlan, repository: str = "team/app") -> dict[str, str]:
+    """Tags to reasons; empty for what goes."""
+    entries = [entry for one in found.repositories if one.repository == repository for entry in one.entries]
+    return {",".join(entry.tags): "; ".join(entry.reasons) for entry in entries}
+
+
+def going(found: RetentionPlan) -> set[str]:
+    return {tag for _, entry in found.deletions for tag in entry.tags}
+
+
+def there(registry: Registry, digest: Digest, repository: str = "team/app") -> bool:
+    try:
+        registry.get_manifest(repository, digest)
+    except NotFound:
+        return False
+    return True
+
+
+def test_the_newest_and_the_young_stay(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    for number, age in enumerate((400, 300, 200, 20, 10)):
+        push(place, f"v{number}", days_ago=age)
+    found = plan(registry, Rule(("team/*",), keep_newest=1, keep_days=30))
+    assert judged(found) == {
+        "v4": "number 1 of the newest 1; younger than 30 days",
+        "v3": "younger than 30 days",
+        "v2": "",
+        "v1": "",
+        "v0": "",
+    }
+    assert judged(plan(registry, Rule(("team/*",), keep_newest=4, keep_days=0)))["v0"] == ""
+    assert going(plan(registry, Rule(("other/*",), keep_newest=0, keep_days=0))) == set()
+
+
+def test_rules_add_up_and_protected_tags_stay(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    for number in range(4):
+        push(place, f"v{number}", days_ago=100 + number)
+    registry.put_manifest("team/app", registry.get_manifest("team/app", "v3"), tag="prod")
+    found = plan(
+        registry,
+        Rule(("team/app",), keep_newest=1, keep_days=0, protect=("prod", "staging")),
+        Rule(("*",), keep_newest=0, keep_days=0, protect=("v2",)),
+    )
+    assert judged(found) == {
+        "v0": "number 1 of the newest 1",
+        "v1": "",
+        "v2": "tag v2 is protected",
+        "prod,v3": "tag prod is protected",
+    }
+
+
+def test_what_is_in_use_stays_by_digest(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    old = push(place, "v1", days_ago=300)
+    child = push(place, "child", days_ago=200, architecture="arm64")
+    push_index(place, "v2", child)
+    push(place, "v3", days_ago=100)
+    found = plan(registry, KEEP_ONE, in_use=(old.digest, child.digest))
+    assert judged(found) == {
+        "v3": "number 1 of the newest 1",
+        "v2": f"its child {child.digest.short} is in use",
+        "v1": "in use",
+    }
+
+
+def test_an_unknown_age_stays_and_says_so(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    push(place, "without", days_ago=None)
+    push(place, "reproducible", days_ago=56 * 365)
+    push(place, "v1", days_ago=300)
+    found = plan(registry, KEEP_NONE)
+    assert judged(found) == {"v1": "", "without": "its age is unknown", "reproducible": "its age is unknown"}
+
+
+def test_children_and_referrers_of_what_stays_stay(registry: Registry) -> None:
+    """Traps of others: index children and referrers look untagged; a tagged child is judged with its index."""
+    place = Place(registry, "team/app")
+    old, new = push(place, "child-old", days_ago=300), push(place, "child-new", days_ago=10, architecture="arm64")
+    index = push_index(place, "v2", old, new)
+    signature = note(place, old, "a signature of a child")
+    push(place, "v1", days_ago=400)
+    found = plan(registry, KEEP_ONE)
+    assert judged(found) == {
+        "v2": "number 1 of the newest 1",
+        "child-old": "needed by something that stays",
+        "v1": "",
+    }
+    assert apply_plan(registry, found, now=NOW).ok
+    for digest in (index.digest, old.digest, new.digest, signature.digest):
+        assert there(registry, digest)
+    assert [one.digest for one in registry.referrers("team/app", old.digest)] == [signature.digest]
+
+
+def test_evidence_goes_with_its_image_and_only_with_it(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    images = {tag: push(place, tag, days_ago=age) for tag, age in (("v1", 300), ("v2", 100))}
+    notes = {tag: note(place, image, f"about {tag}") for tag, image in images.items()}
+    about_note = attach(place, subject=notes["v1"], artifact_type=KIND, content=b"deeper", media_type="text/plain")
+    for tag, image in images.items():
+        push(place, f"{image.digest.fallback_tag}.sig", days_ago=age_of(tag))
+    found = plan(registry, KEEP_ONE)
+    assert going(found) == {"v1"}
+    done = apply_plan(registry, found, now=NOW)
+    assert done.ok
+    assert not any(there(registry, one) for one in (images["v1"].digest, notes["v1"].digest, about_note.digest))
+    assert there(registry, images["v2"].digest) and there(registry, notes["v2"].digest)
+    left = set(registry.tags("team/app")) - {images["v2"].digest.fallback_tag}
+    assert left == {"v2", f"{images['v2'].digest.fallback_tag}.sig"}
+    assert plan(registry, KEEP_ONE).freed_bytes == 0
+
+
+def age_of(tag: str) -> float:
+    return 300 if tag == "v1" else 100
+
+
+def test_a_tag_named_after_something_gone_stays(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    push(place, f"sha256-{'0' * 64}.sig", days_ago=500)
+    assert judged(plan(registry, KEEP_NONE)) == {
+        f"sha256-{'0' * 64}.sig": "named after a manifest that no tag leads to"
+    }
+
+
+def test_a_kept_referrer_keeps_its_subject(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    image = push(place, "v1", days_ago=300)
+    described = note(place, image, "text")
+    registry.put_manifest("team/app", registry.get_manifest("team/app", described.digest), tag="audit")
+    found = plan(registry, Rule(("*",), keep_newest=0, keep_days=0, protect=("audit",)))
+    assert judged(found) == {"v1": "needed by something that stays", "audit": "tag audit is protected"}
+
+
+def test_shared_layers_are_counted_once_and_only_when_free(registry: Registry) -> None:
+    """Others promise bytes that stay: layers shared with what is kept, in any repository."""
+    shared, twice, alone = b"s" * 100_000, b"t" * 50_000, b"a" * 10_000
+    app, other = Place(registry, "team/app"), Place(registry, "other/app")
+    push(app, "v1", days_ago=300, layers=(shared, twice))
+    push(app, "v2", days_ago=200, layers=(twice, alone))
+    push(app, "v3", days_ago=100)
+    push(other, "x", days_ago=900, layers=(shared,))
+    found = plan(registry, Rule(("team/*",), keep_newest=1, keep_days=0))
+    assert going(found) == {"v1", "v2"}
+    assert 60_000 < found.freed_bytes < 65_000
+    freed = [entry.freed_bytes for _, entry in found.deletions]
+    assert sum(freed) == found.freed_bytes
+    everything = plan(registry, KEEP_NONE)
+    assert 160_000 < everything.freed_bytes < 168_000
+
+
+def test_a_plan_is_a_plain_value(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    push(place, "v1", days_ago=300)
+    push(place, "v2", days_ago=200)
+    found = plan(registry, KEEP_ONE)
+    again = RetentionPlan.from_json(found.to_json())
+    assert again == found
+    assert again.digest == found.digest == plan(registry, KEEP_ONE).digest
+    rows = found.rows()
+    assert [row["action"] for row in rows] == ["delete", "keep"]
+    assert {len(row) for row in rows} == {7}
+    assert any("no tag, index or referrer" in one for one in found.notes)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"schema": 2}', '{"schema": 1, "repositories": [{}]}', "[" * 100_000]
+)
+def test_what_is_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        RetentionPlan.from_json(text)
+
+
+def test_applying_twice_finds_all_gone(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    push(place, "v1", days_ago=300)
+    push(place, "v2", days_ago=200)
+    found = plan(registry, KEEP_ONE)
+    first = apply_plan(registry, found, now=NOW)
+    assert [(one.tags, one.already) for one in first.deleted] == [(("v1",), False)]
+    assert first.freed_bytes == found.freed_bytes > 0
+    second = apply_plan(registry, found, now=NOW)
+    assert second.ok and [one.already for one in second.deleted] == [True]
+    assert list(registry.tags("team/app")) == ["v2"]
+
+
+@pytest.mark.parametrize("change", ["new tag", "moved tag", "gone tag"])
+def test_a_repository_that_changed_is_left_alone(registry: Registry, change: str) -> None:
+    place = Place(registry, "team/app")
+    push(place, "v1", days_ago=300)
+    keep = push(place, "v2", days_ago=200)
+    found = plan(registry, KEEP_ONE)
+    if change == "new tag":
+        registry.put_manifest("team/app", registry.get_manifest("team/app", "v1"), tag="prod")
+    elif change == "moved tag":
+        registry.put_manifest("team/app", registry.get_manifest("team/app", "v1"), tag="v2")
+    else:
+        registry.delete_manifest("team/app", keep.digest)
+    done = apply_plan(registry, found, now=NOW)
+    assert not done.deleted
+    assert len(done.refused) == 1 and "since the plan was made" in done.refused[0]
+    assert there(registry, registry.resolve("team/app", "v1").digest)
+
+
+def test_a_signature_that_arrived_since_stops_its_image(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    late = push(place, "v1", days_ago=300)
+    push(place, "v2", days_ago=250)
+    push(place, "v3", days_ago=200)
+    found = plan(registry, KEEP_ONE)
+    note(place, late, "late")
+    done = apply_plan(registry, found, now=NOW)
+    assert len(done.refused) == 1
+    assert there(registry, late.digest)
+
+
+def test_what_is_in_use_by_now_is_left_alone(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    used = push(place, "v1", days_ago=300)
+    push(place, "v2", days_ago=200)
+    done = apply_plan(registry, plan(registry, KEEP_ONE), in_use=[used.digest], now=NOW)
+    assert "in use now" in done.refused[0]
+    assert there(registry, used.digest)
+
+
+def test_plans_of_others_and_old_plans_are_refused(registry: Registry, tmp_path: Path) -> None:
+    push(Place(registry, "team/app"), "v1", days_ago=300)
+    found = plan(registry, KEEP_NONE)
+    with pytest.raises(InputError, match="within a day"):
+        apply_plan(registry, found, now=NOW + timedelta(hours=25))
+    with pytest.raises(InputError, match="the plan is for"):
+        apply_plan(LayoutRegistry(tmp_path / "elsewhere"), found, now=NOW)
+
+
+def test_an_unclear_repository_is_refused_as_a_whole(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server, FaultRegistry(server.address) as faults:
+        registry = DistributionRegistry(faults.address, retries=Retries(attempts=1))
+        for name in ("team/app", "team/clear"):
+            push(Place(registry, name), "v1", days_ago=300)
+        faults.play("GET", r"/v2/team/app/referrers/.*", Status(503))
+        found = plan(registry, KEEP_NONE)
+        assert [(one.repository, bool(one.refused)) for one in found.repositories] == [
+            ("team/app", True),
+            ("team/clear", False),
+        ]
+        assert found.rows()[0]["action"] == "refuse"
+        faults.clear()
+        done = apply_plan(registry, found, now=NOW)
+        assert not done.ok
+        assert list(registry.tags("team/app")) == ["v1"]
+        assert {one.repository for one in done.deleted} == {"team/clear"}
+
+
+def test_a_broken_run_is_finished_by_the_next(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server, FaultRegistry(server.address) as faults:
+        registry = DistributionRegistry(faults.address, retries=Retries(attempts=1))
+        place = Place(registry, "team/app")
+        image = push(place, "v1", days_ago=300)
+        evidence = note(place, image, "about v1")
+        push(place, "v2", days_ago=200)
+        push(place, "v3", days_ago=100)
+        found = plan(registry, KEEP_ONE)
+        faults.play("DELETE", rf"/v2/team/app/manifests/{evidence.digest}", Status(503))
+        faults.play("DELETE", r"/v2/team/app/manifests/.*", LoseAnswer(), times=1)
+        first = apply_plan(registry, found, now=NOW)
+        assert not first.ok
+        faults.clear()
+        second = apply_plan(registry, found, now=NOW)
+        assert second.ok
+        assert not there(registry, evidence.digest)
+        assert list(registry.tags("team/app")) == ["v3"]
+
+
+def test_a_registry_that_does_not_delete(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server, FaultRegistry(server.address) as faults:
+        registry = DistributionRegistry(faults.address)
+        place = Place(registry, "team/app")
+        for tag in ("v1", "v2", "v3"):
+            push(place, tag, days_ago=300)
+        faults.play("DELETE", ".*", Status(405))
+        done = apply_plan(registry, plan(registry, KEEP_NONE), now=NOW)
+        assert not done.deleted
+        assert len(done.refused) == 1
+        assert len(faults.requests("DELETE")) == 1
+
+
+def test_without_a_catalogue_repositories_are_named_in_full(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server, FaultRegistry(server.address) as faults:
+        registry = DistributionRegistry(faults.address)
+        push(Place(registry, "team/app"), "v1", days_ago=300)
+        faults.play("GET", "/v2/_catalog.*", Status(404))
+        assert going(plan(registry, Rule(("team/app",), 0, 0))) == {"v1"}
+        with pytest.raises(InputError, match="in full"):
+            plan(registry, KEEP_NONE)
+
+
+def test_an_index_whose_children_were_not_copied(tmp_path: Path) -> None:
+    """Copies of selected platforms keep the index's bytes and leave children out."""
+    with EmbeddedServer(tmp_path) as server:
+        registry = DistributionRegistry(server.address)
+        place = Place(registry, "team/app")
+        child = push(place, "child", days_ago=300, architecture="arm64")
+        absent = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=()))
+        push_index(place, "v1", child, absent)
+        found = plan(registry, KEEP_NONE)
+        assert going(found) == {"v1"}
+        assert apply_plan(registry, found, now=NOW).ok
+        assert not there(registry, child.digest)
+
+
+def test_time_needs_a_zone(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        plan_retention(LayoutRegistry(tmp_path), [], now=datetime(2026, 1, 1), in_use=())
+    with pytest.raises(InputError):
+        plan_retention(LayoutRegistry(tmp_path), [], now=NOW, in_use=["v1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("2026-01-01T00:00:00Z", True),
+        ("2026-01-01T00:00:00.123456789+02:00", True),
+        ("2026-01-01T00:00:00", False),
+        ("1970-01-01T00:00:00Z", False),
+        ("0001-01-01T00:00:00Z", False),
+        ("", False),
+        ("yesterday", False),
+    ],
+)
+def test_times(text: str, known: bool) -> None:
+    assert (read_time(text) is not None) is known
+
+
+@pytest.mark.parametrize(
+    ("tag", "subject"),
+    [
+        (f"sha256-{'a' * 64}", f"sha256-{'a' * 64}"),
+        (f"sha256-{'a' * 64}.sig", f"sha256-{'a' * 64}"),
+        (f"sha512-{'a' * 64}", f"sha512-{'a' * 64}"),
+        (f"sha256-{'a' * 63}", ""),
+        (f"sha256-{'g' * 64}", ""),
+        (f"sha256-{'a' * 64}.old", ""),
+        ("v1", ""),
+        ("md5-", ""),
+    ],
+)
+def test_tags_named_after_digests(tag: str, subject: str) -> None:
+    assert companion_of(tag) == subject
+
+
+def test_rows_of_a_refused_repository() -> None:
+    refused = RepositoryPlan("a", {}, refused="unclear")
+    entry = Entry(Digest.of(b"x"), ("v1",), "", (), (Digest.of(b"x"),), 5)
+    found = RetentionPlan("reg", "2026-01-01T00:00:00Z", (RepositoryPlan("b", {}, (entry,)), refused))
+    assert [row["action"] for row in found.rows()] == ["refuse", "delete"]
+    assert found.freed_bytes == 5
