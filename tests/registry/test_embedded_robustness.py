@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_an_endless_head_is_cut_at_the_limit(server: EmbeddedServer, piece: byte
 def test_an_endless_head_is_answered_431(server: EmbeddedServer) -> None:
     answer = send_raw(server, b"GET /v2/ HTTP/1.1\r\nHost: t\r\nX: " + b"x" * (MAX_HEAD_BYTES + 100))
     assert status_of(answer) == 431
+
+
+def test_a_tls_greeting_on_the_plain_port_is_answered_at_once(server: EmbeddedServer) -> None:
+    """Docker and skopeo try HTTPS first; without an answer they wait ten seconds before they try HTTP."""
+    with connect(server) as sock, pytest.raises(ssl.SSLError, match=r"(?i)wrong.version.number|http.request"):
+        ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+    with connect(server) as sock:
+        sock.sendall(b"\x16\x03\x01")
+        assert status_of(receive_all(sock)) == 400
 
 
 def test_a_cut_head(server: EmbeddedServer) -> None:

@@ -125,6 +125,9 @@ class Connection:
                 raise BadRequest(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
             if b"\n\n" in self._ahead or b"\n\r\n" in self._ahead.replace(b"\r\n", b""):
                 raise BadRequest(400, "lines must end with CR LF")
+            if self._ahead and not _TOKEN.match(self._ahead[:1]) and self._ahead != b"\r":
+                # A TLS greeting, mostly: clients that try HTTPS first fall back at once only when HTTP answers them.
+                raise BadRequest(400, "this is not HTTP; the registry speaks plain HTTP here")
             scanned = len(self._ahead)
             if self._ahead and deadline is None:
                 deadline = time.monotonic() + self.deadlines.head_s
