@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from registry_pipelines.chain import discovery, producing, shipping, trust
+from registry_pipelines.chain import collecting, discovery, producing, shipping, trust
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.plan import RetentionPlan
 from registry_pipelines.config import Config
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
@@ -114,6 +115,22 @@ class Chain:
     def mirror(self, name: str) -> StageResult:
         """Bring a mirror's foreign images up to date."""
         return shipping.mirror(self._session, name)
+
+    def registries_with_rules(self) -> list[str]:
+        """Registries that retention rules are about."""
+        return list(collecting.registries_with_rules(self._session))
+
+    def plan_retention(self, registry: str) -> RetentionPlan:
+        """What a registry can let go, as a plan to read, store, approve and apply. Raises InputError."""
+        return collecting.plan(self._session, registry)
+
+    def retention_plan(self, registry: str) -> StageResult:
+        """The same plan as a result: counts, a table, the plan's digest. Nothing is deleted."""
+        return collecting.planned(self._session, registry)
+
+    def collect(self, registry: str, plan: RetentionPlan) -> StageResult:
+        """Apply an approved plan, where nothing changed since. Raises InputError."""
+        return collecting.apply(self._session, registry, plan)
 
 
 __all__ = ["Chain", "StageResult"]

@@ -192,7 +192,7 @@ def carry(
         here = result.root.digest
         changed |= any(each.changed for each in result.per_target)
         bytes_moved += sum(each.bytes_moved for each in result.per_target)
-        source, platforms = stop, ()
+        source = stop
     return Carried(here, changed, bytes_moved, time.monotonic() - started)
 
 

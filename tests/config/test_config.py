@@ -255,7 +255,7 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, change: tupl
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_shipped_files_load_and_satisfy_the_schema(path: Path) -> None:
     config = load(path, EXAMPLE_ENVIRONMENT)
-    assert config.images and config.targets and config.mirrors
+    assert config.images and config.targets and config.mirrors and config.retention
     found = yaml.load(path.read_text(), Loader=_NoTimestamps)
     jsonschema.Draft202012Validator(schema()).validate(found)
 

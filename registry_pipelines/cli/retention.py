@@ -1,0 +1,86 @@
+"""``collect``: the retention plan, and its application."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from registry_pipelines.chain import Chain, StageResult
+from registry_pipelines.chain.collecting import describe
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table
+from registry_pipelines.collect.plan import MAX_PLAN_BYTES, RetentionPlan
+from registry_pipelines.errors import EvidenceError, InputError, LocalError
+
+COLUMNS = ("repository", "tags", "action", "freed_bytes", "why")
+
+
+@click.command("collect")
+@click.argument("registry", required=False)
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan as JSON, for approval.")
+@click.option("--plan", "approved", type=click.Path(path_type=Path), metavar="FILE", help="Apply this saved plan.")
+@click.option("--apply", "act", is_flag=True, help="Apply the plan that is made now.")
+@common
+def collect(options: Options, registry: str | None, save: Path | None, approved: Path | None, act: bool) -> None:
+    """Plan what registries can let go, by the retention rules; nothing is deleted without --apply or --plan.
+
+    A plan is applied within a day, and only where nothing changed since. REGISTRY: all that rules name, unless given.
+    """
+    if (save or approved) and registry is None:
+        raise InputError("--save and --plan need a REGISTRY")
+    if approved is not None and (act or save):
+        raise InputError("--plan applies that plan; it takes neither --apply nor --save")
+    with options.chain() as chain:
+        names = [registry] if registry else chain.registries_with_rules()
+        results = [result for name in names for result in _one(chain, name, save, approved, act)]
+    if options.as_json:
+        print_json([result.plain() for result in results])
+    else:
+        _show(results)
+    if not all(result.ok for result in results):
+        sys.exit(EvidenceError.exit_code)
+
+
+def _one(chain: Chain, name: str, save: Path | None, approved: Path | None, act: bool) -> list[StageResult]:
+    plan = _read(approved) if approved else chain.plan_retention(name)
+    if save is not None:
+        _write(save, plan)
+    results = [describe(plan, name)]
+    if act or approved:
+        results.append(chain.collect(name, plan))
+    return results
+
+
+def _read(path: Path) -> RetentionPlan:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_PLAN_BYTES + 1)
+        return RetentionPlan.from_json(raw.decode())
+    except OSError as error:
+        raise InputError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise InputError("this is not a retention plan", where=str(path)) from error
+
+
+def _write(path: Path, plan: RetentionPlan) -> None:
+    try:
+        path.write_text(plan.to_json())
+    except OSError as error:
+        raise LocalError(f"the plan cannot be written: {error.strerror}", where=str(path)) from error
+
+
+def _show(results: list[StageResult]) -> None:
+    out = console()
+    for result in results:
+        if result.stage.startswith("retention:") and result.rows:
+            rows = [{name: row[name] for name in COLUMNS} for row in result.rows]
+            out.print(rows_table(rows, title=f"plan for {result.subject}"))
+    out.print(results_table(results))
+    for result in results:
+        for reason in condensed(result.reasons):
+            out.print(f"- {reason}", markup=False)
+
+
+COMMANDS = [collect]

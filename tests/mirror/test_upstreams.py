@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.errors import NotFound
+from registry_pipelines.mirror.upstreams import Upstream, apply_mirror, carry, is_evidence_tag, plan_mirror, wanted_tags
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.verify import compare
+from tests.doubles.docker_registry import DockerRegistry
+from tests.scan.images import push_image, push_index
+
+
+@dataclass
+class Three:
+    """Upstream, DMZ and private registry; every exchange with the upstream is counted."""
+
+    upstream: DistributionRegistry
+    dmz: DistributionRegistry
+    private: DistributionRegistry
+    asked: Counter[str]
+
+    def place(self, repository: str = "library/app") -> Place:
+        return Place(self.upstream, repository)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Three]:
+    asked: Counter[str] = Counter()
+
+    def count(exchange: Exchange) -> None:
+        asked[exchange.method] += 1
+
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(EmbeddedServer(tmp_path / name, on_exchange=count if name == "upstream" else None))
+            for name in ("upstream", "dmz", "private")
+        ]
+        clients = [DistributionRegistry(server.address) for server in servers]
+        yield Three(clients[0], clients[1], clients[2], asked)
+
+
+def push(place: Place, tag: str) -> str:
+    return push_image(place, [{"etc/version": tag}], tag=tag).digest
+
+
+def test_tags_go_through_the_dmz_with_their_evidence_and_stay_pinned(three: Three, tmp_path: Path) -> None:
+    place = three.place()
+    digests = {tag: push(place, tag) for tag in ("1.0", "1.1", "2.0", "latest")}
+    subject = place.registry.resolve(place.repository, "1.1")
+    attach(place, subject=subject, artifact_type="text/plain", content=b"signed", media_type="text/plain")
+    plan = plan_mirror([Upstream(source=place, repository="mirror/app", patterns=("1.*",))])
+    assert [(item.tag, item.digest) for item in plan.items] == [("1.1", digests["1.1"]), ("1.0", digests["1.0"])]
+    push_image(place, [{"etc/version": "replaced"}], tag="1.1")  # the tag moves after the plan was made
+    run = apply_mirror(plan, via=three.dmz, to=three.private, state=tmp_path / "state")
+    assert not run.problems and [row.digest for row in run.rows] == [digests["1.1"], digests["1.0"]]
+    for registry in (three.dmz, three.private):
+        found = Place(registry, "mirror/app")
+        assert sorted(registry.tags("mirror/app")) == ["1.0", "1.1"]
+        assert registry.resolve("mirror/app", "1.1").digest == digests["1.1"]
+        assert compare(place, found, digests["1.1"]) == []
+    assert run.rows[0].bytes_moved > 0
+    again = apply_mirror(plan, via=three.dmz, to=three.private, state=tmp_path / "state")
+    assert [(row.changed, row.bytes_moved) for row in again.rows] == [(False, 0), (False, 0)]
+
+
+def test_the_private_registry_is_filled_from_the_dmz_alone(three: Three) -> None:
+    digest = three.place().registry.resolve("library/app", push(three.place(), "1.0")).digest
+    dmz, private = Place(three.dmz, "m/app"), Place(three.private, "m/app")
+    three.asked.clear()
+    carry(three.place(), digest, [dmz], tags=("1.0",))
+    once = three.asked["GET"]
+    three.asked.clear()
+    carry(dmz, digest, [private], tags=("1.0",))
+    assert once > 0 and not three.asked
+    assert private.registry.resolve("m/app", "1.0").digest == digest
+
+
+def test_one_broken_upstream_holds_no_other_up(three: Three) -> None:
+    good, broken = three.place("good"), three.place("broken")
+    push(good, "1.0")
+    push(broken, "1.0")
+    layer = broken.registry.get_manifest("broken", "1.0").content().layers[0]  # type: ignore[union-attr]
+    broken.registry.delete_blob("broken", layer.digest)
+    plan = plan_mirror(
+        [
+            Upstream(source=three.place("none"), repository="none"),
+            Upstream(source=broken, repository="broken"),
+            Upstream(source=good, repository="good", semver=">=3"),
+            Upstream(source=good, repository="good"),
+        ]
+    )
+    assert [problem.upstream.rpartition("/")[2] for problem in plan.problems] == ["none", "good"]
+    run = apply_mirror(plan, to=three.private)
+    assert [row.item.upstream.repository for row in run.rows] == ["good"]
+    assert [(problem.upstream.rpartition("/")[2], problem.tag) for problem in run.problems][-1] == ("broken", "1.0")
+    with pytest.raises(NotFound):
+        three.private.resolve("broken", "1.0")
+
+
+def test_only_wanted_platforms_come_and_the_index_keeps_its_digest(three: Three) -> None:
+    place = three.place()
+    children = [push_image(place, [{"etc/arch": arch}], architecture=arch) for arch in ("amd64", "arm64")]
+    named = [
+        type(child)(
+            media_type=child.media_type, digest=child.digest, size=child.size,
+            platform=Platform(os="linux", architecture=arch),
+        )
+        for child, arch in zip(children, ("amd64", "arm64"), strict=True)
+    ]  # fmt: skip
+    index = push_index(place, named, tag="1.0")
+    plan = plan_mirror(
+        [Upstream(source=place, repository="m/app", platforms=(Platform(os="linux", architecture="amd64"),))]
+    )
+    [row] = apply_mirror(plan, via=three.dmz, to=three.private).rows
+    assert row.digest == index.digest == three.private.resolve("m/app", "1.0").digest
+    assert three.private.resolve("m/app", children[0].digest).digest == children[0].digest
+    with pytest.raises(NotFound):
+        three.private.resolve("m/app", children[1].digest)
+
+
+def test_evidence_tags_are_never_mirrored_by_themselves(three: Three) -> None:
+    place = three.place()
+    digest = push(place, "1.0")
+    stored = place.registry.get_manifest(place.repository, digest)
+    for tag in (f"sha256-{digest[7:]}", f"sha256-{digest[7:]}.sig", "sha256-short"):
+        place.registry.put_manifest(place.repository, stored, tag=tag)
+    assert wanted_tags(Upstream(source=place, repository="x")) == ["1.0", "sha256-short"]
+    assert is_evidence_tag(f"sha512-{'0' * 64}") and not is_evidence_tag("v1-sha256")
+
+
+@pytest.mark.peer("docker-registry")
+def test_docker_registry_as_the_private_one(three: Three, peer: Callable[[str], str], tmp_path: Path) -> None:
+    place = three.place()
+    digest = push(place, "1.0")
+    subject = place.registry.resolve(place.repository, "1.0")
+    attach(place, subject=subject, artifact_type="text/plain", content=b"sbom", media_type="text/plain")
+    with DockerRegistry(peer("docker-registry"), tmp_path / "docker-registry") as registry:
+        private = DistributionRegistry(registry.address)
+        plan = plan_mirror([Upstream(source=place, repository="m/app")])
+        [row] = apply_mirror(plan, via=three.dmz, to=private).rows
+        assert row.digest == digest and compare(place, Place(private, "m/app"), digest) == []
+        assert not apply_mirror(plan, via=three.dmz, to=private).rows[0].changed
