@@ -33,8 +33,10 @@ def plan(session: Session, registry: str) -> RetentionPlan:
 
 
 def channel_digests(session: Session) -> set[Digest]:
-    """What the channels of all images name, at their sources and targets. Raises RegistryError: a registry that does not
-    answer is never taken for one that needs nothing."""
+    """What the channels of all images name, at their sources and targets.
+
+    Raises RegistryError: a registry that does not answer is never taken for one that needs nothing.
+    """
     found = set()
     for image in session.config.images.values():
         places: list[Place] = [session.places.source(image)]
