@@ -230,6 +230,28 @@ def test_a_kept_referrer_keeps_its_subject(registry: Registry) -> None:
     assert judged(found) == {"v1": "needed by something that stays", "audit": "tag audit is protected"}
 
 
+def test_evidence_with_a_tag_of_its_own_stays_with_its_subject(registry: Registry) -> None:
+    """A referrer or a cosign signature that somebody tagged looks like an old image; deleting it would unsign a kept
+    one."""
+    place = Place(registry, "team/app")
+    image = push(place, "v2", days_ago=10)
+    described = attach(
+        place,
+        subject=image.descriptor,
+        artifact_type=KIND,
+        content=b"text",
+        media_type="text/plain",
+        annotations={"org.opencontainers.image.created": made(400)},
+    )
+    signature = push(place, f"{image.digest.fallback_tag}.sig", days_ago=400)
+    registry.put_manifest("team/app", signature, tag="backup-of-signature")
+    manifest = registry.get_manifest("team/app", described.digest)
+    registry.put_manifest("team/app", manifest, tag="report")
+    found = plan(registry, KEEP_ONE)
+    assert going(found) == set()
+    assert judged(found)["backup-of-signature"] == judged(found)["report"] == "needed by something that stays"
+
+
 def test_shared_layers_are_counted_once_and_only_when_free(registry: Registry) -> None:
     """Others promise bytes that stay: layers shared with what is kept, in any repository."""
     shared, twice, alone = b"s" * 100_000, b"t" * 50_000, b"a" * 10_000
