@@ -7,7 +7,7 @@ distribution over HTTP) and ``layout`` (OCI layout folders). A registry object i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -165,6 +165,42 @@ class UploadSessions(Protocol):
 
     def cancel_upload(self, session: UploadSession) -> None:
         """Give the upload up; unknown sessions are fine."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A complete request for a carrier to send: everything but the body, which the carrier has.
+
+    head: request line and headers with the empty line. url: where the answer's Location is relative to. Times in s.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    ca_file: str
+    head: bytes
+    url: str
+    connect_s: float
+    stall_s: float
+
+
+class Carrier(Protocol):
+    """Sends one request from outside this process, so that a kill of this process does not tear it."""
+
+    def carry(self, parcel: Parcel) -> bytes:
+        """The answer's head and (short) body as received. Raises Unavailable, Stalled."""
+        ...
+
+
+@runtime_checkable
+class CarriedUploads(Protocol):
+    """Rare ability: chunks that a carrier sends."""
+
+    def append_carried(
+        self, session: UploadSession, content: memoryview, carrier: Callable[[memoryview], Carrier]
+    ) -> None:
+        """Like ``append_upload``; ``carrier`` gives the carrier for a piece of ``content``."""
         ...
 
 

@@ -42,7 +42,7 @@ def copy_closure(
     Raises what discovery raises, and the first target's error once the other targets are done (they are named in its
     notes); every error is of the RegistryError, ContentError or LocalError family. Drift does not raise.
     """
-    with State.open(state) as kept:
+    with State(state) as kept:
         closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.journal)
         wanted = _default_tags(reference) if tags is None else tuple(tags)
         plan = make_plan([Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal)

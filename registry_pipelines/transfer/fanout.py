@@ -16,6 +16,7 @@ from registry_pipelines.errors import DigestMismatch, RegistryPipelinesError, Un
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.courier import Courier
 from registry_pipelines.transfer.memory import PART_BYTES, Part, PartMemory
 from registry_pipelines.transfer.patience import Patience
 from registry_pipelines.transfer.sinks import Inbox, Moved, Sink, Stopped, UploadJournal, sink_for
@@ -28,6 +29,8 @@ class Means:
 
     memory: PartMemory = field(default_factory=PartMemory)
     journal: UploadJournal | None = None
+    courier: Courier | None = None
+    """Sends parts so that a kill does not tear them; without one they are sent from here."""
     connections: int = CONNECTIONS
     """Connections for one big blob."""
     patience: Callable[[], Patience] = Patience
@@ -136,7 +139,7 @@ def _move_large(
 ) -> list[Outcome]:
     lanes = []
     for at, target in enumerate(targets):
-        lanes.append(_Lane(at, sink_for(target, descriptor, means.journal, marks[at]), means.patience()))
+        lanes.append(_Lane(at, sink_for(target, descriptor, means.journal, means.courier, marks[at]), means.patience()))
     outcomes: list[Outcome] = [None] * len(targets)
     waiting = lanes
     while waiting:

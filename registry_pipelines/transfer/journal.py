@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,7 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place, UploadSession
+from registry_pipelines.transfer.courier import read_note, wait_for_courier
 
 LEASE_S = 300.0
 """Seconds of silence after which another machine's upload is taken over. A part of 8 MiB takes longer only below
@@ -31,6 +33,9 @@ UPLOAD_LIFE_S = 7 * 24 * 3600.0
 """Registries drop unfinished uploads after about a week (docker-registry's upload purging: 168 h)."""
 
 BUSY_TIMEOUT_S = 60.0
+COURIERS = "couriers"
+"""Folder of the couriers' locks and notes, below the state folder."""
+
 MAX_HINTS = 500
 """Digests asked about in one statement; SQLite takes 999 parameters in old builds."""
 
@@ -86,11 +91,13 @@ def _is_alive(owner: str, updated_at: float) -> bool:
 
 
 class Journal:
-    """Safe to use from many threads and processes. Raises LocalError when the database cannot be used."""
+    """Safe to use from many threads and processes. url: SQLAlchemy's. folder: where couriers leave notes, None for no
+    couriers. Raises LocalError when the database cannot be used."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path | None = None) -> None:
         arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False} if url.startswith("sqlite") else {}
         self._owner = _owner()
+        self._folder = folder
         self._ids: dict[tuple[str, str, str], str] = {}
         self._known: dict[Digest, ManifestBytes] = {}
         self._lock = threading.Lock()
@@ -106,7 +113,7 @@ class Journal:
     def at(cls, folder: Path) -> Journal:
         """The journal of a state folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder / 'transfers.sqlite'}")
+        return cls(f"sqlite:///{folder / 'transfers.sqlite'}", folder)
 
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over."""
@@ -115,25 +122,53 @@ class Journal:
     # Uploads (see sinks.UploadJournal)
 
     def resume(self, target: Place, descriptor: Descriptor) -> UploadSession | None:
-        """Take over the furthest upload of the blob to the target that no living process owns."""
+        """Take over the furthest upload of the blob to the target that no living process owns.
+
+        Waits for the courier of a killed owner, whose part may still be on its way, and goes on behind it.
+        """
         key = (target.registry.name, target.repository, str(descriptor.digest))
-        oldest = time.time() - UPLOAD_LIFE_S
         with self._begin() as database:
-            rows = database.execute(
-                _uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc()).with_for_update()
-            ).all()
-            for row in rows:
-                if row.owner != self._owner and _is_alive(row.owner, row.updated_at):
-                    continue
-                if row.updated_at < oldest:
-                    database.execute(_uploads.delete().where(_uploads.c.id == row.id))
-                    continue
-                claimed = _uploads.update().where(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
-                if database.execute(claimed.values(owner=self._owner, updated_at=time.time())).rowcount == 1:
-                    with self._lock:
-                        self._ids[key] = row.id
-                    return UploadSession(target.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
+            rows = database.execute(_uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc())).all()
+        for row in rows:
+            if row.owner == self._owner or not _is_alive(row.owner, row.updated_at):
+                session = self._take_over(key, row)
+                if session is not None:
+                    return session
         return None
+
+    def _take_over(self, key: tuple[str, str, str], row: sql.Row[Any]) -> UploadSession | None:
+        mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
+        with self._begin() as database:
+            if row.updated_at < time.time() - UPLOAD_LIFE_S:
+                database.execute(_uploads.delete().where(mine))
+                return None
+            claim = _uploads.update().where(mine).values(owner=self._owner, updated_at=time.time())
+            if database.execute(claim).rowcount != 1:
+                return None
+        with self._lock:
+            self._ids[key] = row.id
+        session = UploadSession(key[1], row.location, row.offset_bytes, row.min_chunk_bytes)
+        self._read_note(row, session)
+        return session
+
+    def _read_note(self, row: sql.Row[Any], session: UploadSession) -> None:
+        host, pid, _ = row.owner.split("/")
+        if self._folder is None or host != socket.gethostname():
+            return
+        if row.owner != self._owner:
+            wait_for_courier(self._folder / COURIERS, int(pid))
+        note = read_note(self._note_path(self._folder, row.id))
+        if note and note[1] > session.offset:
+            session.location, session.offset = note
+
+    def note(self, target: Place, digest: Digest) -> Path | None:
+        """Where a courier writes down what the registry answered to a part of this upload; None without a folder."""
+        with self._lock:
+            upload_id = self._ids.get((target.registry.name, target.repository, str(digest)))
+        return self._note_path(self._folder, upload_id) if self._folder and upload_id else None
+
+    def _note_path(self, folder: Path, upload_id: str) -> Path:
+        return folder / COURIERS / f"{upload_id}.json"
 
     def record(self, target: Place, descriptor: Descriptor, session: UploadSession) -> None:
         """Keep session and offset; durable when this returns."""
@@ -162,6 +197,8 @@ class Journal:
         if upload_id:
             with self._begin() as database:
                 database.execute(_uploads.delete().where(_uploads.c.id == upload_id))
+            if self._folder:
+                self._note_path(self._folder, upload_id).unlink(missing_ok=True)
 
     def abandoned(self) -> list[tuple[str, UploadSession]]:
         """Take over every upload that no living process owns: (registry name, session). For cancelling them."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
+import weakref
 from collections import deque
 
 PART_BYTES = 8 * 1024 * 1024
@@ -16,44 +19,63 @@ their way out; with the interpreter the process stays well below 150 MB."""
 
 class PartMemory:
     """Hands out buffers within a budget; waits when it is used up. First come, first served, so that a part which
-    others wait for is never starved. Full-size buffers are used again, because fresh pages cost more than the copy."""
+    others wait for is never starved. Parts of large blobs lie in one shared memory file where the system has such files
+    (Linux), so that a courier process can send them without a copy; used again, because fresh pages cost more than
+    the copy."""
 
     def __init__(self, budget_bytes: int = BUDGET_BYTES) -> None:
         self.budget_bytes = max(budget_bytes, PART_BYTES)
         self._used = 0
-        self._free: list[bytearray] = []
         self._queue: deque[object] = deque()
         self._turn = threading.Condition()
+        self.file: int | None = None
+        self._slots = self._map(self.budget_bytes // PART_BYTES)
+        self._free = list(range(len(self._slots)))
 
-    def take(self, byte_count: int) -> memoryview:
-        """A buffer of exactly ``byte_count`` bytes (at most PART_BYTES); give it back with :meth:`give`."""
-        ticket = object()
+    def _map(self, slots: int) -> list[memoryview]:
+        if not hasattr(os, "memfd_create"):
+            return [memoryview(bytearray(PART_BYTES)) for _ in range(slots)]
+        self.file = os.memfd_create("registry-pipelines-parts")
+        weakref.finalize(self, os.close, self.file)
+        os.ftruncate(self.file, slots * PART_BYTES)
+        whole = memoryview(mmap.mmap(self.file, slots * PART_BYTES))
+        return [whole[at * PART_BYTES : (at + 1) * PART_BYTES] for at in range(slots)]
+
+    def take(self, offset: int, byte_count: int, *, large: bool) -> Part:
+        """Memory for ``byte_count`` bytes (at most PART_BYTES) of a blob at ``offset``; its last user gives it back.
+        large: part of a blob of several parts; takes a whole slot."""
+        cost, ticket = PART_BYTES if large else byte_count, object()
         with self._turn:
             self._queue.append(ticket)
-            self._turn.wait_for(lambda: self._queue[0] is ticket and self._used + byte_count <= self.budget_bytes)
+            self._turn.wait_for(lambda: self._queue[0] is ticket and self._used + cost <= self.budget_bytes)
             self._queue.popleft()
-            self._used += byte_count
-            buffer = self._free.pop() if byte_count == PART_BYTES and self._free else None
+            self._used += cost
+            slot = self._free.pop() if large else None
             self._turn.notify_all()
-        return memoryview(bytearray(byte_count) if buffer is None else buffer)
+        view = memoryview(bytearray(byte_count)) if slot is None else self._slots[slot][:byte_count]
+        return Part(self, offset, view, slot)
 
-    def give(self, view: memoryview) -> None:
-        """Take a buffer back."""
+    def give(self, part: Part) -> None:
+        """Take the memory of a part back."""
         with self._turn:
-            self._used -= len(view)
-            if len(view) == PART_BYTES and isinstance(view.obj, bytearray):
-                self._free.append(view.obj)
+            if part.slot is None:
+                self._used -= len(part.view)
+            else:
+                self._used -= PART_BYTES
+                self._free.append(part.slot)
             self._turn.notify_all()
 
 
 class Part:
-    """A piece of a blob in memory, shared by its receivers; the last one to let go frees it."""
+    """A piece of a blob in memory, shared by its receivers; the last one to let go frees it. slot: where it lies in the
+    shared memory file, in parts; None when it does not."""
 
-    __slots__ = ("_lock", "_memory", "_users", "offset", "view")
+    __slots__ = ("_lock", "_memory", "_users", "offset", "slot", "view")
 
-    def __init__(self, memory: PartMemory, offset: int, view: memoryview) -> None:
+    def __init__(self, memory: PartMemory, offset: int, view: memoryview, slot: int | None) -> None:
         self.offset = offset
         self.view = view
+        self.slot = slot
         self._memory = memory
         self._users = 1
         self._lock = threading.Lock()
@@ -74,4 +96,4 @@ class Part:
             self._users -= 1
             last = self._users == 0
         if last:
-            self._memory.give(self.view)
+            self._memory.give(self)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from registry_pipelines.errors import ContentError, NotFound, Refused, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place, UploadSession, UploadSessions
+from registry_pipelines.registry.interface import CarriedUploads, Carrier, Place, UploadSession, UploadSessions
+from registry_pipelines.transfer.courier import Courier
 from registry_pipelines.transfer.memory import PART_BYTES, Part
 
 MAX_RESTARTS = 2
@@ -32,6 +34,10 @@ class UploadJournal(Protocol):
 
     def record(self, target: Place, descriptor: Descriptor, session: UploadSession) -> None:
         """Keep session and offset; durable when this returns."""
+        ...
+
+    def note(self, target: Place, digest: Digest) -> Path | None:
+        """Where a courier may leave the registry's answer; None when there can be no courier."""
         ...
 
     def forget(self, target: Place, digest: Digest) -> None:
@@ -96,11 +102,13 @@ class Sink(Protocol):
         ...
 
 
-def sink_for(target: Place, descriptor: Descriptor, journal: UploadJournal | None, moved: Moved) -> Sink:
+def sink_for(
+    target: Place, descriptor: Descriptor, journal: UploadJournal | None, courier: Courier | None, moved: Moved
+) -> Sink:
     """The registry's way: a session where it has them and takes chunks, else one pass."""
     registry = target.registry
     if isinstance(registry, UploadSessions) and takes_chunks(target):
-        return SessionSink(target, registry, descriptor, journal, moved)
+        return SessionSink(target, registry, descriptor, journal, courier, moved)
     return WholeSink(target, descriptor, moved)
 
 
@@ -121,9 +129,11 @@ class SessionSink:
         sessions: UploadSessions,
         descriptor: Descriptor,
         journal: UploadJournal | None,
+        courier: Courier | None,
         moved: Moved,
     ) -> None:
         self.target = target
+        self._courier = courier if isinstance(sessions, CarriedUploads) else None
         self._sessions, self._descriptor, self._journal, self._moved = sessions, descriptor, journal, moved
         self._session: UploadSession | None = None
         self._restarts = 0
@@ -177,9 +187,17 @@ class SessionSink:
         if part.stop <= session.offset:
             return
         chunk = part.view[session.offset - part.offset :]
-        self._sessions.append_upload(session, chunk)
+        carrier = self._carrier(part)
+        if carrier and isinstance(self._sessions, CarriedUploads):
+            self._sessions.append_carried(session, chunk, carrier)
+        else:
+            self._sessions.append_upload(session, chunk)
         self._record()
         self._moved(part.stop, len(chunk))
+
+    def _carrier(self, part: Part) -> Callable[[memoryview], Carrier] | None:
+        note = self._journal.note(self.target, self._descriptor.digest) if self._journal and self._courier else None
+        return self._courier.carrier(part, note, part.stop) if self._courier and note else None
 
     def _restart_or_raise(self, error: NotFound | Refused | ContentError) -> None:
         """A lost session, a wrong offset or a refused digest may be the session's fault: begin afresh, but not for

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from registry_pipelines.transfer.courier import Courier
 from registry_pipelines.transfer.fanout import Means
-from registry_pipelines.transfer.journal import Journal
+from registry_pipelines.transfer.journal import COURIERS, Journal
+from registry_pipelines.transfer.memory import PartMemory
 from registry_pipelines.transfer.receipts import ReceiptStore
 
 
-@dataclass(frozen=True)
 class State:
-    """An open state folder; a context manager. Without a folder nothing is remembered."""
+    """An open state folder; a context manager. Without a folder nothing is remembered and no courier is used."""
 
-    journal: Journal | None = None
-    receipts: ReceiptStore | None = None
-
-    @classmethod
-    def open(cls, folder: Path | None) -> State:
+    def __init__(self, folder: Path | None = None) -> None:
         """Open, and create where needed. Raises LocalError."""
-        if folder is None:
-            return cls()
-        return cls(Journal.at(folder), ReceiptStore(folder / "receipts"))
+        self.folder = folder
+        self.memory = PartMemory()
+        self.journal = Journal.at(folder) if folder else None
+        self.receipts = ReceiptStore(folder / "receipts") if folder else None
+        self._courier = Courier(folder / COURIERS, self.memory) if folder else None
 
     def means(self) -> Means:
-        """Fresh means for the transfers of one run."""
-        return Means(journal=self.journal)
+        """What the transfers of this process share."""
+        return Means(memory=self.memory, journal=self.journal, courier=self._courier)
 
     def __enter__(self) -> State:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._courier:
+            self._courier.close()
         if self.journal:
             self.journal.close()

@@ -7,6 +7,7 @@ parallel ranges. Parts are handed on in order, because uploads and digests are s
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, Unavailable
@@ -15,19 +16,21 @@ from registry_pipelines.registry.interface import BUFFER_BYTES, BlobReader, Plac
 from registry_pipelines.transfer.memory import PART_BYTES, Part, PartMemory
 from registry_pipelines.transfer.patience import Patience
 
-PARALLEL_FROM_BYTES = 4 * PART_BYTES
-"""Smaller blobs are read over one connection: a second would be done before the window matters."""
-
 CONNECTIONS = 6
-"""Connections for one big blob. More would not fit the memory budget beside the parts that are being sent."""
+"""Connections for one big blob at most. More would not fit the memory budget beside the parts that are being sent."""
+
+HUNGER_S = 0.1
+"""How long a receiver waits for the source before one more connection is opened. A receiver that is slower than the
+source never waits, so between fast neighbours a blob stays one plain GET, which costs a registry a third of the CPU
+that ranges cost it (measured with docker-registry); behind a limit per connection all are open within a second."""
 
 
 class PartWindow:
     """The parts of a blob from ``start`` on, fetched ahead. Iterate once; then, or on error, :meth:`close`.
 
-    connections: 1 streams a single GET. Failures that may pass are tried again from the byte that is missing; the
-    patience is spent only while no byte arrives. Raises NotFound, Unavailable, ContentError (longer or shorter than
-    the descriptor says).
+    Begins as one streaming GET; connections are added while the receiver is kept waiting, up to ``connections``.
+    Failures that may pass are tried again from the byte that is missing; the patience is spent only while no byte
+    arrives. Raises NotFound, Unavailable, ContentError (longer or shorter than the descriptor says).
     """
 
     def __init__(
@@ -41,32 +44,46 @@ class PartWindow:
         patience: Callable[[], Patience] = Patience,
     ) -> None:
         self._source, self._descriptor, self._memory = source, descriptor, memory
-        self._patience = patience
+        self._patience, self._connections = patience, connections
         self._next_fetch = self._next_hand = start
         self._ready: dict[int, Part] = {}
         self._error: BaseException | None = None
         self._closed = False
         self._order = threading.Lock()
         self._change = threading.Condition()
-        if descriptor.size - start < PARALLEL_FROM_BYTES:
-            connections = 1
-        self._fetchers = [
-            threading.Thread(target=self._fetch, args=(connections == 1,), name="fetch", daemon=True)
-            for _ in range(connections)
-        ]
-        for fetcher in self._fetchers:
-            fetcher.start()
+        self._fetchers: list[threading.Thread] = []
+        self._hungry_s = 0.0
+        self._add_fetcher()
+
+    def _add_fetcher(self) -> None:
+        fetcher = threading.Thread(target=self._fetch, name="fetch", daemon=True)
+        self._fetchers.append(fetcher)
+        fetcher.start()
 
     def __iter__(self) -> Iterator[Part]:
         while self._next_hand < self._descriptor.size:
-            with self._change:
-                self._change.wait_for(lambda: self._next_hand in self._ready or self._error)
-                part = self._ready.pop(self._next_hand, None)
+            part = self._wait_for_next()
             if part is None:
-                assert self._error is not None  # noqa: S101 - wait_for returned for this reason
+                assert self._error is not None  # noqa: S101 - nothing else ends the wait
                 raise self._error
             self._next_hand = part.stop
             yield part
+
+    def _wait_for_next(self) -> Part | None:
+        with self._change:
+            while self._next_hand not in self._ready and self._error is None:
+                began = time.monotonic()
+                self._change.wait(HUNGER_S)
+                self._hungry_s += time.monotonic() - began
+                if self._hungry_s >= HUNGER_S and self._may_grow():
+                    self._hungry_s = 0.0
+                    self._add_fetcher()
+            return self._ready.pop(self._next_hand, None)
+
+    def _may_grow(self) -> bool:
+        """Never for the last parts: what is left to claim must feed a further connection."""
+        left = self._descriptor.size - self._next_fetch
+        return len(self._fetchers) < self._connections and left > len(self._fetchers) * PART_BYTES
 
     def close(self) -> None:
         """Stop fetching and free every part not handed on. Waits for reads under way."""
@@ -79,12 +96,12 @@ class PartWindow:
             part.release()
         self._ready.clear()
 
-    def _fetch(self, single: bool) -> None:
-        reader: BlobReader | None = None
+    def _fetch(self) -> None:
+        stream = _Stream(self)
         try:
             while (part := self._claim()) is not None:
                 try:
-                    reader = self._fill(part, reader, single)
+                    self._fill(part, stream)
                 except BaseException:
                     part.release()
                     raise
@@ -96,8 +113,7 @@ class PartWindow:
                 self._error = self._error or error
                 self._change.notify_all()
         finally:
-            if reader is not None:
-                reader.close()
+            stream.close()
 
     def _claim(self) -> Part | None:
         """The next range, with memory for it. Taken in order, so the earliest missing part always has its memory."""
@@ -106,37 +122,31 @@ class PartWindow:
                 return None
             offset = self._next_fetch
             size = min(PART_BYTES, self._descriptor.size - offset)
-            part = Part(self._memory, offset, self._memory.take(size))
+            part = self._memory.take(offset, size, large=self._descriptor.size > PART_BYTES)
             if self._closed:
                 part.release()
                 return None
             self._next_fetch += size
             return part
 
-    def _fill(self, part: Part, reader: BlobReader | None, single: bool) -> BlobReader | None:
+    def _fill(self, part: Part, stream: _Stream) -> None:
         filled, patience = 0, self._patience()
         while filled < len(part.view):
             try:
-                if reader is None:
-                    reader = self._open(part.offset + filled, None if single else part.stop)
+                reader = stream.at(part.offset + filled, part.stop)
                 count = reader.readinto(part.view[filled : filled + BUFFER_BYTES])
                 if count == 0:
                     raise Unavailable("the blob ended early", where=self._where())
                 filled += count
+                stream.position += count
                 patience.progress()
             except RegistryPipelinesError as error:
-                if reader is not None:
-                    reader.close()
-                    reader = None
+                stream.close()
                 if self._closed or not patience.wait(error):
                     raise
-        if single and part.stop < self._descriptor.size:
-            return reader
-        if reader is not None:
-            reader.close()
-        return None
 
-    def _open(self, start: int, stop: int | None) -> BlobReader:
+    def open(self, start: int, stop: int | None) -> BlobReader:
+        """A reader of the range, checked against the descriptor."""
         registry, repository = self._source.registry, self._source.repository
         try:
             reader = registry.open_blob(repository, self._descriptor.digest, start=start, stop=stop)
@@ -153,19 +163,37 @@ class PartWindow:
             raise ContentError(
                 f"the source has {reader.size} bytes, the manifest says {self._descriptor.size}", where=self._where()
             )
-        return self._skip(reader, start)
-
-    def _skip(self, reader: BlobReader, start: int) -> BlobReader:
-        """A registry without ranges starts at 0: read up to where we want to be."""
-        scratch = memoryview(bytearray(BUFFER_BYTES)) if reader.start < start else None
-        at = reader.start
-        while scratch is not None and at < start:
-            count = reader.readinto(scratch[: start - at])
-            if count == 0:
-                reader.close()
-                raise Unavailable("the blob ended early", where=self._where())
-            at += count
         return reader
+
+    @property
+    def alone(self) -> bool:
+        """Whether one connection serves the whole blob."""
+        return len(self._fetchers) == 1
 
     def _where(self) -> str:
         return f"{self._source}@{self._descriptor.digest}"
+
+
+class _Stream:
+    """One connection: open-ended while it is the only one, a range per part as soon as there are others."""
+
+    def __init__(self, window: PartWindow) -> None:
+        self._window = window
+        self._reader: BlobReader | None = None
+        self._stop: int | None = None
+        self.position = 0
+
+    def at(self, position: int, stop: int) -> BlobReader:
+        """A reader that goes on at a position; opened anew unless it is there already and has more to give."""
+        if self._reader is None or self.position != position or position == self._stop:
+            self.close()
+            self._stop = None if self._window.alone else stop
+            self._reader = self._window.open(position, self._stop)
+            self.position = position
+        return self._reader
+
+    def close(self) -> None:
+        """Free the connection."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

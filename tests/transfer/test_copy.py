@@ -147,12 +147,14 @@ def test_damaged_source_blob_is_found_and_never_stored(source: Counted, target: 
             there.registry.resolve("app", name)
 
 
-def test_one_failing_target_does_not_stop_the_other(source: Counted, target: Counted, graphs: Graphs) -> None:
+def test_one_failing_target_does_not_stop_the_other(
+    source: Counted, target: Counted, graphs: Graphs, start_embedded: Callable[..., Counted]
+) -> None:
     here, good = source.place("app"), target.place("app")
     graphs.image(here, graphs.noise(LARGE), tag="v1")
-    refused = Place(LayoutRegistry(Path("/proc/nowhere")), "app")
-    with pytest.raises(Exception, match="proc") as caught:
-        copy_closure(here, "v1", [refused, good])
+    closed = start_embedded(users={"team": "secret"}, anonymous_pull=True).place("app")
+    with pytest.raises(Exception, match="credentials") as caught:
+        copy_closure(here, "v1", [closed, good])
     assert any("complete" in note for note in caught.value.__notes__)
     assert compare(here, good, "v1", content=True) == []
 

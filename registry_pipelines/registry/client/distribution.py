@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from registry_pipelines.errors import (
@@ -32,7 +32,7 @@ from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.client.tokens import Authenticator
 from registry_pipelines.registry.client.transport import Timeouts, Transport
 from registry_pipelines.registry.client.uploads import Uploads
-from registry_pipelines.registry.interface import Capabilities, Readable, UploadSession
+from registry_pipelines.registry.interface import Capabilities, Carrier, Readable, UploadSession
 
 _ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
 _VAGUE_TYPES = frozenset({"", "application/json", "text/plain", "application/octet-stream", "binary/octet-stream"})
@@ -186,6 +186,12 @@ class DistributionRegistry:
     def append_upload(self, session: UploadSession, content: memoryview) -> None:
         """See UploadSessions."""
         self._uploads.append(session, content)
+
+    def append_carried(
+        self, session: UploadSession, content: memoryview, carrier: Callable[[memoryview], Carrier]
+    ) -> None:
+        """See CarriedUploads."""
+        self._uploads.append(session, content, carrier)
 
     def upload_offset(self, session: UploadSession) -> int | None:
         """See UploadSessions."""

@@ -16,6 +16,7 @@ from registry_pipelines.registry.client.retries import Retries, read_retry_after
 from registry_pipelines.registry.client.tokens import Authenticator, Scopes
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
+from registry_pipelines.registry.interface import Carrier
 
 MAX_REDIRECTS = 5
 """Registries redirect once, to an object store; two are seen behind a CDN."""
@@ -51,6 +52,7 @@ class Call:
     answer_s: float | None = None
     follow: bool = False
     once: bool = False
+    carrier: Carrier | None = None
 
 
 class SignedUrls:
@@ -188,7 +190,7 @@ def _request(call: Call, url: str, authorization: str) -> Request:
     headers = dict(call.headers or {})
     if authorization:
         headers["Authorization"] = authorization
-    return Request(call.method, url, call.where, headers, call.body, call.answer_s, call.once)
+    return Request(call.method, url, call.where, headers, call.body, call.answer_s, call.once, call.carrier)
 
 
 def resolve_location(response: Response, *, where: str) -> str:

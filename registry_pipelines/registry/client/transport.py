@@ -7,6 +7,7 @@ socket into the caller's buffer (``recv_into``) and from the caller's buffer int
 from __future__ import annotations
 
 import http.client
+import io
 import select
 import socket
 import ssl
@@ -24,6 +25,7 @@ from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.proxies import Proxy, proxy_for
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.translate import NETWORK_ERRORS, raise_translated, translate_exception
+from registry_pipelines.registry.interface import Carrier, Parcel
 
 MAX_IDLE_PER_ORIGIN = 16
 """Idle connections kept to one host; more threads than this on one host bring nothing on one network link."""
@@ -63,7 +65,8 @@ class Body(Protocol):
 class Request:
     """One HTTP request. url: absolute, used verbatim after the host. where: for errors.
 
-    answer_s: wait for the answer this long, None for the stall time-out. once: never sent twice, not even when a kept
+    answer_s: wait for the answer this long, None for the stall time-out. carrier: sends it from another process, where
+    no proxy is in the way. once: never sent twice, not even when a kept
     connection turns out to be dead: it may have arrived all the same.
     """
 
@@ -74,6 +77,7 @@ class Request:
     body: bytes | memoryview | Body | None = None
     answer_s: float | None = None
     once: bool = False
+    carrier: Carrier | None = None
 
     @property
     def repeatable(self) -> bool:
@@ -89,6 +93,7 @@ class Transport:
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self._tls = _tls_context(ca_file)
+        self._ca_file = ca_file
         self._environ = environ
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[_Connection]] = {}
@@ -100,6 +105,8 @@ class Transport:
         Raises Unavailable, Stalled, TlsFailed, RegistryError (not HTTP), and what the body's source raises.
         """
         origin, target = split_url(request.url, where=request.where)
+        if request.carrier and not proxy_for(origin.scheme, origin.host, origin.port, self._environ):
+            return self._carried(request.carrier, request, origin, target)
         kept = self._take(origin)
         if kept:
             try:
@@ -112,6 +119,33 @@ class Transport:
             return self._exchange(fresh, request, target)
         except _Stale as stale:
             raise stale.error from stale.error.__cause__
+
+    def _carried(self, carrier: Carrier, request: Request, origin: Origin, target: str) -> Response:
+        """The head is written here and the answer is read here; between, the carrier holds the connection."""
+        size = len(request.body) if isinstance(request.body, bytes | memoryview) else 0
+        headers = {
+            "Host": str(origin).removesuffix(":443" if origin.scheme == "https" else ":80"),
+            "User-Agent": USER_AGENT,
+            "Accept-Encoding": "identity",
+            **request.headers,
+            "Content-Length": str(size),
+        }
+        lines = [
+            f"{request.method} {target} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in headers.items()),
+            "",
+            "",
+        ]
+        head = "\r\n".join(lines).encode("latin-1")
+        ca_file = str(self._ca_file or "")
+        times = self.timeouts.connect_s, self.timeouts.stall_s
+        raw = carrier.carry(Parcel(origin.scheme, origin.host, origin.port, ca_file, head, request.url, *times))
+        try:
+            answer = http.client.HTTPResponse(_Received(raw))  # type: ignore[arg-type]
+            answer.begin()
+        except NETWORK_ERRORS as error:
+            raise_translated(error, where=request.where, doing="reading the answer")
+        return Response(answer, url=request.url, where=request.where, reusable=False, release=lambda _keep: None)
 
     def close(self) -> None:
         """Close idle connections; the object stays usable."""
@@ -192,6 +226,16 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise ConfigInvalid([f"ca_file {ca_file} cannot be read as PEM certificates"]) from error
     return context
+
+
+class _Received:
+    """Bytes that were received elsewhere, as ``http.client`` reads a socket."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(self._raw)
 
 
 class _Stale(Exception):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from registry_pipelines.errors import (
@@ -26,7 +26,7 @@ from registry_pipelines.registry.client.exchange import Call, Exchange, resolve_
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull, push
-from registry_pipelines.registry.interface import BUFFER_BYTES, Readable, UploadSession
+from registry_pipelines.registry.interface import BUFFER_BYTES, Carrier, Readable, UploadSession
 
 _RANGE = re.compile(r"(?:bytes[= ])?(\d{1,19})-(\d{1,19})\Z", re.IGNORECASE)
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -168,7 +168,12 @@ class Uploads:
             repository, location, min_chunk_bytes=int(smallest) if smallest.isdigit() and len(smallest) < 16 else 0
         )
 
-    def append(self, session: UploadSession, content: memoryview) -> None:
+    def append(
+        self,
+        session: UploadSession,
+        content: memoryview,
+        carrier: Callable[[memoryview], Carrier] | None = None,
+    ) -> None:
         """Send one chunk at our own offset; a lost answer is settled by asking how much is stored.
 
         Raises NotFound when the upload cannot go on and a new one must be begun. distribution 2.8 keeps its offset in
@@ -178,7 +183,8 @@ class Uploads:
         attempt = 1
         while session.offset < end:
             try:
-                self._patch(session, content[len(content) - (end - session.offset) :])
+                piece = content[len(content) - (end - session.offset) :]
+                self._patch(session, piece, carrier(piece) if carrier else None)
                 session.offset = end
             except (Unavailable, Refused) as error:
                 if isinstance(error, Refused) and error.status != 416:
@@ -190,7 +196,7 @@ class Uploads:
                 attempt += 1
         self._facts.learn(session.repository, chunked_upload=True)
 
-    def _patch(self, session: UploadSession, content: memoryview) -> None:
+    def _patch(self, session: UploadSession, content: memoryview, carrier: Carrier | None) -> None:
         headers = {**_OCTETS, "Content-Range": f"{session.offset}-{session.offset + len(content) - 1}"}
         # ECR answers 201 where the specification says 202; 204 is seen behind proxies.
         response = self._exchange.run(
@@ -204,6 +210,7 @@ class Uploads:
                 headers,
                 content,
                 once=True,
+                carrier=carrier,
             )
         )
         if response.header("Location"):

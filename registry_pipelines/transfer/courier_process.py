@@ -1,0 +1,181 @@
+"""The courier: a small process that sends parts from shared memory and outlives the process that gave them to it.
+
+Why: distribution 2.8 (docker-registry, and what is built on it) keeps an upload's offset in the ``_state`` of its
+Location. When a sender is killed in the middle of a PATCH, the bytes that arrived do not fit any known Location, and
+the registry cancels the upload at the next request: all of it is to be sent again. So a sender must not be torn. This
+process finishes the part it has, writes the answer's Location into a note beside the journal, and ends when its parent
+is gone.
+
+Run as a script, isolated, standard library only: ``courier_process.py MEMORY_FD LOCK_FILE``. Frames on stdin and stdout
+are a 4-byte big-endian length and JSON. The lock is held as long as it lives.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import http.client
+import json
+import mmap
+import os
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any, BinaryIO
+
+SEND_BYTES = 256 * 1024
+IDLE_S = 30.0
+MAX_ANSWER_BYTES = 64 * 1024
+"""Answers to a PATCH have no body worth reading; error texts are short."""
+
+
+class Connections:
+    """Idle connections by destination."""
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[str, str, int, str], list[tuple[socket.socket, float]]] = {}
+        self._lock = threading.Lock()
+        self._contexts: dict[str, ssl.SSLContext] = {}
+
+    def take(self, order: dict[str, Any]) -> socket.socket:
+        """A live idle connection, else a new one. Raises OSError."""
+        key = self._key(order)
+        while True:
+            with self._lock:
+                kept = self._idle.get(key, [])
+                found = kept.pop() if kept else None
+            if found is None:
+                return self._connect(order)
+            if time.monotonic() - found[1] < IDLE_S and not select.select([found[0]], [], [], 0)[0]:
+                return found[0]
+            found[0].close()
+
+    def keep(self, order: dict[str, Any], sock: socket.socket) -> None:
+        """For the next part."""
+        with self._lock:
+            self._idle.setdefault(self._key(order), []).append((sock, time.monotonic()))
+
+    def _key(self, order: dict[str, Any]) -> tuple[str, str, int, str]:
+        return (order["scheme"], order["host"], order["port"], order["ca_file"])
+
+    def _connect(self, order: dict[str, Any]) -> socket.socket:
+        sock = socket.create_connection((order["host"], order["port"]), timeout=order["connect_s"])
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if order["scheme"] != "https":
+            return sock
+        return self._context(order["ca_file"]).wrap_socket(sock, server_hostname=order["host"])
+
+    def _context(self, ca_file: str) -> ssl.SSLContext:
+        with self._lock:
+            if ca_file not in self._contexts:
+                context = ssl.create_default_context()
+                context.set_alpn_protocols(["http/1.1"])
+                if ca_file:
+                    context.load_verify_locations(cafile=ca_file)
+                self._contexts[ca_file] = context
+            return self._contexts[ca_file]
+
+
+def deliver(order: dict[str, Any], memory: memoryview, connections: Connections) -> dict[str, Any]:
+    """Send one request; its answer, or what went wrong."""
+    try:
+        sock = connections.take(order)
+    except OSError as error:
+        return {"error": f"connecting failed: {error}", "stalled": isinstance(error, TimeoutError)}
+    try:
+        sock.settimeout(order["stall_s"])
+        sock.sendall(base64.b64decode(order["head"]))
+        send(sock, memory[order["start"] : order["start"] + order["size"]])
+        answer = http.client.HTTPResponse(sock)
+        answer.begin()
+        body = answer.read(MAX_ANSWER_BYTES)
+        write_note(order, answer)
+        if answer.will_close or answer.length:
+            sock.close()
+        else:
+            connections.keep(order, sock)
+        return {"raw": base64.b64encode(as_received(answer, body)).decode()}
+    except (OSError, http.client.HTTPException) as error:
+        sock.close()
+        return {"error": f"{type(error).__name__}: {error}", "stalled": isinstance(error, TimeoutError)}
+
+
+def send(sock: socket.socket, content: memoryview) -> None:
+    """Small calls, so that the socket's time-out is one on progress. A refusal that came early is left to be read."""
+    sent = 0
+    while sent < len(content):
+        try:
+            sent += sock.send(content[sent : sent + SEND_BYTES])
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+
+def as_received(answer: http.client.HTTPResponse, body: bytes) -> bytes:
+    """The answer as bytes with a plain length."""
+    skip = ("content-length", "transfer-encoding", "connection")
+    lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
+    lines += [f"{name}: {value}" for name, value in answer.headers.items() if name.lower() not in skip]
+    lines += [f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def write_note(order: dict[str, Any], answer: http.client.HTTPResponse) -> None:
+    """What the registry said last, for a process that comes after our parent's death."""
+    if not order["note"] or not 200 <= answer.status < 300:
+        return
+    location = answer.headers.get("Location")
+    url = urllib.parse.urljoin(order["url"], location) if location else order["url"]
+    temporary = Path(order["note"] + ".new")
+    temporary.write_text(json.dumps({"location": url, "offset": order["end"]}), encoding="utf-8")
+    temporary.replace(order["note"])
+
+
+def read_frame(stream: BinaryIO) -> dict[str, Any] | None:
+    """The next frame, None at the end."""
+    size = stream.read(4)
+    if len(size) < 4:
+        return None
+    expected = struct.unpack(">I", size)[0]
+    content = stream.read(expected)
+    if len(content) < expected:
+        return None
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+def main() -> None:
+    """Serve until stdin ends; then finish what is under way."""
+    memory = memoryview(mmap.mmap(int(sys.argv[1]), 0, prot=mmap.PROT_READ))
+    lock = Path(sys.argv[2]).open("a")  # noqa: SIM115 - held for life
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    answers, gate, connections = sys.stdout.buffer, threading.Lock(), Connections()
+    answers.write(struct.pack(">I", 2) + b"{}")
+    answers.flush()
+    under_way: list[threading.Thread] = []
+
+    def work(order: dict[str, Any]) -> None:
+        answer = json.dumps({"id": order["id"], **deliver(order, memory, connections)}).encode()
+        try:
+            with gate:
+                answers.write(struct.pack(">I", len(answer)) + answer)
+                answers.flush()
+        except OSError:
+            return  # the parent is gone; the note says it all
+
+    while (order := read_frame(sys.stdin.buffer)) is not None:
+        under_way = [thread for thread in under_way if thread.is_alive()]
+        under_way.append(threading.Thread(target=work, args=(order,)))
+        under_way[-1].start()
+    for thread in under_way:
+        thread.join()
+    os._exit(0)  # stdout may be a broken pipe
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""A copy in a process of its own, to be killed: ``python killed_copy.py SOURCE TARGET REPOSITORY STATE``."""
+
+import sys
+from pathlib import Path
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.copy import copy_closure
+
+source, target, repository, state = sys.argv[1:]
+result = copy_closure(
+    Place(DistributionRegistry(source), repository),
+    "v1",
+    [Place(DistributionRegistry(target), repository)],
+    state=Path(state),
+)
+print(result.bytes_moved)

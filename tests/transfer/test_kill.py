@@ -1,0 +1,121 @@
+"""SIGKILL of a real copying process at random bytes of a large layer, against docker-registry, every byte counted."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.verify import compare
+from tests.doubles.wire import Listener
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Graphs
+
+LAYER_BYTES = 500_000_000
+KILLS = 20
+PROGRAM = str(Path(__file__).parent / "killed_copy.py")
+BLOCK = 256 * 1024
+
+
+class CountingProxy:
+    """Passes bytes on, counts those on their way up, and can wait for a number of them."""
+
+    def __init__(self, upstream: str) -> None:
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
+        self._listener = Listener(self._serve)
+        self.address = self._listener.address
+        self.up = 0
+        self._change = threading.Condition()
+
+    def __enter__(self) -> CountingProxy:
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.stop()
+
+    def wait_for(self, count: int, ended: Callable[[], bool]) -> None:
+        with self._change:
+            while self.up < count and not ended():
+                self._change.wait(0.5)
+
+    def _serve(self, down: socket.socket) -> None:
+        up = self._listener.adopt(socket.create_connection(self._upstream))
+        self._listener.spawn(lambda: self._pump(up, down, 0))
+        try:
+            self._pump(down, up, 1)
+        finally:
+            self._listener.release(up)
+
+    def _pump(self, reading: socket.socket, writing: socket.socket, counts: int) -> None:
+        buffer = bytearray(BLOCK)
+        try:
+            while count := reading.recv_into(buffer):
+                writing.sendall(memoryview(buffer)[:count])
+                if counts:
+                    with self._change:
+                        self.up += count
+                        self._change.notify_all()
+        except OSError:
+            pass
+        finally:
+            for end in (reading, writing):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+
+@pytest.fixture
+def proxied(start_docker_registry: Callable[[], str]) -> Iterator[tuple[CountingProxy, str]]:
+    address = start_docker_registry()
+    with CountingProxy(address) as proxy:
+        yield proxy, address
+
+
+def start_copy(source: str, target: str, state: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, PROGRAM, source, target, "big", str(state)], stdout=subprocess.PIPE)
+
+
+@pytest.mark.peer("docker-registry")
+@pytest.mark.timeout(240)
+def test_twenty_kills_send_at_most_one_part_again_each(
+    start_docker_registry: Callable[[], str],
+    connect: Callable[..., DistributionRegistry],
+    proxied: tuple[CountingProxy, str],
+    graphs: Graphs,
+    tmp_path: Path,
+) -> None:
+    proxy, target = proxied
+    source = start_docker_registry()
+    here = Place(connect(source), "big")
+    graphs.image(here, graphs.noise(8_000_000) * (LAYER_BYTES // 8_000_000), tag="v1")
+    size = LAYER_BYTES // 8_000_000 * 8_000_000
+    picks = random.Random(20)
+    kills = 0
+    for kill in range(KILLS):
+        process = start_copy(source, proxy.address, tmp_path / "state")
+        step = size // KILLS
+        proxy.wait_for(kill * step + picks.randrange(step), lambda process=process: process.poll() is not None)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    last = start_copy(source, proxy.address, tmp_path / "state")
+    assert last.communicate()[0]
+    assert last.returncode == 0
+    assert kills == KILLS
+    assert proxy.up - size <= KILLS * PART_BYTES
+    assert compare(here, Place(connect(target), "big"), "v1", content=True) == []
