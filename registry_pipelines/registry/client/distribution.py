@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from registry_pipelines.errors import (
     ConfigInvalid,
+    ContentError,
     DigestMismatch,
     Forbidden,
     ManifestTooLarge,
     NotFound,
     Refused,
+    RegistryError,
     Unauthorized,
     Unsupported,
 )
@@ -267,9 +270,11 @@ class DistributionRegistry:
         self._facts.learn(repository, delete=True)
 
     def capabilities(self, repository: str) -> Capabilities:
-        """See Registry. The referrers API is asked for here; the rest is learnt when it is first used."""
+        """See Registry. The referrers API is asked for here (no answer leaves it open); the rest is learnt when first
+        used."""
         if self._facts.of(repository).referrers_api is None:
-            self._referrers.has_api(check_repository(repository), Digest.of(b""))
+            with contextlib.suppress(RegistryError, ContentError):
+                self._referrers.has_api(check_repository(repository), Digest.of(b""))
         return self._facts.of(repository)
 
     def probe(self, repository: str, *, blob: Digest | None = None) -> Capabilities:

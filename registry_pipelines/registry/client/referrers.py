@@ -9,9 +9,7 @@ it says about an entry is never trusted, each manifest is opened by whoever filt
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import msgspec
 
@@ -29,6 +27,7 @@ from registry_pipelines.oci.manifests import (
 from registry_pipelines.registry.client.exchange import Call, Exchange
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.listing import pages
+from registry_pipelines.registry.client.locks import one_writer
 from registry_pipelines.registry.client.tokens import pull
 
 MAX_REFERRERS_PAGE_BYTES = 4 * 1024 * 1024
@@ -36,18 +35,6 @@ MAX_REFERRERS_PAGE_BYTES = 4 * 1024 * 1024
 
 MAX_FALLBACK_ROUNDS = 8
 """Read, change, write, read again: rounds before a fallback tag that others keep overwriting is given up."""
-
-_subject_locks: dict[tuple[str, str, str], threading.Lock] = {}
-_subject_locks_guard = threading.Lock()
-
-
-@contextmanager
-def one_writer(registry: str, repository: str, subject: Digest) -> Iterator[None]:
-    """Serialise the writers of one subject's fallback tag in this process, over all client objects."""
-    with _subject_locks_guard:
-        lock = _subject_locks.setdefault((registry, repository, subject), threading.Lock())
-    with lock:
-        yield
 
 
 class Referrers:

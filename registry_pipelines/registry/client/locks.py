@@ -1,0 +1,58 @@
+"""One writer at a time for what has no lock of its own: the fallback tag of a subject, among threads and processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock; there one process writes at a time
+    fcntl = None  # type: ignore[assignment]
+
+_BUCKETS = 256
+"""Lock files at most; subjects share them, which costs a wait now and then."""
+
+_thread_locks = [threading.Lock() for _ in range(_BUCKETS)]
+
+
+@contextmanager
+def one_writer(*key: str) -> Iterator[None]:
+    """Hold the lock of a key: in this process always, among this user's processes on this machine where files can be
+    locked. Never taken twice by one thread."""
+    bucket = hashlib.sha256("\n".join(key).encode()).digest()[0] % _BUCKETS
+    with _thread_locks[bucket]:
+        file = _open_lock(bucket)
+        try:
+            yield
+        finally:
+            if file is not None:
+                file.close()
+
+
+def _open_lock(bucket: int) -> IO[bytes] | None:
+    """The locked file, None where there is no safe place for it (the lock is then this process's alone)."""
+    if fcntl is None:
+        return None
+    try:
+        folder = Path(tempfile.gettempdir()) / f"registry-pipelines-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            return None
+        file = (folder / f"{bucket:02x}.lock").open("wb")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        file.close()
+        return None
+    return file
