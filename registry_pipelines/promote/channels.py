@@ -12,12 +12,19 @@ from registry_pipelines.errors import ManifestInvalid, NotFound, PromotionDenied
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.references import check_tag
-from registry_pipelines.promote.interface import PROMOTION_TYPE, Policy, Promotion, PromotionRecord, Verdict
+from registry_pipelines.promote.interface import (
+    PROMOTION_TYPE,
+    TIME_FORMAT,
+    Policy,
+    Promotion,
+    PromotionRecord,
+    Verdict,
+)
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.verdicts import read as read_verdicts
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
-from registry_pipelines.sign.interface import Signer, Verifier, attest_once, read_attestations
+from registry_pipelines.sign.interface import Attestations, Signer, Verifier, attest_once, read_attestations
 
 VERSION_TAG = re.compile(r"v?\d+(\.\d+)*([-_.+].*)?\Z|sha\d+-.*\Z")
 """Tags that name a version or a digest; they never move, so none of them can be a channel."""
@@ -60,11 +67,12 @@ def promote(
     moment = now or datetime.now(UTC)
     with _LOCKS[hash((place.registry.name, place.repository, channel)) % len(_LOCKS)]:
         top = place.registry.get_manifest(place.repository, release.digest)
-        verdict = judge(place, top.descriptor, policy, verifier, image=release.image, now=moment)
-        digest = _require_verdict(place, verdict, verifier)
+        known = read_attestations(place, release.digest, verifier)
+        verdict = judge(place, top.descriptor, policy, verifier, image=release.image, now=moment, known=known)
+        digest = _require_verdict(place, verdict, verifier, known)
         before = _resolve(place, channel)
         if before == release.digest:
-            recorded = latest_record(place, release.digest, verifier, channel=channel)
+            recorded = latest_record(place, release.digest, verifier, channel=channel, known=known)
             if recorded is not None:
                 return Promotion(recorded[0], recorded[1], changed=False, verdict=verdict)
         record = PromotionRecord(
@@ -77,25 +85,28 @@ def promote(
             promoted_by=promoted_by or signer.key_id,
             verdict=digest,
             policy_digest=policy.digest,
-            time=moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            time=moment.astimezone(UTC).strftime(TIME_FORMAT),
         )
-        made = attest_once(place, top.descriptor, PROMOTION_TYPE, msgspec.json.decode(encode_json(record)), signer)
+        predicate = msgspec.json.decode(encode_json(record))
+        made = attest_once(place, top.descriptor, PROMOTION_TYPE, predicate, signer, known=known)
         _move(place, top, channel)
         return Promotion(record, made.descriptor.digest, changed=True, verdict=verdict)
 
 
 def latest_record(
-    place: Place, digest: Digest, verifier: Verifier, *, channel: str
+    place: Place, digest: Digest, verifier: Verifier, *, channel: str, known: Attestations | None = None
 ) -> tuple[PromotionRecord, Digest] | None:
     """The latest believed record that put ``channel`` on ``digest``, and its manifest. Raises RegistryError."""
-    found = [item for item in records(place, digest, verifier) if item[0].channel == channel]
+    found = [item for item in records(place, digest, verifier, known=known) if item[0].channel == channel]
     return max(found, key=lambda item: item[0].time, default=None)
 
 
-def records(place: Place, digest: Digest, verifier: Verifier) -> list[tuple[PromotionRecord, Digest]]:
+def records(
+    place: Place, digest: Digest, verifier: Verifier, *, known: Attestations | None = None
+) -> list[tuple[PromotionRecord, Digest]]:
     """Every believed promotion record about ``digest``, oldest first. Raises RegistryError."""
     found: list[tuple[PromotionRecord, Digest]] = []
-    for item in read_attestations(place, digest, verifier, predicate_type=PROMOTION_TYPE).verified:
+    for item in (known or read_attestations(place, digest, verifier)).of_type(PROMOTION_TYPE):
         try:
             record = PromotionRecord.decode(encode_json(item.predicate), where=str(item.descriptor.digest))
         except ManifestInvalid:
@@ -105,11 +116,11 @@ def records(place: Place, digest: Digest, verifier: Verifier) -> list[tuple[Prom
     return sorted(found, key=lambda item: (item[0].time, item[1]))
 
 
-def _require_verdict(place: Place, fresh: Verdict, verifier: Verifier) -> Digest:
+def _require_verdict(place: Place, fresh: Verdict, verifier: Verifier, known: Attestations) -> Digest:
     """The manifest of the signed verdict that says what we just found. Raises PromotionDenied."""
     if not fresh.allow:
         raise _denied(place, fresh, list(fresh.reasons))
-    found = read_verdicts(place, fresh.release, verifier)
+    found = read_verdicts(place, fresh.release, verifier, known=known)
     latest = found.latest(fresh.image, fresh.policy)
     if latest is None:
         reasons = [f"verdict: none by policy {fresh.policy} is signed by a trusted key"]

@@ -75,15 +75,25 @@ class Evidence:
         return everything
 
 
-def gather(place: Place, top: ManifestBytes, verifier: Verifier, *, image: str, now: datetime) -> Evidence:
+def gather(
+    place: Place,
+    top: ManifestBytes,
+    verifier: Verifier,
+    *,
+    image: str,
+    now: datetime,
+    known: Attestations | None = None,
+) -> Evidence:
     """Read signatures, attestations and reports about ``top`` and verify them.
+
+    known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it.
 
     Raises RegistryError when the registry does not answer, ContentError when the release itself is broken. Bad evidence
     raises nothing: it is listed as rejected and the rules find it missing.
     """
     digest = top.digest
     platforms = platform_images(place, top)
-    attestations = read_attestations(place, digest, verifier)
+    attestations = known or read_attestations(place, digest, verifier)
     signatures: tuple[ImageSignature, ...] = ()
     problem = ""
     try:

@@ -25,6 +25,9 @@ CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
 VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
 DEFAULT_ATTESTATIONS = (PROVENANCE_TYPE, CYCLONEDX_TYPE, VULNERABILITIES_TYPE)
 
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+"""Times in verdicts and records: RFC 3339, UTC, whole seconds; as text they sort by time."""
+
 DEFAULT_MAX_ADVISORY_AGE_DAYS = 7
 """Advisory feeds publish daily; older data than this passes only when a policy says so, and the verdict repeats it."""
 

@@ -12,31 +12,39 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.promote.evidence import Evidence, gather
 from registry_pipelines.promote.findings import judge_findings
-from registry_pipelines.promote.interface import AdvisoriesUsed, EvidenceUsed, Policy, Verdict
+from registry_pipelines.promote.interface import TIME_FORMAT, AdvisoriesUsed, EvidenceUsed, Policy, Verdict
 from registry_pipelines.promote.policy import Outcome, rules_of
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.interface import Verifier
+from registry_pipelines.sign.interface import Attestations, Verifier
 
 MAX_NOTES = 50
 """Pieces of unbelieved evidence that a verdict lists; whoever may push can attach any number."""
 
 
 def judge(
-    place: Place, release: Descriptor, policy: Policy, verifier: Verifier, *, image: str, now: datetime | None = None
+    place: Place,
+    release: Descriptor,
+    policy: Policy,
+    verifier: Verifier,
+    *,
+    image: str,
+    now: datetime | None = None,
+    known: Attestations | None = None,
 ) -> Verdict:
     """Read the evidence about exactly ``release`` from the registry and apply the policy.
 
     Steps: (1) the release's manifests must be there and whole; (2) signature, attestations and reports are read and
     verified; (3) every rule of the policy is asked, so that all reasons are known; (4) the verdict names what it rests
     on.
-    image: the configuration's name, for exceptions. now: UTC, the clock unless told.
+    image: the configuration's name, for exceptions. now: UTC, the clock unless told. known: what was read and verified
+    about this digest just now, when the caller has it.
     Missing or bad evidence is a deny with reasons. Raises NotFound (no such release), RegistryError (the registry does
     not answer: no verdict is made).
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     top = place.registry.get_manifest(place.repository, release.digest)
     try:
-        evidence = gather(place, top, verifier, image=image, now=moment)
+        evidence = gather(place, top, verifier, image=image, now=moment, known=known)
     except ContentError as error:
         return _verdict(policy, image, release, moment, Outcome([f"release: {error.what}"]), None)
     return _verdict(policy, image, release, moment, rules_of(policy).check(evidence), evidence)
@@ -54,7 +62,7 @@ def _verdict(
         reasons=_unique(outcome.reasons),
         accepted=_unique(outcome.accepted),
         notes=_unique(outcome.notes),
-        time=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        time=now.strftime(TIME_FORMAT),
     )
     return verdict if evidence is None else _with_evidence(verdict, policy, evidence)
 

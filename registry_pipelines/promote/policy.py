@@ -15,6 +15,7 @@ from registry_pipelines.promote.interface import (
     CYCLONEDX_TYPE,
     DEFAULT_MAX_ADVISORY_AGE_DAYS,
     PROVENANCE_TYPE,
+    TIME_FORMAT,
     VULNERABILITIES_TYPE,
     AcceptedUnknown,
     Policy,
@@ -158,19 +159,14 @@ class FindingsWithin:
         outcome = Outcome(found.reasons, found.accepted, found.notes)
         if judged.attestation is None:
             outcome.reasons.append("vulnerability report: it is not signed by a trusted key")
-        if judged.superseded_by is not None:
-            self._check_newer(evidence, outcome)
+        newer = judged.superseded_by
+        if newer is not None:
+            outcome.reasons.append(f"vulnerability report: a later one, of {newer.scanned_at}, is not signed")
+            outcome.reasons.extend(report_breaches(newer, self._policy, image=evidence.image, now=evidence.now))
         for digest, platform in evidence.platforms.items():
             if digest not in judged.report.covers:
                 outcome.reasons.append(f"vulnerability report: {platform} ({digest}) was not scanned")
         return outcome
-
-    def _check_newer(self, evidence: Evidence, outcome: Outcome) -> None:
-        newer = evidence.report.superseded_by if evidence.report else None
-        if newer is None:
-            return
-        outcome.reasons.append(f"vulnerability report: a later one, of {newer.scanned_at}, is not signed")
-        outcome.reasons.extend(report_breaches(newer, self._policy, image=evidence.image, now=evidence.now))
 
 
 class IfReported:
@@ -263,4 +259,4 @@ def _newest(evidence: Evidence) -> datetime | str:
 
 
 def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).strftime(TIME_FORMAT)

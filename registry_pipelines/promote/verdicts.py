@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -15,9 +16,10 @@ import msgspec
 from registry_pipelines.errors import ManifestInvalid, SignatureInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
-from registry_pipelines.promote.interface import PROVENANCE_TYPE, VERDICT_TYPE, PublishedVerdict, Verdict
+from registry_pipelines.promote.interface import PROVENANCE_TYPE, TIME_FORMAT, VERDICT_TYPE, PublishedVerdict, Verdict
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.sign.interface import (
+    Attestations,
     Rejected,
     Signer,
     VerifiedAttestation,
@@ -54,23 +56,31 @@ def publish(
 ) -> PublishedVerdict:
     """Sign a verdict and attach it to its release, unless the latest one by the same policy says the same.
 
+    The latest counts, so a new one is dated after it: one second later when this clock is not ahead of the other's.
     Raises SignatureInvalid when the verdict is about another digest, RegistryError.
     """
     if verdict.release != release.digest:
         raise SignatureInvalid(f"the verdict is about {verdict.release}, not {release.digest}", where=str(place))
-    latest = read(place, release.digest, verifier).latest(verdict.image, verdict.policy)
+    known = read_attestations(place, release.digest, verifier)
+    latest = read(place, release.digest, verifier, known=known).latest(verdict.image, verdict.policy)
     if latest is not None and latest.verdict.same_judgement(verdict):
         return latest
-    made = attest_once(place, release, VERDICT_TYPE, to_predicate(place, verdict), signer)
+    if latest is not None and verdict.time <= latest.verdict.time:
+        after = datetime.strptime(latest.verdict.time, TIME_FORMAT) + timedelta(seconds=1)
+        verdict = msgspec.structs.replace(verdict, time=after.strftime(TIME_FORMAT))
+    made = attest_once(place, release, VERDICT_TYPE, to_predicate(place, verdict), signer, known=known)
     return PublishedVerdict(verdict, made.descriptor.digest, signer.key_id, changed=True)
 
 
-def read(place: Place, digest: Digest, verifier: Verifier) -> Verdicts:
-    """Every believed verdict about ``digest``, the latest first (equal times: deny first). Raises RegistryError."""
-    found = read_attestations(place, digest, verifier, predicate_type=VERDICT_TYPE)
+def read(place: Place, digest: Digest, verifier: Verifier, *, known: Attestations | None = None) -> Verdicts:
+    """Every believed verdict about ``digest``, the latest first (equal times: deny first). Raises RegistryError.
+
+    known: what was read and verified about this digest just now, when the caller has it.
+    """
+    found = known or read_attestations(place, digest, verifier)
     published: list[PublishedVerdict] = []
     rejected = list(found.rejected)
-    for item in found.verified:
+    for item in found.of_type(VERDICT_TYPE):
         where = str(item.descriptor.digest)
         try:
             published.append(PublishedVerdict(_verdict_of(item, digest, where), item.descriptor.digest, item.key_id))
@@ -106,13 +116,17 @@ def to_predicate(place: Place, verdict: Verdict) -> dict[str, Any]:
 
 def from_predicate(predicate: Mapping[str, Any], *, where: str = "") -> Verdict:
     """Read :func:`to_predicate`'s form. Raises ManifestInvalid (names the field), SignatureInvalid (it contradicts
-    itself, or another program made it)."""
+    itself, has no date, or another program made it)."""
     if EXTENSION not in predicate:
         raise SignatureInvalid(f"the verification summary has no `{EXTENSION}`: another program made it", where=where)
     verdict = decode_json(encode_json(predicate[EXTENSION]), Verdict, where=where, what="verdict")
     result = "PASSED" if verdict.allow else "FAILED"
     if predicate.get("verificationResult") != result or verdict.allow == bool(verdict.reasons):
         raise SignatureInvalid("the verdict contradicts its `verificationResult` or its reasons", where=where)
+    try:
+        datetime.strptime(verdict.time, TIME_FORMAT)
+    except ValueError as error:
+        raise SignatureInvalid(f"`time` {verdict.time[:40]!r} of the verdict is not a time", where=where) from error
     return verdict
 
 

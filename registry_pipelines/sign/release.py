@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInvalid
-from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.manifests import Descriptor, decode_json
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.sign.attestations import Attested, attest_once, attest_statement, read_attestations
@@ -97,9 +95,9 @@ class _Work:
             self.problems.append("no SBOM is attached")
         for document in documents:
             try:
-                self._attest(CYCLONEDX_TYPE, msgspec.json.decode(document, type=dict))
-            except (msgspec.MsgspecError, InputError) as error:
-                self.problems.append(f"an SBOM cannot be signed: {error}")
+                self._attest(CYCLONEDX_TYPE, decode_json(document, dict, what="SBOM"))
+            except (ManifestInvalid, InputError) as error:
+                self.problems.append(f"an SBOM cannot be signed: {error.what}")
 
     def attest_report(self, contents: Sequence[bytes], passes: Callable[[Report], Sequence[str]]) -> list[str]:
         report = self._newest_report(contents)

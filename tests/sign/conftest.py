@@ -9,7 +9,7 @@ import pytest
 
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.sign.keys import generate_key, load_signer, load_verifier
 from tests.doubles.docker_registry import DockerRegistry
@@ -46,10 +46,9 @@ def other_key(make_key: Callable[[str], Key]) -> Key:
 @pytest.fixture
 def counted(tmp_path: Path) -> Iterator[Counted]:
     """An embedded registry with a repository."""
-    exchanges: list[Exchange] = []
-    with EmbeddedServer(tmp_path / "registry", on_exchange=exchanges.append) as server:
+    with EmbeddedServer(tmp_path / "registry") as server:
         registry = DistributionRegistry(server.address)
-        yield Counted(Place(registry, "team/app"), server, exchanges)
+        yield Counted(Place(registry, "team/app"), server)
         registry.close()
 
 

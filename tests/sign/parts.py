@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.sign.keys import FileSigner, KeySet
 
@@ -29,16 +29,19 @@ class Key:
 
 @dataclass
 class Counted:
-    """A place in an embedded registry that remembers what changed it."""
+    """A place in an embedded registry whose files show every change."""
 
     place: Place
     server: EmbeddedServer
-    exchanges: list[Exchange] = field(default_factory=list)
 
-    @property
-    def writes(self) -> list[str]:
-        """Requests that change content, so far."""
-        return [item.method for item in self.exchanges if item.method in ("PUT", "POST", "PATCH", "DELETE")]
+    def files(self) -> dict[Path, tuple[int, int, bytes]]:
+        """Every file of the registry: inode, time of change and, for what is not named by its content, its bytes."""
+        found = {}
+        for path in self.server.root.rglob("*"):
+            if path.is_file():
+                stat = path.stat()
+                found[path] = (stat.st_ino, stat.st_mtime_ns, b"" if "blobs" in path.parts else path.read_bytes())
+        return found
 
 
 def push_image(place: Place, name: str = "app", *, architecture: str = "amd64", tag: str = "") -> Descriptor:

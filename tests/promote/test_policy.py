@@ -1,0 +1,195 @@
+"""Policies as data and as rules."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+
+from registry_pipelines.errors import ClosureIncomplete, InputError, ManifestInvalid
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import MAX_DEPTH, Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote import platforms
+from registry_pipelines.promote.evidence import Evidence
+from registry_pipelines.promote.interface import (
+    DEFAULT_POLICY,
+    AcceptedUnknown,
+    Policy,
+    PolicyException,
+    PromotionRecord,
+)
+from registry_pipelines.promote.platforms import platform_images
+from registry_pipelines.promote.policy import AllOf, AnyOf, Outcome, rules_of
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.scan.interface import Limits
+from tests.promote.parts import NOW
+from tests.sign.parts import push_image, push_index
+
+NOTHING = Evidence(
+    release=Digest.of(b"x"),
+    image="app",
+    now=NOW,
+    platforms={},
+    signatures=(),
+    signature_problem="",
+    attestations=None,  # type: ignore[arg-type]
+    report=None,
+    rejected=(),
+)
+
+
+class Says:
+    """A rule with a fixed answer."""
+
+    def __init__(self, *reasons: str, accepted: str = "", note: str = "") -> None:
+        self._outcome = Outcome(list(reasons), [accepted] if accepted else [], [note] if note else [])
+
+    def check(self, evidence: Evidence) -> Outcome:
+        return self._outcome
+
+
+def test_the_shipped_policy_is_what_the_documents_say() -> None:
+    assert Policy.from_dict({}) == DEFAULT_POLICY
+    assert DEFAULT_POLICY.limits == Limits(critical=0, high=0, medium=None, low=None, unknown=0)
+    assert DEFAULT_POLICY.max_advisory_age_days == 7
+    assert DEFAULT_POLICY.require_signature
+    assert set(DEFAULT_POLICY.require_attestations) == {
+        "https://slsa.dev/provenance/v1",
+        "https://cyclonedx.org/bom",
+        "https://cosign.sigstore.dev/attestation/vuln/v1",
+    }
+    assert DEFAULT_POLICY.exceptions == DEFAULT_POLICY.accepted_unknowns == ()
+
+
+def test_a_policy_is_read_from_plain_data() -> None:
+    policy = Policy.from_dict(
+        {
+            "name": "demo",
+            "limits": {"critical": 0, "high": 2},
+            "max_advisory_age_days": 30,
+            "require_platforms": [{"os": "linux", "architecture": "amd64"}],
+            "exceptions": [{"advisory": "CVE-1", "reason": "r", "expires": "2027-01-31"}],
+            "accepted_unknowns": [{"kind": "no-data", "subject": "pkg:generic/*", "reason": "r"}],
+        }
+    )
+    assert policy.limits.high == 2
+    assert policy.require_platforms == (Platform(os="linux", architecture="amd64"),)
+    assert policy.exceptions == (PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),)
+    assert policy.accepted_unknowns == (AcceptedUnknown(kind="no-data", subject="pkg:generic/*", reason="r"),)
+
+
+@pytest.mark.parametrize(
+    ("found", "field"),
+    [
+        ({"limts": {}}, "limts"),
+        ({"limits": {"critical": "none"}}, r"\$\.limits\.critical"),
+        ({"exceptions": [{"advisory": "CVE-1", "reason": "r"}]}, "expires"),
+        ({"exceptions": [{"advisory": "CVE-1", "expires": "2027-01-31"}]}, "reason"),
+        ({"accepted_unknowns": [{"kind": "anything", "reason": "r"}]}, "anything"),
+    ],
+)
+def test_a_wrong_policy_names_its_field(found: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError, match=field):
+        Policy.from_dict(found)
+
+
+def test_the_digest_names_the_content() -> None:
+    assert Policy().digest == Policy().digest
+    changed = [
+        {"name": "x"},
+        {"limits": Limits(high=1)},
+        {"fixable_only": True},
+        {"max_advisory_age_days": 8},
+        {"require_signature": False},
+        {"exceptions": (PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),)},
+    ]
+    digests = {msgspec.structs.replace(Policy(), **fields).digest for fields in changed}
+    assert len(digests | {Policy().digest}) == len(changed) + 1
+
+
+def test_all_of_keeps_every_reason() -> None:
+    outcome = AllOf([Says("a", note="n"), Says(accepted="x"), Says("b", "c")]).check(NOTHING)
+    assert (outcome.reasons, outcome.accepted, outcome.notes) == (["a", "b", "c"], ["x"], ["n"])
+    assert not outcome.passes
+
+
+def test_any_of_passes_with_the_first_that_passes() -> None:
+    outcome = AnyOf([Says("a", note="n"), Says(accepted="x"), Says(accepted="y")]).check(NOTHING)
+    assert (outcome.reasons, outcome.accepted, outcome.notes) == ([], ["x"], ["n"])
+
+
+def test_any_of_keeps_the_reasons_of_all_when_none_passes() -> None:
+    outcome = AnyOf([Says("a", accepted="never"), Says("b", note="n")]).check(NOTHING)
+    assert (outcome.reasons, outcome.accepted, outcome.notes) == (["a", "b"], [], ["n"])
+
+
+@pytest.mark.parametrize("kind", [AllOf, AnyOf])
+def test_no_rules_at_all_is_refused(kind: Any) -> None:
+    with pytest.raises(InputError, match="would pass everything"):
+        kind([])
+
+
+def test_the_smallest_policy_still_asks_for_an_image() -> None:
+    policy = Policy(require_signature=False, require_attestations=())
+    assert rules_of(policy).check(NOTHING).reasons == ["platforms: the release holds no image that could be started"]
+
+
+def test_a_record_that_is_none_names_its_field() -> None:
+    with pytest.raises(ManifestInvalid, match="image"):
+        PromotionRecord.decode(b"{}")
+
+
+def index_of(place: Place, *children: Descriptor) -> ManifestBytes:
+    index = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=children))
+    place.registry.put_manifest(place.repository, index)
+    return index
+
+
+def test_nested_indexes_are_followed_and_bounded(place: Place) -> None:
+    top, children = push_index(place)
+    nested = index_of(place, top)
+    assert list(platform_images(place, nested)) == [child.digest for child in children]
+    for _ in range(MAX_DEPTH):
+        nested = index_of(place, nested.descriptor)
+    with pytest.raises(ClosureIncomplete, match="nested more than 8 deep"):
+        platform_images(place, nested)
+
+
+def test_too_many_manifests_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platforms, "MAX_MANIFESTS", 1)
+    top, _ = push_index(place)
+    with pytest.raises(ClosureIncomplete, match="more than 1 manifests"):
+        platform_images(place, place.registry.get_manifest(place.repository, top.digest))
+
+
+def test_an_image_without_its_config_is_incomplete(place: Place) -> None:
+    push_image(place)
+    config = Descriptor(media_type=media_types.OCI_CONFIG, digest=Digest.of(b"gone"), size=4)
+    lost = manifest_bytes(Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=()))
+    place.registry.put_manifest(place.repository, lost)
+    with pytest.raises(ClosureIncomplete, match="the image config sha256:"):
+        platform_images(place, lost)
+
+
+def test_an_unknown_platform_does_not_hide_an_image(place: Place) -> None:
+    """Only what its layers say makes a manifest an attestation."""
+    image = push_image(place)
+    hidden = Descriptor(
+        media_type=image.media_type,
+        digest=image.digest,
+        size=image.size,
+        platform=Platform(os="unknown", architecture="unknown"),
+        annotations={"vnd.docker.reference.type": "attestation-manifest"},
+    )
+    assert list(platform_images(place, index_of(place, hidden))) == [image.digest]
+
+
+def test_an_empty_image_is_an_image(place: Place) -> None:
+    config = push_blob(place, b'{"os":"linux","architecture":"amd64"}', media_type=media_types.OCI_CONFIG)
+    empty = manifest_bytes(Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=()))
+    assert list(platform_images(place, empty).values()) == [Platform(os="linux", architecture="amd64")]
