@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import IO, Any, cast
 
 import dagster as dg
@@ -29,9 +28,18 @@ from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPi
 from registry_pipelines.release import Release
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-STAGES = {"vulnerability_report": "vulnerabilities", "signature": "sign", "verdict": "judge", "promotion": "promote"}
-"""Stages of the assets that are not named as their stage; ``replica/x`` and ``mirror/x`` are ``replicate:x`` and
-``mirror:x``."""
+STAGES = {
+    "image": "build",
+    "vulnerability_report": "vulnerabilities",
+    "signature": "sign",
+    "verdict": "judge",
+    "promotion": "promote",
+    "replica": "replicate",
+    "upstreams": "mirror",
+}
+"""Stages of the assets that are not named as their stage; ``replica/x`` is ``replicate:x``."""
+QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
+"""Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
 
 class Events:
@@ -40,6 +48,7 @@ class Events:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self._seen: set[tuple[str, str, str]] = set()
+        self.bad: list[str] = []
         self.failures: list[str] = []
 
     def write(self, result: StageResult, status: str) -> None:
@@ -50,12 +59,10 @@ class Events:
         self._seen.add(key)
         event = {"release": release_key(result), **result.plain(), "status": status}
         print(json.dumps(event), file=self._file, flush=True)
+        if status in ("denied", "failed"):
+            self.bad.append(result.stage)
         if status == "failed":
             self.failures.append(f"{result.stage} {result.subject}: {'; '.join(result.reasons)}")
-
-    def has(self, stage: str, subject: str) -> bool:
-        """Whether anything was written about a stage."""
-        return any((stage, subject, status) in self._seen for status in ("ok", "denied", "failed"))
 
 
 class Recorder:
@@ -69,27 +76,23 @@ class Recorder:
         act = getattr(self._chain, name)
 
         def call(*arguments: Any) -> Any:
-            started = monotonic()
             try:
                 result = act(*arguments)
-            except RegistryPipelinesError as error:
-                self._raised(name, arguments, error, monotonic() - started)
+            except EvidenceError as error:
+                self._denied(name, arguments, error)
                 raise
             if isinstance(result, StageResult):
-                self._events.write(result, "ok" if result.ok else "denied")
+                no = "denied" if result.stage in QUESTIONS else "failed"
+                self._events.write(result, "ok" if result.ok else no)
             return result
 
         return call
 
-    def _raised(self, name: str, arguments: tuple[Any, ...], error: RegistryPipelinesError, seconds: float) -> None:
-        subject = str(arguments[0]) if arguments else ""
+    def _denied(self, name: str, arguments: tuple[Any, ...], error: EvidenceError) -> None:
+        """Other errors are told when their step has failed: one that passes may come right at the next attempt."""
         stage = ":".join([name.removesuffix("_release"), *map(str, arguments[1:])])
-        status = "denied" if isinstance(error, EvidenceError) else "failed"
         reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
-        result = StageResult(
-            stage=stage, subject=subject, action=error.what, seconds=seconds, reasons=reasons, ok=False
-        )
-        self._events.write(result, status)
+        self._events.write(untold(stage, str(arguments[0]), error.what, *reasons), "denied")
 
 
 def release_key(result: StageResult) -> str:
@@ -104,16 +107,14 @@ def release_key(result: StageResult) -> str:
 def stage_of(asset: dg.AssetKey) -> str:
     """The stage an asset belongs to."""
     first, *rest = asset.path
-    if rest:
-        return f"{'replicate' if first == 'replica' else first}:{rest[0]}"
-    return STAGES.get(first, first)
+    return ":".join([STAGES.get(first, first), *rest])
 
 
 def run(
     defs: dg.Definitions, name: str, instance: dg.DagsterInstance, events: Events, key: str | None = None
 ) -> dg.ExecuteInProcessResult:
     """Run a job here; write down the stages that it did not come to, and the failures that no stage told of."""
-    job = defs.resolve_job_def(name)
+    job, before = defs.resolve_job_def(name), len(events.bad)
     result = job.execute_in_process(instance=instance, partition_key=key, raise_on_error=False, run_config=QUIET)
     begun = {event.step_key for event in result.all_events if event.is_step_start}
     failed = {event.step_key: event for event in result.all_events if event.is_step_failure}
@@ -122,16 +123,23 @@ def run(
         if asset not in job.asset_layer.executable_asset_keys:
             continue
         step, stage = asset.to_python_identifier(), stage_of(asset)
-        if step in failed and not events.has(stage, key or ""):
-            events.write(untold(stage, key, "failed", failed[step].step_failure_data.error_display_string), "failed")
+        if step in failed and stage not in events.bad[before:]:
+            events.write(untold(stage, key, "failed", reason_of(failed[step])), "failed")
         elif step not in begun and failed:
             events.write(untold(stage, key, "skipped", held), "skipped")
     return result
 
 
-def untold(stage: str, key: str | None, action: str, reason: str) -> StageResult:
-    """The outcome of a stage that could not tell it."""
-    return StageResult(stage=stage, subject=key or "", action=action, reasons=[reason.strip()], ok=False)
+def reason_of(event: dg.DagsterEvent) -> str:
+    """Why a step failed: what the library said, else the exception."""
+    data = event.step_failure_data
+    said = data.user_failure_data.description if data.user_failure_data else None
+    return (said or data.error_display_string).strip()
+
+
+def untold(stage: str, subject: str | None, action: str, *reasons: str) -> StageResult:
+    """The outcome of a stage that gave no result."""
+    return StageResult(stage=stage, subject=subject or "", action=action, reasons=reasons, ok=False)
 
 
 def demonstrate(config: Config, instance: dg.DagsterInstance, events: Events) -> None:

@@ -185,12 +185,17 @@ class Places:
 
     def push(self, image: str, tag: str, packages: dict[str, str], *, note: str = "") -> str:
         """Push an image to its source; its release key."""
+        made = self.push_to("source", self.config.images[image].repository, tag, packages, note=note)
+        return Release(image, tag, made.digest).key
+
+    def push_to(self, registry: str, repository: str, tag: str, packages: dict[str, str], *, note: str = "") -> Made:
+        """Push an image anywhere."""
         made = make_image(packages, note)
-        place = Place(self.chain.registry("source"), self.config.images[image].repository)
+        place = Place(self.chain.registry(registry), repository)
         for kind, content in made.blobs.items():
             push_blob(place, content, media_type=kind)
-        place.registry.put_manifest(place.repository, ManifestBytes(made.manifest, MANIFEST, made.digest), tag=tag)
-        return Release(image, tag, made.digest).key
+        place.registry.put_manifest(repository, ManifestBytes(made.manifest, MANIFEST, made.digest), tag=tag)
+        return made
 
     def reached(self, key: str) -> set[str]:
         """Registries, other than the source, where the digest of a release can be found."""
@@ -285,6 +290,12 @@ def write_settings(folder: Path) -> Path:
     path = folder / "registry-pipelines.yaml"
     path.write_text(SETTINGS.format(*free_ports(5)))
     return path
+
+
+@pytest.fixture
+def places_of() -> type[Places]:
+    """Makes the handle on a configuration's registries."""
+    return Places
 
 
 @pytest.fixture
