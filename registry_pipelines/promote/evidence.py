@@ -57,7 +57,10 @@ class Evidence:
     """Everything that was not believed or could not be read."""
 
     def covered(self, predicate_type: str) -> set[Digest]:
-        """Platform manifests that the verified attestations of this type cover, taken together."""
+        """Platform manifests that the verified attestations of this type cover, taken together.
+
+        Provenance of the top digest covers all that this digest binds, unless it names single platforms itself.
+        """
         found: set[Digest] = set()
         for item in self.attestations.of_type(predicate_type):
             found |= self._covered_by(item)
@@ -70,8 +73,8 @@ class Evidence:
         if item.predicate_type == CYCLONEDX_TYPE:
             named = set(_named_by_sbom(item.predicate))
             return everything & (named or set(item.subjects))
-        if item.predicate_type == PROVENANCE_TYPE and set(item.subjects) != {self.release}:
-            return everything & set(item.subjects)
+        if item.predicate_type == PROVENANCE_TYPE:
+            return everything & set(item.subjects) or everything
         return everything
 
 

@@ -259,6 +259,29 @@ def test_a_channel_that_another_program_moves_is_said(good: Candidate) -> None:
         ship(good)
 
 
+class Dying(Contested):
+    """A registry before which the process dies when the channel would move."""
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        if tag == "prod":
+            raise KeyboardInterrupt
+        self._registry.put_manifest(repository, manifest, tag=tag)
+
+
+def test_the_next_call_finishes_what_a_kill_interrupted(good: Candidate) -> None:
+    good.publish(good.judge())
+    place = good.place
+    good.place = Place(Dying(place, place.registry.get_manifest(place.repository, good.top.digest)), place.repository)
+    with pytest.raises(KeyboardInterrupt):
+        ship(good)
+    good.place = place
+    assert channel(place) == ""
+    assert ship(good).changed
+    assert channel(place) == good.top.digest
+    assert not ship(good).changed
+    assert len(records(place, good.top.digest, good.key.verifier)) == 1
+
+
 @pytest.mark.peer("cosign")
 def test_cosign_verifies_a_promotion_record(good: Candidate, cosign: Cosign) -> None:
     good.publish(good.judge())

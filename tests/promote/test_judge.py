@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from registry_pipelines.errors import NotFound
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.errors import NotFound, Unavailable
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
@@ -26,14 +29,19 @@ from registry_pipelines.promote.interface import (
 )
 from registry_pipelines.promote.judge import MAX_NOTES, judge
 from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.client import DistributionRegistry, Retries
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages
 from registry_pipelines.scan.publish import publish_sboms
 from registry_pipelines.sign.attestations import attest
 from registry_pipelines.sign.cosign import sign_image
+from registry_pipelines.sign.keys import generate_key, load_verifier
 from registry_pipelines.sign.predicates import vulnerability_predicate
-from tests.promote.parts import ARM64, CRITICAL, NO_DATA, NOW, Candidate, candidate, day
-from tests.sign.parts import Key, push_image
+from registry_pipelines.transfer.copy import copy_closure
+from tests.promote.parts import ARM64, CRITICAL, NO_DATA, NOW, PROVENANCE, Candidate, candidate, day
+from tests.sign.parts import NO_LOG, Cosign, Key, push_image
 
 
 def change(policy: Policy = DEFAULT_POLICY, **fields: Any) -> Policy:
@@ -150,6 +158,54 @@ def test_provenance_of_the_index_alone_covers_what_its_digest_binds(bare: Candid
     attest(bare.place, bare.top, PROVENANCE_TYPE, {}, bare.key.signer)
     bare.sign()
     assert bare.judge().allow
+
+
+def test_provenance_of_several_images_covers_each(bare: Candidate) -> None:
+    bare.attach_everything()
+    for item in bare.place.registry.referrers(bare.place.repository, bare.top.digest):
+        if item.artifact_type == PROVENANCE_ARTIFACT:
+            bare.place.registry.delete_manifest(bare.place.repository, item.digest)
+    bare.attach_provenance(bare.top.digest, Digest.of(b"another image of the same build"))
+    bare.sign()
+    assert bare.judge().allow
+
+
+@pytest.mark.peer("cosign")
+def test_provenance_that_a_team_attested_with_cosign_counts_when_its_key_is_trusted(
+    bare: Candidate, make_key: Callable[[str], Key], cosign: Cosign
+) -> None:
+    ci = make_key("ci")
+    for child in bare.children:
+        bare.attach_sbom(child)
+    bare.attach_report()
+    bare.sign()
+    assert [reason.partition(":")[0] for reason in bare.judge().reasons] == ["SLSA provenance"]
+    image = f"{bare.place}@{bare.top.digest}"
+    files = generate_key(cosign.home / "ci.key", form="cosign")
+    made = cosign.attest(files.private, "slsaprovenance1", json.dumps(PROVENANCE), image, *NO_LOG["cosign"])
+    assert made.returncode == 0, made.stderr
+    assert not bare.judge().allow
+    for trusted, allow in (([ci.public], False), ([files.public, bare.key.public], True)):
+        verdict = judge(bare.place, bare.top, DEFAULT_POLICY, load_verifier(trusted), image="app", now=NOW)
+        assert verdict.allow is allow
+
+
+def test_evidence_is_judged_behind_the_air_gap_from_a_folder(good: Candidate, tmp_path: Path) -> None:
+    """A layout folder is a registry: no server, no network."""
+    folder = Place(LayoutRegistry(tmp_path / "folder"), "team/app")
+    copy_closure(good.place, "v1-good", [folder], state=tmp_path / "state")
+    assert judge(folder, good.top, DEFAULT_POLICY, good.key.verifier, image="app", now=NOW).allow
+
+
+def test_a_registry_that_does_not_answer_gives_no_verdict(tmp_path: Path, key: Key) -> None:
+    with EmbeddedServer(tmp_path / "gone") as server:
+        registry = DistributionRegistry(server.address, retries=Retries(attempts=1))
+        release = candidate(Place(registry, "team/app"), key)
+        release.attach_everything()
+        release.sign()
+    with pytest.raises(Unavailable):
+        release.judge()
+    registry.close()
 
 
 def test_an_sbom_of_another_platform_covers_nothing(place: Place, key: Key) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,31 @@ def test_signatures_of_cosign_and_ours_live_beside_each_other(
     assert {item.key_id for item in found.signatures} == {key.signer.key_id, files.key_id}
     assert len(found.signatures) == 4
     assert load_signer(files.private).key_id == files.key_id
+
+
+@pytest.mark.peer("skopeo")
+def test_skopeo_copies_what_we_signed_and_nothing_else(
+    any_place: Place, tmp_path: Path, key: Key, other_key: Key, peer: Callable[[str], str]
+) -> None:
+    image, unsigned = push_image(any_place), push_image(any_place, "unsigned")
+    sign_image(any_place, image, key.signer, identity=str(any_place))
+    registries = tmp_path / "registries.d"
+    registries.mkdir()
+    host = any_place.registry.name
+    (registries / "here.yaml").write_text(f"docker: {{'{host}': {{use-sigstore-attachments: true}}}}\n")
+
+    def copy(public: Path, digest: Digest) -> subprocess.CompletedProcess[str]:
+        rule = {"type": "sigstoreSigned", "keyPath": str(public), "signedIdentity": {"type": "matchRepository"}}
+        policy = {"default": [{"type": "reject"}], "transports": {"docker": {str(any_place): [rule]}}}
+        (tmp_path / "policy.json").write_text(json.dumps(policy))
+        options = ["--policy", str(tmp_path / "policy.json"), "--registries.d", str(registries)]
+        source, target = f"docker://{name_of(any_place, digest)}", f"dir:{tmp_path / 'copy'}"
+        command = [peer("skopeo"), *options, "copy", "--src-tls-verify=false", source, target]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    admitted = copy(key.public, image.digest)
+    if "sigstore disabled" in admitted.stderr:
+        pytest.skip("this skopeo is built with Sigstore switched off (Debian 12); 1.18 and 1.22 admit by it")
+    assert admitted.returncode == 0, admitted.stderr
+    assert "cryptographic signature verification failed" in copy(other_key.public, image.digest).stderr
+    assert "no signature exists" in copy(key.public, unsigned.digest).stderr
