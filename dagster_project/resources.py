@@ -40,12 +40,12 @@ def chain_resource(build: Callable[[], Chain]) -> dg.ResourceDefinition:
     return dg.ResourceDefinition(lambda _: build(), description="Every stage of the library, as configured.")
 
 
-def prepare_home(config: Config) -> Path:
-    """Dagster's home below the state folder, made with our instance settings when it is new.
+def prepare_home(config: Config, env: Mapping[str, str] = os.environ) -> Path:
+    """Dagster's home: ``$DAGSTER_HOME``, or ``dagster`` below the state folder; with our settings when it is new.
 
     Settings that are there already are left alone: they belong to the operator. Returns an absolute path.
     """
-    home = config.state.absolute() / "dagster"
+    home = Path(env.get("DAGSTER_HOME") or config.state / "dagster").absolute()
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
     if not settings.exists():

@@ -123,14 +123,15 @@ def look_for_pushed(
     The known keys are read before the registry is: a build that pushes in between is then new, never gone. A digest
     keeps the key it got first, whatever further tags it gets.
     """
+    memory.looks += 1
+    reconcile = memory.looks % LOOKS_PER_RECONCILE == 0
     known = known_releases(instance, images)
     keys = {(release.image, release.digest): release.key for release in known}
-    found = sorted((release for release in chain.releases() if release.image in images), key=by_version)
+    found = sorted(chain.releases(images, known=() if reconcile else known), key=by_version)
     live = [keys.get((release.image, release.digest), release.key) for release in found]
-    wanted = [key for key in live if not memory.tried(key)]
+    wanted = untried(instance, live, memory)
     gone: list[str] = []
-    memory.looks += 1
-    if memory.looks % LOOKS_PER_RECONCILE == 0:
+    if reconcile:
         present = set(live)
         gone = [release.key for release in known if release.key not in present]
         wanted += lost(instance, live, memory)
@@ -142,6 +143,16 @@ def look_for_pushed(
         dynamic_partitions_requests=[*changes, *([RELEASES.build_delete_request(gone)] if gone else [])],
         cursor=memory.write(),
     )
+
+
+def untried(instance: dg.DagsterInstance, live: Sequence[str], memory: Memory) -> list[str]:
+    """Releases that no run was asked for, here or by anybody else: what was run by hand or by the demonstration is
+    noted as tried."""
+    new = [key for key in live if not memory.tried(key)]
+    settled = materialized(instance, "verdict") | under_way(instance) if new else set()
+    for key in settled.intersection(new):
+        memory.ask(key)
+    return [key for key in new if key not in settled]
 
 
 def lost(instance: dg.DagsterInstance, live: Sequence[str], memory: Memory) -> list[str]:

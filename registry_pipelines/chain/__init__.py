@@ -6,7 +6,7 @@ Evidence is always read from the registry again; a chain remembers nothing but o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from registry_pipelines.chain import collecting, discovery, producing, shipping, trust
 from registry_pipelines.chain.result import StageResult
@@ -56,9 +56,12 @@ class Chain:
         found = shipping.mirror_of(self._session, mirror)
         return shipping.stops_of(self._session, found, self._session.image(image).repository)
 
-    def releases(self) -> Iterator[Release]:
-        """Every release in the source registries, one per digest."""
-        return discovery.releases(self._session)
+    def releases(self, images: Collection[str] | None = None, *, known: Collection[Release] = ()) -> Iterator[Release]:
+        """Every release in the source registries, or those of some images; one per digest.
+
+        known: releases found earlier, whose tags are not asked for again.
+        """
+        return discovery.releases(self._session, images, known=known)
 
     def find_release(self, text: str) -> Release:
         """A release by key, ``image:tag``, ``image@digest``, or ``image`` that has one. Raises InputError, NotFound."""

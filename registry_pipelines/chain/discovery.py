@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
@@ -19,18 +19,24 @@ FLOATING_TAGS = frozenset({"latest"})
 """Moves with every push by convention, so it names no version."""
 
 
-def releases(session: Session) -> Iterator[Release]:
-    """Every release of every image, one per digest; see :func:`releases_of`."""
+def releases(
+    session: Session, images: Collection[str] | None = None, *, known: Collection[Release] = ()
+) -> Iterator[Release]:
+    """Every release of every image, or of some images, one per digest; see :func:`releases_of`."""
     for image in session.config.images.values():
-        yield from releases_of(session, image)
+        if images is None or image.name in images:
+            yield from releases_of(session, image, known=known)
 
 
-def releases_of(session: Session, image: Image) -> list[Release]:
+def releases_of(session: Session, image: Image, *, known: Collection[Release] = ()) -> list[Release]:
     """The releases of one image: digests of images (or indexes of them) under a version tag.
 
     Channel tags, ``latest``, fallback tags, cosign's tags and artifacts are skipped. Of several tags on one digest one
     stands in the key, whatever is added later: the version that the configuration builds, then dotted versions, then
     others, each by name. A repository that does not exist yet has none. Raises RegistryError.
+
+    known: releases found earlier. Version tags do not move, so theirs are taken as they were, without a request each: a
+    look at 1,000 releases then costs the list of tags. Look without ``known`` now and then: people do move tags.
     """
     place = session.places.source(image)
     skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
@@ -38,15 +44,19 @@ def releases_of(session: Session, image: Image) -> list[Release]:
         tags = [tag for tag in place.registry.tags(place.repository) if tag not in skipped and not is_evidence_tag(tag)]
     except NotFound:
         return []
+    named = {each.tag: each.digest for each in known if each.image == image.name}
     found: dict[Digest, str] = {}
     version = image.build.version if image.build else ""
     for tag in sorted(tags, key=lambda tag: (tag != version, not _is_dotted(tag), tag)):
         try:
-            digest = place.registry.resolve(place.repository, tag).digest
+            digest = named[tag] if tag in named else place.registry.resolve(place.repository, tag).digest
         except NotFound:
             continue  # deleted between the list and the look
         found.setdefault(digest, tag)
-    return [Release(image.name, tag, digest) for digest, tag in found.items() if _is_image(place, digest)]
+    seen = set(named.values())
+    return [
+        Release(image.name, tag, digest) for digest, tag in found.items() if digest in seen or _is_image(place, digest)
+    ]
 
 
 def _is_dotted(tag: str) -> bool:

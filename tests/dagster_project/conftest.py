@@ -227,6 +227,11 @@ class World(Places):
     defs: dg.Definitions
     instance: dg.DagsterInstance
 
+    def use(self, config: Config) -> None:
+        """Go on with another configuration of the same registries."""
+        self.config, self.chain = config, Chain(config)
+        self.defs = build_definitions(config, lambda: self.chain)
+
     def known(self, image: str, tag: str, packages: dict[str, str], *, note: str = "") -> str:
         """Push an image and add its partition."""
         key = self.push(image, tag, packages, note=note)

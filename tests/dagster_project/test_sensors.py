@@ -71,7 +71,9 @@ def test_a_burst_is_asked_for_in_portions_oldest_version_first(world: World) -> 
     assert tick(world, "push_source", cursor)[0] == []
 
 
-def test_a_tag_that_moved_at_its_source_is_a_new_release(world: World) -> None:
+def test_a_tag_that_moved_at_its_source_is_a_new_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version tags do not move, so only a reconcile asks for them again."""
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 2)
     world.push("app", "v1", GOOD)
     _, cursor = tick(world, "push_source", None)
     moved = world.push("app", "v1", GOOD, note="again")
@@ -105,6 +107,35 @@ def test_a_reconcile_removes_the_keys_of_what_is_gone(world: World, monkeypatch:
     _, cursor = tick(world, "push_source", cursor)
     assert world.instance.get_dynamic_partitions("release") == [stays]
     assert len(json.loads(cursor or "")["attempts"]) == 1
+
+
+def test_what_was_run_by_hand_is_not_asked_for(world: World) -> None:
+    key = world.known("app", "v1", GOOD)
+    assert world.run(key).success
+    asked, cursor = tick(world, "push_source", None)
+    assert asked == []
+    assert sensors.Memory.read(cursor).tried(key) == 1
+
+
+def test_a_further_tag_on_a_release_is_not_another_release(world: World) -> None:
+    key = world.push("app", "v1", GOOD)
+    _, cursor = tick(world, "push_source", None)
+    world.push("app", "1.0.0", GOOD)
+    asked, _ = tick(world, "push_source", cursor)
+    assert asked == []
+    assert world.instance.get_dynamic_partitions("release") == [key]
+
+
+def test_a_source_that_is_down_does_not_hide_the_pushes_to_another(world: World, settings: Path) -> None:
+    raw = yaml.safe_load(settings.read_text())
+    raw["registries"]["elsewhere"] = {"kind": "distribution", "host": "127.0.0.1:9"}
+    raw["images"]["tool"]["registry"] = "elsewhere"
+    settings.write_text(yaml.safe_dump(raw))
+    world.use(load(settings))
+    key = world.push("app", "v1", GOOD)
+    assert tick(world, "push_source", None)[0] == [key]
+    with pytest.raises(Unavailable):
+        tick(world, "push_elsewhere", None)
 
 
 def test_run_keys_name_digest_and_attempt(world: World) -> None:
@@ -150,9 +181,7 @@ def test_the_promotion_sensor_lets_go_what_an_exception_allows_now(world: World,
         {"advisory": "PYSEC-2026-1", "reason": "the leaking function is not called", "expires": "2099-12-31"}
     ]
     settings.write_text(yaml.safe_dump(raw))
-    world.config = load(settings)
-    world.chain = Chain(world.config)
-    world.defs = build_definitions(world.config, lambda: world.chain)
+    world.use(load(settings))
     asked, cursor = tick(world, "promotion", cursor)
     assert asked == [evil]
     assert world.run(evil).success
