@@ -7,6 +7,7 @@ import sys
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.help import help_page
 from registry_pipelines.cli.output import console, print_json
 from registry_pipelines.config.schema import reference_page, schema
 
@@ -47,6 +48,19 @@ def reference(options: Options) -> None:
         print_json({"markdown": reference_page()})
     else:
         sys.stdout.write(reference_page())
+
+
+@config_group.command("help")
+@common
+def help_text(options: Options) -> None:
+    """Print the help of every command as Markdown, as in docs/cli.md."""
+    root = click.get_current_context().find_root().command
+    assert isinstance(root, click.Group)  # noqa: S101 - the program is a group of commands
+    page = help_page(root)
+    if options.as_json:
+        print_json({"markdown": page})
+    else:
+        sys.stdout.write(page)
 
 
 COMMANDS = [config_group]

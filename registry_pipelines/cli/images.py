@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import console, print_json, rows_table, size_text
-from registry_pipelines.errors import ContentError, NotFound
+from registry_pipelines.errors import ContentError, EvidenceError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
 from registry_pipelines.oci.platforms import Platform
@@ -18,6 +18,7 @@ from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure, discover
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.results import CopyResult
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 """As for image configs everywhere: real ones stay below 1 MiB."""
@@ -119,35 +120,51 @@ def copy(
     """
     with options.places([source, *targets]) as places, options.progress() as progress:
         located = places.locate(source)
-        goals = [places.locate(target, default_tag="") for target in targets]
-        wanted = [*tags, *(goal.tag for goal in goals if goal.tag)] or None
-        result = copy_closure(
-            located.place,
-            located.selector,
-            [goal.place for goal in goals],
-            tags=wanted or ([located.tag] if located.tag else None),
-            move_tags=not keep_tags,
-            platforms=[Platform.parse(text) for text in platforms],
-            progress=progress,
-            state=options.state,
-            dry_run=dry_run,
-        )
+        # One copy for all targets that get the same tags, so that the source is read once for them.
+        groups: dict[tuple[str, ...], list[Place]] = {}
+        for target in targets:
+            goal = places.locate(target, default_tag="")
+            wanted = (*tags, goal.tag) if goal.tag else tuple(tags) or ((located.tag,) if located.tag else ())
+            groups.setdefault(wanted, []).append(goal.place)
+        results = [
+            copy_closure(
+                located.place,
+                located.selector,
+                group,
+                tags=wanted,
+                move_tags=not keep_tags,
+                platforms=[Platform.parse(text) for text in platforms],
+                progress=progress,
+                state=options.state,
+                dry_run=dry_run,
+            )
+            for wanted, group in groups.items()
+        ]
     if dry_run:
-        _show_plan(options, result.plan.rows(), result.plan.to_json())
+        _show_plans(options, results)
+    else:
+        _show_copies(options, results)
+
+
+def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
+    if options.as_json:
+        print_json([result.plan.to_json() for result in results])
         return
-    rows: list[Row] = [target.row() for target in result.per_target]
-    ok = all(target.ok for target in result.per_target)
-    if options.as_json:
-        print_json({"ok": ok, "digest": result.root.digest, "changed": result.changed, "targets": rows})
-    else:
-        console().print(rows_table(rows, title=escape(f"{located.place} {result.root.digest}")))
+    for result in results:
+        console().print(rows_table(result.plan.rows(), title="plan; nothing was changed"))
 
 
-def _show_plan(options: Options, rows: Sequence[Row], plan: dict[str, object]) -> None:
+def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
+    done = [target for result in results for target in result.per_target]
+    rows: list[Row] = [target.row() for target in done]
+    ok, digest = all(target.ok for target in done), results[0].root.digest
     if options.as_json:
-        print_json(plan)
+        changed = any(target.changed for target in done)
+        print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows})
     else:
-        console().print(rows_table(rows, title="plan; nothing was changed"))
+        console().print(rows_table(rows, title=digest))
+    if not ok:
+        sys.exit(EvidenceError.exit_code)
 
 
 COMMANDS = [inspect, copy]

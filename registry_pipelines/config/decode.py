@@ -166,9 +166,11 @@ class Decoder:
 def unknown(name: str, known: Iterable[str], what: str) -> str:
     """``unknown <what> `name```, with the closest known name, or all when they are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
-        hint = f"did you mean `{close[0]}`?"
+        # Two letters that changed places are the commonest slip: `prot` is `port`, and not the equally near `root`.
+        best = min(close, key=lambda each: sorted(each) != sorted(name))
+        hint = f"did you mean `{best}`?"
     elif names:
         hint = f"there are: {', '.join(names[:20])}"
     else:

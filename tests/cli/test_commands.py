@@ -1,0 +1,189 @@
+"""Every command on a running fleet, as people and as programs use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from registry_pipelines.cli import main
+from registry_pipelines.config.schema import reference_page, schema
+from registry_pipelines.errors import NotFound
+from tests.chain.fleet import Fleet, push, start
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        yield start(tmp_path_factory.mktemp("fleet"), stack)
+
+
+def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
+    found = CliRunner().invoke(main, [*arguments, "--config", str(fleet.path)])
+    assert found.exit_code == code, found.output
+    return found
+
+
+def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
+    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+
+
+def test_a_release_goes_through_every_command(fleet: Fleet, tmp_path: Path) -> None:
+    release = fleet.release("v1.0.0")
+    assert [row["release"] for row in answer(fleet, "releases", "app")] == [release.key]
+    assert answer(fleet, "provenance", "app")["facts"]["statements"] == 1
+    sbom = answer(fleet, "sbom", "app:v1.0.0", "--output", str(tmp_path / "sboms"))
+    assert [row["purl"] for row in sbom["rows"]] == ["pkg:pypi/goodwheel@1.0"]
+    [document] = (tmp_path / "sboms").iterdir()
+    assert json.loads(document.read_bytes())["bomFormat"] == "CycloneDX"
+    assert [each["stage"] for each in answer(fleet, "scan", "app")] == ["sbom", "vulnerabilities"]
+    assert answer(fleet, "sign", "app")["changed"]
+    assert answer(fleet, "verify", release.key)["facts"]["attestations"] == 4
+    assert answer(fleet, "judge", "app")["facts"]["verdict"] == "allow"
+    assert answer(fleet, "promote", "app")["facts"]["channel"] == "prod"
+    assert [each["ok"] for each in answer(fleet, "replicate", "app", "--check", code=3)] == [False, False]
+    assert [each["stage"] for each in answer(fleet, "replicate", "app")] == ["replicate:eu", "replicate:gcp"]
+    assert [each["facts"]["differences"] for each in answer(fleet, "replicate", "app", "--check")] == [0, 0]
+    assert answer(fleet, "mirror", "--release", "app")[0]["changed"]
+    again = (
+        answer(fleet, "replicate", "app")
+        + answer(fleet, "mirror", "--release", "app")
+        + [answer(fleet, "promote", "app")]
+    )
+    assert not any(each["changed"] or each["bytes_moved"] for each in again)
+
+    public = str(fleet.config.trusted_keys[0])
+    far = answer(fleet, "verify", "private/in/team/app:prod", "--key", public)
+    assert (far["ok"], far["digest"]) == (True, release.digest)
+    assert far["verified"][0]["identity"] == str(fleet.chain.place("app"))
+    found = answer(fleet, "inspect", "gcp/replicas/team/app:prod")
+    assert found["digest"] == release.digest and found["images"][0]["platform"] == "linux/amd64"
+    assert {row["kind"] for row in found["evidence"]} >= {
+        "application/vnd.cyclonedx+json",
+        "application/vnd.in-toto+json",
+    }
+    assert [row["tag"] for row in found["digest_tags"]] == [f"{release.digest.fallback_tag}.sig"]
+
+
+def test_what_is_denied_ends_with_three_and_its_reasons(fleet: Fleet) -> None:
+    release = fleet.release("v6.6.6", package="badwheel")
+    scanned = answer(fleet, "scan", "app:v6.6.6", code=3)
+    assert scanned[1]["rows"][0]["severity"] == "CRITICAL"
+    answer(fleet, "sign", release.key)
+    assert any("badwheel" in reason for reason in answer(fleet, "judge", release.key, code=3)["reasons"])
+    for command in (["promote"], ["replicate"], ["mirror", "airgap", "--release"]):
+        refused = answer(fleet, *command, release.key, code=3)
+        assert refused["error"]["error"] == "PromotionDenied"
+        assert any("badwheel" in reason for reason in refused["error"]["reasons"])
+        text = run(fleet, *command, release.key, code=3)
+        assert "CRITICAL 9.8: pkg:pypi/badwheel@1.0" in text.stderr and "Traceback" not in text.stderr
+
+
+def test_tables_show_the_same_to_people(fleet: Fleet) -> None:
+    fleet.release("v7.0.0", package="badwheel")
+    text = run(fleet, "scan", "app:v7.0.0", code=3).stdout
+    for expected in ("CRITICAL", "pkg:pypi/badwheel@1.0", "TEST-2026-1", "2.0", "1 critical"):
+        assert expected in text
+    listed = run(fleet, "releases").stdout
+    assert "v7.0.0" in listed and "app" in listed
+    shown = run(fleet, "inspect", "us/team/app:v7.0.0").stdout
+    assert "linux/amd64" in shown and "provenance/v1" in shown
+
+
+def test_any_image_can_be_scanned_and_listed_without_writing(fleet: Fleet) -> None:
+    place = fleet.chain.place("tool")
+    made = push(place, "v1.0.0", package="badwheel", provenance=False)
+    reference = f"{place}:v1.0.0"
+    advisories = str(fleet.folder / "advisories")
+    found = answer(fleet, "scan", reference, "--advisories", advisories, code=3)
+    assert found["report"]["findings"][0]["ids"] == ["TEST-2026-1"]
+    assert "TEST-2026-1" in run(fleet, "scan", reference, "--advisories", advisories, code=3).stdout
+    assert answer(fleet, "sbom", reference)["components"][0]["purl"] == "pkg:pypi/badwheel@1.0"
+    assert place.registry.referrers(place.repository, made.digest) == []
+
+
+def test_copy_plans_copies_and_repeats(fleet: Fleet) -> None:
+    made = push(fleet.chain.place("tool"), "v3.0.0")
+    eu = fleet.chain.registry("eu")
+    plan = answer(fleet, "copy", "us/team/tool:v3.0.0", "eu/copied", "--dry-run")
+    assert plan
+    with pytest.raises(NotFound):
+        eu.resolve("copied", "v3.0.0")
+    assert "plan; nothing was changed" in run(fleet, "copy", "us/team/tool:v3.0.0", "eu/copied", "--dry-run").stdout
+    first = answer(fleet, "copy", "us/team/tool:v3.0.0", "eu/copied", "gcp/copied:renamed")
+    assert first["changed"] and first["digest"] == made.digest
+    assert eu.resolve("copied", "v3.0.0").digest == made.digest
+    assert fleet.chain.registry("gcp").resolve("copied", "renamed").digest == made.digest
+    second = answer(fleet, "copy", "us/team/tool:v3.0.0", "eu/copied")
+    assert not second["changed"] and second["targets"][0]["bytes"] == 0
+    other = push(fleet.chain.place("tool"), "v3.0.1", package="other")
+    kept = answer(fleet, "copy", f"us/team/tool@{other.digest}", "eu/copied:v3.0.0", "--keep-tags", code=3)
+    assert not kept["ok"] and eu.resolve("copied", "v3.0.0").digest == made.digest
+
+
+def test_mirror_and_collect(fleet: Fleet, tmp_path: Path) -> None:
+    upstream = fleet.chain.registry("us")
+    for tag in ("1.0", "1.1"):
+        push(type(fleet.chain.place("tool"))(upstream, "up/stream"), tag, version=tag, provenance=False)
+    assert answer(fleet, "mirror")[0]["facts"]["tags_changed"] == 2
+    assert answer(fleet, "mirror", "airgap")[0]["changed"] is False
+    text = fleet.path.read_text()
+    changed = tmp_path / "registry-pipelines.yaml"
+    rules = "retention:\n  - {registry: dmz, keep_newest: 1, keep_days: 0, repositories: ['in/up/*']}\n"
+    changed.write_text(text.replace("{source: advisories}", f"{{source: {fleet.folder}/advisories}}") + rules)
+    there = Fleet(changed, fleet.config, fleet.chain)
+    state = f"state: {fleet.config.state}\n"
+    changed.write_text(state + changed.read_text())
+    plan = tmp_path / "plan.json"
+    [made] = answer(there, "collect", "dmz", "--save", str(plan))
+    assert (made["facts"]["delete"], made["changed"]) == (1, False)
+    assert len(list(fleet.chain.registry("dmz").tags("in/up/stream"))) == 2
+    assert "delete" in run(there, "collect").stdout
+    _, applied = answer(there, "collect", "dmz", "--plan", str(plan))
+    assert applied["facts"]["deleted"] >= 1
+    assert len(list(fleet.chain.registry("dmz").tags("in/up/stream"))) == 1
+    assert answer(there, "collect", "--apply")[1]["action"] == "unchanged"
+    assert answer(there, "collect", "us", code=8)["error"]["what"] == "no retention rule names us"
+    (tmp_path / "broken.json").write_text("{}")
+    assert (
+        answer(there, "collect", "dmz", "--plan", str(tmp_path / "broken.json"), code=8)["error"]["error"]
+        == "InputError"
+    )
+
+
+def test_keys_are_generated_and_never_overwritten(fleet: Fleet, tmp_path: Path) -> None:
+    made = answer(fleet, "sign", "--generate-key", "--key", str(tmp_path / "release.key"))
+    assert (tmp_path / "release.pub").read_text().startswith("-----BEGIN PUBLIC KEY-----")
+    assert made["private"] == str(tmp_path / "release.key")
+    answer(fleet, "sign", "--generate-key", "--key", str(tmp_path / "release.key"), code=8)
+    run(fleet, "sign", "--generate-key", "--key", str(tmp_path / "cosign.key"), "--form", "cosign")
+    assert "ENCRYPTED" in (tmp_path / "cosign.key").read_text()
+    answer(fleet, "sign", code=8)
+
+
+def test_config_commands(fleet: Fleet) -> None:
+    assert answer(fleet, "config", "check")["images"] == 2
+    assert "no problems (5 registries, 2 images" in run(fleet, "config", "check").stdout
+    assert answer(fleet, "config", "schema") == schema()
+    assert run(fleet, "config", "reference").stdout == reference_page()
+
+
+def test_build_from_the_command_line(fleet: Fleet, tmp_path: Path) -> None:
+    push(fleet.chain.place("tool"), "base", package="base", provenance=False)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "app.py").write_text("print(1)\n")
+    changed = tmp_path / "registry-pipelines.yaml"
+    build = (
+        "build: {version: v1, base: 'us/team/tool:base', python: '3.11', application: source, platforms: [linux/amd64]}"
+    )
+    text = fleet.path.read_text().replace("repository: team/tool,", f"repository: team/built, {build},")
+    changed.write_text(f"state: {fleet.config.state}\n" + text)
+    there = Fleet(changed, fleet.config, fleet.chain)
+    [first] = answer(there, "build")
+    [second] = answer(there, "build", "tool")
+    assert first["changed"] and not second["changed"] and second["digest"] == first["digest"]

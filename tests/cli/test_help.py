@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from registry_pipelines.cli import main
+from registry_pipelines.cli.errors import EXIT_CODES
+from registry_pipelines.cli.help import help_page
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify", "judge",
+    "promote", "replicate", "mirror", "collect", "config",
+)  # fmt: skip
+
+
+def test_the_page_is_the_help_of_the_commands() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert page.endswith(help_page(main)), "write it again: registry-pipelines config help"
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    text = CliRunner().invoke(main, ["--help"]).output
+    assert set(main.commands) == set(COMMANDS)
+    assert all(f"  {command} " in text for command in COMMANDS)
+    assert all(f"  {code:<4}{meaning}" in text for code, meaning in EXIT_CODES.items())
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "config"])
+def test_every_command_takes_the_common_options(command: str) -> None:
+    text = CliRunner().invoke(main, [command, "--help"]).output
+    assert all(option in text for option in ("--config", "--json", "--quiet", "--debug"))
