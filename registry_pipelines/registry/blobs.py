@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry_pipelines.errors import ManifestTooLarge, Unavailable
+from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
@@ -52,6 +52,12 @@ def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:
                 raise
     raw = bytes(memoryview(content)[:filled])
     descriptor.digest.check(raw, where=where)
+    if filled != descriptor.size:
+        raise DigestMismatch(
+            f"the blob has {filled} bytes, its descriptor says {descriptor.size}",
+            where=where,
+            do="The manifest that names it is wrong; do not use it",
+        )
     return raw
 
 

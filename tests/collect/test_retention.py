@@ -269,6 +269,27 @@ def test_shared_layers_are_counted_once_and_only_when_free(registry: Registry) -
     assert 160_000 < everything.freed_bytes < 168_000
 
 
+def test_the_promised_bytes_are_really_freed(tmp_path: Path) -> None:
+    """The disk of a real registry before and after, its own garbage collection between."""
+    with EmbeddedServer(tmp_path, garbage_interval_s=None) as server:
+        registry = DistributionRegistry(server.address)
+        app, other = Place(registry, "team/app"), Place(registry, "team/other")
+        push(app, "v1", days_ago=300, layers=(b"s" * 100_000, b"t" * 50_000))
+        note(app, push(app, "v2", days_ago=200, layers=(b"t" * 50_000, b"a" * 10_000)), "about v2")
+        push(app, "v3", days_ago=100, layers=(b"k" * 1000,))
+        push(other, "x", days_ago=100)
+        found = plan(registry, KEEP_ONE)
+        before = stored_bytes(tmp_path)
+        assert apply_plan(registry, found, now=NOW).ok
+        server.collect_garbage(grace_s=0)
+        freed = before - stored_bytes(tmp_path)
+        assert freed == found.freed_bytes
+
+
+def stored_bytes(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("blobs/*/*") if path.is_file())
+
+
 def test_a_plan_is_a_plain_value(registry: Registry) -> None:
     place = Place(registry, "team/app")
     push(place, "v1", days_ago=300)
