@@ -122,7 +122,7 @@ def test_wrong_credentials(tmp_path: Path) -> None:
 
 def test_damaged_content_is_not_copied(fleet: Fleet) -> None:
     place = fleet.chain.place("tool")
-    made = push(place, "v1.0.0", provenance=False)
+    made = push(place, "v1.0.0", package="damaged", provenance=False)
     content = place.registry.get_manifest(place.repository, made.digest).content()
     assert isinstance(content, Manifest)
     layer = content.layers[0].digest

@@ -11,8 +11,8 @@ from registry_pipelines.cli.help import help_page
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify", "judge",
-    "promote", "replicate", "mirror", "collect", "config",
+    "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
+    "judge", "promote", "replicate", "mirror", "collect", "config",
 )  # fmt: skip
 
 
