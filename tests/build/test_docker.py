@@ -80,8 +80,8 @@ def test_pip_inside_the_image_agrees_with_the_lock(docker: Docker, images: dict[
 def test_byte_code_of_real_wheels_is_there(docker: Docker, images: dict[str, tuple[str, BuildResult]]) -> None:
     code = (
         "import numpy, os, sys;"
-        "found = [m.__spec__.cached for m in list(sys.modules.values()) if getattr(m, '__file__', '') and m.__spec__"
-        " and m.__file__.endswith('.py')];"
+        "specs = [m.__spec__ for m in list(sys.modules.values()) if m.__spec__];"
+        "found = [spec.cached for spec in specs if spec.cached and spec.origin.endswith('.py')];"
         "print(len(found), sum(map(os.path.exists, found)))"
     )
     run = ("run", "--rm", "--network", "host", "--entrypoint", "python3", images["forecaster"][0], "-c", code)
