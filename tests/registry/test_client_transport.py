@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
@@ -46,6 +47,9 @@ from registry_pipelines.registry.client.translate import (
     translate_status,
 )
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.application import Handler
+from registry_pipelines.registry.embedded.http import Request
+from registry_pipelines.registry.embedded.responses import Response
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.doubles.fault_registry import FaultRegistry
@@ -73,6 +77,31 @@ def test_tls_with_an_own_authority(secure: tuple[EmbeddedServer, Path]) -> None:
     content = b"secret" * 500_000
     upload(registry, "a", content)
     assert read(registry, "a", Digest.of(content)) == content
+
+
+@pytest.mark.parametrize(("host", "sent"), [("127.0.0.1", True), ("other.example", False)])
+def test_uploads_stay_on_tls(tmp_path: Path, host: str, sent: bool) -> None:
+    """A registry behind a TLS proxy often writes http:// into Location."""
+
+    def behind_proxy(handler: Handler) -> Handler:
+        def answer(request: Request) -> Response:
+            response = handler(request)
+            plain = [
+                (name, f"http://{host}{value}" if name == "Location" else value) for name, value in response.headers
+            ]
+            return replace(response, headers=plain)
+
+        return answer
+
+    made = make_certificates(tmp_path / "pem")
+    keys = {"certificate": made.certificate, "key": made.key}
+    with EmbeddedServer(tmp_path / "r", wrap=behind_proxy, **keys) as server:
+        registry = DistributionRegistry(server.address, ca_file=made.ca, retries=ONCE)
+        if sent:
+            assert read(registry, "a", upload(registry, "a", b"content").digest) == b"content"
+        else:
+            with pytest.raises(RegistryError, match="from TLS to plain"):
+                upload(registry, "a", b"content")
 
 
 def test_an_untrusted_certificate_is_not_tried_again(secure: tuple[EmbeddedServer, Path]) -> None:

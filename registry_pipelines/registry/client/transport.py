@@ -36,6 +36,9 @@ IDLE_S = 30.0
 SEND_BYTES = 256 * 1024
 """One ``send``. A socket time-out covers the whole call, so small calls make it a limit on progress."""
 
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds, seconds, tries: a peer that died while we wait for a long commit is found out after a minute and a half."""
+
 USER_AGENT = f"registry-pipelines/{__version__}"
 
 
@@ -258,6 +261,10 @@ class _Connection:
     def keep_socket(self) -> None:
         """Remember the connected socket: http.client forgets it as soon as an answer says ``Connection: close``."""
         self.socket = self.http.sock
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                self.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def readable(self) -> bool:
         """Whether something arrived that nobody asked for: an early answer, or the end."""

@@ -24,6 +24,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client.exchange import Call, Exchange, resolve_location
 from registry_pipelines.registry.client.facts import Facts
+from registry_pipelines.registry.client.origins import split_url
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull, push
 from registry_pipelines.registry.interface import BUFFER_BYTES, Carrier, Readable, UploadSession
@@ -162,7 +163,7 @@ class Uploads:
         return self._session(repository, response)
 
     def _session(self, repository: str, response: Response) -> UploadSession:
-        location = resolve_location(response, where=self._where(repository))
+        location = upload_location(response, where=self._where(repository))
         smallest = response.header("OCI-Chunk-Min-Length")
         return UploadSession(
             repository, location, min_chunk_bytes=int(smallest) if smallest.isdigit() and len(smallest) < 16 else 0
@@ -214,7 +215,7 @@ class Uploads:
             )
         )
         if response.header("Location"):
-            session.location = resolve_location(response, where=self._where(session.repository))
+            session.location = upload_location(response, where=self._where(session.repository))
 
     def _stored_by(self, session: UploadSession, end: int) -> int | None:
         """The registry's offset after a failed chunk, where it can only be true. ECR's stays behind what is stored, so
@@ -240,7 +241,7 @@ class Uploads:
             return None
         match = _RANGE.match(response.header("Range"))
         if response.header("Location"):
-            session.location = resolve_location(response, where=call.where)
+            session.location = upload_location(response, where=call.where)
         if not match:
             return 0 if not response.header("Range") else None
         if match[2] == "0":
@@ -309,3 +310,17 @@ class Uploads:
 
     def _where(self, repository: str, digest: str = "") -> str:
         return f"{self._exchange.name}/{repository}{'@' if digest else ''}{digest}"
+
+
+def upload_location(response: Response, *, where: str) -> str:
+    """Where an upload goes on. Raises RegistryError for plain HTTP to another host after TLS.
+
+    A registry behind a TLS proxy that does not tell it so writes ``http://`` and its own host: that stays TLS.
+    """
+    target = resolve_location(response, where=where)
+    (asked, _), (named, path) = split_url(response.url, where=where), split_url(target, where=where)
+    if asked.scheme == "http" or named.scheme == "https":
+        return target
+    if asked.host != named.host:
+        raise RegistryError("the upload was sent from TLS to plain HTTP on another host", where=where)
+    return f"https://{asked}{path}"
