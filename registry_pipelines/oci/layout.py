@@ -300,21 +300,29 @@ class Layout:
         self.put_blob(manifest.digest, manifest.raw)
         with self._guard:
             self._links[manifest.digest] = links
-        self._change(lambda entries: _with_manifest(entries, manifest.descriptor, tags))
+        with self.locked():
+            self.put_blob(manifest.digest, manifest.raw)  # again: it may have been deleted in between
+            self._edit(lambda entries: _with_manifest(entries, manifest.descriptor, tags))
 
     def remove_tag(self, tag: str) -> bool:
         """Remove a tag, keep its manifest; False when there is no such tag."""
-        return self._change(lambda entries: _without_tags(entries, {tag}))
+        if not self.exists():
+            return False
+        with self.locked():
+            return self._edit(lambda entries: _without_tags(entries, {tag}))
 
     def remove_manifest(self, digest: Digest) -> bool:
         """Remove a manifest with all its tags, and its bytes; False when it is not there."""
-        listed = self._change(lambda entries: [entry for entry in entries if entry.digest != digest])
-        known = listed or self.find(digest) is not None
-        if known:
-            self.delete_blob(digest)
-            with self._guard:
-                self._links.pop(digest, None)
-        return known
+        if not self.exists():
+            return False
+        with self.locked():
+            known = self.find(digest) is not None
+            listed = self._edit(lambda entries: [entry for entry in entries if entry.digest != digest])
+            if known or listed:
+                self.delete_blob(digest)
+        with self._guard:
+            self._links.pop(digest, None)
+        return known or listed
 
     def referrers(self, digest: Digest) -> list[Descriptor]:
         """Manifests whose subject is ``digest``, in a steady order."""
@@ -350,18 +358,15 @@ class Layout:
             raise ContentError(f"index.json is larger than {MAX_INDEX_BYTES} bytes", where=str(self._index_path))
         return raw
 
-    def _change(self, edit: Callable[[list[Descriptor]], list[Descriptor]]) -> bool:
-        """Replace the entries of ``index.json``; False when the edit changed nothing."""
-        if not self.exists():
+    def _edit(self, edit: Callable[[list[Descriptor]], list[Descriptor]]) -> bool:
+        """Replace the entries of ``index.json``, with the lock held; False when the edit changed nothing."""
+        state = self._load()
+        before = list(state.index.manifests)
+        after = edit(before)
+        if after == before:
             return False
-        with self.locked():
-            state = self._load()
-            before = list(state.index.manifests)
-            after = edit(before)
-            if after == before:
-                return False
-            self._store(msgspec.structs.replace(state.index, manifests=tuple(after)))
-            return True
+        self._store(msgspec.structs.replace(state.index, manifests=tuple(after)))
+        return True
 
     def _store(self, index: Index) -> None:
         raw = encode_json(index)

@@ -194,6 +194,16 @@ def test_a_challenge_does_not_repeat_a_strange_host(tmp_path: Path) -> None:
         assert server.address.encode() in answer
 
 
+@pytest.mark.parametrize("tokens", [False, True])
+def test_a_challenge_carries_no_line_of_the_request(tmp_path: Path, tokens: bool) -> None:
+    with EmbeddedServer(tmp_path, users=USERS, tokens=tokens) as server:
+        for name in ("a%0d%0aSet-Cookie:%20x", "a%22,realm=%22evil", "%E2%82%AC"):
+            answer = ask(server, "POST", f"/v2/{name}/blobs/uploads/", b"")
+            assert answer.status in (400, 404)
+            assert answer.headers.get("Set-Cookie") is None
+            assert answer.headers.get("WWW-Authenticate") is None
+
+
 # TLS
 
 

@@ -341,3 +341,50 @@ def test_the_second_writer_of_one_session_waits_for_the_first(tmp_path: Path) ->
             assert status_of(receive_head(sock)) == 202
             assert finish.result(20).status == 201
         assert_stored(server)
+
+
+def test_a_second_commit_that_waited_damages_nothing(tmp_path: Path) -> None:
+    """Two closing PUTs of one session: one wins, the other is told that the session is over; the blob stays whole."""
+    arrived = threading.Semaphore(0)
+
+    def watched(handler):  # type: ignore[no-untyped-def]
+        def handle(request: Request) -> Response:
+            if request.method == "PUT":
+                arrived.release()
+            response: Response = handler(request)
+            return response
+
+        return handle
+
+    with EmbeddedServer(tmp_path, wrap=watched) as server, connect(server) as sock:
+        location = begin(server, "a")
+        head = f"PATCH {location} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n\r\n"
+        sock.sendall(head.encode())
+        assert b"100" in receive_head(sock)
+        with ThreadPoolExecutor(3) as pool:
+            finishes = [pool.submit(ask, server, "PUT", f"{location}?digest={DIGEST}", b"") for _ in range(3)]
+            for _ in finishes:
+                assert arrived.acquire(timeout=20)
+            sock.sendall(CONTENT)
+            assert status_of(receive_head(sock)) == 202
+            assert sorted(finish.result(20).status for finish in finishes) == [201, 404, 404]
+        assert_stored(server)
+        assert ask(server, "GET", location).status == 404
+
+
+def test_manifests_pushed_and_deleted_at_once_are_there_or_not(server: EmbeddedServer) -> None:
+    """A push that was confirmed after the last delete is served."""
+    raw = manifest_for([])
+    path = f"/v2/a/manifests/{Digest.of(raw)}"
+
+    def push_and_delete(number: int) -> None:
+        for _ in range(15):
+            if number % 2:
+                assert put_manifest(server, "a", raw, "v1").status == 201
+            else:
+                assert ask(server, "DELETE", path).status in (202, 404)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(push_and_delete, range(6)))
+    listed = ask(server, "GET", "/v2/a/tags/list").json["tags"]
+    assert [ask(server, "GET", f"/v2/a/manifests/{tag}").status for tag in listed] == [200] * len(listed)

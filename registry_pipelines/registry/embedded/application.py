@@ -13,8 +13,8 @@ from registry_pipelines.registry.embedded.http import Request
 from registry_pipelines.registry.embedded.lists import ListHandlers
 from registry_pipelines.registry.embedded.manifests import ManifestHandlers
 from registry_pipelines.registry.embedded.responses import ApiError, Response, error_response, json_response
-from registry_pipelines.registry.embedded.storage import Store
-from registry_pipelines.registry.embedded.uploads import SessionBusy, Uploads
+from registry_pipelines.registry.embedded.storage import Store, check_stored_name
+from registry_pipelines.registry.embedded.uploads import SessionBusy, SessionOver, Uploads
 
 Handler = Callable[[Request], Response]
 """What serves a request; a test double or a log may wrap one in another."""
@@ -72,6 +72,8 @@ class Application:
             return error_response(400, "DIGEST_INVALID", error.what)
         except ReferenceInvalid as error:
             return error_response(400, "NAME_INVALID", error.what)
+        except SessionOver:
+            return error_response(404, "BLOB_UPLOAD_UNKNOWN", "the upload is over; begin a new one")
         except SessionBusy:
             return error_response(409, "BLOB_UPLOAD_INVALID", "another request is writing to this upload")
         except ContentError as error:
@@ -101,8 +103,8 @@ class Application:
         action = _ACTIONS.get(request.method, PUSH)
         if "session" in found:
             action = PUSH
-        self._gate.check(request, Access("repository", found["name"], action))
-        name = found.pop("name")
+        name = check_stored_name(found.pop("name"))  # before it gets into a challenge's header
+        self._gate.check(request, Access("repository", name, action))
         return route.methods[request.method](request, name, **found)
 
     def _allow(self, request: Request, methods: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import BinaryIO
 
-from registry_pipelines.errors import DigestInvalid, DigestMismatch, ReferenceInvalid
+from registry_pipelines.errors import DigestInvalid, ReferenceInvalid
 from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.registry.embedded.http import Request
@@ -156,10 +156,8 @@ class BlobHandlers:
             self._append(request, name, found, algorithm=digest.algorithm)
             try:
                 found.commit(digest)
-            except DigestMismatch:
+            finally:  # also after a failure: nobody knows then what a second try would add to
                 self._uploads.forget(found)
-                raise
-            self._uploads.forget(found)
         return _created(name, digest)
 
     def _append(self, request: Request, name: str, session: Session, *, algorithm: str = "") -> None:

@@ -43,7 +43,10 @@ class ManifestHandlers:
         if f'"{found.digest}"' in request.headers.get("if-none-match", ""):
             return Response(304, headers)
         if request.method == "HEAD":
-            return Response(200, headers, content_length=layout.blob_size(found.digest))
+            size = layout.blob_size(found.digest)
+            if size is None:
+                raise _unknown(name, reference)
+            return Response(200, headers, content_length=size)
         manifest = layout.read_manifest(found)
         if manifest is None:
             raise _unknown(name, reference)

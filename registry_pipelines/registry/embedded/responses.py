@@ -40,7 +40,7 @@ class Response:
             length = self.file.length if self.file else len(self.body)
         lines = [f"HTTP/1.1 {self.status} {_reason(self.status)}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
-        if self.status != HTTPStatus.NO_CONTENT:
+        if self.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             lines.append(f"Content-Length: {length}")
         lines.append("Docker-Distribution-Api-Version: registry/2.0")
         if not keep_alive:

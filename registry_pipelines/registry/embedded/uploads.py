@@ -18,7 +18,7 @@ from typing import Any
 from registry_pipelines.errors import DigestMismatch
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layout import Layout, disk_errors
-from registry_pipelines.registry.embedded.http import Body
+from registry_pipelines.registry.embedded.http import BadRequest, Body, BodyCut
 from registry_pipelines.registry.interface import BUFFER_BYTES
 
 CANONICAL = "sha256"
@@ -33,6 +33,10 @@ class SessionBusy(Exception):
     """Another request is writing to the session."""
 
 
+class SessionOver(Exception):
+    """The session was committed, cancelled or expired while the request waited for it."""
+
+
 class Session:
     """One open upload. ``offset``: bytes stored so far."""
 
@@ -45,22 +49,26 @@ class Session:
         self._algorithm = algorithm
         self._hasher: Any = Digest(f"{algorithm}:").hasher() if offset == 0 else None
         self._lock = threading.Lock()
+        self._over = False
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One request at a time. Raises SessionBusy."""
+        """One request at a time. Raises SessionBusy, SessionOver."""
         if not self._lock.acquire(timeout=BUSY_WAIT_S):
             raise SessionBusy(self.name)
         try:
+            if self._over:
+                raise SessionOver(self.name)
             yield
         finally:
             self.used_at = time.time()
             self._lock.release()
 
     def append(self, body: Body, *, keep_partial: bool, algorithm: str = "") -> None:
-        """Add a request's body. On any error the session is as before, or with ``keep_partial`` has what came.
+        """Add a request's body. On any error the session is as before.
 
-        algorithm: the digest's, when it is known by now. Raises DiskFull, BodyCut, BadRequest, OSError.
+        keep_partial: when the connection breaks, what came stays. algorithm: the digest's, when it is known by now.
+        Raises DiskFull, BodyCut, BadRequest, OSError.
         """
         if algorithm and self.offset == 0 and algorithm != self._algorithm:
             self._algorithm, self._hasher = algorithm, Digest(f"{algorithm}:").hasher()
@@ -68,13 +76,15 @@ class Session:
         hasher = self._hasher
         saved = hasher.copy() if hasher is not None else None
         with disk_errors(self.path):
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
+            # A file that somebody removed must not come back with a hole where the content was.
+            descriptor = os.open(self.path, os.O_WRONLY | (0 if before else os.O_CREAT), 0o666)
             try:
                 os.lseek(descriptor, before, os.SEEK_SET)
                 try:
                     self._copy(body, descriptor, hasher)
-                except BaseException:
-                    if not keep_partial:
+                except BaseException as error:
+                    broken = isinstance(error, BodyCut | BadRequest | ConnectionError | TimeoutError)
+                    if not (keep_partial and broken):
                         self.offset, self._hasher = before, saved
                     os.ftruncate(descriptor, self.offset)
                     raise
@@ -82,7 +92,8 @@ class Session:
                 os.close(descriptor)
 
     def _copy(self, body: Body, descriptor: int, hasher: Any) -> None:
-        buffer = memoryview(bytearray(BUFFER_BYTES))
+        size = BUFFER_BYTES if body.length is None else min(BUFFER_BYTES, max(body.length, 1))
+        buffer = memoryview(bytearray(size))
         while count := body.readinto(buffer):
             piece = buffer[:count]
             written = 0
@@ -94,15 +105,15 @@ class Session:
             self.used_at = time.time()
 
     def commit(self, digest: Digest) -> None:
-        """Turn the content into a blob. Raises DigestMismatch, DiskFull, OSError; then the session stays as it is."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        """Turn the content into a blob. Raises DigestMismatch, DiskFull, OSError; then it is no blob."""
+        descriptor = os.open(self.path, os.O_RDWR)
         try:
             hasher = self._hasher
-            if hasher is None or self._algorithm != digest.algorithm:
+            whole = os.fstat(descriptor).st_size == self.offset
+            if hasher is None or self._algorithm != digest.algorithm or not whole:
                 hasher = self._hash_file(descriptor, digest)
             if hasher.hexdigest() != digest.hex:
                 raise DigestMismatch(f"the content hashes to {digest.algorithm}:{hasher.hexdigest()}, not to {digest}")
-            os.ftruncate(descriptor, self.offset)
             self.layout.install_blob(descriptor, self.path, digest)
         finally:
             os.close(descriptor)
@@ -111,16 +122,22 @@ class Session:
         hasher = digest.hasher()
         buffer = memoryview(bytearray(BUFFER_BYTES))
         position = 0
-        while position < self.offset:
-            count = os.preadv(descriptor, [buffer[: self.offset - position]], position)
-            if not count:
-                break
+        while count := os.preadv(descriptor, [buffer], position):
             hasher.update(buffer[:count])
             position += count
         return hasher
 
+    def end(self) -> bool:
+        """Let no other request in any more, unless one is inside; whether that succeeded."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._over = True
+        self._lock.release()
+        return True
+
     def discard(self) -> None:
-        """Remove what was stored."""
+        """Remove what was stored; requests that wait for the session find it over."""
+        self._over = True
         with suppress(FileNotFoundError):
             self.path.unlink()
 
@@ -162,9 +179,9 @@ class Uploads:
 
     def forget(self, session: Session) -> None:
         """The session is over: committed or cancelled."""
+        session.discard()  # first, so that nobody finds the file and takes it for a session from before a restart
         with self._guard:
             self._sessions.pop(session.name, None)
-        session.discard()
 
     def expire(self, layout: Layout, *, older_than_s: float) -> int:
         """Remove sessions and other private files of a repository that nobody used for so long; how many."""
@@ -182,9 +199,8 @@ class Uploads:
         with self._guard:
             session = self._sessions.get(name)
             if session is not None:
-                if session.used_at > limit or not session._lock.acquire(blocking=False):
+                if session.used_at > limit or not session.end():
                     return False
-                session._lock.release()
                 del self._sessions[name]
             path = layout.private / name
             try:
@@ -196,4 +212,4 @@ class Uploads:
         return True
 
 
-__all__ = ["BUSY_WAIT_S", "CANONICAL", "Session", "SessionBusy", "Uploads"]
+__all__ = ["BUSY_WAIT_S", "CANONICAL", "Session", "SessionBusy", "SessionOver", "Uploads"]
