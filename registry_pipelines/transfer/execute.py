@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from registry_pipelines.errors import NotFound, RegistryError, RegistryPipelinesError, TagImmutable, Unavailable
+from registry_pipelines.errors import (
+    NotFound,
+    Refused,
+    RegistryError,
+    RegistryPipelinesError,
+    TagImmutable,
+    Unavailable,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
@@ -99,6 +106,14 @@ class _State:
 _T = TypeVar("_T")
 
 
+def _refused(delivery: Delivery) -> Refused:
+    return Refused(
+        delivery.refused,
+        where=str(delivery.target),
+        do="Split the layer, or choose another target; nothing was sent",
+    )
+
+
 class _Execution:
     def __init__(self, plan: Plan, setting: Setting) -> None:
         self.setting = setting
@@ -114,6 +129,8 @@ class _Execution:
     def run(self) -> list[TargetResult]:
         for state in self.states:
             self.setting.progress.begin(state.label, total_bytes=state.delivery.upload_bytes)
+            if state.delivery.refused:
+                state.error = _refused(state.delivery)
         self._schedule_uploads()
         for at, state in enumerate(self.states):
             self._schedule_delivery(at, state)

@@ -20,6 +20,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.rules import KNOWN, Rule, refusal
 
 PLAN_THREADS = 32
 """Looks at targets at once. They are small requests, so latency counts; the limits of a registry still hold."""
@@ -78,6 +79,8 @@ class Delivery:
     blobs: tuple[BlobStep, ...]
     manifests: tuple[ManifestStep, ...]
     tags: tuple[TagStep, ...]
+    refused: str = ""
+    """Why the target will not take it, known beforehand; then there are no steps."""
 
     @property
     def upload_bytes(self) -> int:
@@ -88,7 +91,7 @@ class Delivery:
     def unchanged(self) -> bool:
         """Whether the target has everything already."""
         steps: Iterable[BlobStep | ManifestStep | TagStep] = (*self.blobs, *self.manifests, *self.tags)
-        return all(step.action in ("present", "drift") for step in steps)
+        return not self.refused and all(step.action in ("present", "drift") for step in steps)
 
     def key(self, digest: Digest) -> BlobKey:
         """The name of a blob at this target."""
@@ -101,6 +104,7 @@ class Delivery:
             "reference": self.job.closure.reference,
             "root": str(self.job.closure.root.digest),
             "target": str(self.target),
+            **({"refused": self.refused} if self.refused else {}),
             "blobs": [
                 {
                     "digest": str(step.descriptor.digest),
@@ -134,6 +138,7 @@ class Delivery:
             "manifests": sum(step.action == "put" for step in self.manifests),
             "tags": ", ".join(step.tag for step in self.tags if step.action == "set"),
             "drift": ", ".join(step.tag for step in self.tags if step.action == "drift"),
+            "refused": self.refused,
         }
 
 
@@ -192,8 +197,10 @@ class _Seen:
     blobs: set[Digest] = field(default_factory=set)
 
 
-def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None) -> Plan:
+def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None, rules: Sequence[Rule] = KNOWN) -> Plan:
     """Look at every target and say what is to be done; changes nothing.
+
+    rules: what registries are known to refuse; such deliveries are marked and have no steps.
 
     Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one HEAD and
     one tag list; else a HEAD for each blob of each missing manifest. Raises RegistryError.
@@ -202,7 +209,7 @@ def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None) -> Plan:
     new = _NewRepositories()
     with ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan") as pool:
         seen = list(pool.map(lambda pair: _look(pair[0], pair[1], new), pairs))
-    assign = _Assignment(holdings)
+    assign = _Assignment(holdings, rules)
     return Plan(tuple(assign.deliver(job, target, seen[at]) for at, (job, target) in enumerate(pairs)))
 
 
@@ -275,8 +282,8 @@ class _NewRepositories:
 class _Assignment:
     """Decides who uploads and who mounts. Pure but for the question whether a registry mounts at all."""
 
-    def __init__(self, holdings: Holdings | None) -> None:
-        self.holdings = holdings
+    def __init__(self, holdings: Holdings | None, rules: Sequence[Rule]) -> None:
+        self.holdings, self.rules = holdings, rules
         self.count = 0
         self.coming: set[BlobKey] = set()
         self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
@@ -288,6 +295,10 @@ class _Assignment:
         missing = sorted(
             (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size
         )
+        refused = refusal(target.registry.name, missing, self.rules)
+        if refused:
+            self.count += 1
+            return Delivery(job, target, (), (), (), refused)
         held = self._held(target, missing)
         blobs = [BlobStep(item, "present") for item in closure.blobs.values() if item.digest in seen.blobs]
         blobs = [self._blob(job, target, item, held) for item in missing] + blobs

@@ -16,6 +16,7 @@ from registry_pipelines.errors import (
     NotFound,
     Refused,
     RegistryError,
+    RegistryPipelinesError,
     Unauthorized,
     Unsupported,
 )
@@ -81,6 +82,10 @@ class DistributionRegistry:
     def close(self) -> None:
         """Close idle connections; the object stays usable."""
         self._exchange.transport.close()
+
+    def observe(self, observer: Callable[[RegistryPipelinesError], None]) -> None:
+        """Call ``observer``, in the caller's thread, for every failed attempt, those too that are repeated here."""
+        self._exchange.observers.append(observer)
 
     def ping(self) -> None:
         """Ask whether a distribution registry answers and takes our credentials. Raises the RegistryError family."""

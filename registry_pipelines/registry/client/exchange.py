@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import urllib.parse
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Unauthorized, Unavailable
@@ -93,6 +93,7 @@ class Exchange:
         self.transport = transport
         self.retries = retries
         self.origin: Origin = split_url(f"{base}/", where=name)[0]
+        self.observers: list[Callable[[RegistryPipelinesError], None]] = []
         self._authenticator = authenticator
         self._signed = SignedUrls()
 
@@ -105,6 +106,8 @@ class Exchange:
             try:
                 return self._once(call)
             except RegistryPipelinesError as error:
+                for observer in self.observers:
+                    observer(error)
                 if call.once or not _repeatable(call) or not retries.wait(error, attempt):
                     raise
                 attempt += 1

@@ -1,0 +1,210 @@
+"""A registry within its limits: every request passes its window, every byte its cap."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.registry.interface import (
+    BlobReader,
+    Capabilities,
+    CarriedUploads,
+    Carrier,
+    Readable,
+    Registry,
+    UploadSession,
+    UploadSessions,
+)
+from registry_pipelines.transfer.limits import Bandwidth, Limits
+
+SPEND_BYTES = 256 * 1024
+"""Bytes read before the cap is asked; TLS gives 16 KiB at a time, too little for a file lock each."""
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """Rare ability: tells of failed attempts that it repeats by itself."""
+
+    def observe(self, observer: Callable[[RegistryPipelinesError], None]) -> None:
+        """Call ``observer``, in the thread of the caller, for every failed attempt."""
+        ...
+
+
+def limited(registry: Registry, limits: Limits) -> Registry:
+    """Wrap a registry; upload sessions stay available where it has them."""
+    if isinstance(registry, UploadSessions) and isinstance(registry, CarriedUploads):
+        return _LimitedCarried(registry, limits)
+    if isinstance(registry, UploadSessions):
+        return _LimitedSessions(registry, limits)
+    return _Limited(registry, limits)
+
+
+class _Limited:
+    def __init__(self, registry: Registry, limits: Limits) -> None:
+        self.name = registry.name
+        self._registry, self._limits = registry, limits
+        self._bandwidth = limits.bandwidth(registry.name)
+        self._current = threading.local()
+        if isinstance(registry, Observable):
+            registry.observe(self._trouble)
+
+    def _trouble(self, error: RegistryPipelinesError) -> None:
+        action = getattr(self._current, "action", "")
+        if action:
+            self._limits.window(self.name, action).note(error)
+
+    @contextmanager
+    def _request(self, action: str) -> Iterator[None]:
+        self._current.action = action
+        try:
+            with self._limits.window(self.name, action).request():
+                yield
+        finally:
+            self._current.action = ""
+
+    def _spend(self, byte_count: int) -> None:
+        if self._bandwidth:
+            self._bandwidth.spend(byte_count)
+
+    def resolve(self, repository: str, reference: str) -> Descriptor:
+        with self._request("read-manifest"):
+            return self._registry.resolve(repository, reference)
+
+    def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
+        with self._request("read-manifest"):
+            return self._registry.get_manifest(repository, reference)
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        with self._request("write-manifest"):
+            self._registry.put_manifest(repository, manifest, tag=tag)
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        with self._request("read-manifest"):
+            return self._registry.blob_size(repository, digest)
+
+    def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> BlobReader:
+        with self._request("read-blob"):
+            reader = self._registry.open_blob(repository, digest, start=start, stop=stop)
+        return _CappedReader(reader, self._bandwidth) if self._bandwidth else reader
+
+    def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
+        capped = _CappedContent(content, self._bandwidth) if self._bandwidth else content
+        with self._request("append"):
+            self._registry.upload_blob(repository, descriptor, capped)
+
+    def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
+        with self._request("begin"):
+            return self._registry.mount_blob(repository, digest, source=source)
+
+    def tags(self, repository: str) -> Iterator[str]:
+        with self._request("read-manifest"):
+            yield from self._registry.tags(repository)
+
+    def repositories(self) -> Iterator[str]:
+        with self._request("read-manifest"):
+            yield from self._registry.repositories()
+
+    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+        with self._request("read-manifest"):
+            return self._registry.referrers(repository, digest, artifact_type=artifact_type)
+
+    def delete_manifest(self, repository: str, digest: Digest) -> None:
+        with self._request("write-manifest"):
+            self._registry.delete_manifest(repository, digest)
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        with self._request("write-manifest"):
+            self._registry.delete_tag(repository, tag)
+
+    def delete_blob(self, repository: str, digest: Digest) -> None:
+        with self._request("write-manifest"):
+            self._registry.delete_blob(repository, digest)
+
+    def capabilities(self, repository: str) -> Capabilities:
+        return self._registry.capabilities(repository)
+
+
+class _LimitedSessions(_Limited):
+    _registry: UploadSessions  # type: ignore[assignment]
+
+    def begin_upload(self, repository: str) -> UploadSession:
+        with self._request("begin"):
+            return self._registry.begin_upload(repository)
+
+    def append_upload(self, session: UploadSession, content: memoryview) -> None:
+        self._spend(len(content))
+        with self._request("append"):
+            self._registry.append_upload(session, content)
+
+    def upload_offset(self, session: UploadSession) -> int | None:
+        with self._request("begin"):
+            return self._registry.upload_offset(session)
+
+    def commit_upload(self, session: UploadSession, digest: Digest) -> None:
+        with self._request("begin"):
+            self._registry.commit_upload(session, digest)
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        with self._request("begin"):
+            self._registry.cancel_upload(session)
+
+
+class _LimitedCarried(_LimitedSessions):
+    def append_carried(
+        self, session: UploadSession, content: memoryview, carrier: Callable[[memoryview], Carrier]
+    ) -> None:
+        self._spend(len(content))
+        with self._request("append"):
+            assert isinstance(self._registry, CarriedUploads)  # noqa: S101 - limited() chose this class by it
+            self._registry.append_carried(session, content, carrier)
+
+
+class _CappedReader:
+    """A blob reader that pays for its bytes."""
+
+    def __init__(self, reader: BlobReader, bandwidth: Bandwidth) -> None:
+        self.size, self.start = reader.size, reader.start
+        self._reader, self._bandwidth = reader, bandwidth
+        self._owed = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._reader.readinto(buffer)
+        self._owed += count
+        if self._owed >= SPEND_BYTES or not count:
+            self._bandwidth.spend(self._owed)
+            self._owed = 0
+        return count
+
+    def close(self) -> None:
+        self._bandwidth.spend(self._owed)
+        self._owed = 0
+        self._reader.close()
+
+    def __enter__(self) -> BlobReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _CappedContent:
+    """Content that pays for its bytes as they are sent."""
+
+    def __init__(self, content: Readable, bandwidth: Bandwidth) -> None:
+        self._content, self._bandwidth = content, bandwidth
+        rewind = getattr(content, "rewind", None)
+        if rewind is not None:
+            self.rewind = rewind
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._content.readinto(buffer)
+        self._bandwidth.spend(count)
+        return count

@@ -1,0 +1,140 @@
+"""Stay within what registries and links permit: adaptive windows, request budgets, bandwidth caps.
+
+Each (registry, action) has a window of its own, so that a 429 on manifests never slows parts. A window grows by one for
+each round of successes and is halved by 429, 503 and time-outs; a ``Retry-After`` stops the action for everybody on
+this machine. Budgets (requests a second) and caps (bytes a second) are shared by all processes with the same folder.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.transfer.buckets import Bucket, CapWindow, cap_at
+from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
+
+ACTIONS = ("read-manifest", "write-manifest", "read-blob", "begin", "append")
+"""``begin`` opens an upload or mounts; ``append`` sends content; ``read-manifest`` is every other question."""
+
+FIRST_WINDOW = 16.0
+LARGEST_WINDOW = 128.0
+SMALLEST_WINDOW = 1.0
+CUT_INTERVAL_S = 1.0
+"""Failures of requests that were under way together are one sign of congestion, not many."""
+
+UNASKED_PAUSE_S = 1.0
+"""Pause after a congestion whose answer did not say how long."""
+
+LONGEST_PAUSE_S = 300.0
+"""A registry that asks for more is told of as an error by the client's own limit; the shared stop ends here."""
+
+_CONGESTION = (429, 503, 0)
+"""Statuses that mean congestion; 0 is a time-out or a broken connection."""
+
+
+class Window:
+    """How many requests of one kind may be under way; adapts to what comes back."""
+
+    def __init__(self, bucket: Bucket, per_second: float = 0.0) -> None:
+        self.size = FIRST_WINDOW
+        self._bucket, self._per_second = bucket, per_second
+        self._under_way = 0
+        self._last_cut = 0.0
+        self._stopped_until = 0.0
+        self._turn = threading.Condition()
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Wait for a place and for the budget; learn from how it ends."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._under_way < int(self.size))
+            self._under_way += 1
+        try:
+            self._wait_for_budget()
+            yield
+        except RegistryPipelinesError as error:
+            self.note(error)
+            raise
+        else:
+            self._grow()
+        finally:
+            with self._turn:
+                self._under_way -= 1
+                self._turn.notify_all()
+
+    def note(self, error: RegistryPipelinesError) -> None:
+        """Learn from a failed attempt, also one that the client will repeat by itself."""
+        if not isinstance(error, Unavailable) or error.status not in _CONGESTION:
+            return
+        now = time.monotonic()
+        with self._turn:
+            if now - self._last_cut >= CUT_INTERVAL_S:
+                self._last_cut = now
+                self.size = max(SMALLEST_WINDOW, self.size / 2)
+        if error.status:
+            asked = UNASKED_PAUSE_S if error.retry_after_s is None else error.retry_after_s
+            self._bucket.block(min(asked, LONGEST_PAUSE_S))
+
+    def _grow(self) -> None:
+        with self._turn:
+            self.size = min(LARGEST_WINDOW, self.size + 1 / self.size)
+
+    def _wait_for_budget(self) -> None:
+        wait_s = self._bucket.reserve(1, self._per_second) if self._per_second else self._bucket.wait_s()
+        if wait_s:
+            time.sleep(wait_s)
+
+
+class Bandwidth:
+    """A cap in bytes a second, by calendar, kept by all processes together."""
+
+    def __init__(self, windows: tuple[CapWindow, ...], bucket: Bucket) -> None:
+        self._windows, self._bucket = windows, bucket
+
+    def spend(self, byte_count: int) -> None:
+        """Wait until so many bytes are covered."""
+        rate = cap_at(self._windows, datetime.now())
+        if rate and byte_count:
+            wait_s = self._bucket.reserve(byte_count, rate)
+            if wait_s:
+                time.sleep(wait_s)
+
+
+@dataclass
+class Limits:
+    """The limits of this machine. folder: where processes share them; None keeps them for this process.
+
+    caps: registry name (or ``*``) to bandwidth caps for what is read from and sent to it. rules: known registries.
+    """
+
+    folder: Path | None = None
+    caps: dict[str, tuple[CapWindow, ...]] = field(default_factory=dict)
+    rules: Sequence[Rule] = KNOWN
+    _windows: dict[tuple[str, str], Window] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def window(self, registry: str, action: str) -> Window:
+        """The window of a registry and action."""
+        with self._lock:
+            key = (registry, action)
+            if key not in self._windows:
+                per_second = float(rule_for(registry, self.rules).per_second.get(action, 0))
+                self._windows[key] = Window(self._bucket(registry, action), per_second)
+            return self._windows[key]
+
+    def bandwidth(self, registry: str) -> Bandwidth | None:
+        """The cap of a registry, None when it has none."""
+        windows = self.caps.get(registry, self.caps.get("*", ()))
+        return Bandwidth(windows, self._bucket(registry, "bytes")) if windows else None
+
+    def _bucket(self, registry: str, action: str) -> Bucket:
+        if self.folder is None:
+            return Bucket(None)
+        safe = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in registry).strip(".")
+        return Bucket(self.folder / f"{safe}.{action}")

@@ -1,0 +1,67 @@
+"""What is known of registries before they are asked: sizes they refuse and request rates they permit.
+
+Figures are of autumn 2026; the vendors' pages say more and change, so every figure can be overridden by an own rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from registry_pipelines.oci.manifests import Descriptor
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of registry. host: regular expression for the whole host. max_layer_bytes: 0 is no limit known.
+    per_second: action (see ``limits.ACTIONS``) to requests a second. refused_media_types: blobs not taken."""
+
+    host: str
+    max_layer_bytes: int = 0
+    per_second: Mapping[str, float] = field(default_factory=dict)
+    refused_media_types: tuple[str, ...] = ()
+
+
+KNOWN: tuple[Rule, ...] = (
+    # ECR service quotas, per account and region: PutImage 10, Initiate 100, UploadPart 500, BatchGetImage 2,000.
+    Rule(
+        r"\d+\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?",
+        52_000 * 1024**2,
+        {"write-manifest": 10, "begin": 100, "append": 500, "read-manifest": 2000, "read-blob": 3000},
+    ),
+    Rule(
+        r"public\.ecr\.aws", 52_000 * 1024**2, {"write-manifest": 10, "begin": 10, "append": 260, "read-manifest": 10}
+    ),
+    # Artifact Registry quotas (per project and region, a minute): 60,000 requests, 18,000 writes.
+    Rule(
+        r"[a-z0-9-]+-docker\.pkg\.dev",
+        0,
+        {"write-manifest": 150, "begin": 100, "append": 300, "read-manifest": 600, "read-blob": 400},
+    ),
+    # GitHub: 10 GB a layer (documentation); about 2,000 requests a minute for one principal (measured by users).
+    Rule(
+        r"ghcr\.io", 10 * 1000**3, {"write-manifest": 8, "begin": 8, "append": 8, "read-manifest": 16, "read-blob": 8}
+    ),
+    # Azure: a layer up to 200 GiB (documentation).
+    Rule(r"[a-z0-9]+\.azurecr\.(io|cn|us)", 200 * GIB),
+)
+"""From the vendors' pages, as collected in docs/transfer.md."""
+
+
+def rule_for(host: str, rules: Sequence[Rule] = KNOWN) -> Rule:
+    """The first rule for a host, an empty one when there is none."""
+    return next((rule for rule in rules if re.fullmatch(rule.host, host)), Rule(host=".*"))
+
+
+def refusal(host: str, blobs: Sequence[Descriptor], rules: Sequence[Rule] = KNOWN) -> str:
+    """Why the registry will not take one of the blobs; empty when nothing is known against them."""
+    rule = rule_for(host, rules)
+    for blob in blobs:
+        if rule.max_layer_bytes and blob.size > rule.max_layer_bytes:
+            return f"blob {blob.digest} has {blob.size} bytes, {host} takes at most {rule.max_layer_bytes}"
+        if blob.media_type in rule.refused_media_types:
+            return f"blob {blob.digest} is {blob.media_type}, which {host} does not take"
+    return ""

@@ -1,0 +1,252 @@
+"""Registries that misbehave: cut bodies, lost answers, stuck ranges, expired addresses, refused mounts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry_pipelines.errors import ClosureIncomplete, DigestMismatch, NotFound, Refused, RegistryError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
+from registry_pipelines.registry.client import DistributionRegistry, Timeouts
+from registry_pipelines.registry.client.retries import Retries
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.verify import compare
+from tests.doubles.fault_registry import (
+    Corrupt,
+    CutAnswer,
+    CutRequest,
+    DropQuery,
+    Fault,
+    FaultRegistry,
+    LoseAnswer,
+    NoRange,
+    Redirect,
+    Rewrite,
+    Status,
+    StuckRange,
+    Throttle,
+)
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Counted, Graphs
+
+LARGE = 3 * PART_BYTES + 12_345
+BLOBS = r".*/blobs/sha256:.*"
+UPLOADS = r".*/blobs/uploads/.*"
+QUICK = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=0.05)
+
+
+@pytest.fixture
+def faulty_source(source: Counted) -> Iterator[FaultRegistry]:
+    with FaultRegistry(source.address) as faults:
+        yield faults
+
+
+@pytest.fixture
+def faulty_target(target: Counted) -> Iterator[FaultRegistry]:
+    with FaultRegistry(target.address) as faults:
+        yield faults
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        CutAnswer(1_000_000),
+        Status(503, {"Retry-After": "0"}),
+        Status(429),
+        LoseAnswer(),
+        Redirect(uses=1),
+        NoRange(),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_source_that_fails_for_a_while(
+    fault: Fault,
+    source: Counted,
+    target: Counted,
+    faulty_source: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    graphs.image(source.place("app"), graphs.noise(LARGE), graphs.noise(90_000), tag="v1")
+    faulty_source.play("GET", BLOBS, fault, times=4)
+    copy_closure(Place(connect(faulty_source.address, retries=QUICK), "app"), "v1", [target.place("app")])
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("PATCH", CutRequest(3_000_000)),
+        ("PATCH", LoseAnswer()),
+        ("PATCH", Status(503, {"Retry-After": "0"})),
+        ("PATCH", Status(429, after_bytes=100)),
+        ("PATCH", Rewrite(status=201)),
+        ("PATCH", StuckRange()),
+        ("PUT", LoseAnswer()),
+        ("POST", Status(503, {"Retry-After": "0"})),
+    ],
+    ids=lambda item: item if isinstance(item, str) else type(item).__name__,
+)
+def test_target_that_fails_for_a_while(
+    method: str,
+    fault: Fault,
+    source: Counted,
+    target: Counted,
+    faulty_target: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    graphs.image(source.place("app"), graphs.noise(LARGE), graphs.noise(90_000), tag="v1")
+    faulty_target.play(method, UPLOADS, fault, times=3)
+    there = Place(connect(faulty_target.address, retries=QUICK), "app")
+    copy_closure(source.place("app"), "v1", [there], state=tmp_path)
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+    assert not list((tmp_path / "couriers").glob("*.json"))
+
+
+def test_corrupted_on_the_way_is_never_stored(
+    source: Counted,
+    target: Counted,
+    faulty_source: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    layer = graphs.noise(LARGE)
+    graphs.image(source.place("app"), layer, tag="v1")
+    faulty_source.play("GET", BLOBS, Corrupt(70), times=1_000)
+    with pytest.raises(DigestMismatch, match="hashes to"):
+        copy_closure(Place(connect(faulty_source.address), "app"), "v1", [target.place("app")])
+    assert target.registry.blob_size("app", Digest.of(layer)) is None
+    assert not list(target.server.root.rglob("*upload*/*"))
+
+
+def test_mount_that_is_not_done_becomes_an_upload(
+    source: Counted,
+    target: Counted,
+    faulty_target: FaultRegistry,
+    graphs: Graphs,
+    tmp_path: Path,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    base = graphs.noise(500_000)
+    registry = connect(faulty_target.address)
+    for name in ("a", "b"):
+        graphs.image(source.place(name), base, name.encode(), tag="v1")
+    faulty_target.play("POST", r".*mount=.*", DropQuery())
+    copy_closure(source.place("a"), "v1", [Place(registry, "a")], state=tmp_path)
+    result = copy_closure(source.place("b"), "v1", [Place(registry, "b")], state=tmp_path).per_target[0]
+    assert result.blobs_mounted == 0
+    assert result.blobs_moved == 3
+    assert compare(source.place("b"), target.place("b"), "v1", content=True) == []
+    assert faulty_target.requests("DELETE", UPLOADS)
+
+
+def test_unclear_referrers_are_an_error_never_none(
+    source: Counted,
+    target: Counted,
+    faulty_source: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    graphs.signed_index(source.place("app"), "v1")
+    faulty_source.play("GET", r".*/referrers/.*", Status(500))
+    with pytest.raises(RegistryError):
+        copy_closure(Place(connect(faulty_source.address, retries=QUICK), "app"), "v1", [target.place("app")])
+    assert target.count("PUT") == 0
+
+
+def test_missing_referrer_is_an_error(source: Counted, target: Counted, graphs: Graphs) -> None:
+    here = source.place("app")
+    top = graphs.image(here, b"layer", tag="v1")
+    gone = Digest.of(b"gone")
+    fake = Descriptor(media_type="application/vnd.oci.image.manifest.v1+json", digest=gone, size=4)
+    listing = manifest_bytes(
+        Index(schema_version=2, media_type="application/vnd.oci.image.index.v1+json", manifests=(fake,))
+    )
+    with FaultRegistry(source.address) as faults:
+        faults.play("GET", r".*/referrers/.*", Status(200, {"Content-Type": listing.media_type}, listing.raw))
+        registry = DistributionRegistry(faults.address)
+        with pytest.raises(ClosureIncomplete, match="is missing"):
+            copy_closure(Place(registry, "app"), "v1", [target.place("app")])
+        circle = manifest_bytes(Index(schema_version=2, media_type=listing.media_type, manifests=(top.descriptor,)))
+        faults.clear()
+        faults.play("GET", r".*/referrers/.*", Status(200, {"Content-Type": circle.media_type}, circle.raw))
+        with pytest.raises(ClosureIncomplete, match="refers to nothing"):
+            discover(Place(registry, "app"), "v1")
+        registry.close()
+
+
+def test_source_deleted_half_way(
+    source: Counted,
+    target: Counted,
+    faulty_source: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    graphs.image(source.place("app"), graphs.noise(LARGE), graphs.noise(90_000), tag="v1")
+    faulty_source.play("GET", BLOBS, Status(404), skip=1)
+    with pytest.raises(NotFound, match="gone at the source"):
+        copy_closure(Place(connect(faulty_source.address), "app"), "v1", [target.place("app")])
+    with pytest.raises(NotFound):
+        target.registry.resolve("app", "v1")
+
+
+def test_tag_moved_during_the_copy_is_told(
+    source: Counted,
+    target: Counted,
+    faulty_source: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    here = source.place("app")
+    first = graphs.image(here, graphs.noise(LARGE), tag="v1")
+    faulty_source.play("GET", BLOBS, Throttle(60_000_000), times=1)
+    moved = threading.Timer(0.05, lambda: graphs.image(here, b"second", tag="v1"))
+    moved.start()
+    result = copy_closure(Place(connect(faulty_source.address), "app"), "v1", [target.place("app")])
+    moved.join()
+    assert result.root.digest == first.digest
+    assert target.registry.resolve("app", "v1").digest == first.digest
+    assert [drift.kind for drift in result.per_target[0].drift] == ["source"]
+
+
+def test_refused_content_is_told_and_other_targets_go_on(
+    source: Counted,
+    target: Counted,
+    faulty_target: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
+    faulty_target.play("PATCH", UPLOADS, Status(413))
+    other = source.place("copy")
+    with pytest.raises(Refused):
+        copy_closure(source.place("app"), "v1", [Place(connect(faulty_target.address), "app"), other])
+    assert compare(source.place("app"), other, "v1") == []
+    assert faulty_target.requests("DELETE", UPLOADS)
+
+
+def test_stalled_source_is_dropped_and_read_on(
+    source: Counted,
+    target: Counted,
+    faulty_source: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    from tests.doubles.fault_registry import HoldAnswer
+
+    graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
+    faulty_source.play("GET", BLOBS, HoldAnswer(threading.Event(), after_bytes=2_000_000), times=1)
+    here = Place(connect(faulty_source.address, timeouts=Timeouts(stall_s=0.5)), "app")
+    copy_closure(here, "v1", [target.place("app")])
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []

@@ -1,0 +1,124 @@
+"""Fleets: every request counted at the source and at both targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry_pipelines.errors import NotFound, Refused
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer.execute import Setting, execute
+from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.rules import Rule
+from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.verify import compare
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Counted, Graphs
+
+IMAGES, BASES = 8, 2
+
+
+def push_fleet(source: Counted, graphs: Graphs) -> None:
+    bases = [[graphs.noise(300_000, 10 * base + layer) for layer in range(3)] for base in range(BASES)]
+    for image in range(IMAGES):
+        for tag in ("v1", "v2"):
+            own = graphs.noise(50_000, 1000 + image * 10 + int(tag[1]))
+            graphs.image(
+                source.place(f"team/app{image}"), *bases[image % BASES], own, tag=tag, config=f"{image}{tag}".encode()
+            )
+
+
+def test_cold_fleet_reads_each_blob_once_and_mounts_all_it_can(
+    source: Counted, start_embedded: Callable[..., Counted], graphs: Graphs, tmp_path: Path
+) -> None:
+    push_fleet(source, graphs)
+    east, west = start_embedded(), start_embedded()
+    source.forget()
+    fleet = Source(source.registry, (Target(east.registry), Target(west.registry, "copies")))
+    result = sync([fleet], state=tmp_path)
+    assert result.ok
+    assert len(result.results) == IMAGES * 2 * 2
+    reads = source.blob_reads()
+    unique = BASES * 3 + IMAGES * 2 * 2
+    assert len(reads) == unique
+    assert set(reads.values()) == {1}
+    for target in (east, west):
+        possible = (IMAGES - BASES) * 3
+        mounts = [item for item in target.exchanges if "mount=" in item.target]
+        assert len(mounts) == sum(item.status == 201 for item in mounts) == possible
+        assert target.count("PUT", "/manifests/") == IMAGES * 2
+    for image in range(IMAGES):
+        here = source.place(f"team/app{image}")
+        assert compare(here, east.place(f"team/app{image}"), "v2", content=True) == []
+        assert compare(here, west.place(f"copies/team/app{image}"), "v1", content=True) == []
+
+
+def test_warm_fleet_asks_once_per_manifest_and_target(
+    source: Counted, start_embedded: Callable[..., Counted], graphs: Graphs, tmp_path: Path
+) -> None:
+    push_fleet(source, graphs)
+    east, west = start_embedded(), start_embedded()
+    fleet = Source(source.registry, (Target(east.registry), Target(west.registry)))
+    sync([fleet], state=tmp_path)
+    for registry in (source, east, west):
+        registry.forget()
+    again = sync([fleet], state=tmp_path)
+    tags = IMAGES * 2
+    assert not again.changed
+    assert len(east.exchanges) == len(west.exchanges) == tags
+    assert source.count("GET", "/referrers/") == source.count("HEAD", "/manifests/") == tags
+    assert source.count("GET", "/tags/list") == IMAGES
+    assert len(source.exchanges) == tags * 2 + IMAGES + 1  # and the catalogue
+
+
+def test_chooses_repositories_and_tags(source: Counted, target: Counted, graphs: Graphs) -> None:
+    push_fleet(source, graphs)
+    fleet = Source(
+        source.registry,
+        (Target(target.registry),),
+        choose_repositories=Selector(glob=("team/app[01]",)),
+        choose_tags=Selector(newest=1),
+    )
+    dry = sync([fleet], dry_run=True)
+    assert target.count("PUT") == 0
+    assert [(row["source"], row["tags"]) for row in dry.plan.rows()] == [
+        (f"{source.address}/team/app{image}:v2", "v2") for image in (0, 1)
+    ]
+    assert sync([fleet]).plan.to_json() == dry.plan.to_json()
+    assert sorted(target.registry.repositories()) == ["team/app0", "team/app1"]
+
+
+def test_one_broken_image_does_not_stop_the_fleet(source: Counted, target: Counted, graphs: Graphs) -> None:
+    lost = graphs.noise(9000)
+    graphs.image(source.place("broken"), lost, tag="v1")
+    graphs.image(source.place("whole"), b"fine", tag="v1")
+    source.registry.delete_blob("broken", Digest.of(lost))
+    result = sync([Source(source.registry, (Target(target.registry),))])
+    assert not result.ok
+    errors = [item.error for item in result.results if item.error]
+    assert len(errors) == 1
+    assert isinstance(errors[0], NotFound)
+    assert "gone at the source" in str(errors[0])
+    assert compare(source.place("whole"), target.place("whole"), "v1") == []
+    assert list(target.registry.tags("whole")) == ["v1"]
+
+
+def test_refusals_are_known_before_a_byte_moves(source: Counted, target: Counted, graphs: Graphs) -> None:
+    here, there = source.place("app"), target.place("app")
+    graphs.image(here, graphs.noise(5000), tag="v1")
+    closure = discover(here, "v1")
+    host = target.address.replace(".", r"\.")
+    for rule in (
+        Rule(host, max_layer_bytes=4000),
+        Rule(host, refused_media_types=("application/vnd.oci.image.layer.v1.tar+gzip",)),
+    ):
+        plan = make_plan([Job(closure, (there,), ("v1",))], rules=[rule])
+        assert plan.rows()[0]["refused"]
+        (result,) = execute(plan, Setting())
+        assert isinstance(result.error, Refused)
+        assert "nothing was sent" in str(result.error)
+    assert target.count("POST") + target.count("PUT") == 0
