@@ -12,8 +12,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.interface import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
-from registry_pipelines.promote.platforms import platform_images
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.platforms import platform_images
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.interface import (
     Attestations,

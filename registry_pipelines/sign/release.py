@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
 from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInvalid
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.platforms import platform_images
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.sign.attestations import Attested, attest_once, attest_statement, read_attestations
 from registry_pipelines.sign.cosign import SignedImage, sign_image
@@ -16,6 +19,10 @@ from registry_pipelines.sign.keys import verifier_of
 from registry_pipelines.sign.model import Attestations, Signer
 from registry_pipelines.sign.predicates import CYCLONEDX_TYPE, VULNERABILITIES_TYPE, vulnerability_predicate
 from registry_pipelines.sign.referrers import read_artifacts
+from registry_pipelines.sign.statements import check_statement, read_statement
+
+CLOCK_SKEW = timedelta(minutes=10)
+"""A report may be this far in the future: it was made on another machine."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +50,25 @@ def sign_release(
     report_passes: Callable[[Report], Sequence[str]],
     identity: str = "",
     att_tag: bool = False,
+    now: datetime | None = None,
 ) -> SignedRelease:
     """Sign ``subject``, the release's top manifest, and attest the evidence attached to it.
 
     Provenance is signed byte for byte, each SBOM as a CycloneDX attestation; the newest vulnerability report only when
     ``report_passes`` gives no reason against it. identity: the repository named in the signature, the place itself
-    unless told. att_tag: write cosign's ``.att`` tag too. Nothing here decides whether the release ships. Running it
-    again writes nothing. Trusts what is attached: who may push to this repository may have provenance signed.
-    Raises RegistryError, ManifestInvalid.
+    unless told. att_tag: write cosign's ``.att`` tag too. now: UTC, the clock unless told. Nothing here decides whether
+    the release ships. Running it again writes nothing.
+
+    What is attached is unsigned, so whoever may push to this repository is believed about this release's provenance,
+    packages and findings, and about nothing else: a statement of any other type than SLSA provenance (a verdict, say),
+    or about anything that is not below ``subject``, is not signed, nor is a report from the future.
+    Raises RegistryError, ManifestInvalid, ClosureIncomplete.
     """
+    top = place.registry.get_manifest(place.repository, subject.digest)
     known = read_attestations(place, subject.digest, verifier_of(signer))
     image = sign_image(place, subject, signer, identity=identity or str(place), known=known)
-    work = _Work(place, subject, signer, known, att_tag)
+    own = frozenset({subject.digest, *platform_images(place, top)})
+    work = _Work(place, subject, signer, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
     found, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)
     )
@@ -74,6 +88,8 @@ class _Work:
     signer: Signer
     known: Attestations
     att_tag: bool
+    own: frozenset[Digest]
+    latest: datetime
     made: list[Attested] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -82,6 +98,7 @@ class _Work:
             self.problems.append("no provenance is attached")
         for statement in statements:
             try:
+                self._check_provenance(statement)
                 self.made.append(
                     attest_statement(
                         self.place, self.subject, statement, self.signer, known=self.known, att_tag=self.att_tag
@@ -89,6 +106,13 @@ class _Work:
                 )
             except (SignatureInvalid, InputError) as error:
                 self.problems.append(f"provenance cannot be signed: {error.what}")
+
+    def _check_provenance(self, statement: bytes) -> None:
+        claim = read_statement(statement)
+        check_statement(claim, self.subject.digest, predicate_type=SLSA_PROVENANCE)
+        foreign = [digest for digest in claim.subjects if digest not in self.own]
+        if foreign:
+            raise SignatureInvalid(f"the statement is also about {foreign[0]}, which is no image of this release")
 
     def attest_sboms(self, documents: Sequence[bytes]) -> None:
         if not documents:
@@ -116,11 +140,22 @@ class _Work:
             except ManifestInvalid as error:
                 self.problems.append(f"a vulnerability report cannot be read: {error.what}")
                 continue
-            if report.subject == self.subject.digest:
-                reports.append(report)
-            else:
+            if report.subject != self.subject.digest:
                 self.problems.append(f"an attached vulnerability report is about {report.subject}")
+            elif not self._is_past(report.scanned_at):
+                self.problems.append(
+                    f"an attached vulnerability report is of {report.scanned_at[:40]!r}, not of the past"
+                )
+            else:
+                reports.append(report)
         return max(reports, key=lambda item: (item.scanned_at, item.advisories.newest), default=None)
+
+    def _is_past(self, text: str) -> bool:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return False
+        return moment.tzinfo is not None and moment <= self.latest
 
     def _attest(self, predicate_type: str, predicate: dict[str, object]) -> None:
         self.made.append(

@@ -111,6 +111,7 @@ class Candidate:
             self.top,
             (key or self.key).signer,
             report_passes=lambda report: report_breaches(report, policy, image="app", now=NOW),
+            now=NOW,
         )
 
     def judge(self, policy: Policy = DEFAULT_POLICY, *, now: datetime = NOW) -> Verdict:

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import NotFound, Unavailable
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -35,10 +34,11 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages
 from registry_pipelines.scan.publish import publish_sboms
-from registry_pipelines.sign.attestations import attest
+from registry_pipelines.sign.attestations import attest, attest_statement
 from registry_pipelines.sign.cosign import sign_image
 from registry_pipelines.sign.keys import generate_key, load_verifier
 from registry_pipelines.sign.predicates import vulnerability_predicate
+from registry_pipelines.sign.statements import write_statement
 from registry_pipelines.transfer.copy import copy_closure
 from tests.promote.parts import ARM64, CRITICAL, NO_DATA, NOW, PROVENANCE, Candidate, candidate, day
 from tests.sign.parts import NO_LOG, Cosign, Key, push_image
@@ -161,12 +161,14 @@ def test_provenance_of_the_index_alone_covers_what_its_digest_binds(bare: Candid
 
 
 def test_provenance_of_several_images_covers_each(bare: Candidate) -> None:
-    bare.attach_everything()
-    for item in bare.place.registry.referrers(bare.place.repository, bare.top.digest):
-        if item.artifact_type == PROVENANCE_ARTIFACT:
-            bare.place.registry.delete_manifest(bare.place.repository, item.digest)
-    bare.attach_provenance(bare.top.digest, Digest.of(b"another image of the same build"))
+    """As a builder signs it that makes two images at once and names the indexes only."""
+    for child in bare.children:
+        bare.attach_sbom(child)
+    bare.attach_report()
     bare.sign()
+    subjects = [bare.top.digest, Digest.of(b"another image of the same build")]
+    statement = write_statement(PROVENANCE_TYPE, PROVENANCE, subjects=subjects, name="app")
+    attest_statement(bare.place, bare.top, statement, bare.key.signer)
     assert bare.judge().allow
 
 

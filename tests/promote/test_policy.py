@@ -13,7 +13,6 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_DEPTH, Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.promote import platforms
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.interface import (
     DEFAULT_POLICY,
@@ -22,10 +21,11 @@ from registry_pipelines.promote.interface import (
     PolicyException,
     PromotionRecord,
 )
-from registry_pipelines.promote.platforms import platform_images
 from registry_pipelines.promote.policy import AllOf, AnyOf, Outcome, rules_of
+from registry_pipelines.registry import platforms
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.platforms import platform_images
 from registry_pipelines.scan.interface import Limits
 from tests.promote.parts import NOW
 from tests.sign.parts import push_image, push_index

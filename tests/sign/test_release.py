@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -25,8 +26,9 @@ from registry_pipelines.sign.predicates import (
 )
 from registry_pipelines.sign.release import SignedRelease, sign_release
 from registry_pipelines.sign.statements import write_statement
-from tests.sign.parts import Cosign, Counted, Key, push_image
+from tests.sign.parts import Cosign, Counted, Key, push_image, push_index
 
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PROVENANCE = "https://slsa.dev/provenance/v1"
 
 
@@ -56,7 +58,7 @@ def with_evidence(place: Place) -> Descriptor:
 
 
 def sign(place: Place, image: Descriptor, key: Key, **options: object) -> SignedRelease:
-    return sign_release(place, image, key.signer, report_passes=lambda _: [], **options)  # type: ignore[arg-type]
+    return sign_release(place, image, key.signer, report_passes=lambda _: [], now=NOW, **options)  # type: ignore[arg-type]
 
 
 def test_everything_attached_is_attested_once(counted: Counted, key: Key) -> None:
@@ -80,7 +82,12 @@ def test_the_report_is_attested_only_when_it_passes(place: Place, key: Key) -> N
     image = with_evidence(place)
     seen: list[Report] = []
     signed = sign_release(
-        place, image, key.signer, report_passes=lambda found: seen.append(found) or ["too many"], identity="reg/app"
+        place,
+        image,
+        key.signer,
+        report_passes=lambda found: seen.append(found) or ["too many"],
+        identity="reg/app",
+        now=NOW,
     )
     assert signed.withheld == ("too many",)
     assert seen == [report(image)]
@@ -136,6 +143,40 @@ def test_bad_evidence_is_named_and_hides_no_good_one(place: Place, key: Key) -> 
         str(gone.digest),
     ):
         assert part in problems
+
+
+def test_a_verdict_in_disguise_is_not_signed(place: Place, key: Key) -> None:
+    """Whoever may push attaches a "provenance" that is a verdict, or that speaks about another release too."""
+    image, other = push_image(place), push_image(place, "other")
+    for kind, subjects in (
+        ("https://slsa.dev/verification_summary/v1", [image.digest]),
+        ("urn:registry-pipelines:promotion:v1", [image.digest]),
+        (VULNERABILITIES_TYPE, [image.digest]),
+        (PROVENANCE, [image.digest, other.digest]),
+    ):
+        put(place, image, PROVENANCE_ARTIFACT, write_statement(kind, {}, subjects=subjects, name="app"))
+    signed = sign(place, image, key)
+    assert signed.attestations == ()
+    assert len([item for item in signed.problems if item.startswith("provenance cannot be signed")]) == 4
+    found = read_attestations(place, image.digest, key.verifier)
+    assert {item.predicate_type for item in found.verified} == {"https://sigstore.dev/cosign/sign/v1"}
+
+
+def test_provenance_may_name_the_platforms_of_its_index(place: Place, key: Key) -> None:
+    index, children = push_index(place)
+    subjects = [index.digest, *(child.digest for child in children)]
+    put(place, index, PROVENANCE_ARTIFACT, write_statement(PROVENANCE, {}, subjects=subjects, name="app"))
+    assert [item.predicate_type for item in sign(place, index, key).attestations] == [PROVENANCE]
+
+
+@pytest.mark.parametrize("scanned_at", ["9999-01-01T00:00:00Z", "later", "2026-11-23T10:00:00"])
+def test_a_report_from_the_future_is_not_signed(place: Place, key: Key, scanned_at: str) -> None:
+    """It would stay the newest for ever, whatever later scans find."""
+    image = push_image(place)
+    put(place, image, REPORT_MEDIA_TYPE, report(image, scanned_at).encode())
+    signed = sign(place, image, key)
+    assert signed.attestations == ()
+    assert f"{scanned_at!r}, not of the past" in signed.problems[-1]
 
 
 def test_a_foreign_vulnerability_record_is_not_our_report() -> None:

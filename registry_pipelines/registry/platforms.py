@@ -1,4 +1,4 @@
-"""Which platform images a release consists of: everything a container runtime could start below the top digest."""
+"""Which images are below a manifest or index: everything that a container runtime could start."""
 
 from __future__ import annotations
 
