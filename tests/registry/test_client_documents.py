@@ -181,3 +181,25 @@ def test_pushing_twice_moves_nothing(registry: DistributionRegistry, faults: Fau
     sent = faults.bytes_up
     assert push_blob(place, CONTENT, media_type="application/octet-stream") == first
     assert faults.bytes_up == sent
+
+
+@pytest.mark.parametrize("code", ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"])
+def test_a_404_about_the_content_says_nothing_about_the_api(
+    registry: DistributionRegistry, faults: FaultRegistry, code: str
+) -> None:
+    faults.play("GET", r"/v2/.*/referrers/.*", Status(404, body=b'{"errors":[{"code":"%s"}]}' % code.encode()))
+    subject = image(registry, "a", "text", tag="v1").descriptor
+    assert registry.referrers("a", subject.digest) == []
+    assert registry.capabilities("a").referrers_api is None
+    attach(Place(registry, "a"), subject=subject, artifact_type=KIND, content=b"one", media_type=KIND)
+    assert len(registry.referrers("a", subject.digest)) == 1
+
+
+def test_one_404_does_not_undo_what_was_found(registry: DistributionRegistry, faults: FaultRegistry) -> None:
+    subject = image(registry, "a", "text", tag="v1").descriptor
+    empty = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+    faults.play("GET", r"/v2/.*/referrers/.*", Status(200, body=empty), times=1)
+    faults.play("GET", r"/v2/.*/referrers/.*", Status(404))
+    assert registry.referrers("a", subject.digest) == []
+    assert registry.referrers("a", subject.digest) == []
+    assert registry.capabilities("a").referrers_api is True

@@ -26,6 +26,7 @@ from registry_pipelines.errors import (
     Refused,
     RegistryError,
     RegistryPipelinesError,
+    Stalled,
     TagImmutable,
     TlsFailed,
     Unavailable,
@@ -50,6 +51,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.http import Request
 from registry_pipelines.registry.embedded.responses import Response
+from registry_pipelines.registry.interface import UploadSession
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.doubles.fault_registry import FaultRegistry
@@ -254,6 +256,16 @@ def test_retry_after_as_a_date() -> None:
 def test_any_retry_after(value: str) -> None:
     found = read_retry_after(value)
     assert found is None or 0 <= found <= MAX_RETRY_AFTER_S
+
+
+def test_a_registry_that_stops_reading_is_dropped() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        registry = DistributionRegistry(address, retries=ONCE, timeouts=Timeouts(stall_s=0.2))
+        session = UploadSession("a", f"http://{address}/u")
+        with pytest.raises(Stalled) as caught:
+            registry.append_upload(session, memoryview(bytes(64 * 1024 * 1024)))
+        assert "while sending content" in str(caught.value.__context__)
 
 
 # Errors

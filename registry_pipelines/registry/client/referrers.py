@@ -37,6 +37,10 @@ MAX_FALLBACK_ROUNDS = 8
 """Read, change, write, read again: rounds before a fallback tag that others keep overwriting is given up."""
 
 
+_ABOUT_CONTENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})
+"""Codes of a 404 that says: not here, and nothing about whether there is an API (some answer so against the rules)."""
+
+
 class Referrers:
     """The referrers of one registry. get and put: read and store a manifest by tag or digest, without this logic."""
 
@@ -67,7 +71,7 @@ class Referrers:
         return known if known is not None else self._ask(repository, digest) is not None
 
     def _ask(self, repository: str, digest: Digest) -> list[Descriptor] | None:
-        """The API's list; None when the registry has no such API (or no such repository, which proves nothing)."""
+        """The API's list; None when the registry has no such API, or no such repository or manifest."""
         where = f"{self._exchange.name}/{repository}@{digest}"
         url = f"/v2/{repository}/referrers/{digest}"
         headers = {"Accept": media_types.OCI_INDEX}
@@ -80,7 +84,7 @@ class Referrers:
         except (NotFound, Unsupported, Refused) as error:
             if isinstance(error, Refused) and error.status not in (400, 404, 405):
                 raise
-            if error.code != "NAME_UNKNOWN":
+            if error.code not in _ABOUT_CONTENT and not self._facts.of(repository).referrers_api:
                 self._facts.learn(repository, referrers_api=False)
             return None
         self._facts.learn(repository, referrers_api=True)
