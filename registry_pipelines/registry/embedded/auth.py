@@ -11,7 +11,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import importlib
 import json
 import re
 import secrets
@@ -20,10 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import parse_qs
 
-from registry_pipelines.errors import InputError, ToolMissing
+import bcrypt
+
+from registry_pipelines.errors import InputError
 from registry_pipelines.registry.embedded.http import Request
 from registry_pipelines.registry.embedded.responses import ApiError, Response, error_response, json_response
 
@@ -46,7 +46,7 @@ class User:
 
 
 def read_htpasswd(path: Path) -> dict[str, User]:
-    """The accounts of an htpasswd file; bcrypt lines only, as docker-registry. Raises InputError, ToolMissing."""
+    """The accounts of an htpasswd file; bcrypt lines only, as docker-registry. Raises InputError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -63,15 +63,7 @@ def read_htpasswd(path: Path) -> dict[str, User]:
         users[name] = User(digest, hashed=True)
     if not users:
         raise InputError("the htpasswd file has no account", where=str(path), do="Add one, or leave the file out")
-    _bcrypt()
     return users
-
-
-def _bcrypt() -> ModuleType:
-    try:
-        return importlib.import_module("bcrypt")
-    except ImportError as error:
-        raise ToolMissing("htpasswd files need the library bcrypt", do="Install it with pip install bcrypt") from error
 
 
 @dataclass(frozen=True)
@@ -172,7 +164,7 @@ class Gate:
         if seen in self._known_passwords:
             return True
         raw = password.encode()[:72]  # bcrypt reads no more; the library refuses longer ones since 5.0
-        if not _bcrypt().checkpw(raw, user.password.encode()):
+        if not bcrypt.checkpw(raw, user.password.encode()):
             return False
         self._known_passwords.add(seen)
         return True
