@@ -208,6 +208,16 @@ def test_advisories_that_grew_old_since_stop_it(good: Candidate) -> None:
     assert "more than 7 days old" in denied(good, now=NOW + timedelta(days=30))
 
 
+def test_a_version_tag_that_was_moved_stops_it(good: Candidate) -> None:
+    good.publish(good.judge())
+    other = candidate(good.place, good.key, "other")
+    stored = good.place.registry.get_manifest(good.place.repository, other.top.digest)
+    good.place.registry.put_manifest(good.place.repository, stored, tag=good.release.tag)
+    assert denied(good) == f"version: the tag v1-good names {other.top.digest} now; a version tag never moves"
+    good.place.registry.delete_tag(good.place.repository, good.release.tag)
+    assert ship(good).changed
+
+
 @pytest.mark.parametrize("name", ["v2", "1.4", "v1.4.2-rc1", "2024.10", "v1-one", "sha256-0123.sig", "1"])
 def test_a_version_tag_is_never_moved(place: Place, key: Key, name: str) -> None:
     release = passing(place, key, "one")

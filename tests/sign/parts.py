@@ -7,8 +7,10 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
@@ -68,6 +70,19 @@ def push_index(place: Place, name: str = "app", *, tag: str = "") -> tuple[Descr
     index = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=tuple(children)))
     place.registry.put_manifest(place.repository, index, tag=tag)
     return index.descriptor, children
+
+
+class Listing:
+    """A registry that lists more referrers than it should: what an unverified fallback index can hold."""
+
+    def __init__(self, place: Place, extra: list[Descriptor]) -> None:
+        self._registry, self._extra, self.name = place.registry, extra, place.registry.name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+        return [*self._extra, *self._registry.referrers(repository, digest, artifact_type=artifact_type)]
 
 
 NO_LOG = {"cosign": ("--signing-config", "sc.json"), "cosign2": ("--tlog-upload=false",)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -29,7 +28,7 @@ from registry_pipelines.sign.dsse import Envelope, sign_envelope, write_envelope
 from registry_pipelines.sign.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.sign.statements import write_statement
 from registry_pipelines.sign.tagged import append_layer, cosign_tag
-from tests.sign.parts import Counted, Key, push_image
+from tests.sign.parts import Counted, Key, Listing, push_image
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
 BOM = "https://cyclonedx.org/bom"
@@ -207,19 +206,6 @@ def test_an_artifact_without_artifact_type_is_found_by_its_layer(place: Place, i
     )
     place.registry.put_manifest(place.repository, manifest)
     assert len(read_attestations(place, image.digest, key.verifier).verified) == 1
-
-
-class Listing:
-    """A registry that lists more referrers than it should: what an unverified fallback index can hold."""
-
-    def __init__(self, place: Place, extra: list[Descriptor]) -> None:
-        self._registry, self._extra, self.name = place.registry, extra, place.registry.name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._registry, name)
-
-    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
-        return [*self._extra, *self._registry.referrers(repository, digest, artifact_type=artifact_type)]
 
 
 def test_a_wrong_list_of_referrers_hides_nothing(place: Place, image: Descriptor, key: Key) -> None:

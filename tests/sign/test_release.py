@@ -26,7 +26,7 @@ from registry_pipelines.sign.predicates import (
 )
 from registry_pipelines.sign.release import SignedRelease, sign_release
 from registry_pipelines.sign.statements import write_statement
-from tests.sign.parts import Cosign, Counted, Key, push_image, push_index
+from tests.sign.parts import Cosign, Counted, Key, Listing, push_image, push_index
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -143,6 +143,15 @@ def test_bad_evidence_is_named_and_hides_no_good_one(place: Place, key: Key) -> 
         str(gone.digest),
     ):
         assert part in problems
+
+
+def test_a_lost_referrer_hides_no_evidence(place: Place, key: Key) -> None:
+    image = with_evidence(place)
+    lost = Descriptor(media_type=media_types.OCI_MANIFEST, digest=Digest.of(b"lost"), size=4)
+    signed = sign(Place(Listing(place, [lost]), place.repository), image, key)
+    assert len(signed.attestations) == 3
+    assert len(signed.problems) == 1
+    assert signed.problems[0].startswith(str(lost.digest))
 
 
 def test_a_verdict_in_disguise_is_not_signed(place: Place, key: Key) -> None:
