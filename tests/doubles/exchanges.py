@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -52,7 +53,7 @@ class Expect:
     method: str
     target: str
     answer: Answer = field(default_factory=Answer)
-    headers: dict[str, str | None] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
     body: bytes | None = None
 
 

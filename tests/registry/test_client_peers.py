@@ -85,7 +85,7 @@ def test_htpasswd_and_tls_with_docker_registry(
     keys = {"certificate": certificates.certificate, "key": certificates.key}
     with DockerRegistry(peer("docker-registry"), tmp_path / "registry", users=users, **keys) as server:
         config = tmp_path / "auth.json"
-        common = ["--cert-dir", tmp_path / "certs", "--authfile", config]
+        common: list[str | Path] = ["--cert-dir", tmp_path / "certs", "--authfile", config]
         (tmp_path / "certs").mkdir()
         (tmp_path / "certs" / "ca.crt").write_bytes(certificates.ca.read_bytes())
         run(peer("skopeo"), "login", *common, "-u", "ci", "-p", "pass:word", server.address)

@@ -96,8 +96,7 @@ def test_uploads_stay_on_tls(tmp_path: Path, host: str, sent: bool) -> None:
         return answer
 
     made = make_certificates(tmp_path / "pem")
-    keys = {"certificate": made.certificate, "key": made.key}
-    with EmbeddedServer(tmp_path / "r", wrap=behind_proxy, **keys) as server:
+    with EmbeddedServer(tmp_path / "r", wrap=behind_proxy, certificate=made.certificate, key=made.key) as server:
         registry = DistributionRegistry(server.address, ca_file=made.ca, retries=ONCE)
         if sent:
             assert read(registry, "a", upload(registry, "a", b"content").digest) == b"content"

@@ -28,6 +28,8 @@ from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
 from registry_pipelines.registry.client.listing import next_link
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.application import Handler
+from registry_pipelines.registry.embedded.responses import Response
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.registry.contract import blob_of
@@ -320,9 +322,7 @@ def test_a_redirect_from_tls_to_plain_is_refused(tmp_path: Path) -> None:
             registry.open_blob("a", DIGEST)
 
 
-def _to_plain(handler: object) -> object:
-    from registry_pipelines.registry.embedded.responses import Response
-
+def _to_plain(handler: Handler) -> Handler:
     return lambda request: Response(307, [("Location", "http://127.0.0.1:1/secret")])
 
 
