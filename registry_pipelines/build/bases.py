@@ -8,7 +8,7 @@ from typing import Any
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import LayerRow
-from registry_pipelines.build.pushing import place_blob
+from registry_pipelines.build.pushing import copy_blob, place_blob
 from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -96,8 +96,7 @@ def bring_base(image: BaseImage, place: Place, *, platform: Platform, cache: Bui
         if not how:
             how = "copied"
             progress.begin(task, total_bytes=layer.size)
-            with image.place.registry.open_blob(image.place.repository, layer.digest) as reader:
-                place.registry.upload_blob(place.repository, layer, reader)
+            copy_blob(image.place, place, layer)
             progress.advance(task, layer.size)
         progress.end(task, note=how)
         rows.append(

@@ -156,6 +156,27 @@ def _spool(job: LayerJob, place: Place, spool: Path, advance: Callable[[int], No
             digests = writer.finish()
         file.flush()
         descriptor = Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=digests.digest, size=digests.size)
-        with FileIO(file.name) as source:
+        with SpooledLayer(file.name) as source:
             place.registry.upload_blob(place.repository, descriptor, source)
     return digests
+
+
+class SpooledLayer(FileIO):
+    """A layer's file as a Readable that the client may start again when an upload breaks."""
+
+    def rewind(self) -> None:
+        """Start again from the first byte."""
+        self.seek(0)
+
+
+def copy_blob(source: Place, target: Place, descriptor: Descriptor) -> None:
+    """Stream a blob from place to place; a connection that breaks is begun anew. Raises NotFound, DigestMismatch,
+    Unavailable."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with source.registry.open_blob(source.repository, descriptor.digest) as reader:
+                target.registry.upload_blob(target.repository, descriptor, reader)
+            return
+        except Unavailable:
+            if attempt == ATTEMPTS:
+                raise
