@@ -1,0 +1,51 @@
+"""Memory does not grow with the size of a blob, neither in the client nor in the embedded server."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from pathlib import Path
+
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+
+SIZE = 192 * 1024 * 1024
+LIMIT = 12 * 1024 * 1024
+
+
+class Zeros:
+    """So many zero bytes, made on the fly."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = min(len(buffer), self._left)
+        self._left -= count
+        return count
+
+
+def test_a_large_blob_goes_through_small_buffers(tmp_path: Path) -> None:
+    hasher = hashlib.sha256()
+    block = bytes(1024 * 1024)
+    for _ in range(SIZE // len(block)):
+        hasher.update(block)
+    descriptor = Descriptor(media_type="", digest=Digest(f"sha256:{hasher.hexdigest()}"), size=SIZE)
+    with EmbeddedServer(tmp_path) as server:
+        registry = DistributionRegistry(server.address)
+        registry.ping()
+        tracemalloc.start()
+        try:
+            registry.upload_blob("a", descriptor, Zeros(SIZE))
+            buffer = memoryview(bytearray(1024 * 1024))
+            received = 0
+            with registry.open_blob("a", descriptor.digest) as reader:
+                while count := reader.readinto(buffer):
+                    received += count
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert received == SIZE
+    assert peak < LIMIT
