@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
@@ -17,6 +18,9 @@ from registry_pipelines.release import Release
 
 FLOATING_TAGS = frozenset({"latest"})
 """Moves with every push by convention, so it names no version."""
+
+LOOKUP_THREADS = 8
+"""Tags looked at at once: each is one small request, so latency counts; registries limit requests by the second."""
 
 
 def releases(
@@ -45,18 +49,23 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     except NotFound:
         return []
     named = {each.tag: each.digest for each in known if each.image == image.name}
-    found: dict[Digest, str] = {}
-    version = image.build.version if image.build else ""
-    for tag in sorted(tags, key=lambda tag: (tag != version, not _is_dotted(tag), tag)):
-        try:
-            digest = named[tag] if tag in named else place.registry.resolve(place.repository, tag).digest
-        except NotFound:
-            continue  # deleted between the list and the look
-        found.setdefault(digest, tag)
     seen = set(named.values())
-    return [
-        Release(image.name, tag, digest) for digest, tag in found.items() if digest in seen or _is_image(place, digest)
-    ]
+    version = image.build.version if image.build else ""
+    tags.sort(key=lambda tag: (tag != version, not _is_dotted(tag), tag))
+    found: dict[Digest, str] = {}
+    with ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="releases") as pool:
+        for tag, digest in zip(tags, pool.map(lambda tag: named.get(tag) or _resolve(place, tag), tags), strict=True):
+            if digest is not None:
+                found.setdefault(digest, tag)
+        kinds = list(pool.map(lambda digest: digest in seen or _is_image(place, digest), found))
+    return [Release(image.name, tag, digest) for (digest, tag), kind in zip(found.items(), kinds, strict=True) if kind]
+
+
+def _resolve(place: Place, tag: str) -> Digest | None:
+    try:
+        return place.registry.resolve(place.repository, tag).digest
+    except NotFound:
+        return None  # deleted between the list and the look
 
 
 def _is_dotted(tag: str) -> bool:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -30,6 +32,12 @@ from registry_pipelines.release import Release
 DEMO_FOLDER = Path("deploy") / "demo"
 EXPECTED = {"forecaster": True, "recommender": False}
 """The demonstration's images, and whether each ships. Images of other names may do either."""
+
+STDERR = 2
+"""Our own stdout is for the answer alone, so what the child prints goes where messages go."""
+
+POLL_S = 0.1
+"""How often the events file is looked at; a person sees a stage at once."""
 
 Event = dict[str, Any]
 _STYLES = {"ok": "green", "denied": "yellow", "failed": "red", "skipped": "dim"}
@@ -53,7 +61,7 @@ def demo(options: Options) -> None:
         releases = list(dict.fromkeys(event["release"] for event in events if event["release"]))
         found = [outcomes(Chain(config), Release.parse(key)) for key in releases]
     seconds = time.monotonic() - started
-    problems = _problems(events, found, code)
+    problems = find_problems(events, found, code)
     if options.as_json:
         print_json(
             {
@@ -96,9 +104,9 @@ def _run_dagster(config: Config, *, quiet: bool) -> tuple[list[Event], int]:
         path.touch()
         command = [sys.executable, "-m", "dagster_project.demo", "--config", str(config.path), "--events", str(path)]
         environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path)}
-        with subprocess.Popen(command, env=environment, stdout=sys.stderr) as process:
+        with subprocess.Popen(command, env=environment, stdout=STDERR) as process, _ticker(quiet) as tick:
             try:
-                for event in _follow(path, process):
+                for event in _follow(path, process, tick):
                     events.append(event)
                     if not quiet:
                         click.echo(_line(event), err=True)
@@ -108,7 +116,19 @@ def _run_dagster(config: Config, *, quiet: bool) -> tuple[list[Event], int]:
         return events, process.returncode
 
 
-def _follow(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Event]:
+@contextmanager
+def _ticker(quiet: bool) -> Iterator[Callable[[], None]]:
+    """On a terminal a line that shows that work goes on, and for how long; elsewhere nothing."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda: None
+        return
+    started = time.monotonic()
+    with console.status("") as status:
+        yield lambda: status.update(f"{time.monotonic() - started:.0f} s")
+
+
+def _follow(path: Path, process: subprocess.Popen[bytes], tick: Callable[[], None]) -> Iterator[Event]:
     with path.open(encoding="utf-8") as file:
         rest = ""
         while True:
@@ -119,7 +139,8 @@ def _follow(path: Path, process: subprocess.Popen[bytes]) -> Iterator[Event]:
                 yield json.loads(line)
             if ended:
                 return
-            time.sleep(0.1)
+            tick()
+            time.sleep(POLL_S)
 
 
 def _name(event: Event) -> str:
@@ -137,7 +158,9 @@ def _line(event: Event) -> str:
     return "\n".join([text, *(f"{'':<8}- {reason}" for reason in reasons)])
 
 
-def _problems(events: list[Event], found: list[Outcome], code: int) -> list[str]:
+def find_problems(events: list[Event], found: list[Outcome], code: int) -> list[str]:
+    """Everything in which a run is not as expected: failed stages, registries that contradict the verdict, an image of
+    the demonstration that ships or is denied against expectation, nothing shipped. code: the child's exit code."""
     problems = [f"{_name(each)} {each['stage']}: {each['action']}" for each in events if each["status"] == "failed"]
     for outcome in found:
         problems += outcome.problems
