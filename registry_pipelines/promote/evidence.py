@@ -36,8 +36,8 @@ class JudgedReport:
     attestation: VerifiedAttestation | None
     """None: nobody trusted signed it. Its findings are named, and the release is denied."""
     superseded_by: Report | None = None
-    """A later report that is not signed. Unsigned evidence can only deny: this is how a rescan that finds something
-    stops a release whose older, clean report was signed."""
+    """A later report, or another of the same second, that is not signed. Unsigned evidence can only deny: this is how a
+    rescan that finds something stops a release whose older, clean report was signed."""
 
 
 @dataclass(frozen=True)
@@ -119,17 +119,17 @@ def gather(
 
 
 def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Report]) -> JudgedReport | None:
-    newest = max(unsigned, key=_age_order, default=None)
     if not signed:
+        newest = max(unsigned, key=_order, default=None)
         return None if newest is None else JudgedReport(newest, None)
-    report, attestation = max(signed, key=lambda item: _age_order(item[0]))
-    if newest is not None and newest != report and _age_order(newest) >= _age_order(report):
-        return JudgedReport(report, attestation, superseded_by=newest)
-    return JudgedReport(report, attestation)
+    report, attestation = max(signed, key=lambda item: _order(item[0]))
+    later = [item for item in unsigned if item != report and _order(item)[:2] >= _order(report)[:2]]
+    return JudgedReport(report, attestation, superseded_by=max(later, key=_order, default=None))
 
 
-def _age_order(report: Report) -> tuple[str, str]:
-    return report.scanned_at, report.advisories.newest
+def _order(report: Report) -> tuple[str, str, int]:
+    """The latest scan, then the newest advisories; of equal ones the worse."""
+    return report.scanned_at, report.advisories.newest, len(report.findings)
 
 
 def _signed_reports(

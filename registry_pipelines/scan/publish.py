@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -20,6 +21,9 @@ from registry_pipelines.scan.interface import (
     PlatformPackages,
     Report,
 )
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far ahead another scanning machine's clock is believed to be."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,15 @@ def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformP
 
 
 def publish_report(place: Place, subject: Descriptor, report: Report) -> Published:
-    """Attach a report to ``subject``, unless the newest one says the same (the time of the scan aside)."""
+    """Attach a report to ``subject``, unless the newest one says the same (the time of the scan aside).
+
+    The newest report counts, so this one is dated after the one there: a second later when both are of one second, or
+    when the other machine's clock was a little ahead.
+    """
     reports = _reports(place, subject.digest)
     if reports and _timeless(reports[-1][1]) == _timeless(report):
         return Published(reports[-1][0].descriptor, reports[-1][0].content, False)
-    content = report.encode()
+    content = (_dated_after(reports[-1][1], report) if reports else report).encode()
     descriptor = attach(
         place, subject=subject, artifact_type=REPORT_MEDIA_TYPE, content=content, media_type=REPORT_MEDIA_TYPE
     )
@@ -99,6 +107,17 @@ def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:
             do="Run `registry-pipelines scan` for the release",
         )
     return reports[-1]
+
+
+def _dated_after(there: Report, report: Report) -> Report:
+    try:
+        before, now = (datetime.fromisoformat(item.scanned_at) for item in (there, report))
+        if not now <= before < now + CLOCK_SKEW:
+            return report
+    except (ValueError, TypeError):  # not dates, or one without a zone: whoever wrote that, it moves no clock of ours
+        return report
+    after = (before + timedelta(seconds=1)).astimezone(UTC)
+    return msgspec.structs.replace(report, scanned_at=after.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 def _timeless(report: Report) -> bytes:

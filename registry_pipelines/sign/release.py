@@ -148,7 +148,9 @@ class _Work:
                 )
             else:
                 reports.append(report)
-        return max(reports, key=lambda item: (item.scanned_at, item.advisories.newest), default=None)
+        return max(
+            reports, key=lambda item: (item.scanned_at, item.advisories.newest, len(item.findings)), default=None
+        )
 
     def _is_past(self, text: str) -> bool:
         try:

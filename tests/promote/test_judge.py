@@ -32,8 +32,8 @@ from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages
-from registry_pipelines.scan.publish import publish_sboms
+from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages, Report
+from registry_pipelines.scan.publish import publish_report, publish_sboms
 from registry_pipelines.sign.attestations import attest, attest_statement
 from registry_pipelines.sign.cosign import sign_image
 from registry_pipelines.sign.keys import generate_key, load_verifier
@@ -440,6 +440,30 @@ def test_a_later_unsigned_report_stops_a_release_that_passed(good: Candidate) ->
     assert not verdict.allow
     assert "a later one, of 2026-11-23T11:00:00Z, is not signed" in verdict.reasons[0]
     assert "CVE-2026-1" in verdict.reasons[1]
+
+
+def test_another_unsigned_report_of_the_same_second_stops_it_too(good: Candidate) -> None:
+    good.attach_report(CRITICAL)
+    assert "CVE-2026-1" in "".join(good.judge().reasons)
+
+
+def test_a_rescan_in_the_same_second_is_dated_later(good: Candidate) -> None:
+    worse = good.report([CRITICAL])
+    published = publish_report(good.place, good.top, worse)
+    assert Report.decode(published.content).scanned_at == "2026-11-23T10:00:01Z"
+    assert not publish_report(good.place, good.top, worse).changed
+    assert good.sign().withheld
+    assert not good.judge().allow
+    assert publish_report(good.place, good.top, good.report()).changed
+    good.sign()
+    assert good.judge().allow
+
+
+@pytest.mark.parametrize("scanned_at", ["2026-11-23T11:00:00Z", "soon", "2026-11-23T10:00:00"])
+def test_a_report_far_ahead_moves_no_clock(bare: Candidate, scanned_at: str) -> None:
+    bare.attach_report(CRITICAL, scanned_at=scanned_at)
+    published = publish_report(bare.place, bare.top, bare.report())
+    assert Report.decode(published.content) == bare.report()
 
 
 def test_an_earlier_unsigned_report_changes_nothing(good: Candidate) -> None:
