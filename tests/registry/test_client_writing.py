@@ -145,7 +145,7 @@ def test_an_early_refusal_of_a_large_body_is_read(registry: DistributionRegistry
 def test_a_slow_commit_outlives_the_stall_limit(faults: FaultRegistry) -> None:
     """The registry may take long to assemble; only bytes that do not move are a stall."""
     released = threading.Event()
-    patient = DistributionRegistry(faults.address, timeouts=Timeouts(stall_s=0.2, commit_s=60), retries=Retries(1))
+    patient = DistributionRegistry(faults.address, timeouts=Timeouts(stall_s=1.5, commit_s=60), retries=Retries(1))
     faults.play("PUT", UPLOADS, HoldAnswer(released))
     faults.play("GET", r"/v2/", HoldAnswer(released))
     with ThreadPoolExecutor(1) as pool:
