@@ -7,7 +7,7 @@ distribution over HTTP) and ``layout`` (OCI layout folders). A registry object i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -188,19 +188,20 @@ class Parcel:
 class Carrier(Protocol):
     """Sends one request from outside this process, so that a kill of this process does not tear it."""
 
+    sent_bytes: int
+    """Content bytes of the body that were sent."""
+
     def carry(self, parcel: Parcel) -> bytes:
-        """The answer's head and (short) body as received. Raises Unavailable, Stalled."""
+        """The answer's head and (short) body as received. Once only. Raises Unavailable, Stalled."""
         ...
 
 
 @runtime_checkable
 class CarriedUploads(Protocol):
-    """Rare ability: chunks that a carrier sends."""
+    """Rare ability: content of unknown length that a carrier sends."""
 
-    def append_carried(
-        self, session: UploadSession, content: memoryview, carrier: Callable[[memoryview], Carrier]
-    ) -> None:
-        """Like ``append_upload``; ``carrier`` gives the carrier for a piece of ``content``."""
+    def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
+        """One chunk whose body (in HTTP's chunked coding) the carrier writes; moves the offset by what it sent."""
         ...
 
 

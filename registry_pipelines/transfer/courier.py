@@ -7,20 +7,22 @@ import fcntl
 import itertools
 import json
 import os
+import queue
 import struct
 import subprocess
 import sys
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from registry_pipelines.errors import Stalled, Unavailable
+from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.oci.manifests import decode_json
-from registry_pipelines.registry.interface import Carrier, Parcel
+from registry_pipelines.registry.interface import Parcel
 from registry_pipelines.transfer.courier_process import read_frame
 from registry_pipelines.transfer.memory import PART_BYTES, Part, PartMemory
 
@@ -30,67 +32,89 @@ SETTLE_S = 150.0
 MAX_NOTE_BYTES = 64 * 1024
 
 
+SEGMENT_BYTES = 16 * PART_BYTES
+"""Content of one request. Large, because a registry is idle between two; the journal knows the offset after each."""
+
+PIECES_AHEAD = 2
+"""Parts handed to the courier and not yet sent: one is on its way, one is ready."""
+
+
 class Courier:
-    """One courier process for all transfers of this process, started when first needed. folder: for locks and notes."""
+    """One courier process for all transfers of a state, started when first needed. folder: for locks and notes.
+
+    refusing: registries that do not take content of unknown length; parts are sent to them from this process.
+    """
 
     def __init__(self, folder: Path, memory: PartMemory) -> None:
         self._folder, self._memory = folder, memory
+        self._lock_file = folder / f"courier-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._events: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
         self._ids = itertools.count(1)
         self._reader: threading.Thread | None = None
+        self.refusing: set[str] = set()
 
-    def carrier(self, part: Part, note: Path, end: int) -> Callable[[memoryview], Carrier] | None:
-        """A carrier for pieces at the end of a part; None where the part is not in shared memory. end: the upload's
-        offset once it is sent."""
-        if part.slot is None or self._memory.file is None:
-            return None
-        stop = part.slot * PART_BYTES + len(part.view)
-        return lambda piece: _Delivery(self, stop - len(piece), len(piece), note, end)
+    @property
+    def usable(self) -> bool:
+        """Whether this system has shared memory files."""
+        return self._memory.file is not None
 
-    def deliver(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Send one order, wait for its answer. Raises Unavailable when the courier died."""
-        answer: Future[dict[str, Any]] = Future()
+    def open(self, order: dict[str, Any]) -> tuple[int, queue.SimpleQueue[dict[str, Any]]]:
+        """Begin a request; its number and where its events come. Raises Unavailable when the courier died."""
         with self._lock:
-            process = self._running()
+            self._start()
             number = next(self._ids)
-            self._waiting[number] = answer
-            frame = json.dumps({"id": number, **order}).encode()
+            events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+            self._events[number] = events
+        self.tell({"id": number, **order})
+        return number, events
+
+    def tell(self, frame: dict[str, Any]) -> None:
+        """Send a frame. Raises Unavailable when the courier died."""
+        content = json.dumps(frame).encode()
+        with self._lock:
+            process = self._process
             try:
-                assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-                process.stdin.write(struct.pack(">I", len(frame)) + frame)
+                if process is None or process.stdin is None:
+                    raise BrokenPipeError
+                process.stdin.write(struct.pack(">I", len(content)) + content)
                 process.stdin.flush()
             except OSError as error:
                 raise Unavailable("the courier process ended", where="this machine") from error
-        return answer.result()
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def forget(self, number: int) -> None:
+        """The request is over."""
+        with self._lock:
+            self._events.pop(number, None)
+
+    def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            return self._process
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
-        assert self._memory.file is not None  # noqa: S101 - carrier() checked it
+        memory = self._memory.file
+        assert memory is not None  # noqa: S101 - usable was asked
         script = str(Path(__file__).with_name("courier_process.py"))
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", script, str(self._memory.file), str(lock_file(self._folder, os.getpid()))],
+            [sys.executable, "-I", "-S", script, str(memory), str(self._lock_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(self._memory.file,),
+            pass_fds=(memory,),
             start_new_session=True,
         )
         assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
         read_frame(self._process.stdout)  # type: ignore[arg-type]
         self._reader = threading.Thread(target=self._read, args=(self._process,), name="courier", daemon=True)
         self._reader.start()
-        return self._process
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        while (answer := read_frame(process.stdout)) is not None:  # type: ignore[arg-type]
-            self._waiting.pop(answer["id"]).set_result(answer)
-        for waiting in list(self._waiting.values()):
-            waiting.set_exception(Unavailable("the courier process ended", where="this machine"))
-        self._waiting.clear()
+        while (frame := read_frame(process.stdout)) is not None:  # type: ignore[arg-type]
+            events = self._events.get(frame["id"])
+            if events:
+                events.put(frame)
+        for events in list(self._events.values()):
+            events.put({"error": "the courier process ended", "stalled": False})
 
     def close(self) -> None:
         """End the process after what it is sending."""
@@ -103,45 +127,106 @@ class Courier:
         if self._reader:
             self._reader.join()
         process.stdout.close()
-        lock_file(self._folder, os.getpid()).unlink(missing_ok=True)
+        self._lock_file.unlink(missing_ok=True)
 
 
-class _Delivery:
-    def __init__(self, courier: Courier, start: int, size: int, note: Path, end: int) -> None:
-        self._courier, self._start, self._size, self._note, self._end = courier, start, size, note, end
+class Delivery:
+    """A carrier: one request whose body are the next parts of an inbox, up to a segment. See interface.Carrier.
+
+    parts: gives the next part, None at the end. sent: called with each part sent.
+    """
+
+    def __init__(
+        self,
+        courier: Courier,
+        parts: Callable[[], Part | None],
+        sent: Callable[[Part, int], None],
+        *,
+        offset: int,
+        note: Path,
+    ) -> None:
+        self._courier, self._parts, self._on_sent, self._offset, self._note = courier, parts, sent, offset, note
+        self._ahead: deque[tuple[Part, int]] = deque()
+        self._used = False
+        self.sent_bytes = 0
+        self.complete = False
+        """Whether the parts came to their good end."""
+        self.stopped: RegistryPipelinesError | None = None
+        """What ended them badly; what was sent until then is stored all the same."""
 
     def carry(self, parcel: Parcel) -> bytes:
-        order = {
-            **asdict(parcel),
-            "head": base64.b64encode(parcel.head).decode(),
-            "start": self._start,
-            "size": self._size,
-            "note": str(self._note),
-            "end": self._end,
-        }
-        answer = self._courier.deliver(order)
-        if "raw" in answer:
-            return base64.b64decode(answer["raw"])
-        kind = Stalled if answer["stalled"] else Unavailable
-        raise kind(f"sending a part failed ({answer['error']})", where=f"{parcel.host}:{parcel.port}")
+        """See Carrier."""
+        if self._used:
+            raise Unavailable("the registry asked for other credentials while content was sent", where=parcel.host)
+        self._used = True
+        head = base64.b64encode(parcel.head).decode()
+        order = {**asdict(parcel), "head": head, "note": str(self._note), "offset": self._offset}
+        number, events = self._courier.open(order)
+        try:
+            return self._feed(number, events, parcel)
+        finally:
+            self._courier.forget(number)
+            for part, _ in self._ahead:
+                part.release()
+
+    def _feed(self, number: int, events: queue.SimpleQueue[dict[str, Any]], parcel: Parcel) -> bytes:
+        given, at = 0, self._offset
+        try:
+            while given < SEGMENT_BYTES:
+                try:
+                    part = self._parts()
+                except RegistryPipelinesError as error:
+                    self.stopped = error
+                    break
+                if part is None:
+                    self.complete = True
+                    break
+                if part.stop <= at:
+                    part.release()
+                    continue
+                size = part.stop - at
+                assert part.slot is not None  # noqa: S101 - parts of large blobs have one
+                self._ahead.append((part, size))
+                self._courier.tell({"id": number, "start": part.slot * PART_BYTES + at - part.offset, "size": size})
+                given, at = given + size, part.stop
+                while len(self._ahead) >= PIECES_AHEAD:
+                    final = self._next_event(events, parcel)
+                    if final is not None:
+                        return final
+        finally:
+            self._courier.tell({"id": number, "end": True})
+        while True:
+            final = self._next_event(events, parcel)
+            if final is not None:
+                return final
+
+    def _next_event(self, events: queue.SimpleQueue[dict[str, Any]], parcel: Parcel) -> bytes | None:
+        """Wait for the next event; the answer when it is there."""
+        event = events.get()
+        if "sent" in event:
+            part, size = self._ahead.popleft()
+            self.sent_bytes += size
+            self._on_sent(part, size)
+            part.release()
+            return None
+        if "raw" in event:
+            return base64.b64decode(event["raw"])
+        kind = Stalled if event["stalled"] else Unavailable
+        raise kind(f"sending content failed ({event['error']})", where=f"{parcel.host}:{parcel.port}")
 
 
-def lock_file(folder: Path, pid: int) -> Path:
-    """Locked while the courier of a process lives."""
-    return folder / f"courier-{pid}.lock"
-
-
-def wait_for_courier(folder: Path, pid: int) -> None:
-    """Wait until the courier of a dead process has finished its part."""
-    path, deadline = lock_file(folder, pid), time.monotonic() + SETTLE_S
-    while path.exists() and time.monotonic() < deadline:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.02)
-                continue
-        path.unlink(missing_ok=True)
+def wait_for_couriers(folder: Path, pid: int) -> None:
+    """Wait until the couriers of a dead process have finished what they have."""
+    deadline = time.monotonic() + SETTLE_S
+    for path in folder.glob(f"courier-{pid}-*.lock"):
+        while path.exists() and time.monotonic() < deadline:
+            with path.open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(0.02)
+                    continue
+            path.unlink(missing_ok=True)
 
 
 def read_note(path: Path) -> tuple[str, int] | None:

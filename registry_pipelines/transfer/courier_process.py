@@ -1,23 +1,27 @@
-"""The courier: a small process that sends parts from shared memory and outlives the process that gave them to it.
+"""The courier: a small process that sends content from shared memory and outlives the process that gave it.
 
 Why: distribution 2.8 (docker-registry, and what is built on it) keeps an upload's offset in the ``_state`` of its
 Location. When a sender is killed in the middle of a PATCH, the bytes that arrived do not fit any known Location, and
-the registry cancels the upload at the next request: all of it is to be sent again. So a sender must not be torn. This
-process finishes the part it has, writes the answer's Location into a note beside the journal, and ends when its parent
-is gone.
+the registry cancels the upload at the next request: all of it is to be sent again. So a sender must not be torn. When
+its parent is gone, this process ends every request behind the parts it was given, writes the answer's Location into a
+note beside the journal, and ends too.
 
 Run as a script, isolated, standard library only: ``courier_process.py MEMORY_FD LOCK_FILE``. Frames on stdin and stdout
-are a 4-byte big-endian length and JSON. The lock is held as long as it lives.
+are a 4-byte big-endian length and JSON. In: ``{id, head, ...}`` opens a request, ``{id, start, size}`` adds a piece,
+``{id, end}`` ends its body. Out: ``{id, sent}`` for each piece, then ``{id, raw}`` or ``{id, error}``. The lock is held
+as long as it lives.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import http.client
 import json
 import mmap
 import os
+import queue
 import select
 import socket
 import ssl
@@ -26,6 +30,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,38 +87,69 @@ class Connections:
             return self._contexts[ca_file]
 
 
-def deliver(order: dict[str, Any], memory: memoryview, connections: Connections) -> dict[str, Any]:
-    """Send one request; its answer, or what went wrong."""
-    try:
-        sock = connections.take(order)
-    except OSError as error:
-        return {"error": f"connecting failed: {error}", "stalled": isinstance(error, TimeoutError)}
-    try:
-        sock.settimeout(order["stall_s"])
-        sock.sendall(base64.b64decode(order["head"]))
-        send(sock, memory[order["start"] : order["start"] + order["size"]])
-        answer = http.client.HTTPResponse(sock)
-        answer.begin()
-        body = answer.read(MAX_ANSWER_BYTES)
-        write_note(order, answer)
-        if answer.will_close or answer.length:
-            sock.close()
-        else:
-            connections.keep(order, sock)
-        return {"raw": base64.b64encode(as_received(answer, body)).decode()}
-    except (OSError, http.client.HTTPException) as error:
-        sock.close()
-        return {"error": f"{type(error).__name__}: {error}", "stalled": isinstance(error, TimeoutError)}
+Say = Callable[[dict[str, Any]], None]
 
 
-def send(sock: socket.socket, content: memoryview) -> None:
-    """Small calls, so that the socket's time-out is one on progress. A refusal that came early is left to be read."""
-    sent = 0
-    while sent < len(content):
+class Request:
+    """One request under way; its pieces come through a queue, None ends them."""
+
+    def __init__(self, order: dict[str, Any], memory: memoryview, connections: Connections, say: Say) -> None:
+        self._order, self._memory, self._connections, self._say = order, memory, connections, say
+        self.pieces: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._sent = 0
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        result = self._send_all()
+        self._say({"id": self._order["id"], **result})
+
+    def _send_all(self) -> dict[str, Any]:
+        """Send the request; its answer, or what went wrong."""
+        order = self._order
         try:
-            sent += sock.send(content[sent : sent + SEND_BYTES])
+            sock = self._connections.take(order)
+        except OSError as error:
+            return {"error": f"connecting failed: {error}", "stalled": isinstance(error, TimeoutError)}
+        try:
+            sock.settimeout(order["stall_s"])
+            sock.sendall(base64.b64decode(order["head"]))
+            whole = self._send_pieces(sock)
+            answer = http.client.HTTPResponse(sock)
+            answer.begin()
+            body = answer.read(MAX_ANSWER_BYTES)
+            write_note(order, answer, self._sent)
+            if answer.will_close or answer.length or not whole:
+                sock.close()
+            else:
+                self._connections.keep(order, sock)
+            return {"raw": base64.b64encode(as_received(answer, body)).decode()}
+        except (OSError, http.client.HTTPException) as error:
+            sock.close()
+            return {"error": f"{type(error).__name__}: {error}", "stalled": isinstance(error, TimeoutError)}
+
+    def _send_pieces(self, sock: socket.socket) -> bool:
+        """HTTP's chunked coding, one chunk a piece; False when the registry answered before the end."""
+        while (piece := self.pieces.get()) is not None:
+            start, size = piece
+            content = self._memory[start : start + size]
+            if not (send(sock, b"%x\r\n" % size) and send(sock, content) and send(sock, b"\r\n")):
+                return False
+            self._sent += size
+            self._say({"id": self._order["id"], "sent": size})
+        return send(sock, b"0\r\n\r\n")
+
+
+def send(sock: socket.socket, content: bytes | memoryview) -> bool:
+    """Small calls, so that the socket's time-out is one on progress; False when the other side left (an early refusal
+    is then worth reading)."""
+    view, sent = memoryview(content), 0
+    while sent < len(view):
+        try:
+            sent += sock.send(view[sent : sent + SEND_BYTES])
         except (BrokenPipeError, ConnectionResetError):
-            return
+            return False
+    return True
 
 
 def as_received(answer: http.client.HTTPResponse, body: bytes) -> bytes:
@@ -125,14 +161,14 @@ def as_received(answer: http.client.HTTPResponse, body: bytes) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + body
 
 
-def write_note(order: dict[str, Any], answer: http.client.HTTPResponse) -> None:
+def write_note(order: dict[str, Any], answer: http.client.HTTPResponse, sent: int) -> None:
     """What the registry said last, for a process that comes after our parent's death."""
     if not order["note"] or not 200 <= answer.status < 300:
         return
     location = answer.headers.get("Location")
     url = urllib.parse.urljoin(order["url"], location) if location else order["url"]
     temporary = Path(order["note"] + ".new")
-    temporary.write_text(json.dumps({"location": url, "offset": order["end"]}), encoding="utf-8")
+    temporary.write_text(json.dumps({"location": url, "offset": order["offset"] + sent}), encoding="utf-8")
     temporary.replace(order["note"])
 
 
@@ -155,25 +191,27 @@ def main() -> None:
     lock = Path(sys.argv[2]).open("a")  # noqa: SIM115 - held for life
     fcntl.flock(lock, fcntl.LOCK_EX)
     answers, gate, connections = sys.stdout.buffer, threading.Lock(), Connections()
-    answers.write(struct.pack(">I", 2) + b"{}")
-    answers.flush()
-    under_way: list[threading.Thread] = []
+    requests: dict[int, Request] = {}
 
-    def work(order: dict[str, Any]) -> None:
-        answer = json.dumps({"id": order["id"], **deliver(order, memory, connections)}).encode()
-        try:
-            with gate:
-                answers.write(struct.pack(">I", len(answer)) + answer)
-                answers.flush()
-        except OSError:
-            return  # the parent is gone; the note says it all
+    def say(frame: dict[str, Any]) -> None:
+        content = json.dumps(frame).encode()
+        with gate, contextlib.suppress(OSError):  # without a parent the note says it all
+            answers.write(struct.pack(">I", len(content)) + content)
+            answers.flush()
 
-    while (order := read_frame(sys.stdin.buffer)) is not None:
-        under_way = [thread for thread in under_way if thread.is_alive()]
-        under_way.append(threading.Thread(target=work, args=(order,)))
-        under_way[-1].start()
-    for thread in under_way:
-        thread.join()
+    say({})
+    while (frame := read_frame(sys.stdin.buffer)) is not None:
+        if "head" in frame:
+            requests[frame["id"]] = Request(frame, memory, connections, say)
+        elif "end" in frame:
+            requests.pop(frame["id"]).pieces.put(None)
+        else:
+            requests[frame["id"]].pieces.put((frame["start"], frame["size"]))
+    for request in requests.values():
+        request.pieces.put(None)
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join()
     os._exit(0)  # stdout may be a broken pipe
 
 

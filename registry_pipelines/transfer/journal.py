@@ -23,7 +23,7 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place, UploadSession
-from registry_pipelines.transfer.courier import read_note, wait_for_courier
+from registry_pipelines.transfer.courier import read_note, wait_for_couriers
 
 LEASE_S = 300.0
 """Seconds of silence after which another machine's upload is taken over. A part of 8 MiB takes longer only below
@@ -70,9 +70,13 @@ _holdings = sql.Table(
 )
 
 
+_LIVE: set[str] = set()
+"""The journals that are open in this process."""
+
+
 def _owner() -> str:
-    """Names this process beyond the reuse of its id: host, id, start time in clock ticks since boot."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+    """Names a journal object beyond the reuse of process ids: host, id, start in clock ticks since boot, own name."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}/{uuid.uuid4().hex[:12]}"
 
 
 def _started(pid: int) -> str:
@@ -84,7 +88,9 @@ def _started(pid: int) -> str:
 
 
 def _is_alive(owner: str, updated_at: float) -> bool:
-    host, pid, started = owner.split("/")
+    host, pid, started, _ = owner.split("/")
+    if int(pid) == os.getpid() and owner.startswith(f"{socket.gethostname()}/{pid}/{_started(os.getpid())}/"):
+        return owner in _LIVE
     if host != socket.gethostname() or not started:
         return time.time() - updated_at < LEASE_S
     return _started(int(pid)) == started
@@ -97,6 +103,7 @@ class Journal:
     def __init__(self, url: str, folder: Path | None = None) -> None:
         arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False} if url.startswith("sqlite") else {}
         self._owner = _owner()
+        _LIVE.add(self._owner)
         self._folder = folder
         self._ids: dict[tuple[str, str, str], str] = {}
         self._known: dict[Digest, ManifestBytes] = {}
@@ -117,6 +124,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over."""
+        _LIVE.discard(self._owner)
         self._engine.dispose()
 
     # Uploads (see sinks.UploadJournal)
@@ -152,11 +160,11 @@ class Journal:
         return session
 
     def _read_note(self, row: sql.Row[Any], session: UploadSession) -> None:
-        host, pid, _ = row.owner.split("/")
+        host, pid = row.owner.split("/")[:2]
         if self._folder is None or host != socket.gethostname():
             return
         if row.owner != self._owner:
-            wait_for_courier(self._folder / COURIERS, int(pid))
+            wait_for_couriers(self._folder / COURIERS, int(pid))
         note = read_note(self._note_path(self._folder, row.id))
         if note and note[1] > session.offset:
             session.location, session.offset = note

@@ -156,13 +156,13 @@ class _LimitedSessions(_Limited):
 
 
 class _LimitedCarried(_LimitedSessions):
-    def append_carried(
-        self, session: UploadSession, content: memoryview, carrier: Callable[[memoryview], Carrier]
-    ) -> None:
-        self._spend(len(content))
+    def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
+        assert isinstance(self._registry, CarriedUploads)  # noqa: S101 - limited() chose this class by it
         with self._request("append"):
-            assert isinstance(self._registry, CarriedUploads)  # noqa: S101 - limited() chose this class by it
-            self._registry.append_carried(session, content, carrier)
+            self._registry.append_carried(session, carrier)
+
+    def pace(self, byte_count: int) -> None:
+        self._spend(byte_count)
 
 
 class _CappedReader:

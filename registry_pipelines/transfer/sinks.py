@@ -6,17 +6,20 @@ import contextlib
 import queue
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from registry_pipelines.errors import ContentError, NotFound, Refused, RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import ContentError, NotFound, Refused, RegistryPipelinesError, Unavailable, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import CarriedUploads, Carrier, Place, UploadSession, UploadSessions
-from registry_pipelines.transfer.courier import Courier
+from registry_pipelines.registry.interface import CarriedUploads, Place, UploadSession, UploadSessions
+from registry_pipelines.transfer.courier import Courier, Delivery
 from registry_pipelines.transfer.memory import PART_BYTES, Part
 
 MAX_RESTARTS = 2
 """How often one blob is sent again from its first byte after its session was lost or its digest was refused."""
+
+_NO_STREAMS = (400, 405, 411, 413, 415, 501)
+"""Answers by which registries refuse HTTP's chunked coding (Azure 400, proxies 411 and 501)."""
 
 _SESSION_FAULTS = (404, 416)
 """Answers that speak of the session and not of the content."""
@@ -42,6 +45,15 @@ class UploadJournal(Protocol):
 
     def forget(self, target: Place, digest: Digest) -> None:
         """The upload is committed, cancelled or gone."""
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A registry behind a bandwidth cap, whose carried content is paid for part by part."""
+
+    def pace(self, byte_count: int) -> None:
+        """Wait until so many bytes are covered."""
         ...
 
 
@@ -133,7 +145,8 @@ class SessionSink:
         moved: Moved,
     ) -> None:
         self.target = target
-        self._courier = courier if isinstance(sessions, CarriedUploads) else None
+        carried = courier is not None and courier.usable and isinstance(sessions, CarriedUploads)
+        self._courier = courier if carried else None
         self._sessions, self._descriptor, self._journal, self._moved = sessions, descriptor, journal, moved
         self._session: UploadSession | None = None
         self._restarts = 0
@@ -169,37 +182,68 @@ class SessionSink:
         session = self._session
         assert session is not None  # noqa: S101 - open comes first
         try:
-            while (part := inbox.get()) is not None:
-                try:
-                    self._send(session, part)
-                finally:
-                    part.release()
+            while self._send_next(session, inbox):
+                self._record()
             self._sessions.commit_upload(session, self._descriptor.digest)
         except Stopped:
             raise
-        except (NotFound, Refused, ContentError) as error:
+        except (NotFound, Refused, ContentError, Unsupported) as error:
             self._restart_or_raise(error)
         if self._journal:
             self._journal.forget(self.target, self._descriptor.digest)
         self._session = None
 
-    def _send(self, session: UploadSession, part: Part) -> None:
-        if part.stop <= session.offset:
-            return
-        chunk = part.view[session.offset - part.offset :]
-        carrier = self._carrier(part)
-        if carrier and isinstance(self._sessions, CarriedUploads):
-            self._sessions.append_carried(session, chunk, carrier)
-        else:
-            self._sessions.append_upload(session, chunk)
-        self._record()
-        self._moved(part.stop, len(chunk))
+    def _send_next(self, session: UploadSession, inbox: Inbox) -> bool:
+        """Send a segment through the courier, or a part from here; False at the end."""
+        note = self._journal.note(self.target, self._descriptor.digest) if self._journal else None
+        if self._courier and note and self.target.registry.name not in self._courier.refusing:
+            return self._send_segment(session, inbox, self._courier, note)
+        part = inbox.get()
+        if part is None:
+            return False
+        try:
+            if part.stop > session.offset:
+                chunk = part.view[session.offset - part.offset :]
+                self._sessions.append_upload(session, chunk)
+                self._moved(part.stop, len(chunk))
+        finally:
+            part.release()
+        return True
 
-    def _carrier(self, part: Part) -> Callable[[memoryview], Carrier] | None:
-        note = self._journal.note(self.target, self._descriptor.digest) if self._journal and self._courier else None
-        return self._courier.carrier(part, note, part.stop) if self._courier and note else None
+    def _send_segment(self, session: UploadSession, inbox: Inbox, courier: Courier, note: Path) -> bool:
+        assert isinstance(self._sessions, CarriedUploads)  # noqa: S101 - else there is no courier
+        first = inbox.get()
+        if first is None:
+            return False
+        waiting = [first]
 
-    def _restart_or_raise(self, error: NotFound | Refused | ContentError) -> None:
+        def parts() -> Part | None:
+            part = waiting.pop() if waiting else inbox.get()
+            if part is not None and isinstance(self._sessions, Paced):
+                self._sessions.pace(len(part.view))
+            return part
+
+        def sent(part: Part, size: int) -> None:
+            self._moved(part.stop, size)
+
+        delivery = Delivery(courier, parts, sent, offset=session.offset, note=note)
+        try:
+            self._sessions.append_carried(session, delivery)
+        except (Refused, Unsupported) as error:
+            if error.status in _NO_STREAMS and not session.offset:
+                courier.refusing.add(self.target.registry.name)
+                self.give_up()
+                raise Unavailable("content of unknown length was refused", where=str(self.target)) from error
+            raise
+        finally:
+            for part in waiting:
+                part.release()
+        if delivery.stopped is not None:
+            self._record()
+            raise delivery.stopped
+        return not delivery.complete
+
+    def _restart_or_raise(self, error: NotFound | Refused | ContentError | Unsupported) -> None:
         """A lost session, a wrong offset or a refused digest may be the session's fault: begin afresh, but not for
         ever. 416 alone first asks the registry for its offset."""
         if isinstance(error, Refused) and error.status == 416 and not self._distrust_own_offset:

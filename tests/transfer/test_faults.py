@@ -12,6 +12,7 @@ import pytest
 from registry_pipelines.errors import ClosureIncomplete, DigestMismatch, NotFound, Refused, RegistryError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
+from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.interface import Place
@@ -32,7 +33,6 @@ from tests.doubles.fault_registry import (
     Rewrite,
     Status,
     StuckRange,
-    Throttle,
 )
 
 if TYPE_CHECKING:
@@ -201,23 +201,26 @@ def test_source_deleted_half_way(
         target.registry.resolve("app", "v1")
 
 
-def test_tag_moved_during_the_copy_is_told(
-    source: Counted,
-    target: Counted,
-    faulty_source: FaultRegistry,
-    graphs: Graphs,
-    connect: Callable[..., DistributionRegistry],
-) -> None:
+class MovesTag(Silent):
+    """Pushes another image under the tag as soon as bytes move."""
+
+    def __init__(self, graphs: Graphs, place: Place) -> None:
+        self._graphs, self._place, self._done = graphs, place, False
+
+    def advance(self, task: str, byte_count: int) -> None:
+        if not self._done:
+            self._done = True
+            self._graphs.image(self._place, b"second", tag="v1")
+
+
+def test_tag_moved_during_the_copy_is_told(source: Counted, target: Counted, graphs: Graphs) -> None:
     here = source.place("app")
     first = graphs.image(here, graphs.noise(LARGE), tag="v1")
-    faulty_source.play("GET", BLOBS, Throttle(60_000_000), times=1)
-    moved = threading.Timer(0.05, lambda: graphs.image(here, b"second", tag="v1"))
-    moved.start()
-    result = copy_closure(Place(connect(faulty_source.address), "app"), "v1", [target.place("app")])
-    moved.join()
+    result = copy_closure(here, "v1", [target.place("app")], progress=MovesTag(graphs, here))
     assert result.root.digest == first.digest
     assert target.registry.resolve("app", "v1").digest == first.digest
     assert [drift.kind for drift in result.per_target[0].drift] == ["source"]
+    assert result.per_target[0].ok
 
 
 def test_refused_content_is_told_and_other_targets_go_on(

@@ -195,11 +195,9 @@ class DistributionRegistry:
         """See UploadSessions."""
         self._uploads.append(session, content)
 
-    def append_carried(
-        self, session: UploadSession, content: memoryview, carrier: Callable[[memoryview], Carrier]
-    ) -> None:
+    def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
         """See CarriedUploads."""
-        self._uploads.append(session, content, carrier)
+        self._uploads.append_carried(session, carrier)
 
     def upload_offset(self, session: UploadSession) -> int | None:
         """See UploadSessions."""

@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Unauthorized, Unavailable
 from registry_pipelines.registry.client.challenges import read_challenges
@@ -42,7 +42,7 @@ class Call:
     """
 
     method: str
-    url: str
+    url: str = field(repr=False)
     scopes: Scopes
     where: str
     doing: str

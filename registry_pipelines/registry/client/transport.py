@@ -74,10 +74,10 @@ class Request:
     """
 
     method: str
-    url: str
+    url: str = field(repr=False)
     where: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | memoryview | Body | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | memoryview | Body | None = field(default=None, repr=False)
     answer_s: float | None = None
     once: bool = False
     carrier: Carrier | None = None
@@ -125,13 +125,11 @@ class Transport:
 
     def _carried(self, carrier: Carrier, request: Request, origin: Origin, target: str) -> Response:
         """The head is written here and the answer is read here; between, the carrier holds the connection."""
-        size = len(request.body) if isinstance(request.body, bytes | memoryview) else 0
         headers = {
             "Host": str(origin).removesuffix(":443" if origin.scheme == "https" else ":80"),
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
             **request.headers,
-            "Content-Length": str(size),
         }
         lines = [
             f"{request.method} {target} HTTP/1.1",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 from registry_pipelines.errors import (
@@ -169,12 +169,7 @@ class Uploads:
             repository, location, min_chunk_bytes=int(smallest) if smallest.isdigit() and len(smallest) < 16 else 0
         )
 
-    def append(
-        self,
-        session: UploadSession,
-        content: memoryview,
-        carrier: Callable[[memoryview], Carrier] | None = None,
-    ) -> None:
+    def append(self, session: UploadSession, content: memoryview) -> None:
         """Send one chunk at our own offset; a lost answer is settled by asking how much is stored.
 
         Raises NotFound when the upload cannot go on and a new one must be begun. distribution 2.8 keeps its offset in
@@ -184,8 +179,7 @@ class Uploads:
         attempt = 1
         while session.offset < end:
             try:
-                piece = content[len(content) - (end - session.offset) :]
-                self._patch(session, piece, carrier(piece) if carrier else None)
+                self._patch(session, content[len(content) - (end - session.offset) :])
                 session.offset = end
             except (Unavailable, Refused) as error:
                 if isinstance(error, Refused) and error.status != 416:
@@ -197,7 +191,27 @@ class Uploads:
                 attempt += 1
         self._facts.learn(session.repository, chunked_upload=True)
 
-    def _patch(self, session: UploadSession, content: memoryview, carrier: Carrier | None) -> None:
+    def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
+        """A streamed PATCH, as Docker's own pushes are: without Content-Range, because its length is not known."""
+        where = self._where(session.repository)
+        call = Call(
+            "PATCH",
+            session.location,
+            push(session.repository),
+            where,
+            "sending content",
+            (202, 201, 204),
+            {**_OCTETS, "Transfer-Encoding": "chunked"},
+            answer_s=self._commit_s,
+            once=True,
+            carrier=carrier,
+        )
+        response = self._exchange.run(call)
+        session.offset += carrier.sent_bytes
+        if response.header("Location"):
+            session.location = resolve_location(response, where=where)
+
+    def _patch(self, session: UploadSession, content: memoryview) -> None:
         headers = {**_OCTETS, "Content-Range": f"{session.offset}-{session.offset + len(content) - 1}"}
         # ECR answers 201 where the specification says 202; 204 is seen behind proxies.
         response = self._exchange.run(
@@ -211,7 +225,6 @@ class Uploads:
                 headers,
                 content,
                 once=True,
-                carrier=carrier,
             )
         )
         if response.header("Location"):
