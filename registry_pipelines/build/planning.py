@@ -20,7 +20,7 @@ from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel
 from registry_pipelines.build.interpreter import interpreter_items, interpreter_scheme
 from registry_pipelines.build.pushing import LayerJob
-from registry_pipelines.build.resolving import RUNNING_PYTHON, StoredWheel, WheelStore, check_sha256, resolve
+from registry_pipelines.build.resolving import RUNNING_PYTHON, StoredWheel, WheelStore, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer, check_conflicts, inventory
@@ -86,7 +86,7 @@ def plan_platform(
     base_layers = len(base.manifest.layers) if base else len(jobs)
     files = {wheel.locked.sha256: wheel for wheel in wheels}
     for members in group([wheel.locked for wheel in wheels], base_layers=base_layers):
-        jobs.append(_wheel_job([files[member.sha256] for member in members], scheme, byte_code=byte_code))
+        jobs.append(_wheel_job([files[member.sha256] for member in members], scheme, store, byte_code=byte_code))
     if spec.application is not None:
         items = application_items(spec.application, spec.workdir)
         jobs.append(content_job("application", items, byte_code=byte_code))
@@ -121,7 +121,7 @@ def _scheme_identity(scheme: Scheme) -> str:
     return f"{scheme.prefix} {scheme.site_packages} {scheme.python} {scheme.interpreter}"
 
 
-def _wheel_job(wheels: Sequence[StoredWheel], scheme: Scheme, *, byte_code: bool) -> LayerJob:
+def _wheel_job(wheels: Sequence[StoredWheel], scheme: Scheme, store: WheelStore, *, byte_code: bool) -> LayerJob:
     identity = [
         *("wheels", FORMAT, CODEC, compiling.IDENTITY if byte_code else "", _scheme_identity(scheme)),
         *(wheel.locked.sha256 for wheel in wheels),
@@ -132,7 +132,7 @@ def _wheel_job(wheels: Sequence[StoredWheel], scheme: Scheme, *, byte_code: bool
         layer = WheelLayer(writer, scheme, byte_code=byte_code, advance=advance)
         with ThreadPoolExecutor(1) as pool:
             # The file's own hash is checked beside the work; a wrong one fails the layer before it is committed.
-            checks = [pool.submit(check_sha256, wheel.path, wheel.locked.sha256) for wheel in wheels]
+            checks = [pool.submit(store.verify, wheel.path, wheel.locked.sha256) for wheel in wheels]
             for wheel in wheels:
                 layer.add(open_wheel(wheel.path))
             for check in checks:

@@ -13,13 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import IO
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import LayerRow
 from registry_pipelines.build.splice import LayerDigests, LayerWriter
-from registry_pipelines.errors import RegistryPipelinesError, Unavailable, Unsupported
+from registry_pipelines.errors import Refused, RegistryPipelinesError, Unavailable, Unsupported
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layout import disk_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, UploadSession, UploadSessions
@@ -92,7 +94,8 @@ def _make(job: LayerJob, place: Place, spool: Path, advance: Callable[[int], Non
     for attempt in range(1, ATTEMPTS + 1):
         try:
             if isinstance(place.registry, UploadSessions) and _takes_chunks(place):
-                with contextlib.suppress(Unsupported):
+                # Refused: some registries answer a first chunk so. A refusal for good comes again with the spool file.
+                with contextlib.suppress(Unsupported, Refused):
                     return _stream(job, place, place.registry, advance)
             return _spool(job, place, spool, advance)
         except Unavailable:
@@ -149,16 +152,24 @@ class _ChunkSink:
 
 
 def _spool(job: LayerJob, place: Place, spool: Path, advance: Callable[[int], None]) -> LayerDigests:
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=spool, prefix="layer-") as file:
-        with LayerWriter(file.write) as writer:
+    with disk_errors(spool):
+        spool.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: a buffer would be written once more while closing, and hide the error of a full disk.
+        file = tempfile.NamedTemporaryFile(dir=spool, prefix="layer-", buffering=0)  # noqa: SIM115 - closed below
+    with file:
+        with disk_errors(spool), LayerWriter(lambda piece: _write_all(file, piece)) as writer:
             job.write(writer, advance)
             digests = writer.finish()
-        file.flush()
         descriptor = Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=digests.digest, size=digests.size)
         with SpooledLayer(file.name) as source:
             place.registry.upload_blob(place.repository, descriptor, source)
     return digests
+
+
+def _write_all(file: IO[bytes], piece: memoryview | bytes) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[file.write(view) :]
 
 
 class SpooledLayer(FileIO):

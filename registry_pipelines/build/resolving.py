@@ -8,13 +8,16 @@ judges environment markers (``platform_machine``) by the running machine.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +29,8 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec, LockedWheel
-from registry_pipelines.errors import LocalError, RequirementsInvalid, ToolMissing, WheelInvalid
+from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing, WheelInvalid
+from registry_pipelines.oci.layout import disk_errors
 from registry_pipelines.oci.platforms import Platform
 
 PIP_TIMEOUT_S = 3600
@@ -37,6 +41,11 @@ MAX_REPORT_BYTES = 64 * 1024 * 1024
 
 GLIBC_MINORS = (28, 27, 26, 24, 17, 12, 5)
 """manylinux levels asked for on another platform, best first: images from Debian 10 and RHEL 8 on have glibc 2.28."""
+
+SCRATCH_LIFE_S = 24 * 3600
+"""No resolution takes longer; an older scratch folder belongs to a build that was killed."""
+
+_SCRATCH = "resolve-"
 
 RUNNING_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -66,6 +75,21 @@ class WheelStore:
         path = self.root / sha256 / filename
         return path if path.is_file() else None
 
+    def verify(self, path: Path, sha256: str) -> None:
+        """Check a stored file again; a damaged one is removed, so that it is fetched anew. Raises WheelInvalid."""
+        try:
+            check_sha256(path, sha256)
+        except WheelInvalid:
+            path.unlink(missing_ok=True)
+            raise
+
+    def sweep(self) -> None:
+        """Remove what builds that were killed left behind, a day after."""
+        for folder in self.root.glob(f"{_SCRATCH}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > SCRATCH_LIFE_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+
     def take(self, path: Path, sha256: str) -> Path:
         """Move a file in. Raises WheelInvalid when it has another hash."""
         check_sha256(path, sha256)
@@ -76,15 +100,12 @@ class WheelStore:
 
 
 def check_sha256(path: Path, sha256: str) -> None:
-    """Raise WheelInvalid, and remove the file, unless it has this hash."""
+    """Raise WheelInvalid unless the file has this hash."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        path.unlink()
         raise WheelInvalid(
-            f"its sha256 is {found}, expected {sha256}; the file was removed",
-            where=path.name,
-            do="Build again to fetch it again",
+            f"its sha256 is {found}, expected {sha256}", where=path.name, do="Build again; the file is fetched anew"
         )
 
 
@@ -98,8 +119,10 @@ def resolve(
     """
     if not spec.requirements and not spec.requirements_file:
         return []
-    store.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=store.root, prefix="resolve-") as name:
+    with disk_errors(store.root):
+        store.root.mkdir(parents=True, exist_ok=True)
+    store.sweep()
+    with disk_errors(store.root), tempfile.TemporaryDirectory(dir=store.root, prefix=_SCRATCH) as name:
         question = _Question(spec, platform, python, Path(name))
         items = _reusable(cache.note(question.key), question.lines, store)
         if items is None:
@@ -237,6 +260,8 @@ def _pip(arguments: Sequence[str], question: _Question) -> None:
     if done.returncode == 0:
         return
     output = CREDENTIALS.sub("://", (done.stderr or done.stdout)[-4000:].decode(errors="replace")).strip()
+    if "No space left on device" in output:
+        raise DiskFull("pip found no space left", where=question.where, do="Free space or choose another state folder")
     if "No module named pip" in output:
         raise ToolMissing("pip is not installed", where=sys.executable, do="Run `python -m ensurepip`")
     raise RequirementsInvalid(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.build import pushing
+from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.provenance import STATEMENT_TYPE
-from registry_pipelines.build.resolving import RUNNING_PYTHON
+from registry_pipelines.build.resolving import RUNNING_PYTHON, WheelStore, resolve
 from registry_pipelines.errors import (
+    DiskFull,
     InputError,
     NotFound,
     PathConflict,
@@ -110,17 +113,30 @@ def made_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def wheels(tmp_path: Path, made_wheels: Path) -> Path:
-    return Path(shutil.copytree(made_wheels, tmp_path / "wheels"))
+@pytest.fixture(scope="module")
+def resolved(made_wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder in which pip has answered, and nothing was built."""
+    state = tmp_path_factory.mktemp("state")
+    cache = BuildCache(state / "build" / "cache.sqlite")
+    spec = BuildSpec(name="demo", requirements=PINS, wheels=made_wheels)
+    resolve(spec, Platform.here(), RUNNING_PYTHON, store=WheelStore(state / "build" / "wheels"), cache=cache)
+    cache.close()
+    return state
 
 
 @pytest.fixture
-def spec(tmp_path: Path, wheels: Path, base: str) -> BuildSpec:
+def state(tmp_path: Path, resolved: Path) -> Path:
+    return Path(shutil.copytree(resolved, tmp_path / "state"))
+
+
+@pytest.fixture
+def spec(tmp_path: Path, made_wheels: Path, base: str) -> BuildSpec:
     application = tmp_path / "application"
     application.mkdir()
     (application / "app.py").write_text("print('hello')\n")
-    return BuildSpec(name="demo", base=base, requirements=PINS, wheels=wheels, application=application, version="v1")
+    return BuildSpec(
+        name="demo", base=base, requirements=PINS, wheels=made_wheels, application=application, version="v1"
+    )
 
 
 def manifest_of(place: Place, digest: Digest) -> Manifest:
@@ -129,8 +145,10 @@ def manifest_of(place: Place, digest: Digest) -> Manifest:
     return content
 
 
-def test_an_image_is_built_and_a_second_build_changes_nothing(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    builder = LayersBuilder(tmp_path / "state")
+def test_an_image_is_built_and_a_second_build_changes_nothing(
+    tmp_path: Path, state: Path, spec: BuildSpec, place: Place
+) -> None:
+    builder = LayersBuilder(state)
     first = builder.build(spec, place)
     assert first.changed
     assert first.tags[0] == "v1"
@@ -147,9 +165,9 @@ def test_an_image_is_built_and_a_second_build_changes_nothing(tmp_path: Path, sp
     assert elsewhere.descriptor == first.descriptor
 
 
-def test_the_manifest_and_config_say_what_they_hold(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+def test_the_manifest_and_config_say_what_they_hold(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
     spec = replace(spec, environment={"MODE": "x", "PATH": "/mine"}, labels={"team": "a"}, command=("serve",))
-    result = LayersBuilder(tmp_path / "state").build(spec, place)
+    result = LayersBuilder(state).build(spec, place)
     manifest = manifest_of(place, result.descriptor.digest)
     config = read_image_config(read_blob(place, manifest.config, limit=1 << 20))
     assert config.diff_ids == tuple(row.diff_id for row in result.layers)
@@ -169,8 +187,8 @@ def test_the_manifest_and_config_say_what_they_hold(tmp_path: Path, spec: BuildS
     assert {"arrays 1.0", "big 1.0", "small 1.0", "application"} <= set(names)
 
 
-def test_provenance_names_every_input_by_digest(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    result = LayersBuilder(tmp_path / "state", builder_id="https://ci.example/builder").build(spec, place)
+def test_provenance_names_every_input_by_digest(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
+    result = LayersBuilder(state, builder_id="https://ci.example/builder").build(spec, place)
     (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
     assert found.descriptor == result.provenance
     assert (found.manifest.annotations or {})["in-toto.io/predicate-type"] == "https://slsa.dev/provenance/v1"
@@ -185,21 +203,23 @@ def test_provenance_names_every_input_by_digest(tmp_path: Path, spec: BuildSpec,
     assert statement["predicate"]["runDetails"]["builder"]["id"] == "https://ci.example/builder"
 
 
-def test_one_new_wheel_moves_its_layer_config_and_manifests_only(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    builder = LayersBuilder(tmp_path / "state")
+def test_one_new_wheel_moves_its_layer_config_and_manifests_only(
+    tmp_path: Path, state: Path, spec: BuildSpec, made_wheels: Path, place: Place
+) -> None:
+    builder = LayersBuilder(state)
     builder.build(spec, place)
-    assert spec.wheels
-    path = make_wheel(spec.wheels, "arrays", "1.1", {"arrays/lib.so": random.Random(8).randbytes(LARGE)})
+    wheels = shutil.copytree(made_wheels, tmp_path / "wheels")
+    path = make_wheel(wheels, "arrays", "1.1", {"arrays/lib.so": random.Random(8).randbytes(LARGE)}, level=1)
     pins = ("big==1.0", "arrays==1.1", "small==1.0")
-    bumped = builder.build(replace(spec, requirements=pins, version="v2"), place)
+    bumped = builder.build(replace(spec, requirements=pins, wheels=wheels, version="v2"), place)
     moved = [row for row in bumped.layers if not row.reused]
     assert [row.contents for row in moved] == ["arrays 1.1"]
     assert bumped.bytes_uploaded - moved[0].size < 16_000
     assert moved[0].size == pytest.approx(path.stat().st_size, rel=0.001)
 
 
-def test_a_new_application_moves_its_layer_only(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    builder = LayersBuilder(tmp_path / "state")
+def test_a_new_application_moves_its_layer_only(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
+    builder = LayersBuilder(state)
     builder.build(spec, place)
     assert spec.application
     (spec.application / "app.py").write_text("print('changed')\n")
@@ -208,8 +228,10 @@ def test_a_new_application_moves_its_layer_only(tmp_path: Path, spec: BuildSpec,
     assert changed.bytes_uploaded < 32_000
 
 
-def test_another_image_of_the_registry_mounts_what_is_there(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    builder = LayersBuilder(tmp_path / "state")
+def test_another_image_of_the_registry_mounts_what_is_there(
+    tmp_path: Path, state: Path, spec: BuildSpec, place: Place
+) -> None:
+    builder = LayersBuilder(state)
     builder.build(spec, place)
     other = builder.build(replace(spec, name="other", requirements=PINS[1:]), replace(place, repository="team/other"))
     assert {row.contents: row.how for row in other.layers if not row.contents.startswith("base ")} == {
@@ -220,16 +242,16 @@ def test_another_image_of_the_registry_mounts_what_is_there(tmp_path: Path, spec
 
 
 def test_several_platforms_give_an_index_that_skopeo_copies(
-    tmp_path: Path, spec: BuildSpec, place: Place, peer: Callable[[str], str]
+    tmp_path: Path, state: Path, spec: BuildSpec, place: Place, peer: Callable[[str], str]
 ) -> None:
-    result = LayersBuilder(tmp_path / "state").build(replace(spec, platforms=(AMD, ARM)), place)
+    result = LayersBuilder(state).build(replace(spec, platforms=(AMD, ARM)), place)
     index = place.registry.get_manifest(place.repository, "v1").content()
     assert isinstance(index, Index)
     assert [child.platform for child in index.manifests] == [AMD, ARM]
     (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
     covered = {item["digest"]["sha256"] for item in json.loads(found.content)["subject"]}
     assert covered == {result.descriptor.digest.hex, *(child.digest.hex for child in index.manifests)}
-    assert not LayersBuilder(tmp_path / "state").build(replace(spec, platforms=(AMD, ARM)), place).changed
+    assert not LayersBuilder(state).build(replace(spec, platforms=(AMD, ARM)), place).changed
 
     skopeo = peer("skopeo")
     source = f"docker://{place.registry.name}/{place.repository}:v1"
@@ -237,8 +259,8 @@ def test_several_platforms_give_an_index_that_skopeo_copies(
     subprocess.run(copy, check=True, capture_output=True)
 
 
-def test_a_version_never_moves(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    builder = LayersBuilder(tmp_path / "state")
+def test_a_version_never_moves(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
+    builder = LayersBuilder(state)
     first = builder.build(spec, place)
     assert spec.application
     (spec.application / "app.py").write_text("print('changed')\n")
@@ -247,8 +269,8 @@ def test_a_version_never_moves(tmp_path: Path, spec: BuildSpec, place: Place) ->
     assert place.registry.resolve(place.repository, "v1").digest == first.descriptor.digest
 
 
-def test_without_a_version_the_tag_is_the_digest(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    result = LayersBuilder(tmp_path / "state").build(replace(spec, version=""), place)
+def test_without_a_version_the_tag_is_the_digest(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
+    result = LayersBuilder(state).build(replace(spec, version=""), place)
     assert result.tags == (f"build-{result.descriptor.digest.hex[:12]}",)
 
 
@@ -264,14 +286,14 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
+def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
     assert spec.application
     git(spec.application, "init", "-q")
     git(spec.application, "remote", "add", "origin", "https://me:hunter2@git.example/team/app.git")
     git(spec.application, "add", "app.py")
     git(spec.application, "commit", "-qm", "first")
     commit = git(spec.application, "rev-parse", "HEAD")
-    result = LayersBuilder(tmp_path / "state").build(spec, place)
+    result = LayersBuilder(state).build(spec, place)
     assert result.tags == ("v1", f"20260203-040506-{commit[:7]}", f"git-{commit[:12]}")
     (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
     assert "hunter2" not in found.content.decode()
@@ -283,19 +305,21 @@ def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, spec: BuildSp
     } in dependencies
 
     (spec.application / "app.py").write_text("print('not committed')\n")
-    dirty = LayersBuilder(tmp_path / "state").build(replace(spec, version="v2"), place)
+    dirty = LayersBuilder(state).build(replace(spec, version="v2"), place)
     assert dirty.tags == ("v2",)
     manifest = manifest_of(place, dirty.descriptor.digest)
     assert "org.opencontainers.image.revision" not in (manifest.annotations or {})
 
 
-def test_nothing_is_sent_when_anything_is_wrong(tmp_path: Path, spec: BuildSpec, place: Place) -> None:
-    assert spec.wheels
-    make_wheel(spec.wheels, "rival", "1.0", {"arrays/__init__.py": b"A = 2\n"})
-    builder = LayersBuilder(tmp_path / "state")
+def test_nothing_is_sent_when_anything_is_wrong(
+    tmp_path: Path, state: Path, spec: BuildSpec, made_wheels: Path, place: Place
+) -> None:
+    wheels = shutil.copytree(made_wheels, tmp_path / "wheels")
+    make_wheel(wheels, "rival", "1.0", {"arrays/__init__.py": b"A = 2\n"})
+    builder = LayersBuilder(state)
     cases: list[tuple[type[Exception], BuildSpec]] = [
-        (PathConflict, replace(spec, requirements=(*PINS, "rival"))),
-        (RequirementsInvalid, replace(spec, requirements=("big", "absent"))),
+        (PathConflict, replace(spec, requirements=(*PINS, "rival"), wheels=wheels)),
+        (RequirementsInvalid, replace(spec, requirements=("big", "absent"), wheels=wheels)),
         (InputError, replace(spec, application=tmp_path / "gone")),
         (InputError, replace(spec, environment={"A=B": "c"})),
         (InputError, replace(spec, workdir="relative")),
@@ -313,51 +337,66 @@ def test_nothing_is_sent_when_anything_is_wrong(tmp_path: Path, spec: BuildSpec,
 
 
 def test_a_wheel_damaged_in_the_store_is_removed_and_fetched_again(
-    tmp_path: Path, spec: BuildSpec, place: Place
+    tmp_path: Path, state: Path, spec: BuildSpec, place: Place
 ) -> None:
-    builder = LayersBuilder(tmp_path / "state")
+    builder = LayersBuilder(state)
     builder.build(spec, place)
-    stored = next((tmp_path / "state").rglob("arrays-1.0*.whl"))
+    stored = next(state.rglob("arrays-1.0*.whl"))
     raw = bytearray(stored.read_bytes())
     raw[len(raw) // 2] ^= 1
     stored.write_bytes(raw)
     fresh = replace(place, repository="team/fresh")
-    (tmp_path / "state" / "build" / "cache.sqlite").unlink()
+    (state / "build" / "cache.sqlite").unlink()
     with pytest.raises(WheelInvalid):
         builder.build(spec, fresh)
     assert not stored.exists()
     assert builder.build(spec, fresh).changed
 
 
-def test_registries_without_chunks_get_the_layer_from_a_spool_file(tmp_path: Path, spec: BuildSpec) -> None:
+def test_registries_without_chunks_get_the_layer_from_a_spool_file(
+    tmp_path: Path, state: Path, spec: BuildSpec
+) -> None:
     place = Place(LayoutRegistry(tmp_path / "layouts"), "team/app")
-    builder = LayersBuilder(tmp_path / "state")
+    builder = LayersBuilder(state)
     result = builder.build(spec, place)
     assert not builder.build(spec, place).changed
-    assert not list((tmp_path / "state" / "build" / "spool").iterdir())
+    assert not list((state / "build" / "spool").iterdir())
     raw = read_blob(place, manifest_of(place, result.descriptor.digest).layers[-1], limit=1 << 20)
     assert entries(raw)["app/app.py"][1] == b"print('hello')\n"
 
 
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, state: Path, spec: BuildSpec) -> None:
+    place = Place(LayoutRegistry(tmp_path / "layouts"), "team/app")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, before[1]))
+    try:
+        with pytest.raises(DiskFull):
+            LayersBuilder(state).build(spec, place)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((state / "build" / "spool").iterdir())
+    assert LayersBuilder(state).build(spec, place).changed
+
+
 def test_layers_stream_into_docker_registry(
-    tmp_path: Path, spec: BuildSpec, peer: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, state: Path, spec: BuildSpec, peer: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pushing, "CHUNK_BYTES", 1 << 20)
     assert spec.wheels
     with DockerRegistry(peer("docker-registry"), tmp_path / "registry") as registry:
         place = Place(DistributionRegistry(registry.address), "team/app")
-        result = LayersBuilder(tmp_path / "state").build(spec, place)
-        assert not LayersBuilder(tmp_path / "state").build(spec, place).changed
+        result = LayersBuilder(state).build(spec, place)
+        assert not LayersBuilder(state).build(spec, place).changed
         big = next(row for row in result.layers if row.contents == "big 1.0")
         descriptor = Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=big.digest, size=big.size)
         expected = wheel_layer(next(spec.wheels.glob("big*")), scheme=Scheme.of(RUNNING_PYTHON), byte_code=True)
         assert read_blob(place, descriptor, limit=1 << 25) == expected
-    assert not (tmp_path / "state" / "build" / "spool").exists()
+    assert not (state / "build" / "spool").exists()
 
 
-def test_a_base_from_another_registry_is_copied(tmp_path: Path, spec: BuildSpec) -> None:
+def test_a_base_from_another_registry_is_copied(tmp_path: Path, state: Path, spec: BuildSpec) -> None:
     with EmbeddedServer(tmp_path / "second") as second:
         place = Place(DistributionRegistry(second.address), "team/app")
-        result = LayersBuilder(tmp_path / "state").build(spec, place)
+        result = LayersBuilder(state).build(spec, place)
         assert result.layers[0].how == "copied"
         assert place.registry.blob_size(place.repository, result.layers[0].digest) == result.layers[0].size

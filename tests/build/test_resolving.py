@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,13 @@ def test_a_cache_that_is_no_database_is_replaced(tmp_path: Path) -> None:
     cache.remember_note("a", {"b": 1})
     assert cache.note("a") == {"b": 1}
     cache.close()
+
+
+def test_scratch_folders_of_killed_builds_are_removed_a_day_later(resolver: Resolver) -> None:
+    old, new = (resolver.store.root / f"resolve-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text("{}")
+    os.utime(old, (0, 0))
+    resolver.store.sweep()
+    assert (old.exists(), new.exists()) == (False, True)
