@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.registry.client.credentials import Credentials
+from registry_pipelines.registry.client.exchange import Call
+from registry_pipelines.registry.client.transport import Request
 from registry_pipelines.registry.interface import redact_text, redact_url
 
 URLS = [
@@ -63,3 +66,11 @@ def test_no_secret_survives(secret: str, shape: str) -> None:
 def test_any_text_and_url_can_be_redacted(text: str) -> None:
     redact_text(text)
     redact_url(text)
+
+
+def test_requests_show_neither_headers_nor_addresses() -> None:
+    """Tracebacks of test runners and loggers print values."""
+    request = Request("GET", "https://h/?sig=s3cr3t", "reg/a", {"Authorization": "Bearer s3cr3t"}, b"s3cr3t")
+    call = Call("GET", "https://h/?sig=s3cr3t", frozenset(), "reg/a", "reading")
+    for shown in (request, call, Credentials("user", "s3cr3t", "s3cr3t")):
+        assert "s3cr3t" not in repr(shown)
