@@ -17,13 +17,12 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.outcome import Outcome, outcomes
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import condensed, console, print_json, short_digest, size_text
+from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, size_text, stage_table
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
@@ -174,24 +173,18 @@ def find_problems(events: list[Event], found: list[Outcome], code: int) -> list[
 
 def _show(config: Config, events: list[Event], found: list[Outcome], seconds: float) -> None:
     out = console()
-    table = Table(title="What was done", title_justify="left")
-    for name in ("release", "stage", "what was done", "digest"):
-        table.add_column(name, overflow="fold")
-    table.add_column("bytes", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("registries")
-    table.add_column("outcome")
+    table = stage_table("", "release", "stage")
     for event in events:
-        style = _STYLES.get(event["status"], "")
+        style = _STYLES.get(event["status"], "bold")
         table.add_row(
             escape(_name(event)),
             escape(event["stage"]),
             escape(event["action"]),
-            short_digest(event["digest"]),
+            bare_digest(event["digest"]),
             size_text(event["bytes_moved"]),
             f"{event['seconds']:.1f}",
-            "changed" if event["changed"] else "unchanged",
-            f"[{style}]{event['status']}[/]" if style else escape(event["status"]),
+            f"[{style}]{event['status']}[/]"
+            + ("" if event["changed"] or event["status"] == "skipped" else ", unchanged"),
         )
     out.print(table)
     for outcome in found:

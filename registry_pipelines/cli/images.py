@@ -23,6 +23,8 @@ from registry_pipelines.transfer.results import CopyResult
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 """As for image configs everywhere: real ones stay below 1 MiB."""
 
+COPY_COLUMNS = ("target", "state", "bytes", "blobs", "mounted", "seconds", "note")
+
 Row = dict[str, Any]
 
 
@@ -56,7 +58,10 @@ def describe(closure: Closure) -> dict[str, Any]:
     images: list[Row] = []
     layers: list[Row] = []
     evidence: list[Row] = []
+    signatures = set(closure.digest_tags.values())
     for stored in closure.manifests:
+        if stored.digest in signatures:
+            continue  # cosign's `.sig` looks like an image; it is listed by its tag
         content = stored.content()
         subject = closure.subjects.get(stored.digest)
         if subject is not None:
@@ -162,7 +167,7 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
         changed = any(target.changed for target in done)
         print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows})
     else:
-        console().print(rows_table(rows, title=digest))
+        console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in rows], title=digest))
     if not ok:
         sys.exit(EvidenceError.exit_code)
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -49,31 +50,38 @@ def short_digest(digest: str) -> str:
     return f"{algorithm}:{hexadecimal[:12]}" if colon else digest
 
 
+def bare_digest(digest: str) -> str:
+    """``0123456789ab``, for columns that hold nothing else."""
+    return digest.partition(":")[2][:12]
+
+
+def stage_table(title: str, *first: str) -> Table:
+    """An empty table of stages. On a narrow terminal only words wrap, never a digest or a number."""
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in first:
+        table.add_column(name, overflow="fold")
+    table.add_column("what was done", overflow="fold")
+    table.add_column("digest", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("outcome", overflow="fold")
+    return table
+
+
 def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
     """Stage, subject, what was done, digest, bytes, seconds, verdict."""
-    table = Table(title=title or None, title_justify="left")
-    for name in ("stage", "subject", "what was done", "digest"):
-        table.add_column(name, overflow="fold")
-    table.add_column("bytes", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("outcome", overflow="fold")
+    table = stage_table(title, "stage", "subject")
     for result in results:
         table.add_row(
             escape(result.stage),
             escape(_subject_text(result.subject)),
             escape(result.action),
-            short_digest(result.digest),
+            bare_digest(result.digest),
             size_text(result.bytes_moved),
             f"{result.seconds:.1f}",
-            "[green]ok[/]" if result.ok else f"[red]{escape(short_reasons(result.reasons))}[/]",
+            "[green]ok[/]" if result.ok else "[red]not ok[/]",
         )
     return table
-
-
-def short_reasons(reasons: Sequence[str]) -> str:
-    """The first reason, and how many more there are; the whole list stands below the table."""
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return f"{reasons[0]}{more}" if reasons else "failed"
 
 
 def condensed(reasons: Iterable[str]) -> list[str]:
@@ -94,7 +102,7 @@ def condensed(reasons: Iterable[str]) -> list[str]:
 
 def rows_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50) -> Table:
     """A table of plain rows; at most ``limit`` of them, and then how many more there are."""
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     for name in columns:
         table.add_column(name, overflow="fold")
@@ -112,15 +120,25 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
         return
     out = console()
     out.print(results_table([result]))
+    if result.rows and all("text" in row for row in result.rows):
+        for line in _told(result.rows):
+            out.print(f"- {line}", markup=False)
+        return
     if result.rows:
         out.print(rows_table(result.rows))
     for reason in condensed(result.reasons):
         out.print(f"- {reason}", markup=False)
 
 
+def _told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A verdict's rows as lines: reasons as they are, the others with what they are about in front."""
+    kinds = dict.fromkeys(row["about"] for row in rows)
+    lines = {kind: condensed(row["text"] for row in rows if row["about"] == kind) for kind in kinds}
+    return [line if kind == "reason" else f"{kind}: {line}" for kind, found in lines.items() for line in found]
+
+
 def _subject_text(subject: str) -> str:
-    name, at, digest = subject.partition("@")
-    return f"{name}@{short_digest(digest)}" if at else subject
+    return subject.partition("@")[0]  # the digest has a column of its own
 
 
 def _cell(name: str, value: Any) -> str:
