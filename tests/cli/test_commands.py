@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,21 @@ def test_build_from_the_command_line(fleet: Fleet, tmp_path: Path) -> None:
     [first] = answer(there, "build")
     [second] = answer(there, "build", "tool")
     assert first["changed"] and not second["changed"] and second["digest"] == first["digest"]
+
+
+@pytest.mark.peer("skopeo")
+def test_a_folder_carries_an_image_across(fleet: Fleet, tmp_path: Path, peer: Callable[[str], str]) -> None:
+    release = fleet.release("v8.0.0")
+    for act in (fleet.chain.sbom, fleet.chain.vulnerabilities, fleet.chain.sign):
+        act(release)
+    changed = tmp_path / "registry-pipelines.yaml"
+    text = fleet.path.read_text().replace("registries:\n", "registries:\n  disk: {kind: layout, root: disk}\n")
+    changed.write_text(f"state: {fleet.config.state}\n{text}")
+    there = Fleet(changed, fleet.config, fleet.chain)
+    assert answer(there, "copy", "us/team/app:v8.0.0", "disk/app")["changed"]
+    assert not answer(there, "copy", "us/team/app:v8.0.0", "disk/app")["changed"]
+    verified = answer(there, "verify", "disk/app:v8.0.0", "--key", str(fleet.config.trusted_keys[0]))
+    assert verified["digest"] == release.digest
+    look = [peer("skopeo"), "inspect", "--format", "{{.Digest}}", f"oci:{tmp_path}/disk/app:v8.0.0"]
+    assert subprocess.run(look, check=True, capture_output=True, text=True).stdout.strip() == release.digest
+    assert answer(there, "copy", "disk/app:v8.0.0", "gcp/from/disk")["digest"] == release.digest

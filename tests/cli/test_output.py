@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress as Bars
+
+from registry_pipelines.chain import StageResult
+from registry_pipelines.cli.output import condensed, rows_table, show_result, size_text
+from registry_pipelines.cli.progress import Lines, TerminalBars
+from registry_pipelines.progress import Silent
+from tests.cli.test_bad_input import PROGRAM
+
+
+def test_sizes() -> None:
+    assert [size_text(count) for count in (0, 1023, 1024, 5 * 1024**2, 3 * 1024**3, 2 * 1024**4)] == [
+        "0 B", "1023 B", "1.0 KiB", "5.0 MiB", "3.0 GiB", "2.0 TiB",
+    ]  # fmt: skip
+
+
+def test_alike_reasons_are_said_once_and_others_all() -> None:
+    alike = [f"no-data:lib{number}: no data" for number in range(5)]
+    assert condensed([*alike, "CRITICAL: x", "plain", "a: two", "b: two"]) == [
+        "5 times, from no-data:lib0 to no-data:lib4: no data",
+        "CRITICAL: x",
+        "plain",
+        "a: two",
+        "b: two",
+    ]
+    assert condensed([]) == []
+
+
+def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    result = StageResult(
+        stage="scan", subject="app:v1@sha256:" + "0" * 64, action="[red]found[/red]", reasons=["[b]no[/b]"], ok=False,
+        rows=[{"a": 1, "bytes": 2048}, {"b": True}],
+    )  # fmt: skip
+    show_result(result, as_json=False)
+    shown = capsys.readouterr().out
+    for expected in ("[red]found[/red]", "- [b]no[/b]", "2.0 KiB", "yes", "not ok", "app:v1"):
+        assert expected in shown
+    assert rows_table([{"n": number} for number in range(60)], limit=50).caption == "and 10 more"
+
+
+def test_plain_progress_is_one_line_for_each_finished_task(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.begin("layer numpy")
+    lines.begin("layer numpy", total_bytes=3_000_000)
+    lines.advance("layer numpy", 1024 * 1024)
+    lines.advance("layer numpy", 1024 * 1024)
+    assert capsys.readouterr().err == ""
+    lines.end("layer numpy", note="uploaded")
+    lines.end("never begun")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    first, second = shown.err.splitlines()
+    assert first.startswith("layer numpy: 2.0 MiB, ") and first.endswith(", uploaded")
+    assert second.startswith("never begun: ")
+
+
+def test_bars_come_and_go() -> None:
+    bars = Bars(console=Console(file=io.StringIO(), force_terminal=True))
+    shown = TerminalBars(bars)
+    shown.begin("x" * 200, total_bytes=None)
+    shown.begin("x" * 200, total_bytes=100)
+    shown.advance("x" * 200, 40)
+    [task] = bars.tasks
+    assert (task.completed, task.total, len(task.description) <= 60) == (40, 100, True)
+    shown.end("x" * 200, note="mounted")
+    shown.advance("unknown", 1)
+    shown.end("unknown")
+    assert bars.tasks == []
+    silent = Silent()
+    silent.begin("x")
+
+
+def test_messages_go_to_stderr_and_the_answer_to_stdout_on_a_terminal_too(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    path = tmp_path / "none.yaml"
+    process = subprocess.Popen(
+        [*PROGRAM, "config", "check", "--json", "--config", str(path)], stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    assert process.stdout is not None
+    assert '"error": "ConfigInvalid"' in process.stdout.read()
+    assert process.wait(30) == 8
+    process.stdout.close()
+    assert b"No such file" in os.read(ours, 4096)
+    os.close(ours)
