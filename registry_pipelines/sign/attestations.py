@@ -84,22 +84,20 @@ def attest_statement(
     check_statement(claim, subject.digest, where=str(place))
     if known is None:
         known = read_attestations(place, subject.digest, verifier_of(signer), predicate_type=claim.predicate_type)
-    for item in known.of_type(claim.predicate_type):
-        same = (item.key_id, item.subjects, item.predicate) == (signer.key_id, claim.subjects, claim.predicate)
-        if same and item.descriptor.artifact_type == SIGSTORE_BUNDLE:
-            return Attested(claim.predicate_type, item.descriptor, changed=False)
+    same = [
+        item.descriptor
+        for item in known.of_type(claim.predicate_type)
+        if (item.key_id, item.subjects, item.predicate) == (signer.key_id, claim.subjects, claim.predicate)
+    ]
+    bundles = [item for item in same if item.artifact_type == SIGSTORE_BUNDLE]
+    wants_tag = att_tag and len(same) == len(bundles)
+    if bundles and not wants_tag:
+        return Attested(claim.predicate_type, bundles[0], changed=False)
     envelope = sign_envelope(statement, signer)
-    descriptor = attach(
-        place,
-        subject=subject,
-        artifact_type=SIGSTORE_BUNDLE,
-        content=write_bundle(envelope, key_id=signer.key_id),
-        media_type=SIGSTORE_BUNDLE,
-        annotations=_annotations(claim.predicate_type),
-    )
-    if att_tag:
+    bundle = bundles[0] if bundles else _attach_bundle(place, subject, envelope, signer, claim.predicate_type)
+    if wants_tag:
         _append_att(place, subject.digest, envelope, claim.predicate_type)
-    return Attested(claim.predicate_type, _bundle(descriptor), changed=True)
+    return Attested(claim.predicate_type, bundle, changed=True)
 
 
 def read_attestations(place: Place, digest: Digest, verifier: Verifier, *, predicate_type: str = "") -> Attestations:
@@ -177,6 +175,20 @@ def _believe(envelope: Envelope, digest: Digest, verifier: Verifier, carrier: De
     statement = read_statement(envelope.payload)
     check_statement(statement, digest)
     return VerifiedAttestation(statement.predicate_type, statement.predicate, statement.subjects, key_id, carrier)
+
+
+def _attach_bundle(
+    place: Place, subject: Descriptor, envelope: Envelope, signer: Signer, predicate_type: str
+) -> Descriptor:
+    descriptor = attach(
+        place,
+        subject=subject,
+        artifact_type=SIGSTORE_BUNDLE,
+        content=write_bundle(envelope, key_id=signer.key_id),
+        media_type=SIGSTORE_BUNDLE,
+        annotations=_annotations(predicate_type),
+    )
+    return _bundle(descriptor)
 
 
 def _append_att(place: Place, digest: Digest, envelope: Envelope, predicate_type: str) -> None:

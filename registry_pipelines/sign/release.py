@@ -96,7 +96,7 @@ class _Work:
     def attest_provenance(self, statements: Sequence[bytes]) -> None:
         if not statements:
             self.problems.append("no provenance is attached")
-        for statement in statements:
+        for statement in dict.fromkeys(statements):
             try:
                 self._check_provenance(statement)
                 self.made.append(
@@ -117,7 +117,7 @@ class _Work:
     def attest_sboms(self, documents: Sequence[bytes]) -> None:
         if not documents:
             self.problems.append("no SBOM is attached")
-        for document in documents:
+        for document in dict.fromkeys(documents):
             try:
                 self._attest(CYCLONEDX_TYPE, decode_json(document, dict, what="SBOM"))
             except (ManifestInvalid, InputError) as error:

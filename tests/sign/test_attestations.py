@@ -88,6 +88,15 @@ def test_an_attestation_under_the_tag_alone_is_no_bundle(place: Place, image: De
     assert attest_once(place, image, PROVENANCE, {"a": 1}, key.signer).changed
 
 
+def test_the_tag_can_be_added_later(counted: Counted, key: Key) -> None:
+    image = push_image(counted.place)
+    first = attest_once(counted.place, image, PROVENANCE, {"a": 1}, key.signer)
+    added = attest_once(counted.place, image, PROVENANCE, {"a": 1}, key.signer, att_tag=True)
+    assert (added.changed, added.descriptor) == (True, first.descriptor)
+    assert len(read_attestations(counted.place, image.digest, key.verifier).verified) == 2
+    assert not attest_once(counted.place, image, PROVENANCE, {"a": 1}, key.signer, att_tag=True).changed
+
+
 def test_a_statement_is_signed_byte_for_byte(place: Place, image: Descriptor, key: Key) -> None:
     statement = write_statement(PROVENANCE, {"z": 1, "a": 2}, subjects=[image.digest], name="x").replace(b":", b" : ")
     attest_statement(place, image, statement.replace(b" : //", b"://").replace(b"sha256 : ", b"sha256:"), key.signer)

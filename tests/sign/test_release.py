@@ -24,6 +24,7 @@ from registry_pipelines.sign.predicates import (
     report_of,
     vulnerability_predicate,
 )
+from registry_pipelines.sign.referrers import read_artifacts
 from registry_pipelines.sign.release import SignedRelease, sign_release
 from registry_pipelines.sign.statements import write_statement
 from tests.sign.parts import Cosign, Counted, Key, Listing, push_image, push_index
@@ -102,6 +103,21 @@ def test_an_image_without_evidence_is_signed_and_what_lacks_is_said(place: Place
     assert signed.attestations == ()
     assert signed.problems == ("no provenance is attached", "no SBOM is attached")
     assert signed.withheld == ("no vulnerability report about this digest is attached",)
+
+
+def test_one_document_attached_twice_is_attested_once(place: Place, key: Key) -> None:
+    image = with_evidence(place)
+    for kind in (SBOM_MEDIA_TYPE, PROVENANCE_ARTIFACT):
+        [content] = read_artifacts(place, image.digest, kinds=(kind,))[0][kind]
+        attach(
+            place,
+            subject=image,
+            artifact_type=kind,
+            content=content[1],
+            media_type=kind,
+            annotations={"again": "yes"},
+        )
+    assert len(sign(place, image, key).attestations) == 3
 
 
 def test_the_newest_report_counts(place: Place, key: Key) -> None:
