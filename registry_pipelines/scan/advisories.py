@@ -7,7 +7,6 @@ costs a hash. Records that could not be read are kept with the reason: a report 
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import threading
 import zipfile
@@ -20,12 +19,13 @@ from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, LayerInvalid
+from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, DiskFull, LayerInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layers import LayerLimits, open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.scan.interface import AdvisoryFacts
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
+from registry_pipelines.scan.state import replaced
 from registry_pipelines.scan.versions import normal_name
 
 STORE_FORMAT = 1
@@ -82,7 +82,7 @@ class AdvisoryStore:
         """The store of a source: a folder, or a tar (plain, gzip, zstd) or zip with ``.json`` and ``.yaml`` files.
 
         state: the state folder; stores live in ``advisories/`` below it. Raises AdvisoriesMissing: no such source, not
-        an archive, truncated, or without any record.
+        an archive, truncated, or without any record; DiskFull, LocalError: the state folder.
         """
         digest = _source_digest(source)
         path = state / "advisories" / f"{digest.hex}.v{STORE_FORMAT}.sqlite"
@@ -91,13 +91,8 @@ class AdvisoryStore:
                 return cls(path)
             except AdvisoriesMissing:
                 path.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        try:
+        with replaced(path) as temporary:
             _build(source, digest, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
         return cls(path)
 
     def close(self) -> None:
@@ -219,7 +214,11 @@ def _build(source: Path, digest: Digest, target: Path) -> None:
         # zipfile raises NotImplementedError for unknown compression and RuntimeError for encrypted members.
         raise _missing(source, str(error)) from error
     except sqlite3.Error as error:
-        raise AdvisoriesMissing(f"the advisory store cannot be written: {error}", where=target.name) from error
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise DiskFull(
+                "no space is left for the advisory store", where=str(target.parent), do="Free space"
+            ) from error
+        raise LocalError(f"the advisory store cannot be written: {error}", where=str(target.parent)) from error
 
 
 def _fill(connection: sqlite3.Connection, source: Path, digest: Digest) -> AdvisoryFacts:

@@ -7,7 +7,6 @@ that two images share is streamed once, and a second scan reads no blob.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,6 +39,7 @@ from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.interface import PlatformPackages
 from registry_pipelines.scan.merge import merge_layers
+from registry_pipelines.scan.state import replaced
 
 __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]
 
@@ -167,14 +167,8 @@ class _Scanner:
         return None
 
     def _write(self, kind: str, digest: Digest, content: LayerContent | PlatformPackages) -> None:
-        path = self._path(kind, digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        try:
+        with replaced(self._path(kind, digest)) as temporary:
             temporary.write_bytes(encode_json(content))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 class _Counted:

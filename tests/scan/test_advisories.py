@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import tarfile
 import zipfile
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 import zstandard
 
-from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld
+from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, LocalError
 from registry_pipelines.scan.advisories import AdvisoryStore
 from tests.scan.images import ADVISORIES
 
@@ -176,3 +177,27 @@ def test_the_shipped_set(pypa: AdvisoryStore, tmp_path: Path) -> None:
     assert pypa.facts.newest.startswith("2024-10-10")
     assert pypa.facts.digest == "sha256:7d1db505d0d18e9803915d07499668d9ccbde3d8a44aede74d997387b71f6d9b"
     assert pypa.facts.source == ADVISORIES.name and pypa.ecosystems == {"PyPI"}
+
+
+def test_a_state_folder_that_cannot_be_written_is_a_local_error(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"a file, not a folder")
+    with pytest.raises(LocalError, match="state folder cannot be written"):
+        AdvisoryStore.load(ADVISORIES, tmp_path / "state")
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    (tmp_path / "source").mkdir()
+    for number in range(300):
+        (tmp_path / "source" / f"{number}.json").write_bytes(osv(number, details="x" * 230))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        with pytest.raises(LocalError):
+            AdvisoryStore.load(tmp_path / "source", tmp_path / "state")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list((tmp_path / "state" / "advisories").iterdir())
+    assert AdvisoryStore.load(tmp_path / "source", tmp_path / "state").facts.records == 300
