@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
 from registry_pipelines.errors import ContentError, InputError, NotFound
-from registry_pipelines.mirror.selection import Version
-from registry_pipelines.mirror.upstreams import is_evidence_tag
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
+from registry_pipelines.transfer.selectors import is_our_own, read_version
 
 FLOATING_TAGS = frozenset({"latest"})
 """Moves with every push by convention, so it names no version."""
@@ -45,7 +44,7 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     place = session.places.source(image)
     skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
     try:
-        tags = [tag for tag in place.registry.tags(place.repository) if tag not in skipped and not is_evidence_tag(tag)]
+        tags = [tag for tag in place.registry.tags(place.repository) if tag not in skipped and not is_our_own(tag)]
     except NotFound:
         return []
     named = {each.tag: each.digest for each in known if each.image == image.name}
@@ -69,8 +68,7 @@ def _resolve(place: Place, tag: str) -> Digest | None:
 
 
 def _is_dotted(tag: str) -> bool:
-    version = Version.find(tag)
-    return version is not None and len(version.numbers) > 1
+    return "." in tag and read_version(tag) is not None
 
 
 def _is_image(place: Place, digest: Digest) -> bool:

@@ -20,6 +20,7 @@ from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
+from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.verify import Mismatch
 
 
@@ -257,9 +258,7 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
         yield Upstream(
             source=place,
             repository=join_repository(mirror.prefix, each.repository or place.repository),
-            patterns=each.tags,
-            newest=each.newest,
-            semver=each.semver or "",
+            tags=Selector(glob=each.tags, semver=each.semver or "", newest=each.newest or 0),
             platforms=tuple(Platform.parse(text) for text in each.platforms),
         )
 

@@ -10,9 +10,9 @@ from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
 from registry_pipelines.config.model import Config, EmbeddedRegistry, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
-from registry_pipelines.mirror.selection import version_range
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.channels import check_channel
+from registry_pipelines.transfer.selectors import Selector
 
 _SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
 
@@ -134,7 +134,7 @@ def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[s
         yield f"{path}.image", f"{error.what}; {error.do}"
     if upstream.semver:
         try:
-            version_range(upstream.semver)
+            Selector(semver=upstream.semver)
         except InputError as error:
             yield f"{path}.semver", f"{error.what}; {error.do}"
 

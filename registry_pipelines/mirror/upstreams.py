@@ -8,24 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
-from registry_pipelines.mirror.selection import select_tags
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """A foreign repository and what is taken from it (see :func:`~registry_pipelines.mirror.selection.select_tags`)."""
+    """A foreign repository and what is taken from it."""
 
     source: Place
     repository: str
     """Its name in the DMZ and in the private registry."""
-    patterns: tuple[str, ...] = ("*",)
-    newest: int | None = None
-    semver: str = ""
+    tags: Selector = ALL
     platforms: tuple[Platform, ...] = ()
     """Only these; all when empty. The index keeps its digest and its signatures, and lacks the other children."""
 
@@ -105,8 +103,8 @@ def wanted_tags(upstream: Upstream) -> list[str]:
     """The tags an upstream's rules select now. Tags that only hold evidence (``sha256-<hex>...``) are never among them:
     a copy takes them along with what they belong to. Raises NotFound when nothing is selected."""
     place = upstream.source
-    there = [tag for tag in place.registry.tags(place.repository) if not is_evidence_tag(tag)]
-    found = select_tags(there, patterns=upstream.patterns, newest=upstream.newest, semver=upstream.semver)
+    there = [tag for tag in place.registry.tags(place.repository) if not is_our_own(tag)]
+    found = upstream.tags.select(there)
     if not found:
         raise NotFound(
             f"none of its {len(there)} tags is selected",
@@ -114,12 +112,6 @@ def wanted_tags(upstream: Upstream) -> list[str]:
             do="Correct `tags`, `newest` or `semver` of the upstream",
         )
     return found
-
-
-def is_evidence_tag(tag: str) -> bool:
-    """Whether a tag only holds evidence: referrers fallback tags and cosign's, all ``<algorithm>-<hex>[.ending]``."""
-    algorithm, dash, rest = tag.partition("-")
-    return bool(dash) and algorithm in ("sha256", "sha512") and len(rest) >= 64
 
 
 def apply_mirror(

@@ -230,7 +230,7 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         (("targets:\n", "mirrors: {m: {to: here}}\ntargets:\n"), "mirrors nothing"),
         (
             ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: 'a/b', semver: '>=x'}]}}\ntargets:\n"),
-            "'>=x' is not a version comparison",
+            "'>=x' is not a range of versions",
         ),
         (
             ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: 'docker.io/A'}]}}\ntargets:\n"),
