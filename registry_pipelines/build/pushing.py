@@ -18,7 +18,7 @@ from typing import IO
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import LayerRow
 from registry_pipelines.build.splice import LayerDigests, LayerWriter
-from registry_pipelines.errors import Refused, RegistryPipelinesError, Unavailable, Unsupported
+from registry_pipelines.errors import NotFound, Refused, RegistryPipelinesError, Unavailable, Unsupported
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layout import disk_errors
@@ -94,8 +94,9 @@ def _make(job: LayerJob, place: Place, spool: Path, advance: Callable[[int], Non
     for attempt in range(1, ATTEMPTS + 1):
         try:
             if isinstance(place.registry, UploadSessions) and _takes_chunks(place):
-                # Refused: some registries answer a first chunk so. A refusal for good comes again with the spool file.
-                with contextlib.suppress(Unsupported, Refused):
+                # Registries say in different ways that they take no chunks, or lost the session. What is wrong for good
+                # comes again with the spool file.
+                with contextlib.suppress(Unsupported, Refused, NotFound):
                     return _stream(job, place, place.registry, advance)
             return _spool(job, place, spool, advance)
         except Unavailable:

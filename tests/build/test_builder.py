@@ -48,6 +48,7 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from tests.build.layers import entries, wheel_layer, written
 from tests.build.wheels import make_wheel
 from tests.doubles.docker_registry import DockerRegistry
+from tests.doubles.fault_registry import FaultRegistry
 
 AMD, ARM = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
 LARGE = 11 * 1024 * 1024
@@ -206,12 +207,17 @@ def test_provenance_names_every_input_by_digest(tmp_path: Path, state: Path, spe
 def test_one_new_wheel_moves_its_layer_config_and_manifests_only(
     tmp_path: Path, state: Path, spec: BuildSpec, made_wheels: Path, place: Place
 ) -> None:
+    """Counted twice: by the builder and by a proxy on the wire."""
     builder = LayersBuilder(state)
-    builder.build(spec, place)
-    wheels = shutil.copytree(made_wheels, tmp_path / "wheels")
-    path = make_wheel(wheels, "arrays", "1.1", {"arrays/lib.so": random.Random(8).randbytes(LARGE)}, level=1)
-    pins = ("big==1.0", "arrays==1.1", "small==1.0")
-    bumped = builder.build(replace(spec, requirements=pins, wheels=wheels, version="v2"), place)
+    with FaultRegistry(place.registry.name) as wire:
+        place = Place(DistributionRegistry(wire.address), place.repository)
+        builder.build(spec, place)
+        wire.reset_counts()
+        wheels = shutil.copytree(made_wheels, tmp_path / "wheels")
+        path = make_wheel(wheels, "arrays", "1.1", {"arrays/lib.so": random.Random(8).randbytes(LARGE)}, level=1)
+        pins = ("big==1.0", "arrays==1.1", "small==1.0")
+        bumped = builder.build(replace(spec, requirements=pins, wheels=wheels, version="v2"), place)
+        assert wire.bytes_up == pytest.approx(bumped.bytes_uploaded, abs=2_000)
     moved = [row for row in bumped.layers if not row.reused]
     assert [row.contents for row in moved] == ["arrays 1.1"]
     assert bumped.bytes_uploaded - moved[0].size < 16_000
