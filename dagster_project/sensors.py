@@ -141,6 +141,7 @@ def look_for_pushed(
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[*changes, *([RELEASES.build_delete_request(gone)] if gone else [])],
+        skip_reason=None if requests else f"{len(live)} releases, none of them new",
         cursor=memory.write(),
     )
 
@@ -235,7 +236,8 @@ def look_for_allowed(
             continue
         if allowed and memory.tried(release.key, allowed) < MAX_ATTEMPTS:
             requests.append(memory.ask(release.key, allowed))
-    return dg.SensorResult(run_requests=requests, cursor=memory.write())
+    reason = None if requests else f"{len(held)} releases are held, none may go"
+    return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())
 
 
 def promotion_sensor(config: Config, job: Job) -> dg.SensorDefinition:
