@@ -41,6 +41,7 @@ CLOCK_TOLERANCE = timedelta(days=1)
 """A newest record from further in the future cannot be true, and would keep the data young for ever."""
 
 _SUFFIXES = (".json", ".yaml", ".yml")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE record (number INTEGER PRIMARY KEY, id TEXT NOT NULL, document BLOB NOT NULL);
@@ -79,7 +80,8 @@ class AdvisoryStore:
 
     @classmethod
     def load(cls, source: Path, state: Path) -> AdvisoryStore:
-        """The store of a source: a folder, or a tar (plain, gzip, zstd) or zip with ``.json`` and ``.yaml`` files.
+        """The store of a source: a tar (plain, gzip, zstd) or zip with ``.json`` and ``.yaml`` files, or a folder of
+        such files and archives.
 
         state: the state folder; stores live in ``advisories/`` below it. Raises AdvisoriesMissing: no such source, not
         an archive, truncated, or without any record; DiskFull, LocalError: the state folder.
@@ -158,36 +160,47 @@ def _source_digest(source: Path) -> Digest:
 
 
 def _record_paths(source: Path) -> list[Path]:
-    """Files that hold records; hidden folders (``.git``, ``.github``) are not looked into."""
+    """Records and archives of records; hidden folders (``.git``, ``.github``) are not looked into."""
     return sorted(
-        path for path in source.rglob("*") if _is_record(path.relative_to(source).as_posix()) and path.is_file()
+        path
+        for path in source.rglob("*")
+        if _is_visible(path.relative_to(source).as_posix(), (*_SUFFIXES, *_ARCHIVES)) and path.is_file()
     )
 
 
-def _is_record(name: str) -> bool:
-    return name.endswith(_SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
+def _is_visible(name: str, suffixes: tuple[str, ...] = _SUFFIXES) -> bool:
+    return name.endswith(suffixes) and not any(part.startswith(".") for part in name.split("/"))
 
 
 def _documents(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every record file; content beyond the limit is cut one byte later, so that it is refused."""
-    if source.is_dir():
-        for path in _record_paths(source):
-            with path.open("rb") as stream:
-                yield path.relative_to(source).as_posix(), stream.read(MAX_RECORD_BYTES + 1)
-    elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for name in sorted(name for name in archive.namelist() if _is_record(name)):
-                with archive.open(name) as member:
-                    yield name, member.read(MAX_RECORD_BYTES + 1)
-    else:
+    """Name and content of every record; content beyond the limit is cut one byte later, so that it is refused."""
+    if not source.is_dir():
+        yield from _archive_documents(source)
+        return
+    for path in _record_paths(source):
+        name = path.relative_to(source).as_posix()
+        if name.endswith(_ARCHIVES):
+            yield from ((f"{name}/{inner}", raw) for inner, raw in _archive_documents(path))
+            continue
+        with path.open("rb") as stream:
+            yield name, stream.read(MAX_RECORD_BYTES + 1)
+
+
+def _archive_documents(source: Path) -> Iterator[tuple[str, bytes]]:
+    if not zipfile.is_zipfile(source):
         yield from _tar_documents(source)
+        return
+    with zipfile.ZipFile(source) as archive:
+        for name in sorted(filter(_is_visible, archive.namelist())):
+            with archive.open(name) as member:
+                yield name, member.read(MAX_RECORD_BYTES + 1)
 
 
 def _tar_documents(source: Path) -> Iterator[tuple[str, bytes]]:
     with source.open("rb", buffering=0) as stream:
         walk = open_layer(stream, OCI_LAYER, where=source.name, limits=LayerLimits(max_bytes=MAX_SOURCE_BYTES))
         for entry in walk:
-            if entry.kind == "file" and _is_record(entry.name):
+            if entry.kind == "file" and _is_visible(entry.name):
                 yield entry.name, entry.head(MAX_RECORD_BYTES + 1)
         if not walk.finish().terminated:
             raise _missing(source, "the tar has no end: it is truncated")

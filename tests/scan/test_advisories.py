@@ -137,6 +137,20 @@ def test_what_is_no_source_is_missing(content: bytes, tmp_path: Path) -> None:
     assert not list((tmp_path / "state" / "advisories").iterdir()), "nothing half written stays"
 
 
+def test_a_folder_may_hold_archives(tmp_path: Path) -> None:
+    folder = tmp_path / "osv"
+    folder.mkdir()
+    as_zip(folder)
+    as_tar_gz(folder)
+    (folder / "own.json").write_bytes(osv(9))
+    store = AdvisoryStore.load(folder, tmp_path / "state")
+    assert (store.facts.records, store.facts.unreadable) == (9, 2)
+    assert {problem.subject for problem in store.problems} == {"db.zip/db/broken.yaml", "db.tar.gz/db/broken.yaml"}
+    (folder / "db.zip").write_bytes(b"PK")
+    with pytest.raises(AdvisoriesMissing, match="cannot be read"):
+        AdvisoryStore.load(folder, tmp_path / "state")
+
+
 def test_no_source_and_an_empty_folder_are_missing(tmp_path: Path) -> None:
     with pytest.raises(AdvisoriesMissing, match="No such file"):
         AdvisoryStore.load(tmp_path / "nowhere", tmp_path / "state")

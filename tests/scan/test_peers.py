@@ -27,7 +27,7 @@ PARTS = ["0", "00", "1", "9", "10", "a", "Z", "~", "+", "-", ".", "~~", "rc", "~
 def generated(count: int) -> list[str]:
     """Versions from pieces where implementations differ: tildes, leading zeros, empty revisions, epochs."""
     chance = random.Random(20261123)
-    made = set()
+    made: set[str] = set()
     while len(made) < count:
         text = f"{chance.randint(0, 3)}" + "".join(chance.choices(PARTS, k=chance.randint(1, 5)))
         made.add(f"{chance.randint(0, 2)}:{text}" if chance.random() < 0.2 else text)
