@@ -68,8 +68,6 @@ class Evidence:
 
     def _covered_by(self, item: VerifiedAttestation) -> set[Digest]:
         everything = set(self.platforms)
-        if item.predicate_type == VULNERABILITIES_TYPE:
-            return everything & set(_report_covers(item))
         if item.predicate_type == CYCLONEDX_TYPE:
             named = set(_named_by_sbom(item.predicate))
             return everything & (named or set(item.subjects))
@@ -166,13 +164,6 @@ def _unsigned_reports(place: Place, digest: Digest) -> tuple[list[Report], list[
         else:
             rejected.append(Rejected(where, f"the attached vulnerability report is about {report.subject}"))
     return found, rejected
-
-
-def _report_covers(item: VerifiedAttestation) -> tuple[Digest, ...]:
-    try:
-        return report_of(item.predicate).covers
-    except (EvidenceError, ManifestInvalid):
-        return ()
 
 
 def _named_by_sbom(document: Mapping[str, Any]) -> Iterator[Digest]:

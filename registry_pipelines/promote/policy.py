@@ -24,11 +24,7 @@ from registry_pipelines.promote.interface import (
 CLOCK_SKEW = timedelta(days=1)
 """Advisories may be this far in the future: feeds and this machine keep different clocks."""
 
-NAMES = {
-    PROVENANCE_TYPE: "SLSA provenance",
-    CYCLONEDX_TYPE: "CycloneDX SBOM",
-    VULNERABILITIES_TYPE: "vulnerability report",
-}
+NAMES = {PROVENANCE_TYPE: "SLSA provenance", CYCLONEDX_TYPE: "CycloneDX SBOM"}
 """What people call the predicate types."""
 
 
@@ -121,7 +117,10 @@ class HasPlatforms:
 
 
 class AttestationRequired:
-    """A trusted key signed a statement of this type about the release, covering every platform."""
+    """A trusted key signed a statement of this type about the release, covering every platform.
+
+    The vulnerability report has a rule of its own, :class:`FindingsWithin`.
+    """
 
     def __init__(self, predicate_type: str) -> None:
         self._type = predicate_type
@@ -158,7 +157,7 @@ class FindingsWithin:
         found = judge_findings(judged.report, self._policy, image=evidence.image, now=evidence.now)
         outcome = Outcome(found.reasons, found.accepted, found.notes)
         if judged.attestation is None:
-            outcome.reasons.append("vulnerability report: it is not signed by a trusted key")
+            outcome.reasons.append("vulnerability report: no trusted key signed it (done only when its findings pass)")
         newer = judged.superseded_by
         if newer is not None:
             outcome.reasons.append(f"vulnerability report: a later one, of {newer.scanned_at}, is not signed")
@@ -229,13 +228,15 @@ def rules_of(policy: Policy) -> AllOf:
     """The rules a policy stands for, in the order reasons are listed."""
     ages: list[Rule] = [AdvisoriesWithin(policy.max_advisory_age_days)]
     ages.extend(AdvisoriesAccepted(item) for item in policy.accepted_unknowns if item.kind == "advisories-age")
-    rules: list[Rule] = [HasPlatforms(policy.require_platforms)]
-    if policy.require_signature:
-        rules.append(SignatureRequired())
-    rules.extend(AttestationRequired(item) for item in policy.require_attestations)
     vulnerabilities = AllOf([FindingsWithin(policy), AnyOf(ages)])
     required = VULNERABILITIES_TYPE in policy.require_attestations
-    rules.append(vulnerabilities if required else IfReported(vulnerabilities))
+    rules: list[Rule] = [
+        HasPlatforms(policy.require_platforms),
+        vulnerabilities if required else IfReported(vulnerabilities),
+    ]
+    if policy.require_signature:
+        rules.append(SignatureRequired())
+    rules.extend(AttestationRequired(item) for item in policy.require_attestations if item != VULNERABILITIES_TYPE)
     return AllOf(rules)
 
 
