@@ -12,13 +12,12 @@ only an index refers to, as other tools write them, are found too.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +26,7 @@ import msgspec
 from registry_pipelines.errors import ContentError, DiskFull
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import disk_errors, install_file, sync_folder, write_file
 from registry_pipelines.oci.manifests import (
     MAX_DEPTH,
     MAX_MANIFEST_BYTES,
@@ -50,58 +50,6 @@ PRIVATE_FOLDER = ".uploads"
 
 _LOCK_FILE = ".lock"
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@contextmanager
-def disk_errors(where: Path | str) -> Iterator[None]:
-    """Translate "no space left", quota and file-size limits into DiskFull; other OSErrors pass."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise DiskFull(
-            f"no space is left: {error.strerror}", where=str(where), do="Free space or choose another folder"
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def install_file(descriptor: int, temporary: Path, target: Path) -> None:
-    """Put a finished temporary file in its place: fsync, rename, fsync of the folder. Raises DiskFull, OSError.
-
-    An existing target is replaced: by its name it has the same content, or was damaged.
-    """
-    with disk_errors(target):
-        os.fsync(descriptor)
-        temporary.rename(target)
-        sync_folder(target.parent)
-
-
-def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = None) -> None:
-    """Replace a small file at once or not at all. Raises DiskFull, OSError."""
-    temporary = (temporary_folder or target.parent) / f".{target.name[:40]}.{uuid.uuid4().hex}"
-    with disk_errors(target):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            install_file(descriptor, temporary, target)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
-            raise
-        finally:
-            os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -172,11 +120,20 @@ class Layout:
                 write_file(self.folder / "oci-layout", _LAYOUT_FILE, temporary_folder=self.private)
                 self._store(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=()))
             sync_folder(self.folder / "blobs")
+            sync_folder(self.folder)
+
+    def _make_private(self) -> None:
+        if self.private.is_dir():
+            return
+        made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        self.private.mkdir(parents=True, exist_ok=True)
+        for folder in made:
+            sync_folder(folder.parent)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Exclude every other writer, of this process and of others, until the end of the block."""
-        self.private.mkdir(parents=True, exist_ok=True)
+        self._make_private()
         descriptor = os.open(self.folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -210,7 +167,7 @@ class Layout:
     def temporary_path(self) -> Path:
         """A fresh name for content that is not complete yet, on the same file system as the blobs."""
         with disk_errors(self.folder):
-            self.private.mkdir(parents=True, exist_ok=True)
+            self._make_private()
         return self.private / uuid.uuid4().hex
 
     def install_blob(self, descriptor: int, temporary: Path, digest: Digest) -> None:
@@ -466,9 +423,5 @@ __all__ = [
     "REF_NAME",
     "Layout",
     "ManifestLinks",
-    "disk_errors",
-    "install_file",
     "manifest_links",
-    "sync_folder",
-    "write_file",
 ]

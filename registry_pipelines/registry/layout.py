@@ -22,7 +22,8 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layout import Layout, disk_errors
+from registry_pipelines.oci.files import disk_errors
+from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes
 from registry_pipelines.registry.embedded.storage import Store
 from registry_pipelines.registry.interface import BUFFER_BYTES, BlobReader, Capabilities, Readable

@@ -17,7 +17,8 @@ from registry_pipelines.errors import ContentError, DiskFull, ManifestInvalid, R
 from registry_pipelines.oci import layout as layout_module
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layout import REF_NAME, Layout, disk_errors, write_file
+from registry_pipelines.oci.files import disk_errors, write_file
+from registry_pipelines.oci.layout import REF_NAME, Layout
 from registry_pipelines.oci.manifests import (
     Descriptor,
     Index,

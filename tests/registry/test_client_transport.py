@@ -49,7 +49,7 @@ from registry_pipelines.registry.client.translate import (
 )
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.application import Handler
-from registry_pipelines.registry.embedded.http import Request
+from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.interface import UploadSession
 from tests.doubles.certificates import make_certificates

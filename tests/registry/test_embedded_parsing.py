@@ -11,14 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.registry.embedded import Deadlines, EmbeddedServer
+from registry_pipelines.registry.embedded.heads import parse_head, split_target
 from registry_pipelines.registry.embedded.http import (
     MAX_HEAD_BYTES,
     BadRequest,
     Body,
     BodyCut,
     Connection,
-    parse_head,
-    split_target,
 )
 from registry_pipelines.registry.embedded.ranges import RangeUnsatisfiable, parse_chunk_range, parse_read_range
 from tests.registry.wire import ask, receive_all, status_of

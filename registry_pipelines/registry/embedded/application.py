@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from registry_pipelines.errors import ContentError, DigestMismatch, DiskFull, ManifestTooLarge, ReferenceInvalid
 from registry_pipelines.registry.embedded.auth import DELETE, PULL, PUSH, Access, Gate
 from registry_pipelines.registry.embedded.blobs import BlobHandlers
-from registry_pipelines.registry.embedded.http import Request
+from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.lists import ListHandlers
 from registry_pipelines.registry.embedded.manifests import ManifestHandlers
 from registry_pipelines.registry.embedded.responses import ApiError, Response, error_response, json_response

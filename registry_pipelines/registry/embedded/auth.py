@@ -24,7 +24,7 @@ from urllib.parse import parse_qs
 import bcrypt
 
 from registry_pipelines.errors import InputError
-from registry_pipelines.registry.embedded.http import Request
+from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import ApiError, Response, error_response, json_response
 
 TOKEN_LIFE_S = 300

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from registry_pipelines.errors import DigestInvalid, ReferenceInvalid
 from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
 from registry_pipelines.oci.layout import Layout
-from registry_pipelines.registry.embedded.http import Request
+from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.ranges import RangeUnsatisfiable, parse_chunk_range, parse_read_range
 from registry_pipelines.registry.embedded.responses import ApiError, FileBody, Response
 from registry_pipelines.registry.embedded.storage import Store

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor, Index, encode_json
 from registry_pipelines.registry.embedded.blobs import parse_digest
-from registry_pipelines.registry.embedded.http import Request
+from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import ApiError, Response, json_response
 from registry_pipelines.registry.embedded.storage import Store
 

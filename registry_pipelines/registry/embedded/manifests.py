@@ -15,7 +15,7 @@ from registry_pipelines.oci.manifests import (
     infer_media_type,
 )
 from registry_pipelines.oci.references import check_tag
-from registry_pipelines.registry.embedded.http import Request
+from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import ApiError, Response
 from registry_pipelines.registry.embedded.storage import Store
 

@@ -7,7 +7,6 @@ receiving and writing leave Python's lock, and gives it out at the kernel's spee
 from __future__ import annotations
 
 import errno
-import os
 import selectors
 import socket
 import ssl
@@ -23,8 +22,10 @@ from registry_pipelines.errors import InputError, LocalError, PortTaken
 from registry_pipelines.registry.embedded.application import Application, Handler
 from registry_pipelines.registry.embedded.auth import Gate, User, read_htpasswd
 from registry_pipelines.registry.embedded.garbage import GRACE_S, Collected, collect_garbage
-from registry_pipelines.registry.embedded.http import BadRequest, BodyCut, Connection, Deadlines, Request, read_request
-from registry_pipelines.registry.embedded.responses import FileBody, Response, error_response
+from registry_pipelines.registry.embedded.heads import Request, read_request
+from registry_pipelines.registry.embedded.http import BadRequest, BodyCut, Connection, Deadlines
+from registry_pipelines.registry.embedded.responses import Response, error_response
+from registry_pipelines.registry.embedded.sending import send_response
 from registry_pipelines.registry.embedded.storage import Store
 from registry_pipelines.registry.embedded.uploads import Uploads
 
@@ -35,10 +36,6 @@ DRAIN_BYTES = 64 * 1024
 LINGER_BYTES = 4 * 1024 * 1024
 """Read and thrown away at most before closing, so that the peer gets to see the answer."""
 LINGER_S = 2.0
-SEND_BYTES = 8 * 1024 * 1024
-"""Handed to one ``sendfile``; the deadline is looked at in between."""
-TLS_BLOCK_BYTES = 1024 * 1024
-"""TLS has no sendfile: read and send in blocks."""
 GARBAGE_INTERVAL_S = 3600.0
 STOP_WAIT_S = 5.0
 _BACKLOG = 512
@@ -196,6 +193,7 @@ class EmbeddedServer:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _without_pacing(listener, str(target[0]))
             listener.bind(target)
             listener.listen(_BACKLOG)
             listener.setblocking(False)
@@ -319,7 +317,7 @@ class EmbeddedServer:
             return False
         sent = 0
         try:
-            sent = self._send(connection, request, response, keep_alive=keep)
+            sent = send_response(connection, request, response, keep_alive=keep)
         finally:
             response.close_file()
             self._report(request, response, sent, time.monotonic() - began)
@@ -356,57 +354,17 @@ class EmbeddedServer:
             )
             self._on_exchange(exchange)
 
-    def _send(self, connection: Connection, request: Request, response: Response, *, keep_alive: bool) -> int:
-        """Send an answer; returns the bytes of its body."""
-        head = response.head(keep_alive=keep_alive)
-        if request.method == "HEAD" or response.status in (204, 304):
-            connection.send(head)
-            return 0
-        if response.file is None:
-            connection.send(head + response.body)
-            return len(response.body)
-        connection.send(head)
-        if self._tls is not None:
-            return self._send_blocks(connection, response.file)
-        return self._send_file(connection, response.file)
 
-    def _send_file(self, connection: Connection, file: FileBody) -> int:
-        source, sent = file.stream.fileno(), 0
-        pace = _Pace(self._deadlines)
-        while sent < file.length:
-            part = min(SEND_BYTES, file.length - sent)
-            count = connection.send_file(source, file.start + sent, part, pace.wait(sent))
-            if count == 0:
-                raise BodyCut("the stored blob is shorter than it was")
-            sent += count
-        return sent
+def _without_pacing(listener: socket.socket, host: str) -> None:
+    """On loopback take a congestion control without pacing: BBR, some systems' default, costs half of the speed there.
 
-    def _send_blocks(self, connection: Connection, file: FileBody) -> int:
-        source, sent = file.stream.fileno(), 0
-        buffer = memoryview(bytearray(TLS_BLOCK_BYTES))
-        pace = _Pace(self._deadlines)
-        while sent < file.length:
-            count = os.preadv(source, [buffer[: min(len(buffer), file.length - sent)]], file.start + sent)
-            if count == 0:
-                raise BodyCut("the stored blob is shorter than it was")
-            connection.send(buffer[:count], pace.wait(sent))
-            sent += count
-        return sent
-
-
-class _Pace:
-    """How long one may wait for the next byte to move; bytes that moved earn time."""
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
-        self._began = time.monotonic()
-
-    def wait(self, moved: int) -> float:
-        earned = self._deadlines.stall_s + moved / self._deadlines.minimum_bytes_per_s
-        left = self._began + earned - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the client reads too slowly")
-        return min(self._deadlines.stall_s, left)
+    Connections inherit it. Elsewhere the system's choice stays.
+    """
+    if host == "::1" or host.startswith("127."):
+        for name in (b"cubic", b"reno"):
+            with suppress(OSError, AttributeError):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
+                return
 
 
 __all__ = ["EmbeddedServer", "Exchange", "MAX_CONNECTIONS"]

@@ -17,7 +17,8 @@ from typing import Any
 
 from registry_pipelines.errors import DigestMismatch
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layout import Layout, disk_errors
+from registry_pipelines.oci.files import disk_errors
+from registry_pipelines.oci.layout import Layout
 from registry_pipelines.registry.embedded.http import BadRequest, Body, BodyCut
 from registry_pipelines.registry.interface import BUFFER_BYTES
 

@@ -1,0 +1,68 @@
+"""Files that are there whole or not at all, also after kill -9 and a power cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from registry_pipelines.errors import DiskFull
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def disk_errors(where: Path | str) -> Iterator[None]:
+    """Translate "no space left", quota and file-size limits into DiskFull; other OSErrors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskFull(
+            f"no space is left: {error.strerror}", where=str(where), do="Free space or choose another folder"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def install_file(descriptor: int, temporary: Path, target: Path) -> None:
+    """Put a finished temporary file in its place: fsync, rename, fsync of the folder. Raises DiskFull, OSError.
+
+    An existing target is replaced: by its name it has the same content, or was damaged.
+    """
+    with disk_errors(target):
+        os.fsync(descriptor)
+        temporary.rename(target)
+        sync_folder(target.parent)
+
+
+def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = None) -> None:
+    """Replace a small file at once or not at all. Raises DiskFull, OSError."""
+    temporary = (temporary_folder or target.parent) / f".{target.name[:40]}.{uuid.uuid4().hex}"
+    with disk_errors(target):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            install_file(descriptor, temporary, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+
+__all__ = ["disk_errors", "install_file", "sync_folder", "write_file"]
