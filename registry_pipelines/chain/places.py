@@ -19,6 +19,9 @@ from registry_pipelines.oci.references import Reference, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder
+from registry_pipelines.transfer.buckets import CapWindow
+from registry_pipelines.transfer.limited import limited
+from registry_pipelines.transfer.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Places:
     def __init__(self, config: Config | None) -> None:
         self._config = config
         self._open: dict[str, Registry] = {}
+        self._limits = limits_of(config) if config else Limits()
         self._lock = threading.Lock()
 
     def registry(self, name: str) -> Registry:
@@ -51,7 +55,7 @@ class Places:
             raise InputError(unknown(name, known, "registry"), do="Name a registry of the configuration")
         with self._lock:
             if name not in self._open:
-                self._open[name] = open_registry(settings)
+                self._open[name] = open_registry(settings, self._limits)
             return self._open[name]
 
     def source(self, image: Image) -> Place:
@@ -94,7 +98,7 @@ class Places:
         with self._lock:
             key = f"host {host}"
             if key not in self._open:
-                self._open[key] = DistributionClient(host)
+                self._open[key] = limited(DistributionClient(host), self._limits)
             return self._open[key]
 
 
@@ -105,8 +109,20 @@ def address(settings: RegistryPlace) -> str:
     return settings.host if isinstance(settings, DistributionRegistry) else ""
 
 
-def open_registry(settings: RegistryPlace) -> Registry:
-    """A client for a configured registry; no network yet."""
+def limits_of(config: Config) -> Limits:
+    """Request budgets of known clouds and the configured bandwidth caps, shared by all processes through the state
+    folder."""
+    caps = {
+        settings.host: tuple(CapWindow.parse(text) for text in settings.bandwidth)
+        for settings in config.registries.values()
+        if isinstance(settings, DistributionRegistry) and settings.bandwidth
+    }
+    return Limits(folder=config.state / "limits", caps=caps)
+
+
+def open_registry(settings: RegistryPlace, limits: Limits) -> Registry:
+    """A client for a configured registry; no network yet. Those elsewhere are kept within the limits; what this project
+    serves itself has none."""
     if isinstance(settings, LayoutRegistry):
         return LayoutFolder(settings.root)
     if isinstance(settings, EmbeddedRegistry):
@@ -118,7 +134,7 @@ def open_registry(settings: RegistryPlace) -> Registry:
             plain_http=settings.tls_cert is None,
             ca_file=settings.ca_file,
         )
-    return DistributionClient(
+    client = DistributionClient(
         settings.host,
         username=settings.username,
         password=settings.password.reveal(),
@@ -126,6 +142,7 @@ def open_registry(settings: RegistryPlace) -> Registry:
         ca_file=settings.ca_file,
         docker_config=settings.docker_config,
     )
+    return limited(client, limits)
 
 
 def join_repository(prefix: str, repository: str) -> str:

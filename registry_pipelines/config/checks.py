@@ -8,10 +8,11 @@ import yaml
 
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
-from registry_pipelines.config.model import Config, EmbeddedRegistry, Upstream
+from registry_pipelines.config.model import Config, DistributionRegistry, EmbeddedRegistry, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.channels import check_channel
+from registry_pipelines.transfer.buckets import CapWindow
 from registry_pipelines.transfer.selectors import Selector
 
 _SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
@@ -30,6 +31,7 @@ def check(
     if config is not None and not problems.found:
         for path, message in (
             *_ports(config),
+            *_bandwidth(config),
             *_images(config),
             *_targets(config),
             *_mirrors(config),
@@ -88,6 +90,15 @@ def _ports(config: Config) -> Iterable[tuple[str, str]]:
             yield f"registries.{name}.root", f"the folder belongs to `{first}` already"
         if (registry.tls_cert is None) != (registry.tls_key is None):
             yield f"registries.{name}", "`tls_cert` and `tls_key` are written together or not at all"
+
+
+def _bandwidth(config: Config) -> Iterable[tuple[str, str]]:
+    for name, registry in config.registries.items():
+        for place, text in enumerate(registry.bandwidth if isinstance(registry, DistributionRegistry) else ()):
+            try:
+                CapWindow.parse(text)
+            except InputError as error:
+                yield f"registries.{name}.bandwidth[{place}]", f"{error.what}; {error.do}"
 
 
 def _images(config: Config) -> Iterable[tuple[str, str]]:

@@ -103,6 +103,10 @@ class DistributionRegistry:
     plain_http: bool | None = setting("Speak plain HTTP; by default on loopback hosts only.", default=None)
     ca_file: Path | None = setting("PEM certificates to trust, beside the system's.", default=None)
     docker_config: Path | None = setting("Docker's `config.json`; docker's own unless told.", default=None)
+    bandwidth: tuple[str, ...] = setting(
+        "Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`.",
+        default=(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,11 @@ from registry_pipelines.chain.places import Places
 from registry_pipelines.chain.serving import ensure_registries, serve
 from registry_pipelines.config import EmbeddedRegistry, load
 from registry_pipelines.errors import InputError, PortTaken, ReferenceInvalid, StateLocked, Unauthorized
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from tests.chain.fleet import free_ports
+from tests.doubles.docker_registry import DockerRegistry
 
 ONE = "registries:\n  here: {{kind: embedded, port: {0}, root: content{1}}}\n"
 
@@ -117,3 +122,17 @@ def test_accounts_are_asked_and_our_own_clients_have_the_first(tmp_path: Path) -
         wrong = load(tmp_path / "registry-pipelines.yaml", {"PW": "wrong"})
         with pytest.raises(Unauthorized):
             list(Places(wrong).registry("here").repositories())
+
+
+@pytest.mark.peer("docker-registry")
+def test_a_registry_elsewhere_is_kept_within_its_bandwidth(tmp_path: Path, peer: Callable[[str], str]) -> None:
+    with DockerRegistry(peer("docker-registry"), tmp_path / "there") as there:
+        text = f"registries:\n  there: {{kind: distribution, host: '{there.address}', bandwidth: [4kB/s]}}\n"
+        places = Places(load(write(tmp_path, text), {}))
+        place = Place(places.registry("there"), "a/b")
+        started = time.monotonic()
+        found = push_blob(place, bytes(12_000), media_type="text/plain")
+        assert place.registry.blob_size("a/b", found.digest) == 12_000
+        # A cap is a promise never to be faster: 12 kB at 4 kB/s, less the second that a bucket may hold.
+        assert time.monotonic() - started > 1.5
+        assert any((tmp_path / ".registry-pipelines" / "limits").iterdir())

@@ -220,6 +220,7 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         (("registry: there", "registry: here"), ""),
         (("{registry: there, prefix: replica}", "{registry: here}"), "target `eu` is the place the image comes from"),
         (("images:", "  again: {kind: embedded, port: 5501}\nimages:"), "127.0.0.1:5501 is the address of `here`"),
+        (("username: robot,", "username: robot, bandwidth: [fast],"), "'fast' is not a bandwidth cap"),
         (("images:", "  x: {kind: embedded, port: 1, tls_cert: c.pem}\nimages:"), "`tls_cert` and `tls_key`"),
         (("    targets", "    build: {version: prod}\n    targets"), "a version tag never moves"),
         (
