@@ -45,9 +45,15 @@ def place(faults: FaultRegistry) -> Place:
 
 
 @pytest.fixture
-def push(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[], LayerRow]:
+def cache(tmp_path: Path) -> Iterator[BuildCache]:
+    opened = BuildCache(tmp_path / "cache.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def push(tmp_path: Path, place: Place, cache: BuildCache, monkeypatch: pytest.MonkeyPatch) -> Callable[[], LayerRow]:
     monkeypatch.setattr(pushing, "CHUNK_BYTES", 1 << 20)
-    cache = BuildCache(tmp_path / "cache.sqlite")
     (tmp_path / "file").write_bytes(CONTENT)
     job = content_job("test", [Item("file", source=tmp_path / "file")], byte_code=False)
     spool = tmp_path / "spool"
@@ -92,12 +98,11 @@ def test_what_is_there_costs_one_head(faults: FaultRegistry, push: Callable[[], 
 
 
 def test_a_layer_that_fails_leaves_no_blob_and_no_open_upload(
-    tmp_path: Path, faults: FaultRegistry, place: Place
+    tmp_path: Path, faults: FaultRegistry, place: Place, cache: BuildCache
 ) -> None:
     def write(writer: object, advance: object) -> None:
         raise WheelInvalid("broken")
 
-    cache = BuildCache(tmp_path / "cache.sqlite")
     job = pushing.LayerJob("key", "broken", 1, write)
     with pytest.raises(WheelInvalid):
         ensure_layer(job, place, platform="linux/amd64", cache=cache, spool=tmp_path / "s", progress=SILENT)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,10 @@ class Resolver:
 
 
 @pytest.fixture
-def resolver(tmp_path: Path, wheels: Path) -> Resolver:
-    return Resolver(tmp_path / "state", wheels)
+def resolver(tmp_path: Path, wheels: Path) -> Iterator[Resolver]:
+    made = Resolver(tmp_path / "state", wheels)
+    yield made
+    made.cache.close()
 
 
 def test_pip_decides_and_hashes_are_pinned(resolver: Resolver) -> None:
