@@ -277,7 +277,7 @@ class Live(Places):
         found = self.ask(query, tags=[{"key": "dagster/partition", "value": key}])
         return [run["status"] for run in found["runsOrError"]["results"]]
 
-    def until(self, what: str, condition: Callable[[], Any], *, seconds: float = 120) -> Any:
+    def until(self, what: str, condition: Callable[[], Any], *, seconds: float = 240) -> Any:
         """Look again until the condition holds; what it gave. Fails with Dagster's log after so many seconds."""
         deadline = monotonic() + seconds
         while monotonic() < deadline:

@@ -33,7 +33,7 @@ SETTINGS = [
 PATIENCE_MS = 60_000
 STAGES = ["build", "scan", "sign", "promote", "replicate", "mirror", "collect"]
 
-pytestmark = pytest.mark.peer("chromium")
+pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
