@@ -61,6 +61,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     """Walk a layer to its end and verify its digests. Raises LayerInvalid, DigestMismatch."""
     facts: dict[str, AnyFact] = {}
     links: dict[str, str] = {}
+    folders: set[str] = set()
     removed: list[str] = []
     opaque: list[str] = []
     for entry in walk:
@@ -75,6 +76,11 @@ def read_layer(walk: LayerWalk) -> LayerContent:
         if entry.kind == "symlink":
             links[name] = _printable(entry.link)
             facts.pop(name, None)
+            folders.discard(name)
+        elif entry.kind == "directory":
+            folders.add(name)
+            facts.pop(name, None)
+            links.pop(name, None)
         elif entry.kind in ("file", "hardlink"):
             fact = _fact(entry, name)
             if fact is not None:
@@ -88,6 +94,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     return LayerContent(
         facts=_resolve_hard_links(facts),
         links=links,
+        folders=tuple(sorted(folders - {""})),
         removed=tuple(removed),
         opaque=tuple(opaque),
         escapes=tuple(_printable(name) for name in found.link_escapes),

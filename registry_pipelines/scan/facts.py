@@ -144,6 +144,8 @@ class LayerContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     facts: dict[str, AnyFact]
     links: dict[str, str]
     """Symbolic links: path and target as written."""
+    folders: tuple[str, ...] = ()
+    """Directories: one replaces a link or file of a lower layer at the same path."""
     removed: tuple[str, ...] = ()
     """Paths that whiteouts remove from lower layers."""
     opaque: tuple[str, ...] = ()

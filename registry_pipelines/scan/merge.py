@@ -72,8 +72,9 @@ def merge_layers(layers: Sequence[LayerContent]) -> Tree:
 
 def _hide(tree: Tree, layer: LayerContent) -> None:
     """Remove what whiteouts, opaque folders and things of another kind at the same path hide."""
-    gone = {*layer.removed, *layer.links}
-    hidden_folders = {*gone, *layer.opaque, *layer.facts}
+    no_folders = {*layer.removed, *layer.links}
+    hidden_folders = {*no_folders, *layer.opaque, *layer.facts}
+    gone = {*no_folders, *layer.folders}
     for mapping in (tree.facts, tree.links):
         for path in [path for path in mapping if path in gone or _is_below(path, hidden_folders)]:
             del mapping[path]

@@ -43,7 +43,7 @@ from registry_pipelines.scan.state import replaced
 
 __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Part of the cache's paths; raised when reading a layer gives other facts than before."""
 
 MAX_MANIFESTS = 512

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from registry_pipelines.errors import LocalError
-from registry_pipelines.oci.layout import disk_errors
+from registry_pipelines.oci.files import disk_errors
 
 
 @contextmanager

@@ -279,6 +279,26 @@ def test_an_overwritten_library_is_gone(place: Place) -> None:
     assert scan(place, lower, upper).components == ()
 
 
+def test_a_folder_over_a_link_ends_the_link(place: Place) -> None:
+    """Otherwise the file in the new folder and the one behind the former link would pass for one."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, kind in (("lib", tarfile.DIRTYPE), ("lib/x86_64-linux-gnu", tarfile.DIRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            tar.addfile(info)
+        info = tarfile.TarInfo("lib/x86_64-linux-gnu/libc.so.6")
+        info.size = len(ELF)
+        tar.addfile(info, io.BytesIO(ELF))
+    upper = buffer.getvalue()
+    names = [item.name for item in scan(place, DEBIAN).components]
+    assert "libc.so.6" not in names
+    merged = scan(place, DEBIAN, upper)
+    assert [item.locations for item in merged.components if item.type == "generic"] == [
+        ("usr/lib/x86_64-linux-gnu/libc.so.6",)
+    ]
+
+
 def test_hard_links_tell_what_their_target_tells(place: Place) -> None:
     (metadata, record) = dist_info("numpy", "1.0", root="cache")
     files = dist_info("numpy", "1.0", root="cache")
