@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,7 +196,13 @@ class Loader:
         return found
 
 
-_STANDARD = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+_MULTIARCH = sysconfig.get_config_var("MULTIARCH") or "lib"
+"""Debian's folder name for this machine's libraries; its loader searches there without a cache."""
+
+_STANDARD = (
+    *("/lib64", "/usr/lib64", f"/lib/{_MULTIARCH}", f"/usr/lib/{_MULTIARCH}"),
+    *("/lib", "/usr/lib", "/usr/local/lib"),
+)
 
 
 def _expanded(paths: tuple[str, ...], elf: Elf) -> Iterable[Path]:

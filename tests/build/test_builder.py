@@ -6,7 +6,11 @@ import random
 import resource
 import shutil
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +19,7 @@ import pytest
 from registry_pipelines.build import pushing
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.install import Scheme
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildSpec
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.provenance import STATEMENT_TYPE
 from registry_pipelines.build.resolving import RUNNING_PYTHON, WheelStore, resolve
@@ -49,6 +53,7 @@ from tests.build.layers import entries, wheel_layer, written
 from tests.build.wheels import make_wheel
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import HoldAnswer
 
 AMD, ARM = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
 LARGE = 11 * 1024 * 1024
@@ -382,6 +387,57 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, state: Path, spe
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list((state / "build" / "spool").iterdir())
     assert LayersBuilder(state).build(spec, place).changed
+
+
+def test_two_builds_at_once_share_a_state_folder(
+    tmp_path: Path, made_wheels: Path, spec: BuildSpec, server: str
+) -> None:
+    def build(number: int) -> BuildResult:
+        place = Place(DistributionRegistry(server), f"both/{number}")
+        return LayersBuilder(tmp_path / "shared").build(spec, place)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(build, range(2))
+    assert one.descriptor == two.descriptor
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.layers import LayersBuilder
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Place
+
+address, state, wheels, base, *pins = sys.argv[1:]
+spec = BuildSpec(name="demo", base=base, requirements=tuple(pins), wheels=Path(wheels), version="v1")
+LayersBuilder(Path(state)).build(spec, Place(DistributionRegistry(address), "killed/app"))
+"""
+
+
+def test_a_build_that_was_killed_goes_on_and_sends_finished_layers_once(
+    state: Path, made_wheels: Path, base: str, server: str
+) -> None:
+    spec = BuildSpec(name="demo", base=base, requirements=PINS, wheels=made_wheels, version="v1")
+    with FaultRegistry(server) as faults:
+        # The last request of the second layer never returns; by then the first is stored.
+        release = threading.Event()
+        faults.play("PUT", r"/v2/killed/app/blobs/uploads/.*", HoldAnswer(release), skip=2)
+        arguments = [faults.address, str(state), str(made_wheels), base, *PINS]
+        with subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.PIPE) as process:
+            while len(faults.requests("PUT", r"/v2/killed/app/blobs/uploads/.*")) < 3:
+                assert process.poll() is None, process.stderr and process.stderr.read()
+                time.sleep(0.01)
+            process.kill()
+        release.set()
+        faults.clear()
+        place = Place(DistributionRegistry(faults.address), "killed/app")
+        with pytest.raises(NotFound):
+            place.registry.resolve("killed/app", "v1")
+        finished = LayersBuilder(state).build(spec, place)
+        assert place.registry.resolve("killed/app", "v1").digest == finished.descriptor.digest
+        assert any(row.how == "present" for row in finished.layers if row.contents in ("big 1.0", "arrays 1.0"))
+    assert not LayersBuilder(state).build(spec, Place(DistributionRegistry(server), "killed/app")).changed
 
 
 def test_layers_stream_into_docker_registry(

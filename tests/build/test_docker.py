@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from tests.build.docker import Docker, daemon
+from tests.doubles.docker_daemon import Docker, own_docker
 
 REQUIREMENTS = {"trend": ("numpy>=2,<3", "packaging", "pip"), "search": ("numpy>=2,<3", "jinja2")}
 APPLICATIONS = {
@@ -39,11 +37,7 @@ ANSWERS = {"trend": {"answer": 2.0, "modern": True}, "search": {"answer": 5.0}}
 
 @pytest.fixture(scope="module")
 def docker(peer: Callable[[str], str]) -> Iterator[Docker]:
-    programs = peer("dockerd"), peer("docker")
-    if os.getuid() != 0:
-        pytest.skip("a Docker daemon needs root")
-    # Its socket's path must stay below 108 characters, so not pytest's own folder.
-    with tempfile.TemporaryDirectory(prefix="dockerd-") as name, daemon(*programs, Path(name)) as client:
+    with own_docker(peer) as client:
         yield client
 
 
