@@ -118,7 +118,7 @@ def run(
     result = job.execute_in_process(instance=instance, partition_key=key, raise_on_error=False, run_config=QUIET)
     begun = {event.step_key for event in result.all_events if event.is_step_start}
     failed = {event.step_key: event for event in result.all_events if event.is_step_failure}
-    held = f"not run, because {', '.join(sorted(str(step) for step in failed))} did not pass"
+    held = f"not run: {', '.join(sorted(str(step) for step in failed))} did not pass"
     for asset in job.asset_layer.asset_graph.toposorted_asset_keys:
         if asset not in job.asset_layer.executable_asset_keys:
             continue
@@ -126,7 +126,7 @@ def run(
         if step in failed and stage not in events.bad[before:]:
             events.write(untold(stage, key, "failed", reason_of(failed[step])), "failed")
         elif step not in begun and failed:
-            events.write(untold(stage, key, "skipped", held), "skipped")
+            events.write(untold(stage, key, held, held), "skipped")
     return result
 
 
