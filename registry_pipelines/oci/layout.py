@@ -84,12 +84,16 @@ def manifest_links(manifest: ManifestBytes) -> ManifestLinks:
 
 @dataclass
 class _State:
-    """One version of ``index.json``. ``known`` and ``referrers`` are made when first needed."""
+    """One version of ``index.json``. ``known`` and ``referrers`` are made when first needed.
+
+    raw: the file's bytes when we wrote them; then an entry can be added without encoding all others again.
+    """
 
     signature: tuple[int, ...]
     index: Index
     tags: dict[str, Descriptor]
     listed: dict[Digest, Descriptor]
+    raw: bytes = b""
     known: dict[Digest, Descriptor] | None = None
     referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)
 
@@ -259,7 +263,11 @@ class Layout:
             self._links[manifest.digest] = links
         with self.locked():
             self.put_blob(manifest.digest, manifest.raw)  # again: it may have been deleted in between
-            self._edit(lambda entries: _with_manifest(entries, manifest.descriptor, tags))
+            state = self._load()
+            if manifest.digest in state.listed or any(tag in state.tags for tag in tags):
+                self._edit(lambda entries: _with_manifest(entries, manifest.descriptor, tags))
+            else:
+                self._append(state, _with_manifest([], manifest.descriptor, tags), links)
 
     def remove_tag(self, tag: str) -> bool:
         """Remove a tag, keep its manifest; False when there is no such tag."""
@@ -325,11 +333,34 @@ class Layout:
         self._store(msgspec.structs.replace(state.index, manifests=tuple(after)))
         return True
 
+    def _append(self, state: _State, entries: list[Descriptor], links: ManifestLinks) -> None:
+        """Add a new manifest, with the lock held. The usual push: what is known of the others is carried over, else a
+        repository of thousands of manifests would be worked through for each new one."""
+        index = msgspec.structs.replace(state.index, manifests=(*state.index.manifests, *entries))
+        raw = _appended(state, entries) or encode_json(index)
+        write_file(self._index_path, raw, temporary_folder=self.private)
+        first = entries[0]
+        after = _State(
+            self._signature(),
+            index,
+            {**state.tags, **{_tag_of(entry): entry for entry in entries if _tag_of(entry)}},
+            {**state.listed, first.digest: first},
+            raw,
+        )
+        fresh = state.known is not None and first.digest not in state.known  # else an index named it before it came
+        if state.known is not None and fresh and all(child.digest in state.known for child in links.children):
+            after.known = {**state.known, first.digest: first}
+            after.referrers = dict(state.referrers)
+            if links.subject is not None and links.referrer is not None:
+                after.referrers[links.subject] = [*after.referrers.get(links.subject, ()), links.referrer]
+        with self._guard:
+            self._state = after
+
     def _store(self, index: Index) -> None:
         raw = encode_json(index)
         write_file(self._index_path, raw, temporary_folder=self.private)
         with self._guard:
-            self._state = _parse_state(self._signature(), raw)
+            self._state = _state_of(self._signature(), index, raw)
 
     def _known(self, state: _State) -> dict[Digest, Descriptor]:
         """Listed manifests and all that indexes among them refer to; fills ``state.referrers`` on the way."""
@@ -373,15 +404,25 @@ class Layout:
 def _parse_state(signature: tuple[int, ...], raw: bytes) -> _State:
     if not raw:
         return _State(signature, Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=()), {}, {})
-    index = decode_json(raw, Index, what="index.json")
+    return _state_of(signature, decode_json(raw, Index, what="index.json"))
+
+
+def _state_of(signature: tuple[int, ...], index: Index, raw: bytes = b"") -> _State:
     tags: dict[str, Descriptor] = {}
     listed: dict[Digest, Descriptor] = {}
     for entry in index.manifests:
         listed.setdefault(entry.digest, entry)
-        name = (entry.annotations or {}).get(REF_NAME, "")
+        name = _tag_of(entry)
         if name:
             tags.setdefault(name, entry)
-    return _State(signature, index, tags, listed)
+    return _State(signature, index, tags, listed, raw)
+
+
+def _appended(state: _State, entries: list[Descriptor]) -> bytes:
+    """The bytes of our ``index.json`` with more entries; empty when they cannot simply be added at the end."""
+    if not state.raw.endswith(b"}]}") or state.index.subject is not None or state.index.annotations is not None:
+        return b""
+    return state.raw[:-2] + b"".join(b"," + encode_json(entry) for entry in entries) + b"]}"
 
 
 def _tag_of(entry: Descriptor) -> str:

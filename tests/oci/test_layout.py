@@ -25,6 +25,7 @@ from registry_pipelines.oci.manifests import (
     Manifest,
     ManifestBytes,
     artifact_manifest,
+    encode_json,
     manifest_bytes,
 )
 
@@ -220,6 +221,27 @@ def test_referrers_also_of_children(tmp_path: Path) -> None:
     assert [(entry.digest, entry.artifact_type) for entry in found] == [(note.digest, "x/y")]
     layout.delete_blob(note.digest)
     assert layout.referrers(child.digest) == []
+
+
+def test_what_is_added_to_a_known_layout_is_known(tmp_path: Path) -> None:
+    """The usual push carries over what is known; it must agree with reading everything again."""
+    layout = Layout(tmp_path)
+    subject = image("subject")
+    notes = [
+        artifact_manifest(artifact_type=f"x/{n}", layers=(), subject=subject.descriptor, annotations={"n": str(n)})
+        for n in range(4)
+    ]
+    layout.put_manifest(subject, ["v1"])
+    sparse = index_of(image("never comes"), notes[3])
+    for manifest in (notes[0], image("child"), index_of(image("child")), sparse, notes[1], notes[2], notes[3]):
+        layout.put_manifest(manifest)
+        fresh = Layout(tmp_path)
+        assert layout.known_manifests() == fresh.known_manifests()
+        assert layout.referrers(subject.digest) == fresh.referrers(subject.digest)
+        assert (tmp_path / "index.json").read_bytes() == encode_json(fresh._load().index)
+    assert {entry.digest for entry in layout.referrers(subject.digest)} == {note.digest for note in notes}
+    layout.remove_manifest(notes[1].digest)
+    assert len(layout.referrers(subject.digest)) == 3
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"manifests": 1}', '{"schemaVersion":2,"manifests":[{"digest":"x"}]}'])
