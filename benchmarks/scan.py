@@ -77,7 +77,8 @@ def make_layer(target: Path, size: int) -> None:
     root = Path(sysconfig.get_path("purelib"))
     files = sorted(path for path in root.rglob("*") if path.is_file())
     libraries = [path for path in files if ".so" in path.name and path.stat().st_size > 1 << 20]
-    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
+    # Without dereference a file that is added again becomes a hard link without content.
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT, dereference=True) as tar:
         for share, paths in ((1, files), (2, libraries)):
             for number, path in enumerate(itertools.cycle(paths)):
                 turn = number // len(paths)

@@ -17,13 +17,18 @@ _MD5_LINE = re.compile(r"[0-9a-f]{32} [ *](.+)\Z")
 
 _STANDARD_LIBRARY = re.compile(r"/python3\.\d+t?/os\.py\Z")
 _USELESS_FOLDERS = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/include/", "usr/share/info/")
-_USELESS_SUFFIXES = (".py", ".pyc", ".h", ".hpp", ".gz", ".mo", ".txt", ".html", ".png", ".svg", ".pyi", ".json", ".md")
+_USELESS_PARTS = re.compile(
+    r"\.dist-info/|/zoneinfo/|\.(?:py|pyc|pyi|pyx|pxd|pth|typed|c|cc|cpp|cu|cuh|h|hh|hpp|inc|f90|cmake|js|cjs|mjs|jsx|ts|tsx"
+    r"|map|css|scss|html?|xml|svg|png|jpe?g|gif|ico|webp|ttf|woff2?|eot|json|ya?ml|toml|cfg|ini|conf|txt|md|rst|ipynb|csv|tsv"
+    r"|parquet|np[yz]|dat|gz|bz2|xz|mo|pot?|pem|crt|proto|sql|pm|pl|tcl|lua|rb|go|j2|tmpl|template|lock|la|a|o|pc)\Z",
+    re.IGNORECASE,
+)
 
 
 def may_matter(path: str) -> bool:
     """Whether ownership of this path can decide something: not for sources, texts and documentation."""
     keeps = path.endswith(("-info/METADATA", "-INFO/PKG-INFO", "-info/PKG-INFO")) or _STANDARD_LIBRARY.search(path)
-    return bool(keeps) or not (path.startswith(_USELESS_FOLDERS) or path.endswith(_USELESS_SUFFIXES))
+    return bool(keeps) or not (path.startswith(_USELESS_FOLDERS) or _USELESS_PARTS.search(path))
 
 
 def clean_path(path: str) -> str:
