@@ -66,7 +66,9 @@ class RegistryPipelinesError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}. {self.do}" if self.do else text
+        if not self.do:
+            return text
+        return f"{text}\n{self.do}" if "\n" in self.what else f"{text}. {self.do}"
 
     def diagnostics(self) -> dict[str, str]:
         """The same facts as a plain mapping, for JSON output and Dagster metadata."""

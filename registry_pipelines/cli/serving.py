@@ -18,7 +18,7 @@ import click
 from registry_pipelines.chain.serving import ensure_registries, serve
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import print_json
-from registry_pipelines.config import ENVIRONMENT_VARIABLE, Config
+from registry_pipelines.config import ENVIRONMENT_VARIABLE, Config, EmbeddedRegistry
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded import serve as serve_here
@@ -62,10 +62,10 @@ def serve_command(
 
 def _serve_config(options: Options) -> None:
     config = options.config()
+    if not any(isinstance(each, EmbeddedRegistry) for each in config.registries.values()):
+        raise InputError("the configuration has no embedded registry", where=str(config.path), do="Give --root DIR")
     with _signals() as ended, serve(config) as served:
         _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])
-        if not served:
-            raise InputError("the configuration has no embedded registry", where=str(config.path))
         ended.wait()
 
 

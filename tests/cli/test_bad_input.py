@@ -235,6 +235,9 @@ def test_a_port_that_is_taken(fleet: Fleet, tmp_path: Path) -> None:
 def test_options_that_do_not_fit(fleet: Fleet, tmp_path: Path) -> None:
     config = ("--config", fleet.path)
     fails(8, "need --root", "serve", "--port", "1", *config)
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("registries: {}\n")
+    fails(8, "has no embedded registry", "serve", "--config", empty)
     fails(8, "together", "serve", "--root", tmp_path, "--tls-cert", "x")
     fails(8, "takes no release", "sign", "app", "--generate-key", *config)
     fails(8, "need a REGISTRY", "collect", "--save", "x", *config)
