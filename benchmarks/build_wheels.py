@@ -144,8 +144,8 @@ def bump(folder: Path) -> list[str]:
             f"{first.seconds:.1f} s.",
             f"The same again: nothing moved, {again.seconds:.2f} s.",
             f"{NUMPY[0]} to {NUMPY[1]}: **{bumped.bytes_uploaded:,} bytes** "
-            f"({100 * bumped.bytes_uploaded / total:.2f} %) in {bumped.seconds:.1f} s with pip and download: numpy's layer "
-            f"{moved[0].size:,}, config, manifest and provenance {rest:,}.",
+            f"({100 * bumped.bytes_uploaded / total:.2f} %) in {bumped.seconds:.1f} s with pip and download: "
+            f"numpy's layer {moved[0].size:,}, config, manifest and provenance {rest:,}.",
             f"Another application: {changed.bytes_uploaded:,} bytes, **{changed.seconds:.2f} s**.",
             rows_of(bumped),
         ]
@@ -219,8 +219,8 @@ def measure_all(runs: int) -> None:
     with tempfile.TemporaryDirectory(prefix="build-bench-") as name:
         folder = Path(name)
         sections = [
-            "## One wheel to one layer\n\nOurs also checks the wheel's sha256, RECORD and CRC-32 and gives both digests; "
-            "the other side does none of it. Byte code is compiled, so it costs what compiling costs."
+            "## One wheel to one layer\n\nOurs also checks the wheel's sha256, RECORD and CRC-32 and gives both "
+            "digests; the other side does none of it. Byte code is compiled, so it costs what compiling costs."
         ]
         for number, requirement in enumerate((CUDA[0], NUMPY[1])):
             (wheel,) = fetch(folder / f"wheel{number}", requirement)

@@ -21,7 +21,7 @@ from registry_pipelines.build.splice import LayerDigests, LayerWriter
 from registry_pipelines.errors import NotFound, Refused, RegistryPipelinesError, Unavailable, Unsupported
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layout import disk_errors
+from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, UploadSession, UploadSessions

@@ -30,7 +30,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec, LockedWheel
 from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing, WheelInvalid
-from registry_pipelines.oci.layout import disk_errors
+from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.platforms import Platform
 
 PIP_TIMEOUT_S = 3600
