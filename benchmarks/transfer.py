@@ -9,6 +9,7 @@ there is enough). The target is emptied before every run. CPU seconds and peak m
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_byte
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.layout import LayoutRegistry
 from tests.conftest import find_peer
 from tests.doubles.certificates import Certificates, make_certificates
 from tests.doubles.docker_registry import DockerRegistry
@@ -39,7 +41,8 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
 source, target, ca, state = sys.argv[1:5]
 ca_file = Path(ca) if ca else None
-a, b = (Place(DistributionRegistry(item.split('/')[0], ca_file=ca_file), item.split('/', 1)[1]) for item in (source, target))
+parts = [item.split('/', 1) for item in (source, target)]
+a, b = (Place(DistributionRegistry(host, ca_file=ca_file), repository) for host, repository in parts)
 copy_closure(a, 'v1', [b], state=Path(state))
 """
 
@@ -145,24 +148,286 @@ def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
         total = int(gib * (1 << 30))
         push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
         print(f"single image of {gib} GiB, {'TLS' if tls else 'plain HTTP'}")
-        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs)
+        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs, warm_up=False)
         return measure.comparison(samples, ours="ours")
+
+
+class Link:
+    """A proxy process before a registry; see link_proxy."""
+
+    def __init__(self, upstream: str, *, latency_ms: float = 0, mb_per_s: float = 0) -> None:
+        script = str(Path(__file__).with_name("link_proxy.py"))
+        options = ["--latency-ms", str(latency_ms), "--mb-per-s", str(mb_per_s)]
+        self._process = subprocess.Popen(
+            [sys.executable, script, upstream, *options], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout
+        self.address = self._process.stdout.readline().strip()
+        self.counts: dict[str, int] = {}
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        assert self._process.stdout
+        self.counts = json.loads(self._process.stdout.read())
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def capped(folder: Path, gib: float, runs: int) -> str:
+    with ExitStack() as stack:
+        bench = Bench(folder, stack, tls=False)
+        total = int(gib * (1 << 30))
+        push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
+        bench.source_address = stack.enter_context(Link(bench.source_address, mb_per_s=20)).address
+        print(f"source capped at 20 MB/s per connection, {gib} GiB")
+        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs, warm_up=False)
+        return measure.comparison(samples, ours="ours")
+
+
+FLEET_OURS = """
+import sys
+from pathlib import Path
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.transfer.sync import Source, Target, sync
+source, state, *targets = sys.argv[1:]
+targets = tuple(Target(DistributionRegistry(item)) for item in targets)
+result = sync([Source(DistributionRegistry(source), targets)], state=Path(state))
+assert result.ok, [str(item.error) for item in result.results if item.error][:3]
+print(sum(item.blobs_mounted for item in result.results))
+"""
+
+
+def push_fleet(place: Callable[[str], Place], images: int, scale: float) -> list[str]:
+    """Two tags each; bases of 100 MB shared by a quarter of the images, 20 MB of their own per tag."""
+    base_bytes, own_bytes = int(25e6 * scale), int(20e6 * scale)
+    names = [f"fleet/image{number}" for number in range(images)]
+    bases: dict[int, list[tuple[Descriptor, Noise]]] = {}
+    for base in range(4):
+        made = [Noise(base_bytes + layer, base * 10 + layer) for layer in range(4)]
+        bases[base] = [(noise.descriptor(), noise) for noise in made]
+    for number, name in enumerate(names):
+        here = place(name)
+        for tag in ("v1", "v2"):
+            own = Noise(own_bytes, number)
+            layers = [*bases[number % 4], (own.descriptor(), own)]
+            for descriptor, noise in layers:
+                if here.registry.blob_size(name, descriptor.digest) is None:
+                    noise.rewind()
+                    here.registry.upload_blob(name, descriptor, noise)
+            config = push_blob(here, json.dumps([name, tag]).encode(), media_type=media_types.OCI_CONFIG)
+            manifest = manifest_bytes(
+                Manifest(
+                    schema_version=2,
+                    media_type=media_types.OCI_MANIFEST,
+                    config=config,
+                    layers=tuple(descriptor for descriptor, _ in layers),
+                )
+            )
+            here.registry.put_manifest(name, manifest, tag=tag)
+    return names
+
+
+def fleet(folder: Path, scale: float, images: int = 60) -> str:
+    """Cold and warm, one run each: two targets for ours, one for the peers (in their favour)."""
+    rows = [
+        "| copier | targets | cold s | CPU s | requests | duplicate blob GETs | warm s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with ExitStack() as stack:
+        program = find_peer("docker-registry") or "docker-registry"
+        source = stack.enter_context(DockerRegistry(program, folder / "fleet-source"))
+        registry = DistributionRegistry(source.address)
+        names = push_fleet(lambda name: Place(registry, name), images, scale)
+        print(f"fleet of {images} x 2, scale {scale}")
+        for copier in ("ours", "crane", "skopeo"):
+            if copier == "ours" or find_peer(copier):
+                rows.append(_fleet_run(copier, folder, source.address, names, program))
+                print(rows[-1], flush=True)
+    return "\n".join(rows)
+
+
+def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program: str) -> str:
+    count = 2 if copier == "ours" else 1
+    (folder / "home").mkdir(exist_ok=True)
+    env = {"HOME": str(folder / "home"), "PYTHONPATH": str(Path.cwd())}
+    state = folder / "fleet-state"
+    shutil.rmtree(state, ignore_errors=True)
+    with ExitStack() as stack:
+        targets = [stack.enter_context(DockerRegistry(program, folder / f"fleet-target{n}")) for n in range(count)]
+        links = [Link(target.address, latency_ms=40, mb_per_s=40) for target in targets]
+        before = Link(source)
+        with ExitStack() as proxies:
+            for link in (*links, before):
+                proxies.enter_context(link)
+            addresses = [link.address for link in links]
+            command = _fleet_command(copier, before.address, addresses, names, state)
+            cold = measure.run(command, env=env)
+        requests = sum(link.counts["requests"] for link in (*links, before))
+        with ExitStack() as proxies:
+            again = [proxies.enter_context(Link(target.address, latency_ms=40, mb_per_s=40)) for target in targets]
+            # The targets have new ports, so receipts and hints of the first run do not help: they are kept by address.
+            warm = measure.run(_fleet_command(copier, source, [link.address for link in again], names, state), env=env)
+    for number in range(count):
+        shutil.rmtree(folder / f"fleet-target{number}", ignore_errors=True)
+    twice = before.counts["duplicate_blob_gets"]
+    return f"| {copier} | {count} | {cold.wall_s:.1f} | {cold.cpu_s:.1f} | {requests:,} | {twice} | {warm.wall_s:.1f} |"
+
+
+def _fleet_command(copier: str, source: str, targets: list[str], names: list[str], state: Path) -> list[str]:
+    if copier == "ours":
+        return [sys.executable, "-c", FLEET_OURS, source, str(state), *targets]
+    program = find_peer(copier) or copier
+    if copier == "crane":
+        tags = [(name, tag) for name in names for tag in ("v1", "v2")]
+        pairs = "\n".join(f"{source}/{name}:{tag} {targets[0]}/{name}:{tag}" for name, tag in tags)
+        return ["sh", "-c", f"printf '%s\\n' '{pairs}' | xargs -P 4 -L 1 {program} cp --insecure 2>/dev/null"]
+    steps = " && ".join(
+        f"{program} --insecure-policy sync --src docker --dest docker --src-tls-verify=false --dest-tls-verify=false "
+        f"{source}/{name} {targets[0]}/fleet >/dev/null"
+        for name in names
+    )
+    return ["sh", "-c", steps]
+
+
+def link(folder: Path, gib: float) -> str:
+    """A 1 Gbit/s link between two network namespaces; needs root and iproute2."""
+    names = ("rp-bench-a", "rp-bench-b")
+    setup = [
+        *(["ip", "netns", "add", name] for name in names),
+        ["ip", "link", "add", "rpba", "netns", names[0], "type", "veth", "peer", "name", "rpbb", "netns", names[1]],
+        ["ip", "-n", names[0], "addr", "add", "10.99.7.1/24", "dev", "rpba"],
+        ["ip", "-n", names[1], "addr", "add", "10.99.7.2/24", "dev", "rpbb"],
+        *(
+            ["ip", "-n", name, "link", "set", device, "up"]
+            for name, device in zip(names, ("rpba", "rpbb"), strict=True)
+        ),
+        *(["ip", "-n", name, "link", "set", "lo", "up"] for name in names),
+        *(
+            [
+                "ip",
+                "netns",
+                "exec",
+                name,
+                "tc",
+                "qdisc",
+                "add",
+                "dev",
+                device,
+                "root",
+                "tbf",
+                "rate",
+                "1gbit",
+                "burst",
+                "128k",
+                "latency",
+                "50ms",
+            ]
+            for name, device in zip(names, ("rpba", "rpbb"), strict=True)
+        ),
+    ]
+    program = find_peer("docker-registry") or "docker-registry"
+    with ExitStack() as stack:
+        stack.callback(lambda: [subprocess.run(["ip", "netns", "del", name], check=False) for name in names])
+        for command in setup:
+            subprocess.run(command, check=True, capture_output=True)
+        target_root = folder / "link-target"
+        target_root.mkdir()
+        settings = target_root / "config.yml"
+        settings.write_text(
+            f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {target_root}/data}}}}\n"
+            "http: {addr: '10.99.7.2:5000'}\n"
+        )
+        remote = subprocess.Popen(
+            ["ip", "netns", "exec", names[1], program, "serve", str(settings)], stderr=subprocess.DEVNULL
+        )
+        stack.callback(remote.wait)
+        stack.callback(remote.terminate)
+        layouts = folder / "link-source"
+        size = push_image(Place(LayoutRegistry(layouts), "bench/image"), [int(gib * (1 << 30))])
+        command = ["ip", "netns", "exec", names[0], sys.executable, "-c", LINK_OURS, str(layouts), "10.99.7.2:5000"]
+        sample = measure.run([*command, str(folder / "link-state")], env={"PYTHONPATH": str(Path.cwd())})
+    moved_s = float((folder / "link-state" / "seconds").read_text())
+    rate = size * 8 / moved_s / 1e6
+    return (
+        f"{gib:g} GiB in {moved_s:.2f} s of copying ({sample.wall_s:.2f} s with the start of the process): "
+        f"{rate:.0f} Mbit/s of content. What TCP carries over this qdisc is 955 to 965 Mbit/s."
+    )
+
+
+LINK_OURS = """
+import sys, time
+from pathlib import Path
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.transfer.copy import copy_closure
+layouts, target, state = sys.argv[1:]
+began = time.monotonic()
+copy_closure(Place(LayoutRegistry(Path(layouts)), 'bench/image'), 'v1',
+             [Place(DistributionRegistry(target, plain_http=True), 'bench/image')], state=Path(state))
+(Path(state) / 'seconds').write_text(str(time.monotonic() - began))
+"""
+
+
+def memory(folder: Path, sizes_gib: list[float]) -> str:
+    rows = ["| largest layer | peak MB of the copying process |", "|---|---|"]
+    for gib in sizes_gib:
+        with ExitStack() as stack:
+            path = folder / f"memory-{gib:g}"
+            path.mkdir()
+            bench = Bench(path, stack, tls=False)
+            push_image(bench.place(bench.source_address, "bench/image"), [int(gib * 1e9)])
+            rows.append(f"| {gib:g} GB | {bench.contender('ours')().peak_mb:.0f} |")
+            print(rows[-1], flush=True)
+        shutil.rmtree(path)
+    return "\n".join(rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scenario", default="single")
+    parser.add_argument("--scenario", default="all", choices=["all", "single", "capped", "fleet", "link", "memory"])
     parser.add_argument("--gib", type=float, default=4)
+    parser.add_argument("--capped-gib", type=float, default=1)
+    parser.add_argument("--fleet-scale", type=float, default=1)
+    parser.add_argument("--memory-gb", type=float, nargs="+", default=[0.1, 8])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--note", default="")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks/transfer.md")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="transfer-bench-") as folder:
+    sections = [options.note] if options.note else []
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="transfer-bench-") as name:
+        folder = Path(name)
+
+        def take(scenario: str, title: str, work: Callable[[], str]) -> None:
+            if options.scenario in ("all", scenario):
+                sections.extend([f"## {title}", work()])
+                print(sections[-1], flush=True)
+
         for tls in (False, True):
-            path = Path(folder) / str(tls)
-            path.mkdir()
-            print(single(path, options.gib, options.runs, tls=tls))
-            shutil.rmtree(path)
-    subprocess.run(["sync"], check=False)
+            part = folder / ("tls" if tls else "plain")
+            part.mkdir()
+            title = (
+                f"One image of {options.gib:g} GiB with one layer of three quarters, {'TLS' if tls else 'plain HTTP'}"
+            )
+            take("single", title, lambda part=part, tls=tls: single(part, options.gib, options.runs, tls=tls))
+            shutil.rmtree(part)
+        part = folder / "capped"
+        part.mkdir()
+        title = f"The source gives 20 MB/s per connection, {options.capped_gib:g} GiB"
+        take("capped", title, lambda: capped(part, options.capped_gib, 1))
+        shutil.rmtree(part)
+        title = (
+            f"Fleet: 60 images x 2 tags on 4 bases, sizes x {options.fleet_scale:g}, targets behind 40 ms and 40 MB/s"
+        )
+        take("fleet", title, lambda: fleet(folder, options.fleet_scale))
+        take("link", "A link of 1 Gbit/s", lambda: link(folder, 1))
+        take("memory", "Memory", lambda: memory(folder, options.memory_gb))
+    if options.write:
+        measure.write_page("transfer", "Copying images", "python benchmarks/transfer.py --write", *sections)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from registry_pipelines.errors import DigestMismatch, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.interface import Place, UploadSessions
 from registry_pipelines.transfer.courier import Courier
 from registry_pipelines.transfer.memory import PART_BYTES, Part, PartMemory
 from registry_pipelines.transfer.patience import Patience
-from registry_pipelines.transfer.sinks import Inbox, Moved, Sink, Stopped, UploadJournal, sink_for
+from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
+from registry_pipelines.transfer.sinks import Inbox, Moved, SessionSink, Sink, Stopped, UploadJournal, WholeSink
+from registry_pipelines.transfer.spool import SpoolSink
 from registry_pipelines.transfer.window import CONNECTIONS, PartWindow
 
 
@@ -34,6 +37,9 @@ class Means:
     connections: int = CONNECTIONS
     """Connections for one big blob."""
     patience: Callable[[], Patience] = Patience
+    spool: Path | None = None
+    """Folder for blobs on their way to registries that take them only whole; without one they are streamed."""
+    rules: Sequence[Rule] = KNOWN
 
 
 Outcome = RegistryPipelinesError | None
@@ -139,7 +145,7 @@ def _move_large(
 ) -> list[Outcome]:
     lanes = []
     for at, target in enumerate(targets):
-        lanes.append(_Lane(at, sink_for(target, descriptor, means.journal, means.courier, marks[at]), means.patience()))
+        lanes.append(_Lane(at, _sink(target, descriptor, means, marks[at]), means.patience()))
     outcomes: list[Outcome] = [None] * len(targets)
     waiting = lanes
     while waiting:
@@ -148,6 +154,19 @@ def _move_large(
         for lane in lanes:
             outcomes[lane.position] = None if lane.done else lane.error
     return outcomes
+
+
+def _sink(target: Place, descriptor: Descriptor, means: Means, moved: Moved) -> Sink:
+    """The registry's way: a session where it has them and takes chunks, else one pass."""
+    registry = target.registry
+    if not isinstance(registry, UploadSessions):
+        return WholeSink(target, descriptor, moved)
+    known = rule_for(registry.name, means.rules).chunks
+    if known and registry.capabilities(target.repository).chunked_upload is not False:
+        return SessionSink(target, registry, descriptor, means.journal, means.courier, moved)
+    if means.spool is not None:
+        return SpoolSink(target, descriptor, means.spool, moved)
+    return WholeSink(target, descriptor, moved)
 
 
 def _again(lane: _Lane) -> bool:

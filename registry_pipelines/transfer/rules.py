@@ -23,6 +23,8 @@ class Rule:
     max_layer_bytes: int = 0
     per_second: Mapping[str, float] = field(default_factory=dict)
     refused_media_types: tuple[str, ...] = ()
+    chunks: bool = True
+    """False: a blob is taken only in one piece."""
 
 
 KNOWN: tuple[Rule, ...] = (
@@ -40,10 +42,14 @@ KNOWN: tuple[Rule, ...] = (
         r"[a-z0-9-]+-docker\.pkg\.dev",
         0,
         {"write-manifest": 150, "begin": 100, "append": 300, "read-manifest": 600, "read-blob": 400},
+        chunks=False,
     ),
     # GitHub: 10 GB a layer (documentation); about 2,000 requests a minute for one principal (measured by users).
     Rule(
-        r"ghcr\.io", 10 * 1000**3, {"write-manifest": 8, "begin": 8, "append": 8, "read-manifest": 16, "read-blob": 8}
+        r"ghcr\.io",
+        10 * 1000**3,
+        {"write-manifest": 8, "begin": 8, "append": 8, "read-manifest": 16, "read-blob": 8},
+        chunks=False,
     ),
     # Azure: a layer up to 200 GiB (documentation).
     Rule(r"[a-z0-9]+\.azurecr\.(io|cn|us)", 200 * GIB),

@@ -114,21 +114,6 @@ class Sink(Protocol):
         ...
 
 
-def sink_for(
-    target: Place, descriptor: Descriptor, journal: UploadJournal | None, courier: Courier | None, moved: Moved
-) -> Sink:
-    """The registry's way: a session where it has them and takes chunks, else one pass."""
-    registry = target.registry
-    if isinstance(registry, UploadSessions) and takes_chunks(target):
-        return SessionSink(target, registry, descriptor, journal, courier, moved)
-    return WholeSink(target, descriptor, moved)
-
-
-def takes_chunks(target: Place) -> bool:
-    """Whether the registry was not found to refuse chunks."""
-    return target.registry.capabilities(target.repository).chunked_upload is not False
-
-
 class SessionSink:
     """Chunks into an upload session, each confirmed in the journal before the next is sent.
 

@@ -24,7 +24,8 @@ class State:
 
     def means(self) -> Means:
         """What the transfers of this process share."""
-        return Means(memory=self.memory, journal=self.journal, courier=self._courier)
+        spool = self.folder / "spool" if self.folder else None
+        return Means(memory=self.memory, journal=self.journal, courier=self._courier, spool=spool)
 
     def __enter__(self) -> State:
         return self

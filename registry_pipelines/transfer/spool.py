@@ -1,0 +1,110 @@
+"""For registries that take a blob only whole (Google Artifact Registry, GitHub): collect it on disk, then send it once.
+
+Such an upload cannot go on after a kill, so at least the download must: the file keeps what arrived, and the next run
+reads the rest only. The digest is checked while the file is sent; a file that does not hold it is thrown away.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from registry_pipelines.errors import DigestMismatch, DiskFull, LocalError, RegistryPipelinesError, StateLocked
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.sinks import Inbox, Moved
+
+
+class SpoolSink:
+    """A sink (see ``sinks.Sink``) with a file between. folder: where files lie, named by digest."""
+
+    def __init__(self, target: Place, descriptor: Descriptor, folder: Path, moved: Moved) -> None:
+        self.target = target
+        self._descriptor, self._moved = descriptor, moved
+        safe = str(target).replace("/", "_").replace(":", "_").strip("_")
+        self._path = folder / safe / descriptor.digest.hex
+        self._file: BinaryIO | None = None
+
+    def open(self) -> int:
+        """How much of the blob the file has. Raises StateLocked when another process fills it, LocalError."""
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+b")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                self._close()
+                raise StateLocked(
+                    "another process collects the same blob for the same target",
+                    where=str(self._path),
+                    do="Wait for it",
+                ) from error
+        size = self._file.seek(0, os.SEEK_END)
+        if size > self._descriptor.size:
+            self._file.truncate(0)
+            return 0
+        return size
+
+    def run(self, inbox: Inbox) -> None:
+        """Collect what is missing, then upload. Raises RegistryError, DigestMismatch, DiskFull."""
+        file = self._file
+        assert file is not None  # noqa: S101 - open comes first
+        try:
+            self._collect(inbox, file)
+            self.target.registry.upload_blob(self.target.repository, self._descriptor, _FileSource(file, self._moved))
+        except DigestMismatch:
+            self._discard()
+            raise
+        except OSError as error:
+            raise self._local(error) from error
+        self._discard()
+
+    def _collect(self, inbox: Inbox, file: BinaryIO) -> None:
+        while (part := inbox.get()) is not None:
+            try:
+                at = file.seek(0, os.SEEK_END)
+                if part.stop > at:
+                    file.write(part.view[at - part.offset :])
+            finally:
+                part.release()
+        file.flush()
+
+    def _local(self, error: OSError) -> RegistryPipelinesError:
+        if error.errno == errno.ENOSPC:
+            self._discard()
+            return DiskFull(
+                f"no space for a blob of {self._descriptor.size} bytes", where=str(self._path), do="Free space there"
+            )
+        return LocalError(f"the spool cannot be used: {error.strerror}", where=str(self._path), do="Check the folder")
+
+    def give_up(self) -> None:
+        """Keep the file for the next run."""
+        self._close()
+
+    def _discard(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class _FileSource:
+    """A file as something to upload, again if need be."""
+
+    def __init__(self, file: BinaryIO, moved: Moved) -> None:
+        self._file, self._moved = file, moved
+        self.rewind()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self._moved(self._file.tell(), count)
+        return count
+
+    def rewind(self) -> None:
+        self._file.seek(0)
