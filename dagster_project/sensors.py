@@ -132,9 +132,10 @@ def look_for_pushed(
     wanted = untried(instance, live, memory)
     gone: list[str] = []
     if reconcile:
-        present = set(live)
-        gone = [release.key for release in known if release.key not in present]
-        wanted += lost(instance, live, memory)
+        present, answered = set(live), {release.image for release in found}
+        # A registry that no longer lets us see a repository answers as if it were empty: nothing is removed then.
+        gone = [release.key for release in known if release.image in answered and release.key not in present]
+        wanted += lost(instance, known, present, memory)
         memory.keep(present)
     requests = [memory.ask(key) for key in wanted[:cap]]
     changes = [RELEASES.build_add_request([str(request.partition_key) for request in requests])] if requests else []
@@ -156,11 +157,20 @@ def untried(instance: dg.DagsterInstance, live: Sequence[str], memory: Memory) -
     return [key for key in new if key not in settled]
 
 
-def lost(instance: dg.DagsterInstance, live: Sequence[str], memory: Memory) -> list[str]:
+def lost(instance: dg.DagsterInstance, known: Sequence[Release], present: set[str], memory: Memory) -> list[str]:
     """Releases that were asked for but neither reached a verdict nor have a run that is under way: the run was lost, or
-    failed for reasons of the machinery. Not those that were tried often enough."""
-    settled = materialized(instance, "verdict") | under_way(instance)
-    return [key for key in live if 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
+    failed for reasons of the machinery. Not those that were tried often enough, nor the superseded."""
+    settled = materialized(instance, "verdict") | under_way(instance) | superseded(instance, known)
+    keys = [release.key for release in known if release.key in present]
+    return [key for key in keys if 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
+
+
+def superseded(instance: dg.DagsterInstance, known: Sequence[Release]) -> set[str]:
+    """Releases that were found before one that their image promoted. A sensor that promoted them would take the channel
+    tag back: a rollback nobody asked for."""
+    promoted = materialized(instance, "promotion")
+    latest = {release.image: place for place, release in enumerate(known) if release.key in promoted}
+    return {release.key for place, release in enumerate(known) if place < latest.get(release.image, -1)}
 
 
 def push_sensors(config: Config, job: Job) -> list[dg.SensorDefinition]:
@@ -190,17 +200,11 @@ def push_sensor(config: Config, registry: str, job: Job) -> dg.SensorDefinition:
 
 
 def held_back(instance: dg.DagsterInstance, images: Collection[str]) -> list[Release]:
-    """Releases with a verdict that were not promoted, have no run under way, and are younger than what their image last
-    promoted: promoting an older one by itself would be a rollback nobody asked for."""
-    promoted, judged = materialized(instance, "promotion"), materialized(instance, "verdict")
-    busy = under_way(instance)
-    waiting: dict[str, list[Release]] = {}
-    for release in known_releases(instance, images):
-        if release.key in promoted:
-            waiting[release.image] = []
-        elif release.key in judged and release.key not in busy:
-            waiting.setdefault(release.image, []).append(release)
-    return [release for releases in waiting.values() for release in releases]
+    """Releases with a verdict that were neither promoted nor superseded, and have no run under way."""
+    known = known_releases(instance, images)
+    judged = materialized(instance, "verdict")
+    out = materialized(instance, "promotion") | under_way(instance) | superseded(instance, known)
+    return [release for release in known if release.key in judged and release.key not in out]
 
 
 def next_after(releases: Sequence[Release], last: str, count: int) -> list[Release]:

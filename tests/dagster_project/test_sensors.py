@@ -101,12 +101,36 @@ def test_a_reconcile_leaves_a_refused_release_alone(world: World, monkeypatch: p
 
 def test_a_reconcile_removes_the_keys_of_what_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
-    key, stays = world.known("app", "v1", GOOD), world.known("tool", "v1", GOOD, note="stays")
+    key, stays = world.known("app", "v1", GOOD), world.known("app", "v2", GOOD, note="stays")
     _, cursor = tick(world, "push_source", None)
     world.chain.registry("source").delete_manifest("team/app", Release.parse(key).digest)
     _, cursor = tick(world, "push_source", cursor)
     assert world.instance.get_dynamic_partitions("release") == [stays]
     assert len(json.loads(cursor or "")["attempts"]) == 1
+
+
+def test_a_repository_that_cannot_be_seen_any_more_costs_no_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registries answer 404 for what one may not read."""
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
+    key = world.known("app", "v1", GOOD)
+    _, cursor = tick(world, "push_source", None)
+    world.chain.registry("source").delete_manifest("team/app", Release.parse(key).digest)
+    tick(world, "push_source", cursor)
+    assert world.instance.get_dynamic_partitions("release") == [key]
+
+
+def test_a_lost_run_is_not_asked_for_again_when_a_newer_release_is_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the channel tag back."""
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
+    monkeypatch.setattr(sensors, "MAX_ATTEMPTS", 99)
+    old, new = world.push("app", "v1", GOOD), world.push("app", "v2", GOOD, note="new")
+    asked, cursor = tick(world, "push_source", None)
+    assert asked == [old, new]
+    assert world.run(new).success
+    assert tick(world, "push_source", cursor)[0] == []
+    assert world.channel("app") == Release.parse(new).digest
 
 
 def test_what_was_run_by_hand_is_not_asked_for(world: World) -> None:
