@@ -35,7 +35,7 @@ from registry_pipelines.config.model import (
     Upstream,
     Waiver,
 )
-from registry_pipelines.config.values import Cron, Duration, Secret, Size
+from registry_pipelines.config.values import Cron, Duration, Secret
 
 FILE_NAME = "registry-pipelines.yaml"
 """The name that is looked for when none is given."""
@@ -57,16 +57,22 @@ def load(path: Path, env: Mapping[str, str] = os.environ) -> Config:
         problems.add(0, "", "is empty")
         problems.raise_if_any()
         raise AssertionError("raise_if_any raised")
-    folder = path.absolute().parent
-    decoder = Decoder(Reader(problems, env), folder)
+    decoder = Decoder(Reader(problems, env), path.absolute().parent)
     found = decoder.value(Config, node, "")
-    check(node, found if found is not INVALID else None, decoder.names, problems)
+    config = None if found is INVALID else _completed(found, path)
+    check(node, config, decoder.names, problems)
     problems.raise_if_any()
-    config: Config = found
+    if config is None:
+        raise AssertionError("an invalid value without a problem")
+    return config
+
+
+def _completed(config: Config, path: Path) -> Config:
+    """With absolute paths, and with the policy that exists unless it is written."""
     return replace(
         config,
         path=path.absolute(),
-        state=folder / config.state,
+        state=path.absolute().parent / config.state,
         policies={"default": Policy(name="default"), **config.policies},
     )
 
@@ -93,7 +99,6 @@ __all__ = [
     "Secret",
     "Sensors",
     "Signing",
-    "Size",
     "Target",
     "Upstream",
     "Waiver",

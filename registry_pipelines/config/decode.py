@@ -14,7 +14,7 @@ import yaml
 
 from registry_pipelines.config.document import Reader, Scalar, line_of
 from registry_pipelines.config.model import Between, Names, Several
-from registry_pipelines.config.values import Cron, Duration, Pattern, Secret, Size
+from registry_pipelines.config.values import Cron, Duration, Pattern, Secret
 
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
@@ -27,7 +27,6 @@ _SCALAR_NAMES = {
     bool: "true or false",
     date: "a date like 2027-01-31",
     Duration: "a duration like 7d",
-    Size: "a size like 10MiB",
     Cron: "a cron expression",
 }
 
@@ -223,11 +222,9 @@ def _convert(kind: Any, scalar: Scalar) -> Any:
         return Secret(scalar.text)
     if kind is date:
         return _date(scalar)
-    if kind is Size and scalar.tag == "int":
-        return Size.parse(scalar.text)
     if scalar.tag not in ("str", "timestamp") and not scalar.has_variable:
         return INVALID
-    if kind in (Duration, Size, Cron):
+    if kind in (Duration, Cron):
         return kind.parse(scalar.text)
     if kind is Path:
         return _path(scalar.text)

@@ -14,12 +14,10 @@ from registry_pipelines.config import model
 from registry_pipelines.config.values import (
     CRON_PATTERN,
     DURATION_PATTERN,
-    SIZE_PATTERN,
     Cron,
     Duration,
     Pattern,
     Secret,
-    Size,
 )
 
 VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
@@ -31,7 +29,6 @@ _SCALARS: dict[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
     date: {"type": "string", "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     Duration: {"type": "string", "pattern": DURATION_PATTERN},
-    Size: {"type": ["string", "integer"], "pattern": SIZE_PATTERN},
     Cron: {"type": "string", "pattern": CRON_PATTERN},
     Secret: {"type": "string", "pattern": r"^(\$\{[A-Za-z_][A-Za-z0-9_]*\})?$"},
 }
@@ -191,7 +188,7 @@ def _spelled(kind: Any) -> str:
         name = getattr(kind, "__name__", "")
         return f"[{name}](#{name.lower()})"
     names = {str: "text", Path: "path", int: "number", bool: "true or false", date: "date", Secret: "`${VARIABLE}`"}
-    return names.get(kind) or {Duration: "duration", Size: "size", Cron: "cron expression"}[kind]
+    return names.get(kind) or {Duration: "duration", Cron: "cron expression"}[kind]
 
 
 def _mark(mark: Any) -> str:

@@ -1,4 +1,4 @@
-"""Small values of the configuration: secrets, durations, sizes, cron expressions, glob patterns, version ranges."""
+"""Small values of the configuration: secrets, durations, cron expressions, glob patterns, version ranges."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ from typing import NoReturn
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?\Z")
-_BYTES = {
-    "": 1,
-    "B": 1,
-    **{unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), 1)},
-    **{unit: 1000**power for power, unit in enumerate(("kB", "MB", "GB", "TB"), 1)},
-}
 DURATION_PATTERN = r"^[0-9]{1,9}(ms|s|m|h|d|w)$"
-SIZE_PATTERN = r"^[0-9]{1,15}(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?$"
 CRON_PATTERN = r"^\s*(\S+\s+){4}\S+\s*$"
 
 _CRON_FIELDS = (
@@ -74,18 +66,6 @@ class Duration(timedelta):
             return cls(seconds=int(match[1]) * _SECONDS[match[2]])
         except OverflowError as error:
             raise ValueError(f"{text!r} is longer than a duration can be") from error
-
-
-class Size(int):
-    """A number of bytes, written with a unit: B, KiB, MiB, GiB, TiB (1024) or kB, MB, GB, TB (1000)."""
-
-    @classmethod
-    def parse(cls, text: str) -> Size:
-        """Read a size in bytes. Raises ValueError with a sentence for people."""
-        match = _SIZE.match(text)
-        if not match:
-            raise ValueError(f"{text!r} is not a size; write a whole number and B, KiB, MiB or GiB, like 10MiB")
-        return cls(int(match[1]) * _BYTES[match[2] or ""])
 
 
 class Cron(str):
