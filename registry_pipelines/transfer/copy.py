@@ -29,6 +29,7 @@ def copy_closure(
     selection: Selection = "sparse",
     progress: Progress | None = None,
     state: Path | None = None,
+    journal_url: str = "",
     signer: ReceiptSigner | None = None,
     dry_run: bool = False,
 ) -> CopyResult:
@@ -37,12 +38,13 @@ def copy_closure(
     tags: what the root is called at the targets; None keeps the tag asked for (none when it was a digest). move_tags:
     False reports a tag that names another digest as drift and leaves it. platforms, selection: see
     :func:`~registry_pipelines.transfer.closure.discover`. state: folder of the journal, known manifests and receipts;
-    without it nothing is remembered. signer: signs the receipts. dry_run: only plan.
+    without it nothing is remembered. journal_url: see :class:`~registry_pipelines.transfer.state.State`. signer: signs
+    the receipts. dry_run: only plan.
 
     Raises what discovery raises, and the first target's error once the other targets are done (they are named in its
     notes); every error is of the RegistryError, ContentError or LocalError family. Drift does not raise.
     """
-    with State(state) as kept:
+    with State(state, journal_url=journal_url) as kept:
         closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.journal)
         wanted = _default_tags(reference) if tags is None else tuple(tags)
         plan = make_plan([Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal)
@@ -56,6 +58,7 @@ def copy_closure(
             keeper=kept.journal,
         )
         results = execute(plan, setting)
+        kept.cancel_abandoned(target.registry for target in targets)
     _raise_first(results)
     return CopyResult(closure.root, tuple(results), plan)
 

@@ -14,12 +14,14 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sql
+from sqlalchemy import schema
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.errors import LocalError, ToolMissing
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place, UploadSession
@@ -38,6 +40,17 @@ COURIERS = "couriers"
 
 MAX_HINTS = 500
 """Digests asked about in one statement; SQLite takes 999 parameters in old builds."""
+
+ABANDONED_S = 24 * 3600.0
+"""After a day without a rerun an upload is cancelled; some registries keep unfinished ones for ever (Harbor)."""
+
+
+class AbandonedUpload(NamedTuple):
+    """An open upload at a registry that nobody will finish."""
+
+    registry: str
+    session: UploadSession
+
 
 _tables = sql.MetaData()
 _uploads = sql.Table(
@@ -112,9 +125,21 @@ class Journal:
             self._engine = sql.create_engine(url, connect_args=arguments)
             if url.startswith("sqlite"):
                 sql.event.listen(self._engine, "connect", _prepare_sqlite)
-            _tables.create_all(self._engine)
+            self._create()
         except SQLAlchemyError as error:
             raise _unusable(error) from error
+        except ModuleNotFoundError as error:
+            raise ToolMissing(
+                f"the database driver {error.name} is not installed", where=url.partition(":")[0], do="Install it"
+            ) from error
+
+    def _create(self) -> None:
+        """Several processes may start at once, so the database itself is asked to skip what exists."""
+        with self._engine.begin() as database:
+            for table in _tables.sorted_tables:
+                database.execute(schema.CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    database.execute(schema.CreateIndex(index, if_not_exists=True))
 
     @classmethod
     def at(cls, folder: Path) -> Journal:
@@ -208,15 +233,18 @@ class Journal:
             if self._folder:
                 self._note_path(self._folder, upload_id).unlink(missing_ok=True)
 
-    def abandoned(self) -> list[tuple[str, UploadSession]]:
-        """Take over every upload that no living process owns: (registry name, session). For cancelling them."""
-        taken = []
+    def abandoned(self, registries: Sequence[str], *, older_than_s: float = ABANDONED_S) -> list[AbandonedUpload]:
+        """Take over, and forget, uploads to these registries that no living process owns and nobody came back for."""
+        oldest, taken = time.time() - older_than_s, []
         with self._begin() as database:
-            for row in database.execute(_uploads.select().with_for_update()).all():
-                if not _is_alive(row.owner, row.updated_at):
-                    database.execute(_uploads.delete().where(_uploads.c.id == row.id))
+            rows = database.execute(_uploads.select().where(_uploads.c.registry.in_(list(registries)))).all()
+            for row in rows:
+                if row.updated_at > oldest or _is_alive(row.owner, row.updated_at):
+                    continue
+                mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
+                if database.execute(_uploads.delete().where(mine)).rowcount == 1:
                     session = UploadSession(row.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
-                    taken.append((row.registry, session))
+                    taken.append(AbandonedUpload(row.registry, session))
         return taken
 
     # Manifests (see closure.ManifestCache)
@@ -235,10 +263,9 @@ class Journal:
 
     def keep_manifest(self, manifest: ManifestBytes) -> None:
         """Remember the bytes."""
-        values = {"digest": str(manifest.digest), "media_type": manifest.media_type, "raw": manifest.raw}
-        with self._begin() as database:
-            database.execute(_manifests.delete().where(_manifests.c.digest == str(manifest.digest)))
-            database.execute(_manifests.insert().values(**values))
+        self._put(
+            _manifests, [{"digest": str(manifest.digest), "media_type": manifest.media_type, "raw": manifest.raw}]
+        )
 
     # Holdings (see plan.Holdings and execute.Keeper)
 
@@ -260,15 +287,16 @@ class Journal:
             for item in digests
             if item not in known
         ]
-        if not new:
-            return
+        if new:
+            self._put(_holdings, new)
+
+    def _put(self, table: sql.Table, rows: Sequence[Mapping[str, object]]) -> None:
+        """Insert or replace, also while another process does the same."""
+        insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+        keys = [column.name for column in table.primary_key]
+        values = {column.name: insert.excluded[column.name] for column in table.columns}
         with self._begin() as database:
-            for values in new:
-                gone = _holdings.delete().where(
-                    _holdings.c.registry == values["registry"], _holdings.c.digest == values["digest"]
-                )
-                database.execute(gone)
-            database.execute(_holdings.insert(), new)
+            database.execute(insert.on_conflict_do_update(index_elements=keys, set_=values), rows)
 
     def _begin(self) -> _Transaction:
         return _Transaction(self._engine)

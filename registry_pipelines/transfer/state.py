@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.registry.interface import Registry, UploadSessions
 from registry_pipelines.transfer.courier import Courier
 from registry_pipelines.transfer.fanout import Means
-from registry_pipelines.transfer.journal import COURIERS, Journal
+from registry_pipelines.transfer.journal import ABANDONED_S, COURIERS, Journal
 from registry_pipelines.transfer.memory import PartMemory
 from registry_pipelines.transfer.receipts import ReceiptStore
 
 
 class State:
-    """An open state folder; a context manager. Without a folder nothing is remembered and no courier is used."""
+    """An open state folder; a context manager. Without a folder nothing is remembered and no courier is used.
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Open, and create where needed. Raises LocalError."""
+    journal_url: SQLAlchemy's URL of a database for the journal (``postgresql+psycopg://...`` for many machines);
+    empty is SQLite in the folder. Raises LocalError.
+    """
+
+    def __init__(self, folder: Path | None = None, *, journal_url: str = "") -> None:
+        """Open, and create where needed."""
         self.folder = folder
         self.memory = PartMemory()
-        self.journal = Journal.at(folder) if folder else None
+        self.journal: Journal | None = None
+        if folder:
+            self.journal = Journal(journal_url, folder) if journal_url else Journal.at(folder)
         self.receipts = ReceiptStore(folder / "receipts") if folder else None
         self._courier = Courier(folder / COURIERS, self.memory) if folder else None
 
@@ -26,6 +36,17 @@ class State:
         """What the transfers of this process share."""
         spool = self.folder / "spool" if self.folder else None
         return Means(memory=self.memory, journal=self.journal, courier=self._courier, spool=spool)
+
+    def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
+        """Cancel uploads that killed runs left open at these registries and that no run came back for; how many."""
+        if self.journal is None:
+            return 0
+        known = {registry.name: registry for registry in registries if isinstance(registry, UploadSessions)}
+        left = self.journal.abandoned(list(known), older_than_s=older_than_s)
+        for upload in left:
+            with contextlib.suppress(RegistryPipelinesError):
+                known[upload.registry].cancel_upload(upload.session)
+        return len(left)
 
     def __enter__(self) -> State:
         return self

@@ -93,6 +93,7 @@ def sync(
     sources: Sequence[Source],
     *,
     state: Path | None = None,
+    journal_url: str = "",
     progress: Progress | None = None,
     signer: ReceiptSigner | None = None,
     limits: Limits | None = None,
@@ -103,9 +104,9 @@ def sync(
     What fails is in the result and does not stop the rest. limits: request windows and bandwidth caps, shared by all
     processes that use the same limits folder. Raises RegistryError when a source cannot be listed, LocalError.
     """
-    with State(state) as kept:
-        limited = [_limit(source, limits) for source in sources]
-        found = _discover_all(limited, kept.journal)
+    with State(state, journal_url=journal_url) as kept:
+        within = [_limit(source, limits) for source in sources]
+        found = _discover_all(within, kept.journal)
         plan = make_plan(found.jobs, holdings=kept.journal)
         failures = tuple(found.failures)
         if dry_run:
@@ -117,7 +118,9 @@ def sync(
             signer=signer,
             keeper=kept.journal,
         )
-        return SyncResult(plan, tuple(execute(plan, setting)), failures)
+        results = tuple(execute(plan, setting))
+        kept.cancel_abandoned(target.registry for source in within for target in source.targets)
+        return SyncResult(plan, results, failures)
 
 
 def _limit(source: Source, limits: Limits | None) -> Source:
