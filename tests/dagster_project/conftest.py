@@ -198,9 +198,10 @@ class Places:
         return made
 
     def reached(self, key: str) -> set[str]:
-        """Registries, other than the source, where the digest of a release can be found."""
+        """Registries we serve, other than the source, where the digest of a release can be found."""
         release = Release.parse(key)
-        return {name for name in self.config.registries if name != "source" and self._holds(name, release.digest)}
+        served = [each.name for each in self.config.registries.values() if each.kind == "embedded"]
+        return {name for name in served if name != "source" and self._holds(name, release.digest)}
 
     def _holds(self, name: str, digest: Digest) -> bool:
         registry = self.chain.registry(name)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+import yaml
 
+from dagster_project import report
+from registry_pipelines.config import load
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
@@ -157,3 +161,22 @@ def test_what_is_there_is_left_unchanged(world: World) -> None:
         (told,) = again.asset_materializations_for_node(node)
         assert told.metadata["changed"].value is False, node
         assert told.metadata["bytes_moved"].value == 0, node
+
+
+def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
+    world: World, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "RETRY_AFTER_S", 0.01)
+    raw = yaml.safe_load(settings.read_text())
+    raw["registries"]["down"] = {"kind": "distribution", "host": "127.0.0.1:9"}
+    raw["targets"]["gcp"]["registry"] = "down"
+    settings.write_text(yaml.safe_dump(raw))
+    world.use(load(settings))
+    good = world.known("app", "v1", GOOD)
+    result = world.run(good)
+    steps = world.steps(result)
+    assert {step for step, end in steps.items() if end == "failed"} == {"replica__gcp"}
+    again = [event.step_key for event in result.all_events if event.is_step_up_for_retry]
+    assert again == ["replica__gcp"] * report.MAX_RETRIES
+    assert "127.0.0.1:9" in failures(result)["replica__gcp"]
+    assert world.reached(good) == {"eu-west-1", "dmz", "airgap"}
