@@ -1,0 +1,57 @@
+"""containerd of its own, with ``ctr-remote`` as client: another runtime than Docker's, another reader of registries."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_TIMEOUT_S = 60.0
+CONFIG = """\
+version = 2
+root = "{0}/root"
+state = "{0}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{0}/grpc.sock"
+[ttrpc]
+address = "{0}/ttrpc.sock"
+"""
+"""Nothing of the machine's own containerd is shared; without CRI no network plugin is looked for."""
+
+
+class Containerd:
+    """The client, talking to our daemon."""
+
+    def __init__(self, program: str, socket: Path) -> None:
+        self._command = [program, "--address", str(socket)]
+
+    def __call__(self, *arguments: str) -> str:
+        done = subprocess.run([*self._command, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def answers(self) -> bool:
+        return subprocess.run([*self._command, "version"], capture_output=True).returncode == 0
+
+
+@contextmanager
+def containerd(program: str, client: str, folder: Path) -> Iterator[Containerd]:
+    """Start, wait until it answers, stop. The folder's path must be short: it holds the sockets."""
+    config = folder / "config.toml"
+    config.write_text(CONFIG.format(folder))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log)
+        found = Containerd(client, folder / "grpc.sock")
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not found.answers():
+                assert process.poll() is None, (folder / "log").read_text()[-2000:]
+                assert time.monotonic() < deadline, "containerd did not answer"
+                time.sleep(0.1)
+            yield found
+        finally:
+            process.terminate()
+            process.wait(30)

@@ -1,0 +1,235 @@
+"""What README.md says is true: its commands, its configuration and its Python run on what `make demo` leaves.
+
+The demonstration is the real one (the shipped configuration, wheels from the package index), in a folder and on ports
+of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from registry_pipelines.chain import Chain
+from registry_pipelines.config import Config, load
+from registry_pipelines.errors import NotFound
+from registry_pipelines.oci.digest import Digest
+from tests.chain.fleet import free_ports
+from tests.conftest import PEERS
+from tests.doubles.containerd import containerd
+from tests.doubles.docker_daemon import own_docker
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SHIPPED = ROOT / "deploy" / "demo"
+pytestmark = pytest.mark.timeout(600)
+"""The demonstration's wheels are downloaded, and other tests may want the machine at the same time."""
+
+PROGRAM = [sys.executable, "-c", "from registry_pipelines.cli import main; main(prog_name='registry-pipelines')"]
+ANSWER = ["2026-01    172.0", "2026-02    185.0", "2026-03    195.3", "Freq: M"]
+"""100 + 3 * 24 + 20 * sin(month / 12 of a circle), and so on: the past is that curve, so its forecast is known."""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands(program: str) -> list[str]:
+    """The README's commands that begin with a program's name, one line each."""
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.split(" ")[0] == program]
+
+
+@dataclass
+class Demonstration:
+    """What two runs of the demonstration said and left; its registries are served again."""
+
+    config: Config
+    runs: list[dict[str, Any]]
+    files: list[dict[Path, int]]
+    environment: dict[str, str]
+    ports: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return self.config.state.parent
+
+    def release(self, image: str) -> str:
+        [key] = {event["release"] for event in self.runs[0]["events"] if event["release"].startswith(f"{image}:")}
+        return str(key)
+
+    def digest(self, image: str) -> Digest:
+        return Digest(self.release(image).rpartition("@")[2])
+
+    def here(self, command: str) -> str:
+        """The command with our folder and ports in place of the checkout's."""
+        text = command.replace("deploy/demo/", f"{self.folder}/")
+        return re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{self.ports[found[1]]}", text)
+
+    def run(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A line of the README as a shell runs it that was told where the programs are."""
+        return subprocess.run(
+            ["sh", "-c", self.here(command)],
+            env={**self.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+
+def stored(config: Config) -> dict[Path, int]:
+    """Every blob of every registry with its inode: another one when it is written again. Looks change its times."""
+    found = (path for path in (config.state / "registries").rglob("blobs/*/*") if path.is_file())
+    return {path: path.stat().st_ino for path in found}
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
+    """Run it twice, then serve its registries as `make serve` does."""
+    folder = tmp_path_factory.mktemp("demo")
+    shutil.copytree(SHIPPED, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    path = folder / "registry-pipelines.yaml"
+    text = path.read_text()
+    shipped = re.findall(r"port: (\d+)", text)
+    ports = dict(zip(shipped, map(str, free_ports(len(shipped))), strict=True))
+    path.write_text(re.sub(r"port: (\d+)", lambda found: f"port: {ports[found[1]]}", text))
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{PEERS}:{os.environ['PATH']}",
+    }
+    for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "REGISTRY_PIPELINES_CONFIG"):
+        environment.pop(name, None)
+    config, runs, files = load(path), [], []
+    for _ in range(2):
+        command = [*PROGRAM, "demo", "--json", "--config", str(path)]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs.append(json.loads(done.stdout))
+        files.append(stored(config))
+    command = [*PROGRAM, "serve", "--config", str(path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        for _ in shipped:
+            assert "serves" in server.stdout.readline()
+        yield Demonstration(config, runs, files, environment, ports)
+        server.terminate()
+        assert server.wait(30) == 0
+
+
+def test_the_first_image_ships_and_the_second_is_denied(demonstration: Demonstration) -> None:
+    outcomes = {each["release"]: each for each in demonstration.runs[0]["outcomes"]}
+    shipped, denied = (demonstration.release(image) for image in ("forecaster", "recommender"))
+    assert outcomes[shipped]["ships"] and not outcomes[denied]["ships"]
+    assert any("CVE-2023-39631" in reason for reason in outcomes[denied]["reasons"])
+    chain = Chain(demonstration.config)
+    for image, key in (("forecaster", shipped), ("recommender", denied)):
+        digest = demonstration.digest(image)
+        places = {name for name in demonstration.config.registries if holds(chain, name, digest)}
+        assert places == (set(demonstration.config.registries) if key == shipped else {"us-east-1"})
+
+
+def holds(chain: Chain, name: str, digest: Digest) -> bool:
+    registry = chain.registry(name)
+    for repository in registry.repositories():
+        try:
+            registry.resolve(repository, digest)
+        except NotFound:
+            continue
+        return True
+    return False
+
+
+def test_a_second_run_changes_nothing_and_moves_no_blob(demonstration: Demonstration) -> None:
+    first, second = (run["events"] for run in demonstration.runs)
+    assert [event["stage"] for event in second if event["changed"] or event["bytes_moved"]] == []
+    assert {(event["release"], event["stage"]) for event in second} == {
+        (event["release"], event["stage"]) for event in first
+    }
+    assert demonstration.files[0] == demonstration.files[1] != {}
+
+
+@pytest.mark.peer("skopeo")
+@pytest.mark.parametrize("command", commands("skopeo"))
+def test_skopeo(demonstration: Demonstration, command: str, peer: Callable[[str], str]) -> None:
+    peer("skopeo")
+    done = demonstration.run(command)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["Digest"] == demonstration.digest("forecaster")
+
+
+@pytest.mark.peer("dockerd", "docker")
+@pytest.mark.parametrize("command", commands("docker"))
+def test_docker(demonstration: Demonstration, command: str, peer: Callable[[str], str]) -> None:
+    with own_docker(peer) as docker:
+        done = demonstration.run(command, **docker.environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ANSWER
+
+
+@pytest.mark.peer("cosign")
+@pytest.mark.parametrize("command", commands("cosign"))
+def test_cosign(demonstration: Demonstration, command: str, peer: Callable[[str], str]) -> None:
+    peer("cosign")
+    done = demonstration.run(command)
+    assert done.returncode == 0, done.stderr
+    assert demonstration.digest("forecaster").hex in done.stderr + done.stdout or "payload" in done.stdout
+    denied = command.replace("forecaster:prod", "recommender:v1.0.0")
+    assert denied != command and demonstration.run(denied).returncode != 0
+
+
+@pytest.mark.peer("cosign")
+def test_no_scanner_vouches_for_the_denied_image(demonstration: Demonstration, peer: Callable[[str], str]) -> None:
+    """At the source, where it is: its signature verifies, and only the scanner's attestation is missing."""
+    peer("cosign")
+    codes = {}
+    for command in commands("cosign"):
+        where = re.sub(r"127\.0\.0\.1:\d+/ml/forecaster:prod", "127.0.0.1:5501/ml/recommender:v1.0.0", command)
+        codes[command.split(" ")[1]] = demonstration.run(where).returncode
+    assert codes["verify"] == 0 and codes["verify-attestation"] != 0
+
+
+@pytest.mark.peer("containerd", "ctr-remote")
+def test_containerd_pulls_and_runs_the_image_across_the_air_gap(
+    demonstration: Demonstration, peer: Callable[[str], str]
+) -> None:
+    programs = peer("containerd"), peer("ctr-remote")
+    if os.getuid() != 0:
+        pytest.skip("containerd needs root")
+    name = demonstration.here("127.0.0.1:5505/ml/forecaster:prod")
+    # Its socket's path must stay below 108 characters, so not pytest's own folder.
+    with tempfile.TemporaryDirectory(prefix="ctrd-") as folder, containerd(*programs, Path(folder)) as ctr:
+        ctr("images", "pull", "--plain-http", name)
+        [_, row] = ctr("images", "check").splitlines()
+        assert row.split()[2] == demonstration.digest("forecaster") and "complete" in row
+        assert ctr("run", "--rm", "--net-host", name, "one").splitlines() == ANSWER
+        ctr("images", "rm", "--sync", name)
+
+
+def test_the_example_configuration_is_one(tmp_path: Path) -> None:
+    [text] = blocks("yaml")
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(text)
+    config = load(path, dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x"))
+    assert set(config.images) == set(yaml.safe_load(text)["images"]) != set()
+
+
+def test_the_example_in_python(demonstration: Demonstration) -> None:
+    [text] = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env=demonstration.environment, cwd=demonstration.folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    reasons = ast.literal_eval(done.stdout)
+    assert reasons and all(reason.startswith("accepted: ") for reason in reasons)
