@@ -146,7 +146,7 @@ def contenders(kind: str, layer: Path) -> dict[str, Callable[[], measure.Sample]
     }
     if mode:
         found[f"tar {flag}"] = ["tar", flag, path]
-        found[f"Python tarfile {mode}"] = [python, "-c", TARFILE, path, mode]
+        found["Python tarfile, streamed"] = [python, "-c", TARFILE, path, mode]
     elif shutil.which("zstd"):
         found["tar --zstd -tf"] = ["tar", "--zstd", "-tf", path]
     return {name: lambda command=command: measure.run(command) for name, command in found.items()}  # type: ignore[misc]

@@ -227,7 +227,15 @@ def test_expected_digests_are_checked() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"\x1f", b"\x1f\x8b", b"not a tar", gzip.compress(b"not a tar", mtime=0), bytes(512) + b"x" * 512, b"\xff" * 512],
+    [
+        b"",
+        b"\x1f",
+        b"\x1f\x8b",
+        b"not a tar",
+        gzip.compress(b"not a tar", mtime=0),
+        bytes(512) + b"x" * 512,
+        b"\xff" * 512,
+    ],
 )
 def test_what_is_not_a_layer_is_refused(raw: bytes) -> None:
     with pytest.raises(LayerInvalid):
