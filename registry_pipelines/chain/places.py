@@ -84,6 +84,21 @@ class Places:
         parsed = Reference.parse(text, default_tag=default_tag)
         return Located(Place(self._host(parsed.registry), parsed.repository), parsed.tag, parsed.digest or "")
 
+    def open(self, text: str) -> tuple[Registry, str]:
+        """A registry by configured name or host, and the repository prefix after the first slash (empty for none).
+
+        Raises ReferenceInvalid for a prefix, InputError for a name that is neither configured nor a host.
+        """
+        first, slash, prefix = text.partition("/")
+        if slash:
+            check_repository(prefix)
+        if self._config and first in self._config.registries:
+            return self.registry(first), prefix
+        if "." not in first and ":" not in first and first != "localhost":
+            known = self._config.registries if self._config else {}
+            raise InputError(unknown(first, known, "registry"), do="Write a configured name, or a host with its port")
+        return self._host(first), prefix
+
     def place(self, text: str) -> Place:
         """A repository without tag. Raises ReferenceInvalid."""
         found = self.locate(text, default_tag="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from registry_pipelines import __version__
-from registry_pipelines.cli import configuration, contents, demonstration, images, releases, retention, serving
+from registry_pipelines.cli import configuration, contents, demonstration, images, releases, retention, serving, syncing
 from registry_pipelines.cli.errors import exit_code_table
 
 
@@ -19,6 +19,6 @@ def main() -> None:
     """
 
 
-for group in (demonstration, serving, images, contents, releases, retention, configuration):
+for group in (demonstration, serving, images, syncing, contents, releases, retention, configuration):
     for command in group.COMMANDS:
         main.add_command(command)

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from registry_pipelines.cli import main
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.errors import NotFound
+from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, push, start
 
 
@@ -130,7 +131,7 @@ def test_copy_plans_copies_and_repeats(fleet: Fleet) -> None:
 def test_mirror_and_collect(fleet: Fleet, tmp_path: Path) -> None:
     upstream = fleet.chain.registry("us")
     for tag in ("1.0", "1.1"):
-        push(type(fleet.chain.place("tool"))(upstream, "up/stream"), tag, version=tag, provenance=False)
+        push(Place(upstream, "up/stream"), tag, version=tag, provenance=False)
     assert answer(fleet, "mirror")[0]["facts"]["tags_changed"] == 2
     assert answer(fleet, "mirror", "airgap")[0]["changed"] is False
     text = fleet.path.read_text()
@@ -206,3 +207,36 @@ def test_a_folder_carries_an_image_across(fleet: Fleet, tmp_path: Path, peer: Ca
     look = [peer("skopeo"), "inspect", "--format", "{{.Digest}}", f"oci:{tmp_path}/disk/app:v8.0.0"]
     assert subprocess.run(look, check=True, capture_output=True, text=True).stdout.strip() == release.digest
     assert answer(there, "copy", "disk/app:v8.0.0", "gcp/from/disk")["digest"] == release.digest
+
+
+def test_sync_and_verify_copy(fleet: Fleet) -> None:
+    source = fleet.chain.registry("us")
+    digests = {
+        (name, tag): push(Place(source, f"many/{name}"), tag, version=tag, package=name).digest
+        for name in ("one", "two")
+        for tag in ("1.0", "1.1", "nightly")
+    }
+    options = ["sync", "us", "eu/synced", "gcp", "--repositories", "many/*", "--tags", "1.*"]
+    planned = answer(fleet, *options, "--dry-run")
+    assert planned["dry_run"] and not planned["changed"] and len(planned["rows"]) == 8
+    first = answer(fleet, *options)
+    assert first["ok"] and first["changed"] and len(first["rows"]) == 8
+    for (name, tag), digest in digests.items():
+        if tag != "nightly":
+            assert fleet.chain.registry("eu").resolve(f"synced/many/{name}", tag).digest == digest
+            assert fleet.chain.registry("gcp").resolve(f"many/{name}", tag).digest == digest
+    assert sorted(fleet.chain.registry("gcp").tags("many/one")) == ["1.0", "1.1"]
+    second = answer(fleet, *options)
+    assert (second["changed"], second["bytes_moved"]) == (False, 0)
+    newest = answer(fleet, "sync", "us/many", "gcp/newest", "--repository", "one", "--newest", "1")
+    assert [row["state"] for row in newest["rows"]] == ["copied"]
+    assert list(fleet.chain.registry("gcp").tags("newest/many/one")) == ["1.1"]
+    assert answer(fleet, "sync", "use", "gcp", code=8)["error"]["what"].startswith("unknown registry `use`")
+
+    same = ("verify-copy", "us/many/one:1.1", "gcp/many/one")
+    assert answer(fleet, *same, "--content") == {"ok": True, "differences": []}
+    assert "holds exactly" in run(fleet, *same).stdout
+    push(Place(fleet.chain.registry("gcp"), "many/one"), "1.1", package="other")
+    changed = answer(fleet, *same, code=6)
+    assert [each["kind"] for each in changed["differences"]] == ["root"]
+    assert "differs from" in run(fleet, *same, code=6).stdout
