@@ -375,3 +375,10 @@ def test_values() -> None:
         with pytest.raises(ValueError, match="cron expression"):
             Cron.parse(wrong)
     assert Secret("") == "" and repr(Secret("")) == "Secret('')"
+
+
+def test_the_readme_s_configuration_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    config = load(written(tmp_path, text), EXAMPLE_ENVIRONMENT)
+    assert config.images["forecaster"].build is not None
+    jsonschema.Draft202012Validator(schema()).validate(yaml.load(text, Loader=_NoTimestamps))
