@@ -84,6 +84,8 @@ class Closure:
     """Index children left out by the platform selection."""
     foreign: tuple[Descriptor, ...] = ()
     """Non-distributable layers with URLs of their own; registries accept their manifests without them."""
+    rewritten: bool = False
+    """Whether the root is an index of ours, which the source does not have."""
 
     @property
     def size_bytes(self) -> int:
@@ -183,6 +185,7 @@ class _Search:
             subjects=self.subjects,
             absent=tuple(self.absent.values()),
             foreign=tuple(self.foreign.values()),
+            rewritten=rewritten is not None,
         )
 
     def _root(self) -> ManifestBytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -125,6 +126,7 @@ class _Execution:
         self.schedule = Schedule()
         self.bringing: dict[BlobKey, Task] = {}
         self.commits: dict[int, Task] = {}
+        self.questions: ThreadPoolExecutor
 
     def run(self) -> list[TargetResult]:
         for state in self.states:
@@ -134,7 +136,8 @@ class _Execution:
         self._schedule_uploads()
         for at, state in enumerate(self.states):
             self._schedule_delivery(at, state)
-        self.schedule.run(self.setting.threads)
+        with ThreadPoolExecutor(self.setting.threads, thread_name_prefix="read-back") as self.questions:
+            self.schedule.run(self.setting.threads)
         return [state.result() for state in self.states]
 
     def _schedule_uploads(self) -> None:
@@ -287,7 +290,7 @@ class _Execution:
 
     def _note_source_drift(self, state: _State) -> None:
         closure = state.delivery.job.closure
-        if state.delivery.unchanged or ":" in closure.reference or closure.absent:
+        if state.delivery.unchanged or ":" in closure.reference or closure.rewritten:
             return
         found: Digest | None
         try:
@@ -307,7 +310,7 @@ class _Execution:
                 return known
             document = receipt_document(closure, target, tags)
         else:
-            document = self._persist(lambda: read_back(closure, target, tags))
+            document = self._persist(lambda: read_back(closure, target, tags, self.questions))
         receipt = make_receipt(document, self.setting.signer)
         if store:
             store.save(target, closure.root.digest, receipt)

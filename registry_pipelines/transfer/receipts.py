@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,6 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
 
 PAYLOAD_TYPE = "application/vnd.registry-pipelines.receipt.v1+json"
-READ_BACK_THREADS = 8
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 """A receipt names each digest once; 10,000 manifests with 100 blobs each would stay below this."""
 
@@ -64,8 +63,8 @@ class Receipt:
         return cls(document, envelope)
 
 
-def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest]) -> dict[str, Any]:
-    """Look at everything of the closure at the target; returns the receipt's document.
+def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest], pool: Executor) -> dict[str, Any]:
+    """Look at everything of the closure at the target, through the pool; returns the receipt's document.
 
     Manifests are asked for by digest, blobs by digest and size, tags by what they name. Raises ClosureIncomplete, which
     names the first piece that is missing or different.
@@ -94,12 +93,11 @@ def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest]) -> di
             raise _missing(target, f"tag {name} (it names {found}, not {tags[name]})")
 
     tagged = set(tags.values())
-    with ThreadPoolExecutor(READ_BACK_THREADS, thread_name_prefix="read-back") as pool:
-        checks = [pool.submit(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
-        checks += [pool.submit(blob, digest) for digest in closure.blobs]
-        checks += [pool.submit(tag, name) for name in tags]
-        for check in checks:
-            check.result()
+    checks = [pool.submit(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
+    checks += [pool.submit(blob, digest) for digest in closure.blobs]
+    checks += [pool.submit(tag, name) for name in tags]
+    for check in checks:
+        check.result()
     return receipt_document(closure, target, tags)
 
 

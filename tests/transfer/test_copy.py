@@ -169,6 +169,7 @@ def test_platform_selection_is_explicit(source: Counted, target: Counted, graphs
     assert [item.kind for item in compare(here, target.place("sparse"), "v1")].count("manifest") == 2
     rewritten = copy_closure(here, "v1", [target.place("rewritten")], platforms=arm, selection="rewritten")
     assert rewritten.root.digest != top.digest
+    assert rewritten.per_target[0].drift == ()
     whole = discover(target.place("rewritten"), "v1")
     assert len(whole.manifests) == 2
 
