@@ -130,7 +130,7 @@ class Courier:
         self._lock_file.unlink(missing_ok=True)
 
 
-class Delivery:
+class Shipment:
     """A carrier: one request whose body are the next parts of an inbox, up to a segment. See interface.Carrier.
 
     parts: gives the next part, None at the end. sent: called with each part sent.

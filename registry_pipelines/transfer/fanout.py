@@ -40,6 +40,8 @@ class Means:
     spool: Path | None = None
     """Folder for blobs on their way to registries that take them only whole; without one they are streamed."""
     rules: Sequence[Rule] = KNOWN
+    whole_only: set[str] = field(default_factory=set)
+    """Registries that were found to refuse chunks."""
 
 
 Outcome = RegistryPipelinesError | None
@@ -151,6 +153,11 @@ def _move_large(
     while waiting:
         _attempt(source, descriptor, waiting, means, marks)
         waiting = [lane for lane in waiting if not lane.done and _again(lane)]
+        for lane in waiting:
+            target = lane.sink.target
+            if target.registry.name in means.whole_only and isinstance(lane.sink, SessionSink):
+                lane.sink.give_up()
+                lane.sink = _sink(target, descriptor, means, marks[lane.position])
         for lane in lanes:
             outcomes[lane.position] = None if lane.done else lane.error
     return outcomes
@@ -161,9 +168,9 @@ def _sink(target: Place, descriptor: Descriptor, means: Means, moved: Moved) -> 
     registry = target.registry
     if not isinstance(registry, UploadSessions):
         return WholeSink(target, descriptor, moved)
-    known = rule_for(registry.name, means.rules).chunks
-    if known and registry.capabilities(target.repository).chunked_upload is not False:
-        return SessionSink(target, registry, descriptor, means.journal, means.courier, moved)
+    chunks = rule_for(registry.name, means.rules).chunks and registry.name not in means.whole_only
+    if chunks and registry.capabilities(target.repository).chunked_upload is not False:
+        return SessionSink(target, registry, descriptor, means.journal, means.courier, moved, means.whole_only)
     if means.spool is not None:
         return SpoolSink(target, descriptor, means.spool, moved)
     return WholeSink(target, descriptor, moved)

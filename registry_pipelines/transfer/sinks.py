@@ -12,14 +12,17 @@ from registry_pipelines.errors import ContentError, NotFound, Refused, RegistryP
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import CarriedUploads, Place, UploadSession, UploadSessions
-from registry_pipelines.transfer.courier import Courier, Delivery
+from registry_pipelines.transfer.courier import Courier, Shipment
 from registry_pipelines.transfer.memory import PART_BYTES, Part
 
-MAX_RESTARTS = 2
+MAX_RESTARTS = 3
 """How often one blob is sent again from its first byte after its session was lost or its digest was refused."""
 
 _NO_STREAMS = (400, 405, 411, 413, 415, 501)
 """Answers by which registries refuse HTTP's chunked coding (Azure 400, proxies 411 and 501)."""
+
+_NO_CHUNKS = (400, 405, 411, 501)
+"""Answers to a first chunk by which registries refuse chunks altogether."""
 
 _SESSION_FAULTS = (404, 416)
 """Answers that speak of the session and not of the content."""
@@ -128,8 +131,10 @@ class SessionSink:
         journal: UploadJournal | None,
         courier: Courier | None,
         moved: Moved,
+        whole_only: set[str],
     ) -> None:
         self.target = target
+        self._whole_only = whole_only
         carried = courier is not None and courier.usable and isinstance(sessions, CarriedUploads)
         self._courier = courier if carried else None
         self._sessions, self._descriptor, self._journal, self._moved = sessions, descriptor, journal, moved
@@ -189,11 +194,20 @@ class SessionSink:
         try:
             if part.stop > session.offset:
                 chunk = part.view[session.offset - part.offset :]
-                self._sessions.append_upload(session, chunk)
+                self._append(session, chunk)
                 self._moved(part.stop, len(chunk))
         finally:
             part.release()
         return True
+
+    def _append(self, session: UploadSession, chunk: memoryview) -> None:
+        try:
+            self._sessions.append_upload(session, chunk)
+        except (Refused, Unsupported) as error:
+            if error.status not in _NO_CHUNKS or session.offset:
+                raise
+            self._whole_only.add(self.target.registry.name)
+            raise Unavailable("chunks are refused", where=str(self.target)) from error
 
     def _send_segment(self, session: UploadSession, inbox: Inbox, courier: Courier, note: Path) -> bool:
         assert isinstance(self._sessions, CarriedUploads)  # noqa: S101 - else there is no courier
@@ -211,9 +225,9 @@ class SessionSink:
         def sent(part: Part, size: int) -> None:
             self._moved(part.stop, size)
 
-        delivery = Delivery(courier, parts, sent, offset=session.offset, note=note)
+        shipment = Shipment(courier, parts, sent, offset=session.offset, note=note)
         try:
-            self._sessions.append_carried(session, delivery)
+            self._sessions.append_carried(session, shipment)
         except (Refused, Unsupported) as error:
             if error.status in _NO_STREAMS and not session.offset:
                 courier.refusing.add(self.target.registry.name)
@@ -223,10 +237,10 @@ class SessionSink:
         finally:
             for part in waiting:
                 part.release()
-        if delivery.stopped is not None:
+        if shipment.stopped is not None:
             self._record()
-            raise delivery.stopped
-        return not delivery.complete
+            raise shipment.stopped
+        return not shipment.complete
 
     def _restart_or_raise(self, error: NotFound | Refused | ContentError | Unsupported) -> None:
         """A lost session, a wrong offset or a refused digest may be the session's fault: begin afresh, but not for

@@ -90,6 +90,8 @@ def test_source_that_fails_for_a_while(
         ("PATCH", Status(503, {"Retry-After": "0"})),
         ("PATCH", Status(429, after_bytes=100)),
         ("PATCH", Rewrite(status=201)),
+        ("PATCH", Status(404)),
+        ("PATCH", Status(411)),
         ("PATCH", StuckRange()),
         ("PUT", LoseAnswer()),
         ("POST", Status(503, {"Retry-After": "0"})),

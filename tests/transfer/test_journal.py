@@ -13,7 +13,7 @@ import pytest
 
 from registry_pipelines.errors import LocalError, RateLimited, ToolMissing, Unavailable
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place, UploadSession
@@ -62,6 +62,32 @@ def test_unusable_database_is_a_local_error(tmp_path: Path) -> None:
         Journal.at(tmp_path)
     with pytest.raises((ToolMissing, LocalError)):
         Journal("postgresql+nosuchdriver://x/y")
+
+
+def test_expired_upload_is_begun_afresh(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
+    manifest = graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1").content()
+    assert isinstance(manifest, Manifest)
+    before = Journal.at(tmp_path)
+    gone = target.registry.begin_upload("app")
+    target.registry.cancel_upload(gone)
+    gone.offset = PART_BYTES
+    before.record(target.place("app"), manifest.layers[0], gone)
+    before.close()
+    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+
+
+def test_lying_offset_ends_in_a_fresh_upload(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
+    """The journal and the registry agree on an offset, but the bytes before it are others: the digest tells."""
+    manifest = graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1").content()
+    assert isinstance(manifest, Manifest)
+    before = Journal.at(tmp_path)
+    session = target.registry.begin_upload("app")
+    target.registry.append_upload(session, memoryview(b"x" * 1000))
+    before.record(target.place("app"), manifest.layers[0], session)
+    before.close()
+    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
 
 def test_uploads_nobody_came_back_for_are_cancelled(source: Counted, target: Counted, tmp_path: Path) -> None:

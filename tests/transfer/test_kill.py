@@ -1,7 +1,8 @@
-"""SIGKILL of a real copying process at random bytes of a large layer, against docker-registry, every byte counted."""
+"""SIGKILL of the real command line at random bytes of a large layer, against docker-registry, every byte counted."""
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 LAYER_BYTES = 500_000_000
 KILLS = 20
-PROGRAM = str(Path(__file__).parent / "killed_copy.py")
+COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "copy", "--quiet"]
 BLOCK = 256 * 1024
 
 
@@ -87,7 +88,12 @@ def proxied(start_docker_registry: Callable[[], str]) -> Iterator[tuple[Counting
 
 
 def start_copy(source: str, target: str, state: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, PROGRAM, source, target, "big", str(state)], stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [*COMMAND, f"{source}/big:v1", f"{target}/big"],
+        stdout=subprocess.PIPE,
+        cwd=state,
+        env={**os.environ, "XDG_STATE_HOME": str(state)},
+    )
 
 
 @pytest.mark.peer("docker-registry")
@@ -107,13 +113,13 @@ def test_twenty_kills_send_at_most_one_part_again_each(
     picks = random.Random(20)
     kills = 0
     for kill in range(KILLS):
-        process = start_copy(source, proxy.address, tmp_path / "state")
+        process = start_copy(source, proxy.address, tmp_path)
         step = size // KILLS
         proxy.wait_for(kill * step + picks.randrange(step), lambda process=process: process.poll() is not None)
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    last = start_copy(source, proxy.address, tmp_path / "state")
+    last = start_copy(source, proxy.address, tmp_path)
     assert last.communicate()[0]
     assert last.returncode == 0
     assert kills == KILLS

@@ -28,8 +28,8 @@ from registry_pipelines.registry.client.translate import NETWORK_ERRORS, raise_t
 from registry_pipelines.registry.interface import Carrier, Parcel
 
 MAX_IDLE_PER_ORIGIN = 48
-"""Idle connections kept to one host. Fleets of small images use 32 threads: they wait for latency, not for the link, and
-a connection that is not kept costs a round trip each time."""
+"""Idle connections kept to one host. Fleets of small images use 32 threads, which wait for latency, not for the link; a
+connection that is not kept costs a round trip each time."""
 
 IDLE_S = 30.0
 """An idle connection older than this is closed: load balancers drop them silently after 60 s and more."""
