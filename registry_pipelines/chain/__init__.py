@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from registry_pipelines.chain import collecting, discovery, producing, shipping, trust
+from registry_pipelines.chain import collecting, discovery, producing, shipping, syncing, trust
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.plan import RetentionPlan
@@ -16,6 +16,7 @@ from registry_pipelines.config import Config
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.release import Release
+from registry_pipelines.transfer.sync import SyncResult
 from registry_pipelines.transfer.verify import Mismatch
 
 
@@ -118,6 +119,15 @@ class Chain:
     def mirror(self, name: str) -> StageResult:
         """Bring a mirror's foreign images up to date."""
         return shipping.mirror(self._session, name)
+
+    def sync(self, name: str, *, dry_run: bool = False) -> StageResult:
+        """Bring many repositories to many targets in one plan; with ``dry_run`` only the plan's table. Raises
+        InputError, RegistryError when the source cannot be listed."""
+        return syncing.sync(self._session, name, dry_run=dry_run)
+
+    def plan_sync(self, name: str) -> SyncResult:
+        """What :meth:`sync` would do now, as a plan to read and store, and what cannot be read at the source."""
+        return syncing.run(self._session, name, dry_run=True)
 
     def registries_with_rules(self) -> list[str]:
         """Registries that retention rules are about."""

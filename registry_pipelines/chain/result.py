@@ -15,7 +15,7 @@ class StageResult:
 
     stage: str
     """``build``, ``provenance``, ``sbom``, ``vulnerabilities``, ``sign``, ``verify``, ``judge``, ``promote``,
-    ``replicate:<target>``, ``mirror:<mirror>``, ``collect``."""
+    ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``."""
     subject: str
     """A release key, an image, a repository or a registry."""
     action: str

@@ -24,7 +24,7 @@ def check(options: Options) -> None:
     config = options.config()
     counts = {
         name: len(getattr(config, name))
-        for name in ("registries", "images", "targets", "policies", "mirrors", "retention")
+        for name in ("registries", "images", "targets", "policies", "mirrors", "syncs", "retention")
     }
     if options.as_json:
         print_json({"ok": True, "file": str(config.path), "state": str(config.state), **counts})

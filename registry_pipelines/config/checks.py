@@ -35,6 +35,7 @@ def check(
             *_images(config),
             *_targets(config),
             *_mirrors(config),
+            *_syncs(config),
             *_policies(config),
         ):
             problems.add(_line(root, path), path, message)
@@ -148,6 +149,24 @@ def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[s
             Selector(semver=upstream.semver)
         except InputError as error:
             yield f"{path}.semver", f"{error.what}; {error.do}"
+
+
+def _syncs(config: Config) -> Iterable[tuple[str, str]]:
+    for name, found in config.syncs.items():
+        if name in config.registries:
+            yield f"syncs.{name}", "a registry has this name; on the command line both would mean the same"
+        for place, target in enumerate(found.targets):
+            settings = config.targets[target]
+            if settings.registry == found.source and not settings.prefix:
+                yield f"syncs.{name}.targets[{place}]", f"target `{target}` is the place it takes from"
+        for field, choice in (
+            ("repositories_regex", {"regex": found.repositories_regex}),
+            ("semver", {"semver": found.semver or ""}),
+        ):
+            try:
+                Selector(**choice)
+            except InputError as error:
+                yield f"syncs.{name}.{field}", f"{error.what}; {error.do}" if error.do else error.what
 
 
 def _policies(config: Config) -> Iterable[tuple[str, str]]:

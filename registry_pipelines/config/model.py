@@ -295,6 +295,35 @@ class Mirror:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sync:
+    """Many repositories of one registry, brought to targets in one plan. Repositories of `images` are never among them:
+    releases travel when they are promoted. `tags`, `newest` and `semver` narrow each other."""
+
+    name: str = entry_name()
+    source: Annotated[str, Names("registries")] = setting("Registry to take from.")
+    targets: Annotated[tuple[Annotated[str, Names("targets")], ...], Several()] = setting("Targets, at least one.")
+    repositories: tuple[Annotated[str, GLOB], ...] = setting(
+        "Names or patterns of repositories; names alone ask no catalogue, which clouds do not have. With neither these "
+        "nor `repositories_regex`, all that the registry lists.",
+        default=(),
+    )
+    repositories_regex: tuple[str, ...] = setting(
+        "Regular expressions that the whole name of a repository must match; beside `repositories`.", default=()
+    )
+    exclude_repositories: tuple[Annotated[str, GLOB], ...] = setting("Patterns of repositories to leave.", default=())
+    tags: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags to take; all unless told.", default=("*",))
+    exclude_tags: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags to leave.", default=())
+    newest: Annotated[int, Between(1, 10_000)] | None = setting(
+        "Only so many tags of each repository, the highest versions first.", default=None
+    )
+    semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
+    platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
+    move_tags: bool = setting(
+        "A tag that names another digest at a target moves; when not it is reported and left.", default=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetentionRule:
     """What a registry keeps; whatever no rule keeps or protects is in the plan. Repositories no rule names are kept."""
 
@@ -309,7 +338,7 @@ class RetentionRule:
 class Schedules:
     """When the nightly work runs (cron expressions)."""
 
-    mirror: Cron = setting("Mirroring.", default=Cron("0 2 * * *"))
+    mirror: Cron = setting("Mirrors and syncs.", default=Cron("0 2 * * *"))
     retention: Cron = setting("The retention plan.", default=Cron("30 3 * * *"))
     time_zone: Annotated[str, TIME_ZONE] = setting("IANA time zone of both.", default="UTC")
 
@@ -339,6 +368,7 @@ class Config:
     signing: Signing = setting("Keys.", factory=Signing)
     advisories: Advisories = setting("Advisory data.", factory=Advisories)
     mirrors: dict[Annotated[str, NAME], Mirror] = setting("Mirrors by name.", factory=dict)
+    syncs: dict[Annotated[str, NAME], Sync] = setting("Syncs of whole repositories, by name.", factory=dict)
     retention: tuple[RetentionRule, ...] = setting("Retention rules.", default=())
     schedules: Schedules = setting("When nightly work runs.", factory=Schedules)
     sensors: Sensors = setting("How pushes are noticed.", factory=Sensors)

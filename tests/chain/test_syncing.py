@@ -1,0 +1,151 @@
+"""Syncs of the configuration: many repositories of one registry to the targets, in one plan."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from registry_pipelines.chain import Chain
+from registry_pipelines.config import load
+from registry_pipelines.errors import ConfigInvalid, InputError
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.sign.keys import load_verifier
+from registry_pipelines.transfer.receipts import Receipt, ReceiptStore, pre_authentication_encoding
+from tests.chain.fleet import Fleet, push
+
+SYNCS = """\
+syncs:
+  bases:
+    source: us
+    repositories: ["bases/*"]
+    repositories_regex: ["team/[a-z]+"]
+    exclude_repositories: ["bases/old*"]
+    tags: ["1.*", stable]
+    exclude_tags: ["*-rc*"]
+    targets: [eu, gcp]
+  pinned: {source: us, repositories: [bases/python], tags: [stable], move_tags: false, targets: [eu]}
+  newest: {source: us, repositories: [bases/python], semver: ">=1,<3", newest: 1, targets: [gcp]}
+"""
+
+
+def with_syncs(fleet: Fleet, text: str = SYNCS) -> Chain:
+    fleet.path.write_text(fleet.path.read_text() + text)
+    return Chain(load(fleet.path, {}))
+
+
+def fill(fleet: Fleet) -> None:
+    source = fleet.chain.registry("us")
+    for repository in ("bases/python", "bases/cuda", "bases/old-python", "team/notebook"):
+        for tag in ("1.0", "1.1-rc1", "2.0", "stable"):
+            push(Place(source, repository), tag, package=repository.replace("/", "-"))
+
+
+def test_the_first_run_copies_and_the_second_changes_nothing(fleet: Fleet) -> None:
+    chain = with_syncs(fleet)
+    fill(fleet)
+    fleet.release("v1.0.0")
+    planned = chain.sync("bases", dry_run=True)
+    assert (planned.ok, planned.changed, planned.bytes_moved) == (True, False, 0)
+    assert not list(chain.registry("eu").repositories())
+
+    first = chain.sync("bases")
+    assert (first.ok, first.changed, first.stage) == (True, True, "sync:bases")
+    assert [(row["target"], row["state"], row["copies"]) for row in first.rows] == [
+        ("eu", "copied", 6),
+        ("gcp", "copied", 6),
+    ]
+    assert len(planned.rows) == first.facts["copies"] == first.facts["receipts"] == 12
+    assert first.bytes_moved == planned.facts["upload_bytes"] == 2 * int(planned.facts["fetch_bytes"])
+    assert first.facts["blobs_moved"] and first.facts["bytes_per_second"]
+    assert sorted(chain.registry("eu").repositories()) == ["bases/cuda", "bases/python", "team/notebook"]
+    assert sorted(chain.registry("gcp").tags("replicas/bases/cuda")) == ["1.0", "stable"]
+
+    second = with_syncs(fleet, "").sync("bases")
+    assert (second.ok, second.changed, second.bytes_moved, second.action) == (True, False, 0, "unchanged")
+    assert {row["state"] for row in second.rows} == {"unchanged"}
+
+
+def test_own_images_never_leave_unpromoted(fleet: Fleet) -> None:
+    """The regular expression takes team/app, too; it is a repository of the image `app`."""
+    chain = with_syncs(fleet)
+    fill(fleet)
+    fleet.release("1.0", package="badwheel")
+    chain.sync("bases")
+    assert "team/app" in list(chain.registry("us").repositories())
+    assert "team/app" not in list(chain.registry("eu").repositories())
+    named = with_syncs(fleet, "  app: {source: us, repositories: [team/app], targets: [eu]}\n").sync("app")
+    assert (named.facts["copies"], named.changed) == (0, False)
+
+
+def test_the_newest_version_and_signed_receipts(fleet: Fleet) -> None:
+    chain = with_syncs(fleet)
+    fill(fleet)
+    chain.sign(fleet.release("v1.0.0"))  # makes the key
+    assert chain.sync("newest").ok
+    assert list(chain.registry("gcp").tags("replicas/bases/python")) == ["2.0"]
+    place = Place(chain.registry("gcp"), "replicas/bases/python")
+    store = ReceiptStore(chain.config.state / "transfer" / "receipts")
+    receipt = store.load(place, place.registry.resolve(place.repository, "2.0").digest)
+    assert isinstance(receipt, Receipt)
+    envelope = json.loads(receipt.envelope)
+    signed = pre_authentication_encoding(envelope["payloadType"], base64.b64decode(envelope["payload"]))
+    [signature] = envelope["signatures"]
+    load_verifier(chain.config.trusted_keys).verify(signed, base64.b64decode(signature["sig"]))
+
+
+def test_a_sync_within_one_registry_does_not_copy_its_copies(fleet: Fleet) -> None:
+    fleet.reload(("  eu: {registry: eu}\n", "  eu: {registry: eu}\n  backup: {registry: us, prefix: backup}\n"))
+    chain = with_syncs(fleet, "syncs:\n  all: {source: us, targets: [backup]}\n")
+    push(Place(chain.registry("us"), "bases/python"), "1.0")
+    assert [chain.sync("all").facts["copies"] for _ in range(2)] == [1, 1]
+    assert sorted(chain.registry("us").repositories()) == ["backup/bases/python", "bases/python"]
+
+
+def test_a_tag_that_may_not_move_is_drift_and_stays(fleet: Fleet) -> None:
+    chain = with_syncs(fleet)
+    fill(fleet)
+    theirs = push(Place(chain.registry("eu"), "bases/python"), "stable", package="theirs")
+    [row] = chain.plan_sync("pinned").plan.rows()
+    assert row["drift"] == "stable"
+    for _ in range(2):
+        result = chain.sync("pinned")
+        assert not result.ok and "tag stable at the target names" in " ".join(result.reasons)
+        assert [row["state"] for row in result.rows] == ["drift", "drift"]
+        assert chain.registry("eu").resolve("bases/python", "stable").digest == theirs.digest
+
+
+def test_one_broken_image_holds_no_other_up(fleet: Fleet) -> None:
+    chain = with_syncs(fleet)
+    fill(fleet)
+    source = chain.registry("us")
+    manifest = source.get_manifest("bases/cuda", "1.0").content()
+    source.delete_blob("bases/cuda", manifest.layers[0].digest)  # type: ignore[union-attr]
+    result = chain.sync("bases")
+    assert not result.ok and result.changed
+    failed = [row for row in result.rows if row["state"] == "failed"]
+    assert [row["target"] for row in result.rows[:2]] == ["eu", "gcp"] and len(failed) >= 3
+    assert "bases/cuda" in " ".join(result.reasons)
+    assert sorted(chain.registry("eu").tags("bases/python")) == ["1.0", "stable"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("  us: {source: us, targets: [eu]}", "a registry has this name"),
+        ("  a: {source: us, targets: []}", "at least 1"),
+        ("  a: {source: us, targets: [eu], semver: newest}", "not a range of versions"),
+        ("  a: {source: us, targets: [eu], repositories_regex: ['(']}", "not a regular expression"),
+        ("  a: {source: eu, targets: [eu]}", "the place it takes from"),
+        ("  a: {source: us, targets: [europe]}", "unknown target `europe`"),
+    ],
+)
+def test_what_a_sync_may_not_say(fleet: Fleet, text: str, said: str) -> None:
+    with pytest.raises(ConfigInvalid, match=said):
+        with_syncs(fleet, SYNCS + text)
+
+
+def test_a_name_that_does_not_exist(fleet: Fleet) -> None:
+    with pytest.raises(InputError, match=r"unknown sync `base`.*bases"):
+        with_syncs(fleet).sync("base")
