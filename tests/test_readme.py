@@ -233,3 +233,17 @@ def test_the_example_in_python(demonstration: Demonstration) -> None:
     assert done.returncode == 0, done.stderr
     reasons = ast.literal_eval(done.stdout)
     assert reasons and all(reason.startswith("accepted: ") for reason in reasons)
+
+
+def test_every_command_it_names_is_there() -> None:
+    from registry_pipelines.cli import main
+
+    [table] = re.findall(r"\n\| \| \|\n(.*?)\n\n", README, re.DOTALL)
+    named = {quoted.split(" ")[0] for quoted in re.findall(r"`(?:registry-pipelines )?([a-z][^`]*)`", table)}
+    assert {"build", "copy", "serve"} <= named <= set(main.commands)
+
+
+def test_links_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []

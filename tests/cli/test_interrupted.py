@@ -1,0 +1,162 @@
+"""A copy whose target breaks: killed in the middle, or full. The same command, or the same run, ends it later."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Manifest, manifest_bytes
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.interface import Place
+from tests.chain.fleet import free_ports
+from tests.cli.test_bad_input import PROGRAM
+
+LAYER_BYTES = 64 * 1024 * 1024
+"""Long enough on the way that it is not there before the kill."""
+
+
+def push(address: str, size: int) -> Digest:
+    """An image with one large layer, tagged v1; the layer's digest."""
+    registry = DistributionRegistry(address)
+    place = Place(registry, "big/app")
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
+    layer = push_blob(place, random.Random(size).randbytes(size), media_type=media_types.OCI_LAYER_GZIP)
+    made = manifest_bytes(
+        Manifest(
+            schema_version=2,
+            media_type=media_types.OCI_MANIFEST,
+            config=push_blob(place, json.dumps(config).encode(), media_type=media_types.OCI_CONFIG),
+            layers=(layer,),
+        )
+    )
+    registry.put_manifest(place.repository, made, tag="v1")
+    registry.close()
+    return layer.digest
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path / "source") as server:
+        yield server
+
+
+@contextmanager
+def serving(root: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """``serve`` as a process of its own."""
+    command = [*PROGRAM, "serve", "--root", str(root), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "serves" in process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def copying(source: EmbeddedServer, port: int) -> list[str]:
+    return [*PROGRAM, "copy", f"{source.address}/big/app:v1", f"127.0.0.1:{port}/far/app"]
+
+
+def complains(text: str, said: str) -> None:
+    assert "Traceback" not in text and text.count("error: ") == 1, text
+    assert re.search(said, text), text
+
+
+def bytes_below(folder: Path) -> int:
+    """What partly received content takes on disk."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def is_there(port: int) -> int:
+    looked = subprocess.run([*PROGRAM, "inspect", f"127.0.0.1:{port}/far/app:v1"], capture_output=True, text=True)
+    return looked.returncode
+
+
+def kill_in_the_middle(server: subprocess.Popen[str], copy: subprocess.Popen[str], root: Path) -> None:
+    """SIGKILL as soon as content arrives, when the layer can not be there yet."""
+    while not bytes_below(root):
+        assert copy.poll() is None
+        time.sleep(0.001)
+    server.kill()
+    server.wait(30)
+
+
+def stored(root: Path, layer: Digest) -> list[Path]:
+    return [path for path in root.rglob(layer.hex) if path.is_file()]
+
+
+def test_a_server_that_was_killed_in_the_middle_and_comes_back_gets_the_rest(
+    source: EmbeddedServer, tmp_path: Path
+) -> None:
+    layer, root, [port] = push(source.address, LAYER_BYTES), tmp_path / "target", free_ports(1)
+    command = copying(source, port)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as copy:
+        with serving(root, port) as server:
+            kill_in_the_middle(server, copy, root)
+        assert stored(root, layer) == []
+        with serving(root, port):
+            _, text = copy.communicate(timeout=120)
+            assert copy.returncode == 0, text
+            assert is_there(port) == 0
+    [blob] = stored(root, layer)
+    assert Digest.of(blob.read_bytes()) == layer
+
+
+def test_a_server_that_was_killed_in_the_middle_has_nothing_half_and_takes_the_copy_later(
+    source: EmbeddedServer, tmp_path: Path
+) -> None:
+    """A person who does not want to wait for it interrupts the copy."""
+    layer, root, [port] = push(source.address, LAYER_BYTES), tmp_path / "target", free_ports(1)
+    command = copying(source, port)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as copy:
+        with serving(root, port) as server:
+            kill_in_the_middle(server, copy, root)
+        copy.send_signal(signal.SIGINT)
+        _, text = copy.communicate(timeout=60)
+    assert copy.returncode == 130 and "Traceback" not in text, text
+    assert stored(root, layer) == []
+    with serving(root, port):
+        assert is_there(port) == 4
+        again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert is_there(port) == 0
+    [blob] = stored(root, layer)
+    assert Digest.of(blob.read_bytes()) == layer
+    assert bytes_below(root) < LAYER_BYTES * 1.1, "what the killed push left was used or swept"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB in memory."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_the_target_s_disk_is_full(source: EmbeddedServer, small_disk: Path, tmp_path: Path) -> None:
+    push(source.address, 6 * 1024 * 1024)
+    [port] = free_ports(1)
+    with serving(small_disk, port):
+        done = subprocess.run(copying(source, port), capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 6, (done.returncode, done.stderr)
+        complains(done.stderr, "(?i)full|storage|space")
+        assert is_there(port) == 4
+        assert bytes_below(small_disk) < 1024 * 1024, "what was half written is gone"
