@@ -147,6 +147,8 @@ _DO: dict[type[RegistryError], str] = {
     NotFound: "Check the name",
     Unavailable: "Try again later",
 }
+_FULL = 507
+"""Insufficient Storage (RFC 4918 section 11.5); the embedded server's answer when its disk is full."""
 
 
 def translate_status(
@@ -163,7 +165,8 @@ def translate_status(
     if code == "DIGEST_INVALID" and status < 500:
         return DigestMismatch(what, where=where, do="The content changed on the way; send it again")
     kind = _error_class(status, code)
-    error = kind(what, where=where, do=_DO.get(kind, ""), status=status, code=code)
+    do = "Free space at the registry, then run it again" if status == _FULL else _DO.get(kind, "")
+    error = kind(what, where=where, do=do, status=status, code=code)
     if isinstance(error, Unavailable):
         error.retry_after_s = retry_after_s
     return error
