@@ -229,9 +229,8 @@ class SessionSink:
         try:
             self._sessions.append_carried(session, shipment)
         except (Refused, Unsupported) as error:
-            if error.status in _NO_STREAMS and not session.offset:
+            if error.status in _NO_STREAMS:
                 courier.refusing.add(self.target.registry.name)
-                self.give_up()
                 raise Unavailable("content of unknown length was refused", where=str(self.target)) from error
             raise
         finally:

@@ -20,7 +20,7 @@ CONNECTIONS = 6
 """Connections for one big blob at most. More would not fit the memory budget beside the parts that are being sent."""
 
 HUNGER_S = 0.1
-"""How long a receiver waits for the source before one more connection is opened. A receiver that is slower than the
+"""How long a receiver waits for the source before the connections are doubled. A receiver that is slower than the
 source never waits, so between fast neighbours a blob stays one plain GET, which costs a registry a third of the CPU
 that ranges cost it (measured with docker-registry); behind a limit per connection all are open within a second."""
 
@@ -77,7 +77,8 @@ class PartWindow:
                 self._hungry_s += time.monotonic() - began
                 if self._hungry_s >= HUNGER_S and self._may_grow():
                     self._hungry_s = 0.0
-                    self._add_fetcher()
+                    for _ in range(min(len(self._fetchers), self._connections - len(self._fetchers))):
+                        self._add_fetcher()
             return self._ready.pop(self._next_hand, None)
 
     def _may_grow(self) -> bool:

@@ -116,6 +116,18 @@ def test_target_that_fails_for_a_while(
     assert not list((tmp_path / "couriers").glob("*.json"))
 
 
+def test_target_behind_a_proxy_takes_parts(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path, connect: Callable[..., DistributionRegistry]
+) -> None:
+    """The courier knows no proxies; what goes through one is sent from here. The double serves as the proxy."""
+    graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
+    with FaultRegistry(target.address) as proxy:
+        registry = connect("registry.test", plain_http=True, environ={"http_proxy": f"http://{proxy.address}"})
+        copy_closure(source.place("app"), "v1", [Place(registry, "app")], state=tmp_path)
+        assert len(proxy.requests("PATCH")) == 4
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+
+
 def test_corrupted_on_the_way_is_never_stored(
     source: Counted,
     target: Counted,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from registry_pipelines import __version__
-from registry_pipelines.errors import ConfigInvalid, RegistryPipelinesError
+from registry_pipelines.errors import ConfigInvalid, RegistryPipelinesError, Unsupported
 from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.proxies import Proxy, proxy_for
 from registry_pipelines.registry.client.response import Response
@@ -69,9 +69,8 @@ class Body(Protocol):
 class Request:
     """One HTTP request. url: absolute, used verbatim after the host. where: for errors.
 
-    answer_s: wait for the answer this long, None for the stall time-out. carrier: sends it from another process, where
-    no proxy is in the way. once: never sent twice, not even when a kept
-    connection turns out to be dead: it may have arrived all the same.
+    answer_s: wait for the answer this long, None for the stall time-out. once: never sent twice, not even when a kept
+    connection turns out to be dead: it may have arrived all the same. carrier: sends it from another process.
     """
 
     method: str
@@ -109,7 +108,7 @@ class Transport:
         Raises Unavailable, Stalled, TlsFailed, RegistryError (not HTTP), and what the body's source raises.
         """
         origin, target = split_url(request.url, where=request.where)
-        if request.carrier and not proxy_for(origin.scheme, origin.host, origin.port, self._environ):
+        if request.carrier:
             return self._carried(request.carrier, request, origin, target)
         kept = self._take(origin)
         if kept:
@@ -125,7 +124,12 @@ class Transport:
             raise stale.error from stale.error.__cause__
 
     def _carried(self, carrier: Carrier, request: Request, origin: Origin, target: str) -> Response:
-        """The head is written here and the answer is read here; between, the carrier holds the connection."""
+        """The head is written here and the answer is read here; between, the carrier holds the connection.
+
+        Carriers know no proxies: Unsupported, with the status by which servers refuse a body of unknown length.
+        """
+        if proxy_for(origin.scheme, origin.host, origin.port, self._environ):
+            raise Unsupported("content cannot be carried through a proxy", where=request.where, status=501)
         headers = {
             "Host": str(origin).removesuffix(":443" if origin.scheme == "https" else ":80"),
             "User-Agent": USER_AGENT,

@@ -1,0 +1,67 @@
+"""Many closures that are already chosen, in one plan: each blob leaves its source once, and mounts serve the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import Closure, ManifestCache, discover
+from registry_pipelines.transfer.execute import Setting, execute
+from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.transfer.state import State
+from registry_pipelines.transfer.sync import DISCOVERY_THREADS
+
+
+@dataclass(frozen=True)
+class Item:
+    """One closure, where it goes and what it is called there. reference: tag or digest."""
+
+    source: Place
+    reference: str
+    target: Place
+    tags: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    move_tags: bool = True
+
+
+def copy_items(
+    items: Sequence[Item],
+    *,
+    state: Path | None = None,
+    signer: ReceiptSigner | None = None,
+    progress: Progress | None = None,
+) -> list[TargetResult | RegistryPipelinesError]:
+    """Copy every item; in their order, what became of each: a result, or why its closure could not be found.
+
+    Nothing that fails stops the others. Raises RegistryError when a target cannot be looked at, LocalError.
+    """
+    with State(state) as kept:
+        with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
+            closures = list(pool.map(lambda item: _find(item, kept.journal), items))
+        found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
+        jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
+        setting = Setting(
+            means=kept.means(),
+            progress=progress or Silent(),
+            receipts=kept.receipts,
+            signer=signer,
+            keeper=kept.journal,
+        )
+        results = dict(zip(found, execute(make_plan(jobs, holdings=kept.journal), setting), strict=True))
+        kept.cancel_abandoned(item.target.registry for item in items)
+    return [closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)]
+
+
+def _find(item: Item, cache: ManifestCache | None) -> Closure | RegistryPipelinesError:
+    try:
+        return discover(item.source, item.reference, platforms=item.platforms, cache=cache)
+    except RegistryPipelinesError as error:
+        return error
