@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_project.assets import build, collect, mirror, promote, replicate, scan, sign
+from dagster_project.assets import build, collect, mirror, promote, replicate, scan, sign, sync
 from dagster_project.partitions import built_images
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import job, nightly, release_job
@@ -39,17 +39,19 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     names = built_images(config)
     images = [build.built(names)] if names else []
     upstreams = [mirror.upstreams(found) for found in config.mirrors.values() if found.upstreams]
+    synced = [sync.synced(found) for found in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
     release = release_job(releases)
     builds = [job("build", images, "Build an image; its release's partition is added.")] if images else []
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
+    syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     return dg.Definitions(
-        assets=[*images, *([] if images else [build.pushed()]), *releases, *upstreams, *plans],
-        jobs=[release, *builds, *mirrors, *plannings],
+        assets=[*images, *([] if images else [build.pushed()]), *releases, *upstreams, *synced, *plans],
+        jobs=[release, *builds, *mirrors, *syncs, *plannings],
         sensors=[*push_sensors(config, release), promotion_sensor(config, release)],
         schedules=[
-            *(nightly(found, str(config.schedules.mirror), config) for found in mirrors),
+            *(nightly(found, str(config.schedules.mirror), config) for found in (*mirrors, *syncs)),
             *(nightly(found, str(config.schedules.retention), config) for found in plannings),
         ],
         resources={"chain": chain_resource(make_chain or (lambda: Chain(config)))},

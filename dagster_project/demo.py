@@ -1,9 +1,9 @@
 """The demonstration: every image of a configuration through the Dagster jobs, in this process.
 
 ``python -m dagster_project.demo --config PATH --events PATH`` builds the images, runs the release job for each of them,
-then the mirrors and the retention plans. Runs are recorded below the state folder, so the UI shows them afterwards.
-Nothing is printed but errors. The events file gets one JSON object a line as soon as a stage is done: the fields of
-``StageResult``, ``release`` (its key, or empty) and ``status`` (``ok``, ``denied``, ``failed``, ``skipped``).
+then the mirrors, the syncs and the retention plans. Runs are recorded below the state folder, so the UI shows them
+afterwards. Nothing is printed but errors. The events file gets one JSON object a line as soon as a stage is done: the
+fields of ``StageResult``, ``release`` (its key, or empty) and ``status`` (``ok``, ``denied``, ``failed``, ``skipped``).
 
 Exit code: 0 when nothing failed (a refused release is no failure), 1 otherwise, the library's own for its errors.
 """
@@ -152,7 +152,7 @@ def demonstrate(config: Config, instance: dg.DagsterInstance, events: Events) ->
         keys += [str(made.metadata["release"].value) for made in built.asset_materializations_for_node("image")]
     for key in keys:
         run(defs, "release", instance, events, key)
-    for name in ("nightly_mirror", "retention"):
+    for name in ("nightly_mirror", "nightly_sync", "retention"):
         if any(job.name == name for job in defs.jobs or []):
             run(defs, name, instance, events)
 

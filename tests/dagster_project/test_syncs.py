@@ -1,0 +1,67 @@
+"""The nightly syncs as assets: what they tell, how they fail, and what a killed run leaves to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from registry_pipelines.config import load
+
+if TYPE_CHECKING:
+    from conftest import World
+
+SYNCS = "syncs:\n  bases: {source: source, repositories: ['bases/*'], targets: [eu-west-1, gcp], move_tags: false}\n"
+GOOD = {"calm": "1.0"}
+
+
+@pytest.fixture
+def synced(world: World) -> World:
+    path = world.config.path
+    path.write_text(path.read_text() + SYNCS)
+    world.use(load(path))
+    for name in ("python", "cuda"):
+        world.push_to("source", f"bases/{name}", "v1", GOOD, note=name)
+    return world
+
+
+def numbers(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    [told] = result.asset_materializations_for_node("sync__bases")
+    return {name: found.value for name, found in told.metadata.items()}
+
+
+def test_a_sync_is_one_nightly_asset_with_numbers_that_chart(synced: World) -> None:
+    [asset] = [spec for spec in synced.defs.resolve_all_asset_specs() if spec.key.path[0] == "sync"]
+    assert (asset.key.path, asset.group_name) == (["sync", "bases"], "replicate")
+    [schedule] = [each for each in synced.defs.schedules or [] if each.name == "nightly_sync_schedule"]
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.cron_schedule, schedule.execution_timezone) == (str(synced.config.schedules.mirror), "UTC")
+    dg.Definitions.validate_loadable(synced.defs)
+
+    result = synced.run(None, job="nightly_sync")
+    assert result.success
+    told = numbers(result)
+    assert {"bytes_moved", "bytes_per_second", "seconds", "blobs_moved", "blobs_mounted", "receipts"} <= set(told)
+    assert told["copies"] == 4 and told["changed"] is True and int(str(told["bytes_moved"])) > 0
+    [shown] = result.asset_materializations_for_node("sync__bases")
+    table = shown.metadata["rows"]
+    assert isinstance(table, dg.TableMetadataValue)
+    rows = [record.data for record in table.records]
+    assert [(row["target"], row["state"], row["copies"]) for row in rows] == [
+        ("eu-west-1", "copied", 2),
+        ("gcp", "copied", 2),
+    ]
+    again = numbers(synced.run(None, job="nightly_sync"))
+    assert (again["changed"], again["bytes_moved"], again["action"]) == (False, 0, "unchanged")
+
+
+def test_drift_fails_the_step_and_is_never_overwritten(synced: World) -> None:
+    theirs = synced.push_to("eu-west-1", "bases/cuda", "v1", GOOD, note="theirs")
+    result = synced.run(None, job="nightly_sync")
+    assert not result.success
+    [failed] = [event for event in result.all_events if event.is_step_failure]
+    assert failed.step_failure_data.user_failure_data is not None
+    assert "tag v1 at the target names" in str(failed.step_failure_data.user_failure_data.description)
+    assert synced.chain.registry("eu-west-1").resolve("bases/cuda", "v1").digest == theirs.digest
+    assert synced.chain.registry("gcp").resolve("replicas/bases/cuda", "v1").digest != theirs.digest
