@@ -35,6 +35,9 @@ UPLOAD_LIFE_S = 7 * 24 * 3600.0
 """Registries drop unfinished uploads after about a week (docker-registry's upload purging: 168 h)."""
 
 BUSY_TIMEOUT_S = 60.0
+MAX_CONNECTIONS = 96
+"""To the database; as many as threads that move blobs, discover and plan."""
+
 COURIERS = "couriers"
 """Folder of the couriers' locks and notes, below the state folder."""
 
@@ -122,7 +125,7 @@ class Journal:
         self._known: dict[Digest, ManifestBytes] = {}
         self._lock = threading.Lock()
         try:
-            self._engine = sql.create_engine(url, connect_args=arguments)
+            self._engine = sql.create_engine(url, connect_args=arguments, pool_size=8, max_overflow=MAX_CONNECTIONS - 8)
             if url.startswith("sqlite"):
                 sql.event.listen(self._engine, "connect", _prepare_sqlite)
             self._create()
