@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.shipping import stops_of
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.decide import Rule
 from registry_pipelines.collect.plan import RetentionPlan, plan_retention
@@ -18,7 +19,7 @@ from registry_pipelines.registry.interface import Place
 def plan(session: Session, registry: str) -> RetentionPlan:
     """What a registry can let go by the configuration's rules; changes nothing.
 
-    What a channel names in any source registry or target is in use, wherever its tag is by then. Raises InputError (no
+    What a channel names at any source, target or mirror is in use, wherever its tag is by then. Raises InputError (no
     such registry, no rule for it), RegistryError.
     """
     opened = session.places.registry(registry)
@@ -33,7 +34,7 @@ def plan(session: Session, registry: str) -> RetentionPlan:
 
 
 def channel_digests(session: Session) -> set[Digest]:
-    """What the channels of all images name, at their sources and targets.
+    """What the channels of all images name, at their sources, targets and the stops of their mirrors.
 
     Raises RegistryError: a registry that does not answer is never taken for one that needs nothing.
     """
@@ -41,6 +42,9 @@ def channel_digests(session: Session) -> set[Digest]:
     for image in session.config.images.values():
         places: list[Place] = [session.places.source(image)]
         places += [session.places.target(image, target) for target in image.targets]
+        for mirror in session.config.mirrors.values():
+            if image.name in mirror.images:
+                places += stops_of(session, mirror, image.repository)
         for place in places:
             try:
                 found.add(place.registry.resolve(place.repository, image.channel).digest)

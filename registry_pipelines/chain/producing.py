@@ -139,12 +139,7 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     """
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
-    packages = [found for _, found in read_sboms(place, release.digest)]
-    store = AdvisoryStore.load(advisory_source(session.config), session.config.state)
-    try:
-        report = match(packages, store, now=session.now())
-    finally:
-        store.close()
+    report = current_report(session, place, release)
     published = publish_report(place, subject, report)
     image = session.image(release.image)
     policy = promote_policy(session.config.policies[image.policy])
@@ -162,6 +157,16 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
         reasons=breaches,
         ok=not breaches,
     )
+
+
+def current_report(session: Session, place: Place, release: Release) -> Report:
+    """What the configured advisories say now about all attached SBOMs. Raises EvidenceMissing, AdvisoriesMissing."""
+    packages = [found for _, found in read_sboms(place, release.digest)]
+    store = AdvisoryStore.load(advisory_source(session.config), session.config.state)
+    try:
+        return match(packages, store, now=session.now())
+    finally:
+        store.close()
 
 
 def advisory_source(config: Config) -> Path:

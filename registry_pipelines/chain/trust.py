@@ -6,13 +6,18 @@ import json
 import time
 from typing import Any
 
+import msgspec
+
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
 from registry_pipelines.chain.policies import promote_policy
+from registry_pipelines.chain.producing import current_report
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
 from registry_pipelines.promote.findings import report_breaches
 from registry_pipelines.registry.artifacts import attached
 from registry_pipelines.release import Release
+from registry_pipelines.scan.interface import Report
 from registry_pipelines.sign.interface import read_attestations, verify_image
 from registry_pipelines.sign.release import sign_release
 
@@ -77,16 +82,18 @@ def _input_row(found: dict[str, Any]) -> dict[str, Scalar]:
 
 
 def sign(session: Session, release: Release) -> StageResult:
-    """Sign a release and attest its evidence; nothing is written twice."""
+    """Sign a release and attest its evidence; nothing is written twice.
+
+    The newest vulnerability report is attested only when it passes the policy **and** is what the advisories here say
+    about the attached SBOMs: whoever may push could attach one that finds nothing.
+    """
     started = time.monotonic()
     place = session.source(release)
-    image = session.image(release.image)
-    policy = promote_policy(session.config.policies[image.policy])
     signed = sign_release(
         place,
         session.subject(release),
         session.signer(),
-        report_passes=lambda report: report_breaches(report, policy, image=image.name, now=session.now()),
+        report_passes=lambda report: _against_attesting(session, release, report),
     )
     rows: list[dict[str, Scalar]] = [
         {"kind": "signature (.sig)", "digest": signed.image.sig.digest, "new": signed.image.changed},
@@ -117,6 +124,23 @@ def sign(session: Session, release: Release) -> StageResult:
             *signed.problems,
         ],
     )
+
+
+def _against_attesting(session: Session, release: Release, report: Report) -> list[str]:
+    """Why a report is not attested: the policy's reasons, about it or about what we find ourselves."""
+    image, now = session.image(release.image), session.now()
+    policy = promote_policy(session.config.policies[image.policy])
+    breaches = report_breaches(report, policy, image=image.name, now=now)
+    if breaches:
+        return breaches
+    try:
+        ours = current_report(session, session.source(release), release)
+    except (EvidenceMissing, AdvisoriesError) as error:
+        return [f"the vulnerability report cannot be checked: {error.what}"]
+    if msgspec.structs.replace(ours, scanned_at=report.scanned_at) == report:
+        return []
+    stale = "the newest attached vulnerability report is not what these advisories say; scan the release again"
+    return [stale, *report_breaches(ours, policy, image=image.name, now=now)]
 
 
 def verify(session: Session, release: Release) -> StageResult:

@@ -55,27 +55,41 @@ def publish_sboms(place: Place, subject: Descriptor, packages: Sequence[Platform
 def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformPackages]]:
     """The SBOMs of a release that we wrote, one for each platform manifest, sorted by platform; bytes are verified.
 
-    When one platform has several (an older version of this program wrote one), the one with the most components wins:
-    fewer would hide something. Documents of other tools are passed over. Raises EvidenceMissing when there is none.
+    When one platform has several (an older version of this program wrote one, or anybody who may push did: nothing here
+    is signed), what all of them list together counts, so that none can hide what another shows; the descriptor is that
+    of the longest. Documents of other tools are passed over. Raises EvidenceMissing when there is none.
     Not checked here: signatures, and whether every platform has one.
     """
-    best: dict[Digest, tuple[Published, PlatformPackages]] = {}
+    there: dict[Digest, list[tuple[Published, PlatformPackages]]] = {}
     for item in attached(place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES):
         try:
             packages = read_cyclonedx(item.content, where=f"{place}@{item.descriptor.digest}")
         except ManifestInvalid:
             continue
-        known = best.get(packages.manifest.digest)
-        if packages.subject == subject and (known is None or len(known[1].components) < len(packages.components)):
+        if packages.subject == subject:
             published = Published(item.descriptor, item.content, False)
-            best[packages.manifest.digest] = (published, packages)
-    if not best:
+            there.setdefault(packages.manifest.digest, []).append((published, packages))
+    if not there:
         raise EvidenceMissing(
             "no SBOM of ours is attached",
             where=f"{place}@{subject}",
             do="Run `registry-pipelines sbom` for the release",
         )
-    return sorted(best.values(), key=lambda pair: (str(pair[1].platform), pair[1].manifest.digest))
+    merged = [_merged(documents) for documents in there.values()]
+    return sorted(merged, key=lambda pair: (str(pair[1].platform), pair[1].manifest.digest))
+
+
+def _merged(documents: list[tuple[Published, PlatformPackages]]) -> tuple[Published, PlatformPackages]:
+    """The longest document, with everything that only others list added at the end."""
+    published, longest = max(documents, key=lambda pair: len(pair[1].components))
+    components = (component for _, packages in documents for component in packages.components)
+    unknowns = (unknown for _, packages in documents for unknown in packages.unknowns)
+    together = msgspec.structs.replace(
+        longest,
+        components=tuple(dict.fromkeys((*longest.components, *components))),
+        unknowns=tuple(dict.fromkeys((*longest.unknowns, *unknowns))),
+    )
+    return published, together
 
 
 def publish_report(place: Place, subject: Descriptor, report: Report) -> Published:

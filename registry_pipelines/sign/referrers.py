@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from registry_pipelines.errors import ContentError, NotFound
+from registry_pipelines.errors import ClosureIncomplete, ContentError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.registry.blobs import read_blob
@@ -31,13 +31,18 @@ def open_referrers(place: Place, digest: Digest) -> Iterator[Referrer | Rejected
     fallback indexes (fixed by sigstore/cosign#5098).
 
     A referrer that is gone, damaged or about something else is Rejected. Raises RegistryError when the registry does
-    not answer: "unreachable" is never taken for "none".
+    not answer: "unreachable" is never taken for "none". Raises ClosureIncomplete when there are more than
+    MAX_REFERRERS: the one that denies could be among those that are not opened.
     """
     listed = place.registry.referrers(place.repository, digest)
-    for descriptor in listed[:MAX_REFERRERS]:
-        yield _open(place, digest, descriptor)
     if len(listed) > MAX_REFERRERS:
-        yield Rejected(str(digest), f"{len(listed)} referrers are listed, only the first {MAX_REFERRERS} were opened")
+        raise ClosureIncomplete(
+            f"{len(listed)} referrers are listed, at most {MAX_REFERRERS} are opened",
+            where=f"{place}@{digest}",
+            do="Delete referrers that are no evidence, or old reports and verdicts",
+        )
+    for descriptor in listed:
+        yield _open(place, digest, descriptor)
 
 
 def read_artifacts(
