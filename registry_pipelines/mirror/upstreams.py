@@ -12,6 +12,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
 
@@ -124,36 +125,53 @@ def apply_mirror(
 ) -> MirrorRun:
     """Copy what the plan says: everything to the DMZ registry ``via`` first, then on to ``to``, tags last in each.
 
+    Each hop is one plan over all tags: a layer that many share leaves an upstream once, and is mounted where it can be.
     The private registry is filled from the DMZ alone, as a network with an air gap asks. state: folder of the copy
-    journals. One failing tag does not hold the others up.
+    journals. One failing tag does not hold the others up, and does not enter the next hop.
     """
-    rows: list[MirrorRow] = []
-    problems = list(plan.problems)
-    for item in plan.items:
-        try:
-            rows.append(_mirror_item(item, to=to, via=via, state=state, progress=progress))
-        except RegistryPipelinesError as error:
-            problems.append(MirrorProblem(str(item.upstream.source), item.tag, error))
-    return MirrorRun(tuple(rows), tuple(problems))
+    under_way = [_Way(item, item.upstream.source, item.digest) for item in plan.items]
+    for registry in (via, to):
+        if registry is not None:
+            _hop([way for way in under_way if way.error is None], registry, state, progress)
+    rows = [_row(way) for way in under_way if way.error is None]
+    problems = [MirrorProblem(str(way.item.upstream.source), way.item.tag, way.error) for way in under_way if way.error]
+    return MirrorRun(tuple(rows), (*plan.problems, *problems))
 
 
-def _mirror_item(
-    item: MirrorItem, *, to: Registry, via: Registry | None, state: Path | None, progress: Progress | None
-) -> MirrorRow:
-    upstream = item.upstream
-    stops = [Place(registry, upstream.repository) for registry in (via, to) if registry is not None]
-    return _row(
-        item,
-        carry(
-            upstream.source,
-            item.digest,
-            stops,
-            tags=(item.tag,),
-            platforms=upstream.platforms,
-            state=state,
-            progress=progress,
-        ),
-    )
+@dataclass
+class _Way:
+    """How far one tag came: where it is now, under which digest, and what that cost."""
+
+    item: MirrorItem
+    source: Place
+    digest: Digest
+    changed: bool = False
+    bytes_moved: int = 0
+    seconds: float = 0.0
+    error: RegistryPipelinesError | None = None
+
+
+def _hop(ways: Sequence[_Way], registry: Registry, state: Path | None, progress: Progress | None) -> None:
+    """Bring what got this far to the next registry, in one plan."""
+    items = [
+        Item(
+            source=way.source,
+            reference=way.digest,
+            target=Place(registry, way.item.upstream.repository),
+            tags=(way.item.tag,),
+            platforms=way.item.upstream.platforms,
+        )
+        for way in ways
+    ]
+    for way, item, result in zip(ways, items, copy_items(items, state=state, progress=progress), strict=True):
+        if isinstance(result, RegistryPipelinesError):
+            way.error = result
+            continue
+        way.changed |= result.changed
+        way.bytes_moved += result.bytes_moved
+        way.seconds += result.seconds
+        way.error = result.error
+        way.source, way.digest = item.target, result.root.digest
 
 
 @dataclass(frozen=True)
@@ -188,5 +206,5 @@ def carry(
     return Carried(here, changed, bytes_moved, time.monotonic() - started)
 
 
-def _row(item: MirrorItem, carried: Carried) -> MirrorRow:
-    return MirrorRow(item, carried.digest, carried.changed, carried.bytes_moved, carried.seconds)
+def _row(way: _Way) -> MirrorRow:
+    return MirrorRow(way.item, way.digest, way.changed, way.bytes_moved, way.seconds)

@@ -41,7 +41,7 @@ def copy_items(
 ) -> list[TargetResult | RegistryPipelinesError]:
     """Copy every item; in their order, what became of each: a result, or why its closure could not be found.
 
-    Nothing that fails stops the others. Raises RegistryError when a target cannot be looked at, LocalError.
+    Nothing that fails stops the others. Raises LocalError when the state cannot be kept.
     """
     with State(state) as kept:
         with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
@@ -57,7 +57,9 @@ def copy_items(
         )
         results = dict(zip(found, execute(make_plan(jobs, holdings=kept.journal), setting), strict=True))
         kept.cancel_abandoned(item.target.registry for item in items)
-    return [closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)]
+    return [
+        closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)
+    ]
 
 
 def _find(item: Item, cache: ManifestCache | None) -> Closure | RegistryPipelinesError:

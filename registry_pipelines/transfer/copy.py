@@ -12,7 +12,7 @@ from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Selection, discover
 from registry_pipelines.transfer.execute import Setting, execute
-from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.plan import Job, Plan, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import CopyResult, TargetResult
 from registry_pipelines.transfer.state import State
@@ -49,6 +49,7 @@ def copy_closure(
         wanted = _default_tags(reference) if tags is None else tuple(tags)
         plan = make_plan([Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal)
         if dry_run:
+            _raise_unseen(plan)
             return CopyResult(closure.root, (), plan)
         setting = Setting(
             means=kept.means(),
@@ -69,6 +70,12 @@ def _default_tags(reference: str) -> tuple[str, ...]:
     except DigestInvalid:
         return (reference,)
     return ()
+
+
+def _raise_unseen(plan: Plan) -> None:
+    for delivery in plan.deliveries:
+        if delivery.unseen is not None:
+            raise delivery.unseen
 
 
 def _raise_first(results: Sequence[TargetResult]) -> None:

@@ -132,7 +132,7 @@ class _Execution:
         for state in self.states:
             self.setting.progress.begin(state.label, total_bytes=state.delivery.upload_bytes)
             if state.delivery.refused:
-                state.error = _refused(state.delivery)
+                state.error = state.delivery.unseen or _refused(state.delivery)
         self._schedule_uploads()
         for at, state in enumerate(self.states):
             self._schedule_delivery(at, state)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from registry_pipelines.errors import Forbidden, NotFound, Unsupported
+from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
@@ -81,6 +81,8 @@ class Delivery:
     tags: tuple[TagStep, ...]
     refused: str = ""
     """Why the target will not take it, known beforehand; then there are no steps."""
+    unseen: RegistryPipelinesError | None = None
+    """Why the target could not be looked at; ``refused`` says the same in words."""
 
     @property
     def upload_bytes(self) -> int:
@@ -203,14 +205,22 @@ def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None, rules: S
     rules: what registries are known to refuse; such deliveries are marked and have no steps.
 
     Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one HEAD and
-    one tag list; else a HEAD for each blob of each missing manifest. Raises RegistryError.
+    one tag list; else a HEAD for each blob of each missing manifest. A target that cannot be looked at is marked, too:
+    it holds no other up.
     """
     pairs = [(job, target) for job in jobs for target in job.targets]
     new = _NewRepositories()
     with ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan") as pool:
-        seen = list(pool.map(lambda pair: _look(pair[0], pair[1], new), pairs))
+        seen = list(pool.map(lambda pair: _try_to_look(pair[0], pair[1], new), pairs))
     assign = _Assignment(holdings, rules)
     return Plan(tuple(assign.deliver(job, target, seen[at]) for at, (job, target) in enumerate(pairs)))
+
+
+def _try_to_look(job: Job, target: Place, new: _NewRepositories) -> _Seen | RegistryPipelinesError:
+    try:
+        return _look(job, target, new)
+    except RegistryPipelinesError as error:
+        return error
 
 
 def _look(job: Job, target: Place, new: _NewRepositories) -> _Seen:
@@ -289,8 +299,11 @@ class _Assignment:
         self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
         self.mounts: dict[str, bool] = {}
 
-    def deliver(self, job: Job, target: Place, seen: _Seen) -> Delivery:
+    def deliver(self, job: Job, target: Place, seen: _Seen | RegistryPipelinesError) -> Delivery:
         """The next delivery of the plan."""
+        if isinstance(seen, RegistryPipelinesError):
+            self.count += 1
+            return Delivery(job, target, (), (), (), f"cannot be looked at: {seen.what}", seen)
         closure = job.closure
         missing = sorted(
             (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size

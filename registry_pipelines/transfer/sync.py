@@ -69,8 +69,12 @@ class SyncResult:
 
     @property
     def ok(self) -> bool:
-        """Whether everything chosen is at every target."""
-        return not self.failures and all(result.ok for result in self.results)
+        """Whether everything chosen is at every target, or with ``dry_run`` can be brought there."""
+        return (
+            not self.failures
+            and not any(each.refused for each in self.plan.deliveries)
+            and all(result.ok for result in self.results)
+        )
 
     @property
     def changed(self) -> bool:

@@ -150,3 +150,35 @@ def test_docker_registry_as_the_private_one(three: Three, peer: Callable[[str], 
         [row] = apply_mirror(plan, via=three.dmz, to=private).rows
         assert row.digest == digest and compare(place, Place(private, "m/app"), digest) == []
         assert not apply_mirror(plan, via=three.dmz, to=private).rows[0].changed
+
+
+def test_a_shared_layer_leaves_its_upstream_once_and_is_mounted_after_that(tmp_path: Path) -> None:
+    seen: dict[str, list[Exchange]] = {"upstream": [], "dmz": [], "private": []}
+    base = {"usr/lib/base": "x" * 50_000}
+    with ExitStack() as stack:
+        upstream, dmz, private = (
+            DistributionRegistry(
+                stack.enter_context(EmbeddedServer(tmp_path / name, on_exchange=exchanges.append)).address
+            )
+            for name, exchanges in seen.items()
+        )
+        for name in ("one", "two", "three"):
+            for tag in ("1.0", "1.1"):
+                push_image(Place(upstream, name), [base, {"app": f"{name} {tag}"}], tag=tag)
+        shared = upstream.get_manifest("one", "1.0").content().layers[0].digest  # type: ignore[union-attr]
+        plan = plan_mirror(
+            [Upstream(source=Place(upstream, name), repository=f"in/{name}") for name in ("one", "two", "three")]
+        )
+        for exchanges in seen.values():
+            exchanges.clear()
+        run = apply_mirror(plan, via=dmz, to=private, state=tmp_path / "state")
+        assert len(run.rows) == 6 and not run.problems
+        for name in ("upstream", "dmz"):
+            reads = Counter(
+                each.target for each in seen[name] if each.method == "GET" and "/blobs/sha256:" in each.target
+            )
+            assert set(reads.values()) == {1}
+            assert sum(str(shared) in target for target in reads) == 1
+        for name in ("dmz", "private"):
+            mounts = [each for each in seen[name] if "mount=" in each.target and shared.hex in each.target]
+            assert [each.status for each in mounts] == [201, 201]
