@@ -50,7 +50,7 @@ class Courier:
         self._lock_file = folder / f"courier-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._events: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._shipments: dict[int, Shipment] = {}
         self._ids = itertools.count(1)
         self._reader: threading.Thread | None = None
         self.refusing: set[str] = set()
@@ -60,15 +60,14 @@ class Courier:
         """Whether this system has shared memory files."""
         return self._memory.file is not None
 
-    def open(self, order: dict[str, Any]) -> tuple[int, queue.SimpleQueue[dict[str, Any]]]:
-        """Begin a request; its number and where its events come. Raises Unavailable when the courier died."""
+    def open(self, order: dict[str, Any], shipment: Shipment) -> int:
+        """Begin a request; its number. Its events go to the shipment. Raises Unavailable when the courier died."""
         with self._lock:
             self._start()
             number = next(self._ids)
-            events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-            self._events[number] = events
+            self._shipments[number] = shipment
         self.tell({"id": number, **order})
-        return number, events
+        return number
 
     def tell(self, frame: dict[str, Any]) -> None:
         """Send a frame. Raises Unavailable when the courier died."""
@@ -86,7 +85,7 @@ class Courier:
     def forget(self, number: int) -> None:
         """The request is over."""
         with self._lock:
-            self._events.pop(number, None)
+            self._shipments.pop(number, None)
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -110,11 +109,11 @@ class Courier:
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         while (frame := read_frame(process.stdout)) is not None:  # type: ignore[arg-type]
-            events = self._events.get(frame["id"])
-            if events:
-                events.put(frame)
-        for events in list(self._events.values()):
-            events.put({"error": "the courier process ended", "stalled": False})
+            shipment = self._shipments.get(frame["id"])
+            if shipment:
+                shipment.receive(frame)
+        for shipment in list(self._shipments.values()):
+            shipment.receive({"error": "the courier process ended", "stalled": False})
 
     def close(self) -> None:
         """End the process after what it is sending."""
@@ -147,6 +146,9 @@ class Shipment:
     ) -> None:
         self._courier, self._parts, self._on_sent, self._offset, self._note = courier, parts, sent, offset, note
         self._ahead: deque[tuple[Part, int]] = deque()
+        self._room = threading.Semaphore(PIECES_AHEAD)
+        self._answer: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
+        self._over = False
         self._used = False
         self.sent_bytes = 0
         self.complete = False
@@ -161,54 +163,59 @@ class Shipment:
         self._used = True
         head = base64.b64encode(parcel.head).decode()
         order = {**asdict(parcel), "head": head, "note": str(self._note), "offset": self._offset}
-        number, events = self._courier.open(order)
+        number = self._courier.open(order, self)
         try:
-            return self._feed(number, events, parcel)
+            self._feed(number)
+            return self._read_answer(parcel)
         finally:
             self._courier.forget(number)
-            for part, _ in self._ahead:
-                part.release()
+            while self._ahead:
+                self._ahead.popleft()[0].release()
 
-    def _feed(self, number: int, events: queue.SimpleQueue[dict[str, Any]], parcel: Parcel) -> bytes:
-        given, at = 0, self._offset
-        try:
-            while given < SEGMENT_BYTES:
-                try:
-                    part = self._parts()
-                except RegistryPipelinesError as error:
-                    self.stopped = error
-                    break
-                if part is None:
-                    self.complete = True
-                    break
-                if part.stop <= at:
-                    part.release()
-                    continue
-                size = part.stop - at
-                assert part.slot is not None  # noqa: S101 - parts of large blobs have one
-                self._ahead.append((part, size))
-                self._courier.tell({"id": number, "start": part.slot * PART_BYTES + at - part.offset, "size": size})
-                given, at = given + size, part.stop
-                while len(self._ahead) >= PIECES_AHEAD:
-                    final = self._next_event(events, parcel)
-                    if final is not None:
-                        return final
-        finally:
-            self._courier.tell({"id": number, "end": True})
-        while True:
-            final = self._next_event(events, parcel)
-            if final is not None:
-                return final
-
-    def _next_event(self, events: queue.SimpleQueue[dict[str, Any]], parcel: Parcel) -> bytes | None:
-        """Wait for the next event; the answer when it is there."""
-        event = events.get()
-        if "sent" in event:
+    def receive(self, event: dict[str, Any]) -> None:
+        """An event of the courier, in its reader's thread. Parts that were sent are let go of here and at once: whoever
+        feeds may be waiting for the memory that they hold."""
+        if "sent" not in event:
+            self._over = True
+            self._answer.put(event)
+        else:
             part, size = self._ahead.popleft()
             self.sent_bytes += size
-            self._on_sent(part, size)
+            try:
+                self._on_sent(part, size)
+            except BaseException as error:  # of whoever shows progress; told by carry()
+                self._over = True
+                self._answer.put(error)
             part.release()
-            return None
+        self._room.release()
+
+    def _feed(self, number: int) -> None:
+        """Hand parts to the courier until the segment, the blob or the request is over."""
+        given, at = 0, self._offset
+        while given < SEGMENT_BYTES and not self._over:
+            try:
+                part = self._parts()
+            except RegistryPipelinesError as error:
+                self.stopped = error
+                break
+            if part is None:
+                self.complete = True
+                break
+            if part.stop <= at:
+                part.release()
+                continue
+            self._room.acquire()
+            size = part.stop - at
+            assert part.slot is not None  # noqa: S101 - parts of large blobs have one
+            self._ahead.append((part, size))
+            self._courier.tell({"id": number, "start": part.slot * PART_BYTES + at - part.offset, "size": size})
+            given, at = given + size, part.stop
+        self._courier.tell({"id": number, "end": True})
+
+    def _read_answer(self, parcel: Parcel) -> bytes:
+        event = self._answer.get()
+        if isinstance(event, BaseException):
+            raise event
         if "raw" in event:
             return base64.b64decode(event["raw"])
         kind = Stalled if event["stalled"] else Unavailable

@@ -18,6 +18,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ def test_copies_large_layers_between_all_kinds_of_places(
     connect: Callable[..., DistributionRegistry],
 ) -> None:
     here = source.place("app")
-    graphs.image(here, graphs.noise(LARGE), graphs.noise(PART := 8 * 1024 * 1024), b"", tag="v1")
+    graphs.image(here, graphs.noise(LARGE), graphs.noise(PART_BYTES), b"", tag="v1")
     docker = Place(connect(start_docker_registry()), "app")
     layout = Place(LayoutRegistry(tmp_path / "layouts"), "app")
     counter = Counter()
     result = copy_closure(here, "v1", [target.place("app"), docker, layout], progress=counter)
     for place in (target.place("app"), docker, layout):
         assert compare(here, place, "v1", content=True) == []
-    assert max(source.blob_reads().values()) <= LARGE // PART + 1 + 3  # ranges of one read, then the comparisons
+    assert max(source.blob_reads().values()) <= LARGE // PART_BYTES + 1 + 3  # ranges of one read, then the comparisons
     assert (
         counter.bytes_moved
         == result.bytes_moved
@@ -186,3 +187,13 @@ def test_blob_is_mounted_when_the_registry_has_it_elsewhere(
     assert second.bytes_moved == 3
     within = copy_closure(source.place("a"), "v1", [source.place("c")]).per_target[0]
     assert (within.bytes_moved, within.blobs_mounted) == (0, 3)
+
+
+def test_more_large_layers_at_once_than_memory_has_parts(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    """Twelve uploads share eight parts of memory; none may keep a part that another waits for."""
+    layers = [graphs.noise(PART_BYTES + 1_000_000 * number, number) for number in range(1, 13)]
+    graphs.image(source.place("app"), *layers, tag="v1")
+    copy_closure(source.place("app"), "v1", [target.place("a"), target.place("b")], state=tmp_path)
+    assert compare(source.place("app"), target.place("b"), "v1", content=True) == []
