@@ -36,7 +36,7 @@ serve: $(READY) ## Serve the demo's five registries, for skopeo, docker and cosi
 	@$(BIN)/registry-pipelines serve --config $(CONFIG)
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY) ## Check format, style, types and the arrows between rooms
 	$(BIN)/ruff format --check .
