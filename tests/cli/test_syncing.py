@@ -1,0 +1,175 @@
+"""``sync`` of the configuration, ``verify-copy`` of repositories, and what goes wrong on the way, as people meet it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from registry_pipelines.cli import main
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.interface import Place
+from tests.chain.fleet import Fleet, free_ports, push, start
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Status
+
+SYNCS = """\
+syncs:
+  bases: {source: us, repositories: [bases/python, bases/cuda], targets: [eu, gcp]}
+  pinned: {source: us, repositories: [bases/python], tags: ["1.0"], move_tags: false, targets: [gcp]}
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        found = start(tmp_path, stack)
+        found.path.write_text(found.path.read_text() + SYNCS)
+        for name in ("python", "cuda"):
+            for tag in ("1.0", "1.1"):
+                push(Place(found.chain.registry("us"), f"bases/{name}"), tag, package=name, version=tag)
+        yield found
+
+
+def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
+    found = CliRunner().invoke(main, [*arguments, "--config", str(fleet.path)], env={"COLUMNS": "220"})
+    assert found.exit_code == code, found.output
+    assert "Traceback" not in found.output
+    return found
+
+
+def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
+    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+
+
+def place(fleet: Fleet, registry: str, repository: str) -> Place:
+    return Place(fleet.chain.registry(registry), repository)
+
+
+def test_the_dry_run_is_the_plan_that_is_applied(fleet: Fleet) -> None:
+    [planned] = answer(fleet, "sync", "bases", "--dry-run")
+    assert planned["sync"] == "bases" and planned["ok"] and not planned["changed"]
+    assert not list(fleet.chain.registry("eu").repositories())
+    assert "plan; nothing was changed" in run(fleet, "sync", "bases", "--dry-run").stdout
+    [done] = answer(fleet, "sync", "bases")
+    plan = planned["plan"]
+    assert done["ok"] and done["changed"] and done["bytes_moved"] == plan["upload_bytes"]
+    assert done["facts"]["copies"] == len(plan["deliveries"]) == len(planned["rows"]) == 8
+    steps = [step for delivery in plan["deliveries"] for step in delivery["manifests"]]
+    assert done["facts"]["manifests_put"] == sum(step["action"] == "put" for step in steps)
+    for delivery in plan["deliveries"]:
+        registry = "eu" if delivery["target"].split("/")[1] == "bases" else "gcp"
+        repository = delivery["target"].partition("/")[2]
+        for step in delivery["tags"]:
+            assert fleet.chain.registry(registry).resolve(repository, step["tag"]).digest == step["digest"]
+    [again] = answer(fleet, "sync", "bases")
+    assert (again["changed"], again["bytes_moved"]) == (False, 0)
+    assert "unchanged" in run(fleet, "sync", "bases").stdout
+    [settled] = answer(fleet, "sync", "bases", "--dry-run")
+    assert settled["plan"]["upload_bytes"] == settled["plan"]["mounts"] == 0
+
+
+def test_without_names_every_sync_runs(fleet: Fleet) -> None:
+    assert [each["subject"] for each in answer(fleet, "sync")] == ["bases", "pinned"]
+    assert [each["subject"] for each in answer(fleet, "sync", "pinned", "bases")] == ["pinned", "bases"]
+
+
+def test_what_cannot_be_meant(fleet: Fleet) -> None:
+    assert "unknown sync `base`" in answer(fleet, "sync", "base", code=8)["error"]["what"]
+    assert "says itself what is taken" in answer(fleet, "sync", "bases", "--newest", "1", code=8)["error"]["what"]
+    fleet.path.write_text(fleet.path.read_text().replace(SYNCS, ""))
+    assert "no `syncs`" in answer(fleet, "sync", code=8)["error"]["what"]
+
+
+def test_a_tag_that_differs_is_reported_and_never_overwritten(fleet: Fleet) -> None:
+    theirs = push(place(fleet, "gcp", "replicas/bases/python"), "1.0", package="theirs")
+    [planned] = answer(fleet, "sync", "pinned", "--dry-run")
+    assert [row["drift"] for row in planned["rows"]] == ["1.0"]
+    [done] = answer(fleet, "sync", "pinned", code=6)
+    assert "tag 1.0 at the target names" in done["reasons"][0]
+    told = run(fleet, "sync", "us", "gcp/replicas", "--repository", "bases/python", "--keep-tags", code=6).stdout
+    assert "drift" in told
+    assert fleet.chain.registry("gcp").resolve("replicas/bases/python", "1.0").digest == theirs.digest
+
+
+def test_a_target_that_is_down_holds_the_other_up_in_nothing(fleet: Fleet) -> None:
+    [port] = free_ports(1)
+    fleet.reload(
+        ("registries:\n", f'registries:\n  away: {{kind: distribution, host: "127.0.0.1:{port}"}}\n'),
+        ("targets:\n", "targets:\n  away: {registry: away}\n"),
+        ("targets: [eu, gcp]}\n  pinned", "targets: [eu, away]}\n  pinned"),
+    )
+    [done] = answer(fleet, "sync", "bases", code=6)
+    assert [(row["target"], row["state"]) for row in done["rows"][:2]] == [("eu", "copied"), ("away", "failed")]
+    assert str(port) in " ".join(done["reasons"])
+    assert answer(fleet, "verify-copy", "us/bases/cuda", "eu/bases/cuda")["ok"]
+
+
+def test_a_layer_that_goes_while_it_is_copied(fleet: Fleet, tmp_path: Path) -> None:
+    """The source lists it all, and has one layer no more: the image is not tagged, the other is complete."""
+    source = fleet.chain.registry("us")
+    layer = source.get_manifest("bases/cuda", "1.1").content().layers[0].digest  # type: ignore[union-attr]
+    source.delete_blob("bases/cuda", layer)
+    [done] = answer(fleet, "sync", "bases", code=6)
+    assert "gone at the source" in " ".join(done["reasons"])
+    assert sorted(fleet.chain.registry("eu").tags("bases/python")) == ["1.0", "1.1"]
+    assert list(fleet.chain.registry("eu").tags("bases/cuda")) == ["1.0"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(413, "SIZE_INVALID"), (403, "DENIED")])
+def test_a_layer_that_a_quota_refuses(fleet: Fleet, tmp_path: Path, status: int, code: str) -> None:
+    body = json.dumps({"errors": [{"code": code, "message": "the project's storage quota is used up"}]}).encode()
+    with EmbeddedServer(tmp_path / "full") as full, FaultRegistry(full.address) as faults:
+        headers = {"Content-Type": "application/json", "Retry-After": "0"}
+        for method in ("PUT", "PATCH", "POST"):
+            faults.play(method, r".*/blobs/uploads/.*", Status(status, headers, body))
+        options = ("sync", "us", f"{faults.address}/x", "eu/x", "--repository", "bases/cuda")
+        done = answer(fleet, *options, code=6)
+        assert {row["state"] for row in done["rows"] if faults.address in row["target"]} == {"failed"}
+        assert all("quota" in row["note"] for row in done["rows"] if row["state"] == "failed")
+        assert {row["state"] for row in done["rows"] if faults.address not in row["target"]} == {"copied"}
+        registry = DistributionRegistry(full.address)
+        assert not list(registry.repositories())
+        registry.close()
+
+
+def test_repositories_are_compared_digest_for_digest_with_their_evidence(fleet: Fleet) -> None:
+    here, there = "us/bases/python", "eu/bases/python"
+    answer(fleet, "sync", "bases")
+    assert answer(fleet, "verify-copy", here, there, "--content") == {"ok": True, "differences": []}
+    assert answer(fleet, "verify-copy", f"{here}:1.1", f"{there}:1.1")["ok"]
+    source = place(fleet, "us", "bases/python")
+    subject = source.registry.resolve("bases/python", "1.1")
+    late = attach(source, subject=subject, artifact_type="text/plain", content=b"late", media_type="text/plain")
+    push(place(fleet, "eu", "bases/python"), "9.9")
+    found = answer(fleet, "verify-copy", here, there, code=6)["differences"]
+    assert {each["kind"] for each in found} == {"manifest", "referrer", "blob", "tag"}
+    assert late.digest in {each["subject"] for each in found}
+    assert [each["subject"] for each in found if each["kind"] == "tag"] == ["9.9"]
+    wrong = answer(fleet, "verify-copy", f"{here}:1.0", f"{there}:1.1", code=6)["differences"]
+    assert [each["kind"] for each in wrong] == ["root"] and wrong[0]["subject"] == "1.1"
+    assert "one image" in answer(fleet, "verify-copy", here, f"{there}:1.1", code=8)["error"]["what"]
+    assert run(fleet, "verify-copy", here, "eu/nothing/there", code=6).stdout.count("root") == 2
+
+
+def test_copies_that_are_damaged_in_the_registry_are_found(fleet: Fleet) -> None:
+    answer(fleet, "sync", "bases")
+    eu = fleet.config.registries["eu"]
+    manifest = fleet.chain.registry("eu").get_manifest("bases/cuda", "1.0").content()
+    layer = Digest.parse(manifest.layers[0].digest)  # type: ignore[union-attr]
+    [stored] = (fleet.config.root(eu) / "bases" / "cuda").rglob(layer.hex)  # type: ignore[arg-type]
+    content = bytearray(stored.read_bytes())
+    content[-1] ^= 1
+    stored.chmod(0o600)
+    stored.write_bytes(content)
+    same = ("verify-copy", "us/bases/cuda:1.0", "eu/bases/cuda")
+    [found] = answer(fleet, *same, "--content", code=6)["differences"]
+    assert (found["kind"], found["subject"]) == ("content", str(layer))
