@@ -6,10 +6,11 @@ import json
 import random
 import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,13 @@ def complains(text: str, said: str) -> None:
 
 
 def bytes_below(folder: Path) -> int:
-    """What partly received content takes on disk."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """What is stored on disk, finished or not; files may come and go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            facts = path.stat()
+            total += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+    return total
 
 
 def is_there(port: int) -> int:
