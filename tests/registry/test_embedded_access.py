@@ -162,6 +162,35 @@ def test_a_reader_gets_no_token_to_write(tmp_path: Path) -> None:
         assert ask(server, "POST", "/v2/a/blobs/uploads/", b"", granted).status == 403
 
 
+def test_a_token_mounts_only_from_what_it_may_read(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path, users=USERS, tokens=True) as server:
+        content = b"secret of another team"
+        digest = Digest.of(content)
+        theirs = token(server, "repository:theirs:pull,push", WRITER)
+        ours = token(server, "repository:ours:pull,push", WRITER)
+        stored = ask(server, "POST", f"/v2/theirs/blobs/uploads/?digest={digest}", content, theirs)
+        assert stored.status == 201
+        for query in (f"mount={digest}&from=theirs", f"mount={digest}", f"mount={digest}&from="):
+            assert ask(server, "POST", f"/v2/ours/blobs/uploads/?{query}", b"", ours).status == 202, query
+        assert ask(server, "GET", f"/v2/ours/blobs/{digest}", headers=ours).status == 404
+        scopes = {"service": server.address, "scope": ["repository:ours:pull,push", "repository:theirs:pull"]}
+        answer = ask(server, "GET", f"/token?{urlencode(scopes, doseq=True)}", headers=WRITER)
+        both = {"Authorization": f"Bearer {answer.json['token']}"}
+        mounted = ask(server, "POST", f"/v2/ours/blobs/uploads/?mount={digest}&from=theirs", b"", both)
+        assert mounted.status == 201
+
+
+@pytest.mark.parametrize("name", ["", "a:b"])
+def test_an_account_without_a_usable_name_is_refused(tmp_path: Path, name: str) -> None:
+    """Nobody's name is empty: everybody would have that account."""
+    with pytest.raises(InputError, match="name"):
+        EmbeddedServer(tmp_path, users={name: "secret", "writer": "secret"})
+    accounts = tmp_path / "htpasswd"
+    accounts.write_text(f":{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    with pytest.raises(InputError):
+        EmbeddedServer(tmp_path, htpasswd=accounts)
+
+
 def test_anonymous_tokens(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path, users=USERS, tokens=True, anonymous_pull=True) as server:
         granted = token(server, "repository:a:pull,push", None)

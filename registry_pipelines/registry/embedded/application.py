@@ -105,6 +105,11 @@ class Application:
             action = PUSH
         name = check_stored_name(found.pop("name"))  # before it gets into a challenge's header
         self._gate.check(request, Access("repository", name, action))
+        source = request.parameter("from")
+        if "mount" in request.query and not self._gate.covers(request, Access("repository", source, PULL)):
+            del request.query[
+                "mount"
+            ]  # an ordinary upload instead, as the specification says for what cannot be mounted
         return route.methods[request.method](request, name, **found)
 
     def _allow(self, request: Request, methods: tuple[str, ...]) -> None:

@@ -56,7 +56,7 @@ def read_htpasswd(path: Path) -> dict[str, User]:
         name, colon, digest = line.strip().partition(":")
         if not line.strip() or line.startswith("#"):
             continue
-        if not colon or not digest.startswith(("$2a$", "$2b$", "$2y$")):
+        if not name or not colon or not digest.startswith(("$2a$", "$2b$", "$2y$")):
             raise InputError(
                 "not a line of name and bcrypt hash", where=f"{path}:{number}", do="Make it with `htpasswd -B`"
             )
@@ -88,10 +88,13 @@ def _same(expected: str, given: str) -> bool:
 class Gate:
     """Decides for every request. ``users`` empty: everything is open.
 
-    tokens: bearer tokens instead of basic. anonymous_pull: reading needs no account.
+    tokens: bearer tokens instead of basic. anonymous_pull: reading needs no account. Raises InputError for a user
+    without a name: nobody's name is empty, so everybody would have that account.
     """
 
     def __init__(self, users: Mapping[str, User], *, tokens: bool = False, anonymous_pull: bool = False) -> None:
+        if any(not name or ":" in name for name in users):
+            raise InputError("a user's name is empty or has a colon", do="Give every account a name without colon")
         self._users = dict(users)
         self._tokens = tokens
         self._anonymous_pull = anonymous_pull
@@ -112,6 +115,18 @@ class Gate:
             self._check_token(request, access, value.strip() if scheme.lower() == "bearer" else "")
         else:
             self._check_basic(request, access, value.strip() if scheme.lower() == "basic" else "")
+
+    def covers(self, request: Request, access: Access) -> bool:
+        """Whether a request that :meth:`check` let pass may have this access too: a token may be for less than its
+        user."""
+        if self.open:
+            return True
+        if not self._may(request.user, access):
+            return False
+        if not self._tokens:
+            return True
+        claims = self._read_token(request.headers.get("authorization", "").partition(" ")[2].strip())
+        return claims is not None and [access.kind, access.name, access.action] in claims["access"]
 
     def _check_basic(self, request: Request, access: Access | None, value: str) -> None:
         name = self._login(value) if value else ""
