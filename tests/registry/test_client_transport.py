@@ -51,7 +51,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
-from registry_pipelines.registry.interface import UploadSession
+from registry_pipelines.registry.interface import Parcel, UploadSession
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.doubles.fault_registry import FaultRegistry
@@ -81,6 +81,27 @@ def test_tls_with_an_own_authority(secure: tuple[EmbeddedServer, Path]) -> None:
     assert read(registry, "a", Digest.of(content)) == content
 
 
+class OneChunk:
+    """A carrier that sends one chunk from here."""
+
+    def __init__(self, content: bytes) -> None:
+        self.sent_bytes = 0
+        self._content = content
+
+    def carry(self, parcel: Parcel) -> bytes:
+        context = ssl.create_default_context(cafile=parcel.ca_file)
+        with (
+            socket.create_connection((parcel.host, parcel.port), timeout=parcel.connect_s) as plain,
+            context.wrap_socket(plain, server_hostname=parcel.host) as wire,
+        ):
+            wire.sendall(parcel.head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(self._content), self._content))
+            self.sent_bytes = len(self._content)
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += wire.recv(4096)
+            return answer
+
+
 @pytest.mark.parametrize(("host", "sent"), [("127.0.0.1", True), ("other.example", False)])
 def test_uploads_stay_on_tls(tmp_path: Path, host: str, sent: bool) -> None:
     """A registry behind a TLS proxy often writes http:// into Location."""
@@ -100,6 +121,10 @@ def test_uploads_stay_on_tls(tmp_path: Path, host: str, sent: bool) -> None:
         registry = DistributionRegistry(server.address, ca_file=made.ca, retries=ONCE)
         if sent:
             assert read(registry, "a", upload(registry, "a", b"content").digest) == b"content"
+            session = registry.begin_upload("a")
+            registry.append_carried(session, OneChunk(b"carried"))
+            assert session.location.startswith("https://")
+            registry.commit_upload(session, Digest.of(b"carried"))
         else:
             with pytest.raises(RegistryError, match="from TLS to plain"):
                 upload(registry, "a", b"content")

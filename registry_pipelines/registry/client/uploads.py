@@ -209,7 +209,7 @@ class Uploads:
         response = self._exchange.run(call)
         session.offset += carrier.sent_bytes
         if response.header("Location"):
-            session.location = resolve_location(response, where=where)
+            session.location = upload_location(response, where=where)
 
     def _patch(self, session: UploadSession, content: memoryview) -> None:
         headers = {**_OCTETS, "Content-Range": f"{session.offset}-{session.offset + len(content) - 1}"}
