@@ -44,6 +44,8 @@ ca_file = Path(ca) if ca else None
 parts = [item.split('/', 1) for item in (source, target)]
 a, b = (Place(DistributionRegistry(host, ca_file=ca_file), repository) for host, repository in parts)
 copy_closure(a, 'v1', [b], state=Path(state))
+status = Path('/proc/self/status').read_text().splitlines()
+(Path(state) / 'peak').write_text(next(line.split()[1] for line in status if line.startswith('VmHWM')))
 """
 
 
@@ -380,7 +382,10 @@ def memory(folder: Path, sizes_gib: list[float]) -> str:
             path.mkdir()
             bench = Bench(path, stack, tls=False)
             push_image(bench.place(bench.source_address, "bench/image"), [int(gib * 1e9)])
-            rows.append(f"| {gib:g} GB | {bench.contender('ours')().peak_mb:.0f} |")
+            bench.contender("ours")()
+            # The kernel's own figure: a child's ru_maxrss begins with that of this process, which is larger.
+            peak_kib = int((path / "state" / "peak").read_text())
+            rows.append(f"| {gib:g} GB | {peak_kib / 1024:.0f} |")
             print(rows[-1], flush=True)
         shutil.rmtree(path)
     return "\n".join(rows)
