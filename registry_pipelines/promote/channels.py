@@ -57,9 +57,9 @@ def promote(
     """Point ``channel`` at exactly ``release.digest``; a rollback is the promotion of an earlier release.
 
     (1) The evidence is read again from the registry and judged now. (2) The latest verdict a trusted key signed about
-    this digest must be the same allow: same policy digest, same evidence, same advisories; and the version tag, where
-    it still exists, must name this digest. (3) The record is signed and attached; (4) only then the tag moves, by
-    digest, and is read back. Killed between 3 and 4, the next call finishes.
+    this digest must be the same allow: same policy digest, same evidence, same advisories; and the version tag must
+    name this digest, or, deleted since, be one it was promoted as before. (3) The record is signed and attached; (4)
+    only then the tag moves, by digest, and is read back. Killed between 3 and 4, the next call finishes.
     promoted_by: who or what asked; the signing key's id unless told.
     Raises PromotionDenied (every reason; the tag is where it was), TagImmutable (``channel`` is a version tag),
     NotFound, RegistryError.
@@ -71,7 +71,7 @@ def promote(
         known = read_attestations(place, release.digest, verifier)
         verdict = judge(place, top.descriptor, policy, verifier, image=release.image, now=moment, known=known)
         digest = _require_verdict(place, verdict, verifier, known)
-        _require_version(place, release, verdict)
+        _require_version(place, release, verdict, verifier, known)
         before = _resolve(place, channel)
         if before == release.digest:
             recorded = latest_record(place, release.digest, verifier, channel=channel, known=known)
@@ -139,11 +139,18 @@ def _require_verdict(place: Place, fresh: Verdict, verifier: Verifier, known: At
     return latest.digest
 
 
-def _require_version(place: Place, release: Release, fresh: Verdict) -> None:
-    """Raise PromotionDenied when the version tag names another digest: the record would vouch for a moved tag."""
+def _require_version(place: Place, release: Release, fresh: Verdict, verifier: Verifier, known: Attestations) -> None:
+    """Raise PromotionDenied when the version tag names another digest, or never was this release's: the record would
+    vouch for a moved or an invented tag, and replicas take it over."""
     named = _resolve(place, release.tag)
-    if named not in ("", release.digest):
+    if named == release.digest:
+        return
+    if named:
         raise _denied(place, fresh, [f"version: the tag {release.tag} names {named} now; a version tag never moves"])
+    if release.tag not in {found.version for found, _ in records(place, release.digest, verifier, known=known)}:
+        raise _denied(
+            place, fresh, [f"version: the tag {release.tag} does not exist, and it was never promoted as that"]
+        )
 
 
 def _denied(place: Place, fresh: Verdict, reasons: list[str]) -> PromotionDenied:

@@ -126,3 +126,16 @@ def test_what_a_channel_names_behind_the_air_gap_is_not_collected(fleet: Fleet) 
     plan = chain.plan_retention("private")
     assert not list(plan.deletions)
     assert "in use" in " ".join(row["why"] for row in plan.rows() if isinstance(row["why"], str))
+
+
+def test_a_release_is_promoted_under_no_invented_version(fleet: Fleet) -> None:
+    release = fleet.release("v1.0.0")
+    assert fleet.judged(release)
+    with pytest.raises(PromotionDenied, match=r"v9\.0\.0 does not exist"):
+        fleet.chain.promote(Release("app", "v9.0.0", release.digest))
+    fleet.chain.promote(release)
+    place = fleet.chain.place("app")
+    for tag in ("v1.0.0", "prod"):
+        place.registry.delete_tag(place.repository, tag)
+    assert fleet.chain.promote(release).changed  # a rollback whose version tag was cleaned up
+    assert fleet.chain.replicate(release, "eu").ok

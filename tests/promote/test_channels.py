@@ -215,6 +215,9 @@ def test_a_version_tag_that_was_moved_stops_it(good: Candidate) -> None:
     good.place.registry.put_manifest(good.place.repository, stored, tag=good.release.tag)
     assert denied(good) == f"version: the tag v1-good names {other.top.digest} now; a version tag never moves"
     good.place.registry.delete_tag(good.place.repository, good.release.tag)
+    assert denied(good) == "version: the tag v1-good does not exist, and it was never promoted as that"
+    own = good.place.registry.get_manifest(good.place.repository, good.release.digest)
+    good.place.registry.put_manifest(good.place.repository, own, tag=good.release.tag)
     assert ship(good).changed
 
 
