@@ -67,6 +67,14 @@ retention:
 sensors: {{interval: 1s, max_requests: 3}}
 """
 
+HASTY_QUEUE = """
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {dequeue_interval_seconds: 1}
+"""
+"""Dagster's queue is looked at every 5 s unless told; a test waits for many runs."""
+
 
 def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
@@ -327,6 +335,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     config = load(path)
     (port,) = free_ports(1)
     home = prepare_home(config)
+    with (home / "dagster.yaml").open("a") as dagster_settings:
+        dagster_settings.write(HASTY_QUEUE)
     log = folder / "dagster.log"
     environment = {**os.environ, "HOME": str(folder), "DAGSTER_HOME": str(home), "REGISTRY_PIPELINES_CONFIG": str(path)}
     # Started from a script with `&`, pytest hands on an ignored SIGINT, and Dagster then ignores SIGTERM too.

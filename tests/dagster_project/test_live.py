@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 GOOD = {"calm": "1.0"}
 EVIL = {"calm": "1.0", "leaky": "1.0"}
 EVERYWHERE = {"eu-west-1", "gcp", "dmz", "airgap"}
-# Real processes on a busy machine: a run alone takes its process 4 s to start, the queue 5 s to see it.
+# Real processes on a busy machine: a run alone takes its process 4 s to start, the backfill daemon
+# looks every 30 s.
 pytestmark = [pytest.mark.peer("skopeo"), pytest.mark.timeout(900)]
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
@@ -117,15 +118,14 @@ def test_a_vulnerable_push_is_denied_and_stays_denied(live: Live, skopeo_push: C
     downstream = [{"path": path.split("/")} for path in ("promotion", "replica/eu-west-1", "replica/gcp")]
     launched = live.ask(BACKFILL, assets=downstream, keys=[evil, good])["launchPartitionBackfill"]
     state = {"id": launched["backfillId"]}
+    assert live.until("the backfilled runs have ended", lambda: ended(live, evil, 2)) == ["FAILURE", "FAILURE"]
+    assert live.until("the backfilled runs have ended", lambda: ended(live, good, 2)) == ["SUCCESS", "SUCCESS"]
+    now = datetime.now(UTC).timestamp()
     over = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED"}
     live.until(
         "the backfill has ended",
         lambda: live.ask(BACKFILL_STATE, **state)["partitionBackfillOrError"]["status"] in over,
     )
-    assert live.until("the backfilled runs have ended", lambda: ended(live, evil, 2)) == ["FAILURE", "FAILURE"]
-    assert live.until("the backfilled runs have ended", lambda: ended(live, good, 2)) == ["SUCCESS", "SUCCESS"]
-
-    now = datetime.now(UTC).timestamp()
     for sensor in ("promotion", "push_source"):
         live.until(f"another tick of {sensor}", partial(tick_after, live, sensor, now))
     assert len(live.runs(evil)) == 2
