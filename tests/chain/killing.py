@@ -6,7 +6,6 @@ import json
 import random
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +21,13 @@ from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.chain.fleet import Fleet
 from tests.doubles.fault_registry import FaultRegistry
-from tests.doubles.faults import HoldAnswer
+from tests.doubles.faults import Throttle
 
 LAYER_BYTES = 6 * PART_BYTES
 PARTS_BEFORE = 3
-"""Parts that the target has when the signal comes; the source holds the next one back."""
+"""Parts that the target has when the signal comes."""
+SLOW = 2e6
+"""Bytes a second of each of the source's answers (six at once at most): the other half takes two seconds or more."""
 LIMIT_S = 60.0
 
 SYNC = """\
@@ -77,19 +78,16 @@ def stop_and_run_again(
     Returns the exit code of the stopped run, and the bytes that were sent in all beyond the layer's own.
     """
     source, target = proxies
-    held, log = threading.Event(), fleet.folder / "stopped.log"
-    source.play("GET", r".*/blobs/sha256.*", HoldAnswer(held), skip=PARTS_BEFORE + 1)
+    log = fleet.folder / "stopped.log"
+    source.play("GET", r".*/blobs/sha256.*", Throttle(SLOW))
     with log.open("wb") as output, subprocess.Popen(command, env=dict(env), stdout=output, stderr=output) as stopped:
         until = time.monotonic() + LIMIT_S
         while bytes_at(fleet, "eu") < PARTS_BEFORE * PART_BYTES:
             assert stopped.poll() is None and time.monotonic() < until, log.read_text()
             time.sleep(0.01)
         stopped.send_signal(how)
-        if how is signal.SIGKILL:
-            stopped.wait(LIMIT_S)
-        source.clear()
-        held.set()
         code = stopped.wait(LIMIT_S)
+    source.clear()
     there = Place(fleet.chain.registry("eu"), "big/app")
     with pytest.raises(NotFound):
         there.registry.resolve(there.repository, "v1")
