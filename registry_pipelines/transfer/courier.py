@@ -94,16 +94,16 @@ class Courier:
         memory = self._memory.file
         assert memory is not None  # noqa: S101 - usable was asked
         script = str(Path(__file__).with_name("courier_process.py"))
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", script, str(memory), str(self._lock_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(memory,),
             start_new_session=True,
         )
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
-        read_frame(self._process.stdout)  # type: ignore[arg-type]
-        self._reader = threading.Thread(target=self._read, args=(self._process,), name="courier", daemon=True)
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        read_frame(process.stdout)  # type: ignore[arg-type]
+        self._reader = threading.Thread(target=self._read, args=(process,), name="courier", daemon=True)
         self._reader.start()
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
@@ -117,7 +117,8 @@ class Courier:
 
     def close(self) -> None:
         """End the process after what it is sending."""
-        process, self._process = self._process, None
+        with self._lock:  # an interrupt may come while another thread starts it
+            process, self._process = self._process, None
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None  # noqa: S101 - pipes
