@@ -131,7 +131,7 @@ def test_the_first_image_ships_and_the_second_is_denied(demonstration: Demonstra
     outcomes = {each["release"]: each for each in demonstration.runs[0]["outcomes"]}
     shipped, denied = (demonstration.release(image) for image in ("forecaster", "recommender"))
     assert outcomes[shipped]["ships"] and not outcomes[denied]["ships"]
-    assert any("CVE-2023-39631" in reason for reason in outcomes[denied]["reasons"])
+    assert any("CVE-2023-43364" in reason for reason in outcomes[denied]["reasons"])
     chain = Chain(demonstration.config)
     for image, key in (("forecaster", shipped), ("recommender", denied)):
         digest = demonstration.digest(image)
