@@ -245,6 +245,7 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         stops,
         tags=tags.names,
         state=session.transfer_state,
+        signer=session.receipt_signer(),
         progress=session.progress,
     )
     differences = replicas.differences(source, stops[-1], release.digest, tags=tags)
@@ -279,6 +280,7 @@ def mirror(session: Session, name: str) -> StageResult:
         via=session.places.registry(settings.via) if settings.via else None,
         to=session.places.registry(settings.to),
         state=session.transfer_state,
+        signer=session.receipt_signer(),
         progress=session.progress,
     )
     changed = sum(row.changed for row in run.rows)

@@ -14,6 +14,7 @@ from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
 
 
@@ -121,18 +122,20 @@ def apply_mirror(
     to: Registry,
     via: Registry | None = None,
     state: Path | None = None,
+    signer: ReceiptSigner | None = None,
     progress: Progress | None = None,
 ) -> MirrorRun:
     """Copy what the plan says: everything to the DMZ registry ``via`` first, then on to ``to``, tags last in each.
 
     Each hop is one plan over all tags: a layer that many share leaves an upstream once, and is mounted where it can be.
     The private registry is filled from the DMZ alone, as a network with an air gap asks. state: folder of the copy
-    journals. One failing tag does not hold the others up, and does not enter the next hop.
+    journals and receipts. signer: signs the receipts. One failing tag does not hold the others up, and does not enter
+    the next hop.
     """
     under_way = [_Way(item, item.upstream.source, item.digest) for item in plan.items]
     for registry in (via, to):
         if registry is not None:
-            _hop([way for way in under_way if way.error is None], registry, state, progress)
+            _hop([way for way in under_way if way.error is None], registry, state, signer, progress)
     rows = [_row(way) for way in under_way if way.error is None]
     problems = [MirrorProblem(str(way.item.upstream.source), way.item.tag, way.error) for way in under_way if way.error]
     return MirrorRun(tuple(rows), (*plan.problems, *problems))
@@ -151,7 +154,13 @@ class _Way:
     error: RegistryPipelinesError | None = None
 
 
-def _hop(ways: Sequence[_Way], registry: Registry, state: Path | None, progress: Progress | None) -> None:
+def _hop(
+    ways: Sequence[_Way],
+    registry: Registry,
+    state: Path | None,
+    signer: ReceiptSigner | None,
+    progress: Progress | None,
+) -> None:
     """Bring what got this far to the next registry, in one plan."""
     items = [
         Item(
@@ -163,7 +172,8 @@ def _hop(ways: Sequence[_Way], registry: Registry, state: Path | None, progress:
         )
         for way in ways
     ]
-    for way, item, result in zip(ways, items, copy_items(items, state=state, progress=progress), strict=True):
+    results = copy_items(items, state=state, signer=signer, progress=progress)
+    for way, item, result in zip(ways, items, results, strict=True):
         if isinstance(result, RegistryPipelinesError):
             way.error = result
             continue
@@ -192,13 +202,19 @@ def carry(
     tags: Sequence[str],
     platforms: Sequence[Platform] = (),
     state: Path | None = None,
+    signer: ReceiptSigner | None = None,
     progress: Progress | None = None,
 ) -> Carried:
-    """Copy a closure from each place to the next: source, first stop, second stop. tags: set at every stop, last."""
+    """Copy a closure from each place to the next: source, first stop, second stop.
+
+    tags: set at every stop, last. signer: signs the receipts.
+    """
     started = time.monotonic()
     changed, bytes_moved, here = False, 0, digest
     for stop in stops:
-        result = copy_closure(source, here, [stop], tags=tags, platforms=platforms, state=state, progress=progress)
+        result = copy_closure(
+            source, here, [stop], tags=tags, platforms=platforms, state=state, signer=signer, progress=progress
+        )
         here = result.root.digest
         changed |= any(each.changed for each in result.per_target)
         bytes_moved += sum(each.bytes_moved for each in result.per_target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
+from registry_pipelines.sign.keys import load_verifier
+from registry_pipelines.transfer.receipts import Receipt, ReceiptStore, pre_authentication_encoding
 from tests.scan.images import push_image
 
 SETTINGS = """\
@@ -152,3 +155,14 @@ def start(folder: Path, stack: ExitStack) -> Fleet:
     config = load(path, {})
     stack.enter_context(ensure_registries(config))
     return Fleet(path, config, Chain(config))
+
+
+def check_receipt(chain: Chain, place: Place, tag: str) -> None:
+    """What was found at a place is on record here, signed by a key the configuration trusts."""
+    store = ReceiptStore(chain.config.state / "transfer" / "receipts")
+    receipt = store.load(place, place.registry.resolve(place.repository, tag).digest)
+    assert isinstance(receipt, Receipt)
+    envelope = json.loads(receipt.envelope)
+    signed = pre_authentication_encoding(envelope["payloadType"], base64.b64decode(envelope["payload"]))
+    [signature] = envelope["signatures"]
+    load_verifier(chain.config.trusted_keys).verify(signed, base64.b64decode(signature["sig"]))

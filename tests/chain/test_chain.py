@@ -16,7 +16,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.sign.keys import generate_key
-from tests.chain.fleet import Fleet, push, write_advisory
+from tests.chain.fleet import Fleet, check_receipt, push, write_advisory
 
 
 def all_stages(chain: Chain, release: Release) -> list[StageResult]:
@@ -55,6 +55,8 @@ def test_a_release_ships_everywhere_and_the_second_time_nothing_moves(fleet: Fle
         *fleet.chain.mirror_places("app", "airgap"),
     ):
         assert named(place, "prod") == named(place, "v1.0.0") == release.digest
+    for place in (fleet.chain.target_place("app", "eu"), *fleet.chain.mirror_places("app", "airgap")):
+        check_receipt(fleet.chain, place, "prod")
     assert fleet.chain.target_place("app", "gcp").repository == "replicas/team/app"
     assert not fleet.chain.replica_differences(release, "eu")
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
-
 import pytest
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, InputError
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.keys import load_verifier
-from registry_pipelines.transfer.receipts import Receipt, ReceiptStore, pre_authentication_encoding
-from tests.chain.fleet import Fleet, push
+from tests.chain.fleet import Fleet, check_receipt, push
 
 SYNCS = """\
 syncs:
@@ -86,13 +81,7 @@ def test_the_newest_version_and_signed_receipts(fleet: Fleet) -> None:
     assert chain.sync("newest").ok
     assert list(chain.registry("gcp").tags("replicas/bases/python")) == ["2.0"]
     place = Place(chain.registry("gcp"), "replicas/bases/python")
-    store = ReceiptStore(chain.config.state / "transfer" / "receipts")
-    receipt = store.load(place, place.registry.resolve(place.repository, "2.0").digest)
-    assert isinstance(receipt, Receipt)
-    envelope = json.loads(receipt.envelope)
-    signed = pre_authentication_encoding(envelope["payloadType"], base64.b64decode(envelope["payload"]))
-    [signature] = envelope["signatures"]
-    load_verifier(chain.config.trusted_keys).verify(signed, base64.b64decode(signature["sig"]))
+    check_receipt(chain, place, "2.0")
 
 
 def test_a_sync_within_one_registry_does_not_copy_its_copies(fleet: Fleet) -> None:
