@@ -33,7 +33,7 @@ def sync_of(session: Session, name: str) -> Sync:
 def run(session: Session, name: str, *, dry_run: bool = False) -> SyncResult:
     """Plan a sync and, unless ``dry_run``, apply that plan; targets are read back and get receipts.
 
-    Raises InputError, and RegistryError when the source cannot be listed; what fails later is in the result.
+    Raises InputError, LocalError; what a registry refuses or does not answer is in the result.
     """
     return sync_fleet(
         [source_of(session, sync_of(session, name))],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
@@ -21,6 +22,8 @@ from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
 from registry_pipelines.transfer.state import State
 
+LOOKING = "looking at sources and targets"
+"""The task before the first byte moves; with thousands of tags it takes seconds."""
 DISCOVERY_THREADS = 16
 """Closures looked up at once, each with a few lookups of its own."""
 
@@ -53,7 +56,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Failure:
-    """A reference whose closure could not be found; the others go on."""
+    """What could not be read at a source: a registry that does not list its repositories, a repository that does not
+    list its tags, or a tag whose closure is not whole. The others go on."""
 
     reference: str
     error: RegistryPipelinesError
@@ -87,10 +91,24 @@ class SyncResult:
         return sum(result.bytes_moved for result in self.results)
 
 
+_T = TypeVar("_T")
+
+
 @dataclass
 class _Found:
     jobs: list[Job] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+
+    def keep(self, answers: Iterable[_T | Failure]) -> list[_T | None]:
+        """The answers in order, None for those that are failures, which are kept here."""
+        kept: list[_T | None] = []
+        for answer in answers:
+            if isinstance(answer, Failure):
+                self.failures.append(answer)
+                kept.append(None)
+            else:
+                kept.append(answer)
+        return kept
 
 
 def sync(
@@ -106,18 +124,21 @@ def sync(
     """Bring every chosen tag's closure to its targets.
 
     What fails is in the result and does not stop the rest. limits: request windows and bandwidth caps, shared by all
-    processes that use the same limits folder. Raises RegistryError when a source cannot be listed, LocalError.
+    processes that use the same limits folder. Raises LocalError.
     """
+    told = progress or Silent()
     with State(state, journal_url=journal_url) as kept:
         within = [_limit(source, limits) for source in sources]
+        told.begin(LOOKING)
         found = _discover_all(within, kept.journal)
         plan = make_plan(found.jobs, holdings=kept.journal)
+        told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
         if dry_run:
             return SyncResult(plan, (), failures)
         setting = Setting(
             means=kept.means(),
-            progress=progress or Silent(),
+            progress=told,
             receipts=kept.receipts,
             signer=signer,
             keeper=kept.journal,
@@ -125,6 +146,11 @@ def sync(
         results = tuple(execute(plan, setting))
         kept.cancel_abandoned(target.registry for source in within for target in source.targets)
         return SyncResult(plan, results, failures)
+
+
+def _counted(plan: Plan) -> str:
+    waiting = sum(not each.unchanged for each in plan.deliveries)
+    return f"{waiting} of {len(plan.deliveries)} copies are to be made"
 
 
 def _limit(source: Source, limits: Limits | None) -> Source:
@@ -145,35 +171,48 @@ def _limit(source: Source, limits: Limits | None) -> Source:
 
 def _discover_all(sources: Sequence[Source], cache: ManifestCache | None) -> _Found:
     """Lists and closures in parallel; the order of the jobs is that of the sources, repositories and tags."""
-    with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
-        repositories = [(source, name) for source in sources for name in _repositories(source)]
-        listed = list(pool.map(lambda item: _tags(item[0], item[1]), repositories))
-        wanted = [
-            (source, name, tag, own)
-            for (source, name), (tags, own) in zip(repositories, listed, strict=True)
-            for tag in tags
-        ]
-        closures = list(pool.map(lambda item: _find(item[0], item[1], item[2], item[3], cache), wanted))
     found = _Found()
+    with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
+        named = found.keep(pool.map(_repositories, sources))
+        repositories = [(source, name) for source, names in zip(sources, named, strict=True) for name in names or ()]
+        listed = found.keep(pool.map(lambda item: _tags(item[0], item[1]), repositories))
+        wanted = [
+            (source, name, tag, chosen.cosign)
+            for (source, name), chosen in zip(repositories, listed, strict=True)
+            if chosen is not None
+            for tag in chosen.tags
+        ]
+        closures = found.keep(pool.map(lambda item: _find(item[0], item[1], item[2], item[3], cache), wanted))
     for (source, name, tag, _), closure in zip(wanted, closures, strict=True):
-        if isinstance(closure, Failure):
-            found.failures.append(closure)
-        else:
+        if closure is not None:
             targets = tuple(target.place(name) for target in source.targets)
             found.jobs.append(Job(closure, targets, (tag,), source.move_tags))
     return found
 
 
-def _repositories(source: Source) -> list[str]:
-    names = source.repositories or tuple(source.registry.repositories())
+def _repositories(source: Source) -> list[str] | Failure:
+    try:
+        names = source.repositories or tuple(source.registry.repositories())
+    except RegistryPipelinesError as error:
+        return Failure(source.registry.name, error)
     return source.choose_repositories.select(names)
 
 
-def _tags(source: Source, repository: str) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True)
+class _Tags:
     """The chosen tags, and cosign's of the same repository: one list serves both."""
-    every = list(source.registry.tags(repository))
+
+    tags: Sequence[str]
+    cosign: Sequence[str]
+
+
+def _tags(source: Source, repository: str) -> _Tags | Failure:
+    try:
+        every = list(source.registry.tags(repository))
+    except RegistryPipelinesError as error:
+        return Failure(str(Place(source.registry, repository)), error)
     chosen = source.choose_tags.select(tag for tag in every if not is_our_own(tag))
-    return chosen, [tag for tag in every if tag.endswith(COSIGN_SUFFIXES)]
+    return _Tags(chosen, [tag for tag in every if tag.endswith(COSIGN_SUFFIXES)])
 
 
 def _find(

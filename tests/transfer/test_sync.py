@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry_pipelines.errors import NotFound, Refused
+from registry_pipelines.errors import Forbidden, NotFound, Refused, Unauthorized
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.execute import Setting, execute
 from registry_pipelines.transfer.plan import Job, make_plan
@@ -15,6 +16,7 @@ from registry_pipelines.transfer.rules import Rule
 from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
+from tests.doubles.fault_registry import FaultRegistry, Status
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -122,3 +124,24 @@ def test_refusals_are_known_before_a_byte_moves(source: Counted, target: Counted
         assert isinstance(result.error, Refused)
         assert "nothing was sent" in str(result.error)
     assert target.count("POST") + target.count("PUT") == 0
+
+
+def test_a_source_that_cannot_be_listed_fails_alone(
+    source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry]
+) -> None:
+    graphs.image(source.place("whole"), b"fine", tag="v1")
+    graphs.image(source.place("shut"), b"fine", tag="v1")
+    with FaultRegistry(source.address) as faults:
+        faults.play("GET", r"/v2/shut/tags/.*", Status(403))
+        faults.play("GET", r"/v2/_catalog.*", Status(401), skip=1)
+        to = (Target(target.registry),)
+        listed, silent = (connect(faults.address) for _ in range(2))
+        names = list(listed.repositories())
+        result = sync([Source(silent, to), Source(listed, to, repositories=tuple(names))])
+        assert [(each.reference, type(each.error)) for each in result.failures] == [
+            (faults.address, Unauthorized),
+            (f"{faults.address}/shut", Forbidden),
+        ]
+    assert not result.ok
+    assert [item.ok for item in result.results] == [True]
+    assert list(target.registry.repositories()) == ["whole"]
