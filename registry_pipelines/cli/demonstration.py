@@ -22,10 +22,11 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.outcome import Outcome, outcomes
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, size_text, stage_table
+from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, stage_table
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
+from registry_pipelines.progress import size_text
 from registry_pipelines.release import Release
 
 DEMO_FOLDER = Path("deploy") / "demo"

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json, rows_table, size_text
+from registry_pipelines.cli.output import console, print_json, rows_table
 from registry_pipelines.errors import ContentError, EvidenceError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import size_text
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure, discover

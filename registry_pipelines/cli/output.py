@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from registry_pipelines.chain.result import StageResult
+from registry_pipelines.progress import size_text
 
 PIPE_COLUMNS = 160
 """Width of tables when the output is no terminal: fixed, so that logs and tests look the same everywhere."""
@@ -32,16 +33,6 @@ def console() -> Console:
     """The console of stdout."""
     out = Console(highlight=False, soft_wrap=False)
     return out if out.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
-
-
-def size_text(byte_count: int) -> str:
-    """``12.3 MiB``; ``0 B`` for nothing."""
-    value = float(byte_count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 def short_digest(digest: str) -> str:

@@ -1,80 +1,85 @@
-"""Progress for people, always on stderr: bars on a terminal, one plain line per finished task elsewhere."""
+"""Progress for people, always on stderr: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
-from registry_pipelines.cli.output import size_text
-from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.progress import Progress, Silent, Standing, Tally, bulletins
 
 MAX_TASK_CHARACTERS = 60
 """A task's name on a bar; longer ones lose their middle."""
-
-
-class Lines:
-    """One line when a task ends: name, bytes, seconds, note. Nothing else, so a log stays short."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[str, tuple[float, int]] = {}
-
-    def begin(self, task: str, *, total_bytes: int | None = None) -> None:
-        """See Progress."""
-        with self._lock:
-            self._open.setdefault(task, (time.monotonic(), 0))
-
-    def advance(self, task: str, byte_count: int) -> None:
-        """See Progress."""
-        with self._lock:
-            started, done = self._open.get(task, (time.monotonic(), 0))
-            self._open[task] = (started, done + byte_count)
-
-    def end(self, task: str, *, note: str = "") -> None:
-        """See Progress."""
-        with self._lock:
-            started, done = self._open.pop(task, (time.monotonic(), 0))
-            facts = [size_text(done)] if done else []
-            facts.append(f"{time.monotonic() - started:.1f} s")
-            text = ", ".join(facts + ([note] if note else []))
-            print(f"{task}: {text}", file=sys.stderr, flush=True)
+ALL = "all copies"
+"""The bar above those of several groups."""
 
 
 class TerminalBars:
-    """A bar per running task; a finished one goes, so that a copy of 200 blobs fits a screen."""
+    """A bar per group of tasks and one for all of them, so that a sync of 200 images fits a screen; a bar for each task
+    without a group. A finished one goes."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._lock = threading.Lock()
-        self._tasks: dict[str, TaskID] = {}
+        self._tally = Tally()
+        self._shown: dict[str, TaskID] = {}
+        self._single: dict[str, TaskID] = {}
 
-    def begin(self, task: str, *, total_bytes: int | None = None) -> None:
+    def begin(self, task: str, *, total_bytes: int | None = None, group: str = "") -> None:
         """See Progress."""
         with self._lock:
-            if task in self._tasks:
-                self._bars.update(self._tasks[task], total=total_bytes)
+            if group:
+                self._tally.begin(task, total_bytes=total_bytes, group=group)
+                self._show()
+            elif task in self._single:
+                self._bars.update(self._single[task], total=total_bytes)
             else:
-                self._tasks[task] = self._bars.add_task(_shortened(task), total=total_bytes)
+                self._single[task] = self._bars.add_task(_shortened(task), total=total_bytes)
 
     def advance(self, task: str, byte_count: int) -> None:
         """See Progress."""
         with self._lock:
-            if task in self._tasks:
-                self._bars.advance(self._tasks[task], byte_count)
+            if self._tally.knows(task):
+                self._tally.advance(task, byte_count)
+                self._show()
+            elif task in self._single:
+                self._bars.advance(self._single[task], byte_count)
 
     def end(self, task: str, *, note: str = "") -> None:
         """See Progress."""
         with self._lock:
-            known = self._tasks.pop(task, None)
-            if known is not None:
-                self._bars.remove_task(known)
+            if self._tally.knows(task):
+                if self._tally.end(task, note=note):
+                    self._clear()
+                else:
+                    self._show()
+            elif task in self._single:
+                self._bars.remove_task(self._single.pop(task))
+
+    def _show(self) -> None:
+        groups = self._tally.groups()
+        if len(groups) > 1:
+            self._bar(ALL, self._tally.standing())
+        for name, standing in groups.items():
+            self._bar(name, standing)
+
+    def _bar(self, name: str, standing: Standing) -> None:
+        if name not in self._shown:
+            self._shown[name] = self._bars.add_task("")
+        text = f"{_shortened(name)}  {standing.ended} of {standing.tasks}"
+        self._bars.update(
+            self._shown[name], description=text, completed=standing.done_bytes, total=standing.total_bytes or None
+        )
+
+    def _clear(self) -> None:
+        for shown in self._shown.values():
+            self._bars.remove_task(shown)
+        self._shown.clear()
 
 
 @contextmanager
@@ -85,9 +90,16 @@ def shown_progress(*, quiet: bool) -> Iterator[Progress]:
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Lines()
+        with bulletins(lambda line: print(line, file=sys.stderr, flush=True)) as lines:
+            yield lines
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
     with Bars(*columns, console=console, transient=True) as bars:
         yield TerminalBars(bars)
 

@@ -130,9 +130,14 @@ class _Execution:
 
     def run(self) -> list[TargetResult]:
         for state in self.states:
-            self.setting.progress.begin(state.label, total_bytes=state.delivery.upload_bytes)
+            delivery = state.delivery
+            self.setting.progress.begin(
+                state.label, total_bytes=delivery.upload_bytes, group=str(delivery.target.registry.name)
+            )
+        for state in self.states:
             if state.delivery.refused:
                 state.error = state.delivery.unseen or _refused(state.delivery)
+                self.setting.progress.end(state.label, note="failed")
         self._schedule_uploads()
         for at, state in enumerate(self.states):
             self._schedule_delivery(at, state)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from registry_pipelines.chain import StageResult
-from registry_pipelines.cli.output import condensed, rows_table, show_result, size_text
-from registry_pipelines.cli.progress import Lines, TerminalBars
-from registry_pipelines.progress import Silent
+from registry_pipelines.cli.output import condensed, rows_table, show_result
+from registry_pipelines.cli.progress import TerminalBars, shown_progress
+from registry_pipelines.progress import Silent, size_text
 from tests.cli.test_bad_input import PROGRAM
 
 
@@ -48,19 +48,37 @@ def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str])
 
 
 def test_plain_progress_is_one_line_for_each_finished_task(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
-    lines.begin("layer numpy")
-    lines.begin("layer numpy", total_bytes=3_000_000)
-    lines.advance("layer numpy", 1024 * 1024)
-    lines.advance("layer numpy", 1024 * 1024)
-    assert capsys.readouterr().err == ""
-    lines.end("layer numpy", note="uploaded")
-    lines.end("never begun")
+    with shown_progress(quiet=False) as lines:
+        lines.begin("layer numpy")
+        lines.begin("layer numpy", total_bytes=3_000_000)
+        lines.advance("layer numpy", 1024 * 1024)
+        lines.advance("layer numpy", 1024 * 1024)
+        assert capsys.readouterr().err == ""
+        lines.end("layer numpy", note="uploaded")
+        lines.end("never begun")
     shown = capsys.readouterr()
     assert shown.out == ""
     first, second = shown.err.splitlines()
     assert first.startswith("layer numpy: 2.0 MiB, ") and first.endswith(", uploaded")
     assert second.startswith("never begun: ")
+
+
+def test_copies_have_a_bar_for_each_target_and_one_for_all() -> None:
+    bars = Bars(console=Console(file=io.StringIO(), force_terminal=True))
+    shown = TerminalBars(bars)
+    for number in range(200):
+        for host in ("eu:1", "us:2"):
+            shown.begin(f"app:{number} -> {host}", total_bytes=10, group=host)
+    assert [task.description for task in bars.tasks] == ["eu:1  0 of 200", "all copies  0 of 400", "us:2  0 of 200"]
+    shown.advance("app:0 -> eu:1", 10)
+    shown.advance("app:7 -> us:2", 5)
+    shown.end("app:0 -> eu:1", note="copied")
+    told = {task.description.partition("  ")[0]: (task.completed, task.total) for task in bars.tasks}
+    assert told == {"eu:1": (10, 2000), "us:2": (5, 2000), "all copies": (15, 4000)}
+    for number in range(200):
+        for host in ("eu:1", "us:2"):
+            shown.end(f"app:{number} -> {host}", note="unchanged")
+    assert bars.tasks == []
 
 
 def test_bars_come_and_go() -> None:
