@@ -12,8 +12,8 @@ from registry_pipelines.errors import ContentError, NotFound, Refused, RegistryP
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import CarriedUploads, Place, UploadSession, UploadSessions
-from registry_pipelines.transfer.courier import Courier, Shipment
-from registry_pipelines.transfer.memory import PART_BYTES, Part
+from registry_pipelines.transfer.courier import SEGMENT_BYTES, Courier, Shipment
+from registry_pipelines.transfer.memory import Part
 
 MAX_RESTARTS = 3
 """How often one blob is sent again from its first byte after its session was lost or its digest was refused."""
@@ -156,11 +156,11 @@ class SessionSink:
     def _settle(self, session: UploadSession) -> bool:
         """Agree with the registry where to go on; False when the session cannot be used any more.
 
-        The registry may know a little more than we (the part under way when we were killed) but not less: one that
-        says less is ECR, whose status never moves, and is tried at our offset first.
+        The registry may know more than we (of the request that was under way when the link broke or we were killed)
+        but not less: one that says less is ECR, whose status never moves, and is tried at our offset first.
         """
         there = self._sessions.upload_offset(session)
-        if there is None or there > min(session.offset + PART_BYTES, self._descriptor.size):
+        if there is None or there > min(session.offset + SEGMENT_BYTES, self._descriptor.size):
             return False
         if there >= session.offset or self._distrust_own_offset:
             session.offset = there

@@ -226,6 +226,9 @@ class FaultRegistry:
     def _relay(self, stream: Stream, head: Head, fault: Fault | None, seen: Seen) -> bool:
         upstream = self._listener.adopt(socket.create_connection(self._upstream))
         try:
+            if isinstance(fault, CutRequest) and fault.kept:
+                _keep_beginning(stream, head, upstream, fault.at_byte, seen)
+                return False
             upstream.sendall(_for_upstream(head, fault).encode())
             if not _pass_request(stream, head, upstream, fault, seen):
                 return False
@@ -290,6 +293,20 @@ def _pass_request(stream: Stream, head: Head, upstream: socket.socket, fault: Fa
             if left <= 0:
                 return False
     return True
+
+
+def _keep_beginning(stream: Stream, head: Head, upstream: socket.socket, at_byte: int, seen: Seen) -> None:
+    """Let the registry have a complete request with the content up to a byte; its answer is lost."""
+    content = bytearray()
+    for block in stream.request_content(head):
+        content += block[: at_byte - len(content)]
+        if len(content) == at_byte:
+            break
+    seen.bytes_up = len(content)
+    sized = head.without("Transfer-Encoding", "Connection").with_header("Content-Length", str(len(content)))
+    upstream.sendall(sized.with_header("Connection", "close").encode() + content)
+    for _ in Stream(upstream).read_rest():
+        pass
 
 
 def _play_status(stream: Stream, head: Head, fault: Status, seen: Seen) -> bool:

@@ -25,9 +25,11 @@ class CutAnswer:
 
 @dataclass(frozen=True)
 class CutRequest:
-    """Pass so many bytes of the request's body, then close both sides."""
+    """Pass so many bytes of the request's body, then close both sides. kept: the registry has stored them all the same,
+    as zot does; else what becomes of them is its own affair."""
 
     at_byte: int
+    kept: bool = False
 
 
 @dataclass(frozen=True)

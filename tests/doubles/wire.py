@@ -106,6 +106,15 @@ class Stream:
                     return
         yield from self.read_exactly(int(head.get("Content-Length") or 0))
 
+    def request_content(self, head: Head) -> Iterator[bytes]:
+        """The content of a request, without chunk frames."""
+        if "chunked" not in head.get("Transfer-Encoding").lower():
+            yield from self.request_body(head)
+            return
+        while size := int(self.read_line().split(b";")[0].strip(), 16):
+            yield from self.read_exactly(size)
+            self.read_line()
+
 
 class Listener:
     """Accepts on a free loopback port; one thread per connection. stop() closes everything it opened."""
