@@ -146,9 +146,12 @@ def _move_large(
     source: Place, descriptor: Descriptor, targets: Sequence[Place], means: Means, marks: Sequence[Moved]
 ) -> list[Outcome]:
     lanes = []
-    for at, target in enumerate(targets):
-        lanes.append(_Lane(at, _sink(target, descriptor, means, marks[at]), means.patience()))
     outcomes: list[Outcome] = [None] * len(targets)
+    for at, target in enumerate(targets):
+        try:
+            lanes.append(_Lane(at, _sink(target, descriptor, means, marks[at]), means.patience()))
+        except RegistryPipelinesError as error:
+            outcomes[at] = error
     waiting = lanes
     while waiting:
         _attempt(source, descriptor, waiting, means, marks)

@@ -300,23 +300,31 @@ class _Assignment:
         self.mounts: dict[str, bool] = {}
 
     def deliver(self, job: Job, target: Place, seen: _Seen | RegistryPipelinesError) -> Delivery:
-        """The next delivery of the plan."""
-        if isinstance(seen, RegistryPipelinesError):
+        """The next delivery of the plan. One that is refused or unseen leads nobody: later ones do without it."""
+        try:
+            return self._deliver(job, target, seen)
+        finally:
             self.count += 1
-            return Delivery(job, target, (), (), (), f"cannot be looked at: {seen.what}", seen)
+
+    def _deliver(self, job: Job, target: Place, seen: _Seen | RegistryPipelinesError) -> Delivery:
+        if isinstance(seen, RegistryPipelinesError):
+            return _unseen(job, target, seen)
         closure = job.closure
         missing = sorted(
             (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size
         )
         refused = refusal(target.registry.name, missing, self.rules)
         if refused:
-            self.count += 1
             return Delivery(job, target, (), (), (), refused)
         held = self._held(target, missing)
-        blobs = [BlobStep(item, "present") for item in closure.blobs.values() if item.digest in seen.blobs]
-        blobs = [self._blob(job, target, item, held) for item in missing] + blobs
+        try:
+            blobs = [self._blob(job, target, item, held) for item in missing]
+        except RegistryPipelinesError as error:
+            return _unseen(job, target, error)
+        self._lead(target, missing)
+        blobs += [BlobStep(item, "present") for item in closure.blobs.values() if item.digest in seen.blobs]
         names = {**closure.digest_tags, **dict.fromkeys(job.tags, closure.root.digest)}
-        delivery = Delivery(
+        return Delivery(
             job=job,
             target=target,
             blobs=tuple(blobs),
@@ -325,8 +333,6 @@ class _Assignment:
             ),
             tags=tuple(_tag(job, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
         )
-        self.count += 1
-        return delivery
 
     def _held(self, target: Place, missing: Sequence[Descriptor]) -> Mapping[Digest, str]:
         if not self.holdings or not missing:
@@ -335,29 +341,38 @@ class _Assignment:
 
     def _blob(self, job: Job, target: Place, item: Descriptor, held: Mapping[Digest, str]) -> BlobStep:
         name, repository = target.registry.name, target.repository
-        key = (name, repository, item.digest)
-        if key in self.coming:
+        if (name, repository, item.digest) in self.coming:
             return BlobStep(item, "shared")
-        self.coming.add(key)
-        leader = self.leaders.setdefault((name, item.digest), (self.count, repository))
         candidates: list[tuple[str, int | None]] = []
         source = job.closure.source
         if source.registry.name == name:
             candidates.append((source.repository, None))
         if item.digest in held:
             candidates.append((held[item.digest], None))
-        if leader[0] != self.count:
-            candidates.append((leader[1], leader[0]))
+        if (name, item.digest) in self.leaders:
+            leader, led_from = self.leaders[name, item.digest]
+            candidates.append((led_from, leader))
         for mount_from, after in candidates:
             if mount_from != repository and self._can_mount(target):
                 return BlobStep(item, "mount", mount_from, after)
         return BlobStep(item, "upload")
+
+    def _lead(self, target: Place, missing: Sequence[Descriptor]) -> None:
+        """From here on these blobs come to this target with the present delivery."""
+        name, repository = target.registry.name, target.repository
+        for item in missing:
+            self.coming.add((name, repository, item.digest))
+            self.leaders.setdefault((name, item.digest), (self.count, repository))
 
     def _can_mount(self, target: Place) -> bool:
         name = target.registry.name
         if name not in self.mounts:
             self.mounts[name] = target.registry.capabilities(target.repository).mount is not False
         return self.mounts[name]
+
+
+def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:
+    return Delivery(job, target, (), (), (), f"cannot be looked at: {error.what}", error)
 
 
 def _tag(job: Job, tag: str, digest: Digest, before: Digest | None) -> TagStep:

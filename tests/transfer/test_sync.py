@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry_pipelines.errors import Forbidden, NotFound, Refused, Unauthorized
+from registry_pipelines.errors import Forbidden, NotFound, Refused, Unauthorized, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Capabilities
 from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.execute import Setting, execute
+from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.plan import Job, make_plan
 from registry_pipelines.transfer.rules import Rule
 from registry_pipelines.transfer.selectors import Selector
@@ -145,3 +147,41 @@ def test_a_source_that_cannot_be_listed_fails_alone(
     assert not result.ok
     assert [item.ok for item in result.results] == [True]
     assert list(target.registry.repositories()) == ["whole"]
+
+
+class Silenced(DistributionRegistry):
+    """A registry of a kind that has to ask before it can say what it does, and gets no answer."""
+
+    def capabilities(self, repository: str) -> Capabilities:
+        raise Unavailable("the registry does not say what it does", where=f"{self.name}/{repository}")
+
+
+def test_a_target_that_does_not_say_what_it_does_is_refused_alone(
+    source: Counted, start_embedded: Callable[..., Counted], graphs: Graphs
+) -> None:
+    base = graphs.noise(300_000)
+    for name in ("one", "two", "three"):
+        graphs.image(source.place(name), base, graphs.noise(5000, len(name)), tag="v1", config=name.encode())
+    east, west = start_embedded(), start_embedded()
+    silenced = Silenced(west.address)
+    result = sync([Source(source.registry, (Target(silenced), Target(east.registry)), ("one", "two", "three"))])
+    silenced.close()
+    refused = [item for item in result.results if item.error]
+    assert [str(item.place) for item in refused] == [f"{west.address}/two", f"{west.address}/three"]
+    assert all(isinstance(item.error, Unavailable) for item in refused)
+    assert compare(source.place("one"), west.place("one"), "v1") == []
+    for name in ("one", "two", "three"):
+        assert compare(source.place(name), east.place(name), "v1") == []
+
+
+def test_a_large_layer_reaches_the_other_targets_too(
+    source: Counted, start_embedded: Callable[..., Counted], graphs: Graphs
+) -> None:
+    graphs.image(source.place("app"), graphs.noise(PART_BYTES + 1), tag="v1")
+    east, west = start_embedded(), start_embedded()
+    silenced = Silenced(west.address)
+    result = sync([Source(source.registry, (Target(silenced), Target(east.registry)))])
+    silenced.close()
+    assert [type(item.error) for item in result.results] == [Unavailable, type(None)]
+    assert compare(source.place("app"), east.place("app"), "v1") == []
+    assert west.count("PUT", "/manifests/") == 0
