@@ -16,6 +16,8 @@ MAX_RETRIES = 2
 RETRY_AFTER_S = 10
 """Seconds before a step whose registry could not be reached tries again, when the registry did not say. The client has
 tried several times before that."""
+LONGEST_WAIT_S = 600
+"""A step does not wait longer for its registry: a run that sleeps for a quota's six hours looks as if it hung."""
 
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
@@ -76,15 +78,16 @@ def succeeded(result: StageResult) -> Materialized:
 def refusals() -> Iterator[None]:
     """Turn the library's errors into what Dagster does about them.
 
-    Temporary ones (a registry is down or slow): the step is tried again. Lasting ones: a ``dg.Failure`` that is not
+    Temporary ones (a registry is down or slow): the step is tried again, unless the registry wants to be left alone for
+    longer than ten minutes. Lasting ones: a ``dg.Failure`` that is not
     retried; its metadata say what, where, what to do, and a denial's reasons. Other exceptions are mistakes in the code
     and pass as they are.
     """
     try:
         yield
     except RegistryPipelinesError as error:
-        if error.temporary:
-            wait_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_S
+        wait_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_S
+        if error.temporary and wait_s <= LONGEST_WAIT_S:
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
         shown: Metadata = dict(error.diagnostics())
         if isinstance(error, PromotionDenied):

@@ -24,6 +24,7 @@ RegistryPipelinesError
       TagImmutable
     Unavailable               network, time-out, 5xx; temporary                 exit 7
       RateLimited             429; temporary; knows when to come back
+        QuotaSpent            the requests given for some hours are used up; temporary
       Stalled                 no byte moved for too long; temporary
       TlsFailed               certificate not trusted, or no TLS there; not temporary
   EvidenceError               a gate cannot pass                                exit 3
@@ -208,6 +209,13 @@ class RateLimited(Unavailable):
     def __init__(self, what: str, *, where: str = "", do: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(what, where=where, do=do, status=429, code="TOOMANYREQUESTS")
         self.retry_after_s = retry_after_s
+
+
+class QuotaSpent(RateLimited):
+    """The requests that a registry gives for a window of time are used up; other kinds of requests are not affected.
+
+    retry_after_s: seconds until the window ends at the latest.
+    """
 
 
 class Stalled(Unavailable):

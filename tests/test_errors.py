@@ -53,5 +53,5 @@ def test_only_what_may_pass_later_is_temporary() -> None:
         for name, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, RegistryPipelinesError) and kind.temporary
     }
-    assert temporary == {"Unavailable", "RateLimited", "Stalled"}
+    assert temporary == {"Unavailable", "RateLimited", "QuotaSpent", "Stalled"}
     assert RateLimited("slow down", retry_after_s=3).retry_after_s == 3

@@ -132,6 +132,25 @@ class Registry(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Quota:
+    """What a registry said of the requests it gives. Docker Hub counts manifests that are read, not HEADs or blobs."""
+
+    limit: int
+    """Requests in a window; 0 when it was not said."""
+    remaining: int
+    window_s: float
+    source: str = ""
+    """Who is counted: an address, or the id of an account."""
+    resets_after_s: float | None = None
+    """Seconds until there are new ones, where the registry says so by Retry-After."""
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until there are new ones, at the latest."""
+        return self.window_s if self.resets_after_s is None else self.resets_after_s
+
+
 @dataclass
 class UploadSession:
     """An upload that is open at the registry. ``location`` is used verbatim (distribution-spec 1.1)."""

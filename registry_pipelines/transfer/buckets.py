@@ -41,6 +41,10 @@ class Bucket:
         """Nobody may go on before so many seconds have passed."""
         self._move(lambda free_at, now: max(free_at, now + seconds))
 
+    def release(self) -> None:
+        """Everybody may go on at once."""
+        self._move(lambda _free_at, _now: 0.0)
+
     def wait_s(self) -> float:
         """Seconds until the line is free."""
         return self._move(lambda free_at, _now: free_at)

@@ -16,6 +16,7 @@ from registry_pipelines.registry.interface import (
     Capabilities,
     CarriedUploads,
     Carrier,
+    Quota,
     Readable,
     Registry,
     UploadSession,
@@ -36,6 +37,15 @@ class Observable(Protocol):
         ...
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """Rare ability: tells of quotas that the registry announces."""
+
+    def observe_quota(self, observer: Callable[[Quota], None]) -> None:
+        """Call ``observer``, in the thread of the caller, with every answer that tells of one."""
+        ...
+
+
 def limited(registry: Registry, limits: Limits) -> Registry:
     """Wrap a registry; upload sessions stay available where it has them."""
     if isinstance(registry, UploadSessions) and isinstance(registry, CarriedUploads):
@@ -53,6 +63,8 @@ class _Limited:
         self._current = threading.local()
         if isinstance(registry, Observable):
             registry.observe(self._trouble)
+        if isinstance(registry, Metered):
+            registry.observe_quota(limits.quota(registry.name).observe)
 
     def _trouble(self, error: RegistryPipelinesError) -> None:
         action = getattr(self._current, "action", "")
@@ -77,6 +89,8 @@ class _Limited:
             return self._registry.resolve(repository, reference)
 
     def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
+        where = f"{self.name}/{repository}{'@' if ':' in reference else ':'}{reference}"
+        self._limits.quota(self.name).wait(where, lambda: self.resolve(repository, reference))
         with self._request("read-manifest"):
             return self._registry.get_manifest(repository, reference)
 

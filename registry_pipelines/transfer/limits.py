@@ -2,7 +2,7 @@
 
 Each (registry, action) has a window of its own, so that a 429 on manifests never slows parts. A window grows by one for
 each round of successes and is halved by 429, 503 and time-outs; a ``Retry-After`` stops the action for everybody on
-this machine. Budgets (requests a second) and caps (bytes a second) are shared by all processes with the same folder.
+this machine. Quotas that a registry announces are kept beside the windows (see ``quotas``). Budgets (requests a second) and caps (bytes a second) are shared by all processes with the same folder.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavailable
 from registry_pipelines.transfer.buckets import Bucket, CapWindow, cap_at
+from registry_pipelines.transfer.quotas import QuotaGate
 from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
 
 ACTIONS = ("read-manifest", "write-manifest", "read-blob", "begin", "append")
@@ -69,8 +70,9 @@ class Window:
                 self._turn.notify_all()
 
     def note(self, error: RegistryPipelinesError) -> None:
-        """Learn from a failed attempt, also one that the client will repeat by itself."""
-        if not isinstance(error, Unavailable) or error.status not in _CONGESTION:
+        """Learn from a failed attempt, also one that the client will repeat by itself. A spent quota is no congestion:
+        questions that are not counted go on."""
+        if not isinstance(error, Unavailable) or error.status not in _CONGESTION or isinstance(error, QuotaSpent):
             return
         now = time.monotonic()
         with self._turn:
@@ -117,6 +119,7 @@ class Limits:
     caps: dict[str, tuple[CapWindow, ...]] = field(default_factory=dict)
     rules: Sequence[Rule] = KNOWN
     _windows: dict[tuple[str, str], Window] = field(default_factory=dict, init=False, repr=False)
+    _quotas: dict[str, QuotaGate] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def window(self, registry: str, action: str) -> Window:
@@ -127,6 +130,13 @@ class Limits:
                 per_second = float(rule_for(registry, self.rules).per_second.get(action, 0))
                 self._windows[key] = Window(self._bucket(registry, action), per_second)
             return self._windows[key]
+
+    def quota(self, registry: str) -> QuotaGate:
+        """The gate of a registry's announced quota for reading manifests."""
+        with self._lock:
+            if registry not in self._quotas:
+                self._quotas[registry] = QuotaGate(self._bucket(registry, "get-manifest"))
+            return self._quotas[registry]
 
     def bandwidth(self, registry: str) -> Bandwidth | None:
         """The cap of a registry, None when it has none."""

@@ -7,7 +7,7 @@ import pytest
 
 from dagster_project.report import MAX_TABLE_ROWS, facts, materialized, refusals, succeeded, table
 from registry_pipelines.chain import StageResult
-from registry_pipelines.errors import EvidenceMissing, PromotionDenied, RateLimited, Unavailable
+from registry_pipelines.errors import EvidenceMissing, PromotionDenied, QuotaSpent, RateLimited, Unavailable
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -82,6 +82,12 @@ def test_a_registry_that_names_a_time_is_obeyed() -> None:
     with pytest.raises(dg.RetryRequested) as caught, refusals():
         raise RateLimited("too many requests", retry_after_s=77.0)
     assert caught.value.seconds_to_wait == 77.0
+
+
+def test_a_run_does_not_sleep_for_hours() -> None:
+    with pytest.raises(dg.Failure, match="after 07:00 UTC") as caught, refusals():
+        raise QuotaSpent("the quota is used up", do="Run it again after 07:00 UTC", retry_after_s=21600.0)
+    assert caught.value.allow_retries is False
 
 
 def test_a_mistake_in_the_code_is_not_tried_again() -> None:

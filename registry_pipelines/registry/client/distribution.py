@@ -36,7 +36,7 @@ from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.client.tokens import Authenticator
 from registry_pipelines.registry.client.transport import Timeouts, Transport
 from registry_pipelines.registry.client.uploads import Uploads
-from registry_pipelines.registry.interface import Capabilities, Carrier, Readable, UploadSession
+from registry_pipelines.registry.interface import Capabilities, Carrier, Quota, Readable, UploadSession
 
 _ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
 _VAGUE_TYPES = frozenset({"", "application/json", "text/plain", "application/octet-stream", "binary/octet-stream"})
@@ -86,6 +86,10 @@ class DistributionRegistry:
     def observe(self, observer: Callable[[RegistryPipelinesError], None]) -> None:
         """Call ``observer``, in the caller's thread, for every failed attempt, those too that are repeated here."""
         self._exchange.observers.append(observer)
+
+    def observe_quota(self, observer: Callable[[Quota], None]) -> None:
+        """Call ``observer``, in the caller's thread, with every answer that tells of a quota (Docker Hub's do)."""
+        self._exchange.quota_observers.append(observer)
 
     def ping(self) -> None:
         """Ask whether a distribution registry answers and takes our credentials. Raises the RegistryError family."""

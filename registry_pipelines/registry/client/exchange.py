@@ -8,15 +8,16 @@ import urllib.parse
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Unauthorized, Unavailable
+from registry_pipelines.errors import RateLimited, RegistryError, RegistryPipelinesError, Unauthorized, Unavailable
 from registry_pipelines.registry.client.challenges import read_challenges
 from registry_pipelines.registry.client.origins import Origin, is_loopback, split_url
+from registry_pipelines.registry.client.quotas import quota_spent, read_quota
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries, read_retry_after
 from registry_pipelines.registry.client.tokens import Authenticator, Scopes
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
-from registry_pipelines.registry.interface import Carrier
+from registry_pipelines.registry.interface import Carrier, Quota
 
 MAX_REDIRECTS = 5
 """Registries redirect once, to an object store; two are seen behind a CDN."""
@@ -94,6 +95,7 @@ class Exchange:
         self.retries = retries
         self.origin: Origin = split_url(f"{base}/", where=name)[0]
         self.observers: list[Callable[[RegistryPipelinesError], None]] = []
+        self.quota_observers: list[Callable[[Quota], None]] = []
         self._authenticator = authenticator
         self._signed = SignedUrls()
 
@@ -124,9 +126,16 @@ class Exchange:
             response.close()
             self._signed.forget(call.url)
             response = self._followed(call, "")
+        quota = read_quota(response.header)
+        if quota is not None:
+            for observer in self.quota_observers:
+                observer(quota)
         if response.status in call.expect:
             return response
-        raise self.failure(call, response)
+        error = self.failure(call, response)
+        if isinstance(error, RateLimited) and quota is not None and not quota.remaining:
+            raise quota_spent(quota, quota.wait_s, where=call.where) from error
+        raise error
 
     def _followed(self, call: Call, shortcut: str) -> Response:
         response = self._authorized(call, shortcut or call.url)
