@@ -2,7 +2,8 @@
 
 Each (registry, action) has a window of its own, so that a 429 on manifests never slows parts. A window grows by one for
 each round of successes and is halved by 429, 503 and time-outs; a ``Retry-After`` stops the action for everybody on
-this machine. Quotas that a registry announces are kept beside the windows (see ``quotas``). Budgets (requests a second) and caps (bytes a second) are shared by all processes with the same folder.
+this machine. Quotas that a registry announces are kept beside the windows (see ``quotas``). Budgets (requests a second)
+and caps (bytes a second) are shared by all processes with the same folder.
 """
 
 from __future__ import annotations

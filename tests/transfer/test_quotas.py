@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,7 +117,7 @@ def test_a_short_window_is_waited_for_with_a_look_now_and_then() -> None:
     gate.observe(Quota(10, 0, 60))
     gate.wait("hub/app", lambda: looks.append(clock.now))
     assert clock.now == 1060
-    assert [later - sooner for sooner, later in zip(looks, looks[1:], strict=False)] == [LOOK_EVERY_S] * 5
+    assert [later - sooner for sooner, later in pairwise(looks)] == [LOOK_EVERY_S] * 5
 
 
 def test_the_end_of_the_window_does_not_move_while_nothing_is_left() -> None:
