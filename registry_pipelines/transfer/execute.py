@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -115,6 +115,16 @@ def _refused(delivery: Delivery) -> Refused:
     )
 
 
+def _written(delivery: Delivery) -> Iterator[BlobKey]:
+    """The manifests that a delivery writes, be it again under another tag."""
+    for step in delivery.manifests:
+        if step.action != "present":
+            yield delivery.key(step.manifest.digest)
+    for tag in delivery.tags:
+        if tag.action == "set":
+            yield delivery.key(tag.digest)
+
+
 class _Execution:
     def __init__(self, plan: Plan, setting: Setting) -> None:
         self.setting = setting
@@ -126,6 +136,9 @@ class _Execution:
         self.schedule = Schedule()
         self.bringing: dict[BlobKey, Task] = {}
         self.commits: dict[int, Task] = {}
+        self.written = {key for item in plan.deliveries for key in _written(item)}
+        self.turns: dict[BlobKey, Task] = {}
+        self.put: set[BlobKey] = set()
         self.questions: ThreadPoolExecutor
 
     def run(self) -> list[TargetResult]:
@@ -168,9 +181,14 @@ class _Execution:
                 key = delivery.key(step.descriptor.digest)
                 self.bringing[key] = self.schedule.add(self._mount(state, step), rank=(_SMALL, at), after=after)
         keys = [delivery.key(step.descriptor.digest) for step in delivery.blobs if step.action != "present"]
-        before = list({id(self.bringing[key]): self.bringing[key] for key in keys}.values())
+        # docker-registry empties a manifest's link for a moment when it is put again, also under another tag; whoever
+        # asks for it then, or for an index that names it, is told of a bad digest. So those that share one take turns.
+        touched = [] if delivery.unchanged else [delivery.key(step.manifest.digest) for step in delivery.manifests]
+        tasks = [self.bringing[key] for key in keys] + [self.turns[key] for key in touched if key in self.turns]
+        before = list({id(task): task for task in tasks}.values())
         self.commits[at] = self.schedule.add(self._guard(state, self._commit), rank=(_SMALL, at), after=before)
-        self.schedule.add(self._guard(state, self._finish), rank=(_SMALL, at), after=[self.commits[at]])
+        finish = self.schedule.add(self._guard(state, self._finish), rank=(_SMALL, at), after=[self.commits[at]])
+        self.turns |= dict.fromkeys((key for key in touched if key in self.written), finish)
 
     def _upload(self, users: Sequence[tuple[_State, BlobStep]]) -> Callable[[], None]:
         def run() -> None:
@@ -243,8 +261,10 @@ class _Execution:
                 raise outcome
         later = self._brought_by_tag(delivery)
         for manifest in delivery.manifests:
-            if manifest.action == "put" and manifest.manifest.digest not in later:
-                self._put(state, manifest.manifest.digest)
+            digest = manifest.manifest.digest
+            # A shared one is put here only when the delivery that should have brought it failed.
+            if manifest.action != "present" and digest not in later and delivery.key(digest) not in self.put:
+                self._put(state, digest)
                 state.manifests_put += 1
 
     def _brought_by_tag(self, delivery: Delivery) -> frozenset[Digest]:
@@ -260,6 +280,7 @@ class _Execution:
         target = state.delivery.target
         manifest = next(item for item in state.delivery.job.closure.manifests if item.digest == digest)
         self._persist(lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
+        self.put.add(state.delivery.key(digest))
 
     def _finish(self, state: _State) -> None:
         delivery, closure = state.delivery, state.delivery.job.closure

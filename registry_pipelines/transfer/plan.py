@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
+from registry_pipelines.errors import Forbidden, InputError, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
@@ -54,10 +54,10 @@ class BlobStep:
 
 @dataclass(frozen=True)
 class ManifestStep:
-    """One manifest at one target."""
+    """One manifest at one target. ``shared``: another delivery of the plan puts it into the same repository."""
 
     manifest: ManifestBytes
-    action: Literal["put", "present"]
+    action: Literal["put", "shared", "present"]
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,32 @@ def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None, rules: S
 
     Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one HEAD and
     one tag list; else a HEAD for each blob of each missing manifest. A target that cannot be looked at is marked, too:
-    it holds no other up.
+    it holds no other up. Raises InputError when two closures are to have one tag at one place.
     """
+    _check_goals(jobs)
     pairs = [(job, target) for job in jobs for target in job.targets]
     new = _NewRepositories()
     with ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan") as pool:
         seen = list(pool.map(lambda pair: _try_to_look(pair[0], pair[1], new), pairs))
     assign = _Assignment(holdings, rules)
     return Plan(tuple(assign.deliver(job, target, seen[at]) for at, (job, target) in enumerate(pairs)))
+
+
+def _check_goals(jobs: Sequence[Job]) -> None:
+    """Which of two closures a tag names must not depend on which came last."""
+    goals: dict[tuple[str, str, str], Closure] = {}
+    for job in jobs:
+        for target, tag in ((target, tag) for target in job.targets for tag in job.tags):
+            first = goals.setdefault((target.registry.name, target.repository, tag), job.closure)
+            if first.root.digest != job.closure.root.digest:
+                raise InputError(
+                    f"{_origin(first)} and {_origin(job.closure)} are both to be {target}:{tag}",
+                    do="Give one of them another repository or prefix, or choose their tags apart; nothing was changed",
+                )
+
+
+def _origin(closure: Closure) -> str:
+    return f"{closure.source}{'@' if ':' in closure.reference else ':'}{closure.reference}"
 
 
 def _try_to_look(job: Job, target: Place, new: _NewRepositories) -> _Seen | RegistryPipelinesError:
@@ -296,6 +314,7 @@ class _Assignment:
         self.holdings, self.rules = holdings, rules
         self.count = 0
         self.coming: set[BlobKey] = set()
+        self.put: set[BlobKey] = set()
         self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
         self.mounts: dict[str, bool] = {}
 
@@ -328,9 +347,7 @@ class _Assignment:
             job=job,
             target=target,
             blobs=tuple(blobs),
-            manifests=tuple(
-                ManifestStep(item, "present" if item.digest in seen.manifests else "put") for item in closure.manifests
-            ),
+            manifests=tuple(self._manifest(target, item, seen) for item in closure.manifests),
             tags=tuple(_tag(job, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
         )
 
@@ -356,6 +373,15 @@ class _Assignment:
             if mount_from != repository and self._can_mount(target):
                 return BlobStep(item, "mount", mount_from, after)
         return BlobStep(item, "upload")
+
+    def _manifest(self, target: Place, item: ManifestBytes, seen: _Seen) -> ManifestStep:
+        if item.digest in seen.manifests:
+            return ManifestStep(item, "present")
+        key = (target.registry.name, target.repository, item.digest)
+        if key in self.put:
+            return ManifestStep(item, "shared")
+        self.put.add(key)
+        return ManifestStep(item, "put")
 
     def _lead(self, target: Place, missing: Sequence[Descriptor]) -> None:
         """From here on these blobs come to this target with the present delivery."""
