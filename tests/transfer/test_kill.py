@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +17,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
-from tests.doubles.wire import Listener
+from tests.doubles.link import Link
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Graphs
@@ -27,63 +25,12 @@ if TYPE_CHECKING:
 LAYER_BYTES = 500_000_000
 KILLS = 20
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "copy", "--quiet"]
-BLOCK = 256 * 1024
-
-
-class CountingProxy:
-    """Passes bytes on, counts those on their way up, and can wait for a number of them."""
-
-    def __init__(self, upstream: str) -> None:
-        host, _, port = upstream.rpartition(":")
-        self._upstream = (host, int(port))
-        self._listener = Listener(self._serve)
-        self.address = self._listener.address
-        self.up = 0
-        self._change = threading.Condition()
-
-    def __enter__(self) -> CountingProxy:
-        self._listener.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.stop()
-
-    def wait_for(self, count: int, ended: Callable[[], bool]) -> None:
-        with self._change:
-            while self.up < count and not ended():
-                self._change.wait(0.5)
-
-    def _serve(self, down: socket.socket) -> None:
-        up = self._listener.adopt(socket.create_connection(self._upstream))
-        self._listener.spawn(lambda: self._pump(up, down, 0))
-        try:
-            self._pump(down, up, 1)
-        finally:
-            self._listener.release(up)
-
-    def _pump(self, reading: socket.socket, writing: socket.socket, counts: int) -> None:
-        buffer = bytearray(BLOCK)
-        try:
-            while count := reading.recv_into(buffer):
-                writing.sendall(memoryview(buffer)[:count])
-                if counts:
-                    with self._change:
-                        self.up += count
-                        self._change.notify_all()
-        except OSError:
-            pass
-        finally:
-            for end in (reading, writing):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
 
 
 @pytest.fixture
-def proxied(start_docker_registry: Callable[[], str]) -> Iterator[tuple[CountingProxy, str]]:
+def proxied(start_docker_registry: Callable[[], str]) -> Iterator[tuple[Link, str]]:
     address = start_docker_registry()
-    with CountingProxy(address) as proxy:
+    with Link(address) as proxy:
         yield proxy, address
 
 
@@ -101,7 +48,7 @@ def start_copy(source: str, target: str, state: Path) -> subprocess.Popen[bytes]
 def test_twenty_kills_send_at_most_one_part_again_each(
     start_docker_registry: Callable[[], str],
     connect: Callable[..., DistributionRegistry],
-    proxied: tuple[CountingProxy, str],
+    proxied: tuple[Link, str],
     graphs: Graphs,
     tmp_path: Path,
 ) -> None:
