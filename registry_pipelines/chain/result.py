@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from registry_pipelines.progress import size_text
+
 Scalar = str | int | float | bool
 
 
@@ -31,6 +33,8 @@ class StageResult:
     """Numbers and words under stable names."""
     rows: Sequence[Mapping[str, Scalar]] = ()
     """A table; the same columns in every row."""
+    tables: Mapping[str, Sequence[Mapping[str, Scalar]]] = field(default_factory=dict)
+    """Further tables by name, where one is not enough: a sync's ``targets``, ``images`` and ``plan``."""
     reasons: Sequence[str] = ()
     """Why it is not ``ok``, or what was accepted; one sentence each."""
     ok: bool = True
@@ -42,5 +46,23 @@ class StageResult:
             **found,
             "facts": dict(self.facts),
             "rows": [dict(row) for row in self.rows],
+            "tables": {name: [dict(row) for row in rows] for name, rows in self.tables.items()},
             "reasons": list(self.reasons),
         }
+
+
+def cell_text(name: str, value: Any) -> str:
+    """A table's cell for people. name: of its column; with ``bytes`` in it a size, or a rate. Digests are cut."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and ("bytes" in name or name == "size"):
+        return size_text(value) + ("/s" if name.endswith("per_second") else "")
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return short_digest(value) if isinstance(value, str) and value.startswith(("sha256:", "sha512:")) else str(value)
+
+
+def short_digest(digest: str) -> str:
+    """``sha256:0123456789ab``."""
+    algorithm, colon, hexadecimal = digest.partition(":")
+    return f"{algorithm}:{hexadecimal[:12]}" if colon else digest

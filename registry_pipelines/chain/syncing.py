@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -11,15 +11,12 @@ from registry_pipelines.config import Sync
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.transfer.plan import Delivery
-from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.selectors import Selector
-from registry_pipelines.transfer.sync import Failure, Source, SyncResult, Target
+from registry_pipelines.transfer.summary import Summary
+from registry_pipelines.transfer.sync import Source, SyncResult, Target
 from registry_pipelines.transfer.sync import sync as sync_fleet
 
 _WILDCARDS = frozenset("*?[")
-
-Row = dict[str, Scalar]
 
 
 def sync_of(session: Session, name: str) -> Sync:
@@ -45,14 +42,13 @@ def run(session: Session, name: str, *, dry_run: bool = False) -> SyncResult:
 
 
 def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
-    """Bring a sync's repositories to its targets. rows: one per target, then one per closure that failed or drifted;
-    with ``dry_run`` the plan's rows."""
+    """Bring a sync's repositories to its targets. tables: ``targets`` (one row each), ``images`` (what changed,
+    drifted or failed) and ``plan``; with ``dry_run`` only the plan."""
     started = time.monotonic()
     found = run(session, name, dry_run=dry_run)
     seconds = time.monotonic() - started
-    rows = found.plan.rows() if dry_run else _rows(session, sync_of(session, name), found)
-    reasons = [_failure_text(each) for each in found.failures]
-    reasons += [f"{each.place}: {text}" for each in found.results for text in _problems(each)]
+    told = summary_of(session, name, found)
+    done = {} if dry_run else {"targets": told.target_rows(), "images": told.image_rows()}
     return StageResult(
         stage=f"sync:{name}",
         subject=name,
@@ -60,11 +56,16 @@ def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
         changed=found.changed,
         bytes_moved=found.bytes_moved,
         seconds=seconds,
-        facts=_planned_facts(found) if dry_run else _facts(found, seconds),
-        rows=[*rows, *([] if dry_run else _failed(found.failures))],
-        reasons=reasons,
+        facts=_planned_facts(found) if dry_run else _facts(found, told, seconds),
+        tables={**done, "plan": told.plan_rows()},
+        reasons=told.reasons(),
         ok=found.ok,
     )
+
+
+def summary_of(session: Session, name: str, found: SyncResult) -> Summary:
+    """What a sync did or would do, told with the names of its targets."""
+    return Summary(found, sync_of(session, name).targets)
 
 
 def source_of(session: Session, sync: Sync) -> Source:
@@ -104,6 +105,8 @@ def _target(session: Session, name: str) -> Target:
 
 def _action(found: SyncResult, *, dry_run: bool) -> str:
     total = len(found.plan.deliveries)
+    if not total:
+        return "no image is chosen"
     if dry_run:
         waiting = sum(not each.unchanged for each in found.plan.deliveries)
         return f"{waiting} of {total} copies are to be made" if waiting else "nothing is to be done"
@@ -120,70 +123,5 @@ def _planned_facts(found: SyncResult) -> dict[str, Scalar]:
     }
 
 
-def _facts(found: SyncResult, seconds: float) -> dict[str, Scalar]:
-    results = found.results
-    return {
-        "copies": len(results),
-        "copies_changed": sum(each.changed for each in results),
-        "fetch_bytes": found.plan.fetch_bytes,
-        "bytes_per_second": round(found.bytes_moved / seconds) if seconds else 0,
-        "blobs_moved": sum(each.blobs_moved for each in results),
-        "blobs_mounted": sum(each.blobs_mounted for each in results),
-        "manifests_put": sum(each.manifests_put for each in results),
-        "tags_moved": sum(each.tags_moved for each in results),
-        "receipts": sum(each.receipt is not None for each in results),
-        "drift": sum(bool(each.drift) for each in results),
-        "failures": len(found.failures) + sum(each.error is not None for each in results),
-    }
-
-
-def _rows(session: Session, sync: Sync, found: SyncResult) -> list[Row]:
-    """One row per target, then one per closure with a problem there."""
-    by_target: dict[str, list[TargetResult]] = {name: [] for name in sync.targets}
-    rows: list[Row] = []
-    for delivery, result in zip(found.plan.deliveries, found.results, strict=True):
-        # The plan keeps the order of the targets within each job.
-        name = sync.targets[delivery.job.targets.index(delivery.target)]
-        by_target[name].append(result)
-        if not result.ok or result.drift:
-            rows.append(_row(f"{name}: {_named(delivery)}", [result], note="; ".join(_problems(result))))
-    return [_row(name, results) for name, results in by_target.items()] + rows
-
-
-def _row(target: str, results: Sequence[TargetResult], *, note: str = "") -> Row:
-    failed = sum(each.error is not None for each in results)
-    changed = sum(each.changed for each in results)
-    drift = sum(bool(each.drift) for each in results)
-    return {
-        "target": target,
-        "state": "failed" if failed else "drift" if drift else "copied" if changed else "unchanged",
-        "copies": len(results),
-        "changed": changed,
-        "failed": failed,
-        "bytes": sum(each.bytes_moved for each in results),
-        "blobs": sum(each.blobs_moved for each in results),
-        "mounted": sum(each.blobs_mounted for each in results),
-        "manifests": sum(each.manifests_put for each in results),
-        "tags": sum(each.tags_moved for each in results),
-        "seconds": round(max((each.seconds for each in results), default=0.0), 3),
-        "note": note,
-    }
-
-
-def _failed(failures: Iterable[Failure]) -> list[Row]:
-    """What could not be read at the source, in the columns of the targets."""
-    return [{**_row(each.reference, ()), "state": "failed", "failed": 1, "note": str(each.error)} for each in failures]
-
-
-def _named(delivery: Delivery) -> str:
-    return f"{delivery.target}:{delivery.job.closure.reference}"
-
-
-def _problems(result: TargetResult) -> list[str]:
-    if result.error is not None:
-        return [str(result.error)]
-    return [str(each) for each in result.drift]
-
-
-def _failure_text(failure: Failure) -> str:
-    return f"{failure.reference}: {failure.error}"
+def _facts(found: SyncResult, told: Summary, seconds: float) -> dict[str, Scalar]:
+    return {**told.totals(), "bytes_per_second": round(found.bytes_moved / seconds) if seconds else 0}

@@ -70,8 +70,12 @@ def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, erro
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True)
     click.echo(f"error: {text}", err=True)
+    for note in getattr(error, "__notes__", ()):  # what became of the others, when one of several failed
+        click.echo(f"- {note}", err=True)
     if as_json:
         found: dict[str, Any] = {**facts, "exit_code": code}
+        if notes := getattr(error, "__notes__", ()):
+            found["notes"] = list(notes)
         if isinstance(error, errors.ConfigInvalid):
             found["problems"] = error.problems
         if isinstance(error, errors.PromotionDenied):

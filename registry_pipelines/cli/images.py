@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json, rows_table
+from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
 from registry_pipelines.errors import ContentError, EvidenceError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
@@ -20,6 +20,8 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure, discover
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.results import CopyResult
+from registry_pipelines.transfer.summary import Summary
+from registry_pipelines.transfer.sync import SyncResult
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 """As for image configs everywhere: real ones stay below 1 MiB."""
@@ -155,9 +157,14 @@ def copy(
 def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
     if options.as_json:
         print_json([result.plan.to_json() for result in results])
-        return
-    for result in results:
-        console().print(rows_table(result.plan.rows(), title="plan; nothing was changed"))
+    for result in results if not options.as_json else ():
+        told = Summary(SyncResult(result.plan), [str(place) for place in result.plan.deliveries[0].job.targets])
+        shown = worth_showing(told.plan_rows(), ("drift", "refused", "shared"))
+        console().print(rows_table(shown, title="plan; nothing was changed", limit=len(shown)))
+        for reason in told.reasons():
+            console().print(f"- {reason}", markup=False)
+    if any(delivery.refused for result in results for delivery in result.plan.deliveries):
+        sys.exit(ContentError.exit_code)
 
 
 def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.result import StageResult, cell_text
 from registry_pipelines.progress import size_text
 
 PIPE_COLUMNS = 160
@@ -33,12 +33,6 @@ def console() -> Console:
     """The console of stdout."""
     out = Console(highlight=False, soft_wrap=False)
     return out if out.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
-
-
-def short_digest(digest: str) -> str:
-    """``sha256:0123456789ab``."""
-    algorithm, colon, hexadecimal = digest.partition(":")
-    return f"{algorithm}:{hexadecimal[:12]}" if colon else digest
 
 
 def bare_digest(digest: str) -> str:
@@ -96,12 +90,20 @@ def rows_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     for name in columns:
-        table.add_column(name, overflow="fold")
+        numbers = all(isinstance(row.get(name, 0), int | float) for row in rows)
+        # Only words wrap, never a number; and a name breaks where it must, on a narrow terminal.
+        table.add_column(name, overflow="fold", no_wrap=numbers, justify="right" if numbers else "left")
     for row in rows[:limit]:
-        table.add_row(*(escape(_cell(name, row.get(name, ""))) for name in columns))
+        table.add_row(*(escape(cell_text(name, row.get(name, ""))) for name in columns))
     if len(rows) > limit:
         table.caption = f"and {len(rows) - limit} more"
     return table
+
+
+def worth_showing(rows: Sequence[Mapping[str, Any]], optional: Collection[str]) -> list[dict[str, Any]]:
+    """The rows without those of the ``optional`` columns that say nothing in any of them."""
+    left_out = {name for name in optional if not any(row.get(name) for row in rows)}
+    return [{name: value for name, value in row.items() if name not in left_out} for row in rows]
 
 
 def show_result(result: StageResult, *, as_json: bool) -> None:
@@ -130,13 +132,3 @@ def _told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _subject_text(subject: str) -> str:
     return subject.partition("@")[0]  # the digest has a column of its own
-
-
-def _cell(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) and ("bytes" in name or name == "size"):
-        return size_text(value)
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return short_digest(value) if isinstance(value, str) and value.startswith(("sha256:", "sha512:")) else str(value)

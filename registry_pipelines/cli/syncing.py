@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.places import Located, Places
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json, rows_table, show_result
+from registry_pipelines.cli.output import condensed, console, print_json, rows_table, worth_showing
 from registry_pipelines.errors import ContentError, InputError, NotFound
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import size_text
 from registry_pipelines.transfer.selectors import Selector, is_our_own
-from registry_pipelines.transfer.sync import Source, SyncResult, Target, sync
+from registry_pipelines.transfer.summary import Summary
+from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import Mismatch, compare
 
 Row = dict[str, Any]
+Rows = Sequence[Mapping[str, Any]]
 
 
 @click.command("verify-copy")
@@ -104,15 +107,10 @@ def sync_command(options: Options, /, names_or_places: Sequence[str], dry_run: b
         return
     if any(chosen.values()):
         raise InputError("a sync of the configuration says itself what is taken", do="Leave the choosing options out")
-    with options.chain() as chain:
-        if dry_run:
-            plans = {name: chain.plan_sync(name) for name in names}
-        else:
-            results = [chain.sync(name) for name in names]
     if dry_run:
-        _show_plans(options, plans)
+        _plan_configured(options, names)
     else:
-        _show_results(options, results)
+        _sync_configured(options, names)
 
 
 def _configured(options: Options, words: Sequence[str]) -> list[str] | None:
@@ -120,81 +118,148 @@ def _configured(options: Options, words: Sequence[str]) -> list[str] | None:
     if len(words) > 1:
         config = options.config_if_any()
         return list(words) if config is not None and config.syncs.keys() >= set(words) else None
+    if words and options.find_config() is None:
+        raise InputError(
+            f"{words[0]!r} alone is no sync: there is no configuration, and no TARGET is named",
+            do="Name the SOURCE and its TARGETS, or give --config FILE",
+        )
     known = options.config().syncs
     if not words and not known:
         raise InputError("the configuration has no `syncs`", do="Add one, or name a SOURCE and its TARGETS")
     return list(words or known)
 
 
-def _show_plans(options: Options, plans: dict[str, SyncResult]) -> None:
+def _plan_configured(options: Options, names: Sequence[str]) -> None:
+    with options.chain() as chain:
+        plans = {name: Summary(chain.plan_sync(name), chain.config.syncs[name].targets) for name in names}
     if options.as_json:
-        print_json([{"sync": name, **_told(found, dry_run=True)} for name, found in plans.items()])
-    else:
-        for name, found in plans.items():
-            _print(found, title=f"{name}: plan; nothing was changed", dry_run=True)
-    if not all(found.ok for found in plans.values()):
-        sys.exit(ContentError.exit_code)
+        print_json([{"sync": name, **_told(each, dry_run=True)} for name, each in plans.items()])
+    for name, each in plans.items():
+        _show(options, each, name=name, dry_run=True)
+    _end(all(each.found.ok for each in plans.values()))
 
 
-def _show_results(options: Options, results: Sequence[StageResult]) -> None:
+def _sync_configured(options: Options, names: Sequence[str]) -> None:
+    with options.chain() as chain:
+        results = [chain.sync(name) for name in names]
     if options.as_json:
         print_json([result.plain() for result in results])
-    else:
-        for result in results:
-            show_result(result, as_json=False)
-    if not all(result.ok for result in results):
-        sys.exit(ContentError.exit_code)
+    for result in results if not options.as_json else ():
+        _print_done(result.subject, result.tables["targets"], result.tables["images"], result.reasons)
+        console().print(_done(result.facts, result.bytes_moved, result.seconds), markup=False)
+    _end(all(result.ok for result in results))
 
 
 def _sync_places(
     options: Options, source: str, targets: Sequence[str], chosen: dict[str, Any], *, dry_run: bool
 ) -> None:
+    started = time.monotonic()
     with options.places([source, *targets]) as places, options.progress() as progress:
         result = sync(
             [_chosen(places, source, targets, chosen)], state=options.state, progress=progress, dry_run=dry_run
         )
+    if not result.plan.deliveries and not result.failures:
+        raise NotFound("nothing is chosen: no tag of any repository matches", where=source, do="Look at the options")
+    told = Summary(result, targets)
     if options.as_json:
-        print_json(_told(result, dry_run=dry_run))
-    else:
-        _print(result, title="plan; nothing was changed" if dry_run else "", dry_run=dry_run)
-    if not result.ok:
+        print_json(_told(told, dry_run=dry_run))
+    _show(options, told, name=source, dry_run=dry_run, seconds=time.monotonic() - started)
+    _end(result.ok)
+
+
+def _end(ok: bool) -> None:
+    if not ok:
         sys.exit(ContentError.exit_code)
 
 
 def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[str, Any]) -> Source:
     registry, prefix = places.open(source)
+    opened = tuple(Target(*places.open(target)) for target in targets)
+    for target, text in zip(opened, targets, strict=True):
+        if target.registry.name == registry.name and not target.prefix:
+            raise InputError(f"{text} is the place it takes from", do="Give the target a prefix after a slash")
     return Source(
         registry,
-        tuple(Target(*places.open(target)) for target in targets),
+        opened,
         repositories=tuple(f"{prefix}/{name}" if prefix else name for name in chosen["names"]),
-        choose_repositories=Selector(glob=chosen["globs"] or ((f"{prefix}/*",) if prefix else ())),
+        choose_repositories=Selector(
+            glob=chosen["globs"] or ((f"{prefix}/*",) if prefix else ()),
+            # Within one registry each run would copy the copies.
+            exclude=tuple(f"{each.prefix}/*" for each in opened if each.registry.name == registry.name),
+        ),
         choose_tags=Selector(glob=chosen["tags"], semver=chosen["semver"], newest=chosen["newest"]),
         platforms=tuple(Platform.parse(text) for text in chosen["platforms"]),
         move_tags=not chosen["keep_tags"],
     )
 
 
-def _rows(result: SyncResult, *, dry_run: bool) -> list[Row]:
-    return list(result.plan.rows()) if dry_run else [dict(each.row()) for each in result.results]
-
-
-def _told(result: SyncResult, *, dry_run: bool) -> Row:
+def _told(told: Summary, *, dry_run: bool) -> Row:
+    """The whole of it: rows per image and target, and the plan with every step, which is what was applied."""
+    result = told.found
     return {
         "ok": result.ok,
         "dry_run": dry_run,
         "changed": result.changed,
         "bytes_moved": result.bytes_moved,
-        "rows": _rows(result, dry_run=dry_run),
+        **({} if dry_run else {"targets": told.target_rows(), "totals": told.totals()}),
+        "rows": told.plan_rows() if dry_run else told.result_rows(),
         "failures": [{"reference": each.reference, "error": str(each.error)} for each in result.failures],
-        **({"plan": result.plan.to_json()} if dry_run else {}),
+        "plan": result.plan.to_json(),
     }
 
 
-def _print(result: SyncResult, *, title: str, dry_run: bool) -> None:
-    rows = _rows(result, dry_run=dry_run)
-    console().print(rows_table(rows, title=title, limit=len(rows)))
-    for failure in result.failures:
-        console().print(f"- {failure.reference}: {failure.error}", markup=False)
+def _show(options: Options, told: Summary, *, name: str, dry_run: bool, seconds: float = 0.0) -> None:
+    """Tables for people; nothing with ``--json``."""
+    if options.as_json:
+        return
+    if dry_run:
+        _print_plan(name, told)
+        return
+    _print_done(name, told.target_rows(), told.image_rows(), told.reasons())
+    console().print(_done(told.totals(), told.found.bytes_moved, seconds), markup=False)
+
+
+def _print_plan(name: str, told: Summary) -> None:
+    out, plan = console(), told.found.plan
+    rows = [row for row in told.plan_rows() if row["action"] != "unchanged"]
+    if rows:
+        shown = worth_showing(rows, ("drift", "refused", "shared", "mount", "unchanged"))
+        out.print(rows_table(shown, title=f"{name}: plan; nothing was changed", limit=len(rows)))
+    for reason in condensed(told.reasons()):
+        out.print(f"- {reason}", markup=False)
+    total, mounts = len(plan.deliveries), sum(int(row["mount"]) for row in rows)
+    out.print(
+        f"{name}: {len(rows)} of {total} copies are to be made; {size_text(plan.fetch_bytes)} leave the source, "
+        f"{size_text(plan.upload_bytes)} are uploaded, {mounts} blobs mounted. Nothing was changed.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _print_done(name: str, targets: Rows, images: Rows, reasons: Sequence[str]) -> None:
+    out = console()
+    hidden = ("mounted_bytes", "unchanged_bytes", "note")  # the note stands below, in full width
+    shown = worth_showing([{each: row[each] for each in row if each not in hidden} for row in targets], _QUIET)
+    out.print(rows_table(shown, title=name))
+    if images:
+        out.print(rows_table([{each: row[each] for each in row if each not in hidden} for row in images]))
+    for reason in condensed(reasons):
+        out.print(f"- {reason}", markup=False, soft_wrap=True)
+
+
+_QUIET = ("failed", "drift", "mounted", "unchanged", "manifests", "tags", "bytes_per_second")
+"""Columns of the targets that are left out where they are 0 in every row."""
+
+
+def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
+    rate = f" ({size_text(round(bytes_moved / seconds))}/s)" if bytes_moved and seconds else ""
+    parts = [
+        f"{totals['copies_changed']} of {totals['copies']} copies made or completed",
+        f"{size_text(bytes_moved)} uploaded in {seconds:.1f} s{rate}",
+        f"{totals['blobs_mounted']} blobs mounted, {totals['blobs_unchanged']} were there",
+    ]
+    parts += [f"{totals[name]} {word}" for name, word in (("drift", "drifted"), ("failures", "failed")) if totals[name]]
+    return "; ".join(parts)
 
 
 COMMANDS = [sync_command, verify_copy]

@@ -56,7 +56,7 @@ class TargetResult:
         state = "failed" if self.error else "drift" if self.drift else "copied" if self.changed else "unchanged"
         return {
             "target": str(self.place),
-            "digest": self.root.digest.short,
+            "digest": str(self.root.digest),
             "state": state,
             "bytes": self.bytes_moved,
             "blobs": self.blobs_moved,

@@ -47,11 +47,11 @@ def test_the_first_run_copies_and_the_second_changes_nothing(fleet: Fleet) -> No
 
     first = chain.sync("bases")
     assert (first.ok, first.changed, first.stage) == (True, True, "sync:bases")
-    assert [(row["target"], row["state"], row["copies"]) for row in first.rows] == [
+    assert [(row["target"], row["state"], row["images"]) for row in first.tables["targets"]] == [
         ("eu", "copied", 6),
         ("gcp", "copied", 6),
     ]
-    assert len(planned.rows) == first.facts["copies"] == first.facts["receipts"] == 12
+    assert len(planned.tables["plan"]) == first.facts["copies"] == first.facts["receipts"] == 12
     assert first.bytes_moved == planned.facts["upload_bytes"] == 2 * int(planned.facts["fetch_bytes"])
     assert first.facts["blobs_moved"] and first.facts["bytes_per_second"]
     assert sorted(chain.registry("eu").repositories()) == ["bases/cuda", "bases/python", "team/notebook"]
@@ -59,7 +59,10 @@ def test_the_first_run_copies_and_the_second_changes_nothing(fleet: Fleet) -> No
 
     second = with_syncs(fleet, "").sync("bases")
     assert (second.ok, second.changed, second.bytes_moved, second.action) == (True, False, 0, "unchanged")
-    assert {row["state"] for row in second.rows} == {"unchanged"}
+    assert {row["state"] for row in second.tables["targets"]} == {"unchanged"}
+    assert not second.tables["images"] and {row["action"] for row in second.tables["plan"]} == {"unchanged"}
+    assert second.facts["blobs_unchanged"] == int(first.facts["blobs_moved"]) + int(first.facts["blobs_mounted"])
+    assert int(first.facts["mounted_bytes"]) + first.bytes_moved == second.facts["unchanged_bytes"]
 
 
 def test_own_images_never_leave_unpromoted(fleet: Fleet) -> None:
@@ -71,7 +74,7 @@ def test_own_images_never_leave_unpromoted(fleet: Fleet) -> None:
     assert "team/app" in list(chain.registry("us").repositories())
     assert "team/app" not in list(chain.registry("eu").repositories())
     named = with_syncs(fleet, "  app: {source: us, repositories: [team/app], targets: [eu]}\n").sync("app")
-    assert (named.facts["copies"], named.changed) == (0, False)
+    assert (named.facts["copies"], named.changed, named.action) == (0, False, "no image is chosen")
 
 
 def test_the_newest_version_and_signed_receipts(fleet: Fleet) -> None:
@@ -101,7 +104,7 @@ def test_a_tag_that_may_not_move_is_drift_and_stays(fleet: Fleet) -> None:
     for _ in range(2):
         result = chain.sync("pinned")
         assert not result.ok and "tag stable at the target names" in " ".join(result.reasons)
-        assert [row["state"] for row in result.rows] == ["drift", "drift"]
+        assert [row["state"] for row in (*result.tables["targets"], *result.tables["images"])] == ["drift", "drift"]
         assert chain.registry("eu").resolve("bases/python", "stable").digest == theirs.digest
 
 
@@ -113,8 +116,9 @@ def test_one_broken_image_holds_no_other_up(fleet: Fleet) -> None:
     source.delete_blob("bases/cuda", manifest.layers[0].digest)  # type: ignore[union-attr]
     result = chain.sync("bases")
     assert not result.ok and result.changed
-    failed = [row for row in result.rows if row["state"] == "failed"]
-    assert [row["target"] for row in result.rows[:2]] == ["eu", "gcp"] and len(failed) >= 3
+    assert [row["target"] for row in result.tables["targets"]] == ["eu", "gcp"]
+    failed = [row for row in result.tables["images"] if row["state"] == "failed"]
+    assert len(failed) == 2 and all("bases/cuda" in str(row["note"]) for row in failed)
     assert "bases/cuda" in " ".join(result.reasons)
     assert sorted(chain.registry("eu").tags("bases/python")) == ["1.0", "stable"]
 

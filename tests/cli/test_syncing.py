@@ -108,8 +108,13 @@ def test_a_target_that_is_down_holds_the_other_up_in_nothing(fleet: Fleet) -> No
         ("targets: [eu, gcp]}\n  pinned", "targets: [eu, away]}\n  pinned"),
     )
     [done] = answer(fleet, "sync", "bases", code=6)
-    assert [(row["target"], row["state"]) for row in done["rows"][:2]] == [("eu", "copied"), ("away", "failed")]
+    assert [(row["target"], row["state"]) for row in done["tables"]["targets"]] == [
+        ("eu", "copied"),
+        ("away", "failed"),
+    ]
     assert str(port) in " ".join(done["reasons"])
+    shown = run(fleet, "sync", "bases", code=6).stdout
+    assert "4 times, from" in shown and "nothing listens there" in shown and "4 failed" in shown
     assert answer(fleet, "verify-copy", "us/bases/cuda", "eu/bases/cuda")["ok"]
 
 
@@ -133,6 +138,7 @@ def test_a_layer_that_a_quota_refuses(fleet: Fleet, tmp_path: Path, status: int,
             faults.play(method, r".*/blobs/uploads/.*", Status(status, headers, body))
         options = ("sync", "us", f"{faults.address}/x", "eu/x", "--repository", "bases/cuda")
         done = answer(fleet, *options, code=6)
+        assert [row["state"] for row in done["targets"]] == ["failed", "copied"]
         assert {row["state"] for row in done["rows"] if faults.address in row["target"]} == {"failed"}
         assert all("quota" in row["note"] for row in done["rows"] if row["state"] == "failed")
         assert {row["state"] for row in done["rows"] if faults.address not in row["target"]} == {"copied"}

@@ -145,6 +145,7 @@ _DO: dict[type[RegistryError], str] = {
     Unauthorized: "Check the user name and password or token of this registry",
     Forbidden: "Ask for the permission, or use other credentials",
     NotFound: "Check the name",
+    Unsupported: "See whether the registry is read-only, or lacks this operation",
     Unavailable: "Try again later",
 }
 _FULL = 507

@@ -1,0 +1,195 @@
+"""What a sync did, or would do, as rows: one per target, one per image and target; and the sums of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registry_pipelines.transfer.plan import BlobKey, Delivery
+from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.transfer.sync import SyncResult
+
+Row = dict[str, str | int | float | bool]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A sync of one source, told with the names of its targets. names: parallel to the source's targets."""
+
+    found: SyncResult
+    names: Sequence[str]
+
+    def plan_rows(self) -> list[Row]:
+        """The plan: one row per image and target, those with something to do first. Bytes are those of uploads; digests
+        are whole."""
+        ordered = sorted(self.found.plan.deliveries, key=lambda each: (each.unchanged, -each.upload_bytes))
+        return [self._planned(each) for each in ordered]
+
+    def target_rows(self) -> list[Row]:
+        """What was done: one row per target. seconds: until its last image was there; bytes_per_second: over these."""
+        pairs = list(zip(self.found.plan.deliveries, self.found.results, strict=True))
+        return [
+            _target_row(name, [pair for pair in pairs if self._name(pair[0]) == name])
+            for name in dict.fromkeys(self.names)
+        ]
+
+    def image_rows(self) -> list[Row]:
+        """One row per image and target where something was done, differs or failed, problems first; then what could not
+        be read at the source."""
+        pairs = zip(self.found.plan.deliveries, self.found.results, strict=True)
+        rows = [self._image(delivery, result) for delivery, result in pairs if result.changed or problems(result)]
+        rows += [{**_no_image(each.reference), "note": str(each.error)} for each in self.found.failures]
+        return sorted(rows, key=lambda row: _ORDER[str(row["state"])])
+
+    def result_rows(self) -> list[Row]:
+        """One row per image and target, in the plan's order."""
+        return [self._image(*pair) for pair in zip(self.found.plan.deliveries, self.found.results, strict=True)]
+
+    def reasons(self) -> list[str]:
+        """Why it is not all as planned: one sentence for each failure, refusal and drift."""
+        told = [text for each in self.found.results for text in problems(each)]
+        if not self.found.results:
+            told = [f"{each.target}: {each.refused}" for each in self.found.plan.deliveries if each.refused]
+        return [_failure(each.reference, str(each.error)) for each in self.found.failures] + told
+
+    def totals(self) -> dict[str, int]:
+        """Sums over all targets, under stable names."""
+        rows, results = self.target_rows() if self.found.results else [], self.found.results
+        return {
+            "copies": len(self.found.plan.deliveries),
+            "copies_changed": sum(each.changed for each in results),
+            "fetch_bytes": self.found.plan.fetch_bytes,
+            "blobs_moved": sum(each.blobs_moved for each in results),
+            "blobs_mounted": sum(each.blobs_mounted for each in results),
+            "blobs_unchanged": sum(int(row["unchanged"]) for row in rows),
+            "mounted_bytes": sum(int(row["mounted_bytes"]) for row in rows),
+            "unchanged_bytes": sum(int(row["unchanged_bytes"]) for row in rows),
+            "manifests_put": sum(each.manifests_put for each in results),
+            "tags_moved": sum(each.tags_moved for each in results),
+            "receipts": sum(each.receipt is not None for each in results),
+            "drift": sum(bool(each.drift) for each in results),
+            "failures": len(self.found.failures) + sum(each.error is not None for each in results),
+        }
+
+    def _name(self, delivery: Delivery) -> str:
+        # The plan keeps the order of the targets within each job.
+        return self.names[delivery.job.targets.index(delivery.target)]
+
+    def _planned(self, delivery: Delivery) -> Row:
+        count = {kind: sum(step.action == kind for step in delivery.blobs) for kind in ("upload", "mount", "shared")}
+        drift = ", ".join(step.tag for step in delivery.tags if step.action == "drift")
+        state = "refused" if delivery.refused else "drift" if drift else "unchanged" if delivery.unchanged else "copy"
+        return {
+            "image": _image_name(delivery),
+            "target": self._name(delivery),
+            "action": state,
+            "digest": str(delivery.job.closure.root.digest),
+            "upload": count["upload"],
+            "upload_bytes": delivery.upload_bytes,
+            "mount": count["mount"],
+            "shared": count["shared"],
+            "unchanged": sum(step.action == "present" for step in delivery.blobs),
+            "manifests": sum(step.action == "put" for step in delivery.manifests),
+            "tags": ", ".join(step.tag for step in delivery.tags if step.action == "set"),
+            "drift": drift,
+            "refused": delivery.refused,
+        }
+
+    def _image(self, delivery: Delivery, result: TargetResult) -> Row:
+        return {
+            "image": _image_name(delivery),
+            "target": self._name(delivery),
+            "state": _state(result),
+            "digest": str(result.root.digest),
+            "bytes": result.bytes_moved,
+            "uploaded": result.blobs_moved,
+            "mounted": result.blobs_mounted,
+            "manifests": result.manifests_put,
+            "tags": result.tags_moved,
+            "seconds": round(result.seconds, 3),
+            "note": "; ".join(problems(result)),
+        }
+
+
+_ORDER = {"failed": 0, "drift": 1, "copied": 2, "unchanged": 3}
+
+
+def problems(result: TargetResult) -> list[str]:
+    """What is not as planned at one target: the error, or each drift."""
+    if result.error is not None:
+        return [_failure(str(result.place), str(result.error))]
+    return [f"{result.place}: {each}" for each in result.drift]
+
+
+def _failure(where: str, text: str) -> str:
+    """An error's text, which mostly says itself where it was."""
+    return text if text.startswith(where.partition("/")[0]) else f"{where}: {text}"
+
+
+def _state(result: TargetResult) -> str:
+    return "failed" if result.error else "drift" if result.drift else "copied" if result.changed else "unchanged"
+
+
+def _target_row(name: str, pairs: Sequence[tuple[Delivery, TargetResult]]) -> Row:
+    results = [result for _, result in pairs]
+    states = {_state(result) for result in results}
+    moved = sum(each.bytes_moved for each in results)
+    seconds = max((each.seconds for each in results), default=0.0)
+    present, total = _sizes([delivery for delivery, _ in pairs])
+    unchanged = sum(present.values())
+    failed = sum(each.error is not None for each in results)
+    # What is there now was sent, was mounted, or was there before; of a target with failures nobody knows the rest.
+    mounted = 0 if failed else max(0, sum(total.values()) - unchanged - moved)
+    return {
+        "target": name,
+        "state": min(states, key=lambda state: _ORDER[state]) if states else "unchanged",
+        "images": len(results),
+        "changed": sum(each.changed for each in results),
+        "failed": failed,
+        "drift": sum(bool(each.drift) for each in results),
+        "uploaded": sum(each.blobs_moved for each in results),
+        "mounted": sum(each.blobs_mounted for each in results),
+        "unchanged": len(present),
+        "bytes": moved,
+        "mounted_bytes": mounted,
+        "unchanged_bytes": unchanged,
+        "seconds": round(seconds, 3),
+        "bytes_per_second": round(moved / seconds) if seconds else 0,
+        "manifests": sum(each.manifests_put for each in results),
+        "tags": sum(each.tags_moved for each in results),
+    }
+
+
+def _sizes(deliveries: Sequence[Delivery]) -> tuple[dict[BlobKey, int], dict[BlobKey, int]]:
+    """Bytes of each blob that was there before, and of each blob that belongs there; one that several images have in a
+    repository counts once."""
+    present: dict[BlobKey, int] = {}
+    total: dict[BlobKey, int] = {}
+    for delivery in deliveries:
+        for step in delivery.blobs:
+            key = delivery.key(step.descriptor.digest)
+            total[key] = step.descriptor.size
+            if step.action == "present":
+                present[key] = step.descriptor.size
+    return present, total
+
+
+def _image_name(delivery: Delivery) -> str:
+    closure = delivery.job.closure
+    return f"{closure.source.repository}:{closure.reference}"
+
+
+def _no_image(reference: str) -> Row:
+    """A failure at the source in the columns of the images."""
+    return {
+        "image": reference,
+        "target": "",
+        "state": "failed",
+        "digest": "",
+        "bytes": 0,
+        "uploaded": 0,
+        "mounted": 0,
+        "manifests": 0,
+        "tags": 0,
+        "seconds": 0.0,
+    }
