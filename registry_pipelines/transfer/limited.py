@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.registry.client.uploads import Rewindable
 from registry_pipelines.registry.interface import (
     BlobReader,
     Capabilities,
@@ -72,10 +73,10 @@ class _Limited:
             self._limits.window(self.name, action).note(error)
 
     @contextmanager
-    def _request(self, action: str) -> Iterator[None]:
+    def _request(self, action: str, *, streamed: bool = False) -> Iterator[None]:
         self._current.action = action
         try:
-            with self._limits.window(self.name, action).request():
+            with self._limits.window(self.name, action).request(streamed=streamed):
                 yield
         finally:
             self._current.action = ""
@@ -109,7 +110,7 @@ class _Limited:
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         capped = _CappedContent(content, self._bandwidth) if self._bandwidth else content
-        with self._request("append"):
+        with self._request("append", streamed=not isinstance(content, Rewindable)):
             self._registry.upload_blob(repository, descriptor, capped)
 
     def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
@@ -172,7 +173,7 @@ class _LimitedSessions(_Limited):
 class _LimitedCarried(_LimitedSessions):
     def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
         assert isinstance(self._registry, CarriedUploads)  # noqa: S101 - limited() chose this class by it
-        with self._request("append"):
+        with self._request("append", streamed=True):
             self._registry.append_carried(session, carrier)
 
     def pace(self, byte_count: int) -> None:

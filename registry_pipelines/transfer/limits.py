@@ -52,11 +52,15 @@ class Window:
         self._turn = threading.Condition()
 
     @contextmanager
-    def request(self) -> Iterator[None]:
-        """Wait for a place and for the budget; learn from how it ends."""
+    def request(self, *, streamed: bool = False) -> Iterator[None]:
+        """Wait for a place and for the budget; learn from how it ends.
+
+        streamed: a request whose body is still being fetched keeps no place: it would wait for memory that is held by
+        those who wait for its place, and nobody would ever go on.
+        """
         with self._turn:
             self._turn.wait_for(lambda: self._under_way < int(self.size))
-            self._under_way += 1
+            self._under_way += not streamed
         try:
             self._wait_for_budget()
             yield
@@ -67,7 +71,7 @@ class Window:
             self._grow()
         finally:
             with self._turn:
-                self._under_way -= 1
+                self._under_way -= not streamed
                 self._turn.notify_all()
 
     def note(self, error: RegistryPipelinesError) -> None:
