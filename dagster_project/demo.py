@@ -81,6 +81,8 @@ class Recorder:
             except EvidenceError as error:
                 self._denied(name, arguments, error)
                 raise
+            if isinstance(result, Chain):
+                return Recorder(result, self._events)
             if isinstance(result, StageResult):
                 no = "denied" if result.stage in QUESTIONS else "failed"
                 self._events.write(result, "ok" if result.ok else no)

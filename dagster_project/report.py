@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from registry_pipelines.chain import StageResult
+from registry_pipelines.chain import Chain, StageResult
+from registry_pipelines.chain.result import cell_text
 from registry_pipelines.errors import PromotionDenied, RegistryPipelinesError
+from registry_pipelines.progress import bulletins, size_text
 
 MAX_TABLE_ROWS = 50
 """Rows of one metadata table. 1,000 rows of 5 columns make an event of 155 KB, kept for ever; the whole report is an
@@ -18,6 +20,9 @@ RETRY_AFTER_S = 10
 tried several times before that."""
 LONGEST_WAIT_S = 600
 """A step does not wait longer for its registry: a run that sleeps for a quota's six hours looks as if it hung."""
+
+BAR_CHARACTERS = 40
+"""Of a bar in a chart of text; with label and numbers it fits a table of metadata."""
 
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
@@ -31,7 +36,8 @@ def facts(result: StageResult) -> Metadata:
     """Metadata of a result under stable names, so that Dagster charts the numbers over time.
 
     ``reasons`` (a Markdown list, first: it is what people look for), the stage's own facts, action, digest, changed,
-    bytes_moved (bytes), seconds, and ``rows`` (the first 50, as a table).
+    bytes_moved (bytes), seconds, and ``rows`` (the first 50, as a table); each further table by its name, with the
+    number of its rows as ``<name>_rows``.
     """
     shown: Metadata = {"reasons": bullets(result.reasons)} if result.reasons else {}
     shown |= {name: value for name, value in result.facts.items() if name != "reasons"}
@@ -44,14 +50,39 @@ def facts(result: StageResult) -> Metadata:
     }
     if result.rows:
         shown |= {"rows": table(result.rows), "row_count": len(result.rows)}
+    for name, rows in result.tables.items():
+        shown |= {f"{name}_rows": len(rows)} | ({name: table(rows)} if rows else {})
     return shown
+
+
+def stacked(rows: Sequence[Mapping[str, Any]], label: str, parts: Mapping[str, tuple[str, str]]) -> Any:
+    """A bar for each row that adds some of its byte counts up, drawn in text. label: the column that names a row.
+    parts: column to its letter in the bar and its word in the legend."""
+    width = max((len(str(row[label])) for row in rows), default=0)
+    longest = max((sum(row[part] for part in parts) for row in rows), default=0)
+    lines = []
+    for row in rows:
+        ends, bar = 0, ""
+        for part, (letter, _) in parts.items():
+            ends += row[part]
+            bar += letter * ((round(BAR_CHARACTERS * ends / longest) if longest else 0) - len(bar))
+        told = ", ".join(f"{size_text(row[part])} {word}" for part, (_, word) in parts.items())
+        lines.append(f"{row[label]!s:{width}}  {bar:{BAR_CHARACTERS}}  {told}")
+    return dg.MetadataValue.md("```text\n" + "\n".join(lines) + "\n```")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """At most 50 rows as a metadata table. Dagster wants the same fields in every row: an absent one becomes empty."""
     fields = list(dict.fromkeys(name for row in rows for name in row))
-    records = [dg.TableRecord({name: row.get(name, "") for name in fields}) for row in rows[:MAX_TABLE_ROWS]]
+    records = [
+        dg.TableRecord({name: _cell(name, row.get(name, "")) for name in fields}) for row in rows[:MAX_TABLE_ROWS]
+    ]
     return dg.MetadataValue.table(records=records)
+
+
+def _cell(name: str, value: Any) -> Any:
+    """Sizes and digests as people read them; other values as they are, so that the column sorts."""
+    return cell_text(name, value) if "bytes" in name or name == "digest" else value
 
 
 def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
@@ -66,12 +97,23 @@ def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materiali
     return Materialized(metadata=facts(result), data_version=version, check_results=list(checks))
 
 
-def succeeded(result: StageResult) -> Materialized:
-    """Like :func:`materialized`, for stages that have no check: raises ``dg.Failure`` when the result is not ok."""
+def succeeded(result: StageResult, **more: Any) -> Materialized:
+    """Like :func:`materialized`, for stages that have no check: raises ``dg.Failure`` when the result is not ok. more:
+    further metadata."""
+    shown = more | facts(result)
     if not result.ok:
         reasons = "; ".join(result.reasons[:MAX_TABLE_ROWS])
-        raise dg.Failure(f"{result.action}: {reasons}", metadata=facts(result), allow_retries=False)
-    return materialized(result)
+        raise dg.Failure(f"{result.action}: {reasons}", metadata=shown, allow_retries=False)
+    version = dg.DataVersion(result.digest) if result.digest else None
+    return Materialized(metadata=shown, data_version=version)
+
+
+@contextmanager
+def telling(context: dg.AssetExecutionContext, chain: Chain) -> Iterator[Chain]:
+    """The chain with its copies' progress in the run's log: a line each ten seconds and each ten per cent, with bytes,
+    rate and the time that is left; one with the sums at the end."""
+    with bulletins(context.log.info) as progress:
+        yield chain.telling(progress)
 
 
 @contextmanager

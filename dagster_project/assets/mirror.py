@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import Materialized, refusals, succeeded
+from dagster_project.report import Materialized, refusals, succeeded, telling
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Mirror
 
@@ -32,8 +32,8 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
         if release.image not in mirror.images:
             context.log.info("%s is not mirrored by %s", release.image, mirror.name)
             return
-        with refusals():
-            result = chain.mirror_release(release, mirror.name)
+        with refusals(), telling(context, chain) as told:
+            result = told.mirror_release(release, mirror.name)
         yield succeeded(result)
 
     return mirrored
@@ -51,9 +51,9 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         description=f"Foreign images brought up to date in {mirror.to}{way(mirror)}: "
         f"{', '.join(upstream.image for upstream in mirror.upstreams)}.",
     )
-    def upstreams(chain: ChainParam) -> Materialized:
-        with refusals():
-            return succeeded(chain.mirror(mirror.name))
+    def upstreams(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+        with refusals(), telling(context, chain) as told:
+            return succeeded(told.mirror(mirror.name))
 
     return upstreams
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from dagster_project.checks import EQUAL, blocking, outcome
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import Materialized, materialized, refusals
+from dagster_project.report import Materialized, materialized, refusals, telling
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Target
 
@@ -41,8 +41,8 @@ def replica(target: Target) -> dg.AssetsDefinition:
         if target.name not in chain.targets(release.image):
             yield outcome(EQUAL, passed=True, note=f"{release.image} does not go to {target.name}")
             return
-        with refusals():
-            result = chain.replicate(release, target.name)
+        with refusals(), telling(context, chain) as told:
+            result = told.replicate(release, target.name)
             found = [*result.reasons, *map(str, chain.replica_differences(release, target.name))]
         check = outcome(EQUAL, passed=result.ok and not found, reasons=found, differences=len(found))
         yield materialized(result, check)

@@ -2,11 +2,17 @@
 
 import dagster as dg
 
-from dagster_project.report import Materialized, refusals, succeeded
+from dagster_project.report import Materialized, refusals, stacked, succeeded, telling
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Sync
 
 GROUP = "replicate"
+PARTS = {
+    "bytes": ("█", "uploaded"),
+    "mounted_bytes": ("▒", "mounted"),
+    "unchanged_bytes": ("░", "there already"),
+}
+"""How what a target has now came to be there."""
 
 
 def synced(sync: Sync) -> dg.AssetsDefinition:
@@ -21,9 +27,10 @@ def synced(sync: Sync) -> dg.AssetsDefinition:
         description=f"Repositories of {sync.source} ({chosen(sync)}) brought up to date at {', '.join(sync.targets)}; "
         "each blob leaves the source once.",
     )
-    def synced(chain: ChainParam) -> Materialized:
-        with refusals():
-            return succeeded(chain.sync(sync.name))
+    def synced(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+        with refusals(), telling(context, chain) as told:
+            result = told.sync(sync.name)
+        return succeeded(result, where_bytes_are=stacked(result.tables["targets"], "target", PARTS))
 
     return synced
 

@@ -7,6 +7,7 @@ Evidence is always read from the registry again; a chain remembers nothing but o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from copy import copy
 
 from registry_pipelines.chain import collecting, discovery, producing, shipping, syncing, trust
 from registry_pipelines.chain.result import StageResult
@@ -30,6 +31,12 @@ class Chain:
     def __init__(self, config: Config, *, progress: Progress | None = None) -> None:
         self.config = config
         self._session = Session(config, progress or Silent())
+
+    def telling(self, progress: Progress) -> Chain:
+        """The same chain, open registries and limits included, that tells its progress elsewhere."""
+        found = copy(self)
+        found._session = self._session.telling(progress)
+        return found
 
     def registry(self, name: str) -> Registry:
         """A registry of the configuration. Raises InputError."""

@@ -39,12 +39,13 @@ class Located:
 
 
 class Places:
-    """Opens registries once and keeps them. config: None when there is no configuration file."""
+    """Opens registries once and keeps them. config: None when there is no configuration file. limits: those that then
+    hold; the configuration's else."""
 
-    def __init__(self, config: Config | None) -> None:
+    def __init__(self, config: Config | None, *, limits: Limits | None = None) -> None:
         self._config = config
         self._open: dict[str, Registry] = {}
-        self._limits = limits_of(config) if config else Limits()
+        self.limits = limits or (limits_of(config) if config else Limits())
         self._lock = threading.Lock()
 
     def registry(self, name: str) -> Registry:
@@ -55,7 +56,7 @@ class Places:
             raise InputError(unknown(name, known, "registry"), do="Name a registry of the configuration")
         with self._lock:
             if name not in self._open:
-                self._open[name] = open_registry(settings, self._limits)
+                self._open[name] = open_registry(settings, self.limits)
             return self._open[name]
 
     def source(self, image: Image) -> Place:
@@ -113,7 +114,7 @@ class Places:
         with self._lock:
             key = f"host {host}"
             if key not in self._open:
-                self._open[key] = limited(DistributionClient(host), self._limits)
+                self._open[key] = limited(DistributionClient(host), self.limits)
             return self._open[key]
 
 

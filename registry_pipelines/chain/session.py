@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -28,6 +29,12 @@ class Session:
         self.places = Places(config)
         self._signer: FileSigner | None = None
         self._lock = threading.Lock()
+
+    def telling(self, progress: Progress) -> Session:
+        """The same session, open registries and limits included, that tells its progress elsewhere."""
+        found = copy(self)
+        found.progress = progress
+        return found
 
     @property
     def transfer_state(self) -> Path:

@@ -43,11 +43,11 @@ def run(session: Session, name: str, *, dry_run: bool = False) -> SyncResult:
 
 def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
     """Bring a sync's repositories to its targets. tables: ``targets`` (one row each), ``images`` (what changed,
-    drifted or failed) and ``plan``; with ``dry_run`` only the plan."""
+    drifted or failed) and ``plan`` (with ``dry_run`` only that), and the ``limits`` that held at its end."""
     started = time.monotonic()
     found = run(session, name, dry_run=dry_run)
     seconds = time.monotonic() - started
-    told = summary_of(session, name, found)
+    told, limits = summary_of(session, name, found), session.places.limits.in_force()
     done = {} if dry_run else {"targets": told.target_rows(), "images": told.image_rows()}
     return StageResult(
         stage=f"sync:{name}",
@@ -57,7 +57,7 @@ def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
         bytes_moved=found.bytes_moved,
         seconds=seconds,
         facts=_planned_facts(found) if dry_run else _facts(found, told, seconds),
-        tables={**done, "plan": told.plan_rows()},
+        tables={**done, "plan": told.plan_rows(), **({"limits": limits} if limits else {})},
         reasons=told.reasons(),
         ok=found.ok,
     )

@@ -21,6 +21,7 @@ from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import InputError
 from registry_pipelines.progress import Progress
+from registry_pipelines.transfer.limits import Limits
 
 _P = ParamSpec("_P")
 
@@ -79,7 +80,7 @@ class Options:
         references name are listening meanwhile."""
         config = self.config_if_any()
         if config is None:
-            yield Places(None)
+            yield Places(None, limits=Limits(folder=_writable(self.state / "limits")))
             return
         with ensure_registries(config, {text.partition("/")[0] for text in references}):
             yield Places(config)
@@ -90,6 +91,15 @@ class Options:
         config = self.config()
         with ensure_registries(config), self.progress() as shown:
             yield Chain(config, progress=shown)
+
+
+def _writable(folder: Path) -> Path | None:
+    """The folder, made where it is not there; None on a machine that is only read from."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def common(command: Callable[Concatenate[Options, _P], None]) -> Callable[_P, None]:

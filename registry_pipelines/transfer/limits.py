@@ -45,7 +45,7 @@ class Window:
 
     def __init__(self, bucket: Bucket, per_second: float = 0.0) -> None:
         self.size = FIRST_WINDOW
-        self._bucket, self._per_second = bucket, per_second
+        self._bucket, self.per_second = bucket, per_second
         self._under_way = 0
         self._last_cut = 0.0
         self._stopped_until = 0.0
@@ -88,12 +88,16 @@ class Window:
             asked = UNASKED_PAUSE_S if error.retry_after_s is None else error.retry_after_s
             self._bucket.block(min(asked, LONGEST_PAUSE_S))
 
+    def stopped_s(self) -> float:
+        """Seconds for which nobody on this machine may ask."""
+        return self._bucket.wait_s()
+
     def _grow(self) -> None:
         with self._turn:
             self.size = min(LARGEST_WINDOW, self.size + 1 / self.size)
 
     def _wait_for_budget(self) -> None:
-        wait_s = self._bucket.reserve(1, self._per_second) if self._per_second else self._bucket.wait_s()
+        wait_s = self._bucket.reserve(1, self.per_second) if self.per_second else self._bucket.wait_s()
         if wait_s:
             time.sleep(wait_s)
 
@@ -147,6 +151,24 @@ class Limits:
         """The cap of a registry, None when it has none."""
         windows = self.caps.get(registry, self.caps.get("*", ()))
         return Bandwidth(windows, self._bucket(registry, "bytes")) if windows else None
+
+    def in_force(self) -> list[dict[str, str | int | float]]:
+        """What holds now for each registry and action that was used here: requests at once (``window``), their budget a
+        second (0: none), seconds for which the registry stopped them, and the cap of its bytes a second (0: none)."""
+        with self._lock:
+            used = sorted(self._windows.items())
+        caps = {name: cap_at(self.caps.get(name, self.caps.get("*", ())), datetime.now()) for (name, _), _ in used}
+        return [
+            {
+                "registry": name,
+                "action": action,
+                "window": int(window.size),
+                "budget_per_second": window.per_second,
+                "stopped_seconds": round(window.stopped_s(), 1),
+                "cap_bytes_per_second": caps[name],
+            }
+            for (name, action), window in used
+        ]
 
     def _bucket(self, registry: str, action: str) -> Bucket:
         if self.folder is None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
 import pytest
 
 from registry_pipelines.chain import Chain
-from registry_pipelines.config import load
+from registry_pipelines.chain.places import limits_of
+from registry_pipelines.config import EmbeddedRegistry, load
 from registry_pipelines.errors import ConfigInvalid, InputError
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, check_receipt, push
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Status
 
 SYNCS = """\
 syncs:
@@ -142,3 +149,46 @@ def test_what_a_sync_may_not_say(fleet: Fleet, text: str, said: str) -> None:
 def test_a_name_that_does_not_exist(fleet: Fleet) -> None:
     with pytest.raises(InputError, match=r"unknown sync `base`.*bases"):
         with_syncs(fleet).sync("base")
+
+
+def behind(fleet: Fleet, faults: FaultRegistry) -> None:
+    """Target `eu` is reached through a proxy, as a registry elsewhere."""
+    fleet.reload(
+        ("registries:\n", f'registries:\n  near: {{kind: distribution, host: "{faults.address}"}}\n'),
+        ("  eu: {registry: eu}\n", "  eu: {registry: near}\n"),
+    )
+
+
+def test_the_limits_that_held_are_told(fleet: Fleet) -> None:
+    eu = fleet.config.registries["eu"]
+    assert isinstance(eu, EmbeddedRegistry)
+    with FaultRegistry(eu.address) as faults:
+        behind(fleet, faults)
+        chain = with_syncs(fleet)
+        fill(fleet)
+        faults.play("PUT", r".*/manifests/.*", Status(429, {"Retry-After": "1"}), times=1)
+        told = chain.sync("pinned")
+        assert told.ok
+        limits = {row["action"]: row for row in told.tables["limits"]}
+        assert set(limits) >= {"read-manifest", "write-manifest", "append"}
+        assert limits["write-manifest"]["registry"] == faults.address
+        assert int(limits["write-manifest"]["window"]) < int(limits["read-manifest"]["window"])
+
+
+def test_a_registry_that_stops_one_process_stops_all(fleet: Fleet) -> None:
+    eu = fleet.config.registries["eu"]
+    assert isinstance(eu, EmbeddedRegistry)
+    with FaultRegistry(eu.address) as faults:
+        behind(fleet, faults)
+        limits = limits_of(with_syncs(fleet).config)
+        fill(fleet)
+        faults.play("PUT", r".*/manifests/.*", Status(429, {"Retry-After": "30"}))
+        program = "from registry_pipelines.cli import main; main()"
+        command = [sys.executable, "-c", program, "sync", "pinned", "--config", str(fleet.path)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as other:
+            until = time.monotonic() + 30
+            while not (stopped := limits.window(faults.address, "write-manifest").stopped_s()):
+                assert other.poll() is None and time.monotonic() < until
+                time.sleep(0.01)
+            other.kill()
+    assert 20 < stopped <= 30 and not limits.window(faults.address, "append").stopped_s()

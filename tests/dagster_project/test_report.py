@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from dagster_project.report import MAX_TABLE_ROWS, facts, materialized, refusals, succeeded, table
+from dagster_project.report import MAX_TABLE_ROWS, facts, materialized, refusals, stacked, succeeded, table
 from registry_pipelines.chain import StageResult
 from registry_pipelines.errors import EvidenceMissing, PromotionDenied, QuotaSpent, RateLimited, Unavailable
 
@@ -43,6 +43,22 @@ def test_rows_with_different_columns_become_one_table() -> None:
     """Dagster refuses a table whose rows differ."""
     records = table([{"a": 1}, {"b": "x"}]).records
     assert [dict(record.data) for record in records] == [{"a": 1, "b": ""}, {"a": "", "b": "x"}]
+
+
+def test_further_tables_have_their_names_and_people_read_sizes_and_digests() -> None:
+    rows = [{"target": "eu", "bytes": 3 * 1024**2, "digest": DIGEST, "count": 3}]
+    shown = facts(result(tables={"targets": rows, "images": []}))
+    assert (shown["targets_rows"], shown["images_rows"], "images" in shown) == (1, 0, False)
+    [record] = shown["targets"].records
+    assert record.data == {"target": "eu", "bytes": "3.0 MiB", "digest": "sha256:aaaaaaaaaaaa", "count": 3}
+
+
+def test_bars_are_as_long_as_what_they_stand_for() -> None:
+    rows = [{"target": "eu-west-1", "sent": 60, "known": 20}, {"target": "gcp", "sent": 0, "known": 40}]
+    drawn = stacked(rows, "target", {"sent": ("#", "sent"), "known": (".", "known")}).value.splitlines()
+    assert drawn[1] == f"eu-west-1  {'#' * 30}{'.' * 10}  60 B sent, 20 B known"
+    assert drawn[2] == f"gcp        {'.' * 20}{' ' * 20}  0 B sent, 40 B known"
+    assert "0 B sent" in stacked([{"target": "eu", "sent": 0}], "target", {"sent": ("#", "sent")}).value
 
 
 def test_reasons_are_a_list_people_can_read() -> None:

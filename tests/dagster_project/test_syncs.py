@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -31,6 +32,12 @@ def numbers(result: dg.ExecuteInProcessResult) -> dict[str, object]:
     return {name: found.value for name, found in told.metadata.items()}
 
 
+def rows_of(shown: dg.AssetMaterialization, name: str) -> list[Mapping[str, object]]:
+    found = shown.metadata[name]
+    assert isinstance(found, dg.TableMetadataValue)
+    return [record.data for record in found.records]
+
+
 def test_a_sync_is_one_nightly_asset_with_numbers_that_chart(synced: World) -> None:
     [asset] = [spec for spec in synced.defs.resolve_all_asset_specs() if spec.key.path[0] == "sync"]
     assert (asset.key.path, asset.group_name) == (["sync", "bases"], "replicate")
@@ -45,13 +52,17 @@ def test_a_sync_is_one_nightly_asset_with_numbers_that_chart(synced: World) -> N
     assert {"bytes_moved", "bytes_per_second", "seconds", "blobs_moved", "blobs_mounted", "receipts"} <= set(told)
     assert told["copies"] == 4 and told["changed"] is True and int(str(told["bytes_moved"])) > 0
     [shown] = result.asset_materializations_for_node("sync__bases")
-    table = shown.metadata["rows"]
-    assert isinstance(table, dg.TableMetadataValue)
-    rows = [record.data for record in table.records]
-    assert [(row["target"], row["state"], row["copies"]) for row in rows] == [
+    rows = {name: rows_of(shown, name) for name in ("targets", "images", "plan")}
+    assert [(row["target"], row["state"], row["images"]) for row in rows["targets"]] == [
         ("eu-west-1", "copied", 2),
         ("gcp", "copied", 2),
     ]
+    assert {row["image"] for row in rows["images"]} == {"bases/python:v1", "bases/cuda:v1"}
+    assert (told["targets_rows"], told["images_rows"], told["plan_rows"]) == (2, 4, 4)
+    assert str(told["where_bytes_are"]).count("█") > 40 and "B uploaded" in str(told["where_bytes_are"])
+    logged = [each.user_message for each in synced.instance.all_logs(result.run_id) if not each.is_dagster_event]
+    [end] = [line for line in logged if "copies done" in line]
+    assert end.startswith("4 of 4 copies done; ") and "/s)" in end
     again = numbers(synced.run(None, job="nightly_sync"))
     assert (again["changed"], again["bytes_moved"], again["action"]) == (False, 0, "unchanged")
 
