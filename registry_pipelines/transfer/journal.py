@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 import time
 import uuid
@@ -35,6 +36,9 @@ UPLOAD_LIFE_S = 7 * 24 * 3600.0
 """Registries drop unfinished uploads after about a week (docker-registry's upload purging: 168 h)."""
 
 BUSY_TIMEOUT_S = 60.0
+BUSY_PAUSE_S = 0.01
+"""Between two tries to open a database that another process is just making; that takes some milliseconds."""
+
 MAX_CONNECTIONS = 96
 """To the database; as many as threads that move blobs, discover and plan."""
 
@@ -328,11 +332,19 @@ def _of(key: tuple[str, str, str]) -> sql.ColumnElement[bool]:
     return sql.and_(_uploads.c.registry == key[0], _uploads.c.repository == key[1], _uploads.c.digest == key[2])
 
 
-def _prepare_sqlite(connection: object, _record: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    """Set the mode. SQLite's own time-out does not hold while another process goes over to the write-ahead log: then
+    this fails at once, and of several copies that start together one would fail."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(BUSY_PAUSE_S)
+    connection.execute("PRAGMA synchronous=FULL").close()
 
 
 def _unusable(error: SQLAlchemyError) -> LocalError:

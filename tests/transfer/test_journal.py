@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +65,27 @@ def test_unusable_database_is_a_local_error(tmp_path: Path) -> None:
         Journal.at(tmp_path)
     with pytest.raises((ToolMissing, LocalError)):
         Journal("postgresql+nosuchdriver://x/y")
+
+
+def open_journals(folders: list[Path], together: Barrier, failures: Queue[str]) -> None:
+    for folder in folders:
+        together.wait()
+        try:
+            Journal.at(folder).close()
+        except LocalError as error:
+            failures.put(str(error))
+
+
+def test_processes_that_start_at_once_make_one_journal(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    together, failures = context.Barrier(4), context.Queue()
+    folders = [tmp_path / str(number) for number in range(60)]
+    workers = [context.Process(target=open_journals, args=(folders, together, failures)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures.empty()
 
 
 def test_expired_upload_is_begun_afresh(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
