@@ -22,6 +22,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.outcome import Outcome, outcomes
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.demo_bases import push_demo_bases
 from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, stage_table
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
@@ -48,8 +49,9 @@ _STYLES = {"ok": "green", "denied": "yellow", "failed": "red", "skipped": "dim"}
 def demo(options: Options) -> None:
     """Build two images and take them through the whole chain with Dagster, on five registries served from here.
 
-    The first ships to two replicas and across the air gap; the second has a critical vulnerability and is denied. Ends
-    with 0 when the registries, read again, show exactly that. A second run changes nothing.
+    The first ships to two replicas and across the air gap; the second has a critical vulnerability and is denied. A
+    repository of base images is brought to both replicas, too. Ends with 0 when the registries, read again, show
+    exactly that. A second run changes nothing.
     """
     config = load(find_demo_config(options))
     prepare_dagster_home(config)
@@ -57,6 +59,7 @@ def demo(options: Options) -> None:
     with ensure_registries(config) as served:
         for each in served:
             click.echo(f"{each.name}: {each.url}", err=True)
+        push_demo_bases(config, Chain(config))
         events, code = _run_dagster(config, quiet=options.quiet)
         releases = list(dict.fromkeys(event["release"] for event in events if event["release"]))
         found = [outcomes(Chain(config), Release.parse(key)) for key in releases]
