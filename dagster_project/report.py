@@ -21,8 +21,8 @@ tried several times before that."""
 LONGEST_WAIT_S = 600
 """A step does not wait longer for its registry: a run that sleeps for a quota's six hours looks as if it hung."""
 
-BAR_CHARACTERS = 40
-"""Of a bar in a chart of text; with label and numbers it fits a table of metadata."""
+BAR_CHARACTERS = 32
+"""Of a bar in a chart of text; with its label and sum it fits the column of an asset's page."""
 
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
@@ -35,29 +35,28 @@ else:  # Dagster knows the bare class only: with a parameter it asks for a tuple
 def facts(result: StageResult) -> Metadata:
     """Metadata of a result under stable names, so that Dagster charts the numbers over time.
 
-    ``reasons`` (a Markdown list, first: it is what people look for), the stage's own facts, action, digest, changed,
-    bytes_moved (bytes), seconds, and ``rows`` (the first 50, as a table); each further table by its name, with the
-    number of its rows as ``<name>_rows``.
+    ``reasons`` (a Markdown list, first: it is what people look for), further tables by their names, the stage's own
+    facts, action, digest, changed, bytes_moved (bytes), seconds, ``rows`` (the first 50, as a table), and the number of
+    rows of each table.
     """
     shown: Metadata = {"reasons": bullets(result.reasons)} if result.reasons else {}
+    shown |= {name: table(rows) for name, rows in result.tables.items() if rows}
     shown |= {name: value for name, value in result.facts.items() if name != "reasons"}
     shown |= {
         "action": result.action,
-        "digest": result.digest,
+        **({"digest": result.digest} if result.digest else {}),
         "changed": result.changed,
         "bytes_moved": result.bytes_moved,
         "seconds": round(result.seconds, 3),
     }
     if result.rows:
         shown |= {"rows": table(result.rows), "row_count": len(result.rows)}
-    for name, rows in result.tables.items():
-        shown |= {f"{name}_rows": len(rows)} | ({name: table(rows)} if rows else {})
-    return shown
+    return shown | {f"{name}_rows": len(rows) for name, rows in result.tables.items()}
 
 
 def stacked(rows: Sequence[Mapping[str, Any]], label: str, parts: Mapping[str, tuple[str, str]]) -> Any:
-    """A bar for each row that adds some of its byte counts up, drawn in text. label: the column that names a row.
-    parts: column to its letter in the bar and its word in the legend."""
+    """A bar for each row that adds some of its byte counts up, drawn in text, with a legend below. label: the column
+    that names a row. parts: column to its letter in the bar and its word in the legend."""
     width = max((len(str(row[label])) for row in rows), default=0)
     longest = max((sum(row[part] for part in parts) for row in rows), default=0)
     lines = []
@@ -66,9 +65,9 @@ def stacked(rows: Sequence[Mapping[str, Any]], label: str, parts: Mapping[str, t
         for part, (letter, _) in parts.items():
             ends += row[part]
             bar += letter * ((round(BAR_CHARACTERS * ends / longest) if longest else 0) - len(bar))
-        told = ", ".join(f"{size_text(row[part])} {word}" for part, (_, word) in parts.items())
-        lines.append(f"{row[label]!s:{width}}  {bar:{BAR_CHARACTERS}}  {told}")
-    return dg.MetadataValue.md("```text\n" + "\n".join(lines) + "\n```")
+        lines.append(f"{row[label]!s:{width}}  {bar:{BAR_CHARACTERS}}  {size_text(ends)}")
+    legend = "   ".join(f"{letter} {word}" for letter, word in parts.values())
+    return dg.MetadataValue.md("```text\n" + "\n".join([*lines, "", legend]) + "\n```")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:

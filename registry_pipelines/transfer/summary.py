@@ -38,7 +38,7 @@ class Summary:
         be read at the source."""
         pairs = zip(self.found.plan.deliveries, self.found.results, strict=True)
         rows = [self._image(delivery, result) for delivery, result in pairs if result.changed or problems(result)]
-        rows += [{**_no_image(each.reference), "note": str(each.error)} for each in self.found.failures]
+        rows += [_no_image(each.reference, str(each.error)) for each in self.found.failures]
         return sorted(rows, key=lambda row: _ORDER[str(row["state"])])
 
     def result_rows(self) -> list[Row]:
@@ -83,9 +83,8 @@ class Summary:
             "image": _image_name(delivery),
             "target": self._name(delivery),
             "action": state,
-            "digest": str(delivery.job.closure.root.digest),
-            "upload": count["upload"],
             "upload_bytes": delivery.upload_bytes,
+            "upload": count["upload"],
             "mount": count["mount"],
             "shared": count["shared"],
             "unchanged": sum(step.action == "present" for step in delivery.blobs),
@@ -93,6 +92,7 @@ class Summary:
             "tags": ", ".join(step.tag for step in delivery.tags if step.action == "set"),
             "drift": drift,
             "refused": delivery.refused,
+            "digest": str(delivery.job.closure.root.digest),
         }
 
     def _image(self, delivery: Delivery, result: TargetResult) -> Row:
@@ -100,14 +100,14 @@ class Summary:
             "image": _image_name(delivery),
             "target": self._name(delivery),
             "state": _state(result),
-            "digest": str(result.root.digest),
             "bytes": result.bytes_moved,
+            "seconds": round(result.seconds, 3),
             "uploaded": result.blobs_moved,
             "mounted": result.blobs_mounted,
             "manifests": result.manifests_put,
             "tags": result.tags_moved,
-            "seconds": round(result.seconds, 3),
             "note": "; ".join(problems(result)),
+            "digest": str(result.root.digest),
         }
 
 
@@ -144,19 +144,19 @@ def _target_row(name: str, pairs: Sequence[tuple[Delivery, TargetResult]]) -> Ro
         "target": name,
         "state": min(states, key=lambda state: _ORDER[state]) if states else "unchanged",
         "images": len(results),
-        "changed": sum(each.changed for each in results),
-        "failed": failed,
-        "drift": sum(bool(each.drift) for each in results),
+        "bytes": moved,
+        "seconds": round(seconds, 3),
+        "bytes_per_second": round(moved / seconds) if seconds else 0,
         "uploaded": sum(each.blobs_moved for each in results),
         "mounted": sum(each.blobs_mounted for each in results),
         "unchanged": len(present),
-        "bytes": moved,
-        "mounted_bytes": mounted,
-        "unchanged_bytes": unchanged,
-        "seconds": round(seconds, 3),
-        "bytes_per_second": round(moved / seconds) if seconds else 0,
+        "changed": sum(each.changed for each in results),
+        "failed": failed,
+        "drift": sum(bool(each.drift) for each in results),
         "manifests": sum(each.manifests_put for each in results),
         "tags": sum(each.tags_moved for each in results),
+        "mounted_bytes": mounted,
+        "unchanged_bytes": unchanged,
     }
 
 
@@ -179,17 +179,18 @@ def _image_name(delivery: Delivery) -> str:
     return f"{closure.source.repository}:{closure.reference}"
 
 
-def _no_image(reference: str) -> Row:
+def _no_image(reference: str, note: str) -> Row:
     """A failure at the source in the columns of the images."""
     return {
         "image": reference,
         "target": "",
         "state": "failed",
-        "digest": "",
         "bytes": 0,
+        "seconds": 0.0,
         "uploaded": 0,
         "mounted": 0,
         "manifests": 0,
         "tags": 0,
-        "seconds": 0.0,
+        "note": note,
+        "digest": "",
     }

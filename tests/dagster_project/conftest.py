@@ -67,6 +67,8 @@ retention:
 sensors: {{interval: 1s, max_requests: 3}}
 """
 
+SYNCS = "syncs:\n  bases: {source: source, repositories: ['bases/*'], targets: [eu-west-1, gcp], move_tags: false}\n"
+
 HASTY_QUEUE = """
 run_coordinator:
   module: dagster.core.run_coordinator
@@ -286,6 +288,12 @@ class Live(Places):
         found = self.ask(query, tags=[{"key": "dagster/partition", "value": key}])
         return [run["status"] for run in found["runsOrError"]["results"]]
 
+    def runs_of(self, asset: str) -> list[dict[str, str]]:
+        """Runs that materialize assets of which one's key begins so: their ids and states, the newest first."""
+        query = "{ runsOrError(limit: 20) { ... on Runs { results { runId status assetSelection { path } } } } }"
+        found = self.ask(query)["runsOrError"]["results"]
+        return [run for run in found if any(key["path"][0] == asset for key in run["assetSelection"] or ())]
+
     def until(self, what: str, condition: Callable[[], Any], *, seconds: float = 240) -> Any:
         """Look again until the condition holds; what it gave. Fails with Dagster's log after so many seconds."""
         deadline = monotonic() + seconds
@@ -313,6 +321,12 @@ def places_of() -> type[Places]:
 
 
 @pytest.fixture
+def syncs() -> str:
+    """A section with one sync, for the end of a configuration file."""
+    return SYNCS
+
+
+@pytest.fixture
 def settings(tmp_path: Path) -> Path:
     """A configuration file with ports that are free."""
     return write_settings(tmp_path)
@@ -332,6 +346,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """``dagster dev -w workspace.yaml`` on free ports, with a home and a configuration of its own."""
     folder = tmp_path_factory.mktemp("live")
     path = write_settings(folder)
+    path.write_text(path.read_text() + SYNCS)
     config = load(path)
     (port,) = free_ports(1)
     home = prepare_home(config)

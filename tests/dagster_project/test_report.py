@@ -56,9 +56,10 @@ def test_further_tables_have_their_names_and_people_read_sizes_and_digests() -> 
 def test_bars_are_as_long_as_what_they_stand_for() -> None:
     rows = [{"target": "eu-west-1", "sent": 60, "known": 20}, {"target": "gcp", "sent": 0, "known": 40}]
     drawn = stacked(rows, "target", {"sent": ("#", "sent"), "known": (".", "known")}).value.splitlines()
-    assert drawn[1] == f"eu-west-1  {'#' * 30}{'.' * 10}  60 B sent, 20 B known"
-    assert drawn[2] == f"gcp        {'.' * 20}{' ' * 20}  0 B sent, 40 B known"
-    assert "0 B sent" in stacked([{"target": "eu", "sent": 0}], "target", {"sent": ("#", "sent")}).value
+    assert drawn[1] == f"eu-west-1  {'#' * 24}{'.' * 8}  80 B"
+    assert drawn[2] == f"gcp        {'.' * 16}{' ' * 16}  40 B"
+    assert drawn[4] == "# sent   . known"
+    assert "  0 B" in stacked([{"target": "eu", "sent": 0}], "target", {"sent": ("#", "sent")}).value
 
 
 def test_reasons_are_a_list_people_can_read() -> None:

@@ -5,7 +5,9 @@ With RP_SCREENSHOTS set to a folder, pictures for the documentation are written 
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.manifests import Manifest, manifest_bytes
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ SETTINGS = [
     "--disable-sync",
 ]
 PATIENCE_MS = 60_000
+OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 STAGES = ["build", "scan", "sign", "promote", "replicate", "mirror", "collect"]
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(900)]
@@ -96,6 +103,43 @@ def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
     expect(page.get_by_text(key).first).to_be_visible(timeout=PATIENCE_MS)
     picture(page, "check")
     assert live.channel("tool") != Release.parse(key).digest
+
+
+def push_base(place: Place, tag: str, *layers: bytes) -> None:
+    """An image of layers that are large enough to be seen in a chart."""
+    config = json.dumps({"architecture": "amd64", "os": "linux", "tag": tag, "rootfs": {"type": "layers"}})
+    made = Manifest(
+        schema_version=2,
+        media_type=media_types.OCI_MANIFEST,
+        config=push_blob(place, config.encode(), media_type=media_types.OCI_CONFIG),
+        layers=tuple(push_blob(place, each, media_type=media_types.OCI_LAYER_GZIP) for each in layers),
+    )
+    place.registry.put_manifest(place.repository, manifest_bytes(made), tag=tag)
+
+
+def test_a_sync_is_started_by_hand_and_shows_what_came_where_and_how(live: Live, page: Page) -> None:
+    noise = random.Random(7)
+    shared = noise.randbytes(8_000_000)
+    for name in ("python", "cuda"):
+        for number in range(3):
+            layers, tag = (shared, noise.randbytes(2_000_000 * (number + 1))), f"1.{number}.0"
+            push_base(Place(live.chain.registry("source"), f"bases/{name}"), tag, *layers)
+            if number == 0:
+                push_base(Place(live.chain.registry("gcp"), f"replicas/bases/{name}"), tag, *layers)
+    page.goto("/assets/sync/bases")
+    page.get_by_role("button", name="Materialize").first.click()
+    ended = live.until("the sync has ended", lambda: [run for run in live.runs_of("sync") if run["status"] in OVER])
+    assert [run["status"] for run in ended] == ["SUCCESS"]
+    page.goto("/assets/sync/bases?view=overview")
+    for told in ("where_bytes_are", "there already", "eu-west-1", "bases/python:1.2.0", "blobs_mounted"):
+        expect(page.get_by_text(re.compile(told)).first).to_be_visible(timeout=PATIENCE_MS)
+    page.set_viewport_size({"width": 1600, "height": 1250})
+    picture(page, "sync")
+    page.set_viewport_size({"width": 1600, "height": 900})
+    page.goto(f"/runs/{ended[0]['runId']}")
+    page.get_by_placeholder("Filter…").fill("copies")
+    expect(page.get_by_text(re.compile("12 of 12 copies done; .* sent in")).first).to_be_visible(timeout=PATIENCE_MS)
+    picture(page, "sync-run")
 
 
 def if_asked(page: Page, answer: str) -> None:
