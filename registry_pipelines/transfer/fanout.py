@@ -77,7 +77,7 @@ def _move_small(
     source: Place, descriptor: Descriptor, targets: Sequence[Place], means: Means, marks: Sequence[Moved]
 ) -> list[Outcome]:
     try:
-        part = _read_verified(source, descriptor, means)
+        part = _read_verified(source, descriptor, targets, means)
     except RegistryPipelinesError as error:
         return [error] * len(targets)
     view = part.view if part else memoryview(b"")
@@ -88,8 +88,8 @@ def _move_small(
             part.release()
 
 
-def _read_verified(source: Place, descriptor: Descriptor, means: Means) -> Part | None:
-    window = PartWindow(source, descriptor, means.memory, connections=1, patience=means.patience)
+def _read_verified(source: Place, descriptor: Descriptor, targets: Sequence[Place], means: Means) -> Part | None:
+    window = PartWindow(source, descriptor, means.memory, connections=1, patience=means.patience, group=_group(targets))
     part = None
     try:
         for part in window:
@@ -101,6 +101,11 @@ def _read_verified(source: Place, descriptor: Descriptor, means: Means) -> Part 
         raise
     finally:
         window.close()
+
+
+def _group(targets: Sequence[Place]) -> frozenset[str]:
+    """Whose slowness holds the parts in memory."""
+    return frozenset(target.registry.name for target in targets)
 
 
 def _check(source: Place, descriptor: Descriptor, hasher: Any, part: Part) -> None:
@@ -234,7 +239,13 @@ def _open(lane: _Lane, marks: Sequence[Moved]) -> int | None:
 def _feed(source: Place, descriptor: Descriptor, lanes: Sequence[_Lane], means: Means, start: int) -> None:
     hasher = descriptor.digest.hasher() if start == 0 else None
     window = PartWindow(
-        source, descriptor, means.memory, start=start, connections=means.connections, patience=means.patience
+        source,
+        descriptor,
+        means.memory,
+        start=start,
+        connections=means.connections,
+        patience=means.patience,
+        group=_group([lane.sink.target for lane in lanes]),
     )
     try:
         for part in window:

@@ -6,7 +6,9 @@ import mmap
 import os
 import threading
 import weakref
-from collections import deque
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
 
 PART_BYTES = 8 * 1024 * 1024
 """One part: the unit of a ranged read, of a chunked upload and of the journal. At least 5 MiB (ECR's smallest part),
@@ -16,20 +18,33 @@ BUDGET_BYTES = 8 * PART_BYTES
 """Parts in memory at once, over all blobs. Six connections keep a link of 20 MB/s each busy and two parts are on
 their way out; with the interpreter the process stays well below 150 MB."""
 
+RESERVE_BYTES = PART_BYTES
+"""Beyond the budget, for a group that has nothing: one that stands still must not take the last part."""
+
+
+@dataclass(eq=False)
+class _Ticket:
+    group: Hashable
+    cost: int
+
 
 class PartMemory:
-    """Hands out buffers within a budget; waits when it is used up. First come, first served, so that a part which
-    others wait for is never starved. Parts of large blobs lie in one shared memory file where the system has such files
-    (Linux), so that a courier process can send them without a copy; used again, because fresh pages cost more than
-    the copy."""
+    """Hands out buffers within a budget; waits when it is used up. First come, first served within a group, so that a
+    part which others wait for is never starved. Groups are what may be slow, the receivers: each takes at most its
+    share while there are others, and one that has nothing always finds room for a part, because a registry that stands
+    still would else stop the copies to all others. No deadlock: whoever holds parts holds the next one of its blob.
+
+    Parts of large blobs lie in one shared memory file where the system has such files (Linux), so that a courier
+    process can send them without a copy; used again, because fresh pages cost more than the copy."""
 
     def __init__(self, budget_bytes: int = BUDGET_BYTES) -> None:
         self.budget_bytes = max(budget_bytes, PART_BYTES)
-        self._used = 0
-        self._queue: deque[object] = deque()
+        self._total = self.budget_bytes + RESERVE_BYTES
+        self._used: Counter[Hashable] = Counter()
+        self._queue: list[_Ticket] = []
         self._turn = threading.Condition()
         self.file: int | None = None
-        self._slots = self._map(self.budget_bytes // PART_BYTES)
+        self._slots = self._map(self._total // PART_BYTES)
         self._free = list(range(len(self._slots)))
 
     def _map(self, slots: int) -> list[memoryview]:
@@ -41,27 +56,42 @@ class PartMemory:
         whole = memoryview(mmap.mmap(self.file, slots * PART_BYTES))
         return [whole[at * PART_BYTES : (at + 1) * PART_BYTES] for at in range(slots)]
 
-    def take(self, offset: int, byte_count: int, *, large: bool) -> Part:
+    @property
+    def spare_bytes(self) -> int:
+        """What nobody has taken of the budget."""
+        with self._turn:
+            return self.budget_bytes - self._used.total()
+
+    def take(self, offset: int, byte_count: int, *, large: bool, group: Hashable = None) -> Part:
         """Memory for ``byte_count`` bytes (at most PART_BYTES) of a blob at ``offset``; its last user gives it back.
-        large: part of a blob of several parts; takes a whole slot."""
-        cost, ticket = PART_BYTES if large else byte_count, object()
+        large: part of a blob of several parts; takes a whole slot. group: who will let go of it, sooner or later."""
+        ticket = _Ticket(group, PART_BYTES if large else byte_count)
         with self._turn:
             self._queue.append(ticket)
-            self._turn.wait_for(lambda: self._queue[0] is ticket and self._used + cost <= self.budget_bytes)
-            self._queue.popleft()
-            self._used += cost
-            slot = self._free.pop() if large else None
-            self._turn.notify_all()
+            try:
+                self._turn.wait_for(lambda: self._fits(ticket))
+                self._used[group] += ticket.cost
+                slot = self._free.pop() if large else None
+            finally:
+                self._queue.remove(ticket)
+                self._turn.notify_all()
         view = memoryview(bytearray(byte_count)) if slot is None else self._slots[slot][:byte_count]
-        return Part(self, offset, view, slot)
+        return Part(self, offset, view, slot, ticket)
+
+    def _fits(self, ticket: _Ticket) -> bool:
+        if next(item for item in self._queue if item.group == ticket.group) is not ticket:
+            return False
+        used, mine = self._used.total() + ticket.cost, self._used[ticket.group]
+        if not mine:
+            return used <= self._total
+        groups = {item.group for item in self._queue} | {group for group, held in self._used.items() if held}
+        return used <= self.budget_bytes and mine + ticket.cost <= max(self.budget_bytes // len(groups), PART_BYTES)
 
     def give(self, part: Part) -> None:
         """Take the memory of a part back."""
         with self._turn:
-            if part.slot is None:
-                self._used -= len(part.view)
-            else:
-                self._used -= PART_BYTES
+            self._used[part.ticket.group] -= part.ticket.cost
+            if part.slot is not None:
                 self._free.append(part.slot)
             self._turn.notify_all()
 
@@ -70,12 +100,13 @@ class Part:
     """A piece of a blob in memory, shared by its receivers; the last one to let go frees it. slot: where it lies in the
     shared memory file, in parts; None when it does not."""
 
-    __slots__ = ("_lock", "_memory", "_users", "offset", "slot", "view")
+    __slots__ = ("_lock", "_memory", "_users", "offset", "slot", "ticket", "view")
 
-    def __init__(self, memory: PartMemory, offset: int, view: memoryview, slot: int | None) -> None:
+    def __init__(self, memory: PartMemory, offset: int, view: memoryview, slot: int | None, ticket: _Ticket) -> None:
         self.offset = offset
         self.view = view
         self.slot = slot
+        self.ticket = ticket
         self._memory = memory
         self._users = 1
         self._lock = threading.Lock()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
@@ -30,7 +30,8 @@ class PartWindow:
 
     Begins as one streaming GET; connections are added while the receiver is kept waiting, up to ``connections``.
     Failures that may pass are tried again from the byte that is missing; the patience is spent only while no byte
-    arrives. Raises NotFound, Unavailable, ContentError (longer or shorter than the descriptor says).
+    arrives. group: see PartMemory.take. Raises NotFound, Unavailable, ContentError (longer or shorter than the
+    descriptor says).
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class PartWindow:
         start: int = 0,
         connections: int = CONNECTIONS,
         patience: Callable[[], Patience] = Patience,
+        group: Hashable = None,
     ) -> None:
-        self._source, self._descriptor, self._memory = source, descriptor, memory
+        self._source, self._descriptor, self._memory, self._group = source, descriptor, memory, group
         self._patience, self._connections = patience, connections
         self._next_fetch = self._next_hand = start
         self._ready: dict[int, Part] = {}
@@ -123,7 +125,7 @@ class PartWindow:
                 return None
             offset = self._next_fetch
             size = min(PART_BYTES, self._descriptor.size - offset)
-            part = self._memory.take(offset, size, large=self._descriptor.size > PART_BYTES)
+            part = self._memory.take(offset, size, large=self._descriptor.size > PART_BYTES, group=self._group)
             if self._closed:
                 part.release()
                 return None
