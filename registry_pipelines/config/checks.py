@@ -9,6 +9,7 @@ import yaml
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
 from registry_pipelines.config.model import Config, DistributionRegistry, EmbeddedRegistry, Upstream
+from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.channels import check_channel
@@ -36,6 +37,7 @@ def check(
             *_targets(config),
             *_mirrors(config),
             *_syncs(config),
+            *overlaps(config),
             *_policies(config),
         ):
             problems.add(_line(root, path), path, message)

@@ -8,18 +8,17 @@ manifest names.
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from registry_pipelines.errors import Forbidden, InputError, NotFound, RegistryPipelinesError, Unsupported
+from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.look import NewRepositories, Seen, try_to_look
 from registry_pipelines.transfer.rules import KNOWN, Rule, refusal
 
 PLAN_THREADS = 32
@@ -190,15 +189,6 @@ class Holdings(Protocol):
         ...
 
 
-@dataclass
-class _Seen:
-    """What a target has of a closure."""
-
-    tags: dict[str, Digest] = field(default_factory=dict)
-    manifests: set[Digest] = field(default_factory=set)
-    blobs: set[Digest] = field(default_factory=set)
-
-
 def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None, rules: Sequence[Rule] = KNOWN) -> Plan:
     """Look at every target and say what is to be done; changes nothing.
 
@@ -210,9 +200,9 @@ def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None, rules: S
     """
     _check_goals(jobs)
     pairs = [(job, target) for job in jobs for target in job.targets]
-    new = _NewRepositories()
+    new = NewRepositories()
     with ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan") as pool:
-        seen = list(pool.map(lambda pair: _try_to_look(pair[0], pair[1], new), pairs))
+        seen = list(pool.map(lambda pair: try_to_look(pair[0].closure, pair[0].tags, pair[1], new), pairs))
     assign = _Assignment(holdings, rules)
     return Plan(tuple(assign.deliver(job, target, seen[at]) for at, (job, target) in enumerate(pairs)))
 
@@ -234,79 +224,6 @@ def _origin(closure: Closure) -> str:
     return f"{closure.source}{'@' if ':' in closure.reference else ':'}{closure.reference}"
 
 
-def _try_to_look(job: Job, target: Place, new: _NewRepositories) -> _Seen | RegistryPipelinesError:
-    try:
-        return _look(job, target, new)
-    except RegistryPipelinesError as error:
-        return error
-
-
-def _look(job: Job, target: Place, new: _NewRepositories) -> _Seen:
-    seen, closure = _Seen(), job.closure
-    names = {**dict.fromkeys(job.tags, closure.root.digest), **closure.digest_tags}
-    for tag in names:
-        found = _digest_or_none(target, tag)
-        if found:
-            seen.tags[tag] = found
-            seen.manifests.add(found)
-    root = closure.root.digest
-    if root not in seen.manifests:
-        if not seen.tags and new.contains(target):
-            return seen
-        if _digest_or_none(target, root):
-            seen.manifests.add(root)
-    for manifest in closure.manifests:
-        if (
-            manifest.digest != root
-            and manifest.digest not in seen.manifests
-            and _digest_or_none(target, manifest.digest)
-        ):
-            seen.manifests.add(manifest.digest)
-    _look_for_blobs(closure, target, seen)
-    return seen
-
-
-def _look_for_blobs(closure: Closure, target: Place, seen: _Seen) -> None:
-    for digest, blobs in closure.blobs_of.items():
-        if digest in seen.manifests:
-            seen.blobs.update(blobs)
-    for digest, descriptor in closure.blobs.items():
-        if digest not in seen.blobs and target.registry.blob_size(target.repository, digest) == descriptor.size:
-            seen.blobs.add(digest)
-
-
-def _digest_or_none(target: Place, reference: str) -> Digest | None:
-    try:
-        return target.registry.resolve(target.repository, reference).digest
-    except NotFound:
-        return None
-
-
-class _NewRepositories:
-    """Repositories that were never written to: in them nothing needs to be looked for. One question per repository."""
-
-    def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], bool] = {}
-        self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
-
-    def contains(self, target: Place) -> bool:
-        """Whether the target is one of them."""
-        key = (target.registry.name, target.repository)
-        with self._locks[key]:
-            if key not in self._answers:
-                self._answers[key] = self._ask(target)
-            return self._answers[key]
-
-    def _ask(self, target: Place) -> bool:
-        try:
-            next(iter(target.registry.tags(target.repository)), None)
-        except NotFound:
-            return True
-        except (Unsupported, Forbidden):
-            return False
-        return False
-
-
 class _Assignment:
     """Decides who uploads and who mounts. Pure but for the question whether a registry mounts at all."""
 
@@ -318,14 +235,14 @@ class _Assignment:
         self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
         self.mounts: dict[str, bool] = {}
 
-    def deliver(self, job: Job, target: Place, seen: _Seen | RegistryPipelinesError) -> Delivery:
+    def deliver(self, job: Job, target: Place, seen: Seen | RegistryPipelinesError) -> Delivery:
         """The next delivery of the plan. One that is refused or unseen leads nobody: later ones do without it."""
         try:
             return self._deliver(job, target, seen)
         finally:
             self.count += 1
 
-    def _deliver(self, job: Job, target: Place, seen: _Seen | RegistryPipelinesError) -> Delivery:
+    def _deliver(self, job: Job, target: Place, seen: Seen | RegistryPipelinesError) -> Delivery:
         if isinstance(seen, RegistryPipelinesError):
             return _unseen(job, target, seen)
         closure = job.closure
@@ -374,7 +291,7 @@ class _Assignment:
                 return BlobStep(item, "mount", mount_from, after)
         return BlobStep(item, "upload")
 
-    def _manifest(self, target: Place, item: ManifestBytes, seen: _Seen) -> ManifestStep:
+    def _manifest(self, target: Place, item: ManifestBytes, seen: Seen) -> ManifestStep:
         if item.digest in seen.manifests:
             return ManifestStep(item, "present")
         key = (target.registry.name, target.repository, item.digest)

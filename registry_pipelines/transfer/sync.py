@@ -124,7 +124,8 @@ def sync(
     """Bring every chosen tag's closure to its targets.
 
     What fails is in the result and does not stop the rest. limits: request windows and bandwidth caps, shared by all
-    processes that use the same limits folder. Raises LocalError.
+    processes that use the same limits folder. Raises LocalError, and InputError when two sources are to have one tag at
+    one place.
     """
     told = progress or Silent()
     with State(state, journal_url=journal_url) as kept:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry_pipelines.errors import Forbidden, NotFound, Refused, Unauthorized, Unavailable
+import pytest
+
+from registry_pipelines.errors import Forbidden, InputError, NotFound, Refused, Unauthorized, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Capabilities
@@ -185,3 +188,20 @@ def test_a_large_layer_reaches_the_other_targets_too(
     assert [type(item.error) for item in result.results] == [Unavailable, type(None)]
     assert compare(source.place("app"), east.place("app"), "v1") == []
     assert west.count("PUT", "/manifests/") == 0
+
+
+def test_two_sources_for_one_place_and_tag_are_named_both_and_nothing_is_copied(
+    start_embedded: Callable[..., Counted], target: Counted, graphs: Graphs
+) -> None:
+    ours, theirs = start_embedded(), start_embedded()
+    for each, own in ((ours, b"ours"), (theirs, b"theirs")):
+        graphs.image(each.place("app"), b"shared", tag="v1")
+        graphs.image(each.place("app"), own, tag="v2")
+    fleet = [Source(each.registry, (Target(target.registry),)) for each in (ours, theirs)]
+    with pytest.raises(InputError) as clash:
+        sync(fleet)
+    assert clash.value.what == (
+        f"{ours.address}/app:v2 and {theirs.address}/app:v2 are both to be {target.address}/app:v2"
+    )
+    assert not target.exchanges
+    assert sync([replace(each, choose_tags=Selector(glob=("v1",))) for each in fleet]).ok

@@ -1,0 +1,98 @@
+"""What a target has of a closure already; asked with as few requests as tell it."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import Closure
+
+
+@dataclass
+class Seen:
+    """What a target has of a closure."""
+
+    tags: dict[str, Digest] = field(default_factory=dict)
+    manifests: set[Digest] = field(default_factory=set)
+    blobs: set[Digest] = field(default_factory=set)
+
+
+def try_to_look(
+    closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories
+) -> Seen | RegistryPipelinesError:
+    """What the target has, or why it cannot be looked at. tags: what the closure's root is to be called there."""
+    try:
+        return _look(closure, tags, target, new)
+    except RegistryPipelinesError as error:
+        return error
+
+
+def _look(closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories) -> Seen:
+    seen = Seen()
+    names = {**dict.fromkeys(tags, closure.root.digest), **closure.digest_tags}
+    for tag in names:
+        found = _digest_or_none(target, tag)
+        if found:
+            seen.tags[tag] = found
+            seen.manifests.add(found)
+    root = closure.root.digest
+    if root not in seen.manifests:
+        if not seen.tags and new.contains(target):
+            return seen
+        if _digest_or_none(target, root):
+            seen.manifests.add(root)
+    for manifest in closure.manifests:
+        if (
+            manifest.digest != root
+            and manifest.digest not in seen.manifests
+            and _digest_or_none(target, manifest.digest)
+        ):
+            seen.manifests.add(manifest.digest)
+    _look_for_blobs(closure, target, seen)
+    return seen
+
+
+def _look_for_blobs(closure: Closure, target: Place, seen: Seen) -> None:
+    for digest, blobs in closure.blobs_of.items():
+        if digest in seen.manifests:
+            seen.blobs.update(blobs)
+    for digest, descriptor in closure.blobs.items():
+        if digest not in seen.blobs and target.registry.blob_size(target.repository, digest) == descriptor.size:
+            seen.blobs.add(digest)
+
+
+def _digest_or_none(target: Place, reference: str) -> Digest | None:
+    try:
+        return target.registry.resolve(target.repository, reference).digest
+    except NotFound:
+        return None
+
+
+class NewRepositories:
+    """Repositories that were never written to: in them nothing needs to be looked for. One question per repository."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, str], bool] = {}
+        self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+
+    def contains(self, target: Place) -> bool:
+        """Whether the target is one of them."""
+        key = (target.registry.name, target.repository)
+        with self._locks[key]:
+            if key not in self._answers:
+                self._answers[key] = self._ask(target)
+            return self._answers[key]
+
+    def _ask(self, target: Place) -> bool:
+        try:
+            next(iter(target.registry.tags(target.repository)), None)
+        except NotFound:
+            return True
+        except (Unsupported, Forbidden):
+            return False
+        return False
