@@ -24,6 +24,9 @@ LONGEST_WAIT_S = 600
 BAR_CHARACTERS = 32
 """Of a bar in a chart of text; with its label and sum it fits the column of an asset's page."""
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Between a number and its unit; the UI's columns are narrow."""
+
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
 if TYPE_CHECKING:
@@ -80,8 +83,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 
 
 def _cell(name: str, value: Any) -> Any:
-    """Sizes and digests as people read them; other values as they are, so that the column sorts."""
-    return cell_text(name, value) if "bytes" in name or name == "digest" else value
+    """Sizes and digests as people read them, in one line; other values as they are."""
+    if "bytes" not in name and name != "digest":
+        return value
+    return cell_text(name, value).replace(" ", NO_BREAK)
 
 
 def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
-from registry_pipelines.progress import Progress, Silent, Standing, Tally, bulletins
+from registry_pipelines.progress import Progress, Silent, Standing, Tally, bulletins, size_text
 
 MAX_TASK_CHARACTERS = 60
 """A task's name on a bar; longer ones lose their middle."""
@@ -63,23 +64,40 @@ class TerminalBars:
 
     def _show(self) -> None:
         groups = self._tally.groups()
-        if len(groups) > 1:
-            self._bar(ALL, self._tally.standing())
+        self._bar(ALL, self._tally.standing(), visible=len(groups) > 1)
         for name, standing in groups.items():
             self._bar(name, standing)
 
-    def _bar(self, name: str, standing: Standing) -> None:
+    def _bar(self, name: str, standing: Standing, *, visible: bool = True) -> None:
         if name not in self._shown:
-            self._shown[name] = self._bars.add_task("")
+            self._shown[name] = self._bars.add_task("", total=None)
         text = f"{_shortened(name)}  {standing.ended} of {standing.tasks}"
         self._bars.update(
-            self._shown[name], description=text, completed=standing.done_bytes, total=standing.total_bytes or None
+            self._shown[name],
+            description=text,
+            completed=standing.done_bytes,
+            total=standing.total_bytes or None,
+            visible=visible,
         )
 
     def _clear(self) -> None:
         for shown in self._shown.values():
             self._bars.remove_task(shown)
         self._shown.clear()
+
+
+class _Bytes(DownloadColumn):
+    """Nothing for a task that has no bytes, such as a look at a registry."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total or task.completed else Text("")
+
+
+class _Speed(ProgressColumn):
+    """In the units of the other columns; nothing until there is a speed."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{size_text(round(task.speed))}/s" if task.speed else "")
 
 
 @contextmanager
@@ -96,8 +114,8 @@ def shown_progress(*, quiet: bool) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        _Bytes(binary_units=True),
+        _Speed(),
         TimeRemainingColumn(compact=True),
     )
     with Bars(*columns, console=console, transient=True) as bars:

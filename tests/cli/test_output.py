@@ -69,7 +69,7 @@ def test_copies_have_a_bar_for_each_target_and_one_for_all() -> None:
     for number in range(200):
         for host in ("eu:1", "us:2"):
             shown.begin(f"app:{number} -> {host}", total_bytes=10, group=host)
-    assert [task.description for task in bars.tasks] == ["eu:1  0 of 200", "all copies  0 of 400", "us:2  0 of 200"]
+    assert [task.description for task in bars.tasks] == ["all copies  0 of 400", "eu:1  0 of 200", "us:2  0 of 200"]
     shown.advance("app:0 -> eu:1", 10)
     shown.advance("app:7 -> us:2", 5)
     shown.end("app:0 -> eu:1", note="copied")

@@ -50,7 +50,12 @@ def test_further_tables_have_their_names_and_people_read_sizes_and_digests() -> 
     shown = facts(result(tables={"targets": rows, "images": []}))
     assert (shown["targets_rows"], shown["images_rows"], "images" in shown) == (1, 0, False)
     [record] = shown["targets"].records
-    assert record.data == {"target": "eu", "bytes": "3.0 MiB", "digest": "sha256:aaaaaaaaaaaa", "count": 3}
+    assert record.data == {
+        "target": "eu",
+        "bytes": "3.0\N{NO-BREAK SPACE}MiB",
+        "digest": "sha256:aaaaaaaaaaaa",
+        "count": 3,
+    }
 
 
 def test_bars_are_as_long_as_what_they_stand_for() -> None:
