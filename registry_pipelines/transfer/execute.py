@@ -28,7 +28,6 @@ from registry_pipelines.transfer.receipts import (
     ReceiptStore,
     make_receipt,
     read_back,
-    receipt_document,
 )
 from registry_pipelines.transfer.results import Drift, TargetResult
 from registry_pipelines.transfer.schedule import Schedule, Task
@@ -330,13 +329,10 @@ class _Execution:
     def _receipt(self, state: _State, tags: dict[str, Digest]) -> Receipt:
         delivery, store = state.delivery, self.setting.receipts
         closure, target = delivery.job.closure, delivery.target
-        if delivery.unchanged:
-            known = store.load(target, closure.root.digest) if store else None
-            if known is not None:
-                return known
-            document = receipt_document(closure, target, tags)
-        else:
-            document = self._persist(lambda: read_back(closure, target, tags, self.questions))
+        known = store.find(closure, target) if store and delivery.unchanged else None
+        if known is not None:
+            return known
+        document = self._persist(lambda: read_back(closure, target, tags, self.questions))
         receipt = make_receipt(document, self.setting.signer)
         if store:
             store.save(target, closure.root.digest, receipt)

@@ -161,6 +161,16 @@ class ReceiptStore:
         Path(temporary).replace(path)
         return path
 
+    def find(self, closure: Closure, target: Place) -> Receipt | None:
+        """The stored receipt if it is about all of this closure at this target; one that cannot be read is none."""
+        try:
+            known = self.load(target, closure.root.digest)
+        except ManifestInvalid:
+            return None
+        wanted = receipt_document(closure, target, {})
+        same = known and all(known.document.get(name) == wanted[name] for name in ("target", "manifests", "blobs"))
+        return known if same else None
+
     def load(self, target: Place, root: Digest) -> Receipt | None:
         """The stored receipt. Raises ManifestInvalid when it cannot be read."""
         path = self.path(target, root)
