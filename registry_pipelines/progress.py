@@ -36,6 +36,11 @@ class Progress(Protocol):
         """The task is done; ``note`` says in a few words how (``unchanged``, ``mounted``, ``failed``)."""
         ...
 
+    def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
+        """A registry keeps the work waiting, for some seconds already. Told once for each reason. left_s: until it goes
+        on, or until it is given up; None when nobody knows."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -47,6 +52,9 @@ class Silent:
         """See Progress."""
 
     def end(self, task: str, *, note: str = "") -> None:
+        """See Progress."""
+
+    def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
         """See Progress."""
 
 
@@ -87,7 +95,7 @@ class Standing:
 @dataclass
 class _Task:
     group: str
-    total: int | None
+    total: int
     began: float
     done: int = 0
     ended: bool = False
@@ -149,12 +157,13 @@ class Tally:
                 self._all, self._groups = _Sum(self._clock()), {}
             known = self._tasks.get(task)
             if known is None or known.ended:
-                known = self._tasks[task] = _Task(group, None, self._clock())
+                known = self._tasks[task] = _Task(group, 0, self._clock())
                 for each in self._sums(known):
                     each.tasks += 1
+            total = max(total_bytes or 0, known.done)
             for each in self._sums(known):
-                each.total += (total_bytes or 0) - (known.total or 0)
-            known.total = total_bytes
+                each.total += total - known.total
+            known.total = total
 
     def advance(self, task: str, byte_count: int) -> None:
         """See Progress. More bytes than were announced (a mount that was refused) make the total larger."""
@@ -163,8 +172,8 @@ class Tally:
             if known is None or known.ended:
                 return
             known.done += byte_count
-            more = max(0, known.done - (known.total or 0))
-            known.total = (known.total or 0) + more
+            more = max(0, known.done - known.total)
+            known.total += more
             for each in self._sums(known):
                 each.done += byte_count
                 each.total += more
@@ -177,7 +186,7 @@ class Tally:
                 return False
             known.ended = True
             for each in self._sums(known):
-                each.total -= (known.total or 0) - known.done
+                each.total -= known.total - known.done
                 each.ended += 1
                 each.failed += note == "failed"
             if self._all.ended < self._all.tasks:
@@ -253,6 +262,10 @@ class Bulletins:
             facts.append(f"{self._clock() - started:.1f} s")
             self._say(f"{task}: {', '.join(facts + ([note] if note else []))}")
 
+    def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
+        """See Progress."""
+        self._say(waiting_line(host, reason, left_s))
+
     def tick(self) -> None:
         """Say where the transfers stand when it is time for that."""
         with self._lock:
@@ -302,6 +315,12 @@ def duration_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def waiting_line(host: str, reason: str, left_s: float | None) -> str:
+    """``waiting for reg.example: nothing listens there, 1 min 52 s left``."""
+    left = "" if left_s is None else f", {duration_text(left_s)} left"
+    return f"waiting for {host}: {reason}{left}"
 
 
 def _line(standing: Standing, groups: dict[str, Standing]) -> str:
