@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.waits import Wait, host_of
 
 NO_PROGRESS_S = 120.0
 """Seconds without any progress after which an action is given up. A link that is down for 30 s is survived with room;
@@ -17,7 +18,8 @@ LONGEST_PAUSE_S = 15.0
 
 
 class Patience:
-    """Pauses between attempts: doubling, with jitter, or as long as the registry asks. Progress starts it afresh."""
+    """Pauses between attempts: doubling, with jitter, or a little longer than the registry asks, for many are told the
+    same and ``Retry-After: 0`` may come for ever. Progress starts it afresh."""
 
     def __init__(
         self,
@@ -41,9 +43,11 @@ class Patience:
         now = self._clock()
         self._since = self._since or now
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
-        pause_s = asked if asked is not None else self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        jittered = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        pause_s = jittered if asked is None else asked + jittered * 0.1
         if now + pause_s - self._since > self._no_progress_s:
             return False
-        self._sleep(pause_s)
+        with Wait(host_of(error.where), error.what, self._since, self._no_progress_s):
+            self._sleep(pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         return True

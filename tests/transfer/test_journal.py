@@ -205,5 +205,14 @@ def test_patience_waits_as_long_as_the_registry_asks() -> None:
     clock = Clock()
     patience = Patience(clock=lambda: clock.now, sleep=clock.sleep)
     assert patience.wait(RateLimited("slow", retry_after_s=40))
-    assert clock.now == 1040
+    assert 1040 < clock.now < 1040.1
     assert not patience.wait(RateLimited("slow", retry_after_s=400))
+
+
+def test_patience_is_no_tight_loop_when_the_registry_asks_for_no_pause() -> None:
+    clock = Clock()
+    patience = Patience(clock=lambda: clock.now, sleep=clock.sleep)
+    attempts = 0
+    while patience.wait(RateLimited("slow", retry_after_s=0)):
+        attempts += 1
+        assert attempts < 200
