@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from registry_pipelines.errors import DiskFull
+from registry_pipelines.errors import DiskFull, LocalError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -24,6 +24,18 @@ def disk_errors(where: Path | str) -> Iterator[None]:
             raise
         raise DiskFull(
             f"no space is left: {error.strerror}", where=str(where), do="Free space or choose another folder"
+        ) from error
+
+
+@contextmanager
+def local_errors(where: Path | str) -> Iterator[None]:
+    """Translate every OSError of files that are our own (state, spool): DiskFull, or LocalError."""
+    try:
+        with disk_errors(where):
+            yield
+    except OSError as error:
+        raise LocalError(
+            f"files cannot be kept there: {error.strerror}", where=str(where), do="Check the folder and its rights"
         ) from error
 
 
@@ -65,4 +77,4 @@ def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = 
             os.close(descriptor)
 
 
-__all__ = ["disk_errors", "install_file", "sync_folder", "write_file"]
+__all__ = ["disk_errors", "install_file", "local_errors", "sync_folder", "write_file"]

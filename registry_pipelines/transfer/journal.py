@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry_pipelines.errors import LocalError, ToolMissing
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place, UploadSession
 from registry_pipelines.transfer.courier import read_note, wait_for_couriers
@@ -151,7 +152,8 @@ class Journal:
     @classmethod
     def at(cls, folder: Path) -> Journal:
         """The journal of a state folder."""
-        folder.mkdir(parents=True, exist_ok=True)
+        with local_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return cls(f"sqlite:///{folder / 'transfers.sqlite'}", folder)
 
     def close(self) -> None:
@@ -181,6 +183,7 @@ class Journal:
         with self._begin() as database:
             if row.updated_at < time.time() - UPLOAD_LIFE_S:
                 database.execute(_uploads.delete().where(mine))
+                self._drop_note(row.id)
                 return None
             claim = _uploads.update().where(mine).values(owner=self._owner, updated_at=time.time())
             if database.execute(claim).rowcount != 1:
@@ -210,6 +213,10 @@ class Journal:
     def _note_path(self, folder: Path, upload_id: str) -> Path:
         return folder / COURIERS / f"{upload_id}.json"
 
+    def _drop_note(self, upload_id: str) -> None:
+        if self._folder:
+            self._note_path(self._folder, upload_id).unlink(missing_ok=True)
+
     def record(self, target: Place, descriptor: Descriptor, session: UploadSession) -> None:
         """Keep session and offset; durable when this returns."""
         key = (target.registry.name, target.repository, str(descriptor.digest))
@@ -237,8 +244,7 @@ class Journal:
         if upload_id:
             with self._begin() as database:
                 database.execute(_uploads.delete().where(_uploads.c.id == upload_id))
-            if self._folder:
-                self._note_path(self._folder, upload_id).unlink(missing_ok=True)
+            self._drop_note(upload_id)
 
     def abandoned(self, registries: Sequence[str], *, older_than_s: float = ABANDONED_S) -> list[AbandonedUpload]:
         """Take over, and forget, uploads to these registries that no living process owns and nobody came back for."""
@@ -252,6 +258,7 @@ class Journal:
                 if database.execute(_uploads.delete().where(mine)).rowcount == 1:
                     session = UploadSession(row.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
                     taken.append(AbandonedUpload(row.registry, session))
+                    self._drop_note(row.id)
         return taken
 
     # Manifests (see closure.ManifestCache)

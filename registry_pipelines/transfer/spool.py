@@ -6,13 +6,13 @@ reads the rest only. The digest is checked while the file is sent; a file that d
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
 from typing import BinaryIO
 
-from registry_pipelines.errors import DigestMismatch, DiskFull, LocalError, RegistryPipelinesError, StateLocked
+from registry_pipelines.errors import DigestMismatch, DiskFull, StateLocked
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.sinks import Inbox, Moved
@@ -31,8 +31,9 @@ class SpoolSink:
     def open(self) -> int:
         """How much of the blob the file has. Raises StateLocked when another process fills it, LocalError."""
         if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a+b")
+            with local_errors(self._path):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("a+b")
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -53,13 +54,13 @@ class SpoolSink:
         file = self._file
         assert file is not None  # noqa: S101 - open comes first
         try:
-            self._collect(inbox, file)
-            self.target.registry.upload_blob(self.target.repository, self._descriptor, _FileSource(file, self._moved))
-        except DigestMismatch:
+            with local_errors(self._path):
+                self._collect(inbox, file)
+                source = _FileSource(file, self._moved)
+                self.target.registry.upload_blob(self.target.repository, self._descriptor, source)
+        except (DigestMismatch, DiskFull):
             self._discard()
             raise
-        except OSError as error:
-            raise self._local(error) from error
         self._discard()
 
     def _collect(self, inbox: Inbox, file: BinaryIO) -> None:
@@ -71,14 +72,6 @@ class SpoolSink:
             finally:
                 part.release()
         file.flush()
-
-    def _local(self, error: OSError) -> RegistryPipelinesError:
-        if error.errno == errno.ENOSPC:
-            self._discard()
-            return DiskFull(
-                f"no space for a blob of {self._descriptor.size} bytes", where=str(self._path), do="Free space there"
-            )
-        return LocalError(f"the spool cannot be used: {error.strerror}", where=str(self._path), do="Check the folder")
 
     def give_up(self) -> None:
         """Keep the file for the next run."""

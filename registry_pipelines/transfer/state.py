@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.registry.interface import Registry, UploadSessions
 from registry_pipelines.transfer.courier import Courier
 from registry_pipelines.transfer.fanout import Means
-from registry_pipelines.transfer.journal import ABANDONED_S, COURIERS, Journal
+from registry_pipelines.transfer.journal import ABANDONED_S, COURIERS, UPLOAD_LIFE_S, Journal
 from registry_pipelines.transfer.memory import PartMemory
 from registry_pipelines.transfer.receipts import ReceiptStore
+
+SPOOL = "spool"
+"""Folder of blobs on their way to registries that take them only whole."""
 
 
 class State:
@@ -34,13 +39,16 @@ class State:
 
     def means(self) -> Means:
         """What the transfers of this process share."""
-        spool = self.folder / "spool" if self.folder else None
+        spool = self.folder / SPOOL if self.folder else None
         return Means(memory=self.memory, journal=self.journal, courier=self._courier, spool=spool)
 
     def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
-        """Cancel uploads that killed runs left open at these registries and that no run came back for; how many."""
-        if self.journal is None:
+        """Cancel uploads that killed runs left open at these registries and that no run came back for; how many. What
+        such runs left in the state folder goes too: content on its way, notes and locks of couriers."""
+        if self.folder is None or self.journal is None:
             return 0
+        _sweep(self.folder / SPOOL, older_than_s)
+        _sweep(self.folder / COURIERS, max(older_than_s, UPLOAD_LIFE_S))
         known = {registry.name: registry for registry in registries if isinstance(registry, UploadSessions)}
         left = self.journal.abandoned(list(known), older_than_s=older_than_s)
         for upload in left:
@@ -56,3 +64,15 @@ class State:
             self._courier.close()
         if self.journal:
             self.journal.close()
+
+
+def _sweep(folder: Path, older_than_s: float) -> None:
+    """Remove files that nobody wrote for so long and nobody holds locked."""
+    oldest = time.time() - older_than_s
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            if not path.is_file() or path.stat().st_mtime > oldest:
+                continue
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
