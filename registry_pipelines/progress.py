@@ -96,7 +96,6 @@ class Standing:
 class _Task:
     group: str
     total: int
-    began: float
     done: int = 0
     ended: bool = False
 
@@ -157,7 +156,7 @@ class Tally:
                 self._all, self._groups = _Sum(self._clock()), {}
             known = self._tasks.get(task)
             if known is None or known.ended:
-                known = self._tasks[task] = _Task(group, 0, self._clock())
+                known = self._tasks[task] = _Task(group, 0)
                 for each in self._sums(known):
                     each.tasks += 1
             total = max(total_bytes or 0, known.done)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from registry_pipelines.chain.outcome import Outcome
 from registry_pipelines.cli import main
+from registry_pipelines.cli.demo_bases import VERSIONS
 from registry_pipelines.cli.demonstration import find_problems
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
@@ -23,6 +24,7 @@ BUILD = (
     "build: {{version: v1.0.0, base: 'us/team/tool:base', python: '3.11', platforms: [linux/amd64],"
     " wheels: wheels, requirements: [{0}], application: application}}"
 )
+SYNC = "syncs:\n  bases: {source: us, repositories: [demo/base], semver: '>=1,<2', targets: [eu, gcp]}\n"
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,13 +43,17 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         )
         fleet.reload(("targets:\n", f"{images}targets:\n"), ("images: [app]", "images: [forecaster, recommender]"))
         text = fleet.path.read_text()
-        fleet.path.write_text(text[: text.index("    upstreams:")])
+        fleet.path.write_text(text[: text.index("    upstreams:")] + SYNC)
         yield fleet
 
 
 def demo(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *options: str) -> Any:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return CliRunner().invoke(main, ["demo", "--config", str(fleet.path), *options])
+
+
+def verify(source: str, copied: str, fleet: Fleet) -> Any:
+    return CliRunner().invoke(main, ["verify-copy", source, copied, "--config", str(fleet.path)])
 
 
 def test_the_first_ships_the_second_is_denied_and_again_nothing_moves(
@@ -64,6 +70,10 @@ def test_the_first_ships_the_second_is_denied_and_again_nothing_moves(
     statuses = {(each["release"].partition(":")[0], each["stage"]): each["status"] for each in told["events"]}
     assert statuses["forecaster", "replicate:gcp"] == statuses["forecaster", "mirror:airgap"] == "ok"
     assert statuses["recommender", "judge"] == "denied"
+    assert statuses["", "sync:bases"] == "ok"
+    versions = {name: set(fleet.chain.registry(name).tags("demo/base")) for name in ("us", "eu")}
+    assert versions == {"us": set(VERSIONS), "eu": {"1.0.0", "1.1.0"}}
+    assert verify("us/demo/base:1.1.0", "gcp/replicas/demo/base", fleet).exit_code == 0
     assert "ok" not in {statuses.get(("recommender", stage)) for stage in ("promote", "replicate:eu", "mirror:airgap")}
 
     second = demo(fleet, monkeypatch)

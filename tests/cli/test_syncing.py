@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, free_ports, push, start
+from tests.chain.killing import address
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
 
@@ -179,3 +180,37 @@ def test_copies_that_are_damaged_in_the_registry_are_found(fleet: Fleet) -> None
     same = ("verify-copy", "us/bases/cuda:1.0", "eu/bases/cuda")
     [found] = answer(fleet, *same, "--content", code=6)["differences"]
     assert (found["kind"], found["subject"]) == ("content", str(layer))
+
+
+def test_a_new_user_who_means_something_else_is_told_what(fleet: Fleet, tmp_path: Path) -> None:
+    """Without a configuration; the embedded registries of one serve as registries of any kind."""
+    hosts = {name: address(fleet, name) for name in ("us", "eu", "gcp")}
+    [port] = free_ports(1)
+
+    def told(*arguments: str, code: int) -> str:
+        environment = {"COLUMNS": "200", "XDG_STATE_HOME": str(tmp_path / "state")}
+        found = CliRunner().invoke(main, [*arguments], env=environment)
+        assert found.exit_code == code and "Traceback" not in found.output, found.output
+        return found.output
+
+    with chdir(tmp_path / "advisories"):
+        assert "no TARGET is named" in told("sync", hosts["us"], code=8)
+        assert "unknown registry `eu`" in told("sync", hosts["us"], "eu", code=8)
+        assert "is the place it takes from" in told("sync", hosts["us"], hosts["us"], code=8)
+        assert "nothing is chosen" in told("sync", hosts["us"], hosts["eu"], "--tags", "9*", code=4)
+        assert "not a range of versions" in told("sync", hosts["us"], hosts["eu"], "--semver", "new", code=8)
+        assert "NAME_UNKNOWN" in told("sync", hosts["us"], hosts["eu"], "--repository", "no/thing", code=6)
+        plan = told("sync", hosts["us"], f"{hosts['eu']}/a", "--repository", "bases/cuda", "--dry-run", code=0)
+        assert "bases/cuda:1.1" in plan and "2 of 2 copies are to be made" in plan and "Nothing was changed." in plan
+        assert "2 of 2 copies made" in told(
+            "sync", hosts["us"], f"{hosts['eu']}/a", "--repository", "bases/cuda", code=0
+        )
+        assert list((tmp_path / "state" / "registry-pipelines" / "transfer" / "limits").iterdir())
+        # Within one registry the copies are not copied again.
+        assert "4 of 4 copies made" in told("sync", hosts["us"], f"{hosts['us']}/a", code=0)
+        assert "0 of 4 copies made" in told("sync", hosts["us"], f"{hosts['us']}/a", code=0)
+        image = f"{hosts['us']}/bases/cuda:1.0"
+        assert "nothing listens there" in told("copy", image, f"127.0.0.1:{port}/x", code=7)
+        both = told("copy", image, f"127.0.0.1:{port}/x", f"{hosts['gcp']}/x", code=7)
+        assert f"- {hosts['gcp']}/x: complete" in both
+        assert "1.0" in told("copy", image, f"{hosts['gcp']}/x", "--dry-run", code=0)
