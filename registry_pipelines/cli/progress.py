@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskI
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from registry_pipelines.progress import Progress, Silent, Standing, Tally, bulletins, size_text
+from registry_pipelines.progress import Progress, Silent, Standing, Tally, bulletins, size_text, waiting_line
 
 MAX_TASK_CHARACTERS = 60
 """A task's name on a bar; longer ones lose their middle."""
@@ -61,6 +61,10 @@ class TerminalBars:
                     self._show()
             elif task in self._single:
                 self._bars.remove_task(self._single.pop(task))
+
+    def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
+        """See Progress. A line above the bars, which stays."""
+        self._bars.console.print(waiting_line(host, reason, left_s), markup=False, highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
         groups = self._tally.groups()

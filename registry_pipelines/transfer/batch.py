@@ -18,6 +18,7 @@ from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.state import State
 from registry_pipelines.transfer.sync import DISCOVERY_THREADS
+from registry_pipelines.waits import told_to
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ def copy_items(
 
     Nothing that fails stops the others. Raises LocalError when the state cannot be kept.
     """
-    with State(state) as kept:
+    told = progress or Silent()
+    with told_to(told), State(state) as kept:
         with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
             closures = list(pool.map(lambda item: _find(item, kept.journal), items))
         found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
         jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
         setting = Setting(
             means=kept.means(),
-            progress=progress or Silent(),
+            progress=told,
             receipts=kept.receipts,
             signer=signer,
             keeper=kept.journal,

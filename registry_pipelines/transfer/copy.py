@@ -16,6 +16,7 @@ from registry_pipelines.transfer.plan import Job, Plan, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import CopyResult, TargetResult
 from registry_pipelines.transfer.state import State
+from registry_pipelines.waits import told_to
 
 
 def copy_closure(
@@ -44,7 +45,8 @@ def copy_closure(
     Raises what discovery raises, and the first target's error once the other targets are done (they are named in its
     notes); every error is of the RegistryError, ContentError or LocalError family. Drift does not raise.
     """
-    with State(state, journal_url=journal_url) as kept:
+    told = progress or Silent()
+    with told_to(told), State(state, journal_url=journal_url) as kept:
         closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.journal)
         wanted = _default_tags(reference) if tags is None else tuple(tags)
         plan = make_plan([Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal)
@@ -53,7 +55,7 @@ def copy_closure(
             return CopyResult(closure.root, (), plan)
         setting = Setting(
             means=kept.means(),
-            progress=progress or Silent(),
+            progress=told,
             receipts=kept.receipts,
             signer=signer,
             keeper=kept.journal,

@@ -20,6 +20,7 @@ from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavai
 from registry_pipelines.transfer.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.quotas import QuotaGate
 from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
+from registry_pipelines.waits import Wait
 
 ACTIONS = ("read-manifest", "write-manifest", "read-blob", "begin", "append")
 """``begin`` opens an upload or mounts; ``append`` sends content; ``read-manifest`` is every other question."""
@@ -43,8 +44,9 @@ _CONGESTION = (429, 503, 0)
 class Window:
     """How many requests of one kind may be under way; adapts to what comes back."""
 
-    def __init__(self, bucket: Bucket, per_second: float = 0.0) -> None:
+    def __init__(self, bucket: Bucket, per_second: float = 0.0, registry: str = "") -> None:
         self.size = FIRST_WINDOW
+        self._registry = registry
         self._bucket, self.per_second = bucket, per_second
         self._under_way = 0
         self._last_cut = 0.0
@@ -99,7 +101,8 @@ class Window:
     def _wait_for_budget(self) -> None:
         wait_s = self._bucket.reserve(1, self.per_second) if self.per_second else self._bucket.wait_s()
         if wait_s:
-            time.sleep(wait_s)
+            with Wait(self._registry, "its limit of requests", left_s=wait_s):
+                time.sleep(wait_s)
 
 
 class Bandwidth:
@@ -107,6 +110,11 @@ class Bandwidth:
 
     def __init__(self, windows: tuple[CapWindow, ...], bucket: Bucket) -> None:
         self._windows, self._bucket = windows, bucket
+
+    @property
+    def fastest(self) -> int:
+        """The cap of the hours that permit most, in bytes a second."""
+        return max(window.bytes_per_s for window in self._windows)
 
     def spend(self, byte_count: int) -> None:
         """Wait until so many bytes are covered."""
@@ -137,7 +145,7 @@ class Limits:
             key = (registry, action)
             if key not in self._windows:
                 per_second = float(rule_for(registry, self.rules).per_second.get(action, 0))
-                self._windows[key] = Window(self._bucket(registry, action), per_second)
+                self._windows[key] = Window(self._bucket(registry, action), per_second, registry)
             return self._windows[key]
 
     def quota(self, registry: str) -> QuotaGate:

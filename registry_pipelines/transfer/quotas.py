@@ -16,6 +16,7 @@ from registry_pipelines.registry.client.quotas import quota_spent
 from registry_pipelines.registry.interface import Quota
 from registry_pipelines.transfer.buckets import Bucket
 from registry_pipelines.transfer.patience import NO_PROGRESS_S
+from registry_pipelines.waits import Wait, host_of
 
 LOOK_EVERY_S = 10.0
 """Between two looks whether there are new requests. Windows may slide, and whoever logs in is counted apart, so an
@@ -59,7 +60,8 @@ class QuotaGate:
                 continue
             if self._clock() - began + left_s > self._patience_s:
                 raise quota_spent(self._last, left_s, where=where)
-            self._sleep(min(left_s, LOOK_EVERY_S))
+            with Wait(host_of(where), "its quota for reading manifests is used up", left_s=left_s):
+                self._sleep(min(left_s, LOOK_EVERY_S))
 
     def _look(self, look: Callable[[], object]) -> bool:
         """Whether somebody had to look just now; others wait for what is found."""

@@ -21,6 +21,7 @@ from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
 from registry_pipelines.transfer.state import State
+from registry_pipelines.waits import told_to
 
 LOOKING = "looking at sources and targets"
 """The task before the first byte moves; with thousands of tags it takes seconds."""
@@ -128,7 +129,7 @@ def sync(
     one place.
     """
     told = progress or Silent()
-    with State(state, journal_url=journal_url) as kept:
+    with told_to(told), State(state, journal_url=journal_url) as kept:
         within = [_limit(source, limits) for source in sources]
         told.begin(LOOKING)
         found = _discover_all(within, kept.journal)

@@ -18,6 +18,7 @@ from registry_pipelines.registry.client.tokens import Authenticator, Scopes
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
 from registry_pipelines.registry.interface import Carrier, Quota
+from registry_pipelines.waits import Wait
 
 MAX_REDIRECTS = 5
 """Registries redirect once, to an object store; two are seen behind a CDN."""
@@ -102,6 +103,12 @@ class Exchange:
     def send(self, call: Call) -> Response:
         """The answer, its status among ``call.expect``; the caller closes it. Raises the RegistryError family."""
         call = replace(call, url=urllib.parse.urljoin(f"{self.base}/", call.url))
+        if call.carrier is not None or not _repeatable(call):
+            return self._persist(call)  # content is on its way all the time
+        with Wait(self.name, call.doing) as wait:
+            return self._persist(call, wait)
+
+    def _persist(self, call: Call, wait: Wait | None = None) -> Response:
         retries = self.retries
         attempt = 1
         while True:
@@ -110,6 +117,8 @@ class Exchange:
             except RegistryPipelinesError as error:
                 for observer in self.observers:
                     observer(error)
+                if wait is not None:
+                    wait.reason = error.what
                 if call.once or not _repeatable(call) or not retries.wait(error, attempt):
                     raise
                 attempt += 1

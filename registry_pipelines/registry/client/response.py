@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, NETWORK_ERRORS, raise_translated
+from registry_pipelines.waits import Wait, host_of
 
 
 class Response:
@@ -35,6 +36,7 @@ class Response:
         self._release: Callable[[bool], None] | None = release
         self._reusable = reusable and not answer.will_close
         self._left = answer.length
+        self._wait = Wait(host_of(where), "the rest of its answer")
 
     def __enter__(self) -> Response:
         return self
@@ -51,7 +53,8 @@ class Response:
         if not len(buffer):
             return 0
         try:
-            count = self._answer.readinto(buffer)
+            with self._wait:
+                count = self._answer.readinto(buffer)
         except NETWORK_ERRORS as error:
             self._end(keep=False)
             raise_translated(error, where=self._where, doing="reading content")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.waits import Wait, host_of
 
 MAX_RETRY_AFTER_S = 365 * 86400.0
 """A longer Retry-After is a broken clock; it is read as this."""
@@ -38,7 +39,9 @@ class Retries:
             return False
         backoff = min(self.longest_wait_s, self.first_wait_s * 2 ** (attempt - 1))
         jittered = backoff * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
-        self.sleep(jittered if asked is None else asked + jittered * 0.1)
+        pause_s = jittered if asked is None else asked + jittered * 0.1
+        with Wait(host_of(error.where), error.what, left_s=pause_s):
+            self.sleep(pause_s)
         return True
 
 
