@@ -193,8 +193,16 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None) -> _Fo
 
 
 def _repositories(source: Source) -> list[str] | Failure:
+    """The chosen repositories. Of those that the registry lists none is taken that lies below a prefix where this very
+    sync writes: each pass would copy the copies of the one before, one level deeper."""
+    if source.repositories:
+        return source.choose_repositories.select(source.repositories)
+    own = tuple(
+        target.place("").repository for target in source.targets if target.registry.name == source.registry.name
+    )
+    below = tuple(prefix for prefix in own if prefix)
     try:
-        names = source.repositories or tuple(source.registry.repositories())
+        names = [name for name in source.registry.repositories() if not name.startswith(below)]
     except RegistryPipelinesError as error:
         return Failure(source.registry.name, error)
     return source.choose_repositories.select(names)

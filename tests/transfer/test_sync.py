@@ -205,3 +205,11 @@ def test_two_sources_for_one_place_and_tag_are_named_both_and_nothing_is_copied(
     )
     assert not target.exchanges
     assert sync([replace(each, choose_tags=Selector(glob=("v1",))) for each in fleet]).ok
+
+
+def test_a_registry_copied_below_itself_does_not_grow_with_every_pass(source: Counted, graphs: Graphs) -> None:
+    graphs.image(source.place("app"), b"layer", tag="v1")
+    graphs.image(source.place("mirrored"), b"other", tag="v1")
+    for _ in range(2):
+        assert sync([Source(source.registry, (Target(source.registry, "mirror"),))]).ok
+    assert set(source.registry.repositories()) == {"app", "mirrored", "mirror/app", "mirror/mirrored"}
