@@ -191,7 +191,8 @@ class UploadSessions(Protocol):
 class Parcel:
     """A complete request for a carrier to send: everything but the body, which the carrier has.
 
-    head: request line and headers with the empty line. url: where the answer's Location is relative to. Times in s.
+    head: request line and headers with the empty line. url: where the answer's Location is relative to. Times in s:
+    stall_s is for content that does not move, answer_s for the answer to all of it.
     """
 
     scheme: str
@@ -202,6 +203,7 @@ class Parcel:
     url: str
     connect_s: float
     stall_s: float
+    answer_s: float
 
 
 class Carrier(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import itertools
 import json
@@ -20,20 +21,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
+from registry_pipelines.errors import LocalError, RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.registry.interface import Parcel
 from registry_pipelines.transfer.courier_process import read_frame
 from registry_pipelines.transfer.memory import PART_BYTES, Part, PartMemory
 
 SETTLE_S = 150.0
-"""How long a successor waits for the courier of a killed process: its stall time-outs (60 s each way) and room."""
+"""How long a successor waits for the courier of a killed process: its stall time-out (60 s), and time for the answer. A
+registry that needs longer gets the parts since the last answer again."""
 
 MAX_NOTE_BYTES = 64 * 1024
 
 
 SEGMENT_BYTES = 16 * PART_BYTES
 """Content of one request. Large, because a registry is idle between two; the journal knows the offset after each."""
+
+PACED_BYTES = 1024 * 1024
+"""Content that is sent at once under a bandwidth cap. Whole parts would be bursts: at 1 MB/s one of 8 MiB every eight
+seconds, and below that a registry would take the pause between two for a dead sender."""
 
 PIECES_AHEAD = 2
 """Parts handed to the courier and not yet sent: one is on its way, one is ready."""
@@ -53,15 +59,17 @@ class Courier:
         self._shipments: dict[int, Shipment] = {}
         self._ids = itertools.count(1)
         self._reader: threading.Thread | None = None
+        self._broken = self._closed = False
         self.refusing: set[str] = set()
 
     @property
     def usable(self) -> bool:
-        """Whether this system has shared memory files."""
-        return self._memory.file is not None
+        """Whether this system has shared memory files, and the process could be started."""
+        return self._memory.file is not None and not self._broken
 
     def open(self, order: dict[str, Any], shipment: Shipment) -> int:
-        """Begin a request; its number. Its events go to the shipment. Raises Unavailable when the courier died."""
+        """Begin a request; its number. Its events go to the shipment. Raises Unavailable when the courier died or does
+        not start, LocalError after :meth:`close`."""
         with self._lock:
             self._start()
             number = next(self._ids)
@@ -88,9 +96,18 @@ class Courier:
             self._shipments.pop(number, None)
 
     def _start(self) -> None:
+        if self._closed:  # by an interrupt, and transfers that it left behind would start another
+            raise LocalError("the transfer was stopped", where="this machine", do="Run it again; it goes on from there")
         if self._process is not None and self._process.poll() is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._launch()
+        except OSError as error:
+            self._broken = True
+            raise Unavailable(f"the courier process does not start: {error.strerror}", where="this machine") from error
+
+    def _launch(self) -> None:
         memory = self._memory.file
         assert memory is not None  # noqa: S101 - usable was asked
         script = str(Path(__file__).with_name("courier_process.py"))
@@ -102,7 +119,9 @@ class Courier:
             start_new_session=True,
         )
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        read_frame(process.stdout)  # type: ignore[arg-type]
+        if read_frame(process.stdout) is None:  # type: ignore[arg-type]
+            process.communicate()
+            raise ChildProcessError(errno.ECHILD, f"it ended with {process.returncode}")
         self._reader = threading.Thread(target=self._read, args=(process,), name="courier", daemon=True)
         self._reader.start()
 
@@ -119,6 +138,7 @@ class Courier:
         """End the process after what it is sending."""
         with self._lock:  # an interrupt may come while another thread starts it
             process, self._process = self._process, None
+            self._closed = True
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None  # noqa: S101 - pipes
@@ -133,20 +153,23 @@ class Courier:
 class Shipment:
     """A carrier: one request whose body are the next parts of an inbox, up to a segment. See interface.Carrier.
 
-    parts: gives the next part, None at the end. sent: called with each part sent.
+    parts: gives the next part, None at the end. sent: called with (offset behind the bytes, bytes) of each piece sent.
+    pace: waits until so many bytes are covered by a cap; None without one.
     """
 
     def __init__(
         self,
         courier: Courier,
         parts: Callable[[], Part | None],
-        sent: Callable[[Part, int], None],
+        sent: Callable[[int, int], None],
         *,
         offset: int,
         note: Path,
+        pace: Callable[[int], None] | None = None,
     ) -> None:
         self._courier, self._parts, self._on_sent, self._offset, self._note = courier, parts, sent, offset, note
-        self._ahead: deque[tuple[Part, int]] = deque()
+        self._pace = pace
+        self._ahead: deque[tuple[Part, int, int]] = deque()
         self._room = threading.Semaphore(PIECES_AHEAD)
         self._answer: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
         self._over = False
@@ -180,10 +203,10 @@ class Shipment:
             self._over = True
             self._answer.put(event)
         else:
-            part, size = self._ahead.popleft()
+            part, stop, size = self._ahead.popleft()
             self.sent_bytes += size
             try:
-                self._on_sent(part, size)
+                self._on_sent(stop, size)
             except BaseException as error:  # of whoever shows progress; told by carry()
                 self._over = True
                 self._answer.put(error)
@@ -205,13 +228,29 @@ class Shipment:
             if part.stop <= at:
                 part.release()
                 continue
-            self._room.acquire()
-            size = part.stop - at
-            assert part.slot is not None  # noqa: S101 - parts of large blobs have one
-            self._ahead.append((part, size))
-            self._courier.tell({"id": number, "start": part.slot * PART_BYTES + at - part.offset, "size": size})
-            given, at = given + size, part.stop
+            self._hand_over(number, part, at)
+            given, at = given + part.stop - at, part.stop
         self._courier.tell({"id": number, "end": True})
+
+    def _hand_over(self, number: int, part: Part, at: int) -> None:
+        """Give the part's bytes from ``at`` on to the courier; under a cap in small pieces, each once it is covered."""
+        assert part.slot is not None  # noqa: S101 - parts of large blobs have one
+        step = PACED_BYTES if self._pace else PART_BYTES
+        pieces = deque((start, min(start + step, part.stop)) for start in range(at, part.stop, step))
+        part.share(len(pieces) - 1)
+        try:
+            while pieces and not self._over:
+                start, stop = pieces[0]
+                if self._pace:
+                    self._pace(stop - start)
+                self._room.acquire()
+                self._ahead.append((part, stop, stop - start))
+                pieces.popleft()
+                place = part.slot * PART_BYTES + start - part.offset
+                self._courier.tell({"id": number, "start": place, "size": stop - start})
+        finally:
+            for _ in pieces:
+                part.release()
 
     def _read_answer(self, parcel: Parcel) -> bytes:
         event = self._answer.get()

@@ -115,6 +115,7 @@ class Request:
             sock.settimeout(order["stall_s"])
             sock.sendall(base64.b64decode(order["head"]))
             whole = self._send_pieces(sock)
+            sock.settimeout(order["answer_s"])
             answer = http.client.HTTPResponse(sock)
             answer.begin()
             body = answer.read(MAX_ANSWER_BYTES)

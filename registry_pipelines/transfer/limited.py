@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.client.uploads import Rewindable
 from registry_pipelines.registry.interface import (
     BlobReader,
+    BlobSizes,
     Capabilities,
     CarriedUploads,
     Carrier,
@@ -26,7 +27,16 @@ from registry_pipelines.registry.interface import (
 from registry_pipelines.transfer.limits import Bandwidth, Limits
 
 SPEND_BYTES = 256 * 1024
-"""Bytes read before the cap is asked; TLS gives 16 KiB at a time, too little for a file lock each."""
+"""Bytes read before the cap is asked, at most; TLS gives 16 KiB at a time, too little for a file lock each."""
+
+AHEAD_S = 0.01
+"""Under a cap, what one connection may receive ahead of us, as seconds of the cap; Linux takes twice that. We keep a
+cap by reading slowly, but what the system takes meanwhile has passed the link: 6 MB for each of dozens of connections
+if it is left alone. Six connections with this much fill the cap over a distance of 120 ms."""
+
+LEAST_AHEAD_BYTES = 64 * 1024
+MOST_AHEAD_BYTES = 4 * 1024 * 1024
+"""Less is a trickle, more is what systems take by themselves."""
 
 
 @runtime_checkable
@@ -47,10 +57,21 @@ class Metered(Protocol):
         ...
 
 
+@runtime_checkable
+class Buffered(Protocol):
+    """Rare ability: bounds what the system receives before anybody reads it."""
+
+    def receive_ahead(self, byte_count: int) -> None:
+        """So many bytes on each new connection."""
+        ...
+
+
 def limited(registry: Registry, limits: Limits) -> Registry:
     """Wrap a registry; upload sessions stay available where it has them."""
     if isinstance(registry, UploadSessions) and isinstance(registry, CarriedUploads):
         return _LimitedCarried(registry, limits)
+    if isinstance(registry, UploadSessions) and isinstance(registry, BlobSizes):
+        return _LimitedSizes(registry, limits)
     if isinstance(registry, UploadSessions):
         return _LimitedSessions(registry, limits)
     return _Limited(registry, limits)
@@ -62,6 +83,10 @@ class _Limited:
         self._registry, self._limits = registry, limits
         self._bandwidth = limits.bandwidth(registry.name)
         self._current = threading.local()
+        ahead = int(self._bandwidth.fastest * AHEAD_S) if self._bandwidth else 0
+        self._ahead = min(max(ahead, LEAST_AHEAD_BYTES), MOST_AHEAD_BYTES)
+        if self._bandwidth and isinstance(registry, Buffered):
+            registry.receive_ahead(self._ahead)
         if isinstance(registry, Observable):
             registry.observe(self._trouble)
         if isinstance(registry, Metered):
@@ -106,7 +131,7 @@ class _Limited:
     def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> BlobReader:
         with self._request("read-blob"):
             reader = self._registry.open_blob(repository, digest, start=start, stop=stop)
-        return _CappedReader(reader, self._bandwidth) if self._bandwidth else reader
+        return _CappedReader(reader, self._bandwidth, min(SPEND_BYTES, self._ahead)) if self._bandwidth else reader
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         capped = _CappedContent(content, self._bandwidth) if self._bandwidth else content
@@ -170,28 +195,39 @@ class _LimitedSessions(_Limited):
             self._registry.cancel_upload(session)
 
 
+class _LimitedSizes(_LimitedSessions):
+    def blob_sizes(self, repository: str, digests: Sequence[Digest]) -> Mapping[Digest, int]:
+        assert isinstance(self._registry, BlobSizes)  # noqa: S101 - limited() chose this class by it
+        with self._request("read-manifest"):
+            return self._registry.blob_sizes(repository, digests)
+
+
 class _LimitedCarried(_LimitedSessions):
     def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
         assert isinstance(self._registry, CarriedUploads)  # noqa: S101 - limited() chose this class by it
         with self._request("append", streamed=True):
             self._registry.append_carried(session, carrier)
 
+    @property
+    def capped(self) -> bool:
+        return self._bandwidth is not None
+
     def pace(self, byte_count: int) -> None:
         self._spend(byte_count)
 
 
 class _CappedReader:
-    """A blob reader that pays for its bytes."""
+    """A blob reader that pays for its bytes, so many at a time."""
 
-    def __init__(self, reader: BlobReader, bandwidth: Bandwidth) -> None:
+    def __init__(self, reader: BlobReader, bandwidth: Bandwidth, at_a_time: int) -> None:
         self.size, self.start = reader.size, reader.start
-        self._reader, self._bandwidth = reader, bandwidth
+        self._reader, self._bandwidth, self._at_a_time = reader, bandwidth, at_a_time
         self._owed = 0
 
     def readinto(self, buffer: memoryview, /) -> int:
         count = self._reader.readinto(buffer)
         self._owed += count
-        if self._owed >= SPEND_BYTES or not count:
+        if self._owed >= self._at_a_time or not count:
             self._bandwidth.spend(self._owed)
             self._owed = 0
         return count

@@ -53,7 +53,12 @@ class UploadJournal(Protocol):
 
 @runtime_checkable
 class Paced(Protocol):
-    """A registry behind a bandwidth cap, whose carried content is paid for part by part."""
+    """A registry whose carried content may be under a bandwidth cap; it is then paid for piece by piece."""
+
+    @property
+    def capped(self) -> bool:
+        """Whether there is a cap."""
+        ...
 
     def pace(self, byte_count: int) -> None:
         """Wait until so many bytes are covered."""
@@ -186,8 +191,9 @@ class SessionSink:
     def _send_next(self, session: UploadSession, inbox: Inbox) -> bool:
         """Send a segment through the courier, or a part from here; False at the end."""
         note = self._journal.note(self.target, self._descriptor.digest) if self._journal else None
-        if self._courier and note and self.target.registry.name not in self._courier.refusing:
-            return self._send_segment(session, inbox, self._courier, note)
+        courier = self._courier
+        if courier and note and courier.usable and self.target.registry.name not in courier.refusing:
+            return self._send_segment(session, inbox, courier, note)
         part = inbox.get()
         if part is None:
             return False
@@ -217,15 +223,10 @@ class SessionSink:
         waiting = [first]
 
         def parts() -> Part | None:
-            part = waiting.pop() if waiting else inbox.get()
-            if part is not None and isinstance(self._sessions, Paced):
-                self._sessions.pace(len(part.view))
-            return part
+            return waiting.pop() if waiting else inbox.get()
 
-        def sent(part: Part, size: int) -> None:
-            self._moved(part.stop, size)
-
-        shipment = Shipment(courier, parts, sent, offset=session.offset, note=note)
+        pace = self._sessions.pace if isinstance(self._sessions, Paced) and self._sessions.capped else None
+        shipment = Shipment(courier, parts, self._moved, offset=session.offset, note=note, pace=pace)
         try:
             self._sessions.append_carried(session, shipment)
         except (Refused, Unsupported) as error:

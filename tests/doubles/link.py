@@ -20,9 +20,11 @@ class Link:
 
     cut: every connection ends there, and new ones end at once, as when a peer is gone. silent: nothing passes either
     way and nobody is told, as when packets are lost; after ``mend`` open connections go on where they were.
+    buffer_bytes: what each of its sockets may hold, so that its counts are those of the ends; 0: what the system takes.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, *, buffer_bytes: int = 0) -> None:
+        self._buffer_bytes = buffer_bytes
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
         self._listener = Listener(self._serve)
@@ -70,13 +72,14 @@ class Link:
 
     def wait_for(self, byte: int, ended: Callable[[], bool]) -> None:
         """Until so many bytes went up, or it has ended."""
-        self._wait(lambda: self.up >= byte, ended)
+        self.wait(lambda: self.up >= byte, ended)
 
     def wait_until_broken(self, ended: Callable[[], bool]) -> None:
         """Until it broke as planned, or it has ended."""
-        self._wait(lambda: self.broken, ended)
+        self.wait(lambda: self.broken, ended)
 
-    def _wait(self, reached: Callable[[], bool], ended: Callable[[], bool]) -> None:
+    def wait(self, reached: Callable[[], bool], ended: Callable[[], bool]) -> None:
+        """Until something is so that depends on what passed, or the copy has ended."""
         with self._change:
             while not reached() and not ended():
                 self._change.wait(0.5)
@@ -85,6 +88,10 @@ class Link:
         if self._state == "cut":
             return
         up = self._listener.adopt(socket.create_connection(self._upstream))
+        if self._buffer_bytes:
+            for end in (up, down):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer_bytes)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
         with self._change:
             self._ends |= {down, up}
         self._listener.spawn(lambda: self._pump(up, down, "down"))

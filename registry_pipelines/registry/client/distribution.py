@@ -91,6 +91,10 @@ class DistributionRegistry:
         """Call ``observer``, in the caller's thread, with every answer that tells of a quota (Docker Hub's do)."""
         self._exchange.quota_observers.append(observer)
 
+    def receive_ahead(self, byte_count: int) -> None:
+        """Let the system take at most about so many bytes ahead of whoever reads, on each new connection."""
+        self._exchange.transport.receive_bytes = byte_count
+
     def ping(self) -> None:
         """Ask whether a distribution registry answers and takes our credentials. Raises the RegistryError family."""
         self._exchange.run(Call("GET", "/v2/", frozenset(), self.name, "asking for the API"))

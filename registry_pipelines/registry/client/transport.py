@@ -98,6 +98,8 @@ class Transport:
         self._tls = _tls_context(ca_file)
         self._ca_file = ca_file
         self._environ = environ
+        self.receive_bytes = 0
+        """What the system may receive ahead of us on one new connection; 0 leaves it to the system."""
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[_Connection]] = {}
         weakref.finalize(self, _close_all, self._idle)
@@ -144,7 +146,8 @@ class Transport:
         ]
         head = "\r\n".join(lines).encode("latin-1")
         ca_file = str(self._ca_file or "")
-        times = self.timeouts.connect_s, self.timeouts.stall_s
+        stall_s = self.timeouts.stall_s
+        times = self.timeouts.connect_s, stall_s, request.answer_s or stall_s
         raw = carrier.carry(Parcel(origin.scheme, origin.host, origin.port, ca_file, head, request.url, *times))
         try:
             answer = http.client.HTTPResponse(_Received(raw))  # type: ignore[arg-type]
@@ -205,6 +208,8 @@ class Transport:
             raise_translated(error, where=where, doing=f"connecting to {origin}")
         connection.http.auto_open = 0
         connection.keep_socket()
+        if self.receive_bytes:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
         return connection
 
     def _make_http(self, origin: Origin, proxy: Proxy | None) -> http.client.HTTPConnection:
