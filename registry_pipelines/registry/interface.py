@@ -7,7 +7,7 @@ distribution over HTTP) and ``layout`` (OCI layout folders). A registry object i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -160,6 +160,15 @@ class UploadSession:
     offset: int = 0
     """Bytes that we know are stored; ours, never the registry's Range (ECR's stays at the first chunk)."""
     min_chunk_bytes: int = 0
+
+
+@runtime_checkable
+class BlobSizes(Protocol):
+    """Rare ability: one question about many blobs."""
+
+    def blob_sizes(self, repository: str, digests: Sequence[Digest]) -> Mapping[Digest, int]:
+        """Bytes of those of the blobs that the repository has."""
+        ...
 
 
 @runtime_checkable
