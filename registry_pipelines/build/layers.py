@@ -36,8 +36,8 @@ from registry_pipelines.oci.references import Reference
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.remote import remote_registry
 
 WORKERS = 2
 """Layers made at a time. Inflating and hashing keep a core busy; more than the cores of a small build machine only adds
@@ -222,4 +222,4 @@ class _Image:
 
 def _open_anywhere(text: str) -> tuple[Place, str]:
     reference = Reference.parse(text)
-    return Place(DistributionRegistry(reference.registry), reference.repository), reference.selector
+    return Place(remote_registry(reference.registry), reference.repository), reference.selector

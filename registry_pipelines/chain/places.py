@@ -19,6 +19,7 @@ from registry_pipelines.oci.references import Reference, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder
+from registry_pipelines.registry.remote import remote_registry
 from registry_pipelines.transfer.buckets import CapWindow
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
@@ -75,7 +76,7 @@ class Places:
         """Read ``<configured registry>/repository[:tag][@digest]`` or any reference as Docker writes it.
 
         A configured name wins over a repository of Docker Hub with the same first part. Hosts that are not configured
-        get docker's own credentials. Raises ReferenceInvalid.
+        get docker's own credentials, those of ECR the AWS credentials. Raises ReferenceInvalid.
         """
         first, slash, rest = text.partition("/")
         if slash and self._config and first in self._config.registries:
@@ -114,7 +115,7 @@ class Places:
         with self._lock:
             key = f"host {host}"
             if key not in self._open:
-                self._open[key] = limited(DistributionClient(host), self.limits)
+                self._open[key] = limited(remote_registry(host), self.limits)
             return self._open[key]
 
 
@@ -150,13 +151,14 @@ def open_registry(settings: RegistryPlace, limits: Limits) -> Registry:
             plain_http=settings.tls_cert is None,
             ca_file=settings.ca_file,
         )
-    client = DistributionClient(
+    client = remote_registry(
         settings.host,
         username=settings.username,
         password=settings.password.reveal(),
         plain_http=settings.plain_http,
         ca_file=settings.ca_file,
         docker_config=settings.docker_config,
+        aws_profile=settings.aws_profile,
     )
     return limited(client, limits)
 

@@ -98,11 +98,18 @@ class DistributionRegistry:
     name: str = entry_name()
     kind: Literal["distribution"] = setting("The registry is somewhere else.")
     host: Annotated[str, HOST] = setting("`host` or `host:port`, without scheme.")
-    username: str = setting("User name; without it docker's own configuration is asked.", default="")
+    username: str = setting(
+        "User name; without it docker's own configuration is asked, for hosts of ECR the AWS credentials.", default=""
+    )
     password: Secret = setting("Password or token of `username`, as `${VARIABLE}`.", default=Secret(""))
     plain_http: bool | None = setting("Speak plain HTTP; by default on loopback hosts only.", default=None)
     ca_file: Path | None = setting("PEM certificates to trust, beside the system's.", default=None)
     docker_config: Path | None = setting("Docker's `config.json`; docker's own unless told.", default=None)
+    aws_profile: str = setting(
+        "Profile of AWS's configuration, for hosts of ECR without `username` and `docker_config`; the default chain of "
+        "boto3 unless told.",
+        default="",
+    )
     bandwidth: tuple[str, ...] = setting(
         "Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`.",
         default=(),

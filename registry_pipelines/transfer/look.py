@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.interface import BlobSizes, Place
 from registry_pipelines.transfer.closure import Closure
 
 
@@ -61,9 +61,15 @@ def _look_for_blobs(closure: Closure, target: Place, seen: Seen) -> None:
     for digest, blobs in closure.blobs_of.items():
         if digest in seen.manifests:
             seen.blobs.update(blobs)
-    for digest, descriptor in closure.blobs.items():
-        if digest not in seen.blobs and target.registry.blob_size(target.repository, digest) == descriptor.size:
-            seen.blobs.add(digest)
+    unsure = [digest for digest in closure.blobs if digest not in seen.blobs]
+    sizes = _sizes(target, unsure)
+    seen.blobs.update(digest for digest in unsure if sizes.get(digest) == closure.blobs[digest].size)
+
+
+def _sizes(target: Place, digests: Sequence[Digest]) -> Mapping[Digest, int | None]:
+    if digests and isinstance(target.registry, BlobSizes):
+        return {**target.registry.blob_sizes(target.repository, digests)}
+    return {digest: target.registry.blob_size(target.repository, digest) for digest in digests}
 
 
 def _digest_or_none(target: Place, reference: str) -> Digest | None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.interface import BlobSizes, Place
 from registry_pipelines.transfer.closure import Closure
 
 PAYLOAD_TYPE = "application/vnd.registry-pipelines.receipt.v1+json"
@@ -79,7 +79,14 @@ def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest], pool:
             raise _missing(target, f"manifest {digest} (there is {found.digest})")
 
     def blob(digest: Digest) -> None:
-        size = registry.blob_size(repository, digest)
+        check_size(digest, registry.blob_size(repository, digest))
+
+    def all_blobs(registry: BlobSizes) -> None:
+        sizes = registry.blob_sizes(repository, list(closure.blobs))
+        for digest in closure.blobs:
+            check_size(digest, sizes.get(digest))
+
+    def check_size(digest: Digest, size: int | None) -> None:
         if size != closure.blobs[digest].size:
             raise _missing(target, f"blob {digest} (of {closure.blobs[digest].size} bytes, there are {size or 0})")
 
@@ -93,7 +100,10 @@ def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest], pool:
 
     tagged = set(tags.values())
     checks = [pool.submit(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
-    checks += [pool.submit(blob, digest) for digest in closure.blobs]
+    if isinstance(registry, BlobSizes):
+        checks.append(pool.submit(all_blobs, registry))
+    else:
+        checks += [pool.submit(blob, digest) for digest in closure.blobs]
     checks += [pool.submit(tag, name) for name in tags]
     for check in checks:
         check.result()

@@ -30,7 +30,7 @@ class Rule:
 KNOWN: tuple[Rule, ...] = (
     # ECR service quotas, per account and region: PutImage 10, Initiate 100, UploadPart 500, BatchGetImage 2,000.
     Rule(
-        r"\d+\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?",
+        r"\d+\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn))",
         52_000 * 1024**2,
         {"write-manifest": 10, "begin": 100, "append": 500, "read-manifest": 2000, "read-blob": 3000},
     ),

@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from registry_pipelines.errors import ConfigInvalid, ToolMissing, Unauthorized
 
@@ -37,16 +38,27 @@ _TOKEN_USERS = frozenset({"<token>"})
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a registry knows us by; all empty for anonymous. identity_token is an OAuth2 refresh token."""
+    """What a registry knows us by; all empty for anonymous. identity_token is an OAuth2 refresh token.
+
+    use_until: Unix time after which they are asked for anew, for registries that do not answer 401 to old ones."""
 
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    use_until: float = math.inf
 
     @property
     def anonymous(self) -> bool:
         """Whether there is nothing to send."""
         return not (self.password or self.identity_token or self.username)
+
+
+class CredentialFinder(Protocol):
+    """Where credentials come from."""
+
+    def find(self) -> Credentials:
+        """The credentials as they are now."""
+        ...
 
 
 class CredentialSource:

@@ -25,7 +25,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, infer_media_type
 from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client import listing, tokens
-from registry_pipelines.registry.client.credentials import CredentialSource
+from registry_pipelines.registry.client.credentials import CredentialFinder, CredentialSource
 from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.probing import probe_chunks, probe_ranges
@@ -42,12 +42,13 @@ _ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
 _VAGUE_TYPES = frozenset({"", "application/json", "text/plain", "application/octet-stream", "binary/octet-stream"})
 
 
-class DistributionRegistry:
-    """A registry host. Safe for many threads; connections are pooled. Implements Registry and UploadSessions.
+class HttpRegistry:
+    """A registry host. Safe for many threads; connections are pooled. Implements Registry; how large blobs are uploaded
+    in sessions is what the kinds of registries differ in, so that is theirs.
 
     host: ``host[:port]``; ``docker.io`` is known. Credentials: username and password when given, else those of
-    Docker's config.json (docker_config names another file). plain_http: None is plain for loopback hosts (and no
-    ca_file), TLS for all others. ca_file: PEM certificates trusted besides the system's.
+    Docker's config.json (docker_config names another file), or what ``finder`` finds. plain_http: None is plain for
+    loopback hosts (and no ca_file), TLS for all others. ca_file: PEM certificates trusted besides the system's.
     """
 
     def __init__(
@@ -62,12 +63,13 @@ class DistributionRegistry:
         timeouts: Timeouts | None = None,
         retries: Retries | None = None,
         environ: Mapping[str, str] | None = None,
+        finder: CredentialFinder | None = None,
     ) -> None:
         self.name = _check_host(host)
         self._timeouts = timeouts or Timeouts()
         transport = Transport(ca_file=ca_file, timeouts=self._timeouts, environ=environ)
         base = base_url(host, plain_http=plain_http, tls_wanted=ca_file is not None)
-        source = CredentialSource(
+        source = finder or CredentialSource(
             host, username=username, password=password, docker_config=docker_config, environ=environ
         )
         authenticator = Authenticator(
@@ -195,30 +197,6 @@ class DistributionRegistry:
         """See Registry."""
         return self._uploads.mount(check_repository(repository), digest, source=check_repository(source))
 
-    def begin_upload(self, repository: str) -> UploadSession:
-        """See UploadSessions."""
-        return self._uploads.begin(check_repository(repository))
-
-    def append_upload(self, session: UploadSession, content: memoryview) -> None:
-        """See UploadSessions."""
-        self._uploads.append(session, content)
-
-    def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
-        """See CarriedUploads."""
-        self._uploads.append_carried(session, carrier)
-
-    def upload_offset(self, session: UploadSession) -> int | None:
-        """See UploadSessions."""
-        return self._uploads.offset(session)
-
-    def commit_upload(self, session: UploadSession, digest: Digest) -> None:
-        """See UploadSessions."""
-        self._uploads.commit(session, digest)
-
-    def cancel_upload(self, session: UploadSession) -> None:
-        """See UploadSessions."""
-        self._uploads.cancel(session)
-
     def tags(self, repository: str) -> Iterator[str]:
         """See Registry."""
         url = f"/v2/{check_repository(repository)}/tags/list?n={listing.PAGE_ENTRIES}"
@@ -306,6 +284,34 @@ class DistributionRegistry:
 
     def _where(self, repository: str, reference: str) -> str:
         return f"{self.name}/{repository}{'@' if ':' in reference else ':'}{reference}"
+
+
+class DistributionRegistry(HttpRegistry):
+    """Any registry that speaks the OCI distribution protocol. Implements UploadSessions and CarriedUploads too."""
+
+    def begin_upload(self, repository: str) -> UploadSession:
+        """See UploadSessions."""
+        return self._uploads.begin(check_repository(repository))
+
+    def append_upload(self, session: UploadSession, content: memoryview) -> None:
+        """See UploadSessions."""
+        self._uploads.append(session, content)
+
+    def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
+        """See CarriedUploads."""
+        self._uploads.append_carried(session, carrier)
+
+    def upload_offset(self, session: UploadSession) -> int | None:
+        """See UploadSessions."""
+        return self._uploads.offset(session)
+
+    def commit_upload(self, session: UploadSession, digest: Digest) -> None:
+        """See UploadSessions."""
+        self._uploads.commit(session, digest)
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        """See UploadSessions."""
+        self._uploads.cancel(session)
 
 
 def _check_host(host: str) -> str:

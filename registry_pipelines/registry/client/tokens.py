@@ -18,7 +18,7 @@ from typing import Any
 
 from registry_pipelines.errors import NotFound, RegistryError, Unauthorized, Unsupported
 from registry_pipelines.registry.client.challenges import Challenge
-from registry_pipelines.registry.client.credentials import Credentials, CredentialSource
+from registry_pipelines.registry.client.credentials import CredentialFinder, Credentials
 from registry_pipelines.registry.client.origins import check_loopback_or_tls, split_url
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import read_retry_after
@@ -76,7 +76,7 @@ class Authenticator:
 
     def __init__(
         self,
-        source: CredentialSource,
+        source: CredentialFinder,
         send: Callable[[Request], Response],
         *,
         where: str,
@@ -151,7 +151,7 @@ class Authenticator:
 
     def _find(self) -> Credentials:
         with self._lock:
-            if self._credentials is None:
+            if self._credentials is None or time.time() >= self._credentials.use_until:
                 self._credentials = self._source.find()
             return self._credentials
 

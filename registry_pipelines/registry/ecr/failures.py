@@ -1,0 +1,187 @@
+"""What boto3 raises becomes errors of ``errors.py``. Codes: botocore's model of ECR and AWS's common errors.
+
+An answer's words are quoted shortened and without secrets: a refused signature is answered with the whole request as
+AWS saw it, session token included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from registry_pipelines.errors import (
+    DigestMismatch,
+    Forbidden,
+    InputError,
+    NotFound,
+    RateLimited,
+    Refused,
+    RegistryError,
+    RegistryPipelinesError,
+    Stalled,
+    TlsFailed,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from registry_pipelines.registry.client.retries import read_retry_after
+from registry_pipelines.registry.client.translate import quote
+
+_THROTTLED = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "BandwidthLimitExceeded",
+        "SlowDown",
+        "EC2ThrottledException",
+    }
+)
+_BY_CODE: dict[str, type[RegistryError]] = {
+    "AccessDenied": Forbidden,
+    "AccessDeniedException": Forbidden,
+    "UnrecognizedClientException": Unauthorized,
+    "InvalidClientTokenId": Unauthorized,
+    "InvalidSignatureException": Unauthorized,
+    "SignatureDoesNotMatch": Unauthorized,
+    "IncompleteSignature": Unauthorized,
+    "MissingAuthenticationToken": Unauthorized,
+    "MissingAuthenticationTokenException": Unauthorized,
+    "ExpiredToken": Unauthorized,
+    "ExpiredTokenException": Unauthorized,
+    "RepositoryNotFoundException": NotFound,
+    "UploadNotFoundException": NotFound,
+    "InvalidLayerPartException": Refused,
+    "LayerPartTooSmallException": Refused,
+    "EmptyUploadException": Refused,
+    "LimitExceededException": Refused,
+    "KmsException": Refused,
+    "InvalidParameterException": Refused,
+    "UnknownOperationException": Unsupported,
+    "ServerException": Unavailable,
+    "InternalFailure": Unavailable,
+    "ServiceUnavailable": Unavailable,
+    "ServiceUnavailableException": Unavailable,
+    "RequestTimeout": Unavailable,
+}
+_SESSION_GONE = frozenset({"UploadNotFoundException", "LayerPartTooSmallException", "EmptyUploadException"})
+"""Codes by which this upload cannot be finished but a new one can; they get status 404, as of a lost session."""
+
+_DO: dict[type[RegistryError], str] = {
+    Unauthorized: "Check the AWS credentials: `aws sts get-caller-identity`",
+    Forbidden: "Give the caller the permission in IAM or in the repository's policy",
+    NotFound: "Check the name; ECR makes repositories on push only where a creation template says so",
+    Unavailable: "Try again later",
+}
+LOG_IN = (
+    "Log in as for the aws command (environment, profile, role), or give `username: AWS` and a password in the "
+    "configuration"
+)
+"""What somebody without credentials does."""
+
+
+def raise_translated(error: Exception, *, where: str, doing: str) -> NoReturn:
+    """Raise the error of ours. The original is not chained where its text had to be veiled: it may hold a secret."""
+    text = str(error)
+    raise translate(error, where=where, doing=doing) from (error if quote(text) == text[:300] else None)
+
+
+def error_code(error: Exception) -> str:
+    """AWS's code of an answer, empty for everything that is no answer."""
+    answer = getattr(error, "response", None)
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
+
+
+def translate(error: Exception, *, where: str, doing: str) -> RegistryPipelinesError:
+    """The error of ours for one of boto3's. ``doing``: what was asked, as ``opening an upload``."""
+    if isinstance(error, RegistryPipelinesError):
+        return error
+    if isinstance(getattr(error, "response", None), dict):
+        return _translate_answer(error, error.response, where=where, doing=doing)  # type: ignore[attr-defined]
+    for name, make in _BY_KIND:
+        if any(kind.__name__ == name for kind in type(error).__mro__):
+            return make(f"{doing}: {_SAID[name]}", where=where, do=_DO_KIND.get(name, "Try again; check the network"))
+    return RegistryError(f"{doing} failed in boto3 ({type(error).__name__}: {quote(str(error))})", where=where)
+
+
+def _translate_answer(error: Exception, answer: Mapping[str, Any], *, where: str, doing: str) -> RegistryPipelinesError:
+    code = error_code(error)
+    about = answer.get("ResponseMetadata", {})
+    status = int(about.get("HTTPStatusCode") or 0)
+    said = quote(str(answer.get("Error", {}).get("Message") or answer.get("message") or ""))
+    what = f"{doing} was answered with {quote(code)}{f' ({said})' if said else ''}"
+    wait = read_retry_after(about.get("HTTPHeaders", {}).get("retry-after"))
+    if code in _THROTTLED or status == 429:
+        do = "Ask less often, or raise the quota in Service Quotas"
+        return RateLimited(what, where=where, do=do, retry_after_s=wait)
+    if code == "InvalidLayerException":
+        return DigestMismatch(what, where=where, do="The content changed on the way; send it again")
+    kind = _BY_CODE.get(code) or (Unavailable if status >= 500 else Refused)
+    ours = kind(what, where=where, do=_DO.get(kind, ""), status=404 if code in _SESSION_GONE else status, code=code)
+    if isinstance(ours, Unavailable):
+        ours.retry_after_s = wait
+    return ours
+
+
+# By name and not by class: this module must be importable without boto3.
+_BY_KIND: tuple[tuple[str, type[RegistryPipelinesError]], ...] = (
+    ("NoCredentialsError", Unauthorized),
+    ("PartialCredentialsError", Unauthorized),
+    ("CredentialRetrievalError", Unauthorized),
+    ("UnauthorizedSSOTokenError", Unauthorized),
+    ("SSOTokenLoadError", Unauthorized),
+    ("TokenRetrievalError", Unauthorized),
+    ("LoginError", Unauthorized),
+    ("ProfileNotFound", InputError),
+    ("ConfigParseError", InputError),
+    ("InvalidRegionError", InputError),
+    ("UnsupportedFIPSRegionError", InputError),
+    ("EndpointProviderError", InputError),
+    ("ParamValidationError", InputError),
+    ("SSLError", TlsFailed),
+    ("ReadTimeoutError", Stalled),
+    ("ConnectTimeoutError", Stalled),
+    ("ProxyConnectionError", Unavailable),
+    ("EndpointConnectionError", Unavailable),
+    ("HTTPClientError", Unavailable),
+    ("ResponseParserError", Unavailable),
+)
+_SAID = {
+    "NoCredentialsError": "there are no AWS credentials",
+    "PartialCredentialsError": "the AWS credentials are incomplete",
+    "CredentialRetrievalError": "AWS credentials could not be fetched",
+    "UnauthorizedSSOTokenError": "the AWS single sign-on has expired",
+    "SSOTokenLoadError": "there is no AWS single sign-on",
+    "TokenRetrievalError": "the AWS single sign-on could not be renewed",
+    "LoginError": "the AWS log-in has expired",
+    "ProfileNotFound": "the AWS profile does not exist",
+    "ConfigParseError": "AWS's own configuration file cannot be read",
+    "InvalidRegionError": "the region in the host name is none",
+    "UnsupportedFIPSRegionError": "the region has no FIPS endpoint",
+    "EndpointProviderError": "AWS has no such endpoint (FIPS and an own endpoint exclude each other)",
+    "ParamValidationError": "ECR's API does not take the names in the request",
+    "SSLError": "the API's certificate is not trusted, or it does not speak TLS",
+    "ReadTimeoutError": "no byte moved for too long",
+    "ConnectTimeoutError": "connecting took too long",
+    "ProxyConnectionError": "the proxy cannot be reached",
+    "EndpointConnectionError": "ECR's API cannot be reached",
+    "HTTPClientError": "the connection to ECR's API broke",
+    "ResponseParserError": "the answer is not ECR's",
+}
+_DO_KIND = {
+    **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"), LOG_IN),
+    **dict.fromkeys(
+        ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "LoginError"), "Run: aws sso login"
+    ),
+    "ProfileNotFound": "Correct `aws_profile` or AWS_PROFILE",
+    "ConfigParseError": "Correct ~/.aws/config",
+    "InvalidRegionError": "Correct the host name",
+    "UnsupportedFIPSRegionError": "Use the host without -fips",
+    "EndpointProviderError": "Check the host's region, AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT",
+    "ParamValidationError": "ECR's repository names have 2 to 256 characters",
+    "SSLError": "Name the authority's certificate in AWS_CA_BUNDLE",
+}

@@ -1,0 +1,31 @@
+"""What an ECR host name says: account, region, and which of AWS's endpoints belong to it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_HOST = re.compile(
+    r"(?P<account>\d{12})\.dkr(?P<dual>[.-])ecr(?P<fips>-fips)?\.(?P<region>[a-z0-9][a-z0-9-]{0,40})\."
+    r"(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn))"
+)
+
+
+@dataclass(frozen=True)
+class EcrHost:
+    """A private registry of ECR. account: 12 digits. fips, dualstack: which endpoint of the API goes with it."""
+
+    account: str
+    region: str
+    fips: bool = False
+    dualstack: bool = False
+
+
+def read_host(host: str) -> EcrHost | None:
+    """Read ``<account>.dkr.ecr[-fips].<region>.amazonaws.com`` (``.com.cn``, ``.eu``), or the dual-stack form
+    ``<account>.dkr-ecr[-fips].<region>.on.aws``; None for any other host. Source: the ECR user guide, "Registry
+    authentication" and "Dual-stack endpoints"."""
+    found = _HOST.fullmatch(host)
+    if not found:
+        return None
+    return EcrHost(found["account"], found["region"], fips=bool(found["fips"]), dualstack=found["dual"] == "-")

@@ -1,0 +1,103 @@
+"""``EcrRegistry``: a private registry of Amazon ECR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from registry_pipelines.errors import ConfigInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.references import check_repository
+from registry_pipelines.registry.client.credentials import Credentials
+from registry_pipelines.registry.client.distribution import HttpRegistry
+from registry_pipelines.registry.client.retries import Retries
+from registry_pipelines.registry.client.transport import Timeouts
+from registry_pipelines.registry.ecr.api import EcrApi
+from registry_pipelines.registry.ecr.hosts import read_host
+from registry_pipelines.registry.ecr.uploads import EcrUploads
+from registry_pipelines.registry.interface import Readable, UploadSession
+
+
+class EcrRegistry(HttpRegistry):
+    """ECR: manifests, tags, reads and small blobs by the distribution protocol; large blobs, questions about many
+    blobs, and the log-in by ECR's API. Implements Registry, UploadSessions and BlobSizes; safe for many threads.
+
+    host: as :func:`read_host` reads. profile: of AWS's configuration; empty is boto3's default chain. ca_file: for the
+    registry's host; the API's is AWS_CA_BUNDLE. Needs the extra ``aws``: without boto3 the first request raises
+    ToolMissing.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        profile: str = "",
+        plain_http: bool | None = None,
+        ca_file: Path | None = None,
+        timeouts: Timeouts | None = None,
+        retries: Retries | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        known = read_host(host)
+        if known is None:
+            raise ConfigInvalid([f"registry {host[:100]!r}: not a host of ECR"])
+        finder = _Finder()
+        super().__init__(
+            host,
+            plain_http=plain_http,
+            ca_file=ca_file,
+            timeouts=timeouts,
+            retries=retries,
+            environ=environ,
+            finder=finder,
+        )
+        exchange = self._exchange
+        finder.api = EcrApi(
+            known,
+            name=host,
+            profile=profile,
+            timeouts=self._timeouts,
+            retries=exchange.retries,
+            observers=exchange.observers,
+        )
+        self._native = EcrUploads(finder.api, self._uploads)
+
+    def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
+        """See Registry. A broken request costs one part."""
+        self._native.upload(check_repository(repository), descriptor, content)
+
+    def blob_sizes(self, repository: str, digests: Sequence[Digest]) -> Mapping[Digest, int]:
+        """See BlobSizes."""
+        return self._native.sizes(check_repository(repository), list(digests))
+
+    def begin_upload(self, repository: str) -> UploadSession:
+        """See UploadSessions."""
+        return self._native.begin(check_repository(repository))
+
+    def append_upload(self, session: UploadSession, content: memoryview) -> None:
+        """See UploadSessions, and :meth:`EcrUploads.append` for how offsets are settled."""
+        self._native.append(session, content)
+
+    def upload_offset(self, session: UploadSession) -> int | None:
+        """See UploadSessions. ECR cannot be asked; the next part at our offset tells, so this is our own."""
+        return session.offset
+
+    def commit_upload(self, session: UploadSession, digest: Digest) -> None:
+        """See UploadSessions."""
+        self._native.commit(session, digest)
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        """See UploadSessions. ECR's API has no such call: what is not completed it drops by itself."""
+
+
+class _Finder:
+    """Stands for the API until it is made: each needs a part of the other."""
+
+    api: EcrApi
+
+    def find(self) -> Credentials:
+        return self.api.find()
+
+
+__all__ = ["EcrRegistry"]

@@ -1,0 +1,36 @@
+"""Which client speaks to a host: ECR's own where the name is ECR's, the distribution client for all others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.client.distribution import HttpRegistry
+from registry_pipelines.registry.ecr import EcrRegistry, read_host
+
+
+def remote_registry(
+    host: str,
+    *,
+    username: str = "",
+    password: str = "",
+    plain_http: bool | None = None,
+    ca_file: Path | None = None,
+    docker_config: Path | None = None,
+    aws_profile: str = "",
+) -> HttpRegistry:
+    """A client for ``host[:port]``; no network yet. See DistributionRegistry and EcrRegistry for the options.
+
+    Whoever gives a user name or a docker_config has a log-in already, so ECR then is any distribution registry; that
+    needs neither boto3 nor AWS credentials.
+    """
+    if read_host(host) and not username and docker_config is None:
+        return EcrRegistry(host, profile=aws_profile, plain_http=plain_http, ca_file=ca_file)
+    return DistributionRegistry(
+        host,
+        username=username,
+        password=password,
+        plain_http=plain_http,
+        ca_file=ca_file,
+        docker_config=docker_config,
+    )
