@@ -15,6 +15,9 @@ from registry_pipelines.cli.output import print_json
 from registry_pipelines.errors import RegistryPipelinesError
 
 UNEXPECTED = 1
+INCOMPLETE = errors.ContentError.exit_code
+"""Copies are not as they should be: copy, sync, replicate, mirror, verify-copy. One that ends in an error of its own
+(a copy of what does not exist) has the error's code."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
 
@@ -25,7 +28,7 @@ EXIT_CODES: dict[int, str] = {
     3: "denied: evidence is missing, does not verify, or the policy says no",
     4: "not found: tag, manifest, blob or repository",
     5: "credentials missing, wrong, or without the right",
-    6: "content is not what it claims to be, or was refused",
+    6: "content is not what it claims to be, or was refused; copies differ, are not whole, or a tag drifted",
     7: "registry unreachable; trying again may help",
     8: "wrong input: configuration, reference, requirements, advisories",
     9: "this machine cannot do it: disk full, port taken, tool missing, state locked",

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
-from registry_pipelines.errors import ContentError, EvidenceError, NotFound
+from registry_pipelines.errors import ContentError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
 from registry_pipelines.oci.platforms import Platform
@@ -125,6 +126,7 @@ def copy(
     """Copy an image with everything that belongs to it (signatures, SBOMs, attestations) to one or many repositories.
 
     A target is a repository, optionally with a tag. Killed in the middle, the same command sends the rest.
+    Exit 6: a tag that was to stay names something else there.
     """
     with options.places([source, *targets]) as places, options.progress() as progress:
         located = places.locate(source)
@@ -164,7 +166,7 @@ def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
         for reason in told.reasons():
             console().print(f"- {reason}", markup=False)
     if any(delivery.refused for result in results for delivery in result.plan.deliveries):
-        sys.exit(ContentError.exit_code)
+        sys.exit(INCOMPLETE)
 
 
 def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
@@ -177,7 +179,7 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
     else:
         console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in rows], title=digest))
     if not ok:
-        sys.exit(EvidenceError.exit_code)
+        sys.exit(INCOMPLETE)
 
 
 COMMANDS = [inspect, copy]

@@ -10,6 +10,7 @@ import click
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table, show_result
 from registry_pipelines.config import Secret
 from registry_pipelines.errors import EvidenceError, InputError
@@ -26,8 +27,8 @@ def answer(options: Options, result: StageResult) -> None:
         sys.exit(EvidenceError.exit_code)
 
 
-def answer_all(options: Options, results: list[StageResult]) -> None:
-    """Print several results, as a JSON list or one table."""
+def answer_all(options: Options, results: list[StageResult], *, not_ok: int = EvidenceError.exit_code) -> None:
+    """Print several results, as a JSON list or one table; end with ``not_ok`` when one of them is not ok."""
     if options.as_json:
         print_json([result.plain() for result in results])
     else:
@@ -36,7 +37,7 @@ def answer_all(options: Options, results: list[StageResult]) -> None:
             for reason in condensed(result.reasons):
                 console().print(f"- {result.stage}: {reason}", markup=False)
     if not all(result.ok for result in results):
-        sys.exit(EvidenceError.exit_code)
+        sys.exit(not_ok)
 
 
 def stage_command(name: str, text: str, run: Callable[[Chain, Release], StageResult]) -> click.Command:
@@ -132,7 +133,7 @@ def replicate(options: Options, release: str, targets: tuple[str, ...], check: b
         found = chain.find_release(release)
         names = targets or chain.targets(found.image)
         results = [_compare(chain, found, name) if check else chain.replicate(found, name) for name in names]
-    answer_all(options, results)
+    answer_all(options, results, not_ok=INCOMPLETE)
 
 
 def _compare(chain: Chain, release: Release, target: str) -> StageResult:
@@ -162,7 +163,7 @@ def mirror(options: Options, name: str | None, release: str | None) -> None:
         else:
             names = [name] if name else [each for each, found in chain.config.mirrors.items() if found.upstreams]
             results = [chain.mirror(each) for each in names]
-    answer_all(options, results)
+    answer_all(options, results, not_ok=INCOMPLETE)
 
 
 COMMANDS = [

@@ -11,8 +11,9 @@ import click
 
 from registry_pipelines.chain.places import Located, Places
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, rows_table, worth_showing
-from registry_pipelines.errors import ContentError, InputError, NotFound
+from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
 from registry_pipelines.transfer.selectors import Selector, is_our_own
@@ -49,7 +50,7 @@ def verify_copy(options: Options, source: str, copied: str, content: bool) -> No
         what = here.selector or "every tag"
         console().print(f"{there.place} holds exactly what {here.place} has of {what}", markup=False)
     if found:
-        sys.exit(ContentError.exit_code)
+        sys.exit(INCOMPLETE)
 
 
 def _differences(here: Located, there: Located, *, content: bool) -> list[Mismatch]:
@@ -169,7 +170,7 @@ def _sync_places(
 
 def _end(ok: bool) -> None:
     if not ok:
-        sys.exit(ContentError.exit_code)
+        sys.exit(INCOMPLETE)
 
 
 def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[str, Any]) -> Source:

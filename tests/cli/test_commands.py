@@ -48,7 +48,7 @@ def test_a_release_goes_through_every_command(fleet: Fleet, tmp_path: Path) -> N
     assert answer(fleet, "verify", release.key)["facts"]["attestations"] == 4
     assert answer(fleet, "judge", "app")["facts"]["verdict"] == "allow"
     assert answer(fleet, "promote", "app")["facts"]["channel"] == "prod"
-    assert [each["ok"] for each in answer(fleet, "replicate", "app", "--check", code=3)] == [False, False]
+    assert [each["ok"] for each in answer(fleet, "replicate", "app", "--check", code=6)] == [False, False]
     assert [each["stage"] for each in answer(fleet, "replicate", "app")] == ["replicate:eu", "replicate:gcp"]
     assert [each["facts"]["differences"] for each in answer(fleet, "replicate", "app", "--check")] == [0, 0]
     assert answer(fleet, "mirror", "--release", "app")[0]["changed"]
@@ -124,7 +124,7 @@ def test_copy_plans_copies_and_repeats(fleet: Fleet) -> None:
     second = answer(fleet, "copy", "us/team/tool:v3.0.0", "eu/copied")
     assert not second["changed"] and second["targets"][0]["bytes"] == 0
     other = push(fleet.chain.place("tool"), "v3.0.1", package="other")
-    kept = answer(fleet, "copy", f"us/team/tool@{other.digest}", "eu/copied:v3.0.0", "--keep-tags", code=3)
+    kept = answer(fleet, "copy", f"us/team/tool@{other.digest}", "eu/copied:v3.0.0", "--keep-tags", code=6)
     assert not kept["ok"] and eu.resolve("copied", "v3.0.0").digest == made.digest
 
 

@@ -1,4 +1,4 @@
-"""What a copy waits for is told while it waits, wherever that is. The trouble ends only once somebody was told of it."""
+"""What a copy waits for is told while it waits. The trouble ends only once somebody was told of it."""
 
 from __future__ import annotations
 
