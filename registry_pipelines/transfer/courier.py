@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -98,8 +99,10 @@ class Courier:
     def _start(self) -> None:
         if self._closed:  # by an interrupt, and transfers that it left behind would start another
             raise LocalError("the transfer was stopped", where="this machine", do="Run it again; it goes on from there")
-        if self._process is not None and self._process.poll() is None:
-            return
+        if self._process is not None:
+            if self._process.poll() is None:
+                return
+            self._bury(self._process)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._launch()
@@ -120,7 +123,7 @@ class Courier:
         )
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         if read_frame(process.stdout) is None:  # type: ignore[arg-type]
-            process.communicate()
+            self._bury(process)
             raise ChildProcessError(errno.ECHILD, f"it ended with {process.returncode}")
         self._reader = threading.Thread(target=self._read, args=(process,), name="courier", daemon=True)
         self._reader.start()
@@ -141,13 +144,18 @@ class Courier:
             self._closed = True
         if process is None:
             return
+        self._bury(process)
+        self._lock_file.unlink(missing_ok=True)
+
+    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the end of a process, free what it had."""
         assert process.stdin is not None and process.stdout is not None  # noqa: S101 - pipes
-        process.stdin.close()
+        with contextlib.suppress(OSError):  # what a dead one did not read
+            process.stdin.close()
         process.wait()
         if self._reader:
             self._reader.join()
         process.stdout.close()
-        self._lock_file.unlink(missing_ok=True)
 
 
 class Shipment:
