@@ -185,7 +185,9 @@ class _Execution:
         touched = [] if delivery.unchanged else [delivery.key(step.manifest.digest) for step in delivery.manifests]
         tasks = [self.bringing[key] for key in keys] + [self.turns[key] for key in touched if key in self.turns]
         before = list({id(task): task for task in tasks}.values())
-        self.commits[at] = self.schedule.add(self._guard(state, self._commit), rank=(_SMALL, at), after=before)
+        put = self.schedule.add(self._guard(state, self._commit), rank=(_SMALL, at), after=before)
+        # Only now the leader's blobs can be mounted on ECR: a tag may have brought the manifest that names them.
+        self.commits[at] = self.schedule.add(self._guard(state, self._set_tags), rank=(_SMALL, at), after=[put])
         finish = self.schedule.add(self._guard(state, self._finish), rank=(_SMALL, at), after=[self.commits[at]])
         self.turns |= dict.fromkeys((key for key in touched if key in self.written), finish)
 
@@ -281,11 +283,13 @@ class _Execution:
         self._persist(lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
         self.put.add(state.delivery.key(digest))
 
+    def _set_tags(self, state: _State) -> None:
+        untagged = set(self._brought_by_tag(state.delivery))
+        for step in state.delivery.tags:
+            self._tag(state, step, untagged)
+
     def _finish(self, state: _State) -> None:
         delivery, closure = state.delivery, state.delivery.job.closure
-        untagged = set(self._brought_by_tag(delivery))
-        for step in delivery.tags:
-            self._tag(state, step, untagged)
         tags = {step.tag: step.digest for step in delivery.tags if step.tag not in {item.tag for item in state.drift}}
         self._note_source_drift(state)
         state.receipt = self._receipt(state, tags)

@@ -42,6 +42,9 @@ class ApiError(Exception):
         self.code, self.message, self.status, self.fields = code, message, status, fields
 
 
+Fault = str | ApiError | Callable[[], object]
+
+
 @dataclass
 class Upload:
     """An open upload. small: a part below 5 MiB came, so none may follow."""
@@ -74,7 +77,7 @@ class EcrDouble:
         self.requests: list[str] = []
         self.uploads: dict[str, Upload] = {}
         self.committed: set[tuple[str, str]] = set()
-        self._faults: list[tuple[str, Callable[[], str]]] = []
+        self._faults: list[tuple[str, Callable[[], Fault]]] = []
         self._lock = threading.RLock()
         self._change = threading.Condition(self._lock)
         self._api, self._proxy = Listener(self._serve_api), Listener(self._serve_proxy)
@@ -100,11 +103,12 @@ class EcrDouble:
         """Requests of an action."""
         return sum(call.action == action for call in list(self.calls))
 
-    def fail(self, action: str, what: str | ApiError, *, times: int = 1, skip: int = 0) -> None:
-        """Fail an action: by an error; ``lose``: the work is done, no answer comes; ``cut``: nothing is done."""
+    def fail(self, action: str, what: str | ApiError | Callable[[], object], *, times: int = 1, skip: int = 0) -> None:
+        """Fail an action: by an error; ``lose``: the work is done, no answer comes; ``cut``: nothing is done. Something
+        to call is called when the work is done, and no answer comes either."""
         with self._lock:
-            plan = [""] * skip + [what] * times
-            self._faults.append((action, lambda: plan.pop(0) if plan else ""))  # type: ignore[arg-type, return-value]
+            plan: list[Fault] = [""] * skip + [what] * times
+            self._faults.append((action, lambda: plan.pop(0) if plan else ""))
 
     def wait_for_parts(self, count: int, ended: Callable[[], bool]) -> None:
         """Return when so many parts came, or the sender has ended."""
@@ -130,7 +134,7 @@ class EcrDouble:
 
     def _dispatch(self, head: Head, body: bytes) -> tuple[int, dict[str, Any], bool]:
         action = head.get("X-Amz-Target").removeprefix(PREFIX)
-        fault = ""
+        fault: Fault = ""
         try:
             values = self._checked(head, action, body)
             call = Call(action, values, len(values.get("layerPartBlob", b"")))
@@ -147,10 +151,12 @@ class EcrDouble:
             with self._lock:
                 reply = getattr(self, f"_do_{action}")(values)
             self._check_shape(_MODEL.operation_model(action).output_shape, reply)
-            return 200, _plain(reply), fault != "lose"
+            if callable(fault):
+                fault()
+            return 200, _plain(reply), fault == ""
         except ApiError as error:
             answer = {"__type": error.code, "message": error.message, **error.fields}
-            return error.status, answer, fault != "lose"
+            return error.status, answer, fault == "" or isinstance(fault, ApiError)
 
     def _checked(self, head: Head, action: str, body: bytes) -> dict[str, Any]:
         if action not in _MODEL.operation_names or not hasattr(self, f"_do_{action}"):
