@@ -1,0 +1,213 @@
+"""What is sent and read again after failures, byte for byte, and what progress tells meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry_pipelines.errors import Stalled
+from registry_pipelines.oci.manifests import Manifest
+from registry_pipelines.progress import Silent
+from registry_pipelines.registry.client import DistributionRegistry, Timeouts
+from registry_pipelines.registry.client.retries import NEVER
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.journal import ABANDONED_S, Journal
+from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.verify import compare
+from tests.doubles.fault_registry import (
+    CutAnswer,
+    CutRequest,
+    FaultRegistry,
+    HoldAnswer,
+    LoseAnswer,
+    Rewrite,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Counted, Graphs
+
+LARGE = 3 * PART_BYTES + 12_345
+BLOBS = r".*/blobs/sha256:.*"
+UPLOADS = r".*/blobs/uploads/.*"
+HEADS = 2_000
+"""Frames of chunked content, and the config."""
+
+
+@pytest.fixture
+def faulty(target: Counted) -> Iterator[FaultRegistry]:
+    with FaultRegistry(target.address) as faults:
+        yield faults
+
+
+def interrupted(source: Place, there: Place, state: Path, *, stored: int, confirmed: int) -> None:
+    """A journal as a killed process left it: an upload with so many parts stored, and so many confirmed to it."""
+    manifest = source.registry.get_manifest("app", "v1").content()
+    assert isinstance(manifest, Manifest)
+    layer = manifest.layers[0]
+    with source.registry.open_blob("app", layer.digest) as reader:
+        content = bytearray(stored * PART_BYTES)
+        filled = 0
+        while filled < len(content):
+            filled += reader.readinto(memoryview(content)[filled:])
+    registry = there.registry
+    assert isinstance(registry, DistributionRegistry)
+    session = registry.begin_upload("app")
+    for at in range(0, len(content), PART_BYTES):
+        registry.append_upload(session, memoryview(content)[at : at + PART_BYTES])
+    session.offset = confirmed * PART_BYTES
+    journal = Journal.at(state)
+    journal.record(there, layer, session)
+    journal.close()
+
+
+def stored_bytes(faults: FaultRegistry) -> int:
+    """Content that the registry took."""
+    return sum(seen.bytes_up for seen in faults.requests("PATCH") if 200 <= seen.status < 300)
+
+
+def test_a_range_that_stays_at_the_first_chunk_is_not_believed_after_a_kill(
+    source: Counted,
+    target: Counted,
+    faulty: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    """ECR says so for ever; every byte that was confirmed is there all the same."""
+    here, there = source.place("app"), Place(connect(faulty.address), "app")
+    graphs.image(here, graphs.noise(LARGE), tag="v1")
+    interrupted(here, there, tmp_path, stored=2, confirmed=2)
+    faulty.reset_counts()
+    faulty.play("GET", UPLOADS, Rewrite(set={"Range": f"0-{PART_BYTES - 1}"}))
+    copy_closure(here, "v1", [there], state=tmp_path)
+    assert compare(here, target.place("app"), "v1", content=True) == []
+    assert stored_bytes(faulty) < LARGE - 2 * PART_BYTES + HEADS
+
+
+def test_a_registry_that_lost_a_part_is_asked_where_to_go_on(
+    source: Counted,
+    target: Counted,
+    faulty: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    here, there = source.place("app"), Place(connect(faulty.address), "app")
+    graphs.image(here, graphs.noise(LARGE), tag="v1")
+    interrupted(here, there, tmp_path, stored=1, confirmed=2)
+    faulty.reset_counts()
+    faulty.play("PATCH", UPLOADS, Status(411), times=1)  # no streams here: parts name their bytes
+    copy_closure(here, "v1", [there], state=tmp_path)
+    assert compare(here, target.place("app"), "v1", content=True) == []
+    assert stored_bytes(faulty) < LARGE - PART_BYTES + HEADS
+
+
+@pytest.mark.parametrize("size", [5_000_000, LARGE], ids=["small", "large"])
+def test_reading_goes_on_at_the_byte_that_is_missing(
+    size: int, source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry]
+) -> None:
+    graphs.image(source.place("app"), graphs.noise(size), tag="v1")
+    with FaultRegistry(source.address) as faults:
+        faults.play("GET", BLOBS, CutAnswer(3_000_000), times=1)
+        copy_closure(Place(connect(faults.address, retries=NEVER), "app"), "v1", [target.place("app")])
+        read = sum(seen.bytes_down for seen in faults.requests("GET", BLOBS))
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+    assert read < size + HEADS
+
+
+def test_an_upload_that_nobody_came_back_for_is_cancelled_by_the_next_copy(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    here, there = source.place("app"), target.place("app")
+    graphs.image(here, graphs.noise(LARGE), tag="v1")
+    interrupted(here, there, tmp_path, stored=1, confirmed=1)
+    graphs.image(here, b"another", tag="v2")
+    copy_closure(here, "v2", [there], state=tmp_path)
+    assert target.count("DELETE", "/uploads/") == 0, "it may still be wanted"
+    with sqlite3.connect(tmp_path / "transfers.sqlite") as journal:
+        journal.execute("UPDATE uploads SET updated_at = updated_at - ?", (ABANDONED_S + 1,))
+    journal.close()
+    graphs.image(here, b"a third", tag="v3")
+    copy_closure(here, "v3", [there], state=tmp_path)
+    assert target.count("DELETE", "/uploads/") == 1
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_a_registry_that_assembles_for_long_is_waited_for_and_one_that_stands_still_is_not(
+    method: str,
+    source: Counted,
+    target: Counted,
+    faulty: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    """Scaled: a stall is half a second, not a minute; an answer may take a minute, not half an hour."""
+    graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
+    registry = connect(faulty.address, timeouts=Timeouts(stall_s=0.5, commit_s=60), retries=NEVER)
+    slow, hung = threading.Event(), threading.Event()
+    faulty.play(method, UPLOADS, HoldAnswer(slow))
+    faulty.play("GET", r"/v2/", HoldAnswer(hung))
+    done: list[object] = []
+
+    def copy() -> None:
+        done.append(copy_closure(source.place("app"), "v1", [Place(registry, "app")], state=tmp_path))
+
+    copying = threading.Thread(target=copy)
+    copying.start()
+    while copying.is_alive() and not faulty.requests(method, UPLOADS):
+        copying.join(0.05)
+    for _ in range(3):
+        with pytest.raises(Stalled):
+            registry.ping()
+    assert not done
+    slow.set()
+    copying.join(30)
+    assert done
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+    assert stored_bytes(faulty) < LARGE + HEADS
+
+
+class Watch(Silent):
+    """What is told of each task."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    def begin(self, task: str, *, total_bytes: int | None = None, group: str = "") -> None:
+        self.totals[task] = total_bytes or 0
+
+    def advance(self, task: str, byte_count: int) -> None:
+        self.done[task] += byte_count
+        if byte_count <= 0 or self.done[task] > self.totals[task]:
+            self.wrong.append(f"{task}: {byte_count:+} to {self.done[task]} of {self.totals[task]}")
+
+
+def test_progress_never_goes_backwards_nor_counts_twice(
+    source: Counted,
+    target: Counted,
+    faulty: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    """Torn, lost and forgotten uploads: content is sent again, and not told again."""
+    graphs.image(source.place("app"), graphs.noise(LARGE), graphs.noise(90_000), tag="v1")
+    for fault in (CutRequest(2 * PART_BYTES), Status(404), CutRequest(PART_BYTES), LoseAnswer()):
+        faulty.play("PATCH", UPLOADS, fault, times=1)
+    watch, there = Watch(), Place(connect(faulty.address, retries=NEVER), "app")
+    result = copy_closure(source.place("app"), "v1", [there, target.place("b")], progress=watch, state=tmp_path)
+    assert stored_bytes(faulty) + sum(seen.bytes_up for seen in faulty.requests("PATCH") if not seen.status) > LARGE
+    assert watch.wrong == []
+    assert watch.done == watch.totals
+    assert sorted(watch.done.values()) == sorted(each.bytes_moved for each in result.per_target)
