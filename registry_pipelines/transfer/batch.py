@@ -57,7 +57,9 @@ def copy_items(
             signer=signer,
             keeper=kept.journal,
         )
-        results = dict(zip(found, execute(make_plan(jobs, holdings=kept.journal), setting), strict=True))
+        results = dict(
+            zip(found, execute(make_plan(jobs, holdings=kept.journal, receipts=kept.receipts), setting), strict=True)
+        )
         kept.cancel_abandoned(item.target.registry for item in items)
     return [
         closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)

@@ -49,7 +49,9 @@ def copy_closure(
     with told_to(told), State(state, journal_url=journal_url) as kept:
         closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.journal)
         wanted = _default_tags(reference) if tags is None else tuple(tags)
-        plan = make_plan([Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal)
+        plan = make_plan(
+            [Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal, receipts=kept.receipts
+        )
         if dry_run:
             _raise_unseen(plan)
             return CopyResult(closure.root, (), plan)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from registry_pipelines.errors import (
+    ClosureIncomplete,
     NotFound,
     Refused,
     RegistryError,
@@ -334,9 +335,14 @@ class _Execution:
         delivery, store = state.delivery, self.setting.receipts
         closure, target = delivery.job.closure, delivery.target
         known = store.find(closure, target) if store and delivery.unchanged else None
-        if known is not None:
+        if known is not None and (known.signed or self.setting.signer is None):
             return known
-        document = self._persist(lambda: read_back(closure, target, tags, self.questions))
+        try:
+            document = self._persist(lambda: read_back(closure, target, tags, self.questions))
+        except ClosureIncomplete:
+            if store:
+                store.drop(target, closure.root.digest)
+            raise
         receipt = make_receipt(document, self.setting.signer)
         if store:
             store.save(target, closure.root.digest, receipt)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.interface import BlobSizes, Place
 from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.receipts import ReceiptStore
 
 
 @dataclass
@@ -23,16 +24,20 @@ class Seen:
 
 
 def try_to_look(
-    closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories
+    closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories, receipts: ReceiptStore | None
 ) -> Seen | RegistryPipelinesError:
-    """What the target has, or why it cannot be looked at. tags: what the closure's root is to be called there."""
+    """What the target has, or why it cannot be looked at. tags: what the closure's root is to be called there.
+    receipts: of earlier copies; only blobs that one names are believed in because their manifest is there. Without a
+    store all are."""
     try:
-        return _look(closure, tags, target, new)
+        return _look(closure, tags, target, new, receipts)
     except RegistryPipelinesError as error:
         return error
 
 
-def _look(closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories) -> Seen:
+def _look(
+    closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories, receipts: ReceiptStore | None
+) -> Seen:
     seen = Seen()
     names = {**dict.fromkeys(tags, closure.root.digest), **closure.digest_tags}
     for tag in names:
@@ -53,14 +58,14 @@ def _look(closure: Closure, tags: Sequence[str], target: Place, new: NewReposito
             and _digest_or_none(target, manifest.digest)
         ):
             seen.manifests.add(manifest.digest)
-    _look_for_blobs(closure, target, seen)
+    _look_for_blobs(closure, target, seen, closure.blobs if receipts is None else receipts.blobs(target, root))
     return seen
 
 
-def _look_for_blobs(closure: Closure, target: Place, seen: Seen) -> None:
+def _look_for_blobs(closure: Closure, target: Place, seen: Seen, vouched: Collection[str]) -> None:
     for digest, blobs in closure.blobs_of.items():
         if digest in seen.manifests:
-            seen.blobs.update(blobs)
+            seen.blobs.update(blob for blob in blobs if blob in vouched)
     unsure = [digest for digest in closure.blobs if digest not in seen.blobs]
     sizes = _sizes(target, unsure)
     seen.blobs.update(digest for digest in unsure if sizes.get(digest) == closure.blobs[digest].size)

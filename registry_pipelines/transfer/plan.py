@@ -19,6 +19,7 @@ from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.look import NewRepositories, Seen, try_to_look
+from registry_pipelines.transfer.receipts import ReceiptStore
 from registry_pipelines.transfer.rules import KNOWN, Rule, refusal
 
 PLAN_THREADS = 32
@@ -189,20 +190,28 @@ class Holdings(Protocol):
         ...
 
 
-def make_plan(jobs: Sequence[Job], *, holdings: Holdings | None = None, rules: Sequence[Rule] = KNOWN) -> Plan:
+def make_plan(
+    jobs: Sequence[Job],
+    *,
+    holdings: Holdings | None = None,
+    rules: Sequence[Rule] = KNOWN,
+    receipts: ReceiptStore | None = None,
+) -> Plan:
     """Look at every target and say what is to be done; changes nothing.
 
-    rules: what registries are known to refuse; such deliveries are marked and have no steps.
+    rules: what registries are known to refuse; such deliveries are marked and have no steps. receipts: of earlier
+    copies; where there is a store, a manifest's blobs are believed to be with it only when its receipt says so.
 
     Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one HEAD and
-    one tag list; else a HEAD for each blob of each missing manifest. A target that cannot be looked at is marked, too:
-    it holds no other up. Raises InputError when two closures are to have one tag at one place.
+    one tag list; else a HEAD for each blob of each missing manifest, or without a receipt. A target that cannot be
+    looked at is marked, too: it holds no other up. Raises InputError when two closures are to have one tag at one
+    place.
     """
     _check_goals(jobs)
     pairs = [(job, target) for job in jobs for target in job.targets]
     new = NewRepositories()
     with ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan") as pool:
-        seen = list(pool.map(lambda pair: try_to_look(pair[0].closure, pair[0].tags, pair[1], new), pairs))
+        seen = list(pool.map(lambda pair: try_to_look(pair[0].closure, pair[0].tags, pair[1], new, receipts), pairs))
     assign = _Assignment(holdings, rules)
     return Plan(tuple(assign.deliver(job, target, seen[at]) for at, (job, target) in enumerate(pairs)))
 

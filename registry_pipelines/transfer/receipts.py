@@ -176,6 +176,21 @@ class ReceiptStore:
         same = known and all(known.document.get(name) == wanted[name] for name in ("target", "manifests", "blobs"))
         return known if same else None
 
+    def blobs(self, target: Place, root: Digest) -> frozenset[str]:
+        """Digests of the blobs that the stored receipt found at the target; empty without a readable one."""
+        try:
+            known = self.load(target, root)
+            if known is None or known.document["target"] != str(target):
+                return frozenset()
+            return frozenset(item["digest"] for item in known.document["blobs"])
+        except (ManifestInvalid, KeyError, TypeError):
+            return frozenset()
+
+    def drop(self, target: Place, root: Digest) -> None:
+        """What it says is no longer so."""
+        with local_errors(self.root):
+            self.path(target, root).unlink(missing_ok=True)
+
     def load(self, target: Place, root: Digest) -> Receipt | None:
         """The stored receipt. Raises ManifestInvalid when it cannot be read."""
         path = self.path(target, root)

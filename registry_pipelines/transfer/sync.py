@@ -133,7 +133,7 @@ def sync(
         within = [_limit(source, limits) for source in sources]
         told.begin(LOOKING)
         found = _discover_all(within, kept.journal)
-        plan = make_plan(found.jobs, holdings=kept.journal)
+        plan = make_plan(found.jobs, holdings=kept.journal, receipts=kept.receipts)
         told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
         if dry_run:

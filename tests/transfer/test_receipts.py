@@ -11,6 +11,7 @@ from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.receipts import ReceiptStore
+from registry_pipelines.transfer.verify import compare
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -25,13 +26,35 @@ def lose(place: Counted, digest: str) -> None:
 def test_no_receipt_for_blobs_that_nobody_looked_at(
     source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
-    """The manifest is there, so nothing is to be sent; but this machine has never seen the target complete."""
+    """The manifest is there, so nothing is to be sent; but nobody has seen the target complete since."""
     content = graphs.image(source.place("app"), graphs.noise(5000), tag="v1").content()
     assert isinstance(content, Manifest)
-    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path / "one")
+    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
     lose(target, content.layers[0].digest)
     with pytest.raises(ClosureIncomplete, match=content.layers[0].digest):
-        copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path / "other")
+        copy_closure(source.place("app"), "v1", [target.place("app")])
+
+
+def test_a_blob_that_the_target_lost_is_sent_again(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    """A receipt is believed until something is found that contradicts it; without one everything is looked at."""
+    here, there = source.place("app"), target.place("app")
+    top = graphs.image(here, graphs.noise(5000), tag="v1")
+    content = top.content()
+    assert isinstance(content, Manifest)
+    copy_closure(here, "v1", [there], state=tmp_path)
+    lose(target, content.layers[0].digest)
+    graphs.artifact(here, b"late", subject=top.descriptor)
+    with pytest.raises(ClosureIncomplete, match=content.layers[0].digest):
+        copy_closure(here, "v1", [there], state=tmp_path)
+    (result,) = copy_closure(here, "v1", [there], state=tmp_path).per_target
+    assert result.blobs_moved == 1
+    assert compare(here, there, "v1", content=True) == []
+    lose(target, content.layers[0].digest)
+    (result,) = copy_closure(here, "v1", [there], state=tmp_path / "new").per_target
+    assert result.blobs_moved == 1
+    assert compare(here, there, "v1", content=True) == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"payloadType": "x"}'])
