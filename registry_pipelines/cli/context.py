@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, cast
 
 import click
 
@@ -21,7 +21,9 @@ from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import InputError
 from registry_pipelines.progress import Progress
+from registry_pipelines.sign.keys import load_signer
 from registry_pipelines.transfer.limits import Limits
+from registry_pipelines.transfer.receipts import ReceiptSigner
 
 _P = ParamSpec("_P")
 
@@ -67,6 +69,15 @@ class Options:
             return config.state / "transfer"
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return Path(home) / "registry-pipelines" / "transfer"
+
+    def receipt_signer(self, key: Path | None) -> ReceiptSigner | None:
+        """Who signs the receipts of a copy: the key given, else the configuration's where that file is there; None is
+        nobody. A key with a password gets the configuration's. Raises InputError."""
+        config = self.config_if_any()
+        path = key or (config.signing_key if config else None)
+        if path is None or (key is None and not path.exists()):
+            return None
+        return cast(ReceiptSigner, load_signer(path, config.signing.password.reveal() if config else ""))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -120,6 +131,13 @@ def common(command: Callable[Concatenate[Options, _P], None]) -> Callable[_P, No
         decorated = option(decorated)
     return decorated
 
+
+RECEIPT_KEY = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Private key that signs the receipts; the configuration's unless told.",
+)
 
 _COMMON = (
     click.option(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import RECEIPT_KEY, Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
 from registry_pipelines.errors import ContentError, NotFound
@@ -112,6 +113,7 @@ def _platform(place: Place, manifest: Manifest) -> str:
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag at the targets; the source's unless told.")
 @click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated.")
 @click.option("--keep-tags", is_flag=True, help="Leave a tag alone that names another digest, and report it.")
+@RECEIPT_KEY
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
 @common
 def copy(
@@ -121,6 +123,7 @@ def copy(
     tags: Sequence[str],
     platforms: Sequence[str],
     keep_tags: bool,
+    key: Path | None,
     dry_run: bool,
 ) -> None:
     """Copy an image with everything that belongs to it (signatures, SBOMs, attestations) to one or many repositories.
@@ -128,6 +131,7 @@ def copy(
     A target is a repository, optionally with a tag. Killed in the middle, the same command sends the rest.
     Exit 6: a tag that was to stay names something else there.
     """
+    signer = options.receipt_signer(key)
     with options.places([source, *targets]) as places, options.progress() as progress:
         located = places.locate(source)
         # One copy for all targets that get the same tags, so that the source is read once for them.
@@ -146,6 +150,7 @@ def copy(
                 platforms=[Platform.parse(text) for text in platforms],
                 progress=progress,
                 state=options.state,
+                signer=signer,
                 dry_run=dry_run,
             )
             for wanted, group in groups.items()
@@ -173,11 +178,16 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
     done = [target for result in results for target in result.per_target]
     rows: list[Row] = [target.row() for target in done]
     ok, digest = all(target.ok for target in done), results[0].root.digest
+    receipts = [target.receipt for target in done if target.receipt is not None]
+    signed = sum(receipt.signed for receipt in receipts)
     if options.as_json:
         changed = any(target.changed for target in done)
-        print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows})
+        told = {"receipts": len(receipts), "receipts_signed": signed}
+        print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **told})
     else:
         console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in rows], title=digest))
+        if signed < len(receipts):
+            console().print(f"{len(receipts) - signed} receipts are not signed: there was no key", markup=False)
     if not ok:
         sys.exit(INCOMPLETE)
 

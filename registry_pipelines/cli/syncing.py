@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from registry_pipelines.chain.places import Located, Places
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import RECEIPT_KEY, Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, rows_table, worth_showing
 from registry_pipelines.errors import InputError, NotFound
@@ -93,6 +93,7 @@ def _named(located: Located, selector: str) -> str:
 @click.option("--newest", type=click.IntRange(0), default=0, help="Only so many tags of each repository.")
 @click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated.")
 @click.option("--keep-tags", is_flag=True, help="Leave a tag alone that names another digest, and report it.")
+@RECEIPT_KEY
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
 @common
 def sync_command(options: Options, /, names_or_places: Sequence[str], dry_run: bool = False, **chosen: Any) -> None:
@@ -154,10 +155,14 @@ def _sync_configured(options: Options, names: Sequence[str]) -> None:
 def _sync_places(
     options: Options, source: str, targets: Sequence[str], chosen: dict[str, Any], *, dry_run: bool
 ) -> None:
-    started = time.monotonic()
+    started, signer = time.monotonic(), options.receipt_signer(chosen["key"])
     with options.places([source, *targets]) as places, options.progress() as progress:
         result = sync(
-            [_chosen(places, source, targets, chosen)], state=options.state, progress=progress, dry_run=dry_run
+            [_chosen(places, source, targets, chosen)],
+            state=options.state,
+            progress=progress,
+            signer=signer,
+            dry_run=dry_run,
         )
     if not result.plan.deliveries and not result.failures:
         raise NotFound("nothing is chosen: no tag of any repository matches", where=source, do="Look at the options")
@@ -259,6 +264,8 @@ def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
         f"{size_text(bytes_moved)} uploaded in {seconds:.1f} s{rate}",
         f"{totals['blobs_mounted']} blobs mounted, {totals['blobs_unchanged']} were there",
     ]
+    unsigned = totals["receipts"] - totals["receipts_signed"]
+    parts += [f"{totals['receipts']} receipts" + (f", {unsigned} not signed: there was no key" if unsigned else "")]
     parts += [f"{totals[name]} {word}" for name, word in (("drift", "drifted"), ("failures", "failed")) if totals[name]]
     return "; ".join(parts)
 

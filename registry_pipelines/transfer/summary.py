@@ -67,6 +67,7 @@ class Summary:
             "manifests_put": sum(each.manifests_put for each in results),
             "tags_moved": sum(each.tags_moved for each in results),
             "receipts": sum(each.receipt is not None for each in results),
+            "receipts_signed": sum(each.receipt is not None and each.receipt.signed for each in results),
             "drift": sum(bool(each.drift) for each in results),
             "failures": len(self.found.failures) + sum(each.error is not None for each in results),
         }

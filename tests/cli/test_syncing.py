@@ -17,7 +17,8 @@ from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from tests.chain.fleet import Fleet, free_ports, push, start
+from registry_pipelines.sign.keys import generate_key
+from tests.chain.fleet import Fleet, check_receipt, free_ports, push, start
 from tests.chain.killing import address
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
@@ -214,3 +215,21 @@ def test_a_new_user_who_means_something_else_is_told_what(fleet: Fleet, tmp_path
         both = told("copy", image, f"127.0.0.1:{port}/x", f"{hosts['gcp']}/x", code=7)
         assert f"- {hosts['gcp']}/x: complete" in both
         assert "1.0" in told("copy", image, f"{hosts['gcp']}/x", "--dry-run", code=0)
+
+
+def test_receipts_are_signed_by_the_key_there_is_and_else_said_to_be_unsigned(fleet: Fleet, tmp_path: Path) -> None:
+    """No key; then a key that is given; then the configuration's. Receipts of unchanged copies are signed, too."""
+    places = ("us", "eu/x", "--repository", "bases/cuda")
+    told = answer(fleet, "sync", *places)["totals"]
+    assert (told["receipts"], told["receipts_signed"]) == (2, 0)
+    assert "2 receipts, 2 not signed: there was no key" in run(fleet, "sync", *places).stdout
+    assert "1 receipts are not signed" in run(fleet, "copy", "us/bases/cuda:1.0", "eu/y").stdout
+    key = tmp_path / "receipts.pem"
+    generate_key(key)
+    told = answer(fleet, "sync", *places, "--key", str(key))["totals"]
+    assert (told["receipts"], told["receipts_signed"]) == (2, 2)
+    assert answer(fleet, "copy", "us/bases/cuda:1.0", "eu/z", "--key", str(key))["receipts_signed"] == 1
+    assert "cannot" in answer(fleet, "sync", *places, "--key", str(tmp_path / "no.pem"), code=8)["error"]["what"]
+    generate_key(fleet.config.signing_key, password=fleet.config.signing.password.reveal())
+    assert answer(fleet, "sync", "us", "eu/w", "--repository", "bases/cuda")["totals"]["receipts_signed"] == 2
+    check_receipt(fleet.chain, place(fleet, "eu", "w/bases/cuda"), "1.1")
