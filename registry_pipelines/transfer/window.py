@@ -13,16 +13,12 @@ from collections.abc import Callable, Hashable, Iterator
 from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import BUFFER_BYTES, BlobReader, Place
+from registry_pipelines.transfer.growth import HUNGER_S, Growth
 from registry_pipelines.transfer.memory import PART_BYTES, Part, PartMemory
 from registry_pipelines.transfer.patience import Patience
 
 CONNECTIONS = 6
 """Connections for one big blob at most. More would not fit the memory budget beside the parts that are being sent."""
-
-HUNGER_S = 0.1
-"""How long a receiver waits for the source before the connections are doubled. A receiver that is slower than the
-source never waits, so between fast neighbours a blob stays one plain GET, which costs a registry a third of the CPU
-that ranges cost it (measured with docker-registry); behind a limit per connection all are open within a second."""
 
 
 class PartWindow:
@@ -46,21 +42,24 @@ class PartWindow:
         group: Hashable = None,
     ) -> None:
         self._source, self._descriptor, self._memory, self._group = source, descriptor, memory, group
-        self._patience, self._connections = patience, connections
+        self._patience = patience
         self._next_fetch = self._next_hand = start
         self._ready: dict[int, Part] = {}
         self._error: BaseException | None = None
         self._closed = False
         self._order = threading.Lock()
         self._change = threading.Condition()
-        self._fetchers: list[threading.Thread] = []
-        self._hungry_s = 0.0
-        self._add_fetcher()
+        self._growth = Growth(connections)
+        self._fetchers: dict[int, threading.Thread] = {}
+        self._reading = 0
+        self._add_fetchers()
 
-    def _add_fetcher(self) -> None:
-        fetcher = threading.Thread(target=self._fetch, name="fetch", daemon=True)
-        self._fetchers.append(fetcher)
-        fetcher.start()
+    def _add_fetchers(self) -> None:
+        for number in range(self._growth.wanted):
+            if number not in self._fetchers:
+                fetcher = threading.Thread(target=self._fetch, args=(number,), name="fetch", daemon=True)
+                self._fetchers[number] = fetcher
+                fetcher.start()
 
     def __iter__(self) -> Iterator[Part]:
         while self._next_hand < self._descriptor.size:
@@ -74,41 +73,42 @@ class PartWindow:
     def _wait_for_next(self) -> Part | None:
         with self._change:
             while self._next_hand not in self._ready and self._error is None:
-                began = time.monotonic()
+                began, fed = time.monotonic(), self._reading == len(self._fetchers)
                 self._change.wait(HUNGER_S)
-                self._hungry_s += time.monotonic() - began
-                if self._hungry_s >= HUNGER_S and self._may_grow():
-                    self._hungry_s = 0.0
-                    for _ in range(min(len(self._fetchers), self._connections - len(self._fetchers))):
-                        self._add_fetcher()
+                self._growth.waited(time.monotonic() - began if fed else 0.0, room=self._may_grow())
+                self._add_fetchers()
             return self._ready.pop(self._next_hand, None)
 
     def _may_grow(self) -> bool:
-        """Never for the last parts: what is left to claim must feed a further connection."""
+        """Only with memory for it, and never for the last parts: what is left must feed a further connection."""
         left = self._descriptor.size - self._next_fetch
-        return len(self._fetchers) < self._connections and left > len(self._fetchers) * PART_BYTES
+        return left > len(self._fetchers) * PART_BYTES and self._memory.spare_bytes >= PART_BYTES
 
     def close(self) -> None:
         """Stop fetching and free every part not handed on. Waits for reads under way."""
         with self._change:
             self._closed = True
             self._change.notify_all()
-        for fetcher in self._fetchers:
+            fetchers = list(self._fetchers.values())
+        for fetcher in fetchers:
             fetcher.join()
         for part in self._ready.values():
             part.release()
         self._ready.clear()
 
-    def _fetch(self) -> None:
+    def _fetch(self, number: int) -> None:
         stream = _Stream(self)
         try:
-            while (part := self._claim()) is not None:
+            while number < self._growth.wanted and (part := self._claim()) is not None:
+                with self._change:
+                    self._reading += 1
                 try:
                     self._fill(part, stream)
                 except BaseException:
                     part.release()
                     raise
                 with self._change:
+                    self._reading -= 1
                     self._ready[part.offset] = part
                     self._change.notify_all()
         except BaseException as error:
@@ -117,6 +117,8 @@ class PartWindow:
                 self._change.notify_all()
         finally:
             stream.close()
+            with self._change:
+                self._fetchers.pop(number)
 
     def _claim(self) -> Part | None:
         """The next range, with memory for it. Taken in order, so the earliest missing part always has its memory."""
@@ -142,6 +144,8 @@ class PartWindow:
                     raise Unavailable("the blob ended early", where=self._where())
                 filled += count
                 stream.position += count
+                with self._change:
+                    self._growth.received(count)
                 patience.progress()
             except RegistryPipelinesError as error:
                 stream.close()
@@ -171,7 +175,7 @@ class PartWindow:
     @property
     def alone(self) -> bool:
         """Whether one connection serves the whole blob."""
-        return len(self._fetchers) == 1
+        return self._growth.wanted == 1
 
     def _where(self) -> str:
         return f"{self._source}@{self._descriptor.digest}"
