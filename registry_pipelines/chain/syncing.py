@@ -120,8 +120,16 @@ def _planned_facts(found: SyncResult) -> dict[str, Scalar]:
         "fetch_bytes": found.plan.fetch_bytes,
         "upload_bytes": found.plan.upload_bytes,
         "failures": len(found.failures),
+        "requests": sum(found.requests.values()),
+        **_requests(found),
     }
 
 
 def _facts(found: SyncResult, told: Summary, seconds: float) -> dict[str, Scalar]:
-    return {**told.totals(), "bytes_per_second": round(found.bytes_moved / seconds) if seconds else 0}
+    rate = round(found.bytes_moved / seconds) if seconds else 0
+    return {**told.totals(), "bytes_per_second": rate, **_requests(found)}
+
+
+def _requests(found: SyncResult) -> dict[str, Scalar]:
+    """One number for each registry, so that each has its own chart."""
+    return {f"requests at {name}": count for name, count in found.requests.items()}

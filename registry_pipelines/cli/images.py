@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,8 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
     signed = sum(receipt.signed for receipt in receipts)
     if options.as_json:
         changed = any(target.changed for target in done)
-        told = {"receipts": len(receipts), "receipts_signed": signed}
+        requests = sum((Counter(result.requests) for result in results), Counter[str]())
+        told = {"receipts": len(receipts), "receipts_signed": signed, "requests": dict(requests)}
         print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **told})
     else:
         console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in rows], title=digest))

@@ -207,6 +207,7 @@ def _told(told: Summary, *, dry_run: bool) -> Row:
         "dry_run": dry_run,
         "changed": result.changed,
         "bytes_moved": result.bytes_moved,
+        "requests": dict(result.requests),
         **({} if dry_run else {"targets": told.target_rows(), "totals": told.totals()}),
         "rows": told.plan_rows() if dry_run else told.result_rows(),
         "failures": [{"reference": each.reference, "error": str(each.error)} for each in result.failures],
@@ -264,6 +265,7 @@ def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
         f"{size_text(bytes_moved)} uploaded in {seconds:.1f} s{rate}",
         f"{totals['blobs_mounted']} blobs mounted, {totals['blobs_unchanged']} were there",
     ]
+    parts += [f"{totals['requests']} requests"]
     unsigned = totals["receipts"] - totals["receipts_signed"]
     parts += [f"{totals['receipts']} receipts" + (f", {unsigned} not signed: there was no key" if unsigned else "")]
     parts += [f"{totals[name]} {word}" for name, word in (("drift", "drifted"), ("failures", "failed")) if totals[name]]

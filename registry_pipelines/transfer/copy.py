@@ -14,6 +14,7 @@ from registry_pipelines.transfer.closure import Selection, discover
 from registry_pipelines.transfer.execute import Setting, execute
 from registry_pipelines.transfer.plan import Job, Plan, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import CopyResult, TargetResult
 from registry_pipelines.transfer.state import State
 from registry_pipelines.waits import told_to
@@ -46,6 +47,7 @@ def copy_closure(
     notes); every error is of the RegistryError, ContentError or LocalError family. Drift does not raise.
     """
     told = progress or Silent()
+    requests = Requests([source.registry, *(target.registry for target in targets)])
     with told_to(told), State(state, journal_url=journal_url) as kept:
         closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.journal)
         wanted = _default_tags(reference) if tags is None else tuple(tags)
@@ -54,7 +56,7 @@ def copy_closure(
         )
         if dry_run:
             _raise_unseen(plan)
-            return CopyResult(closure.root, (), plan)
+            return CopyResult(closure.root, (), plan, requests.so_far())
         setting = Setting(
             means=kept.means(),
             progress=told,
@@ -65,7 +67,7 @@ def copy_closure(
         results = execute(plan, setting)
         kept.cancel_abandoned(target.registry for target in targets)
     _raise_first(results)
-    return CopyResult(closure.root, tuple(results), plan)
+    return CopyResult(closure.root, tuple(results), plan, requests.so_far())
 
 
 def _default_tags(reference: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from registry_pipelines.registry.interface import (
     UploadSessions,
 )
 from registry_pipelines.transfer.limits import Bandwidth, Limits
+from registry_pipelines.transfer.requests import CountsRequests
 
 SPEND_BYTES = 256 * 1024
 """Bytes read before the cap is asked, at most; TLS gives 16 KiB at a time, too little for a file lock each."""
@@ -91,6 +92,10 @@ class _Limited:
             registry.observe(self._trouble)
         if isinstance(registry, Metered):
             registry.observe_quota(limits.quota(registry.name).observe)
+
+    @property
+    def requests_sent(self) -> int:
+        return self._registry.requests_sent if isinstance(self._registry, CountsRequests) else 0
 
     def _trouble(self, error: RegistryPipelinesError) -> None:
         action = getattr(self._current, "action", "")

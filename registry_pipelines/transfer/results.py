@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from registry_pipelines.errors import RegistryPipelinesError
@@ -75,6 +75,8 @@ class CopyResult:
     root: Descriptor
     per_target: Sequence[TargetResult]
     plan: Plan
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """Requests to each registry, by its name."""
 
     @property
     def changed(self) -> bool:

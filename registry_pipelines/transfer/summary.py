@@ -66,6 +66,7 @@ class Summary:
             "unchanged_bytes": sum(int(row["unchanged_bytes"]) for row in rows),
             "manifests_put": sum(each.manifests_put for each in results),
             "tags_moved": sum(each.tags_moved for each in results),
+            "requests": sum(self.found.requests.values()),
             "receipts": sum(each.receipt is not None for each in results),
             "receipts_signed": sum(each.receipt is not None and each.receipt.signed for each in results),
             "drift": sum(bool(each.drift) for each in results),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.plan import Job, Plan, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
 from registry_pipelines.transfer.state import State
@@ -71,6 +72,8 @@ class SyncResult:
     plan: Plan
     results: tuple[TargetResult, ...] = ()
     failures: tuple[Failure, ...] = ()
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """Requests to each registry, by its name."""
 
     @property
     def ok(self) -> bool:
@@ -129,6 +132,7 @@ def sync(
     one place.
     """
     told = progress or Silent()
+    requests = Requests(each for source in sources for each in _registries(source))
     with told_to(told), State(state, journal_url=journal_url) as kept:
         within = [_limit(source, limits) for source in sources]
         told.begin(LOOKING)
@@ -137,7 +141,7 @@ def sync(
         told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
         if dry_run:
-            return SyncResult(plan, (), failures)
+            return SyncResult(plan, (), failures, requests.so_far())
         setting = Setting(
             means=kept.means(),
             progress=told,
@@ -147,7 +151,11 @@ def sync(
         )
         results = tuple(execute(plan, setting))
         kept.cancel_abandoned(target.registry for source in within for target in source.targets)
-        return SyncResult(plan, results, failures)
+        return SyncResult(plan, results, failures, requests.so_far())
+
+
+def _registries(source: Source) -> list[Registry]:
+    return [source.registry, *(target.registry for target in source.targets)]
 
 
 def _counted(plan: Plan) -> str:

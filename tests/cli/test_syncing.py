@@ -220,8 +220,10 @@ def test_a_new_user_who_means_something_else_is_told_what(fleet: Fleet, tmp_path
 def test_receipts_are_signed_by_the_key_there_is_and_else_said_to_be_unsigned(fleet: Fleet, tmp_path: Path) -> None:
     """No key; then a key that is given; then the configuration's. Receipts of unchanged copies are signed, too."""
     places = ("us", "eu/x", "--repository", "bases/cuda")
-    told = answer(fleet, "sync", *places)["totals"]
+    first = answer(fleet, "sync", *places)
+    told = first["totals"]
     assert (told["receipts"], told["receipts_signed"]) == (2, 0)
+    assert told["requests"] == sum(first["requests"].values()) and len(first["requests"]) == 2
     assert "2 receipts, 2 not signed: there was no key" in run(fleet, "sync", *places).stdout
     assert "1 receipts are not signed" in run(fleet, "copy", "us/bases/cuda:1.0", "eu/y").stdout
     key = tmp_path / "receipts.pem"

@@ -14,7 +14,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Capabilities
 from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.execute import Setting, execute
+from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.plan import Job, make_plan
 from registry_pipelines.transfer.rules import Rule
@@ -213,3 +215,31 @@ def test_a_registry_copied_below_itself_does_not_grow_with_every_pass(source: Co
     for _ in range(2):
         assert sync([Source(source.registry, (Target(source.registry, "mirror"),))]).ok
     assert set(source.registry.repositories()) == {"app", "mirrored", "mirror/app", "mirror/mirrored"}
+
+
+def test_tells_how_many_requests_each_registry_got(
+    source: Counted, start_embedded: Callable[..., Counted], graphs: Graphs, tmp_path: Path
+) -> None:
+    """Also behind limits, and with one registry under two roles; a request that is repeated counts twice."""
+    push_fleet(source, graphs)
+    east, west = start_embedded(), start_embedded()
+    with FaultRegistry(west.address) as faults:
+        faults.play("PUT", r".*/manifests/.*", Status(503, {"Retry-After": "0"}), times=3)
+        registry = DistributionRegistry(faults.address)
+        fleet = Source(
+            source.registry,
+            (Target(east.registry), Target(registry), Target(source.registry, "backup")),
+            choose_repositories=Selector(exclude=("backup/*",)),
+        )
+        source.forget()
+        result = sync([fleet], limits=Limits(), state=tmp_path)
+        registry.close()
+        assert result.ok
+        assert result.requests == {
+            source.address: len(source.exchanges),
+            east.address: len(east.exchanges),
+            faults.address: len(faults.seen),
+        }
+    east.forget()
+    again = copy_closure(source.place("team/app0"), "v1", [east.place("team/app0")])
+    assert again.requests[east.address] == len(east.exchanges)

@@ -89,6 +89,11 @@ class HttpRegistry:
         """Call ``observer``, in the caller's thread, for every failed attempt, those too that are repeated here."""
         self._exchange.observers.append(observer)
 
+    @property
+    def requests_sent(self) -> int:
+        """Requests since this object was made, with repeated and redirected ones, without those for tokens."""
+        return self._exchange.requests_sent
+
     def observe_quota(self, observer: Callable[[Quota], None]) -> None:
         """Call ``observer``, in the caller's thread, with every answer that tells of a quota (Docker Hub's do)."""
         self._exchange.quota_observers.append(observer)

@@ -97,6 +97,8 @@ class Exchange:
         self.origin: Origin = split_url(f"{base}/", where=name)[0]
         self.observers: list[Callable[[RegistryPipelinesError], None]] = []
         self.quota_observers: list[Callable[[Quota], None]] = []
+        self.requests_sent = 0
+        self._counting = threading.Lock()
         self._authenticator = authenticator
         self._signed = SignedUrls()
 
@@ -180,7 +182,7 @@ class Exchange:
         """One request, a second one after a 401. Secrets go to the registry's own origin only."""
         ours = split_url(url, where=call.where)[0] == self.origin
         tried = self._authenticator.header(call.scopes) if ours else ""
-        response = self.transport.send(_request(call, url, tried))
+        response = self._send(_request(call, url, tried))
         if response.status != 401 or not ours:
             return response
         challenges = read_challenges(response.headers.get_all("WWW-Authenticate") or [])
@@ -192,11 +194,16 @@ class Exchange:
             raise Unavailable(
                 f"{call.doing}: the token expired while content was sent", where=call.where, do="Send it again"
             )
-        again = self.transport.send(_request(call, url, header))
+        again = self._send(_request(call, url, header))
         if again.status == 401:
             error = self.failure(call, again)
             raise Unauthorized(error.what, where=call.where, do=error.do, status=401)
         return again
+
+    def _send(self, request: Request) -> Response:
+        with self._counting:
+            self.requests_sent += 1
+        return self.transport.send(request)
 
 
 def _ranged(call: Call) -> bool:
