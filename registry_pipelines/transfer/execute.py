@@ -154,8 +154,11 @@ class _Execution:
         self._schedule_uploads()
         for at, state in enumerate(self.states):
             self._schedule_delivery(at, state)
-        with ThreadPoolExecutor(self.setting.threads, thread_name_prefix="read-back") as self.questions:
-            self.schedule.run(self.setting.threads)
+        try:
+            with ThreadPoolExecutor(self.setting.threads, thread_name_prefix="read-back") as self.questions:
+                self.schedule.run(self.setting.threads)
+        finally:  # tasks know this object and it knows them: a circle that would keep the memory of parts for long
+            self.schedule, self.bringing, self.commits, self.turns = Schedule(), {}, {}, {}
         return [state.result() for state in self.states]
 
     def _schedule_uploads(self) -> None:

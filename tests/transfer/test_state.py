@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import gc
 import os
 import struct
 import time
@@ -82,3 +84,25 @@ def test_what_dead_runs_left_in_the_state_folder_is_removed(target: Counted, tmp
 def test_a_line_from_a_clock_that_ran_ahead_holds_nobody(written: bytes, tmp_path: Path) -> None:
     (tmp_path / "rate").write_bytes(written)
     assert Bucket(tmp_path / "rate").wait_s() < 1
+
+
+def part_files() -> int:
+    """Memory files of parts that this process has open."""
+    count = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing itself
+            count += "registry-pipelines-parts" in str(path.readlink())
+    return count
+
+
+def test_the_memory_of_a_copy_ends_with_it(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
+    """Not some time later, when Python looks for circles: a long-lived process makes many copies."""
+    graphs.image(source.place("app"), graphs.noise(2 * PART_BYTES), tag="v1")
+    gc.collect()
+    gc.disable()
+    try:
+        before = part_files()
+        copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+        assert part_files() == before
+    finally:
+        gc.enable()
