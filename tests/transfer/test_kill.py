@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LAYER_BYTES = 500_000_000
 KILLS = 20
+BOTH_KILLED_AT = 20_000_000
+"""In the middle of a part, and of the upload's first request."""
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "copy", "--quiet"]
 
 
@@ -41,6 +43,45 @@ def start_copy(source: str, target: str, state: Path) -> subprocess.Popen[bytes]
         cwd=state,
         env={**os.environ, "XDG_STATE_HOME": str(state)},
     )
+
+
+def courier_of(process: subprocess.Popen[bytes]) -> int:
+    """The courier of a copy that is under way."""
+    children = Path(f"/proc/{process.pid}/task").glob("*/children")
+    pids = [int(pid) for path in children for pid in path.read_text().split()]
+    [found] = [pid for pid in pids if b"courier_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found
+
+
+@pytest.mark.peer("docker-registry")
+@pytest.mark.timeout(120)
+def test_when_the_courier_is_killed_too_the_upload_begins_again(
+    start_docker_registry: Callable[[], str],
+    connect: Callable[..., DistributionRegistry],
+    proxied: tuple[Link, str],
+    graphs: Graphs,
+    tmp_path: Path,
+) -> None:
+    """As when power is lost: nobody ends the request. The courier is stopped first, or it would when the copy dies."""
+    proxy, target = proxied
+    source = start_docker_registry()
+    here, size = Place(connect(source), "big"), 200_000_000
+    graphs.image(here, graphs.noise(8_000_000) * (size // 8_000_000), tag="v1")
+    process = start_copy(source, proxy.address, tmp_path)
+    proxy.wait_for(BOTH_KILLED_AT, lambda: process.poll() is not None)
+    courier = courier_of(process)
+    os.kill(courier, signal.SIGSTOP)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    os.kill(courier, signal.SIGKILL)
+    before = proxy.up
+    assert process.returncode == -signal.SIGKILL and BOTH_KILLED_AT <= before < size
+    again = start_copy(source, proxy.address, tmp_path)
+    assert again.communicate()[0]
+    assert again.returncode == 0
+    assert proxy.up - before >= size, "a torn upload was gone on with: docker-registry had become able to, or lied"
+    assert proxy.up - before <= size + 2 * PART_BYTES  # and what was on its way
+    assert compare(here, Place(connect(target), "big"), "v1", content=True) == []
 
 
 @pytest.mark.peer("docker-registry")
