@@ -2,7 +2,7 @@
 
 ``with EcrDouble(upstream_address) as ecr:`` Two doors on loopback: ``ecr.api_address`` is AWS_ENDPOINT_URL_ECR,
 ``ecr.proxy_address`` an HTTP proxy that leads every host name to ``/v2/`` (plain, or TLS by CONNECT). Each API request
-and answer is checked against botocore's model of ECR, so a wrong field fails here as it would there. The rules of parts
+and answer is checked against botocore's model of ECR, each signature over its body. The rules of parts
 are AWS's documented ones: consecutive, 5 MiB at least except the last, at most ``part_bytes``.
 """
 
@@ -24,9 +24,15 @@ from types import TracebackType
 from typing import Any
 
 import botocore.session
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
 
 from tests.doubles.wire import Head, Listener, Stream
+
+SECRET_KEY = "hushhush0123456789"
+"""The AWS_SECRET_ACCESS_KEY that requests must be signed with."""
 
 SMALLEST_PART = 5 * 1024 * 1024
 PREFIX = "AmazonEC2ContainerRegistry_V20150921."
@@ -161,10 +167,8 @@ class EcrDouble:
     def _checked(self, head: Head, action: str, body: bytes) -> dict[str, Any]:
         if action not in _MODEL.operation_names or not hasattr(self, f"_do_{action}"):
             raise ApiError("UnknownOperationException", action)
-        if not head.get("Authorization").startswith("AWS4-HMAC-SHA256 Credential="):
-            raise ApiError("MissingAuthenticationToken", status=403)
-        signed = head.get("X-Amz-Content-SHA256")
-        assert not signed or signed == hashlib.sha256(body).hexdigest()
+        if not _signed(head, body):
+            raise ApiError("InvalidSignatureException", "The request signature does not match", status=403)
         values = json.loads(body)
         if "layerPartBlob" in values:
             values["layerPartBlob"] = base64.b64decode(values["layerPartBlob"], validate=True)
@@ -321,6 +325,22 @@ class EcrDouble:
     def _note_committed(self, target: str, manifest: bytes) -> None:
         repository = target.removeprefix("/v2/").partition("/manifests/")[0]
         self.committed.update((repository, digest) for digest in re.findall(r"sha256:[0-9a-f]{64}", manifest.decode()))
+
+
+def _signed(head: Head, body: bytes) -> bool:
+    """Whether Signature Version 4 over headers and body is that of SECRET_KEY."""
+    pattern = (
+        r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/ecr/aws4_request, SignedHeaders=([^,]+), Signature=(.+)"
+    )
+    found = re.fullmatch(pattern, head.get("Authorization"))
+    if not found:
+        return False
+    names = {name: head.get(name) for name in found[3].split(";")}
+    request = AWSRequest("POST", f"http://{head.get('Host')}/", headers=names, data=body)
+    request.context["timestamp"] = head.get("X-Amz-Date")
+    auth = SigV4Auth(Credentials(found[1], SECRET_KEY), "ecr", found[2])
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    return bool(auth.signature(text, request) == found[4])
 
 
 def _plain(reply: dict[str, Any]) -> dict[str, Any]:

@@ -37,11 +37,11 @@ from registry_pipelines.registry.ecr.uploads import PART_BYTES
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import BlobSizes, CarriedUploads, UploadSession, UploadSessions
 from registry_pipelines.registry.remote import remote_registry
+from tests.doubles.ecr import SECRET_KEY as SECRET
 from tests.doubles.ecr import ApiError, EcrDouble
 from tests.registry.contract import RegistryContract
 
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
-SECRET = "hushhush0123456789"
 CONTENT = bytes(range(256)) * (17 * 4096) + b"end"
 """Two parts of 8 MiB and a bit."""
 DIGEST = Digest.of(CONTENT)

@@ -25,7 +25,7 @@ from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
-from tests.doubles.ecr import ApiError, EcrDouble, Fault
+from tests.doubles.ecr import SECRET_KEY, ApiError, EcrDouble, Fault
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -76,7 +76,7 @@ def ecr(tmp_path: Path, start_embedded: Callable[..., Counted], monkeypatch: pyt
         settings = {
             "AWS_ENDPOINT_URL_ECR": f"http://{double.api_address}",
             "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": "hushhush",
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "HTTPS_PROXY": f"http://{double.proxy_address}",
             "SSL_CERT_FILE": str(certificates.ca),
             "XDG_STATE_HOME": str(tmp_path / "state"),
