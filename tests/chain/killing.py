@@ -7,7 +7,8 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -77,16 +78,29 @@ def stop_and_run_again(
 
     Returns the exit code of the stopped run, and the bytes that were sent in all beyond the layer's own.
     """
-    source, target = proxies
+    source, _ = proxies
     log = fleet.folder / "stopped.log"
     source.play("GET", r".*/blobs/sha256.*", Throttle(SLOW))
     with log.open("wb") as output, subprocess.Popen(command, env=dict(env), stdout=output, stderr=output) as stopped:
-        until = time.monotonic() + LIMIT_S
-        while bytes_at(fleet, "eu") < PARTS_BEFORE * PART_BYTES:
-            assert stopped.poll() is None and time.monotonic() < until, log.read_text()
-            time.sleep(0.01)
+        wait_for_parts(fleet, lambda: stopped.poll() is not None, log)
         stopped.send_signal(how)
         code = stopped.wait(LIMIT_S)
+    return code, run_again(fleet, proxies, command, env)
+
+
+def wait_for_parts(fleet: Fleet, ended: Callable[[], bool], log: Path) -> None:
+    """Until the target has PARTS_BEFORE parts; fails with the log when the run ended before."""
+    until = time.monotonic() + LIMIT_S
+    while bytes_at(fleet, "eu") < PARTS_BEFORE * PART_BYTES:
+        assert not ended() and time.monotonic() < until, log.read_text()
+        time.sleep(0.01)
+
+
+def run_again(
+    fleet: Fleet, proxies: tuple[FaultRegistry, FaultRegistry], command: Sequence[str], env: Mapping[str, str]
+) -> int:
+    """The next run does the rest; the bytes that were sent in all beyond the layer's own."""
+    source, target = proxies
     source.clear()
     there = Place(fleet.chain.registry("eu"), "big/app")
     with pytest.raises(NotFound):
@@ -94,7 +108,7 @@ def stop_and_run_again(
     again = subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=LIMIT_S * 2)
     assert again.returncode == 0, again.stdout + again.stderr
     assert compare(Place(fleet.chain.registry("us"), "big/app"), there, "v1", content=True) == []
-    return code, sent(target) - LAYER_BYTES
+    return sent(target) - LAYER_BYTES
 
 
 def bytes_at(fleet: Fleet, name: str) -> int:

@@ -4,32 +4,106 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.memory import PART_BYTES
-from tests.chain.fleet import start
-from tests.chain.killing import address, configure, push_large, stop_and_run_again
+from tests.chain.fleet import Fleet, free_ports, start
+from tests.chain.killing import (
+    LIMIT_S,
+    SLOW,
+    address,
+    configure,
+    push_large,
+    run_again,
+    stop_and_run_again,
+    wait_for_parts,
+)
 from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Throttle
 
-RUN = [sys.executable, "-m", "dagster", "job", "execute", "-m", "dagster_project.definitions", "-j", "nightly_sync"]
+DAGSTER = [sys.executable, "-m", "dagster"]
+RUN = [*DAGSTER, "job", "execute", "-m", "dagster_project.definitions", "-j", "nightly_sync"]
+SETTINGS = """\
+telemetry: {enabled: false}
+run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
+"""
+
+
+def prepare(folder: Path, stack: ExitStack) -> tuple[Fleet, tuple[FaultRegistry, FaultRegistry], dict[str, str]]:
+    """A sync between two registries behind proxies, and the environment of a Dagster home for it."""
+    home = folder / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(SETTINGS)
+    fleet = start(folder, stack)
+    source, target = (stack.enter_context(FaultRegistry(address(fleet, name))) for name in ("us", "eu"))
+    configure(fleet, source, target)
+    push_large(Place(fleet.chain.registry("us"), "big/app"))
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "REGISTRY_PIPELINES_CONFIG": str(fleet.path)}
+    return fleet, (source, target), environment
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stopped_run_leaves_a_journal_for_the_next(how: signal.Signals, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with ExitStack() as stack:
-        fleet = start(tmp_path, stack)
-        source, target = (stack.enter_context(FaultRegistry(address(fleet, name))) for name in ("us", "eu"))
-        configure(fleet, source, target)
-        push_large(Place(fleet.chain.registry("us"), "big/app"))
-        environment = {**os.environ, "DAGSTER_HOME": str(home), "REGISTRY_PIPELINES_CONFIG": str(fleet.path)}
-        code, again = stop_and_run_again(fleet, (source, target), RUN, how, environment)
+        fleet, proxies, environment = prepare(tmp_path, stack)
+        code, again = stop_and_run_again(fleet, proxies, RUN, how, environment)
     assert code != 0
     assert again <= PART_BYTES + 100_000
+
+
+def test_a_cancelled_run_leaves_a_journal_for_the_next(tmp_path: Path) -> None:
+    """Cancelled as the UI does it: Dagster's launcher asks the code server, which interrupts the run's process."""
+    with ExitStack() as stack:
+        fleet, proxies, environment = prepare(tmp_path, stack)
+        proxies[0].play("GET", r".*/blobs/sha256.*", Throttle(SLOW))
+        log = tmp_path / "server.log"
+        [port] = free_ports(1)
+        server = [*DAGSTER, "api", "grpc", "-m", "dagster_project.definitions", "-h", "127.0.0.1", "-p", str(port)]
+        with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]):
+            pass  # its database is made here: two processes that make it at once break it
+        output = stack.enter_context(log.open("wb"))
+        process = stack.enter_context(subprocess.Popen(server, env=environment, stdout=output, stderr=output))
+        stack.callback(process.terminate)
+        launch(port, environment, lambda: process.poll() is not None, log)
+        wait_for_parts(fleet, lambda: process.poll() is not None, log)
+        assert cancel(Path(environment["DAGSTER_HOME"])) == dg.DagsterRunStatus.CANCELED
+        again = run_again(fleet, proxies, RUN, environment)
+    assert again <= PART_BYTES + 100_000
+
+
+def launch(port: int, environment: dict[str, str], ended: Callable[[], bool], log: Path) -> None:
+    """Start the job through the code server, as soon as that listens."""
+    until = time.monotonic() + LIMIT_S
+    while not listens(port):
+        assert not ended() and time.monotonic() < until, log.read_text()
+        time.sleep(0.1)
+    command = [*DAGSTER, "job", "launch", "--grpc-host", "127.0.0.1", "--grpc-port", str(port), "-j", "nightly_sync"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def cancel(home: Path) -> dg.DagsterRunStatus:
+    """Terminate the only run; how it ended."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        [run] = instance.get_runs()
+        assert instance.run_launcher.terminate(run.run_id)
+        until = time.monotonic() + LIMIT_S
+        while not (found := instance.get_run_by_id(run.run_id)) or not found.is_finished:
+            assert time.monotonic() < until, found
+            time.sleep(0.1)
+        return found.status
