@@ -21,7 +21,8 @@ SPOOL = "spool"
 
 
 class State:
-    """An open state folder; a context manager. Without a folder nothing is remembered and no courier is used.
+    """An open state folder; a context manager. Without a folder nothing is remembered but in a journal that has a URL,
+    and no courier is used.
 
     journal_url: SQLAlchemy's URL of a database for the journal (``postgresql+psycopg://...`` for many machines);
     empty is SQLite in the folder. Raises LocalError.
@@ -32,8 +33,10 @@ class State:
         self.folder = folder
         self.memory = PartMemory()
         self.journal: Journal | None = None
-        if folder:
-            self.journal = Journal(journal_url, folder) if journal_url else Journal.at(folder)
+        if journal_url:
+            self.journal = Journal(journal_url, folder)
+        elif folder:
+            self.journal = Journal.at(folder)
         self.receipts = ReceiptStore(folder / "receipts") if folder else None
         self._courier = Courier(folder / COURIERS, self.memory) if folder else None
 
@@ -45,10 +48,11 @@ class State:
     def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
         """Cancel uploads that killed runs left open at these registries and that no run came back for; how many. What
         such runs left in the state folder goes too: content on its way, notes and locks of couriers."""
-        if self.folder is None or self.journal is None:
+        if self.folder:
+            _sweep(self.folder / SPOOL, older_than_s)
+            _sweep(self.folder / COURIERS, max(older_than_s, UPLOAD_LIFE_S))
+        if self.journal is None:
             return 0
-        _sweep(self.folder / SPOOL, older_than_s)
-        _sweep(self.folder / COURIERS, max(older_than_s, UPLOAD_LIFE_S))
         known = {registry.name: registry for registry in registries if isinstance(registry, UploadSessions)}
         left = self.journal.abandoned(list(known), older_than_s=older_than_s)
         for upload in left:

@@ -106,3 +106,12 @@ def test_the_memory_of_a_copy_ends_with_it(source: Counted, target: Counted, gra
         assert part_files() == before
     finally:
         gc.enable()
+
+
+def test_a_journal_by_url_needs_no_folder(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
+    top = graphs.image(source.place("app"), b"layer", tag="v1")
+    url = f"sqlite:///{tmp_path / 'journal.sqlite'}"
+    copy_closure(source.place("app"), "v1", [target.place("app")], journal_url=url)
+    journal = Journal(url)
+    assert journal.manifest(top.digest) == top
+    journal.close()
