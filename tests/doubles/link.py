@@ -30,6 +30,7 @@ class Link:
         self._listener = Listener(self._serve)
         self.address = self._listener.address
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
+        self.connections = 0
         self._planned: tuple[Direction, int, How] | None = None
         self._state: How | None = None
         self._ends: set[socket.socket] = set()
@@ -85,6 +86,9 @@ class Link:
                 self._change.wait(0.5)
 
     def _serve(self, down: socket.socket) -> None:
+        with self._change:
+            self.connections += 1
+            self._change.notify_all()
         if self._state == "cut":
             return
         up = self._listener.adopt(socket.create_connection(self._upstream))

@@ -254,6 +254,23 @@ def test_tag_moved_during_the_copy_is_told(source: Counted, target: Counted, gra
     assert result.per_target[0].ok
 
 
+def test_a_tag_that_turns_out_to_be_immutable_is_drift_and_the_image_is_there_by_digest(
+    source: Counted,
+    target: Counted,
+    faulty_target: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    """ECR says so only when the tag is written."""
+    made = graphs.image(source.place("app"), b"layer", tag="v1")
+    body = b'{"errors":[{"code":"TAG_INVALID","message":"The image tag is immutable."}]}'
+    faulty_target.play("PUT", r".*/manifests/v1", Status(400, body=body))
+    result = copy_closure(source.place("app"), "v1", [Place(connect(faulty_target.address), "app")]).per_target[0]
+    assert [(drift.kind, drift.tag) for drift in result.drift] == [("target", "v1")]
+    assert not result.ok
+    assert target.registry.resolve("app", made.digest).digest == made.digest
+
+
 def test_refused_content_is_told_and_other_targets_go_on(
     source: Counted,
     target: Counted,

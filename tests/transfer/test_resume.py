@@ -30,6 +30,7 @@ from tests.doubles.fault_registry import (
     Rewrite,
     Status,
 )
+from tests.doubles.link import Link
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -116,7 +117,7 @@ def test_reading_goes_on_at_the_byte_that_is_missing(
 ) -> None:
     graphs.image(source.place("app"), graphs.noise(size), tag="v1")
     with FaultRegistry(source.address) as faults:
-        faults.play("GET", BLOBS, CutAnswer(3_000_000), times=1)
+        faults.play("GET", BLOBS, CutAnswer(3_000_000), times=3)
         copy_closure(Place(connect(faults.address, retries=NEVER), "app"), "v1", [target.place("app")])
         read = sum(seen.bytes_down for seen in faults.requests("GET", BLOBS))
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
@@ -174,6 +175,25 @@ def test_a_registry_that_assembles_for_long_is_waited_for_and_one_that_stands_st
     assert done
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert stored_bytes(faulty) < LARGE + HEADS
+
+
+def test_a_target_that_stops_taking_bytes_is_dropped_and_asked_again(
+    source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry], tmp_path: Path
+) -> None:
+    graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
+    with Link(target.address) as link:
+        link.break_at("up", PART_BYTES, "silent")
+        there = Place(connect(link.address, timeouts=Timeouts(stall_s=0.5), retries=NEVER), "app")
+        copying = threading.Thread(
+            target=copy_closure, args=(source.place("app"), "v1", [there]), kwargs={"state": tmp_path}
+        )
+        copying.start()
+        link.wait_until_broken(lambda: not copying.is_alive())
+        before = link.connections
+        link.wait(lambda: link.connections > before, lambda: not copying.is_alive())
+        link.mend()
+        copying.join(30)
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
 
 class Watch(Silent):
