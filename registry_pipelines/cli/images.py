@@ -168,7 +168,8 @@ def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
     for result in results if not options.as_json else ():
         told = Summary(SyncResult(result.plan), [str(place) for place in result.plan.deliveries[0].job.targets])
         shown = worth_showing(told.plan_rows(), ("drift", "refused", "shared"))
-        console().print(rows_table(shown, title="plan; nothing was changed", limit=len(shown)))
+        out = console()
+        out.print(rows_table(shown, title="plan; nothing was changed", limit=len(shown), width=out.width))
         for reason in told.reasons():
             console().print(f"- {reason}", markup=False)
     if any(delivery.refused for result in results for delivery in result.plan.deliveries):

@@ -85,19 +85,41 @@ def condensed(reasons: Iterable[str]) -> list[str]:
     return lines
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50) -> Table:
-    """A table of plain rows; at most ``limit`` of them, and then how many more there are."""
+def rows_table(
+    rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50, width: int | None = None
+) -> Table:
+    """A table of plain rows; at most ``limit`` of them, and then how many more there are. width: characters in a line;
+    columns that do not fit are left out, the last ones first."""
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    if width is not None:
+        columns = _fitting(rows[:limit], columns, width)
     for name in columns:
         numbers = all(isinstance(row.get(name, 0), int | float) for row in rows)
-        # Only words wrap, never a number; and a name breaks where it must, on a narrow terminal.
-        table.add_column(name, overflow="fold", no_wrap=numbers, justify="right" if numbers else "left")
+        table.add_column(
+            name, overflow="fold", no_wrap=numbers and width is not None, justify="right" if numbers else "left"
+        )
     for row in rows[:limit]:
         table.add_row(*(escape(cell_text(name, row.get(name, ""))) for name in columns))
     if len(rows) > limit:
         table.caption = f"and {len(rows) - limit} more"
     return table
+
+
+FEWEST_COLUMNS = 3
+"""What a row is about and how it stands, however narrow the terminal is."""
+BETWEEN_COLUMNS = 3
+
+
+def _fitting(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int) -> list[str]:
+    fitting: list[str] = []
+    used = 1
+    for name in columns:
+        used += BETWEEN_COLUMNS + max([len(name), *(len(cell_text(name, row.get(name, ""))) for row in rows)])
+        if used > width and len(fitting) >= FEWEST_COLUMNS:
+            break
+        fitting.append(name)
+    return fitting
 
 
 def worth_showing(rows: Sequence[Mapping[str, Any]], optional: Collection[str]) -> list[dict[str, Any]]:

@@ -230,8 +230,9 @@ def _print_plan(name: str, told: Summary) -> None:
     out, plan = console(), told.found.plan
     rows = [row for row in told.plan_rows() if row["action"] != "unchanged"]
     if rows:
-        shown = worth_showing(rows, ("drift", "refused", "shared", "mount", "unchanged"))
-        out.print(rows_table(shown, title=f"{name}: plan; nothing was changed", limit=len(rows)))
+        rows = [{each: row[each] for each in row if each != "refused"} for row in rows]  # that is told below
+        shown = worth_showing(rows, ("drift", "shared", "mount", "unchanged"))
+        out.print(rows_table(shown, title=f"{name}: plan; nothing was changed", limit=len(rows), width=out.width))
     for reason in condensed(told.reasons()):
         out.print(f"- {reason}", markup=False)
     total, mounts = len(plan.deliveries), sum(int(row["mount"]) for row in rows)
@@ -247,9 +248,11 @@ def _print_done(name: str, targets: Rows, images: Rows, reasons: Sequence[str]) 
     out = console()
     hidden = ("mounted_bytes", "unchanged_bytes", "note")  # the note stands below, in full width
     shown = worth_showing([{each: row[each] for each in row if each not in hidden} for row in targets], _QUIET)
-    out.print(rows_table(shown, title=name))
+    out.print(rows_table(shown, title=name, width=out.width))
     if images:
-        out.print(rows_table([{each: row[each] for each in row if each not in hidden} for row in images]))
+        out.print(
+            rows_table([{each: row[each] for each in row if each not in hidden} for row in images], width=out.width)
+        )
     for reason in condensed(reasons):
         out.print(f"- {reason}", markup=False, soft_wrap=True)
 

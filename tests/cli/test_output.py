@@ -47,6 +47,22 @@ def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str])
     assert rows_table([{"n": number} for number in range(60)], limit=50).caption == "and 10 more"
 
 
+def test_on_a_narrow_terminal_the_last_columns_go_and_no_number_is_cut() -> None:
+    rows = [
+        {"image": "bases/python:1.2.0", "target": "eu-west-1", "state": "copied", "bytes": 41_000_000, "tags": 12345}
+    ]
+
+    def shown(width: int) -> str:
+        console = Console(file=io.StringIO(), width=width)
+        console.print(rows_table(rows, width=width))
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "39.1 MiB" in shown(80) and "12345" in shown(80) and "bases/python:1.2.0" in shown(80)
+    assert "39.1 MiB" in shown(58) and "tags" not in shown(58) and "bases/python:1.2.0" in shown(58)
+    assert "bytes" not in shown(30) and "state" in shown(30)
+
+
 def test_plain_progress_is_one_line_for_each_finished_task(capsys: pytest.CaptureFixture[str]) -> None:
     with shown_progress(quiet=False) as lines:
         lines.begin("layer numpy")
