@@ -50,7 +50,6 @@ class Window:
         self._bucket, self.per_second = bucket, per_second
         self._under_way = 0
         self._last_cut = 0.0
-        self._stopped_until = 0.0
         self._turn = threading.Condition()
 
     @contextmanager

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from registry_pipelines.errors import ClosureIncomplete, ContentError, NotFound
+from registry_pipelines.errors import ContentError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
@@ -106,14 +106,3 @@ class _Comparison:
         except (ContentError, NotFound) as error:
             return error.what
         return f"{blob.digest.algorithm}:{hasher.hexdigest()}"
-
-
-def check_same(a: Place, b: Place, reference: str) -> None:
-    """Raise ClosureIncomplete, which lists every mismatch, unless B equals A."""
-    found = compare(a, b, reference)
-    if found:
-        raise ClosureIncomplete(
-            "the places differ:\n  " + "\n  ".join(map(str, found)),
-            where=f"{a} and {b} ({reference})",
-            do="Copy again; what stays different is changed by others",
-        )
