@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from botocore import exceptions, parsers
 
 from registry_pipelines.errors import (
     DigestMismatch,
@@ -32,7 +33,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
-from registry_pipelines.registry.ecr import EcrHost, EcrRegistry, read_host
+from registry_pipelines.registry.ecr import EcrHost, EcrRegistry, failures, read_host
 from registry_pipelines.registry.ecr.uploads import PART_BYTES
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import BlobSizes, CarriedUploads, UploadSession, UploadSessions
@@ -283,6 +284,26 @@ def test_errors(error: ApiError, expected: type[RegistryError], registry: EcrReg
         registry.begin_upload("app")
     assert caught.value.where == f"{HOST}/app"
     assert caught.value.code == error.code
+
+
+def test_every_exception_of_botocore_becomes_ours() -> None:
+    """Those that are expected by name exist; the others are told of as what they are."""
+    known = {
+        kind.__name__: kind for module in (exceptions, parsers) for kind in vars(module).values() if is_error(kind)
+    }
+    assert {name for name, _ in failures._BY_KIND} <= known.keys()
+    for name, kind in known.items():
+        error = kind.__new__(kind)
+        ours = failures.translate(error, where=HOST, doing="trying")
+        assert isinstance(ours, RegistryPipelinesError)
+        assert ours.where == HOST, name
+    assert isinstance(
+        failures.translate(Exception.__new__(exceptions.ConnectionClosedError), where="", doing=""), Unavailable
+    )
+
+
+def is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, exceptions.BotoCoreError | parsers.ResponseParserError)
 
 
 def test_no_secret_in_errors(registry: EcrRegistry, ecr: EcrDouble) -> None:

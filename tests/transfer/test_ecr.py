@@ -56,7 +56,7 @@ class Ecr:
 
     def run(self, *arguments: str) -> str:
         process = self.start(*arguments)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         return output
 
@@ -123,7 +123,7 @@ def test_killed_command_sends_at_most_one_part_again(
             process.kill()
         else:
             ecr.double.fail("UploadLayerPart", process.kill, skip=1)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         assert process.returncode == -9
     ecr.run(*command)
     assert ecr.double.count("InitiateLayerUpload") == 1
@@ -138,7 +138,7 @@ def test_upload_that_expired_between_two_runs(ecr: Ecr, source: Counted, graphs:
     command = ("copy", "--quiet", f"{source.address}/big:v1", f"{HOST}/big")
     process = ecr.start(*command)
     ecr.double.fail("UploadLayerPart", process.kill, skip=2)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     ecr.double.uploads.clear()
     ecr.run(*command)
     assert ecr.double.count("InitiateLayerUpload") == 2

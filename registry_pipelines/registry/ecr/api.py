@@ -56,6 +56,7 @@ class EcrApi:
         self.account, self.name, self.retries = host.account, name, retries
         self._host, self._profile, self._timeouts, self._observers = host, profile, timeouts, observers
         self._lock = threading.Lock()
+        self.calls_sent = 0
         self._clients: dict[float, Any] = {}
         self._session: Any = None
         self._part = threading.local()
@@ -72,6 +73,7 @@ class EcrApi:
         client = self._client(answer_s, where=where)
         attempt = 1
         while True:
+            self._count(operation)
             try:
                 answer: Mapping[str, Any] = getattr(client, operation)(registryId=self.account, **values)
                 return answer
@@ -82,6 +84,11 @@ class EcrApi:
                 if not self.retries.wait(ours, attempt):
                     raise_translated(error, where=where, doing=doing)
                 attempt += 1
+
+    def _count(self, operation: str) -> None:
+        """Calls for tokens are not counted, here as elsewhere."""
+        with self._lock:
+            self.calls_sent += operation != "get_authorization_token"
 
     def send_part(self, repository: str, upload_id: str, first: int, content: memoryview, *, where: str) -> int | None:
         """One UploadLayerPart, once. Returns the last byte ECR has: the part's own when it was taken, another when ECR
@@ -94,6 +101,7 @@ class EcrApi:
         last = first + len(content) - 1
         names = (self.account.encode(), repository.encode(), upload_id.encode(), first, last)
         self._part.body = _encode(_OPEN % names, content)
+        self._count("upload_layer_part")
         try:
             client.upload_layer_part(
                 registryId=self.account,

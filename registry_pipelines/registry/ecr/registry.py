@@ -61,7 +61,13 @@ class EcrRegistry(HttpRegistry):
             retries=exchange.retries,
             observers=exchange.observers,
         )
+        self._api = finder.api
         self._native = EcrUploads(finder.api, self._uploads)
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests of the distribution protocol and calls of ECR's own API."""
+        return super().requests_sent + self._api.calls_sent
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """See Registry. A broken request costs one part."""
