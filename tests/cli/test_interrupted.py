@@ -24,6 +24,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import free_ports
 from tests.cli.test_bad_input import PROGRAM
+from tests.doubles.small_disk import small_disk as mounted_disk
 
 LAYER_BYTES = 64 * 1024 * 1024
 """Long enough on the way that it is not there before the kill."""
@@ -148,13 +149,8 @@ def test_a_server_that_was_killed_in_the_middle_has_nothing_half_and_takes_the_c
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB in memory."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted_disk(tmp_path / "small", 4) as folder:
+        yield folder
 
 
 def test_the_target_s_disk_is_full(source: EmbeddedServer, small_disk: Path, tmp_path: Path) -> None:

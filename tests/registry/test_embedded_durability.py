@@ -19,6 +19,7 @@ import pytest
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
+from tests.doubles.small_disk import small_disk as mounted_disk
 from tests.registry.wire import Answer, ask, begin, connect, manifest_for, push_blob, put_manifest, receive_all
 
 PROGRAM = """
@@ -188,17 +189,8 @@ def test_a_folder_registry_and_the_server_see_each_other(tmp_path: Path) -> None
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB in memory."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
-    try:
+    with mounted_disk(tmp_path / "small", 4) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(folder: Path, leave: int) -> None:
