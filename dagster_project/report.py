@@ -125,9 +125,8 @@ def refusals() -> Iterator[None]:
     """Turn the library's errors into what Dagster does about them.
 
     Temporary ones (a registry is down or slow): the step is tried again, unless the registry wants to be left alone for
-    longer than ten minutes. Lasting ones: a ``dg.Failure`` that is not
-    retried; its metadata say what, where, what to do, and a denial's reasons. Other exceptions are mistakes in the code
-    and pass as they are.
+    longer than ten minutes. Lasting ones: a ``dg.Failure`` that is not retried; its metadata say what, where, what to
+    do, and a denial's reasons. Other exceptions are mistakes in the code and pass as they are.
     """
     try:
         yield

@@ -40,7 +40,7 @@ class EcrApi:
     """The API of one host. Safe for many threads; nothing is asked before the first call.
 
     profile: of AWS's configuration, empty for the default. retries: ours; boto3's are off, because two that multiply
-    hide throttling from the limits. observers: told of every failed attempt.
+    hide throttling from the limits. observers: told of every failed attempt. calls_sent: without those for tokens.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EcrApi:
         client = self._client(answer_s, where=where)
         attempt = 1
         while True:
-            self._count(operation)
+            self._count()
             try:
                 answer: Mapping[str, Any] = getattr(client, operation)(registryId=self.account, **values)
                 return answer
@@ -85,10 +85,9 @@ class EcrApi:
                     raise_translated(error, where=where, doing=doing)
                 attempt += 1
 
-    def _count(self, operation: str) -> None:
-        """Calls for tokens are not counted, here as elsewhere."""
+    def _count(self) -> None:
         with self._lock:
-            self.calls_sent += operation != "get_authorization_token"
+            self.calls_sent += 1
 
     def send_part(self, repository: str, upload_id: str, first: int, content: memoryview, *, where: str) -> int | None:
         """One UploadLayerPart, once. Returns the last byte ECR has: the part's own when it was taken, another when ECR
@@ -101,7 +100,7 @@ class EcrApi:
         last = first + len(content) - 1
         names = (self.account.encode(), repository.encode(), upload_id.encode(), first, last)
         self._part.body = _encode(_OPEN % names, content)
-        self._count("upload_layer_part")
+        self._count()
         try:
             client.upload_layer_part(
                 registryId=self.account,
