@@ -21,7 +21,8 @@ from tests.transfer.conftest import Graphs
 BYTES_PER_S = 10_000_000
 WATCHED_S = 20.0
 TOLERANCE = 0.05
-"""Of the cap, both ways, with what comes too early at the start."""
+EARLY_S = TOLERANCE * 60
+"""A cap is kept within five per cent of any minute: at the start, no more than this long's worth may come too early."""
 
 LAYER_BYTES = int(BYTES_PER_S * WATCHED_S)
 """Two of them take twice as long as anybody watches."""
@@ -94,4 +95,5 @@ def gone(processes: dict[Direction, list[subprocess.Popen[bytes]]]) -> bool:
 def test_two_processes_keep_a_cap_together(way: Direction, passed: dict[Direction, Passed]) -> None:
     found = passed[way]
     assert found.processes == len(REPOSITORIES)
-    assert found.byte_count / found.seconds == pytest.approx(BYTES_PER_S, rel=TOLERANCE)
+    covered_s = found.byte_count / BYTES_PER_S
+    assert found.seconds * (1 - TOLERANCE) <= covered_s <= found.seconds + EARLY_S
