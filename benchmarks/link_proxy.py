@@ -2,8 +2,8 @@
 
     python benchmarks/link_proxy.py UPSTREAM [--latency-ms 40] [--mb-per-s 40]
 
-Prints its address; on SIGTERM prints ``{"requests": ..., "blob_gets": ..., "duplicate_blob_gets": ...}`` of what
-passed (a request is a line that ends in ``HTTP/1.1``) and ends.
+Prints its address; on SIGTERM prints ``{"requests": ..., "blob_gets": ..., "duplicate_blob_gets": ..., "kinds": ...}``
+of what passed (a request is a line that ends in ``HTTP/1.1``; its kind is method and endpoint) and ends.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from collections import Counter
 BLOCK = 128 * 1024
 BLOB_GET = re.compile(rb"GET (\S+/blobs/sha256:[0-9a-f]{64}) HTTP/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n")
 
+LINE = re.compile(rb"(?:^|\n)([A-Z]+) /v2/(\S*) HTTP/1\.1\r\n")
+ENDPOINTS = (b"/blobs/uploads/?mount", b"/blobs/uploads/", b"/blobs/", b"/manifests/", b"/referrers/", b"/tags/list")
+
+kinds: Counter[str] = Counter()
 requests = 0
 reads: Counter[bytes] = Counter()
 guard = threading.Lock()
@@ -74,6 +78,9 @@ def count(block: bytes) -> None:
     if found:
         with guard:
             requests += found
+            for method, path in LINE.findall(block):
+                endpoint = next((item for item in ENDPOINTS if item in path), b"other")
+                kinds[f"{method.decode()} {endpoint.decode()}"] += 1
             for match in BLOB_GET.finditer(block):
                 if b"\r\nRange:" not in match[0]:
                     reads[match[1].rpartition(b"/")[2]] += 1
@@ -84,14 +91,16 @@ def main() -> None:
     parser.add_argument("upstream")
     parser.add_argument("--latency-ms", type=float, default=0)
     parser.add_argument("--mb-per-s", type=float, default=0)
+    parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     host, _, port = options.upstream.rpartition(":")
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    listener = socket.create_server(("127.0.0.1", options.port), backlog=256)
     print(f"127.0.0.1:{listener.getsockname()[1]}", flush=True)
 
     def report(_number: int, _frame: object) -> None:
         twice = sum(times - 1 for times in reads.values())
-        print(json.dumps({"requests": requests, "blob_gets": len(reads), "duplicate_blob_gets": twice}), flush=True)
+        print(json.dumps({"requests": requests, "blob_gets": len(reads), "duplicate_blob_gets": twice, "kinds": kinds}))
+        sys.stdout.flush()
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, report)

@@ -157,15 +157,21 @@ def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
 class Link:
     """A proxy process before a registry; see link_proxy."""
 
-    def __init__(self, upstream: str, *, latency_ms: float = 0, mb_per_s: float = 0) -> None:
+    def __init__(self, upstream: str, *, latency_ms: float = 0, mb_per_s: float = 0, port: str = "0") -> None:
         script = str(Path(__file__).with_name("link_proxy.py"))
-        options = ["--latency-ms", str(latency_ms), "--mb-per-s", str(mb_per_s)]
+        self._again = (upstream, latency_ms, mb_per_s)
+        options = ["--latency-ms", str(latency_ms), "--mb-per-s", str(mb_per_s), "--port", port]
         self._process = subprocess.Popen(
             [sys.executable, script, upstream, *options], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout
         self.address = self._process.stdout.readline().strip()
         self.counts: dict[str, int] = {}
+
+    def again(self) -> Link:
+        """The same link on the same port, once this one has ended: copiers know places by their address."""
+        upstream, latency_ms, mb_per_s = self._again
+        return Link(upstream, latency_ms=latency_ms, mb_per_s=mb_per_s, port=self.address.rpartition(":")[2])
 
     def __enter__(self) -> Link:
         return self
@@ -269,9 +275,9 @@ def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program
             cold = measure.run(command, env=env)
         requests = sum(link.counts["requests"] for link in (*links, before))
         with ExitStack() as proxies:
-            again = [proxies.enter_context(Link(target.address, latency_ms=40, mb_per_s=40)) for target in targets]
-            # The targets have new ports, so receipts and hints of the first run do not help: they are kept by address.
-            warm = measure.run(_fleet_command(copier, source, [link.address for link in again], names, state), env=env)
+            for link in (*links, before):
+                proxies.enter_context(link.again())
+            warm = measure.run(command, env=env)
     for number in range(count):
         shutil.rmtree(folder / f"fleet-target{number}", ignore_errors=True)
     twice = before.counts["duplicate_blob_gets"]

@@ -27,6 +27,7 @@ from registry_pipelines.transfer.receipts import (
     Receipt,
     ReceiptSigner,
     ReceiptStore,
+    SizesRead,
     make_receipt,
     read_back,
 )
@@ -139,6 +140,8 @@ class _Execution:
         self.written = {key for item in plan.deliveries for key in _written(item)}
         self.turns: dict[BlobKey, Task] = {}
         self.put: set[BlobKey] = set()
+        self.sizes_read = SizesRead()
+        self.sources_now: dict[int, Digest | None] = {}
         self.questions: ThreadPoolExecutor
 
     def run(self) -> list[TargetResult]:
@@ -325,14 +328,21 @@ class _Execution:
         closure = state.delivery.job.closure
         if state.delivery.unchanged or ":" in closure.reference or closure.rewritten:
             return
-        found: Digest | None
-        try:
-            source = closure.source
-            found = self._persist(lambda: source.registry.resolve(source.repository, closure.reference)).digest
-        except NotFound:
-            found = None
+        if id(closure) not in self.sources_now:
+            self.sources_now[id(closure)] = self._digest_at_source(closure)
+        found = self.sources_now[id(closure)]
         if found != closure.root.digest:
             state.drift.append(Drift("source", closure.reference, closure.root.digest, found))
+
+    def _digest_at_source(self, closure: Closure) -> Digest | None:
+        """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""
+        source = closure.source
+        try:
+            return source.registry.resolve(source.repository, closure.reference).digest
+        except NotFound:
+            return None
+        except RegistryError:
+            return closure.root.digest
 
     def _receipt(self, state: _State, tags: dict[str, Digest]) -> Receipt:
         delivery, store = state.delivery, self.setting.receipts
@@ -341,7 +351,7 @@ class _Execution:
         if known is not None and (known.signed or self.setting.signer is None):
             return known
         try:
-            document = self._persist(lambda: read_back(closure, target, tags, self.questions))
+            document = self._persist(lambda: read_back(closure, target, tags, self.questions, self.sizes_read))
         except ClosureIncomplete:
             if store:
                 store.drop(target, closure.root.digest)

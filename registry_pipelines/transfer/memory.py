@@ -58,9 +58,9 @@ class PartMemory:
 
     @property
     def spare_bytes(self) -> int:
-        """What nobody has taken of the budget."""
+        """What nobody has taken of the budget, or waits for."""
         with self._turn:
-            return self.budget_bytes - self._used.total()
+            return 0 if self._queue else self.budget_bytes - self._used.total()
 
     def take(self, offset: int, byte_count: int, *, large: bool, group: Hashable = None) -> Part:
         """Memory for ``byte_count`` bytes (at most PART_BYTES) of a blob at ``offset``; its last user gives it back.

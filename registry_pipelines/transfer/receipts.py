@@ -62,12 +62,33 @@ class Receipt:
         return cls(document, envelope)
 
 
-def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest], pool: Executor) -> dict[str, Any]:
+class SizesRead:
+    """The sizes of blobs that were read back in one run, so that images which share layers in a repository ask once.
+    Only sizes that were there are kept. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[tuple[str, str, Digest], int] = {}
+
+    def ask(self, target: Place, digest: Digest) -> int | None:
+        """Bytes of a blob at a target, None when it is not there."""
+        key = (target.registry.name, target.repository, digest)
+        if key in self._sizes:
+            return self._sizes[key]
+        size = target.registry.blob_size(target.repository, digest)
+        if size is not None:
+            self._sizes[key] = size
+        return size
+
+
+def read_back(
+    closure: Closure, target: Place, tags: Mapping[str, Digest], pool: Executor, sizes_read: SizesRead | None = None
+) -> dict[str, Any]:
     """Look at everything of the closure at the target, through the pool; returns the receipt's document.
 
-    Manifests are asked for by digest, blobs by digest and size, tags by what they name. Raises ClosureIncomplete, which
-    names the first piece that is missing or different.
+    Manifests are asked for by digest, blobs by digest and size, tags by what they name. sizes_read: what this run has
+    read back already. Raises ClosureIncomplete, which names the first piece that is missing or different.
     """
+    known = sizes_read or SizesRead()
     registry, repository = target.registry, target.repository
 
     def manifest(digest: Digest) -> None:
@@ -79,7 +100,7 @@ def read_back(closure: Closure, target: Place, tags: Mapping[str, Digest], pool:
             raise _missing(target, f"manifest {digest} (there is {found.digest})")
 
     def blob(digest: Digest) -> None:
-        check_size(digest, registry.blob_size(repository, digest))
+        check_size(digest, known.ask(target, digest))
 
     def all_blobs(registry: BlobSizes) -> None:
         sizes = registry.blob_sizes(repository, list(closure.blobs))
