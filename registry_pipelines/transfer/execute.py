@@ -21,6 +21,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.fanout import Means, Outcome, move_blob
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Plan, TagStep
 from registry_pipelines.transfer.receipts import (
