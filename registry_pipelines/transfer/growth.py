@@ -66,6 +66,10 @@ class Growth:
         elif elapsed > MEASURE_S:
             self._restart()
 
+    def stay_alone(self) -> None:
+        """One connection from now on, whatever is waited for."""
+        self.wanted = self._kept = self._most = 1
+
     def _judge(self, rate: float) -> None:
         if rate >= GAIN * self._before:
             self._kept = self.wanted

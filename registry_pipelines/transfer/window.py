@@ -50,6 +50,8 @@ class PartWindow:
         self._order = threading.Lock()
         self._change = threading.Condition()
         self._growth = Growth(connections)
+        if connections > 1:
+            self._mind_ranges()
         self._fetchers: dict[int, threading.Thread] = {}
         self._reading = 0
         self._add_fetchers()
@@ -170,7 +172,15 @@ class PartWindow:
             raise ContentError(
                 f"the source has {reader.size} bytes, the manifest says {self._descriptor.size}", where=self._where()
             )
+        if start or stop is not None:
+            self._mind_ranges()
         return reader
+
+    def _mind_ranges(self) -> None:
+        """A source that answers a range with the whole blob sends it from byte 0 for each further connection."""
+        if self._source.registry.capabilities(self._source.repository).range_reads is False:
+            with self._change:
+                self._growth.stay_alone()
 
     @property
     def alone(self) -> bool:

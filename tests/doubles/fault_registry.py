@@ -350,7 +350,7 @@ def _faulty(blocks: Iterator[bytes], fault: Fault | None) -> Iterator[bytes]:
             fault.release.wait(60)
             block = block[keep:]
             passed += keep
-        if isinstance(fault, Throttle):
+        if isinstance(fault, Throttle | NoRange) and fault.bytes_per_s:
             time.sleep(len(block) / fault.bytes_per_s)
         passed += len(block)
         yield block

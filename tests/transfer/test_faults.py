@@ -82,6 +82,29 @@ def test_source_that_fails_for_a_while(
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
 
+def test_source_without_ranges_is_read_once_and_over_one_connection(
+    source: Counted,
+    target: Counted,
+    faulty_source: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    """Each further connection would get the whole blob from its first byte. Known from an earlier read, or found out
+    by the first connections that are added; those are the last."""
+    layer = graphs.noise(6 * PART_BYTES)
+    graphs.image(source.place("app"), layer, tag="v1")
+    faulty_source.play("GET", BLOBS, NoRange(bytes_per_s=30e6))
+    registry = connect(faulty_source.address)
+    copy_closure(Place(registry, "app"), "v1", [target.place("first")])
+    first = len(faulty_source.requests("GET", BLOBS))
+    faulty_source.reset_counts()
+    copy_closure(Place(registry, "app"), "v1", [target.place("second")])
+    assert first > 2, "connections were never added: this test shows nothing"
+    assert len(faulty_source.requests("GET", BLOBS)) == 2
+    assert faulty_source.bytes_down < len(layer) + 100_000
+    assert compare(source.place("app"), target.place("second"), "v1", content=True) == []
+
+
 @pytest.mark.parametrize(
     ("method", "fault"),
     [

@@ -52,3 +52,11 @@ def test_a_source_that_becomes_slow_per_connection_is_noticed_after_a_rest():
 def test_the_time_to_the_first_byte_is_no_hunger():
     link = Link(lambda _: 0)
     assert link.run(5) == 1
+
+
+def test_told_to_stay_alone_it_stays_alone_also_in_the_middle_of_a_trial():
+    link = Link(lambda connections: 20e6 * connections)
+    while link.growth.wanted == 1:
+        link.run(0.05)
+    link.growth.stay_alone()
+    assert link.run(60) == 1
