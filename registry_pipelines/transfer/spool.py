@@ -17,37 +17,54 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.sinks import Inbox, Moved
 
+MAX_COLLECTORS = 16
+"""Processes that may collect one blob for one target at once, each in a file of its own. More are a mistake, and would
+fill the disk."""
+
 
 class SpoolSink:
-    """A sink (see ``sinks.Sink``) with a file between. folder: where files lie, named by digest."""
+    """A sink (see ``sinks.Sink``) with a file between. folder: where files lie, named by target and digest."""
 
     def __init__(self, target: Place, descriptor: Descriptor, folder: Path, moved: Moved) -> None:
         self.target = target
         self._descriptor, self._moved = descriptor, moved
         safe = str(target).replace("/", "_").replace(":", "_").strip("_")
-        self._path = folder / safe / descriptor.digest.hex
+        self._folder = folder / safe
+        self._path = self._folder / descriptor.digest.hex
         self._file: BinaryIO | None = None
 
     def open(self) -> int:
-        """How much of the blob the file has. Raises StateLocked when another process fills it, LocalError."""
+        """How much of the blob the file has. Raises StateLocked when too many others collect it too, LocalError."""
         if self._file is None:
             with local_errors(self._path):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("a+b")
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                self._close()
-                raise StateLocked(
-                    "another process collects the same blob for the same target",
-                    where=str(self._path),
-                    do="Wait for it",
-                ) from error
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._path, self._file = self._claim()
         size = self._file.seek(0, os.SEEK_END)
         if size > self._descriptor.size:
             self._file.truncate(0)
             return 0
         return size
+
+    def _claim(self) -> tuple[Path, BinaryIO]:
+        """The fullest file that nobody fills, an empty one when all are in use. To wait for the other process would
+        save the bytes, but then its trouble were ours, and its end, which may be a failure, tells us nothing."""
+        name = self._descriptor.digest.hex
+        paths = [self._folder / (f"{name}-{number}" if number else name) for number in range(MAX_COLLECTORS)]
+        for path in sorted(paths, key=_size, reverse=True):
+            file = path.open("a+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            if os.fstat(file.fileno()).st_nlink:
+                return path, file
+            file.close()  # its owner was done, and removed it, just between our open and our lock
+        raise StateLocked(
+            f"{MAX_COLLECTORS} others collect the same blob for the same target",
+            where=str(self._path),
+            do="Wait for them; one copy is enough",
+        )
 
     def run(self, inbox: Inbox) -> None:
         """Collect what is missing, then upload. Raises RegistryError, DigestMismatch, DiskFull."""
@@ -85,6 +102,14 @@ class SpoolSink:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _size(path: Path) -> int:
+    """Bytes; -1 for a file that is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 class _FileSource:

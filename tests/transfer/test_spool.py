@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +17,17 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.fanout import Means, move_blob
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.rules import Rule
-from tests.doubles.fault_registry import CutAnswer, FaultRegistry, Status
+from tests.doubles.fault_registry import CutAnswer, FaultRegistry, HoldAnswer, Status
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
 
 WHOLE = (Rule(".*", chunks=False),)
 LARGE = 4 * PART_BYTES + 99
+
+
+def folder_of(spool: Path, place: Place) -> Path:
+    return spool / str(place).replace("/", "_").replace(":", "_")
 
 
 def test_download_goes_on_where_it_stopped_and_the_upload_is_one(
@@ -53,10 +61,64 @@ def test_damaged_file_is_thrown_away(source: Counted, target: Counted, graphs: G
     assert isinstance(manifest, Manifest)
     layer, there = manifest.layers[0], target.place("app")
     means = Means(spool=tmp_path / "spool", rules=WHOLE)
-    folder = tmp_path / "spool" / str(there).replace("/", "_").replace(":", "_")
+    folder = folder_of(tmp_path / "spool", there)
     folder.mkdir(parents=True)
     (folder / layer.digest.hex).write_bytes(b"x" * PART_BYTES)
     (outcome,) = move_blob(source.place("app"), layer, [there], means, lambda _at, _count: None)
     assert outcome is not None
     assert target.registry.blob_size("app", Digest.of(content)) is None
     assert move_blob(source.place("app"), layer, [there], means, lambda _at, _count: None) == [None]
+
+
+def test_two_that_collect_the_same_blob_do_not_hinder_each_other(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path, connect: Callable[..., DistributionRegistry]
+) -> None:
+    manifest = graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1").content()
+    assert isinstance(manifest, Manifest)
+    layer, there, release = manifest.layers[0], target.place("app"), threading.Event()
+
+    def copy(here: Place) -> object:
+        """Means of its own, as a process has; locks of files are between open files, not between processes."""
+        means = Means(spool=tmp_path / "spool", rules=WHOLE)
+        return move_blob(here, layer, [there], means, lambda _at, _count: None)
+
+    with FaultRegistry(source.address) as faults, ThreadPoolExecutor() as pool:
+        faults.play("GET", r".*/blobs/.*", HoldAnswer(release, 2 * PART_BYTES), times=1)
+        begun = wait_for_file(tmp_path / "spool", pool.submit(copy, Place(connect(faults.address), "app")))
+        assert copy(source.place("app")) == [None]
+        assert not begun.done()
+        release.set()
+        assert begun.result(60) == [None]
+    assert target.registry.blob_size("app", layer.digest) == LARGE
+    assert not [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
+
+
+def wait_for_file(folder: Path, work: Future[object]) -> Future[object]:
+    deadline = time.monotonic() + 30
+    while not any(path.is_file() and path.stat().st_size for path in folder.rglob("*")):
+        assert time.monotonic() < deadline and not work.done()
+        time.sleep(0.01)
+    return work
+
+
+def test_the_fullest_file_that_is_free_is_gone_on_with(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path, connect: Callable[..., DistributionRegistry]
+) -> None:
+    content = graphs.noise(LARGE)
+    manifest = graphs.image(source.place("app"), content, tag="v1").content()
+    assert isinstance(manifest, Manifest)
+    layer, there = manifest.layers[0], target.place("app")
+    folder = folder_of(tmp_path / "spool", there)
+    folder.mkdir(parents=True)
+    for number, parts in ((0, 3), (1, 1), (2, 2)):
+        name = f"{layer.digest.hex}-{number}" if number else layer.digest.hex
+        (folder / name).write_bytes(content[: parts * PART_BYTES])
+    with FaultRegistry(source.address) as faults, (folder / layer.digest.hex).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        means = Means(spool=tmp_path / "spool", rules=WHOLE)
+        assert move_blob(Place(connect(faults.address), "app"), layer, [there], means, lambda _at, _count: None) == [
+            None
+        ]
+        assert faults.bytes_down < LARGE - 2 * PART_BYTES + 4096
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [layer.digest.hex, f"{layer.digest.hex}-1"]
