@@ -141,6 +141,7 @@ class _Execution:
         self.written = {key for item in plan.deliveries for key in _written(item)}
         self.turns: dict[BlobKey, Task] = {}
         self.put: set[BlobKey] = set()
+        self.mounted: set[BlobKey] = set()
         self.sizes_read = SizesRead()
         self.sources_now: dict[int, Digest | None] = {}
         self.questions: ThreadPoolExecutor
@@ -232,10 +233,35 @@ class _Execution:
             if not mounted:
                 self._move([(state, step)])
                 return
+            self.mounted.add(state.delivery.key(step.descriptor.digest))
             with state.lock:
                 state.blobs_mounted += 1
 
         return run
+
+    def _mending(self, state: _State, act: Callable[[], _T]) -> _T:
+        """Persist, and once more when blobs were missing that a registry said it had mounted."""
+        try:
+            return self._persist(act)
+        except (NotFound, Refused, ClosureIncomplete) as error:
+            if isinstance(error, TagImmutable) or not self._mend_mounts(state):
+                raise
+            return self._persist(act)
+
+    def _mend_mounts(self, state: _State) -> bool:
+        """Upload what a registry said it had mounted and has not; whether there was any."""
+        target, mended = state.delivery.target, False
+        for step in state.delivery.blobs:
+            blob, key = step.descriptor, state.delivery.key(step.descriptor.digest)
+            if key not in self.mounted or target.registry.blob_size(target.repository, blob.digest) == blob.size:
+                continue
+            self._move([(state, step)])
+            if (error := self.outcomes[key]) is not None:
+                raise error
+            self.mounted.discard(key)
+            state.blobs_mounted -= step.action == "mount"
+            mended = True
+        return mended
 
     def _try_mount(self, target: Place, step: BlobStep) -> bool:
         """A mount may fail whatever was promised (facts: 202 is normal), so look, and let the caller upload."""
@@ -288,7 +314,7 @@ class _Execution:
     def _put(self, state: _State, digest: Digest, *, tag: str = "") -> None:
         target = state.delivery.target
         manifest = next(item for item in state.delivery.job.closure.manifests if item.digest == digest)
-        self._persist(lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
+        self._mending(state, lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
         self.put.add(state.delivery.key(digest))
 
     def _set_tags(self, state: _State) -> None:
@@ -352,7 +378,7 @@ class _Execution:
         if known is not None and (known.signed or self.setting.signer is None):
             return known
         try:
-            document = self._persist(lambda: read_back(closure, target, tags, self.questions, self.sizes_read))
+            document = self._mending(state, lambda: read_back(closure, target, tags, self.questions, self.sizes_read))
         except ClosureIncomplete:
             if store:
                 store.drop(target, closure.root.digest)

@@ -205,6 +205,28 @@ def test_mount_that_is_not_done_becomes_an_upload(
     assert faulty_target.requests("DELETE", UPLOADS)
 
 
+@pytest.mark.parametrize("strict", [True, False], ids=["manifest-refused", "seen-at-read-back"])
+def test_mount_that_is_confirmed_and_not_done_is_mended(
+    strict: bool,
+    source: Counted,
+    start_embedded: Callable[..., Counted],
+    graphs: Graphs,
+    tmp_path: Path,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    target, base = start_embedded(require_complete=strict), graphs.noise(500_000)
+    for name in ("a", "b"):
+        graphs.image(source.place(name), base, name.encode(), tag="v1")
+    with FaultRegistry(target.address) as faults:
+        registry = connect(faults.address)
+        faults.play("POST", r".*mount=.*", Status(201, {"Location": "/v2/b/blobs/there"}))
+        copy_closure(source.place("a"), "v1", [Place(registry, "a")], state=tmp_path)
+        result = copy_closure(source.place("b"), "v1", [Place(registry, "b")], state=tmp_path).per_target[0]
+        assert faults.requests("POST", r".*mount=.*")
+    assert (result.blobs_mounted, result.blobs_moved, result.tags_moved) == (0, 3, 1)
+    assert compare(source.place("b"), target.place("b"), "v1", content=True) == []
+
+
 def test_unclear_referrers_are_an_error_never_none(
     source: Counted,
     target: Counted,
