@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.doubles.postgres import ESCAPED, PASSWORD, find_programs, running_postgres
 
 PEERS = Path(__file__).parent.parent / ".peers" / "bin"
 
@@ -43,3 +46,22 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(home))
     for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[str]:
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("no Postgres server is installed")
+    with running_postgres(programs) as folder:
+        yield folder
+
+
+@pytest.fixture
+def postgres_url(_postgres: str) -> str:
+    """An empty database of its own; skipped where no Postgres server or no psycopg is installed."""
+    psycopg = pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(host=_postgres, user="rp", password=PASSWORD, dbname="postgres", autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+    return f"postgresql://rp:{ESCAPED}@/{name}?host={_postgres}"

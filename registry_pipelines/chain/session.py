@@ -38,8 +38,13 @@ class Session:
 
     @property
     def transfer_state(self) -> Path:
-        """Folder of copy journals and receipts."""
+        """Folder of receipts, and of the copy journal where the configuration names no database."""
         return self.config.state / "transfer"
+
+    @property
+    def journal_url(self) -> str:
+        """The database of the copy journal, with its password; empty is SQLite in :attr:`transfer_state`."""
+        return self.config.journal.reveal()
 
     def image(self, name: str) -> Image:
         """An image of the configuration. Raises InputError with the closest name."""

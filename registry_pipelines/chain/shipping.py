@@ -187,6 +187,7 @@ def replicate(session: Session, release: Release, target: str) -> StageResult:
         [destination],
         tags=tags,
         state=session.transfer_state,
+        journal_url=session.journal_url,
         signer=session.receipt_signer(),
         progress=session.progress,
     )
@@ -245,6 +246,7 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         stops,
         tags=tags.names,
         state=session.transfer_state,
+        journal_url=session.journal_url,
         signer=session.receipt_signer(),
         progress=session.progress,
     )
@@ -280,6 +282,7 @@ def mirror(session: Session, name: str) -> StageResult:
         via=session.places.registry(settings.via) if settings.via else None,
         to=session.places.registry(settings.to),
         state=session.transfer_state,
+        journal_url=session.journal_url,
         signer=session.receipt_signer(),
         progress=session.progress,
     )

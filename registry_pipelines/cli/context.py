@@ -70,6 +70,12 @@ class Options:
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return Path(home) / "registry-pipelines" / "transfer"
 
+    @property
+    def journal_url(self) -> str:
+        """The configuration's database for the journal, with its password; empty is SQLite in :attr:`state`."""
+        config = self.config_if_any()
+        return config.journal.reveal() if config else ""
+
     def receipt_signer(self, key: Path | None) -> ReceiptSigner | None:
         """Who signs the receipts of a copy: the key given, else the configuration's where that file is there; None is
         nobody. A key with a password gets the configuration's. Raises InputError."""

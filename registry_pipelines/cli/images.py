@@ -151,6 +151,7 @@ def copy(
                 platforms=[Platform.parse(text) for text in platforms],
                 progress=progress,
                 state=options.state,
+                journal_url=options.journal_url,
                 signer=signer,
                 dry_run=dry_run,
             )

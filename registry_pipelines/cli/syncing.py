@@ -160,6 +160,7 @@ def _sync_places(
         result = sync(
             [_chosen(places, source, targets, chosen)],
             state=options.state,
+            journal_url=options.journal_url,
             progress=progress,
             signer=signer,
             dry_run=dry_run,

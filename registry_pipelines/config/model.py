@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from registry_pipelines.config.values import (
     GLOB,
     HOST,
+    JOURNAL,
     NAME,
     PLATFORM,
     PREFIX,
@@ -365,6 +366,11 @@ class Config:
     path: Path = field(default=Path(), metadata={"doc": "the file itself", "key": True})
     state: Path = setting(
         "Folder for keys, embedded registries, journals and Dagster's home.", default=Path(".registry-pipelines")
+    )
+    journal: Annotated[Secret, JOURNAL] = setting(
+        "Postgres for the copy journal of several workers, as `${VARIABLE}` with `postgresql://user:password@host/database`"
+        " (extra `postgres`); SQLite below `state` unless told.",
+        default=Secret(""),
     )
     registries: dict[Annotated[str, NAME], RegistryPlace] = setting("Places where images live, by name.")
     images: dict[Annotated[str, NAME], Image] = setting("Our own images, by name.", factory=dict)

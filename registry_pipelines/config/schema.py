@@ -117,7 +117,7 @@ def _mapping(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 def _scalar(kind: Any, marks: tuple[Any, ...]) -> dict[str, Any]:
     found = dict(_SCALARS[kind])
     for mark in marks:
-        if isinstance(mark, Pattern):
+        if isinstance(mark, Pattern) and kind is not Secret:  # it is about what the variable holds
             found["pattern"] = mark.expression
         if isinstance(mark, model.Between):
             found |= {"minimum": mark.low, "maximum": mark.high}
@@ -175,6 +175,8 @@ def _spelled(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is Annotated:
         inner, *marks = get_args(kind)
+        if inner is Secret:
+            return _spelled(inner)
         return next((_mark(mark) for mark in marks if _mark(mark)), _spelled(inner))
     if origin in (Union, types.UnionType):
         return " or ".join(_spelled(option) for option in get_args(kind) if option is not type(None))

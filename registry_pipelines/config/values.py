@@ -148,4 +148,9 @@ PLATFORM = Pattern(
 GLOB = Pattern(
     r"^[A-Za-z0-9_.*?\[\]!/-]{1,255}$", "a pattern", "use letters, digits, _ . - / and the wildcards * ? [ ]"
 )
+JOURNAL = Pattern(
+    r"^postgres(ql)?(\+psycopg)?://([^@\s]+@)?[^@\s]+$",
+    "the address of a Postgres database",
+    "write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
+)
 TIME_ZONE = Pattern(r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$", "a time zone", "write an IANA name, for example Europe/Berlin")

@@ -122,6 +122,7 @@ def apply_mirror(
     to: Registry,
     via: Registry | None = None,
     state: Path | None = None,
+    journal_url: str = "",
     signer: ReceiptSigner | None = None,
     progress: Progress | None = None,
 ) -> MirrorRun:
@@ -129,13 +130,14 @@ def apply_mirror(
 
     Each hop is one plan over all tags: a layer that many share leaves an upstream once, and is mounted where it can be.
     The private registry is filled from the DMZ alone, as a network with an air gap asks. state: folder of the copy
-    journals and receipts. signer: signs the receipts. One failing tag does not hold the others up, and does not enter
+    journals and receipts. journal_url: see :class:`~registry_pipelines.transfer.state.State`. signer: signs the
+    receipts. One failing tag does not hold the others up, and does not enter
     the next hop.
     """
     under_way = [_Way(item, item.upstream.source, item.digest) for item in plan.items]
     for registry in (via, to):
         if registry is not None:
-            _hop([way for way in under_way if way.error is None], registry, state, signer, progress)
+            _hop([way for way in under_way if way.error is None], registry, state, journal_url, signer, progress)
     rows = [_row(way) for way in under_way if way.error is None]
     problems = [MirrorProblem(str(way.item.upstream.source), way.item.tag, way.error) for way in under_way if way.error]
     return MirrorRun(tuple(rows), (*plan.problems, *problems))
@@ -158,6 +160,7 @@ def _hop(
     ways: Sequence[_Way],
     registry: Registry,
     state: Path | None,
+    journal_url: str,
     signer: ReceiptSigner | None,
     progress: Progress | None,
 ) -> None:
@@ -172,7 +175,7 @@ def _hop(
         )
         for way in ways
     ]
-    results = copy_items(items, state=state, signer=signer, progress=progress)
+    results = copy_items(items, state=state, journal_url=journal_url, signer=signer, progress=progress)
     for way, item, result in zip(ways, items, results, strict=True):
         if isinstance(result, RegistryPipelinesError):
             way.error = result
@@ -202,18 +205,27 @@ def carry(
     tags: Sequence[str],
     platforms: Sequence[Platform] = (),
     state: Path | None = None,
+    journal_url: str = "",
     signer: ReceiptSigner | None = None,
     progress: Progress | None = None,
 ) -> Carried:
     """Copy a closure from each place to the next: source, first stop, second stop.
 
-    tags: set at every stop, last. signer: signs the receipts.
+    tags: set at every stop, last. state, journal_url, signer: as in :func:`apply_mirror`.
     """
     started = time.monotonic()
     changed, bytes_moved, here = False, 0, digest
     for stop in stops:
         result = copy_closure(
-            source, here, [stop], tags=tags, platforms=platforms, state=state, signer=signer, progress=progress
+            source,
+            here,
+            [stop],
+            tags=tags,
+            platforms=platforms,
+            state=state,
+            journal_url=journal_url,
+            signer=signer,
+            progress=progress,
         )
         here = result.root.digest
         changed |= any(each.changed for each in result.per_target)

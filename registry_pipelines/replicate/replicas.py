@@ -46,6 +46,7 @@ def replicate(
     *,
     tags: Tags,
     state: Path | None = None,
+    journal_url: str = "",
     signer: ReceiptSigner | None = None,
     progress: Progress | None = None,
 ) -> list[TargetResult]:
@@ -55,7 +56,16 @@ def replicate(
     Whether the release may go there is not asked here; the caller has the verdict. Raises what
     :func:`~registry_pipelines.transfer.copy.copy_closure` raises.
     """
-    found = copy_closure(source, digest, targets, tags=tags.names, state=state, signer=signer, progress=progress)
+    found = copy_closure(
+        source,
+        digest,
+        targets,
+        tags=tags.names,
+        state=state,
+        journal_url=journal_url,
+        signer=signer,
+        progress=progress,
+    )
     return list(found.per_target)
 
 

@@ -37,15 +37,17 @@ def copy_items(
     items: Sequence[Item],
     *,
     state: Path | None = None,
+    journal_url: str = "",
     signer: ReceiptSigner | None = None,
     progress: Progress | None = None,
 ) -> list[TargetResult | RegistryPipelinesError]:
     """Copy every item; in their order, what became of each: a result, or why its closure could not be found.
 
-    Nothing that fails stops the others. Raises LocalError when the state cannot be kept.
+    journal_url: see :class:`~registry_pipelines.transfer.state.State`. Nothing that fails stops the others. Raises
+    LocalError when the state cannot be kept.
     """
     told = progress or Silent()
-    with told_to(told), State(state) as kept:
+    with told_to(told), State(state, journal_url=journal_url) as kept:
         with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
             closures = list(pool.map(lambda item: _find(item, kept.journal), items))
         found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sqlite3
 import threading
 import time
 import uuid
@@ -19,16 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
-from sqlalchemy import schema
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
-from registry_pipelines.errors import LocalError, ToolMissing
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place, UploadSession
 from registry_pipelines.transfer.courier import read_note, wait_for_couriers
+from registry_pipelines.transfer.database import Database
 
 LEASE_S = 300.0
 """Seconds of silence after which another machine's upload is taken over. A part of 8 MiB takes longer only below
@@ -36,13 +32,6 @@ LEASE_S = 300.0
 
 UPLOAD_LIFE_S = 7 * 24 * 3600.0
 """Registries drop unfinished uploads after about a week (docker-registry's upload purging: 168 h)."""
-
-BUSY_TIMEOUT_S = 60.0
-BUSY_PAUSE_S = 0.01
-"""Between two tries to open a database that another process is just making; that takes some milliseconds."""
-
-MAX_CONNECTIONS = 96
-"""To the database; as many as threads that move blobs, discover and plan."""
 
 COURIERS = "couriers"
 """Folder of the couriers' locks and notes, below the state folder."""
@@ -120,35 +109,16 @@ def _is_alive(owner: str, updated_at: float) -> bool:
 
 class Journal:
     """Safe to use from many threads and processes. url: SQLAlchemy's. folder: where couriers leave notes, None for no
-    couriers. Raises LocalError when the database cannot be used."""
+    couriers. Raises what :class:`~registry_pipelines.transfer.database.Database` raises."""
 
     def __init__(self, url: str, folder: Path | None = None) -> None:
-        arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False} if url.startswith("sqlite") else {}
+        self._database = Database(url, _tables)
         self._owner = _owner()
         _LIVE.add(self._owner)
         self._folder = folder
         self._ids: dict[tuple[str, str, str], str] = {}
         self._known: dict[Digest, ManifestBytes] = {}
         self._lock = threading.Lock()
-        try:
-            self._engine = sql.create_engine(url, connect_args=arguments, pool_size=8, max_overflow=MAX_CONNECTIONS - 8)
-            if url.startswith("sqlite"):
-                sql.event.listen(self._engine, "connect", _prepare_sqlite)
-            self._create()
-        except SQLAlchemyError as error:
-            raise _unusable(error) from error
-        except ModuleNotFoundError as error:
-            raise ToolMissing(
-                f"the database driver {error.name} is not installed", where=url.partition(":")[0], do="Install it"
-            ) from error
-
-    def _create(self) -> None:
-        """Several processes may start at once, so the database itself is asked to skip what exists."""
-        with self._engine.begin() as database:
-            for table in _tables.sorted_tables:
-                database.execute(schema.CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    database.execute(schema.CreateIndex(index, if_not_exists=True))
 
     @classmethod
     def at(cls, folder: Path) -> Journal:
@@ -160,7 +130,7 @@ class Journal:
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over."""
         _LIVE.discard(self._owner)
-        self._engine.dispose()
+        self._database.close()
 
     # Uploads (see sinks.UploadJournal)
 
@@ -170,7 +140,7 @@ class Journal:
         Waits for the courier of a killed owner, whose part may still be on its way, and goes on behind it.
         """
         key = (target.registry.name, target.repository, str(descriptor.digest))
-        with self._begin() as database:
+        with self._database.begin() as database:
             rows = database.execute(_uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc())).all()
         for row in rows:
             if row.owner == self._owner or not _is_alive(row.owner, row.updated_at):
@@ -181,7 +151,7 @@ class Journal:
 
     def _take_over(self, key: tuple[str, str, str], row: sql.Row[Any]) -> UploadSession | None:
         mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
-        with self._begin() as database:
+        with self._database.begin() as database:
             if row.updated_at < time.time() - UPLOAD_LIFE_S:
                 database.execute(_uploads.delete().where(mine))
                 self._drop_note(row.id)
@@ -232,7 +202,7 @@ class Journal:
             "owner": self._owner,
             "updated_at": time.time(),
         }
-        with self._begin() as database:
+        with self._database.begin() as database:
             if known:
                 database.execute(_uploads.update().where(_uploads.c.id == upload_id).values(**values))
             else:
@@ -244,14 +214,14 @@ class Journal:
         with self._lock:
             upload_id = self._ids.pop((target.registry.name, target.repository, str(digest)), None)
         if upload_id:
-            with self._begin() as database:
+            with self._database.begin() as database:
                 database.execute(_uploads.delete().where(_uploads.c.id == upload_id))
             self._drop_note(upload_id)
 
     def abandoned(self, registries: Sequence[str], *, older_than_s: float = ABANDONED_S) -> list[AbandonedUpload]:
         """Take over, and forget, uploads to these registries that no living process owns and nobody came back for."""
         oldest, taken = time.time() - older_than_s, []
-        with self._begin() as database:
+        with self._database.begin() as database:
             rows = database.execute(_uploads.select().where(_uploads.c.registry.in_(list(registries)))).all()
             for row in rows:
                 if row.updated_at > oldest or _is_alive(row.owner, row.updated_at):
@@ -271,7 +241,7 @@ class Journal:
             known = self._known.get(digest)
         if known is not None:
             return known
-        with self._begin() as database:
+        with self._database.begin() as database:
             row = database.execute(_manifests.select().where(_manifests.c.digest == digest)).first()
         if row is None or Digest.of(row.raw, digest.algorithm) != digest:
             return None
@@ -288,7 +258,7 @@ class Journal:
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """A repository of the registry for each blob that a finished copy left there."""
         found: dict[Digest, str] = {}
-        with self._begin() as database:
+        with self._database.begin() as database:
             for start in range(0, len(digests), MAX_HINTS):
                 some = [str(item) for item in digests[start : start + MAX_HINTS]]
                 rows = _holdings.select().where(_holdings.c.registry == registry, _holdings.c.digest.in_(some))
@@ -307,59 +277,17 @@ class Journal:
             self._put(_holdings, new)
 
     def _put(self, table: sql.Table, rows: Sequence[Mapping[str, object]]) -> None:
-        """Insert or replace, also while another process does the same."""
-        insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+        """Insert or replace, also while another process does the same. All in one order: of two transactions that wait
+        for each other's rows Postgres ends one."""
+        insert = self._database.insert(table)
         keys = [column.name for column in table.primary_key]
         values = {column.name: insert.excluded[column.name] for column in table.columns}
-        with self._begin() as database:
-            database.execute(insert.on_conflict_do_update(index_elements=keys, set_=values), rows)
-
-    def _begin(self) -> _Transaction:
-        return _Transaction(self._engine)
-
-
-class _Transaction:
-    """A transaction whose database errors become ours."""
-
-    def __init__(self, engine: sql.Engine) -> None:
-        self._context = engine.begin()
-
-    def __enter__(self) -> sql.Connection:
-        try:
-            return self._context.__enter__()
-        except SQLAlchemyError as error:
-            raise _unusable(error) from error
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            self._context.__exit__(kind, error, trace)  # type: ignore[arg-type]
-        except SQLAlchemyError as found:
-            raise _unusable(found) from found
+        with self._database.begin() as database:
+            database.execute(
+                insert.on_conflict_do_update(index_elements=keys, set_=values),
+                sorted(rows, key=lambda row: [str(row[key]) for key in keys]),
+            )
 
 
 def _of(key: tuple[str, str, str]) -> sql.ColumnElement[bool]:
     return sql.and_(_uploads.c.registry == key[0], _uploads.c.repository == key[1], _uploads.c.digest == key[2])
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    """Set the mode. SQLite's own time-out does not hold while another process goes over to the write-ahead log: then
-    this fails at once, and of several copies that start together one would fail."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL").close()
-            break
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(BUSY_PAUSE_S)
-    connection.execute("PRAGMA synchronous=FULL").close()
-
-
-def _unusable(error: SQLAlchemyError) -> LocalError:
-    cause = getattr(error, "orig", None) or type(error).__name__
-    return LocalError(
-        f"the transfer journal cannot be used: {cause}",
-        where="state folder",
-        do="Check that the folder is writable and has space; deleting transfers.sqlite* loses only resume points",
-    )

@@ -24,8 +24,9 @@ class State:
     """An open state folder; a context manager. Without a folder nothing is remembered but in a journal that has a URL,
     and no courier is used.
 
-    journal_url: SQLAlchemy's URL of a database for the journal (``postgresql+psycopg://...`` for many machines);
-    empty is SQLite in the folder. Raises LocalError.
+    journal_url: of a database for the journal (``postgresql://...`` for many machines, or another of SQLAlchemy's);
+    empty is SQLite in the folder. Receipts, spool and couriers' notes are in the folder always. Raises what
+    :class:`~registry_pipelines.transfer.database.Database` raises.
     """
 
     def __init__(self, folder: Path | None = None, *, journal_url: str = "") -> None:

@@ -1,0 +1,145 @@
+"""The database behind a journal: SQLite in the state folder, or Postgres for many machines. Its errors become ours."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy import schema
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from registry_pipelines.errors import InputError, LocalError, ToolMissing
+from registry_pipelines.registry.interface import redact_text, redact_url
+
+BUSY_TIMEOUT_S = 60.0
+"""How long a locked SQLite file, or a connection that another thread uses, is waited for."""
+BUSY_PAUSE_S = 0.01
+"""Between two tries to open a database that another process is just making; that takes some milliseconds."""
+
+MAX_CONNECTIONS = 96
+"""To SQLite; as many as threads that move blobs, discover and plan."""
+POSTGRES_CONNECTIONS = 8
+"""To Postgres, of each process; threads take turns, a statement lasts milliseconds. A server takes 100 unless told, so
+that twelve workers fit."""
+
+_POSTGRES = {"connect_timeout": "10", "keepalives_idle": "30", "tcp_user_timeout": "60000"}
+"""Seconds to connect, seconds of silence before the server is asked whether it lives, milliseconds until a lost link
+counts as broken. libpq's own answers are: for ever, two hours, a quarter of an hour. The URL's query overrides them."""
+
+_MEAN_PSYCOPG = ("postgresql", "postgres")
+"""SQLAlchemy takes the first for another driver, and does not know the second."""
+
+TABLE_LOCK = 0x72_70_6A_6F_75_72_6E
+"""Postgres' CREATE TABLE IF NOT EXISTS fails when two sessions run it at once; whoever holds this lock is alone."""
+
+
+class Database:
+    """Safe to use from many threads. url: SQLAlchemy's; ``postgresql://`` and ``postgres://`` mean psycopg.
+
+    Raises InputError (the URL cannot be read), ToolMissing (no driver), LocalError (any error of the database). No text
+    of these, nor of what caused them, has the password or a statement's parameters: upload addresses can be secrets.
+    """
+
+    def __init__(self, url: str, tables: sql.MetaData) -> None:
+        """Connect, and create what tables are missing."""
+        address = _address(url)
+        self._is_file = address.drivername == "sqlite"
+        self._where = "state folder" if self._is_file else redact_url(str(address))
+        try:
+            self._engine = _engine(address)
+            self._create(tables)
+        except SQLAlchemyError as error:
+            raise self._unusable(error) from error
+        except ImportError as error:
+            raise ToolMissing(
+                f"the database driver {error.name or error} cannot be loaded",
+                where=self._where,
+                do="Install registry-pipelines with the extra `postgres`",
+            ) from error
+
+    @contextmanager
+    def begin(self) -> Iterator[sql.Connection]:
+        """A transaction, committed at its end. Raises LocalError, also for what is executed within."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    def insert(self, table: sql.Table) -> postgresql.Insert | sqlite.Insert:
+        """An insert that can say what to do about rows that are there."""
+        return sqlite.insert(table) if self._engine.dialect.name == "sqlite" else postgresql.insert(table)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _create(self, tables: sql.MetaData) -> None:
+        """Several processes may start at once, so the database itself is asked to skip what exists."""
+        with self._engine.begin() as database:
+            if database.dialect.name == "postgresql":
+                database.execute(sql.select(sql.func.pg_advisory_xact_lock(TABLE_LOCK)))
+            for table in tables.sorted_tables:
+                database.execute(schema.CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    database.execute(schema.CreateIndex(index, if_not_exists=True))
+
+    def _unusable(self, error: SQLAlchemyError) -> LocalError:
+        cause = " ".join(redact_text(str(getattr(error, "orig", None) or type(error).__name__)).split())
+        local = "Check that the folder is writable and has space; deleting transfers.sqlite* loses only resume points"
+        remote = "Check that the server runs, and what `journal` says of it; the same call then goes on"
+        return LocalError(
+            f"the transfer journal cannot be used: {cause}",
+            where=self._where,
+            do=local if self._is_file else remote,
+        )
+
+
+def _address(url: str) -> sql.URL:
+    """The parsed URL. A parser's own error is not kept as the cause: it quotes what may be a piece of the password."""
+    try:
+        if url.count("@") > 1 and not url.startswith("sqlite"):
+            raise ValueError
+        address = sql.make_url(url)
+    except (ArgumentError, ValueError):
+        raise InputError(
+            "the URL of the transfer journal cannot be read",
+            do="Write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
+        ) from None
+    return address.set(drivername="postgresql+psycopg") if address.drivername in _MEAN_PSYCOPG else address
+
+
+def _engine(address: sql.URL) -> sql.Engine:
+    """Connections are asked whether they live before use: a firewall cuts those that are silent during a long copy."""
+    if address.drivername == "sqlite":
+        arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+        pool: dict[str, Any] = {"pool_size": 8, "max_overflow": MAX_CONNECTIONS - 8}
+    else:
+        arguments = {name: value for name, value in _POSTGRES.items() if name not in address.query}
+        pool = {"pool_size": POSTGRES_CONNECTIONS, "max_overflow": 0, "pool_pre_ping": True}
+    engine = sql.create_engine(
+        address, connect_args=arguments, pool_timeout=BUSY_TIMEOUT_S, hide_parameters=True, **pool
+    )
+    if address.drivername == "sqlite":
+        sql.event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    """Set the mode. SQLite's own time-out does not hold while another process goes over to the write-ahead log: then
+    this fails at once, and of several copies that start together one would fail."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(BUSY_PAUSE_S)
+    connection.execute("PRAGMA synchronous=FULL").close()
