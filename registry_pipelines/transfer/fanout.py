@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,11 @@ def _move_small(
         return [error] * len(targets)
     view = part.view if part else memoryview(b"")
     try:
-        return [_upload(target, descriptor, view, means, mark) for target, mark in zip(targets, marks, strict=True)]
+        # At once, because the blob is in memory that others wait for until the last target has it.
+        with ThreadPoolExecutor(len(targets), thread_name_prefix="send-small") as pool:
+            return list(
+                pool.map(lambda to: _upload(to[0], descriptor, view, means, to[1]), zip(targets, marks, strict=True))
+            )
     finally:
         if part:
             part.release()

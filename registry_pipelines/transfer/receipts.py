@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -68,16 +70,18 @@ class SizesRead:
 
     def __init__(self) -> None:
         self._sizes: dict[tuple[str, str, Digest], int] = {}
+        self._asking: dict[tuple[str, str, Digest], threading.Lock] = defaultdict(threading.Lock)
 
     def ask(self, target: Place, digest: Digest) -> int | None:
         """Bytes of a blob at a target, None when it is not there."""
         key = (target.registry.name, target.repository, digest)
-        if key in self._sizes:
-            return self._sizes[key]
-        size = target.registry.blob_size(target.repository, digest)
-        if size is not None:
-            self._sizes[key] = size
-        return size
+        with self._asking[key]:
+            if key in self._sizes:
+                return self._sizes[key]
+            size = target.registry.blob_size(target.repository, digest)
+            if size is not None:
+                self._sizes[key] = size
+            return size
 
 
 def read_back(

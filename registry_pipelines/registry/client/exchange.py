@@ -104,7 +104,8 @@ class Exchange:
 
     def send(self, call: Call) -> Response:
         """The answer, its status among ``call.expect``; the caller closes it. Raises the RegistryError family."""
-        call = replace(call, url=urllib.parse.urljoin(f"{self.base}/", call.url))
+        usual = call.url.startswith("/v2/")
+        call = replace(call, url=self.base + call.url if usual else urllib.parse.urljoin(f"{self.base}/", call.url))
         if call.carrier is not None or not _repeatable(call):
             return self._persist(call)  # content is on its way all the time
         with Wait(self.name, call.doing) as wait:
