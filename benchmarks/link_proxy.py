@@ -14,10 +14,13 @@ import queue
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 BLOCK = 128 * 1024
 BLOB_GET = re.compile(rb"GET (\S+/blobs/sha256:[0-9a-f]{64}) HTTP/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n")
@@ -84,6 +87,36 @@ def count(block: bytes) -> None:
             for match in BLOB_GET.finditer(block):
                 if b"\r\nRange:" not in match[0]:
                     reads[match[1].rpartition(b"/")[2]] += 1
+
+
+class Link:
+    """A proxy process before a registry; see link_proxy."""
+
+    def __init__(self, upstream: str, *, latency_ms: float = 0, mb_per_s: float = 0, port: str = "0") -> None:
+        script = str(Path(__file__))
+        self._again = (upstream, latency_ms, mb_per_s)
+        options = ["--latency-ms", str(latency_ms), "--mb-per-s", str(mb_per_s), "--port", port]
+        self._process = subprocess.Popen(
+            [sys.executable, script, upstream, *options], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout
+        self.address = self._process.stdout.readline().strip()
+        self.counts: dict[str, Any] = {}
+
+    def again(self) -> Link:
+        """The same link on the same port, once this one has ended: copiers know places by their address."""
+        upstream, latency_ms, mb_per_s = self._again
+        return Link(upstream, latency_ms=latency_ms, mb_per_s=mb_per_s, port=self.address.rpartition(":")[2])
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        assert self._process.stdout
+        self.counts = json.loads(self._process.stdout.read())
+        self._process.stdout.close()
+        self._process.wait()
 
 
 def main() -> None:

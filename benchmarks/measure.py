@@ -52,10 +52,13 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Pa
 def interleave(
     contenders: Mapping[str, Callable[[], Sample]], *, runs: int = 3, warm_up: bool = True
 ) -> dict[str, list[Sample]]:
-    """A B C, A B C, ...: drift of the machine hits all alike. The warm-up round is not counted."""
+    """A B C, B C A, ...: drift of the machine, and what each leaves to the next, hit all alike. The warm-up round is
+    not counted."""
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for turn in range(runs + warm_up):
-        for name, measure in contenders.items():
+        order = list(contenders.items())
+        at = turn % len(order)
+        for name, measure in (*order[at:], *order[:at]):
             sample = measure()
             print(
                 f"  {name:24} {sample.wall_s:8.2f} s  {sample.cpu_s:8.2f} CPU-s  {sample.peak_mb:7.0f} MB", flush=True

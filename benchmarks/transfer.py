@@ -9,8 +9,6 @@ there is enough). The target is emptied before every run. CPU seconds and peak m
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,9 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import measure
+from benchmarks.fleet import Noise, fleet
+from benchmarks.link_proxy import Link
 from registry_pipelines.oci import media_types
-from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
+from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
@@ -47,34 +46,6 @@ copy_closure(a, 'v1', [b], state=Path(state))
 status = Path('/proc/self/status').read_text().splitlines()
 (Path(state) / 'peak').write_text(next(line.split()[1] for line in status if line.startswith('VmHWM')))
 """
-
-
-class Noise:
-    """Random bytes of a given size without holding them: one block, each time rotated by its number."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed = size, seed
-        self._block = os.urandom(8 << 20)
-        self._at = 0
-
-    def readinto(self, buffer: memoryview) -> int:
-        count = min(len(buffer), self.size - self._at, len(self._block) - self._at % len(self._block))
-        start = self._at % len(self._block)
-        buffer[:count] = self._block[start : start + count]
-        self._at += count
-        return count
-
-    def rewind(self) -> None:
-        self._at = 0
-
-    def descriptor(self) -> Descriptor:
-        hasher, buffer = Digest.of(b"").hasher(), memoryview(bytearray(1 << 20))
-        while count := self.readinto(buffer):
-            hasher.update(buffer[:count])
-        self.rewind()
-        return Descriptor(
-            media_type=media_types.OCI_LAYER_GZIP, digest=Digest(f"sha256:{hasher.hexdigest()}"), size=self.size
-        )
 
 
 def push_image(place: Place, sizes: list[int], tag: str = "v1") -> int:
@@ -150,38 +121,8 @@ def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
         total = int(gib * (1 << 30))
         push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
         print(f"single image of {gib} GiB, {'TLS' if tls else 'plain HTTP'}")
-        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs, warm_up=False)
+        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs)
         return measure.comparison(samples, ours="ours")
-
-
-class Link:
-    """A proxy process before a registry; see link_proxy."""
-
-    def __init__(self, upstream: str, *, latency_ms: float = 0, mb_per_s: float = 0, port: str = "0") -> None:
-        script = str(Path(__file__).with_name("link_proxy.py"))
-        self._again = (upstream, latency_ms, mb_per_s)
-        options = ["--latency-ms", str(latency_ms), "--mb-per-s", str(mb_per_s), "--port", port]
-        self._process = subprocess.Popen(
-            [sys.executable, script, upstream, *options], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout
-        self.address = self._process.stdout.readline().strip()
-        self.counts: dict[str, int] = {}
-
-    def again(self) -> Link:
-        """The same link on the same port, once this one has ended: copiers know places by their address."""
-        upstream, latency_ms, mb_per_s = self._again
-        return Link(upstream, latency_ms=latency_ms, mb_per_s=mb_per_s, port=self.address.rpartition(":")[2])
-
-    def __enter__(self) -> Link:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        assert self._process.stdout
-        self.counts = json.loads(self._process.stdout.read())
-        self._process.stdout.close()
-        self._process.wait()
 
 
 def capped(folder: Path, gib: float, runs: int) -> str:
@@ -193,111 +134,6 @@ def capped(folder: Path, gib: float, runs: int) -> str:
         print(f"source capped at 20 MB/s per connection, {gib} GiB")
         samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs, warm_up=False)
         return measure.comparison(samples, ours="ours")
-
-
-FLEET_OURS = """
-import sys
-from pathlib import Path
-from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.transfer.sync import Source, Target, sync
-source, state, *targets = sys.argv[1:]
-targets = tuple(Target(DistributionRegistry(item)) for item in targets)
-result = sync([Source(DistributionRegistry(source), targets)], state=Path(state))
-assert result.ok, [str(item.error) for item in result.results if item.error][:3]
-print(sum(item.blobs_mounted for item in result.results))
-"""
-
-
-def push_fleet(place: Callable[[str], Place], images: int, scale: float) -> list[str]:
-    """Two tags each; bases of 100 MB shared by a quarter of the images, 20 MB of their own per tag."""
-    base_bytes, own_bytes = int(25e6 * scale), int(20e6 * scale)
-    names = [f"fleet/image{number}" for number in range(images)]
-    bases: dict[int, list[tuple[Descriptor, Noise]]] = {}
-    for base in range(4):
-        made = [Noise(base_bytes + layer, base * 10 + layer) for layer in range(4)]
-        bases[base] = [(noise.descriptor(), noise) for noise in made]
-    for number, name in enumerate(names):
-        here = place(name)
-        for tag in ("v1", "v2"):
-            own = Noise(own_bytes, number)
-            layers = [*bases[number % 4], (own.descriptor(), own)]
-            for descriptor, noise in layers:
-                if here.registry.blob_size(name, descriptor.digest) is None:
-                    noise.rewind()
-                    here.registry.upload_blob(name, descriptor, noise)
-            config = push_blob(here, json.dumps([name, tag]).encode(), media_type=media_types.OCI_CONFIG)
-            manifest = manifest_bytes(
-                Manifest(
-                    schema_version=2,
-                    media_type=media_types.OCI_MANIFEST,
-                    config=config,
-                    layers=tuple(descriptor for descriptor, _ in layers),
-                )
-            )
-            here.registry.put_manifest(name, manifest, tag=tag)
-    return names
-
-
-def fleet(folder: Path, scale: float, images: int = 60) -> str:
-    """Cold and warm, one run each: two targets for ours, one for the peers (in their favour)."""
-    rows = [
-        "| copier | targets | cold s | CPU s | requests | duplicate blob GETs | warm s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    with ExitStack() as stack:
-        program = find_peer("docker-registry") or "docker-registry"
-        source = stack.enter_context(DockerRegistry(program, folder / "fleet-source"))
-        registry = DistributionRegistry(source.address)
-        names = push_fleet(lambda name: Place(registry, name), images, scale)
-        print(f"fleet of {images} x 2, scale {scale}")
-        for copier in ("ours", "crane", "skopeo"):
-            if copier == "ours" or find_peer(copier):
-                rows.append(_fleet_run(copier, folder, source.address, names, program))
-                print(rows[-1], flush=True)
-    return "\n".join(rows)
-
-
-def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program: str) -> str:
-    count = 2 if copier == "ours" else 1
-    (folder / "home").mkdir(exist_ok=True)
-    env = {"HOME": str(folder / "home"), "PYTHONPATH": str(Path.cwd())}
-    state = folder / "fleet-state"
-    shutil.rmtree(state, ignore_errors=True)
-    with ExitStack() as stack:
-        targets = [stack.enter_context(DockerRegistry(program, folder / f"fleet-target{n}")) for n in range(count)]
-        links = [Link(target.address, latency_ms=40, mb_per_s=40) for target in targets]
-        before = Link(source)
-        with ExitStack() as proxies:
-            for link in (*links, before):
-                proxies.enter_context(link)
-            addresses = [link.address for link in links]
-            command = _fleet_command(copier, before.address, addresses, names, state)
-            cold = measure.run(command, env=env)
-        requests = sum(link.counts["requests"] for link in (*links, before))
-        with ExitStack() as proxies:
-            for link in (*links, before):
-                proxies.enter_context(link.again())
-            warm = measure.run(command, env=env)
-    for number in range(count):
-        shutil.rmtree(folder / f"fleet-target{number}", ignore_errors=True)
-    twice = before.counts["duplicate_blob_gets"]
-    return f"| {copier} | {count} | {cold.wall_s:.1f} | {cold.cpu_s:.1f} | {requests:,} | {twice} | {warm.wall_s:.1f} |"
-
-
-def _fleet_command(copier: str, source: str, targets: list[str], names: list[str], state: Path) -> list[str]:
-    if copier == "ours":
-        return [sys.executable, "-c", FLEET_OURS, source, str(state), *targets]
-    program = find_peer(copier) or copier
-    if copier == "crane":
-        tags = [(name, tag) for name in names for tag in ("v1", "v2")]
-        pairs = "\n".join(f"{source}/{name}:{tag} {targets[0]}/{name}:{tag}" for name, tag in tags)
-        return ["sh", "-c", f"printf '%s\\n' '{pairs}' | xargs -P 4 -L 1 {program} cp --insecure 2>/dev/null"]
-    steps = " && ".join(
-        f"{program} --insecure-policy sync --src docker --dest docker --src-tls-verify=false --dest-tls-verify=false "
-        f"{source}/{name} {targets[0]}/fleet >/dev/null"
-        for name in names
-    )
-    return ["sh", "-c", steps]
 
 
 def link(folder: Path, gib: float) -> str:
