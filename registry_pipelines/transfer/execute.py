@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -46,8 +46,8 @@ _SMALL, _LED, _OWN = 0, 1, 2
 class Keeper(Protocol):
     """Remembers which repository has which blobs, so that later runs can mount from it."""
 
-    def hold(self, target: Place, digests: Sequence[Digest]) -> None:
-        """The target was read back and has these blobs."""
+    def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
+        """The target was read back and has these blobs. instead: those that the repository remembered did not give."""
         ...
 
 
@@ -117,16 +117,6 @@ def _refused(delivery: Delivery) -> Refused:
     )
 
 
-def _written(delivery: Delivery) -> Iterator[BlobKey]:
-    """The manifests that a delivery writes, be it again under another tag."""
-    for step in delivery.manifests:
-        if step.action != "present":
-            yield delivery.key(step.manifest.digest)
-    for tag in delivery.tags:
-        if tag.action == "set":
-            yield delivery.key(tag.digest)
-
-
 class _Execution:
     def __init__(self, plan: Plan, setting: Setting) -> None:
         self.setting = setting
@@ -138,7 +128,7 @@ class _Execution:
         self.schedule = Schedule()
         self.bringing: dict[BlobKey, Task] = {}
         self.commits: dict[int, Task] = {}
-        self.written = {key for item in plan.deliveries for key in _written(item)}
+        self.written = {key for item in plan.deliveries for key in item.written()}
         self.turns: dict[BlobKey, Task] = {}
         self.put: set[BlobKey] = set()
         self.mounted: set[BlobKey] = set()
@@ -328,7 +318,8 @@ class _Execution:
         self._note_source_drift(state)
         state.receipt = self._receipt(state, tags)
         if self.setting.keeper and not delivery.unchanged:
-            self.setting.keeper.hold(delivery.target, list(closure.blobs))
+            refused = [digest for digest in delivery.mounts() if delivery.key(digest) not in self.mounted]
+            self.setting.keeper.hold(delivery.target, list(closure.blobs), instead=refused)
         state.seconds = time.monotonic() - state.began
         self.setting.progress.end(state.label, note="unchanged" if delivery.unchanged else "copied")
 

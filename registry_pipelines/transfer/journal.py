@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -265,13 +265,14 @@ class Journal:
                 found.update({Digest(row.digest): row.repository for row in database.execute(rows)})
         return found
 
-    def hold(self, target: Place, digests: Sequence[Digest]) -> None:
-        """The target was read back and has these blobs."""
+    def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
+        """The target was read back and has these blobs. instead: those whose holder known so far is to be replaced; it
+        may be deleted, and each later copy would ask it in vain."""
         known = self.holders(target.registry.name, digests)
         new = [
             {"registry": target.registry.name, "digest": str(item), "repository": target.repository}
             for item in digests
-            if item not in known
+            if item not in known or item in instead
         ]
         if new:
             self._put(_holdings, new)

@@ -8,7 +8,7 @@ manifest names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -98,6 +98,19 @@ class Delivery:
     def key(self, digest: Digest) -> BlobKey:
         """The name of a blob at this target."""
         return (self.target.registry.name, self.target.repository, digest)
+
+    def written(self) -> Iterator[BlobKey]:
+        """The manifests that are written, be it again under another tag."""
+        for step in self.manifests:
+            if step.action != "present":
+                yield self.key(step.manifest.digest)
+        for tag in self.tags:
+            if tag.action == "set":
+                yield self.key(tag.digest)
+
+    def mounts(self) -> list[Digest]:
+        """The blobs that are to be mounted."""
+        return [step.descriptor.digest for step in self.blobs if step.action == "mount"]
 
     def to_json(self) -> dict[str, object]:
         """Plain values for JSON; digests and names only, no secrets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,6 +226,24 @@ def test_mount_that_is_confirmed_and_not_done_is_mended(
         assert faults.requests("POST", r".*mount=.*")
     assert (result.blobs_mounted, result.blobs_moved, result.tags_moved) == (0, 3, 1)
     assert compare(source.place("b"), target.place("b"), "v1", content=True) == []
+
+
+def test_deleted_repository_is_asked_for_its_blobs_once(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    """What is remembered of it is replaced by the repository that the blobs were then sent to."""
+    graphs.image(source.place("app"), graphs.noise(500_000), tag="v1")
+
+    def copy(name: str) -> tuple[int, int]:
+        target.forget()
+        done = copy_closure(source.place("app"), "v1", [target.place(name)], state=tmp_path).per_target[0]
+        return done.blobs_mounted, target.count("POST", "from=deleted")
+
+    assert copy("deleted") == (0, 0)
+    shutil.rmtree(target.server.root / "deleted")
+    assert copy("second") == (0, 2)
+    assert copy("third") == (2, 0)
+    assert compare(source.place("app"), target.place("third"), "v1", content=True) == []
 
 
 def test_unclear_referrers_are_an_error_never_none(
