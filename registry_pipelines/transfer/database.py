@@ -90,7 +90,7 @@ class Database:
                     database.execute(schema.CreateIndex(index, if_not_exists=True))
 
     def _unusable(self, error: SQLAlchemyError) -> LocalError:
-        cause = " ".join(redact_text(str(getattr(error, "orig", None) or type(error).__name__)).split())
+        cause = " ".join(redact_text(str(getattr(error, "orig", None) or type(error).__name__)).split()).rstrip(".?")
         local = "Check that the folder is writable and has space; deleting transfers.sqlite* loses only resume points"
         remote = "Check that the server runs, and what `journal` says of it; the same call then goes on"
         return LocalError(
