@@ -39,6 +39,8 @@ def _look(
     closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories, receipts: ReceiptStore | None
 ) -> Seen:
     seen = Seen()
+    if receipts is not None and not receipts.has(target, closure.root.digest) and new.contains(target):
+        return seen
     names = {**dict.fromkeys(tags, closure.root.digest), **closure.digest_tags}
     for tag in names:
         found = _digest_or_none(target, tag)

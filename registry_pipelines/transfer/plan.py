@@ -22,7 +22,7 @@ from registry_pipelines.transfer.look import NewRepositories, Seen, try_to_look
 from registry_pipelines.transfer.receipts import ReceiptStore
 from registry_pipelines.transfer.rules import KNOWN, Rule, refusal
 
-PLAN_THREADS = 32
+PLAN_THREADS = 64
 """Looks at targets at once. They are small requests, so latency counts; the limits of a registry still hold."""
 
 BlobKey = tuple[str, str, Digest]
@@ -215,8 +215,8 @@ def make_plan(
     rules: what registries are known to refuse; such deliveries are marked and have no steps. receipts: of earlier
     copies; where there is a store, a manifest's blobs are believed to be with it only when its receipt says so.
 
-    Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one HEAD and
-    one tag list; else a HEAD for each blob of each missing manifest, or without a receipt. A target that cannot be
+    Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one tag list
+    for all closures (and a HEAD, without receipts); else a HEAD for each blob of each missing manifest, or without a receipt. A target that cannot be
     looked at is marked, too: it holds no other up. Raises InputError when two closures are to have one tag at one
     place.
     """

@@ -201,6 +201,10 @@ class ReceiptStore:
         same = known and all(known.document.get(name) == wanted[name] for name in ("target", "manifests", "blobs"))
         return known if same else None
 
+    def has(self, target: Place, root: Digest) -> bool:
+        """Whether there is a receipt, readable or not: so a copy once came to its end."""
+        return self.path(target, root).is_file()
+
     def blobs(self, target: Place, root: Digest) -> frozenset[str]:
         """Digests of the blobs that the stored receipt found at the target; empty without a readable one."""
         try:
