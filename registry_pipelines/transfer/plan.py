@@ -216,9 +216,9 @@ def make_plan(
     copies; where there is a store, a manifest's blobs are believed to be with it only when its receipt says so.
 
     Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one tag list
-    for all closures (and a HEAD, without receipts); else a HEAD for each blob of each missing manifest, or without a receipt. A target that cannot be
-    looked at is marked, too: it holds no other up. Raises InputError when two closures are to have one tag at one
-    place.
+    for all closures (and a HEAD, without receipts); else a HEAD for each blob of each missing manifest, or without a
+    receipt. A target that cannot be looked at is marked, too: it holds no other up. Raises InputError when two closures
+    are to have one tag at one place.
     """
     _check_goals(jobs)
     pairs = [(job, target) for job in jobs for target in job.targets]
