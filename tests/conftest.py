@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ import pytest
 from tests.doubles.postgres import ESCAPED, PASSWORD, find_programs, running_postgres
 
 PEERS = Path(__file__).parent.parent / ".peers" / "bin"
+
+
+def pytest_configure() -> None:
+    """A script's `&` hands on an ignored SIGINT, and whatever is started from here would ignore it too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def find_peer(program: str) -> str | None:

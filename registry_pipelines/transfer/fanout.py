@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,11 +84,7 @@ def _move_small(
         return [error] * len(targets)
     view = part.view if part else memoryview(b"")
     try:
-        # At once, because the blob is in memory that others wait for until the last target has it.
-        with ThreadPoolExecutor(len(targets), thread_name_prefix="send-small") as pool:
-            return list(
-                pool.map(lambda to: _upload(to[0], descriptor, view, means, to[1]), zip(targets, marks, strict=True))
-            )
+        return _upload_to_all(targets, descriptor, view, means, marks)
     finally:
         if part:
             part.release()
@@ -126,6 +121,32 @@ def _check(source: Place, descriptor: Descriptor, hasher: Any, part: Part) -> No
             where=str(source),
             do="It is damaged there; push the image again. Nothing of it was stored at a target",
         )
+
+
+def _upload_to_all(
+    targets: Sequence[Place], descriptor: Descriptor, view: memoryview, means: Means, marks: Sequence[Moved]
+) -> list[Outcome]:
+    """At once, because the blob is in memory that others wait for until the last target has it. Daemon threads, as a
+    pool's would keep an interrupted process until their patience ends."""
+    outcomes: list[Outcome] = [None] * len(targets)
+
+    def send(at: int) -> None:
+        try:
+            outcomes[at] = _upload(targets[at], descriptor, view, means, marks[at])
+        except BaseException as error:
+            outcomes[at] = Unavailable("the upload crashed", where=str(targets[at]))
+            crashes.append(error)
+
+    crashes: list[BaseException] = []
+    others = [threading.Thread(target=send, args=(at,), name="send", daemon=True) for at in range(1, len(targets))]
+    for thread in others:
+        thread.start()
+    send(0)
+    for thread in others:
+        thread.join()
+    if crashes:
+        raise crashes[0]
+    return outcomes
 
 
 def _upload(target: Place, descriptor: Descriptor, view: memoryview, means: Means, mark: Moved) -> Outcome:
