@@ -121,7 +121,7 @@ def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
         total = int(gib * (1 << 30))
         push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
         print(f"single image of {gib} GiB, {'TLS' if tls else 'plain HTTP'}")
-        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs)
+        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs, warm_up=not tls)
         return measure.comparison(samples, ours="ours")
 
 
