@@ -291,7 +291,7 @@ def test_every_exception_of_botocore_becomes_ours() -> None:
     known = {
         kind.__name__: kind for module in (exceptions, parsers) for kind in vars(module).values() if is_error(kind)
     }
-    assert {name for name, _ in failures._BY_KIND} <= known.keys()
+    assert {local.name for local in failures._LOCAL} <= known.keys()
     for name, kind in known.items():
         error = kind.__new__(kind)
         ours = failures.translate(error, where=HOST, doing="trying")

@@ -7,6 +7,7 @@ AWS saw it, session token included.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from registry_pipelines.errors import (
@@ -102,9 +103,10 @@ def translate(error: Exception, *, where: str, doing: str) -> RegistryPipelinesE
         return error
     if isinstance(getattr(error, "response", None), dict):
         return _translate_answer(error, error.response, where=where, doing=doing)  # type: ignore[attr-defined]
-    for name, make in _BY_KIND:
-        if any(kind.__name__ == name for kind in type(error).__mro__):
-            return make(f"{doing}: {_SAID[name]}", where=where, do=_DO_KIND.get(name, "Try again; check the network"))
+    names = {kind.__name__ for kind in type(error).__mro__}
+    for local in _LOCAL:
+        if local.name in names:
+            return local.ours(f"{doing}: {local.said}", where=where, do=local.do)
     return RegistryError(f"{doing} failed in boto3 ({type(error).__name__}: {quote(str(error))})", where=where)
 
 
@@ -127,61 +129,54 @@ def _translate_answer(error: Exception, answer: Mapping[str, Any], *, where: str
     return ours
 
 
-# By name and not by class: this module must be importable without boto3.
-_BY_KIND: tuple[tuple[str, type[RegistryPipelinesError]], ...] = (
-    ("NoCredentialsError", Unauthorized),
-    ("PartialCredentialsError", Unauthorized),
-    ("CredentialRetrievalError", Unauthorized),
-    ("UnauthorizedSSOTokenError", Unauthorized),
-    ("SSOTokenLoadError", Unauthorized),
-    ("TokenRetrievalError", Unauthorized),
-    ("LoginError", Unauthorized),
-    ("ProfileNotFound", InputError),
-    ("ConfigParseError", InputError),
-    ("InvalidRegionError", InputError),
-    ("UnknownFIPSEndpointError", InputError),
-    ("EndpointProviderError", InputError),
-    ("ParamValidationError", InputError),
-    ("SSLError", TlsFailed),
-    ("ReadTimeoutError", Stalled),
-    ("ConnectTimeoutError", Stalled),
-    ("ProxyConnectionError", Unavailable),
-    ("EndpointConnectionError", Unavailable),
-    ("HTTPClientError", Unavailable),
-    ("ResponseParserError", Unavailable),
-)
-_SAID = {
-    "NoCredentialsError": "there are no AWS credentials",
-    "PartialCredentialsError": "the AWS credentials are incomplete",
-    "CredentialRetrievalError": "AWS credentials could not be fetched",
-    "UnauthorizedSSOTokenError": "the AWS single sign-on has expired",
-    "SSOTokenLoadError": "there is no AWS single sign-on",
-    "TokenRetrievalError": "the AWS single sign-on could not be renewed",
-    "LoginError": "the AWS log-in has expired",
-    "ProfileNotFound": "the AWS profile does not exist",
-    "ConfigParseError": "AWS's own configuration file cannot be read",
-    "InvalidRegionError": "the region in the host name is none",
-    "UnknownFIPSEndpointError": "the region has no FIPS endpoint",
-    "EndpointProviderError": "AWS has no such endpoint (FIPS and an own endpoint exclude each other)",
-    "ParamValidationError": "ECR's API does not take the names in the request",
-    "SSLError": "the API's certificate is not trusted, or it does not speak TLS",
-    "ReadTimeoutError": "no byte moved for too long",
-    "ConnectTimeoutError": "connecting took too long",
-    "ProxyConnectionError": "the proxy cannot be reached",
-    "EndpointConnectionError": "ECR's API cannot be reached",
-    "HTTPClientError": "the connection to ECR's API broke",
-    "ResponseParserError": "the answer is not ECR's",
-}
-_DO_KIND = {
-    **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"), LOG_IN),
-    **dict.fromkeys(
-        ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "LoginError"), "Run: aws sso login"
+_SSO_LOGIN = "Run: aws sso login"
+
+
+@dataclass(frozen=True)
+class _Local:
+    """What boto3 raises before or instead of an answer. name: of its class, or of one above it."""
+
+    name: str
+    ours: type[RegistryPipelinesError]
+    said: str
+    do: str = "Try again; check the network"
+
+
+# By name and not by class: this module must be importable without boto3. The first that fits holds.
+_LOCAL = (
+    _Local("NoCredentialsError", Unauthorized, "there are no AWS credentials", LOG_IN),
+    _Local("PartialCredentialsError", Unauthorized, "the AWS credentials are incomplete", LOG_IN),
+    _Local("CredentialRetrievalError", Unauthorized, "AWS credentials could not be fetched", LOG_IN),
+    _Local("UnauthorizedSSOTokenError", Unauthorized, "the AWS single sign-on has expired", _SSO_LOGIN),
+    _Local("SSOTokenLoadError", Unauthorized, "there is no AWS single sign-on", _SSO_LOGIN),
+    _Local("TokenRetrievalError", Unauthorized, "the AWS single sign-on could not be renewed", _SSO_LOGIN),
+    _Local("LoginError", Unauthorized, "the AWS log-in has expired", _SSO_LOGIN),
+    _Local("ProfileNotFound", InputError, "the AWS profile does not exist", "Correct `aws_profile` or AWS_PROFILE"),
+    _Local("ConfigParseError", InputError, "AWS's own configuration file cannot be read", "Correct ~/.aws/config"),
+    _Local("InvalidRegionError", InputError, "the region in the host name is none", "Correct the host name"),
+    _Local("UnknownFIPSEndpointError", InputError, "the region has no FIPS endpoint", "Use the host without -fips"),
+    _Local(
+        "EndpointProviderError",
+        InputError,
+        "AWS has no such endpoint (FIPS and an own endpoint exclude each other)",
+        "Check the host's region, AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT",
     ),
-    "ProfileNotFound": "Correct `aws_profile` or AWS_PROFILE",
-    "ConfigParseError": "Correct ~/.aws/config",
-    "InvalidRegionError": "Correct the host name",
-    "UnknownFIPSEndpointError": "Use the host without -fips",
-    "EndpointProviderError": "Check the host's region, AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT",
-    "ParamValidationError": "ECR's repository names have 2 to 256 characters",
-    "SSLError": "Name the authority's certificate in AWS_CA_BUNDLE",
-}
+    _Local(
+        "ParamValidationError",
+        InputError,
+        "ECR's API does not take the names in the request",
+        "ECR's repository names have 2 to 256 characters",
+    ),
+    _Local(
+        "SSLError",
+        TlsFailed,
+        "the API's certificate is not trusted, or it does not speak TLS",
+        "Name the authority's certificate in AWS_CA_BUNDLE",
+    ),
+    _Local("ReadTimeoutError", Stalled, "no byte moved for too long"),
+    _Local("ConnectTimeoutError", Stalled, "connecting took too long"),
+    _Local("ProxyConnectionError", Unavailable, "the proxy cannot be reached"),
+    _Local("EndpointConnectionError", Unavailable, "ECR's API cannot be reached"),
+    _Local("HTTPClientError", Unavailable, "the connection to ECR's API broke"),
+    _Local("ResponseParserError", Unavailable, "the answer is not ECR's"),
+)
