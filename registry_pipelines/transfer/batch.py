@@ -12,8 +12,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure, ManifestCache, discover
-from registry_pipelines.transfer.execute import Setting, execute
-from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.plan import Job
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.state import State
@@ -52,16 +51,7 @@ def copy_items(
             closures = list(pool.map(lambda item: _find(item, kept.journal), items))
         found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
         jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
-        setting = Setting(
-            means=kept.means(),
-            progress=told,
-            receipts=kept.receipts,
-            signer=signer,
-            keeper=kept.journal,
-        )
-        results = dict(
-            zip(found, execute(make_plan(jobs, holdings=kept.journal, receipts=kept.receipts), setting), strict=True)
-        )
+        results = dict(zip(found, kept.apply(kept.plan(jobs), progress=told, signer=signer), strict=True))
         kept.cancel_abandoned(item.target.registry for item in items)
     return [
         closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)

@@ -11,8 +11,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Selection, discover
-from registry_pipelines.transfer.execute import Setting, execute
-from registry_pipelines.transfer.plan import Job, Plan, make_plan
+from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import CopyResult, TargetResult
@@ -51,20 +50,11 @@ def copy_closure(
     with told_to(told), State(state, journal_url=journal_url) as kept:
         closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.journal)
         wanted = _default_tags(reference) if tags is None else tuple(tags)
-        plan = make_plan(
-            [Job(closure, tuple(targets), wanted, move_tags)], holdings=kept.journal, receipts=kept.receipts
-        )
+        plan = kept.plan([Job(closure, tuple(targets), wanted, move_tags)])
         if dry_run:
             _raise_unseen(plan)
             return CopyResult(closure.root, (), plan, requests.so_far())
-        setting = Setting(
-            means=kept.means(),
-            progress=told,
-            receipts=kept.receipts,
-            signer=signer,
-            keeper=kept.journal,
-        )
-        results = execute(plan, setting)
+        results = kept.apply(plan, progress=told, signer=signer)
         kept.cancel_abandoned(target.registry for target in targets)
     _raise_first(results)
     return CopyResult(closure.root, tuple(results), plan, requests.so_far())

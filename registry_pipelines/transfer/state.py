@@ -1,20 +1,24 @@
-"""What transfers keep between runs: the journal and the receipts of one state folder."""
+"""What transfers keep between runs: the journal and the receipts of a state folder; they plan and copy with it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Registry, UploadSessions
 from registry_pipelines.transfer.courier import Courier
+from registry_pipelines.transfer.execute import Setting, execute
 from registry_pipelines.transfer.fanout import Means
 from registry_pipelines.transfer.journal import ABANDONED_S, COURIERS, UPLOAD_LIFE_S, Journal
 from registry_pipelines.transfer.memory import PartMemory
-from registry_pipelines.transfer.receipts import ReceiptStore
+from registry_pipelines.transfer.plan import Job, Plan, make_plan
+from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
+from registry_pipelines.transfer.results import TargetResult
 
 SPOOL = "spool"
 """Folder of blobs on their way to registries that take them only whole."""
@@ -41,10 +45,25 @@ class State:
         self.receipts = ReceiptStore(folder / "receipts") if folder else None
         self._courier = Courier(folder / COURIERS, self.memory) if folder else None
 
-    def means(self) -> Means:
-        """What the transfers of this process share."""
-        spool = self.folder / SPOOL if self.folder else None
-        return Means(memory=self.memory, journal=self.journal, courier=self._courier, spool=spool)
+    def plan(self, jobs: Sequence[Job]) -> Plan:
+        """See :func:`~registry_pipelines.transfer.plan.make_plan`; with what earlier runs left and found."""
+        return make_plan(jobs, holdings=self.journal, receipts=self.receipts)
+
+    def apply(self, plan: Plan, *, progress: Progress, signer: ReceiptSigner | None) -> list[TargetResult]:
+        """See :func:`~registry_pipelines.transfer.execute.execute`. signer: of the receipts."""
+        setting = Setting(
+            means=Means(
+                memory=self.memory,
+                journal=self.journal,
+                courier=self._courier,
+                spool=self.folder / SPOOL if self.folder else None,
+            ),
+            progress=progress,
+            receipts=self.receipts,
+            signer=signer,
+            keeper=self.journal,
+        )
+        return execute(plan, setting)
 
     def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
         """Cancel uploads that killed runs left open at these registries and that no run came back for; how many. What

@@ -13,10 +13,9 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.closure import COSIGN_SUFFIXES, Closure, ManifestCache, Selection, discover
-from registry_pipelines.transfer.execute import Setting, execute
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.plan import Job, Plan, make_plan
+from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import TargetResult
@@ -137,19 +136,12 @@ def sync(
         within = [_limit(source, limits) for source in sources]
         told.begin(LOOKING)
         found = _discover_all(within, kept.journal)
-        plan = make_plan(found.jobs, holdings=kept.journal, receipts=kept.receipts)
+        plan = kept.plan(found.jobs)
         told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
         if dry_run:
             return SyncResult(plan, (), failures, requests.so_far())
-        setting = Setting(
-            means=kept.means(),
-            progress=told,
-            receipts=kept.receipts,
-            signer=signer,
-            keeper=kept.journal,
-        )
-        results = tuple(execute(plan, setting))
+        results = tuple(kept.apply(plan, progress=told, signer=signer))
         kept.cancel_abandoned(target.registry for source in within for target in source.targets)
         return SyncResult(plan, results, failures, requests.so_far())
 
