@@ -139,23 +139,6 @@ class Delivery:
             ],
         }
 
-    def row(self) -> dict[str, str | int]:
-        """One line of the plan's table."""
-        count = {kind: sum(step.action == kind for step in self.blobs) for kind in ("upload", "mount", "shared")}
-        return {
-            "source": f"{self.job.closure.source}:{self.job.closure.reference}",
-            "target": str(self.target),
-            "digest": self.job.closure.root.digest.short,
-            "upload": count["upload"],
-            "upload_bytes": self.upload_bytes,
-            "mount": count["mount"],
-            "shared": count["shared"],
-            "manifests": sum(step.action == "put" for step in self.manifests),
-            "tags": ", ".join(step.tag for step in self.tags if step.action == "set"),
-            "drift": ", ".join(step.tag for step in self.tags if step.action == "drift"),
-            "refused": self.refused,
-        }
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -189,10 +172,6 @@ class Plan:
             "mounts": len(self._steps("mount")),
             "deliveries": [delivery.to_json() for delivery in self.deliveries],
         }
-
-    def rows(self) -> list[dict[str, str | int]]:
-        """The plan as a table, one row per closure and target."""
-        return [delivery.row() for delivery in self.deliveries]
 
 
 class Holdings(Protocol):

@@ -51,13 +51,17 @@ class TargetResult:
         """Whether the target has all of it, under the planned tags."""
         return self.error is None and not any(item.kind == "target" for item in self.drift)
 
+    @property
+    def state(self) -> Literal["failed", "drift", "copied", "unchanged"]:
+        """The word for it in tables."""
+        return "failed" if self.error else "drift" if self.drift else "copied" if self.changed else "unchanged"
+
     def row(self) -> dict[str, str | int | float]:
         """One line of a table."""
-        state = "failed" if self.error else "drift" if self.drift else "copied" if self.changed else "unchanged"
         return {
             "target": str(self.place),
             "digest": str(self.root.digest),
-            "state": state,
+            "state": self.state,
             "bytes": self.bytes_moved,
             "blobs": self.blobs_moved,
             "mounted": self.blobs_mounted,

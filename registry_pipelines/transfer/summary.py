@@ -101,7 +101,7 @@ class Summary:
         return {
             "image": _image_name(delivery),
             "target": self._name(delivery),
-            "state": _state(result),
+            "state": result.state,
             "bytes": result.bytes_moved,
             "seconds": round(result.seconds, 3),
             "uploaded": result.blobs_moved,
@@ -128,13 +128,9 @@ def _failure(where: str, text: str) -> str:
     return text if text.startswith(where.partition("/")[0]) else f"{where}: {text}"
 
 
-def _state(result: TargetResult) -> str:
-    return "failed" if result.error else "drift" if result.drift else "copied" if result.changed else "unchanged"
-
-
 def _target_row(name: str, pairs: Sequence[tuple[Delivery, TargetResult]]) -> Row:
     results = [result for _, result in pairs]
-    states = {_state(result) for result in results}
+    states = {result.state for result in results}
     moved = sum(each.bytes_moved for each in results)
     seconds = max((each.seconds for each in results), default=0.0)
     present, total = _sizes([delivery for delivery, _ in pairs])

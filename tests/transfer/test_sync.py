@@ -21,6 +21,7 @@ from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.plan import Job, make_plan
 from registry_pipelines.transfer.rules import Rule
 from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, Status
@@ -94,8 +95,8 @@ def test_chooses_repositories_and_tags(source: Counted, target: Counted, graphs:
     )
     dry = sync([fleet], dry_run=True)
     assert target.count("PUT") == 0
-    assert [(row["source"], row["tags"]) for row in dry.plan.rows()] == [
-        (f"{source.address}/team/app{image}:v2", "v2") for image in (0, 1)
+    assert [(row["image"], row["tags"]) for row in Summary(dry, ["east"]).plan_rows()] == [
+        (f"team/app{image}:v2", "v2") for image in (0, 1)
     ]
     assert sync([fleet]).plan.to_json() == dry.plan.to_json()
     assert sorted(target.registry.repositories()) == ["team/app0", "team/app1"]
@@ -126,7 +127,7 @@ def test_refusals_are_known_before_a_byte_moves(source: Counted, target: Counted
         Rule(host, refused_media_types=("application/vnd.oci.image.layer.v1.tar+gzip",)),
     ):
         plan = make_plan([Job(closure, (there,), ("v1",))], rules=[rule])
-        assert plan.rows()[0]["refused"]
+        assert plan.deliveries[0].refused
         (result,) = execute(plan, Setting())
         assert isinstance(result.error, Refused)
         assert "nothing was sent" in str(result.error)
