@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, TagImmutable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import check_tag
 
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 """Image names are partition keys, run tags and asset names, so they keep to what all of these permit."""
+
+VERSION_TAG = re.compile(r"v?\d+(\.\d+)*([-_.+].*)?\Z|sha\d+-.*\Z")
+"""Tags that name a version or a digest; they never move, so none of them can be a channel."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,14 @@ class Release:
 
     def __str__(self) -> str:
         return self.key
+
+
+def check_channel(channel: str, release: Release | None = None) -> str:
+    """Return ``channel`` when promotion may move it. Raises TagImmutable for a version tag, ReferenceInvalid."""
+    check_tag(channel)
+    if VERSION_TAG.match(channel) or (release is not None and channel == release.tag):
+        raise TagImmutable(
+            f"{channel!r} is a version tag; those never move",
+            do="Promote to a channel with a word for a name, like staging or prod",
+        )
+    return channel

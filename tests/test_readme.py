@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -30,6 +31,7 @@ from tests.chain.fleet import free_ports
 from tests.conftest import PEERS
 from tests.doubles.containerd import containerd
 from tests.doubles.docker_daemon import own_docker
+from tests.needs import missing
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -205,7 +207,7 @@ def test_containerd_pulls_and_runs_the_image_across_the_air_gap(
 ) -> None:
     programs = peer("containerd"), peer("ctr-remote")
     if os.getuid() != 0:
-        pytest.skip("containerd needs root")
+        missing("containerd needs root")
     name = demonstration.here("127.0.0.1:5505/ml/forecaster:prod")
     # Its socket's path must stay below 108 characters, so not pytest's own folder.
     with tempfile.TemporaryDirectory(prefix="ctrd-") as folder, containerd(*programs, Path(folder)) as ctr:
@@ -240,7 +242,7 @@ def test_every_command_it_names_is_there() -> None:
 
     [table] = re.findall(r"\n\| \| \|\n(.*?)\n\n", README, re.DOTALL)
     named = {quoted.split(" ")[0] for quoted in re.findall(r"`(?:registry-pipelines )?([a-z][^`]*)`", table)}
-    assert {"build", "copy", "serve"} <= named <= set(main.commands)
+    assert {"build", "copy", "serve"} <= named <= set(main.list_commands(click.Context(main)))
 
 
 def test_links_lead_somewhere() -> None:

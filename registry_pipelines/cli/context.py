@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 import click
 
-from registry_pipelines.chain import Chain
 from registry_pipelines.chain.places import Places
-from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.errors import guarded
 from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import InputError
 from registry_pipelines.progress import Progress
-from registry_pipelines.sign.keys import load_signer
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.receipts import ReceiptSigner
+
+if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
+    from registry_pipelines.chain import Chain
 
 _P = ParamSpec("_P")
 
@@ -83,6 +83,8 @@ class Options:
         path = key or (config.signing_key if config else None)
         if path is None or (key is None and not path.exists()):
             return None
+        from registry_pipelines.sign.keys import load_signer
+
         return cast(ReceiptSigner, load_signer(path, config.signing.password.reveal() if config else ""))
 
     @contextmanager
@@ -99,12 +101,17 @@ class Options:
         if config is None:
             yield Places(None, limits=Limits(folder=_writable(self.state / "limits")))
             return
+        from registry_pipelines.chain.serving import ensure_registries
+
         with ensure_registries(config, {text.partition("/")[0] for text in references}):
             yield Places(config)
 
     @contextmanager
     def chain(self) -> Iterator[Chain]:
         """The chain over the configuration, with progress; its embedded registries are listening meanwhile."""
+        from registry_pipelines.chain import Chain
+        from registry_pipelines.chain.serving import ensure_registries
+
         config = self.config()
         with ensure_registries(config), self.progress() as shown:
             yield Chain(config, progress=shown)

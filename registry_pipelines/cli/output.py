@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.chain.result import StageResult, cell_text
 from registry_pipelines.progress import size_text
+
+if TYPE_CHECKING:  # rich is loaded by what draws: a tenth of the start of a command that prints JSON
+    from rich.console import Console
+    from rich.table import Table
 
 PIPE_COLUMNS = 160
 """Width of tables when the output is no terminal: fixed, so that logs and tests look the same everywhere."""
@@ -31,6 +30,8 @@ def print_json(value: Any) -> None:
 
 def console() -> Console:
     """The console of stdout."""
+    from rich.console import Console
+
     out = Console(highlight=False, soft_wrap=False)
     return out if out.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
 
@@ -40,9 +41,16 @@ def bare_digest(digest: str) -> str:
     return digest.partition(":")[2][:12]
 
 
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+
+
 def stage_table(title: str, *first: str) -> Table:
     """An empty table of stages. On a narrow terminal only words wrap, never a digest or a number."""
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    table = _table(title)
     for name in first:
         table.add_column(name, overflow="fold")
     table.add_column("what was done", overflow="fold")
@@ -55,6 +63,8 @@ def stage_table(title: str, *first: str) -> Table:
 
 def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
     """Stage, subject, what was done, digest, bytes, seconds, verdict."""
+    from rich.markup import escape
+
     table = stage_table(title, "stage", "subject")
     for result in results:
         table.add_row(
@@ -90,7 +100,9 @@ def rows_table(
 ) -> Table:
     """A table of plain rows; at most ``limit`` of them, and then how many more there are. width: characters in a line;
     columns that do not fit are left out, the last ones first."""
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    from rich.markup import escape
+
+    table = _table(title)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if width is not None:
         columns = _fitting(rows[:limit], columns, width)

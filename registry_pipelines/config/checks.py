@@ -12,7 +12,7 @@ from registry_pipelines.config.model import Config, DistributionRegistry, Embedd
 from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.oci.references import Reference
-from registry_pipelines.promote.channels import check_channel
+from registry_pipelines.release import check_channel
 from registry_pipelines.transfer.buckets import CapWindow
 from registry_pipelines.transfer.selectors import Selector
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from datetime import UTC, datetime
 
 import msgspec
 
-from registry_pipelines.errors import ManifestInvalid, NotFound, PromotionDenied, TagImmutable, Unavailable
+from registry_pipelines.errors import ManifestInvalid, NotFound, PromotionDenied, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
-from registry_pipelines.oci.references import check_tag
 from registry_pipelines.promote.interface import (
     PROMOTION_TYPE,
     TIME_FORMAT,
@@ -23,24 +21,10 @@ from registry_pipelines.promote.interface import (
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.verdicts import read as read_verdicts
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.release import Release
+from registry_pipelines.release import Release, check_channel
 from registry_pipelines.sign.interface import Attestations, Signer, Verifier, attest_once, read_attestations
 
-VERSION_TAG = re.compile(r"v?\d+(\.\d+)*([-_.+].*)?\Z|sha\d+-.*\Z")
-"""Tags that name a version or a digest; they never move, so none of them can be a channel."""
-
 _LOCKS = [threading.Lock() for _ in range(64)]
-
-
-def check_channel(channel: str, release: Release | None = None) -> str:
-    """Return ``channel`` when promotion may move it. Raises TagImmutable for a version tag, ReferenceInvalid."""
-    check_tag(channel)
-    if VERSION_TAG.match(channel) or (release is not None and channel == release.tag):
-        raise TagImmutable(
-            f"{channel!r} is a version tag; those never move",
-            do="Promote to a channel with a word for a name, like staging or prod",
-        )
-    return channel
 
 
 def promote(

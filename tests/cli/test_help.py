@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -24,7 +25,7 @@ def test_the_page_is_the_help_of_the_commands() -> None:
 
 def test_help_names_every_command_and_exit_code() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
-    assert set(main.commands) == set(COMMANDS)
+    assert set(main.list_commands(click.Context(main))) == set(COMMANDS)
     assert all(f"  {command} " in text for command in COMMANDS)
     assert all(f"  {code:<4}{meaning}" in text for code, meaning in EXIT_CODES.items())
 

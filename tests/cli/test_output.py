@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from registry_pipelines.chain import StageResult
+from registry_pipelines.cli.bars import TerminalBars
 from registry_pipelines.cli.output import condensed, rows_table, show_result
-from registry_pipelines.cli.progress import TerminalBars, shown_progress
+from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.progress import Silent, size_text
 from tests.cli.test_bad_input import PROGRAM
 

@@ -13,7 +13,7 @@ from registry_pipelines.errors import NotFound, PromotionDenied, ReferenceInvali
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
-from registry_pipelines.promote.channels import check_channel, latest_record, promote, records
+from registry_pipelines.promote.channels import latest_record, promote, records
 from registry_pipelines.promote.interface import (
     DEFAULT_POLICY,
     PROMOTION_TYPE,
@@ -23,7 +23,7 @@ from registry_pipelines.promote.interface import (
 )
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.release import Release
+from registry_pipelines.release import Release, check_channel
 from registry_pipelines.sign.attestations import attest
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
 from tests.sign.parts import Cosign, Counted, Key

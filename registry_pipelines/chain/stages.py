@@ -1,0 +1,152 @@
+"""The stages of a configuration, as one class that the command line and Dagster call."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from copy import copy
+
+from registry_pipelines.chain import collecting, discovery, producing, shipping, syncing, trust
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.plan import RetentionPlan
+from registry_pipelines.config import Config
+from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.release import Release
+from registry_pipelines.transfer.sync import SyncResult
+from registry_pipelines.transfer.verify import Mismatch
+
+
+class Chain:
+    """The stages of one configuration. Safe to use from many threads.
+
+    All methods raise the errors of ``errors.py``; those that judge raise EvidenceError for "no" where going on would
+    ship something, and return ``ok=False`` where only a question was asked.
+    """
+
+    def __init__(self, config: Config, *, progress: Progress | None = None) -> None:
+        self.config = config
+        self._session = Session(config, progress or Silent())
+
+    def telling(self, progress: Progress) -> Chain:
+        """The same chain, open registries and limits included, that tells its progress elsewhere."""
+        found = copy(self)
+        found._session = self._session.telling(progress)
+        return found
+
+    def registry(self, name: str) -> Registry:
+        """A registry of the configuration. Raises InputError."""
+        return self._session.places.registry(name)
+
+    def place(self, image: str) -> Place:
+        """Where an image's releases appear. Raises InputError."""
+        return self._session.places.source(self._session.image(image))
+
+    def target_place(self, image: str, target: str) -> Place:
+        """Where an image is at a target. Raises InputError."""
+        return self._session.places.target(self._session.image(image), target)
+
+    def targets(self, image: str) -> list[str]:
+        """Names of the targets an image's releases must reach. Raises InputError."""
+        return list(self._session.image(image).targets)
+
+    def mirrors(self, image: str) -> list[str]:
+        """Names of the mirrors that take an image's releases. Raises InputError."""
+        self._session.image(image)
+        return [name for name, mirror in self.config.mirrors.items() if image in mirror.images]
+
+    def mirror_places(self, image: str, mirror: str) -> list[Place]:
+        """The places an image's releases go through in a mirror, the private one last. Raises InputError."""
+        found = shipping.mirror_of(self._session, mirror)
+        return shipping.stops_of(self._session, found, self._session.image(image).repository)
+
+    def releases(self, images: Collection[str] | None = None, *, known: Collection[Release] = ()) -> Iterator[Release]:
+        """Every release in the source registries, or those of some images; one per digest.
+
+        known: releases found earlier, whose tags are not asked for again.
+        """
+        return discovery.releases(self._session, images, known=known)
+
+    def find_release(self, text: str) -> Release:
+        """A release by key, ``image:tag``, ``image@digest``, or ``image`` that has one. Raises InputError, NotFound."""
+        return discovery.find_release(self._session, text)
+
+    def build(self, image: str) -> StageResult:
+        """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""
+        return producing.build(self._session, image)
+
+    def provenance(self, release: Release) -> StageResult:
+        """How the release was made, as its builder says."""
+        return trust.provenance(self._session, release)
+
+    def sbom(self, release: Release) -> StageResult:
+        """What is in the release, attached as CycloneDX."""
+        return producing.sbom(self._session, release)
+
+    def vulnerabilities(self, release: Release) -> StageResult:
+        """What is known against it, attached as a report; ``ok`` when the policy's limits hold."""
+        return producing.vulnerabilities(self._session, release)
+
+    def sign(self, release: Release) -> StageResult:
+        """Sign the release and attest its evidence."""
+        return trust.sign(self._session, release)
+
+    def verify(self, release: Release) -> StageResult:
+        """Check the signatures. Raises EvidenceMissing, SignatureInvalid."""
+        return trust.verify(self._session, release)
+
+    def judge(self, release: Release) -> StageResult:
+        """The verdict, published as signed evidence; ``ok`` when it is allow."""
+        return shipping.judge(self._session, release)
+
+    def promote(self, release: Release) -> StageResult:
+        """Move the channel tag. Raises PromotionDenied."""
+        return shipping.promote(self._session, release)
+
+    def require_promoted(self, release: Release) -> list[str]:
+        """Raise PromotionDenied unless signed evidence lets the release leave its source; what the verdict accepted."""
+        return shipping.require_promoted(self._session, release)
+
+    def replicate(self, release: Release, target: str) -> StageResult:
+        """Copy a promoted release to a target. Raises PromotionDenied."""
+        return shipping.replicate(self._session, release, target)
+
+    def replica_differences(self, release: Release, target: str) -> list[Mismatch]:
+        """What differs at a target; empty when nothing does."""
+        return shipping.replica_differences(self._session, release, target)
+
+    def mirror_release(self, release: Release, mirror: str) -> StageResult:
+        """Copy a promoted release through the DMZ. Raises PromotionDenied."""
+        return shipping.mirror_release(self._session, release, mirror)
+
+    def mirror(self, name: str) -> StageResult:
+        """Bring a mirror's foreign images up to date."""
+        return shipping.mirror(self._session, name)
+
+    def sync(self, name: str, *, dry_run: bool = False) -> StageResult:
+        """Bring many repositories to many targets in one plan; with ``dry_run`` only the plan's table. Raises
+        InputError, RegistryError when the source cannot be listed."""
+        return syncing.sync(self._session, name, dry_run=dry_run)
+
+    def plan_sync(self, name: str) -> SyncResult:
+        """What :meth:`sync` would do now, as a plan to read and store, and what cannot be read at the source."""
+        return syncing.run(self._session, name, dry_run=True)
+
+    def registries_with_rules(self) -> list[str]:
+        """Registries that retention rules are about."""
+        return list(collecting.registries_with_rules(self._session))
+
+    def plan_retention(self, registry: str) -> RetentionPlan:
+        """What a registry can let go, as a plan to read, store, approve and apply. Raises InputError."""
+        return collecting.plan(self._session, registry)
+
+    def retention_plan(self, registry: str) -> StageResult:
+        """The same plan as a result: counts, a table, the plan's digest. Nothing is deleted."""
+        return collecting.planned(self._session, registry)
+
+    def collect(self, registry: str, plan: RetentionPlan) -> StageResult:
+        """Apply an approved plan, where nothing changed since. Raises InputError."""
+        return collecting.apply(self._session, registry, plan)
+
+
+__all__ = ["Chain", "StageResult"]
