@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.postgres import ESCAPED, PASSWORD, find_programs, running_postgres
+from tests.needs import missing, needed_module
 
 PEERS = Path(__file__).parent.parent / ".peers" / "bin"
 
@@ -35,13 +36,7 @@ def peer() -> Callable[[str], str]:
     """The path of an independent program. Missing: skipped with the reason, in CI a failure."""
 
     def find(program: str) -> str:
-        found = find_peer(program)
-        if found:
-            return found
-        reason = f"{program} is not installed (.ci/install-peers installs it on Debian)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        return find_peer(program) or missing(f"{program} is not installed (.ci/install-peers installs it on Debian)")
 
     return find
 
@@ -59,15 +54,15 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def _postgres() -> Iterator[str]:
     programs = find_programs()
     if programs is None:
-        pytest.skip("no Postgres server is installed")
+        missing("no Postgres server is installed (.ci/install-peers installs it on Debian)")
     with running_postgres(programs) as folder:
         yield folder
 
 
 @pytest.fixture
 def postgres_url(_postgres: str) -> str:
-    """An empty database of its own; skipped where no Postgres server or no psycopg is installed."""
-    psycopg = pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    """An empty database of its own. Without a Postgres server or psycopg: skipped, in CI a failure."""
+    psycopg = needed_module("psycopg", "postgres")
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(host=_postgres, user="rp", password=PASSWORD, dbname="postgres", autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name}")

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,15 @@ from registry_pipelines.build.elf import Loader, read_cache, read_elf
 from registry_pipelines.build.interpreter import EXTRA_LIBRARIES, interpreter_items
 from registry_pipelines.errors import LocalError
 from tests.build.layers import unpack, written
+from tests.needs import missing
 
 PROGRAM = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
 
 
 def in_root(root: Path, *command: str) -> str:
     """Run with nothing but the root: as root, or as root of an own user namespace."""
+    if os.getuid() != 0 and not shutil.which("unshare"):
+        missing("only root, or root of an own user namespace, can run in another root folder")
     own = [] if os.getuid() == 0 else ["unshare", "--map-root-user"]
     chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin") or "chroot"
     done = subprocess.run(
@@ -41,7 +45,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.skipif(os.getuid() != 0 and not shutil.which("unshare"), reason="needs root or user namespaces")
 def test_the_interpreter_starts_from_the_root_alone(root: Path) -> None:
     code = (
         "import sys, json, ssl, sqlite3, ctypes, hashlib, socket, asyncio, lzma, bz2, decimal, uuid, zoneinfo, logging;"
@@ -56,7 +59,6 @@ def test_the_interpreter_starts_from_the_root_alone(root: Path) -> None:
     assert all(path.startswith("/usr/local") for path in told["path"] if path)
 
 
-@pytest.mark.skipif(os.getuid() != 0 and not shutil.which("unshare"), reason="needs root or user namespaces")
 def test_every_module_of_the_library_that_was_taken_can_find_its_libraries(root: Path) -> None:
     code = (
         "import pathlib, sys, importlib\n"
@@ -84,10 +86,9 @@ def test_the_key_is_the_same_every_time_and_follows_the_content() -> None:
     assert content_job("p", python, byte_code=True).key != content_job("p", python[1:], byte_code=True).key
 
 
-def test_the_closure_is_what_the_loader_itself_finds() -> None:
-    ldd = shutil.which("ldd")
-    if not ldd:
-        pytest.skip("ldd is not installed")
+@pytest.mark.peer("ldd")
+def test_the_closure_is_what_the_loader_itself_finds(peer: Callable[[str], str]) -> None:
+    ldd = peer("ldd")
     for path in [PROGRAM, *(item.source for item in interpreter_items()[1] if item.source and "_ssl" in item.path)]:
         told = subprocess.run([ldd, path], capture_output=True, text=True, check=True).stdout
         theirs = {name: Path(found).resolve() for name, found in re.findall(r"(\S+) => (/\S+)", told)}

@@ -16,6 +16,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.journal import Journal
 from tests.chain.fleet import Fleet, check_receipt, push
 from tests.doubles.postgres import ESCAPED, PASSWORD
+from tests.needs import needed_module
 
 EXTRA = """\
 journal: ${JOURNAL_URL}
@@ -97,7 +98,7 @@ def test_a_journal_that_cannot_be_used_is_told_without_its_password(
     url: str, code: int, message: str, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With --debug the traceback with its causes is printed, as Dagster shows it."""
-    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    needed_module("psycopg", "postgres")
     monkeypatch.setenv("JOURNAL_URL", url)
     fleet.path.write_text(fleet.path.read_text() + EXTRA)
     for words in (["sync", "bases"], ["sync", "bases", "--debug"], ["sync", "bases", "--json"]):

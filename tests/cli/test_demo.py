@@ -19,6 +19,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
 from tests.build.wheels import make_wheel
 from tests.chain.fleet import Fleet, push, start
+from tests.needs import needed_module
 
 BUILD = (
     "build: {{version: v1.0.0, base: 'us/team/tool:base', python: '3.11', platforms: [linux/amd64],"
@@ -59,7 +60,7 @@ def verify(source: str, copied: str, fleet: Fleet) -> Any:
 def test_the_first_ships_the_second_is_denied_and_again_nothing_moves(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("dagster")
+    needed_module("dagster", "dagster")
     first = demo(fleet, monkeypatch, "--json")
     assert first.exit_code == 0, first.output
     told = json.loads(first.stdout)

@@ -18,6 +18,7 @@ import pytest
 from tests.chain.fleet import free_ports, write_config
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.certificates import make_certificates
+from tests.needs import needed_module
 
 READY_S = 120
 """Dagster needs 5 s alone, and a minute beside a full test run on two cores."""
@@ -121,7 +122,7 @@ def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_dev_serves_dagster_and_ends_all_of_it(tmp_path: Path) -> None:
-    pytest.importorskip("dagster_webserver")
+    needed_module("dagster_webserver", "dagster")
     path = write_config(tmp_path)
     [port] = free_ports(1)
     root = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.needs import missing
 
 START_TIMEOUT_S = 60.0
 
@@ -64,10 +64,10 @@ def daemon(dockerd: str, docker: str, folder: Path) -> Iterator[Docker]:
 
 @contextmanager
 def own_docker(peer: Callable[[str], str]) -> Iterator[Docker]:
-    """The same in a folder that is removed afterwards. Skips where we are not root, as a daemon must be."""
+    """The same in a folder that is removed afterwards. Where we are not root: skipped, in CI a failure."""
     programs = peer("dockerd"), peer("docker")
     if os.getuid() != 0:
-        pytest.skip("a Docker daemon needs root")
+        missing("a Docker daemon needs root")
     # Its socket's path must stay below 108 characters, so not pytest's own folder.
     with tempfile.TemporaryDirectory(prefix="dockerd-") as name, daemon(*programs, Path(name)) as client:
         yield client

@@ -23,6 +23,7 @@ from registry_pipelines.errors import InputError, LocalError, PortTaken
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange, User, serve
 from registry_pipelines.registry.embedded import auth as auth_module
+from tests.needs import missing
 from tests.registry.wire import ask, connect, push_blob, receive_all, receive_head, status_of
 
 USERS = {"writer": "write-secret", "reader": User("read-secret", push=False)}
@@ -334,7 +335,7 @@ def test_ipv6(tmp_path: Path) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
-        pytest.skip("this machine has no IPv6 loopback")
+        missing("this machine has no IPv6 loopback")
     with EmbeddedServer(tmp_path, host="::1") as server:
         assert server.address == f"[::1]:{server.port}"
         with socket.create_connection(("::1", server.port)) as sock:

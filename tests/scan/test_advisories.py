@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import signal
 import tarfile
 import zipfile
@@ -200,7 +201,6 @@ def test_a_state_folder_that_cannot_be_written_is_a_local_error(tmp_path: Path) 
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
     (tmp_path / "source").mkdir()
     for number in range(300):
         (tmp_path / "source" / f"{number}.json").write_bytes(osv(number, details="x" * 230))

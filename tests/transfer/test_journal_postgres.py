@@ -1,4 +1,4 @@
-"""The journal on Postgres, for workers on many machines. Runs where a Postgres server and psycopg are installed."""
+"""The journal on Postgres, for workers on many machines. Needs a Postgres server and psycopg."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from tests.doubles.postgres import ESCAPED, PASSWORD
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
 
-pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 LAYER = Descriptor(media_type="application/octet-stream", digest=Digest.of(b"layer"), size=5)
 WORKERS = 8
 

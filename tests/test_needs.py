@@ -1,0 +1,33 @@
+"""A check that does not run must not look like one that passed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.needs import missing, needed_module
+
+TESTS = Path(__file__).parent
+SKIPS = re.compile(r"pytest\.skip\(|importorskip\(|skipif\(|mark\.skip\b|mark\.xfail|pytest\.xfail\(")
+MAY_SKIP = {
+    "needs.py": "skips on a user's machine only",
+    "scan/test_cvss.py": "nobody has to install an LGPL library; the test above it keeps the digest of its answers",
+}
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_what_is_missing_is_a_failure_in_ci(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="nothing to stand on"):
+        missing("nothing to stand on")
+    with pytest.raises(outcome, match="extra `impossible`"):
+        needed_module("no_such_module", "impossible")
+
+
+def test_nothing_else_skips() -> None:
+    found = {str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py") if SKIPS.search(path.read_text())}
+    assert found == MAY_SKIP.keys()
