@@ -38,28 +38,22 @@ def try_to_look(
 def _look(
     closure: Closure, tags: Sequence[str], target: Place, new: NewRepositories, receipts: ReceiptStore | None
 ) -> Seen:
-    seen = Seen()
-    if receipts is not None and not receipts.has(target, closure.root.digest) and new.contains(target):
+    seen, root = Seen(), closure.root.digest
+    came_before = receipts is not None and receipts.has(target, root)
+    if not came_before and new.contains(target):
         return seen
-    names = {**dict.fromkeys(tags, closure.root.digest), **closure.digest_tags}
-    for tag in names:
+    for tag in {**dict.fromkeys(tags, root), **closure.digest_tags}:
         found = _digest_or_none(target, tag)
         if found:
             seen.tags[tag] = found
             seen.manifests.add(found)
-    root = closure.root.digest
-    if root not in seen.manifests:
-        if not seen.tags and new.contains(target):
-            return seen
-        if _digest_or_none(target, root):
-            seen.manifests.add(root)
-    for manifest in closure.manifests:
-        if (
-            manifest.digest != root
-            and manifest.digest not in seen.manifests
-            and _digest_or_none(target, manifest.digest)
-        ):
-            seen.manifests.add(manifest.digest)
+    if root not in seen.manifests and _digest_or_none(target, root):
+        seen.manifests.add(root)
+    if came_before and not seen.manifests and new.contains(target):
+        return seen  # the repository was deleted since
+    for digest in (manifest.digest for manifest in closure.manifests):
+        if digest != root and digest not in seen.manifests and _digest_or_none(target, digest):
+            seen.manifests.add(digest)
     _look_for_blobs(closure, target, seen, closure.blobs if receipts is None else receipts.blobs(target, root))
     return seen
 

@@ -194,10 +194,10 @@ def make_plan(
     rules: what registries are known to refuse; such deliveries are marked and have no steps. receipts: of earlier
     copies; where there is a store, a manifest's blobs are believed to be with it only when its receipt says so.
 
-    Requests per closure and target: one HEAD per tag and manifest when all is there; for a new repository one tag list
-    for all closures (and a HEAD, without receipts); else a HEAD for each blob of each missing manifest, or without a
-    receipt. A target that cannot be looked at is marked, too: it holds no other up. Raises InputError when two closures
-    are to have one tag at one place.
+    Requests per closure and target: one HEAD per tag and manifest when all is there; else a HEAD for each blob of each
+    missing manifest, or without a receipt. Where no receipt says that the closure came there before, one tag list for
+    all closures finds out whether the repository is new; a new one is asked nothing else. A target that cannot be
+    looked at is marked, too: it holds no other up. Raises InputError when two closures would have one tag at one place.
     """
     _check_goals(jobs)
     pairs = [(job, target) for job in jobs for target in job.targets]

@@ -68,15 +68,17 @@ def test_copies_large_layers_between_all_kinds_of_places(
     assert compare(here, back, "v1", content=True) == []
 
 
+@pytest.mark.parametrize("by", ["tag", "digest"])
 def test_second_pass_looks_once_at_everything_and_moves_nothing(
-    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+    by: str, source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
     here, there = source.place("app"), target.place("app")
-    graphs.signed_index(here, "v1")
-    first = copy_closure(here, "v1", [there], state=tmp_path / "state")
+    top = graphs.signed_index(here, "v1")
+    reference = "v1" if by == "tag" else top.digest
+    first = copy_closure(here, reference, [there], state=tmp_path / "state")
     source.forget()
     target.forget()
-    again = copy_closure(here, "v1", [there], state=tmp_path / "state")
+    again = copy_closure(here, reference, [there], state=tmp_path / "state")
     manifests = len(discover(here, "v1").manifests)
     assert first.changed
     assert not again.changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_warm_fleet_asks_once_per_manifest_and_target(
     assert source.count("GET", "/referrers/") == source.count("HEAD", "/manifests/") == tags
     assert source.count("GET", "/tags/list") == IMAGES
     assert len(source.exchanges) == tags * 2 + IMAGES + 1  # and the catalogue
+
+
+def test_a_target_that_was_emptied_is_not_asked_for_every_piece(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    """Receipts say that all was there; so each closure is looked for, and each repository once."""
+    push_fleet(source, graphs)
+    fleet = Source(source.registry, (Target(target.registry),))
+    sync([fleet], state=tmp_path)
+    shutil.rmtree(target.server.root / "team")
+    target.forget()
+    assert not sync([fleet], state=tmp_path, dry_run=True).plan.unchanged
+    closures = IMAGES * 2
+    assert target.count("HEAD", "/manifests/") == closures * 2  # by tag and by digest
+    assert target.count("GET", "/tags/list") == IMAGES
+    assert len(target.exchanges) == closures * 2 + IMAGES
 
 
 def test_chooses_repositories_and_tags(source: Counted, target: Counted, graphs: Graphs) -> None:
