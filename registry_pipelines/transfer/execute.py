@@ -133,7 +133,7 @@ class _Execution:
         self.put: set[BlobKey] = set()
         self.mounted: set[BlobKey] = set()
         self.sizes_read = SizesRead()
-        self.sources_now: dict[int, Digest | None] = {}
+        self.sources_now: dict[tuple[str, str, str], Digest | None] = {}
         self.questions: ThreadPoolExecutor
 
     def run(self) -> list[TargetResult]:
@@ -346,9 +346,10 @@ class _Execution:
         closure = state.delivery.job.closure
         if state.delivery.unchanged or ":" in closure.reference or closure.rewritten:
             return
-        if id(closure) not in self.sources_now:
-            self.sources_now[id(closure)] = self._digest_at_source(closure)
-        found = self.sources_now[id(closure)]
+        named = (closure.source.registry.name, closure.source.repository, closure.reference)
+        if named not in self.sources_now:
+            self.sources_now[named] = self._digest_at_source(closure)
+        found = self.sources_now[named]
         if found != closure.root.digest:
             state.drift.append(Drift("source", closure.reference, closure.root.digest, found))
 

@@ -85,14 +85,13 @@ class SizesRead:
 
 
 def read_back(
-    closure: Closure, target: Place, tags: Mapping[str, Digest], pool: Executor, sizes_read: SizesRead | None = None
+    closure: Closure, target: Place, tags: Mapping[str, Digest], pool: Executor, sizes_read: SizesRead
 ) -> dict[str, Any]:
     """Look at everything of the closure at the target, through the pool; returns the receipt's document.
 
     Manifests are asked for by digest, blobs by digest and size, tags by what they name. sizes_read: what this run has
     read back already. Raises ClosureIncomplete, which names the first piece that is missing or different.
     """
-    known = sizes_read or SizesRead()
     registry, repository = target.registry, target.repository
 
     def manifest(digest: Digest) -> None:
@@ -104,7 +103,7 @@ def read_back(
             raise _missing(target, f"manifest {digest} (there is {found.digest})")
 
     def blob(digest: Digest) -> None:
-        check_size(digest, known.ask(target, digest))
+        check_size(digest, sizes_read.ask(target, digest))
 
     def all_blobs(registry: BlobSizes) -> None:
         sizes = registry.blob_sizes(repository, list(closure.blobs))
