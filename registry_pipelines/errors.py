@@ -22,6 +22,7 @@ RegistryPipelinesError
     Unsupported               the registry does not offer the operation         exit 1
     Refused                   the registry refuses this content                 exit 6
       TagImmutable
+      RegistryFull            no space is left at the registry
     Unavailable               network, time-out, 5xx; temporary                 exit 7
       RateLimited             429; temporary; knows when to come back
         QuotaSpent            the requests given for some hours are used up; temporary
@@ -190,6 +191,10 @@ class Refused(RegistryError):
 
 class TagImmutable(Refused):
     """The tag exists with another digest and may not move."""
+
+
+class RegistryFull(Refused):
+    """No space is left at the registry; trying again does not help until somebody makes some."""
 
 
 class Unavailable(RegistryError):

@@ -148,7 +148,7 @@ def send(sock: socket.socket, content: bytes | memoryview) -> bool:
     while sent < len(view):
         try:
             sent += sock.send(view[sent : sent + SEND_BYTES])
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             return False
     return True
 

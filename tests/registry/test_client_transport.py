@@ -25,6 +25,7 @@ from registry_pipelines.errors import (
     RateLimited,
     Refused,
     RegistryError,
+    RegistryFull,
     RegistryPipelinesError,
     Stalled,
     TagImmutable,
@@ -297,6 +298,16 @@ def test_a_registry_that_stops_reading_is_dropped() -> None:
 
 # Errors
 
+FULL_WRITING = (
+    b'{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":"write /data/docker/registry/v2/repositories/'
+    b'app/_uploads/e9f83d36-275e-452e-85d6-95bfaf39cf5a/data: no space left on device"}]}'
+)
+FULL_OPENING = (
+    b'{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"DriverName":"filesystem","Enclosed":'
+    b'{"Op":"write","Path":"/data/docker/registry/v2/repositories/app/_uploads/e9f83d36/startedat","Err":28}}}]}'
+)
+"""What docker-registry 2.8.2 answers on a full disk: while content is written, and when an upload is opened."""
+
 
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
@@ -316,7 +327,12 @@ def test_a_registry_that_stops_reading_is_dropped() -> None:
         (503, b'{"errors":[{"code":"TOOMANYREQUESTS"}]}', RateLimited),
         (500, b'{"errors":[{"code":"DENIED"}]}', Unavailable),
         (501, b"", Unsupported),
-        (507, b"", Refused),
+        (507, b"", RegistryFull),
+        (500, FULL_WRITING, RegistryFull),
+        (500, FULL_OPENING, RegistryFull),
+        (500, FULL_OPENING.replace(b"28", b"5"), Unavailable),
+        (500, FULL_OPENING.replace(b"28", b"280"), Unavailable),
+        (400, FULL_WRITING, Refused),
         (599, b"", Unavailable),
         (302, b"", RegistryError),
     ],

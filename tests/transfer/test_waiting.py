@@ -69,17 +69,31 @@ def test_a_body_that_stands_still_and_an_answer_that_does_not_come(
     assert compare(source.place("app"), target.place("app"), "v1") == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("PUT", r".*/manifests/.*", 503, "storing a manifest was answered with HTTP 503"),
+        ("POST", r".*/blobs/uploads/.*", 500, "opening an upload was answered with HTTP 500"),
+    ],
+)
 def test_a_target_that_is_tried_again_and_again(
-    source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry]
+    source: Counted,
+    target: Counted,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    method: str,
+    path: str,
+    status: int,
+    reason: str,
 ) -> None:
     graphs.image(source.place("app"), b"layer", tag="v1")
     with FaultRegistry(target.address) as faults:
-        faults.play("PUT", r".*/manifests/.*", Status(503))
+        faults.play(method, path, Status(status))
         progress = EndsTheTrouble(faults.clear)
         there = Place(connect(faults.address, retries=Retries(attempts=1)), "app")
         copy_closure(source.place("app"), "v1", [there], progress=progress)
-    [(host, reason, left_s)] = progress.told
-    assert (host, reason) == (faults.address, "storing a manifest was answered with HTTP 503")
+    [(host, told, left_s)] = progress.told
+    assert (host, told) == (faults.address, reason)
     assert left_s is not None and 100 < left_s < 120
 
 

@@ -32,6 +32,8 @@ SIGNED_URL_S = 60.0
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What object stores answer for a signed address that has run out: S3 403 or 400, others 401, 404, 410."""
 
+_WRITING = frozenset({"POST", "PUT", "PATCH"})
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -170,7 +172,14 @@ class Exchange:
             except RegistryPipelinesError:
                 body = b""
         wait = read_retry_after(response.header("Retry-After"))
-        return translate_status(response.status, body, where=call.where, doing=call.doing, retry_after_s=wait)
+        return translate_status(
+            response.status,
+            body,
+            where=call.where,
+            doing=call.doing,
+            retry_after_s=wait,
+            writing=call.method in _WRITING,
+        )
 
     def _redirect(self, call: Call, response: Response) -> str:
         target = resolve_location(response, where=call.where)

@@ -22,6 +22,7 @@ from registry_pipelines.errors import (
     RateLimited,
     Refused,
     RegistryError,
+    RegistryFull,
     RegistryPipelinesError,
     Stalled,
     TagImmutable,
@@ -139,23 +140,28 @@ _BY_STATUS: dict[int, type[RegistryError]] = {
     410: NotFound,
     425: Unavailable,
     501: Unsupported,
-    507: Refused,
+    507: RegistryFull,
 }
 _DO: dict[type[RegistryError], str] = {
     Unauthorized: "Check the user name and password or token of this registry",
     Forbidden: "Ask for the permission, or use other credentials",
     NotFound: "Check the name",
     Unsupported: "See whether the registry is read-only, or lacks this operation",
+    RegistryFull: "Free space at the registry (delete images, run its garbage collection), then run it again",
     Unavailable: "Try again later",
 }
-_FULL = 507
-"""Insufficient Storage (RFC 4918 section 11.5); the embedded server's answer when its disk is full."""
+_FULL = re.compile(rb'no space left on device|disk quota exceeded|"Err"\s*:\s*(?:28|122)\b', re.IGNORECASE)
+"""A full disk in the body of a 5xx. distribution 2.8 (docker-registry, Harbor) answers 500, ``UNKNOWN``, "unknown
+error", and tells it in the detail alone: as Go's words when content is written, as ``{"DriverName": "filesystem",
+"Enclosed": {"Op": "write", "Path": ..., "Err": 28}}`` when an upload is opened or a manifest is put. 28 and 122 are
+Linux's ENOSPC and EDQUOT. 507 is Insufficient Storage (RFC 4918 section 11.5), the embedded server's answer."""
 
 
 def translate_status(
-    status: int, body: bytes, *, where: str, doing: str, retry_after_s: float | None = None
+    status: int, body: bytes, *, where: str, doing: str, retry_after_s: float | None = None, writing: bool = False
 ) -> RegistryPipelinesError:
-    """The error for an answer that was not expected. ``doing``: what was asked, as ``reading a manifest``."""
+    """The error for an answer that was not expected. ``doing``: what was asked, as ``reading a manifest``. writing:
+    whether it would have changed the registry."""
     code, message = read_error_body(body)
     said = f" ({code}{': ' if code and message else ''}{message})" if code or message else ""
     what = f"{doing} was answered with HTTP {status}{said}"
@@ -165,12 +171,20 @@ def translate_status(
         return TagImmutable(what, where=where, do="Use a new tag; version tags never move", status=status, code=code)
     if code == "DIGEST_INVALID" and status < 500:
         return DigestMismatch(what, where=where, do="The content changed on the way; send it again")
-    kind = _error_class(status, code)
-    do = "Free space at the registry, then run it again" if status == _FULL else _DO.get(kind, "")
-    error = kind(what, where=where, do=do, status=status, code=code)
+    kind = RegistryFull if status >= 500 and _FULL.search(body) else _error_class(status, code)
+    if kind is RegistryFull:
+        what = f"the registry's disk is full: {what}"
+    error = kind(what, where=where, do=_advice(kind, status, writing=writing), status=status, code=code)
     if isinstance(error, Unavailable):
         error.retry_after_s = retry_after_s
     return error
+
+
+def _advice(kind: type[RegistryError], status: int, *, writing: bool) -> str:
+    """A bare 500 says nothing; some registries, and proxies before them, tell of a full disk in their log alone."""
+    if status == 500 and writing and kind is Unavailable:
+        return "Look into its log: where a registry answers every upload with 500, a full disk is the commonest cause"
+    return _DO.get(kind, "")
 
 
 def _error_class(status: int, code: str) -> type[RegistryError]:
