@@ -3,11 +3,8 @@
 A layout is a folder with ``oci-layout``, ``index.json`` and ``blobs/<algorithm>/<hex>``. Ours may be read by any tool
 (skopeo's ``oci:`` among them) and written by many threads and processes at once: every change of ``index.json`` happens
 under a file lock and ends in a rename, so that a reader sees the old state or the new one, and kill -9 leaves no half
-of either. Tools that take no lock (skopeo) may still overwrite a change made at the same moment.
-
-``index.json`` names **every** manifest of the layout: one entry per tag (annotation
-``org.opencontainers.image.ref.name``), and one without that annotation for a manifest without a tag. Manifests that
-only an index refers to, as other tools write them, are found too.
+of either. Tools that take no lock (skopeo) may still overwrite a change made at the same moment. What ``index.json``
+says is in ``layout_index``.
 """
 
 from __future__ import annotations
@@ -18,29 +15,25 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from registry_pipelines.errors import ContentError, DiskFull
-from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors, install_file, sync_folder, write_file
-from registry_pipelines.oci.manifests import (
-    MAX_DEPTH,
-    MAX_MANIFEST_BYTES,
-    Descriptor,
-    Index,
-    Manifest,
-    ManifestBytes,
-    decode_json,
-    encode_json,
+from registry_pipelines.oci.layout_index import (
+    EMPTY,
+    NO_LINKS,
+    IndexVersion,
+    ManifestLinks,
+    Signature,
+    manifest_links,
+    with_manifest,
+    without_tags,
 )
+from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, Index, ManifestBytes, encode_json
 from registry_pipelines.oci.references import check_tag
-
-REF_NAME = "org.opencontainers.image.ref.name"
-"""Annotation of an index entry that holds its tag (image-spec, annotations.md)."""
 
 MAX_INDEX_BYTES = 256 * 1024 * 1024
 """An ``index.json`` with a million entries; a larger one is not ours and would fill the memory."""
@@ -52,52 +45,6 @@ _LOCK_FILE = ".lock"
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-@dataclass(frozen=True)
-class ManifestLinks:
-    """What one manifest or index says about others."""
-
-    subject: Digest | None = None
-    referrer: Descriptor | None = None
-    """How the referrers API lists it (distribution-spec 1.1, "Listing Referrers"); only with a subject."""
-    children: tuple[Descriptor, ...] = ()
-
-
-_NO_LINKS = ManifestLinks()
-
-
-def manifest_links(manifest: ManifestBytes) -> ManifestLinks:
-    """Read subject and children. Raises ManifestInvalid."""
-    content = manifest.content()
-    children = content.manifests if isinstance(content, Index) else ()
-    if content.subject is None:
-        return ManifestLinks(children=children) if children else _NO_LINKS
-    kind = content.kind if isinstance(content, Manifest) else content.artifact_type
-    referrer = Descriptor(
-        media_type=manifest.media_type,
-        digest=manifest.digest,
-        size=len(manifest.raw),
-        artifact_type=kind,
-        annotations=content.annotations,
-    )
-    return ManifestLinks(content.subject.digest, referrer, children)
-
-
-@dataclass
-class _State:
-    """One version of ``index.json``. ``known`` and ``referrers`` are made when first needed.
-
-    raw: the file's bytes when we wrote them; then an entry can be added without encoding all others again.
-    """
-
-    signature: tuple[int, ...]
-    index: Index
-    tags: dict[str, Descriptor]
-    listed: dict[Digest, Descriptor]
-    raw: bytes = b""
-    known: dict[Digest, Descriptor] | None = None
-    referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)
-
-
 class Layout:
     """One layout folder. Safe for many threads and processes; nothing is created before the first write."""
 
@@ -106,7 +53,7 @@ class Layout:
         self.private = folder / PRIVATE_FOLDER
         self._index_path = folder / "index.json"
         self._guard = threading.RLock()
-        self._state: _State | None = None
+        self._state: IndexVersion | None = None
         self._links: dict[Digest, ManifestLinks] = {}
 
     def exists(self) -> bool:
@@ -122,7 +69,7 @@ class Layout:
                 (self.folder / "blobs" / algorithm).mkdir(parents=True, exist_ok=True)
             if not self.exists():
                 write_file(self.folder / "oci-layout", _LAYOUT_FILE, temporary_folder=self.private)
-                self._store(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=()))
+                self._store(EMPTY)
             sync_folder(self.folder / "blobs")
             sync_folder(self.folder)
 
@@ -265,16 +212,16 @@ class Layout:
             self.put_blob(manifest.digest, manifest.raw)  # again: it may have been deleted in between
             state = self._load()
             if manifest.digest in state.listed or any(tag in state.tags for tag in tags):
-                self._edit(lambda entries: _with_manifest(entries, manifest.descriptor, tags))
+                self._edit(lambda entries: with_manifest(entries, manifest.descriptor, tags))
             else:
-                self._append(state, _with_manifest([], manifest.descriptor, tags), links)
+                self._append(state, with_manifest([], manifest.descriptor, tags), links)
 
     def remove_tag(self, tag: str) -> bool:
         """Remove a tag, keep its manifest; False when there is no such tag."""
         if not self.exists():
             return False
         with self.locked():
-            return self._edit(lambda entries: _without_tags(entries, {tag}))
+            return self._edit(lambda entries: without_tags(entries, {tag}))
 
     def remove_manifest(self, digest: Digest) -> bool:
         """Remove a manifest with all its tags, and its bytes; False when it is not there."""
@@ -298,19 +245,19 @@ class Layout:
 
     # The index
 
-    def _signature(self) -> tuple[int, ...]:
+    def _signature(self) -> Signature:
         try:
             facts = self._index_path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return ()
         return (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
-    def _load(self) -> _State:
+    def _load(self) -> IndexVersion:
         """The current state; read again only when the file was replaced. Raises ContentError."""
         with self._guard:
             signature = self._signature()
             if self._state is None or self._state.signature != signature:
-                self._state = _parse_state(signature, self._read_index() if signature else b"")
+                self._state = IndexVersion.read(signature, self._read_index() if signature else b"")
             return self._state
 
     def _read_index(self) -> bytes:
@@ -333,56 +280,23 @@ class Layout:
         self._store(msgspec.structs.replace(state.index, manifests=tuple(after)))
         return True
 
-    def _append(self, state: _State, entries: list[Descriptor], links: ManifestLinks) -> None:
+    def _append(self, state: IndexVersion, entries: list[Descriptor], links: ManifestLinks) -> None:
         """Add a new manifest, with the lock held. The usual push: what is known of the others is carried over, else a
         repository of thousands of manifests would be worked through for each new one."""
-        index = msgspec.structs.replace(state.index, manifests=(*state.index.manifests, *entries))
-        raw = _appended(state, entries) or encode_json(index)
+        index, raw = state.appended(entries)
         write_file(self._index_path, raw, temporary_folder=self.private)
-        first = entries[0]
-        after = _State(
-            self._signature(),
-            index,
-            {**state.tags, **{_tag_of(entry): entry for entry in entries if _tag_of(entry)}},
-            {**state.listed, first.digest: first},
-            raw,
-        )
-        fresh = state.known is not None and first.digest not in state.known  # else an index named it before it came
-        if state.known is not None and fresh and all(child.digest in state.known for child in links.children):
-            after.known = {**state.known, first.digest: first}
-            after.referrers = dict(state.referrers)
-            if links.subject is not None and links.referrer is not None:
-                after.referrers[links.subject] = [*after.referrers.get(links.subject, ()), links.referrer]
-        with self._guard:
-            self._state = after
+        with self._guard:  # another thread may just be finding out what ``state`` knows
+            self._state = state.after(self._signature(), index, raw, entries, links)
 
     def _store(self, index: Index) -> None:
         raw = encode_json(index)
         write_file(self._index_path, raw, temporary_folder=self.private)
         with self._guard:
-            self._state = _state_of(self._signature(), index, raw)
+            self._state = IndexVersion.of(self._signature(), index, raw)
 
-    def _known(self, state: _State) -> dict[Digest, Descriptor]:
-        """Listed manifests and all that indexes among them refer to; fills ``state.referrers`` on the way."""
+    def _known(self, state: IndexVersion) -> dict[Digest, Descriptor]:
         with self._guard:
-            if state.known is not None:
-                return state.known
-            known: dict[Digest, Descriptor] = {}
-            referrers: dict[Digest, list[Descriptor]] = {}
-            level: list[Descriptor] = list(state.listed.values())
-            for _ in range(MAX_DEPTH):
-                below: list[Descriptor] = []
-                for entry in level:
-                    if entry.digest in known:
-                        continue
-                    known[entry.digest] = entry
-                    links = self._links_of(entry)
-                    below.extend(child for child in links.children if child.is_manifest)
-                    if links.subject is not None and links.referrer is not None:
-                        referrers.setdefault(links.subject, []).append(links.referrer)
-                level = below
-            state.known, state.referrers = known, referrers
-            return known
+            return state.know(self._links_of)
 
     def _links_of(self, entry: Descriptor) -> ManifestLinks:
         found = self._links.get(entry.digest)
@@ -390,79 +304,15 @@ class Layout:
             try:
                 manifest = self.read_manifest(entry)
             except ContentError:
-                return _NO_LINKS
+                return NO_LINKS
             if manifest is None:
-                return _NO_LINKS
+                return NO_LINKS
             try:
                 found = manifest_links(manifest)
             except ContentError:
-                found = _NO_LINKS
+                found = NO_LINKS
             self._links[entry.digest] = found
         return found
 
 
-def _parse_state(signature: tuple[int, ...], raw: bytes) -> _State:
-    if not raw:
-        return _State(signature, Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=()), {}, {})
-    return _state_of(signature, decode_json(raw, Index, what="index.json"))
-
-
-def _state_of(signature: tuple[int, ...], index: Index, raw: bytes = b"") -> _State:
-    tags: dict[str, Descriptor] = {}
-    listed: dict[Digest, Descriptor] = {}
-    for entry in index.manifests:
-        listed.setdefault(entry.digest, entry)
-        name = _tag_of(entry)
-        if name:
-            tags.setdefault(name, entry)
-    return _State(signature, index, tags, listed, raw)
-
-
-def _appended(state: _State, entries: list[Descriptor]) -> bytes:
-    """The bytes of our ``index.json`` with more entries; empty when they cannot simply be added at the end."""
-    if not state.raw.endswith(b"}]}") or state.index.subject is not None or state.index.annotations is not None:
-        return b""
-    return state.raw[:-2] + b"".join(b"," + encode_json(entry) for entry in entries) + b"]}"
-
-
-def _tag_of(entry: Descriptor) -> str:
-    return (entry.annotations or {}).get(REF_NAME, "")
-
-
-def _untagged(entry: Descriptor) -> Descriptor:
-    rest = {key: value for key, value in (entry.annotations or {}).items() if key != REF_NAME}
-    return msgspec.structs.replace(entry, annotations=rest or None)
-
-
-def _without_tags(entries: list[Descriptor], tags: set[str]) -> list[Descriptor]:
-    """Take tags away; a manifest that would vanish with its last tag stays as an entry without one."""
-    kept = [entry for entry in entries if _tag_of(entry) not in tags]
-    there = {entry.digest for entry in kept}
-    for entry in entries:
-        if _tag_of(entry) in tags and entry.digest not in there:
-            kept.append(_untagged(entry))
-            there.add(entry.digest)
-    return kept
-
-
-def _with_manifest(entries: list[Descriptor], manifest: Descriptor, tags: Sequence[str]) -> list[Descriptor]:
-    """Add a manifest and point tags to it; the entries come back equal when all is so already."""
-    wanted = set(tags)
-    stale = {_tag_of(entry) for entry in entries if entry.digest != manifest.digest} & wanted
-    kept = _without_tags(entries, stale)
-    holds = {_tag_of(entry) for entry in kept if entry.digest == manifest.digest}
-    missing = [tag for tag in dict.fromkeys(tags) if tag not in holds]
-    if missing:
-        kept = [entry for entry in kept if entry.digest != manifest.digest or _tag_of(entry)]
-        return [*kept, *(msgspec.structs.replace(manifest, annotations={REF_NAME: tag}) for tag in missing)]
-    return kept if holds else [*kept, manifest]
-
-
-__all__ = [
-    "MAX_INDEX_BYTES",
-    "PRIVATE_FOLDER",
-    "REF_NAME",
-    "Layout",
-    "ManifestLinks",
-    "manifest_links",
-]
+__all__ = ["MAX_INDEX_BYTES", "PRIVATE_FOLDER", "Layout"]

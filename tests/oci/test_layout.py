@@ -18,7 +18,8 @@ from registry_pipelines.oci import layout as layout_module
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors, write_file
-from registry_pipelines.oci.layout import REF_NAME, Layout
+from registry_pipelines.oci.layout import Layout
+from registry_pipelines.oci.layout_index import REF_NAME
 from registry_pipelines.oci.manifests import (
     Descriptor,
     Index,
