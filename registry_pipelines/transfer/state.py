@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
+import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Registry, UploadSessions
-from registry_pipelines.transfer.courier import Courier
-from registry_pipelines.transfer.execute import Setting, execute
+from registry_pipelines.transfer.acts import Setting
+from registry_pipelines.transfer.courier import COURIERS, Courier
+from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.fanout import Means
-from registry_pipelines.transfer.journal import ABANDONED_S, COURIERS, UPLOAD_LIFE_S, Journal
+from registry_pipelines.transfer.manifests import ManifestFolder
 from registry_pipelines.transfer.memory import PartMemory
 from registry_pipelines.transfer.plan import Job, Plan, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
 from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
+
+if TYPE_CHECKING:
+    from registry_pipelines.transfer.journal import Journal
 
 SPOOL = "spool"
 """Folder of blobs on their way to registries that take them only whole."""
+
+BUSY_S = 10.0
+"""How long another process that writes is waited for, before the journal itself is asked."""
 
 
 class State:
@@ -29,39 +43,68 @@ class State:
     and no courier is used.
 
     journal_url: of a database for the journal (``postgresql://...`` for many machines, or another of SQLAlchemy's);
-    empty is SQLite in the folder. Receipts, spool and couriers' notes are in the folder always. Raises what
-    :class:`~registry_pipelines.transfer.database.Database` raises.
+    empty is SQLite in the folder. Receipts, known manifests, spool and couriers' notes are in the folder always.
+    expect_work: whether something will most likely be copied. Raises what
+    :class:`~registry_pipelines.transfer.database.Database` raises; for SQLite in the folder not at once, but before
+    anything is copied.
     """
 
-    def __init__(self, folder: Path | None = None, *, journal_url: str = "") -> None:
+    def __init__(self, folder: Path | None = None, *, journal_url: str = "", expect_work: bool = False) -> None:
         """Open, and create where needed."""
         self.folder = folder
         self.memory = PartMemory()
-        self.journal: Journal | None = None
-        if journal_url:
-            self.journal = Journal(journal_url, folder)
-        elif folder:
-            self.journal = Journal.at(folder)
+        self._journal: Journal | None = None
+        self._journal_url = journal_url
+        self._opening = threading.Lock()
+        self.manifests = ManifestFolder(folder / "manifests") if folder else None
         self.receipts = ReceiptStore(folder / "receipts") if folder else None
         self._courier = Courier(folder / COURIERS, self.memory) if folder else None
+        self._loading: threading.Thread | None = None
+        if folder:
+            with local_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        if journal_url:
+            self.open_journal()
+        elif folder and (expect_work or not (folder / JOURNAL_FILE).exists()):
+            self._loading = threading.Thread(target=_load_database, name="load-database")
+            self._loading.start()
+
+    def open_journal(self) -> Journal | None:
+        """The journal, opened when it is first asked for: an unchanged fleet needs none, and takes less time than the
+        loading of the database library. None without folder and URL."""
+        if self.folder is None and not self._journal_url:
+            return None
+        with self._opening:
+            if self._journal is None:
+                from registry_pipelines.transfer.journal import Journal
+
+                url = self._journal_url
+                self._journal = Journal(url, self.folder) if url else Journal.at(cast(Path, self.folder))
+            return self._journal
+
+    def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """See :class:`~registry_pipelines.transfer.plan.Holdings`."""
+        journal = self.open_journal()
+        return journal.holders(registry, digests) if journal else {}
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
         """See :func:`~registry_pipelines.transfer.plan.make_plan`; with what earlier runs left and found."""
-        return make_plan(jobs, holdings=self.journal, receipts=self.receipts)
+        return make_plan(jobs, holdings=self, receipts=self.receipts)
 
     def apply(self, plan: Plan, *, progress: Progress, signer: ReceiptSigner | None) -> list[TargetResult]:
         """See :func:`~registry_pipelines.transfer.execute.execute`. signer: of the receipts."""
+        journal = None if plan.unchanged else self.open_journal()
         setting = Setting(
             means=Means(
                 memory=self.memory,
-                journal=self.journal,
+                journal=journal,
                 courier=self._courier,
                 spool=self.folder / SPOOL if self.folder else None,
             ),
             progress=progress,
             receipts=self.receipts,
             signer=signer,
-            keeper=self.journal,
+            keeper=journal,
         )
         return execute(plan, setting)
 
@@ -71,23 +114,44 @@ class State:
         if self.folder:
             _sweep(self.folder / SPOOL, older_than_s)
             _sweep(self.folder / COURIERS, max(older_than_s, UPLOAD_LIFE_S))
-        if self.journal is None:
+        if self.manifests:
+            self.manifests.sweep()
+        journal = self.open_journal() if self._journal or self._records_uploads() else None
+        if journal is None:
             return 0
         known = {registry.name: registry for registry in registries if isinstance(registry, UploadSessions)}
-        left = self.journal.abandoned(list(known), older_than_s=older_than_s)
+        left = journal.abandoned(list(known), older_than_s=older_than_s)
         for upload in left:
             with contextlib.suppress(RegistryPipelinesError):
                 known[upload.registry].cancel_upload(upload.session)
         return len(left)
 
+    def _records_uploads(self) -> bool:
+        """Whether SQLite in the folder has any upload; asked without SQLAlchemy, which takes longer to load than an
+        unchanged fleet to look at."""
+        if self.folder is None or not (self.folder / JOURNAL_FILE).exists():
+            return False
+        try:
+            with contextlib.closing(sqlite3.connect(self.folder / JOURNAL_FILE, timeout=BUSY_S)) as database:
+                return database.execute("SELECT 1 FROM uploads LIMIT 1").fetchone() is not None
+        except sqlite3.Error:
+            return True  # the journal itself says what is wrong
+
     def __enter__(self) -> State:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._loading:
+            self._loading.join()
         if self._courier:
             self._courier.close()
-        if self.journal:
-            self.journal.close()
+        if self._journal:
+            self._journal.close()
+
+
+def _load_database() -> None:
+    """In a thread of its own, while the network is waited for."""
+    importlib.import_module("registry_pipelines.transfer.journal")
 
 
 def _sweep(folder: Path, older_than_s: float) -> None:
