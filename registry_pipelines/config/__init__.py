@@ -1,7 +1,7 @@
 """The configuration: one YAML file, read whole or refused with every problem at once.
 
-:func:`load` reads it, :mod:`~registry_pipelines.config.model` says what it holds,
-:func:`~registry_pipelines.config.schema.schema` gives its JSON schema.
+:func:`load` reads it; :mod:`~registry_pipelines.config.model` and :mod:`~registry_pipelines.config.places` say what it
+holds, :func:`~registry_pipelines.config.schema.schema` gives its JSON schema.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from registry_pipelines.config.model import (
     Advisories,
     Build,
     Config,
-    DistributionRegistry,
-    EmbeddedRegistry,
     Image,
-    LayoutRegistry,
     Limits,
-    Mirror,
     Policy,
-    RegistryPlace,
     RetentionRule,
     Schedules,
     Sensors,
     Signing,
+    Waiver,
+)
+from registry_pipelines.config.places import (
+    DistributionRegistry,
+    EmbeddedRegistry,
+    LayoutRegistry,
+    Mirror,
+    RegistryPlace,
     Sync,
     Target,
     Upstream,
-    Waiver,
 )
 from registry_pipelines.config.values import Cron, Duration, Secret
 

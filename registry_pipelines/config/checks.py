@@ -8,8 +8,9 @@ import yaml
 
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
-from registry_pipelines.config.model import Config, DistributionRegistry, EmbeddedRegistry, Upstream
+from registry_pipelines.config.model import Config
 from registry_pipelines.config.overlaps import overlaps
+from registry_pipelines.config.places import DistributionRegistry, EmbeddedRegistry, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.release import check_channel

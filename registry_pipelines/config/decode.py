@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 
 from registry_pipelines.config.document import Reader, Scalar, line_of
-from registry_pipelines.config.model import Between, Names, Several
+from registry_pipelines.config.fields import Between, Names, Several
 from registry_pipelines.config.values import Cron, Duration, Pattern, Secret
 
 INVALID: Any = object()

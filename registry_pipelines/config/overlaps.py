@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from registry_pipelines.config.model import Config, Mirror, Sync
+from registry_pipelines.config.model import Config
+from registry_pipelines.config.places import Mirror, Sync
 from registry_pipelines.errors import ReferenceInvalid
 from registry_pipelines.oci.references import Reference
 

@@ -10,7 +10,8 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from registry_pipelines.config import model
+from registry_pipelines.config.fields import Between, Names
+from registry_pipelines.config.model import Config
 from registry_pipelines.config.values import (
     CRON_PATTERN,
     DURATION_PATTERN,
@@ -40,7 +41,7 @@ def schema() -> dict[str, Any]:
     It knows shapes and spellings; names that must exist elsewhere in the file are checked by ``load`` alone.
     """
     definitions: dict[str, Any] = {}
-    root = _object(model.Config, definitions)
+    root = _object(Config, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Registry Pipelines configuration",
@@ -119,7 +120,7 @@ def _scalar(kind: Any, marks: tuple[Any, ...]) -> dict[str, Any]:
     for mark in marks:
         if isinstance(mark, Pattern) and kind is not Secret:  # it is about what the variable holds
             found["pattern"] = mark.expression
-        if isinstance(mark, model.Between):
+        if isinstance(mark, Between):
             found |= {"minimum": mark.low, "maximum": mark.high}
     open_text = kind in (str, Path) and "pattern" not in found
     return found if kind is Secret or open_text else {"anyOf": [found, _WITH_VARIABLE]}
@@ -131,7 +132,7 @@ def reference_page() -> str:
 
 
 def _classes() -> list[Any]:
-    kinds: list[Any] = [model.Config]
+    kinds: list[Any] = [Config]
     for kind in kinds:
         for hint in get_type_hints(kind, include_extras=True).values():
             kinds.extend(each for each in _inner(hint) if each not in kinds)
@@ -194,9 +195,9 @@ def _spelled(kind: Any) -> str:
 
 
 def _mark(mark: Any) -> str:
-    if isinstance(mark, model.Names):
+    if isinstance(mark, Names):
         return f"name from `{mark.section}`"
-    if isinstance(mark, model.Between):
+    if isinstance(mark, Between):
         return f"number, {mark.low} to {mark.high}"
     return mark.what.removeprefix("a ") if isinstance(mark, Pattern) else ""
 
