@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.postgres import ESCAPED, PASSWORD, find_programs, running_postgres
+from tests.doubles.postgres import ESCAPED, PASSWORD, PostgresServer, find_programs
 from tests.needs import missing, needed_module
 
 PEERS = Path(__file__).parent.parent / ".peers" / "bin"
@@ -51,12 +51,18 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session")
-def _postgres() -> Iterator[str]:
+def postgres_programs() -> Path:
+    """The folder of a Postgres server's programs; skipped where there is none."""
     programs = find_programs()
     if programs is None:
         missing("no Postgres server is installed (.ci/install-peers installs it on Debian)")
-    with running_postgres(programs) as folder:
-        yield folder
+    return programs
+
+
+@pytest.fixture(scope="session")
+def _postgres(postgres_programs: Path) -> Iterator[str]:
+    with PostgresServer(postgres_programs) as server:
+        yield server.folder
 
 
 @pytest.fixture
