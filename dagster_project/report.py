@@ -9,7 +9,8 @@ import dagster as dg
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.result import cell_text
 from registry_pipelines.errors import PromotionDenied, RegistryPipelinesError
-from registry_pipelines.progress import bulletins, size_text
+from registry_pipelines.progress import size_text
+from registry_pipelines.tally import bulletins
 
 MAX_TABLE_ROWS = 50
 """Rows of one metadata table. 1,000 rows of 5 columns make an event of 155 KB, kept for ever; the whole report is an

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from registry_pipelines.progress import Bulletins, Silent
+from registry_pipelines.progress import Silent
+from registry_pipelines.tally import Bulletins
 from registry_pipelines.waits import QUIET_S, TELL_AFTER_S, Board, Teller, Wait
 
 

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskI
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from registry_pipelines.progress import Progress, Standing, Tally, size_text, waiting_line
+from registry_pipelines.progress import Progress, size_text, waiting_line
+from registry_pipelines.tally import Standing, Tally
 
 MAX_TASK_CHARACTERS = 60
 """A task's name on a bar; longer ones lose their middle."""

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registry_pipelines.progress import Progress, Silent, bulletins
+from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.tally import bulletins
 
 
 @contextmanager
