@@ -51,6 +51,12 @@ class StageResult:
         }
 
 
+def request_facts(requests: Mapping[str, int]) -> dict[str, Scalar]:
+    """Requests by registry as facts of a result: their sum, and a number for each registry, so that each has its own
+    chart in Dagster."""
+    return {"requests": sum(requests.values()), **{f"requests at {name}": count for name, count in requests.items()}}
+
+
 def cell_text(name: str, value: Any) -> str:
     """A table's cell for people. name: of its column; with ``bytes`` in it a size, or a rate. Digests are cut."""
     if isinstance(value, bool):

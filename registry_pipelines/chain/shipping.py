@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.policies import promote_policy
-from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.config.decode import unknown
@@ -24,6 +24,7 @@ from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.interface import read_artifacts, read_attestations
+from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.verify import Mismatch
 
@@ -178,8 +179,9 @@ def replicate(session: Session, release: Release, target: str) -> StageResult:
     destination = session.places.target(image, target)
     if target not in image.targets:
         raise InputError(f"{image.name} does not go to {target}", do=f"Add it to `targets` of images.{image.name}")
-    require_promoted(session, release)
     source = session.source(release)
+    requests = Requests([source.registry, destination.registry])
+    require_promoted(session, release)
     tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
     [found] = replicas.replicate(
         source,
@@ -208,6 +210,7 @@ def replicate(session: Session, release: Release, target: str) -> StageResult:
             "manifests": found.manifests_put,
             "tags": " ".join(tags.names),
             "receipt": found.receipt is not None,
+            **request_facts(requests.so_far()),
         },
         reasons=[str(each) for each in found.drift],
         ok=found.ok,
@@ -236,9 +239,9 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
     image = session.image(release.image)
     if image.name not in mirror.images:
         raise InputError(f"{image.name} is not mirrored by {name}", do=f"Add it to `images` of mirrors.{name}")
+    source, stops = session.source(release), stops_of(session, mirror, image.repository)
+    requests = Requests(each.registry for each in (source, *stops))
     require_promoted(session, release)
-    source = session.source(release)
-    stops = stops_of(session, mirror, image.repository)
     tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
     found = carry(
         source,
@@ -260,7 +263,13 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         changed=found.changed,
         bytes_moved=found.bytes_moved,
         seconds=found.seconds,
-        facts={"release": release.key, "place": str(stops[-1]), "stops": len(stops), "differences": len(differences)},
+        facts={
+            "release": release.key,
+            "place": str(stops[-1]),
+            "stops": len(stops),
+            "differences": len(differences),
+            **request_facts(requests.so_far()),
+        },
         reasons=[str(each) for each in differences],
         ok=not differences,
     )
@@ -277,10 +286,14 @@ def mirror(session: Session, name: str) -> StageResult:
     """Bring a mirror's foreign images up to date; one that fails does not hold the others up, but is not ``ok``."""
     started = time.monotonic()
     settings = mirror_of(session, name)
+    upstreams = list(upstreams_of(session, settings))
+    via = session.places.registry(settings.via) if settings.via else None
+    to = session.places.registry(settings.to)
+    requests = Requests([*(each.source.registry for each in upstreams), *([via] if via else []), to])
     run = apply_mirror(
-        plan_mirror(upstreams_of(session, settings)),
-        via=session.places.registry(settings.via) if settings.via else None,
-        to=session.places.registry(settings.to),
+        plan_mirror(upstreams),
+        via=via,
+        to=to,
         state=session.transfer_state,
         journal_url=session.journal_url,
         signer=session.receipt_signer(),
@@ -299,6 +312,7 @@ def mirror(session: Session, name: str) -> StageResult:
             "tags": len(run.rows),
             "tags_changed": changed,
             "problems": len(run.problems),
+            **request_facts(requests.so_far()),
         },
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
         reasons=[f"{each.upstream}{':' if each.tag else ''}{each.tag}: {each.error}" for each in run.problems],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Sync
 from registry_pipelines.config.decode import unknown
@@ -121,16 +121,10 @@ def _planned_facts(found: SyncResult) -> dict[str, Scalar]:
         "fetch_bytes": found.plan.fetch_bytes,
         "upload_bytes": found.plan.upload_bytes,
         "failures": len(found.failures),
-        "requests": sum(found.requests.values()),
-        **_requests(found),
+        **request_facts(found.requests),
     }
 
 
 def _facts(found: SyncResult, told: Summary, seconds: float) -> dict[str, Scalar]:
     rate = round(found.bytes_moved / seconds) if seconds else 0
-    return {**told.totals(), "bytes_per_second": rate, **_requests(found)}
-
-
-def _requests(found: SyncResult) -> dict[str, Scalar]:
-    """One number for each registry, so that each has its own chart."""
-    return {f"requests at {name}": count for name, count in found.requests.items()}
+    return {**told.totals(), "bytes_per_second": rate, **request_facts(found.requests)}
