@@ -7,7 +7,7 @@ distribution over HTTP) and ``layout`` (OCI layout folders). A registry object i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -110,9 +110,12 @@ class Registry(Protocol):
         """All repositories. Raises Unsupported where the registry has no catalogue."""
         ...
 
-    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+    def referrers(
+        self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
+    ) -> list[Descriptor]:
         """Manifests whose subject is ``digest``: the API, else the fallback tag. Empty when there are none.
-        Anything unclear (time-out, 5xx) raises; it is never taken for "none"."""
+        Anything unclear (time-out, 5xx) raises; it is never taken for "none". tags: all tags of the repository that are
+        named after digests, when they were listed already: a fallback tag that is not among them is not asked for."""
         ...
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:

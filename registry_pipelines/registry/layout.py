@@ -7,7 +7,7 @@ same time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -178,7 +178,9 @@ class LayoutRegistry:
             names = self._store.repositories()
         return iter(names)
 
-    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+    def referrers(
+        self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
+    ) -> list[Descriptor]:
         """See Registry; an unknown repository has none."""
         with self._file_errors(repository):
             found = self._store.layout(repository).referrers(digest)

@@ -48,7 +48,7 @@ def copy_items(
     told = progress or Silent()
     with told_to(told), State(state, journal_url=journal_url) as kept:
         with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
-            closures = list(pool.map(lambda item: _find(item, kept.journal), items))
+            closures = list(pool.map(lambda item: _find(item, kept.manifests), items))
         found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
         jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
         results = dict(zip(found, kept.apply(kept.plan(jobs), progress=told, signer=signer), strict=True))

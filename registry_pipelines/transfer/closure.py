@@ -7,7 +7,7 @@ A copy moves closures, never images: a signature that stays behind is a lost sig
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -39,6 +39,8 @@ LOOKUP_THREADS = 8
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 """Suffixes of cosign's digest tags (cosign specs/SIGNATURE_SPEC.md, "Storage")."""
 
+DIGEST_TAG_PREFIXES = ("sha256-", "sha512-")
+
 _COMPANION_ANNOTATIONS = ("vnd.docker.reference.digest", "com.amazon.soci.image-manifest-digest")
 """An index child with one of these belongs to the child it names: BuildKit's attestations, SOCI v2's index."""
 
@@ -51,7 +53,10 @@ children only; it has a new digest, so what referred to the old index does not c
 
 
 class ManifestCache(Protocol):
-    """Manifests known by digest; content by digest never changes, so a hit saves a request for good."""
+    """Manifests known by digest; content by digest never changes, so a hit saves a request for good. is_new: it was
+    empty when it was opened, so what a tag names is fetched at once, without asking first which digest that is."""
+
+    is_new: bool
 
     def manifest(self, digest: Digest) -> ManifestBytes | None:
         """The cached bytes."""
@@ -111,7 +116,8 @@ def discover(
     """Find the closure of a tag or digest; reads manifests and referrers only, no blobs.
 
     platforms: index children to keep, all when empty. cache: manifests already known, so that they cost no request.
-    digest_tags: cosign tags of the repository when the caller listed them already (one list serves many references).
+    digest_tags: the repository's tags that are named after digests, when the caller listed them already (one list
+    serves many references).
     Raises NotFound (the reference), ClosureIncomplete (a piece of it is missing, listed wrongly, or endless),
     ManifestInvalid (also: no child for a platform), RegistryError.
     """
@@ -119,10 +125,15 @@ def discover(
         return _Search(place, reference, platforms, selection, cache, pool).run(digest_tags)
 
 
-def cosign_tags(place: Place) -> list[str] | None:
-    """The repository's tags that follow cosign's scheme; None where tags cannot be listed."""
+def named_after_digests(tags: Iterable[str]) -> list[str]:
+    """The tags that belong to a digest: fallback tags (distribution-spec 1.1, "Referrers Tag Schema") and cosign's."""
+    return [tag for tag in tags if tag.startswith(DIGEST_TAG_PREFIXES)]
+
+
+def digest_tags_of(place: Place) -> list[str] | None:
+    """The repository's tags that are named after digests; None where tags cannot be listed."""
     try:
-        return [tag for tag in place.registry.tags(place.repository) if tag.endswith(COSIGN_SUFFIXES)]
+        return named_after_digests(place.registry.tags(place.repository))
     except (Unsupported, Forbidden):
         return None
     except NotFound:
@@ -162,7 +173,7 @@ class _Search:
 
     def run(self, digest_tags: Sequence[str] | None) -> Closure:
         root = self._root()
-        listed = digest_tags if digest_tags is not None else cosign_tags(self.place)
+        listed = digest_tags if digest_tags is not None else digest_tags_of(self.place)
         self.tags = None if listed is None else frozenset(listed)
         level = [_Wanted(root.digest, "the reference")]
         rewritten = self._rewrite(root) if self.platforms and self.selection == "rewritten" else None
@@ -189,8 +200,11 @@ class _Search:
         )
 
     def _root(self) -> ManifestBytes:
-        if self.cache is None:
-            return self.place.registry.get_manifest(self.place.repository, self.reference)
+        if self.cache is None or self.cache.is_new:
+            found = self.place.registry.get_manifest(self.place.repository, self.reference)
+            if self.cache:
+                self.cache.keep_manifest(found)
+            return found
         top = self.place.registry.resolve(self.place.repository, self.reference)
         return self._fetch(top.digest)
 
@@ -231,7 +245,7 @@ class _Search:
             manifest = self.found.get(wanted.digest) or self._fetch(wanted.digest)
         except NotFound as error:
             raise self._incomplete(f"{wanted.digest} ({wanted.why}) is missing") from error
-        referrers = registry.referrers(repository, wanted.digest)
+        referrers = registry.referrers(repository, wanted.digest, tags=self.tags)
         tagged = {}
         for tag in self._candidate_tags(wanted.digest):
             try:

@@ -34,6 +34,8 @@ registry that needs longer gets the parts since the last answer again."""
 
 MAX_NOTE_BYTES = 64 * 1024
 
+COURIERS = "couriers"
+"""Folder of the couriers' locks and notes, below the state folder."""
 
 SEGMENT_BYTES = 16 * PART_BYTES
 """Content of one request. Large, because a registry is idle between two; the journal knows the offset after each."""

@@ -1,4 +1,4 @@
-"""What survives a kill: open uploads with their confirmed offsets, known manifests, and who holds which blob.
+"""What survives a kill: open uploads with their confirmed offsets, and who holds which blob.
 
 SQLite beside the state (write-ahead log, synchronous FULL: a confirmed offset survives power loss), or Postgres by
 URL for many workers; through SQLAlchemy Core. An upload belongs to the process that records it; another process takes
@@ -21,26 +21,18 @@ import sqlalchemy as sql
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
-from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place, UploadSession
-from registry_pipelines.transfer.courier import read_note, wait_for_couriers
+from registry_pipelines.transfer.courier import COURIERS, read_note, wait_for_couriers
 from registry_pipelines.transfer.database import Database
+from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
 
 LEASE_S = 300.0
 """Seconds of silence after which another machine's upload is taken over. A part of 8 MiB takes longer only below
 28 kB/s; then it is sent twice and nothing breaks, because every upload has a session of its own."""
 
-UPLOAD_LIFE_S = 7 * 24 * 3600.0
-"""Registries drop unfinished uploads after about a week (docker-registry's upload purging: 168 h)."""
-
-COURIERS = "couriers"
-"""Folder of the couriers' locks and notes, below the state folder."""
-
 MAX_HINTS = 500
 """Digests asked about in one statement; SQLite takes 999 parameters in old builds."""
-
-ABANDONED_S = 24 * 3600.0
-"""After a day without a rerun an upload is cancelled; some registries keep unfinished ones for ever (Harbor)."""
 
 
 class AbandonedUpload(NamedTuple):
@@ -64,13 +56,6 @@ _uploads = sql.Table(
     sql.Column("owner", sql.Text, nullable=False),
     sql.Column("updated_at", sql.Float, nullable=False),
     sql.Index("uploads_by_blob", "registry", "repository", "digest"),
-)
-_manifests = sql.Table(
-    "manifests",
-    _tables,
-    sql.Column("digest", sql.String(140), primary_key=True),
-    sql.Column("media_type", sql.Text, nullable=False),
-    sql.Column("raw", sql.LargeBinary, nullable=False),
 )
 _holdings = sql.Table(
     "holdings",
@@ -117,7 +102,6 @@ class Journal:
         _LIVE.add(self._owner)
         self._folder = folder
         self._ids: dict[tuple[str, str, str], str] = {}
-        self._known: dict[Digest, ManifestBytes] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -125,7 +109,7 @@ class Journal:
         """The journal of a state folder."""
         with local_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder / 'transfers.sqlite'}", folder)
+        return cls(f"sqlite:///{folder / JOURNAL_FILE}", folder)
 
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over."""
@@ -232,26 +216,6 @@ class Journal:
                     taken.append(AbandonedUpload(row.registry, session))
                     self._drop_note(row.id)
         return taken
-
-    # Manifests (see closure.ManifestCache)
-
-    def manifest(self, digest: Digest) -> ManifestBytes | None:
-        """The cached bytes, verified again: a damaged database must not damage a copy."""
-        with self._lock:
-            known = self._known.get(digest)
-        if known is not None:
-            return known
-        with self._database.begin() as database:
-            row = database.execute(_manifests.select().where(_manifests.c.digest == digest)).first()
-        if row is None or Digest.of(row.raw, digest.algorithm) != digest:
-            return None
-        return ManifestBytes(row.raw, row.media_type, digest)
-
-    def keep_manifest(self, manifest: ManifestBytes) -> None:
-        """Remember the bytes."""
-        self._put(
-            _manifests, [{"digest": str(manifest.digest), "media_type": manifest.media_type, "raw": manifest.raw}]
-        )
 
     # Holdings (see plan.Holdings and execute.Keeper)
 

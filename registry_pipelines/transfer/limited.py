@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -155,9 +155,11 @@ class _Limited:
         with self._request("read-manifest"):
             yield from self._registry.repositories()
 
-    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+    def referrers(
+        self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
+    ) -> list[Descriptor]:
         with self._request("read-manifest"):
-            return self._registry.referrers(repository, digest, artifact_type=artifact_type)
+            return self._registry.referrers(repository, digest, artifact_type=artifact_type, tags=tags)
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         with self._request("write-manifest"):

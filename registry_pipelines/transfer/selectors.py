@@ -6,12 +6,14 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.transfer.closure import COSIGN_SUFFIXES
+
+if TYPE_CHECKING:  # packaging is loaded where versions are compared, which few selectors do
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
 
 MAX_PATTERN_CHARACTERS = 500
 """Longer regular expressions are mistakes; they are tried on every tag."""
@@ -79,6 +81,8 @@ def read_version(tag: str) -> Version | None:
     Ordered by packaging's rules, which agree with semver's for alpha, beta, rc and numbers; other pre-release words
     come before all of these.
     """
+    from packaging.version import InvalidVersion, Version
+
     match = _SEMVER.match(tag)
     if not match:
         return None
@@ -93,6 +97,8 @@ def read_version(tag: str) -> Version | None:
 
 
 def _order(name: str) -> tuple[bool, Version, str]:
+    from packaging.version import Version
+
     version = read_version(name)
     return (version is not None, version or Version("0"), name)
 
@@ -100,6 +106,8 @@ def _order(name: str) -> tuple[bool, Version, str]:
 def _read_range(text: str) -> SpecifierSet | None:
     if not text.strip():
         return None
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     parts: list[str] = []
     for piece in text.split(","):
         match = _RANGE_PART.match(piece.strip())

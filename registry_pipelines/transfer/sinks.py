@@ -30,6 +30,15 @@ _SESSION_FAULTS = (404, 416)
 Moved = Callable[[int, int], None]
 """Called with (offset behind the bytes, bytes sent) whenever a target has taken bytes."""
 
+JOURNAL_FILE = "transfers.sqlite"
+"""The journal in a state folder, unless it has a URL of its own."""
+
+UPLOAD_LIFE_S = 7 * 24 * 3600.0
+"""Registries drop unfinished uploads after about a week (docker-registry's upload purging: 168 h)."""
+
+ABANDONED_S = 24 * 3600.0
+"""After a day without a rerun an upload is cancelled; some registries keep unfinished ones for ever (Harbor)."""
+
 
 class UploadJournal(Protocol):
     """Open uploads that outlive the process; see ``journal``."""

@@ -12,7 +12,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer.closure import COSIGN_SUFFIXES, Closure, ManifestCache, Selection, discover
+from registry_pipelines.transfer.closure import Closure, ManifestCache, Selection, discover, named_after_digests
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.plan import Job, Plan
@@ -135,7 +135,7 @@ def sync(
     with told_to(told), State(state, journal_url=journal_url) as kept:
         within = [_limit(source, limits) for source in sources]
         told.begin(LOOKING)
-        found = _discover_all(within, kept.journal)
+        found = _discover_all(within, kept.manifests)
         plan = kept.plan(found.jobs)
         told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
@@ -179,7 +179,7 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None) -> _Fo
         repositories = [(source, name) for source, names in zip(sources, named, strict=True) for name in names or ()]
         listed = found.keep(pool.map(lambda item: _tags(item[0], item[1]), repositories))
         wanted = [
-            (source, name, tag, chosen.cosign)
+            (source, name, tag, chosen.digest_tags)
             for (source, name), chosen in zip(repositories, listed, strict=True)
             if chosen is not None
             for tag in chosen.tags
@@ -210,10 +210,10 @@ def _repositories(source: Source) -> list[str] | Failure:
 
 @dataclass(frozen=True)
 class _Tags:
-    """The chosen tags, and cosign's of the same repository: one list serves both."""
+    """The chosen tags, and those of the same repository that are named after digests: one list serves both."""
 
     tags: Sequence[str]
-    cosign: Sequence[str]
+    digest_tags: Sequence[str]
 
 
 def _tags(source: Source, repository: str) -> _Tags | Failure:
@@ -222,16 +222,16 @@ def _tags(source: Source, repository: str) -> _Tags | Failure:
     except RegistryPipelinesError as error:
         return Failure(str(Place(source.registry, repository)), error)
     chosen = source.choose_tags.select(tag for tag in every if not is_our_own(tag))
-    return _Tags(chosen, [tag for tag in every if tag.endswith(COSIGN_SUFFIXES)])
+    return _Tags(chosen, named_after_digests(every))
 
 
 def _find(
-    source: Source, repository: str, tag: str, cosign: Sequence[str], cache: ManifestCache | None
+    source: Source, repository: str, tag: str, digest_tags: Sequence[str], cache: ManifestCache | None
 ) -> Closure | Failure:
     place = Place(source.registry, repository)
     try:
         return discover(
-            place, tag, platforms=source.platforms, selection=source.selection, cache=cache, digest_tags=cosign
+            place, tag, platforms=source.platforms, selection=source.selection, cache=cache, digest_tags=digest_tags
         )
     except RegistryPipelinesError as error:
         return Failure(f"{place}:{tag}", error)

@@ -81,8 +81,8 @@ class Listing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._registry, name)
 
-    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
-        return [*self._extra, *self._registry.referrers(repository, digest, artifact_type=artifact_type)]
+    def referrers(self, repository: str, digest: Digest, **options: Any) -> list[Descriptor]:
+        return [*self._extra, *self._registry.referrers(repository, digest, **options)]
 
 
 NO_LOG = {"cosign": ("--signing-config", "sc.json"), "cosign2": ("--tlog-upload=false",)}

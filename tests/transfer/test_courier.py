@@ -12,8 +12,7 @@ import pytest
 from registry_pipelines.errors import LocalError
 from registry_pipelines.progress import Silent
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.courier import Courier, Shipment
-from registry_pipelines.transfer.journal import COURIERS
+from registry_pipelines.transfer.courier import COURIERS, Courier, Shipment
 from registry_pipelines.transfer.memory import PART_BYTES, PartMemory
 from registry_pipelines.transfer.verify import compare
 

@@ -16,7 +16,7 @@ import pytest
 
 from registry_pipelines.errors import LocalError, RateLimited, ToolMissing, Unavailable
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes
+from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place, UploadSession
@@ -47,16 +47,6 @@ def test_upload_of_a_closed_journal_is_taken_over_and_a_live_one_is_not(source: 
     second.forget(place, LAYER.digest)
     assert second.resume(place, LAYER) is None
     second.close()
-
-
-def test_damaged_manifest_in_the_database_is_not_used(tmp_path: Path) -> None:
-    journal = Journal.at(tmp_path)
-    good = ManifestBytes(b"{}", "application/json", Digest.of(b"{}"))
-    journal.keep_manifest(good)
-    journal.keep_manifest(ManifestBytes(b"other", "application/json", Digest.of(b"wanted")))
-    assert journal.manifest(good.digest) == good
-    assert journal.manifest(Digest.of(b"wanted")) is None
-    journal.close()
 
 
 def test_unusable_database_is_a_local_error(tmp_path: Path) -> None:

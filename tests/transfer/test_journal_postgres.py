@@ -14,7 +14,7 @@ import sqlalchemy as sql
 
 from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import UploadSession
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.database import TABLE_LOCK
@@ -52,10 +52,6 @@ def test_journal_keeps_uploads_manifests_and_holdings(
     session = second.resume(place, LAYER)
     assert session is not None
     assert session.offset == 4096
-    good = ManifestBytes(b"{}", "application/json", Digest.of(b"{}"))
-    second.keep_manifest(good)
-    second.keep_manifest(good)
-    assert second.manifest(good.digest) == good
     second.hold(place, [LAYER.digest])
     assert second.holders(target.address, [LAYER.digest]) == {LAYER.digest: "app"}
     second.close()
@@ -72,12 +68,14 @@ def test_a_worker_that_starts_while_another_makes_the_tables_waits_for_it(postgr
     with ThreadPoolExecutor(1) as pool:
         with other.begin() as database, other.connect() as watch:
             database.execute(sql.select(sql.func.pg_advisory_xact_lock(TABLE_LOCK)))
-            database.execute(sql.text("CREATE TABLE manifests (digest TEXT PRIMARY KEY, media_type TEXT, raw BYTEA)"))
+            database.execute(
+                sql.text("CREATE TABLE holdings (registry TEXT, digest TEXT, repository TEXT, PRIMARY KEY (registry))")
+            )
             opened = pool.submit(Journal, postgres_url)
             while not watch.execute(waiting).scalar_one():
                 assert not opened.done()
         journal = opened.result()
-    assert journal.manifest(Digest.of(b"nothing")) is None
+    assert journal.holders("nowhere", [Digest.of(b"nothing")]) == {}
     journal.close()
     other.dispose()
 

@@ -18,8 +18,9 @@ from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.journal import ABANDONED_S, Journal
+from registry_pipelines.transfer.journal import Journal
 from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.sinks import ABANDONED_S
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
     CutAnswer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
 from registry_pipelines.errors import (
@@ -224,9 +224,11 @@ class HttpRegistry:
                 code=error.code,
             ) from error
 
-    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+    def referrers(
+        self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
+    ) -> list[Descriptor]:
         """See Registry. The type is filtered here: a registry's own filter is optional, and never trusted."""
-        found = self._referrers.find(check_repository(repository), digest)
+        found = self._referrers.find(check_repository(repository), digest, tags)
         return [one for one in found if not artifact_type or one.artifact_type == artifact_type]
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:

@@ -9,7 +9,7 @@ it says about an entry is never trusted, each manifest is opened by whoever filt
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import msgspec
 
@@ -57,12 +57,14 @@ class Referrers:
         self._get = get
         self._put = put
 
-    def find(self, repository: str, digest: Digest) -> list[Descriptor]:
-        """All referrers, each once. Raises the RegistryError family when the answer is unclear."""
+    def find(self, repository: str, digest: Digest, tags: Container[str] | None = None) -> list[Descriptor]:
+        """All referrers, each once. tags: see Registry. Raises the RegistryError family when the answer is unclear."""
         if self._facts.of(repository).referrers_api is not False:
             found = self._ask(repository, digest)
             if found is not None:
                 return found
+        if tags is not None and digest.fallback_tag not in tags:
+            return []
         return self._read_fallback(repository, digest)
 
     def has_api(self, repository: str, digest: Digest) -> bool:
