@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
@@ -78,7 +77,9 @@ def source_of(session: Session, sync: Sync) -> Source:
         tuple(_target(session, name) for name in sync.targets),
         repositories=names if literal else (),
         choose_repositories=Selector(
-            glob=names, regex=sync.repositories_regex, exclude=(*sync.exclude_repositories, *_never(session, sync))
+            glob=names,
+            regex=sync.repositories_regex,
+            exclude=(*sync.exclude_repositories, *session.config.never_synced(sync)),
         ),
         choose_tags=Selector(
             glob=sync.tags, exclude=sync.exclude_tags, semver=sync.semver or "", newest=sync.newest or 0
@@ -86,17 +87,6 @@ def source_of(session: Session, sync: Sync) -> Source:
         platforms=tuple(Platform.parse(text) for text in sync.platforms),
         move_tags=sync.move_tags,
     )
-
-
-def _never(session: Session, sync: Sync) -> Iterable[str]:
-    """Patterns of repositories that are never taken: those of our own images, because nothing of them leaves its
-    registry unpromoted; and what a sync within one registry has made itself, or each run would copy the copies."""
-    for image in session.config.images.values():
-        if image.registry == sync.source:
-            yield image.repository
-    for target in (session.config.targets[name] for name in sync.targets):
-        if target.registry == sync.source:
-            yield f"{target.prefix}/*"
 
 
 def _target(session: Session, name: str) -> Target:

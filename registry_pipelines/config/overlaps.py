@@ -1,55 +1,114 @@
-"""Two sources must not be brought to one place under one tag: whichever came last would win, every night anew."""
+"""Two sources must not be brought to one place under one tag: whichever came last would win, every night anew.
+
+Repositories may be patterns. What those take is known only to registries, so a clash is told where it is plain from the
+file: one repository; a repository that a pattern takes; equal patterns, or one that holds the other, unless
+``exclude_repositories`` or ``exclude_tags`` leaves to the other what is its. It is **not** told
+
+- of patterns that cross without one holding the other (``team-*`` and ``*-base``), and of two regular expressions;
+- of a pattern that would have to find repositories below the prefix of another's target (``*`` to a registry, ``*`` to
+  ``backup/`` in it), unless it begins with that prefix (``backup/*``);
+- of tags where both have a version range; ``newest`` is taken as if it left nothing out;
+- of one sync's patterns for several targets: its plan looks there (``transfer.plan``); between two syncs none looks.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.places import Mirror, Sync
-from registry_pipelines.errors import ReferenceInvalid
+from registry_pipelines.errors import InputError, ReferenceInvalid
 from registry_pipelines.oci.references import Reference
+from registry_pipelines.transfer.selectors import Selector
 
 _LITERAL = re.compile(r"[^*?\[]*")
-_ALL_TAGS = ("*",)
+_WILDCARD = re.compile(r"\*|\?|\[([^]!])[^]]*\]")
+_ANYTHING = "zq0-anything-0qz"
+"""Stands for what a ``*`` takes; so odd that another pattern takes it by a wildcard in the same place or not at all."""
+_ALL = ("*",)
+_LEAVE = "; let one of them leave it to the other with `exclude_repositories`, or give them different prefixes"
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """Something that fills one repository. path: where it stands in the configuration. source: where it comes from."""
+    """Something that fills one repository, or those of a pattern."""
 
     path: str
+    """Where it stands in the configuration."""
     source: str
+    """Where it comes from: registry and repository or pattern."""
     registry: str
     repository: str
-    tags: tuple[str, ...] = _ALL_TAGS
+    """Repository or pattern at ``registry``, prefix included."""
+    prefix: str = ""
+    tags: tuple[str, ...] = _ALL
+    exclude_tags: tuple[str, ...] = ()
     semver: str = ""
+    sync: str = ""
+    chooses: Selector | None = None
+    """Which repositories it takes, as named at the source; None for the one that it fills."""
+    example: str = ""
+    """A repository that it fills; empty when none can be made up from the pattern."""
+
+    @property
+    def literal(self) -> bool:
+        """Whether it fills one repository."""
+        return self.example == self.repository
+
+    def fills(self, repository: str) -> bool:
+        """Whether a repository of the target's registry is among those it fills."""
+        if self.chooses is None:
+            return repository == self.repository
+        prefix = _below(self.prefix, "")
+        return repository.startswith(prefix) and bool(self.chooses.select([repository.removeprefix(prefix)]))
+
+    def origin(self, repository: str) -> str:
+        """What it brings to a repository that it fills."""
+        if self.chooses is None:
+            return self.source
+        return f"{self.source.partition('/')[0]}/{repository.removeprefix(_below(self.prefix, ''))}"
 
     def meets(self, other: _Writer) -> bool:
-        """Whether both may write one tag. Version ranges are compared when tags are known, in the plan."""
-        if (self.registry, self.repository) != (other.registry, other.repository) or self.source == other.source:
+        """Whether both may write one tag."""
+        if self.sync and self.sync == other.sync and not (self.literal and other.literal):
             return False
+        return (self._shares_example(other) or other._shares_example(self)) and self._shares_tags(other)
+
+    def _shares_example(self, other: _Writer) -> bool:
+        """Whether the other fills our example from elsewhere, and is meant to look below our prefix."""
+        if not self.example or not self.fills(self.example) or not other.fills(self.example):
+            return False
+        by_chance = len(self.prefix) > len(other.prefix) and not _head(other.repository).startswith(f"{self.prefix}/")
+        return not by_chance and self.origin(self.example) != other.origin(self.example)
+
+    def _shares_tags(self, other: _Writer) -> bool:
         return not (self.semver and other.semver) and any(
-            _may_meet(one, two) for one in self.tags for two in other.tags
+            _may_meet(one, two) and not _excluded(one, other.exclude_tags) and not _excluded(two, self.exclude_tags)
+            for one in self.tags
+            for two in other.tags
         )
 
 
 def overlaps(config: Config) -> Iterable[tuple[str, str]]:
-    """Path and message for whatever fills a repository that something else fills already, as far as it can be known
-    without asking registries; the plan finds the rest (``transfer.plan``)."""
-    known: dict[tuple[str, str], list[_Writer]] = {}
+    """Path and message for whatever fills what something else fills already, as far as the file tells."""
+    by_repository: dict[tuple[str, str], list[_Writer]] = {}
+    by_registry: dict[str, list[_Writer]] = {}
     told: set[tuple[str, str]] = set()
-    for writer in _writers(config):
-        there = known.setdefault((writer.registry, writer.repository), [])
-        other = next((each for each in there if each.meets(writer)), None)
+    for writer in sorted(_writers(config), key=lambda each: not each.literal):
+        alike = by_repository.setdefault((writer.registry, writer.repository), [])
+        there = by_registry.setdefault(writer.registry, [])
+        other = next((each for each in (alike if writer.literal else there) if each.meets(writer)), None)
         if other is not None and (writer.path, other.path) not in told:
             told.add((writer.path, other.path))
             yield (
                 writer.path,
                 f"brings {writer.source} to {writer.registry}/{writer.repository}, where `{other.path}` brings "
-                f"{other.source} under the same tags",
+                f"{other.source} under the same tags" + ("" if writer.literal else _LEAVE),
             )
+        alike.append(writer)
         there.append(writer)
 
 
@@ -58,7 +117,8 @@ def _writers(config: Config) -> Iterable[_Writer]:
         source = f"{image.registry}/{image.repository}"
         for name in image.targets:
             target = config.targets[name]
-            yield _Writer(f"images.{image.name}.targets", source, target.registry, config.repository_at(image, target))
+            repository = config.repository_at(image, target)
+            yield _only(f"images.{image.name}.targets", source, target.registry, repository, target.prefix)
     for mirror in config.mirrors.values():
         yield from _mirrored(config, mirror)
     for sync in config.syncs.values():
@@ -71,28 +131,49 @@ def _mirrored(config: Config, mirror: Mirror) -> Iterable[_Writer]:
         image = config.images[name]
         source, repository = f"{image.registry}/{image.repository}", _below(mirror.prefix, image.repository)
         for stop in stops:
-            yield _Writer(f"mirrors.{mirror.name}.images", source, stop, repository)
+            yield _only(f"mirrors.{mirror.name}.images", source, stop, repository, mirror.prefix)
     for place, upstream in enumerate(mirror.upstreams):
         path = f"mirrors.{mirror.name}.upstreams[{place}]"
         registry, own = _upstream_place(config, upstream.image)
         repository = _below(mirror.prefix, upstream.repository or own)
         for stop in stops:
-            yield _Writer(path, f"{registry}/{own}", stop, repository, upstream.tags, upstream.semver or "")
+            yield replace(
+                _only(path, f"{registry}/{own}", stop, repository, mirror.prefix),
+                tags=upstream.tags,
+                semver=upstream.semver or "",
+            )
+
+
+def _only(path: str, source: str, registry: str, repository: str, prefix: str) -> _Writer:
+    return _Writer(path, source, registry, repository, prefix, example=repository)
 
 
 def _synced(config: Config, sync: Sync) -> Iterable[_Writer]:
-    for repository in sync.repositories:
-        if not _is_literal(repository):
+    left = (*sync.exclude_repositories, *config.never_synced(sync))
+    globs = sync.repositories or (() if sync.repositories_regex else _ALL)
+    for pattern, is_regex in (
+        *((glob, False) for glob in globs),
+        *((regex, True) for regex in sync.repositories_regex),
+    ):
+        example = "" if is_regex else _example(pattern)
+        try:
+            chooses = Selector(regex=(pattern,), exclude=left) if is_regex else Selector(glob=(pattern,), exclude=left)
+        except InputError:  # told by the check of the sync itself
             continue
         for place, name in enumerate(sync.targets):
             target = config.targets[name]
             yield _Writer(
-                f"syncs.{sync.name}.targets[{place}]",
-                f"{sync.source}/{repository}",
-                target.registry,
-                _below(target.prefix, repository),
-                sync.tags,
-                sync.semver or "",
+                path=f"syncs.{sync.name}.targets[{place}]",
+                source=f"{sync.source}/{pattern}",
+                registry=target.registry,
+                repository=_below(target.prefix, pattern),
+                prefix=target.prefix,
+                tags=sync.tags,
+                exclude_tags=sync.exclude_tags,
+                semver=sync.semver or "",
+                sync=sync.name,
+                chooses=chooses,
+                example=_below(target.prefix, example) if example else "",
             )
 
 
@@ -112,13 +193,25 @@ def _below(prefix: str, repository: str) -> str:
     return f"{prefix}/{repository}" if prefix else repository
 
 
-def _is_literal(pattern: str) -> bool:
-    return _LITERAL.fullmatch(pattern) is not None
+def _example(pattern: str) -> str:
+    """A name that a pattern takes; the pattern itself when it has no wildcards; empty for what is not understood."""
+    made = _WILDCARD.sub(lambda found: _ANYTHING if found[0] == "*" else found[1] or "q", pattern)
+    return made if _head(made) == made and fnmatch.fnmatchcase(made, pattern) else ""
+
+
+def _excluded(pattern: str, excluded: Sequence[str]) -> bool:
+    example = _example(pattern)
+    return bool(example) and any(fnmatch.fnmatchcase(example, each) for each in excluded)
+
+
+def _head(pattern: str) -> str:
+    """What stands before the first wildcard."""
+    return str(_LITERAL.match(pattern)[0])  # type: ignore[index]
 
 
 def _may_meet(one: str, two: str) -> bool:
     """Whether two patterns can match one tag; True when that is not plain to see."""
-    if _is_literal(one) and _is_literal(two):
+    first, second = _head(one), _head(two)
+    if first == one and second == two:
         return one == two
-    first, second = (str(_LITERAL.match(pattern)[0]) for pattern in (one, two))  # type: ignore[index]
     return first.startswith(second) or second.startswith(first)

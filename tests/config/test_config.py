@@ -16,6 +16,7 @@ from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.config.values import Cron
 from registry_pipelines.errors import ConfigInvalid
 from registry_pipelines.promote.interface import DEFAULT_POLICY
+from tests.config.files import SMALL, problems, written
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "deploy/example.yaml", ROOT / "deploy/demo/registry-pipelines.yaml"]
@@ -25,34 +26,6 @@ EXAMPLE_ENVIRONMENT = {
     "SIGNING_PASSWORD": "pass-three",
     "PRIVATE_PASSWORD": "four",
 }
-
-SMALL = """\
-registries:
-  here: {kind: embedded, port: 5501}
-  there: {kind: distribution, host: "reg.example:5000", username: robot, password: "${TOKEN}"}
-images:
-  forecaster:
-    registry: here
-    repository: ml/forecaster
-    targets: [eu]
-targets:
-  eu: {registry: there, prefix: replica}
-"""
-
-
-def written(folder: Path, text: str | bytes) -> Path:
-    path = folder / "registry-pipelines.yaml"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def problems(folder: Path, text: str | bytes, **environment: str) -> list[str]:
-    with pytest.raises(ConfigInvalid) as caught:
-        load(written(folder, text), {"TOKEN": "hidden-token", **environment})
-    prefix = str(folder / "registry-pipelines.yaml")
-    assert caught.value.exit_code == 8
-    assert all(problem.startswith(prefix) for problem in caught.value.problems)
-    return [problem.removeprefix(prefix) for problem in caught.value.problems]
 
 
 def test_a_small_file_gives_typed_values_and_absolute_paths(tmp_path: Path) -> None:
@@ -271,53 +244,6 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, change: tupl
         load(written(tmp_path, text), {"TOKEN": "x"})
     else:
         assert said in problems(tmp_path, text)[0]
-
-
-UPSTREAMS = "mirrors: {m: {via: there, to: here, upstreams: [%s]}}\ntargets:\n"
-SYNCS = "syncs: {one: {source: here, repositories: [%s], targets: [eu]}, two: {source: more, repositories: [%s], %s}}\n"
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (
-            ("targets:\n", UPSTREAMS % "{image: python}, {image: quay.io/x/python, repository: library/python}"),
-            "mirrors.m.upstreams[1]: brings quay.io/x/python to there/library/python, "
-            "where `mirrors.m.upstreams[0]` brings docker.io/library/python under the same tags",
-        ),
-        (
-            ("targets:\n", UPSTREAMS % '{image: a/b, tags: ["1.*"]}, {image: q.io/a, repository: a/b, tags: ["2.*"]}'),
-            "",
-        ),
-        (
-            ("targets:\n", UPSTREAMS % '{image: a/b, tags: ["1.*"]}, {image: q.io/a, repository: a/b, tags: ["1.1"]}'),
-            "brings q.io/a to there/a/b",
-        ),
-        (("targets:\n", UPSTREAMS % "{image: a/b, tags: [x]}, {image: q.io/a, repository: a/b, tags: [y, z]}"), ""),
-        (("targets:\n", UPSTREAMS % "{image: python, tags: ['3.11']}, {image: docker.io/library/python}"), ""),
-        (("targets:\n", SYNCS % ("base/a", "base/b, base/a", "targets: [eu]") + "targets:\n"), "more/base/a to there"),
-        (("targets:\n", SYNCS % ("base/a", "base/b", "targets: [eu]") + "targets:\n"), ""),
-        (("targets:\n", SYNCS % ("base/a", "'base/*'", "targets: [eu]") + "targets:\n"), ""),
-        (
-            ("targets:\n", SYNCS % ("base/a", "ml/forecaster", "targets: [eu]") + "targets:\n"),
-            "where `images.forecaster.targets` brings here/ml/forecaster",
-        ),
-        (
-            ("  eu:", "  deep: {registry: there, prefix: replica/x}\n  eu:"),
-            "syncs.two.targets[1]: brings more/y to there/replica/x/y, where `syncs.two.targets[0]` brings more/x/y",
-        ),
-    ],
-)
-def test_two_sources_for_one_place_and_tag_are_named_both(tmp_path: Path, change: tuple[str, str], said: str) -> None:
-    text = SMALL.replace("images:", '  more: {kind: distribution, host: "more.example"}\nimages:', 1)
-    if "deep" in change[1]:
-        text += "syncs: {two: {source: more, repositories: [x/y, y], targets: [eu, deep]}}\n"
-    text = text.replace(*change, 1)
-    if not said:
-        load(written(tmp_path, text), {"TOKEN": "x"})
-    else:
-        [problem] = problems(tmp_path, text)
-        assert said in problem
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
