@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry_pipelines.errors import DigestMismatch, RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import DigestMismatch, LocalError, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.interface import Place, UploadSessions
@@ -218,7 +218,10 @@ def _again(lane: _Lane) -> bool:
     assert lane.error is not None  # noqa: S101 - a lane is done or has an error
     if lane.patience.wait(lane.error):
         return True
-    lane.sink.give_up()
+    if lane.error.temporary or isinstance(lane.error, LocalError):
+        lane.sink.leave()
+    else:
+        lane.sink.give_up()
     return False
 
 

@@ -126,6 +126,10 @@ class Sink(Protocol):
         """Take all parts and commit."""
         ...
 
+    def leave(self) -> None:
+        """Keep for the next run what can be kept: the trouble will pass, or is not the upload's."""
+        ...
+
     def give_up(self) -> None:
         """Leave nothing open at the registry."""
         ...
@@ -268,14 +272,21 @@ class SessionSink:
         if self._journal and self._session:
             self._journal.record(self.target, self._descriptor, self._session)
 
+    def leave(self) -> None:
+        """Keep the session where a journal knows it."""
+        if self._journal is None:
+            self.give_up()
+
     def give_up(self) -> None:
-        """Cancel the session; a registry that cannot be reached will expire it."""
+        """Cancel the session; a registry that cannot be reached will expire it. A journal that cannot be reached keeps
+        it, and the next run finds that it is gone. What led here matters more than either."""
         session, self._session = self._session, None
         if session is not None:
             with contextlib.suppress(RegistryPipelinesError):
                 self._sessions.cancel_upload(session)
             if self._journal:
-                self._journal.forget(self.target, self._descriptor.digest)
+                with contextlib.suppress(RegistryPipelinesError):
+                    self._journal.forget(self.target, self._descriptor.digest)
 
 
 class WholeSink:
@@ -296,6 +307,9 @@ class WholeSink:
             self.target.registry.upload_blob(self.target.repository, self._descriptor, reader)
         finally:
             reader.close()
+
+    def leave(self) -> None:
+        """Nothing stays open."""
 
     def give_up(self) -> None:
         """Nothing stays open."""

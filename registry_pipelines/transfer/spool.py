@@ -90,6 +90,10 @@ class SpoolSink:
                 part.release()
         file.flush()
 
+    def leave(self) -> None:
+        """Keep the file for the next run."""
+        self._close()
+
     def give_up(self) -> None:
         """Keep the file for the next run."""
         self._close()

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry_pipelines.errors import Stalled
+from registry_pipelines.errors import Stalled, Unavailable
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.fanout import Means, move_blob
 from registry_pipelines.transfer.journal import Journal
 from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.patience import Patience
 from registry_pipelines.transfer.sinks import ABANDONED_S
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
@@ -232,3 +234,23 @@ def test_progress_never_goes_backwards_nor_counts_twice(
     assert watch.wrong == []
     assert watch.done == watch.totals
     assert sorted(watch.done.values()) == sorted(each.bytes_moved for each in result.per_target)
+
+
+def test_a_target_that_was_away_for_too_long_gets_the_rest_in_the_next_run(
+    source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry], tmp_path: Path
+) -> None:
+    """The copy gives up, its upload is not: when the target is back, it goes on where the link broke."""
+    manifest = graphs.image(source.place("app"), graphs.noise(4 * PART_BYTES), tag="v1").content()
+    assert isinstance(manifest, Manifest)
+    [layer] = manifest.layers
+    with Link(target.address) as link:
+        there = Place(connect(link.address, retries=NEVER), "app")
+        link.break_at("up", 2 * PART_BYTES + 500_000, "cut")
+        for away in (True, False):
+            journal = Journal.at(tmp_path)
+            means = Means(journal=journal, patience=lambda: Patience(0.3))
+            [outcome] = move_blob(source.place("app"), layer, [there], means, lambda *_: None)
+            assert isinstance(outcome, Unavailable) if away else outcome is None
+            journal.close()
+            link.mend()
+        assert link.up < layer.size + PART_BYTES
