@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import sqlalchemy as sql
 from sqlalchemy import schema
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.registry.interface import redact_text, redact_url
+from registry_pipelines.waits import Wait
 
 BUSY_TIMEOUT_S = 60.0
 """How long a locked SQLite file, or a connection that another thread uses, is waited for."""
@@ -31,11 +33,68 @@ _POSTGRES = {"connect_timeout": "10", "keepalives_idle": "30", "tcp_user_timeout
 """Seconds to connect, seconds of silence before the server is asked whether it lives, milliseconds until a lost link
 counts as broken. libpq's own answers are: for ever, two hours, a quarter of an hour. The URL's query overrides them."""
 
+OUTAGE_S = 60.0
+"""How long a server that went away in mid-run is waited for: a restart lasts seconds, a failover to a standby about
+half a minute. Registries keep an upload open longer than that."""
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+"""Between two tries; a server that comes back is found within this."""
+QUIET_S = 10.0
+"""After an outage was given up, nobody asks again for so long: each try may last ten seconds, and there may be
+thousands of blobs."""
+
 _MEAN_PSYCOPG = ("postgresql", "postgres")
 """SQLAlchemy takes the first for another driver, and does not know the second."""
 
 TABLE_LOCK = 0x72_70_6A_6F_75_72_6E
 """Postgres' CREATE TABLE IF NOT EXISTS fails when two sessions run it at once; whoever holds this lock is alone."""
+
+
+_T = TypeVar("_T")
+
+
+class _Outage:
+    """The time in which a server does not answer; one for all threads, so that a lasting one is waited for once."""
+
+    def __init__(self) -> None:
+        self._since = self._gave_up_at = 0.0
+        self._error: SQLAlchemyError | None = None
+        self._lock = threading.Lock()
+
+    def given_up(self) -> SQLAlchemyError | None:
+        """Why nobody should ask just now."""
+        with self._lock:
+            return self._error if time.monotonic() - self._gave_up_at < QUIET_S else None
+
+    def wait(self, error: SQLAlchemyError, first_at: float) -> bool:
+        """Pause before the next try; False when it has lasted too long. first_at: when this act failed first; it ends
+        also what fails always, while others are answered."""
+        now = time.monotonic()
+        with self._lock:
+            self._since = since = self._since or now
+            if now - since >= OUTAGE_S:
+                self._error, self._gave_up_at = error, now
+                return False
+        if now - first_at >= OUTAGE_S:
+            return False
+        # A tenth of what it has lasted: quick after a restart, seldom in a long outage.
+        pause_s = min(max(FIRST_PAUSE_S, (now - since) / 10), LONGEST_PAUSE_S)
+        with Wait("the transfer journal", "its database does not answer", since, OUTAGE_S):
+            time.sleep(pause_s)
+        return True
+
+    def over(self) -> None:
+        """The server answered."""
+        if self._since or self._error:
+            with self._lock:
+                self._since, self._error = 0.0, None
+
+
+def _may_pass(error: SQLAlchemyError) -> bool:
+    """Whether it is the server's state and not the statement: a connection that is lost or refused, a server that
+    starts or stops (57P01 to 57P03), too many connections, a deadlock."""
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return lost or isinstance(error, OperationalError | PoolTimeoutError)
 
 
 class Database:
@@ -49,6 +108,7 @@ class Database:
         """Connect, and create what tables are missing."""
         address = _address(url)
         self._is_file = address.drivername == "sqlite"
+        self._outage = _Outage()
         self._where = "state folder" if self._is_file else redact_url(str(address))
         try:
             self._engine = _engine(address)
@@ -62,14 +122,26 @@ class Database:
                 do="Install registry-pipelines with the extra `postgres`",
             ) from error
 
-    @contextmanager
-    def begin(self) -> Iterator[sql.Connection]:
-        """A transaction, committed at its end. Raises LocalError, also for what is executed within."""
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise self._unusable(error) from error
+    def run(self, act: Callable[[sql.Connection], _T]) -> _T:
+        """The answer of ``act``, done in one transaction. Raises LocalError.
+
+        A server that went away is waited for, and the act is done again. Nobody knows whether a transaction was kept
+        whose commit was not answered, so an act must come to the same when it is done twice.
+        """
+        if (given_up := self._outage.given_up()) is not None:
+            raise self._unusable(given_up) from given_up
+        first_at = 0.0
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    answer = act(connection)
+            except SQLAlchemyError as error:
+                first_at = first_at or time.monotonic()
+                if self._is_file or not _may_pass(error) or not self._outage.wait(error, first_at):
+                    raise self._unusable(error) from error
+            else:
+                self._outage.over()
+                return answer
 
     def insert(self, table: sql.Table) -> postgresql.Insert | sqlite.Insert:
         """An insert that can say what to do about rows that are there."""

@@ -124,9 +124,8 @@ class Journal:
         Waits for the courier of a killed owner, whose part may still be on its way, and goes on behind it.
         """
         key = (target.registry.name, target.repository, str(descriptor.digest))
-        with self._database.begin() as database:
-            rows = database.execute(_uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc())).all()
-        for row in rows:
+        wanted = _uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc())
+        for row in self._database.run(lambda database: database.execute(wanted).all()):
             if row.owner == self._owner or not _is_alive(row.owner, row.updated_at):
                 session = self._take_over(key, row)
                 if session is not None:
@@ -134,15 +133,14 @@ class Journal:
         return None
 
     def _take_over(self, key: tuple[str, str, str], row: sql.Row[Any]) -> UploadSession | None:
-        mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
-        with self._database.begin() as database:
-            if row.updated_at < time.time() - UPLOAD_LIFE_S:
-                database.execute(_uploads.delete().where(mine))
-                self._drop_note(row.id)
-                return None
-            claim = _uploads.update().where(mine).values(owner=self._owner, updated_at=time.time())
-            if database.execute(claim).rowcount != 1:
-                return None
+        free = sql.and_(_uploads.c.id == row.id, _uploads.c.owner.in_([row.owner, self._owner]))
+        if row.updated_at < time.time() - UPLOAD_LIFE_S:
+            self._database.run(lambda database: database.execute(_uploads.delete().where(free)))
+            self._drop_note(row.id)
+            return None
+        claim = _uploads.update().where(free).values(owner=self._owner, updated_at=time.time())
+        if self._database.run(lambda database: database.execute(claim).rowcount) != 1:
+            return None
         with self._lock:
             self._ids[key] = row.id
         session = UploadSession(key[1], row.location, row.offset_bytes, row.min_chunk_bytes)
@@ -177,57 +175,67 @@ class Journal:
         """Keep session and offset; durable when this returns."""
         key = (target.registry.name, target.repository, str(descriptor.digest))
         with self._lock:
-            known = self._ids.get(key)
             upload_id = self._ids.setdefault(key, uuid.uuid4().hex)
-        values = {
+        row = {
+            "id": upload_id,
+            "registry": key[0],
+            "repository": key[1],
+            "digest": key[2],
             "location": session.location,
             "offset_bytes": session.offset,
             "min_chunk_bytes": session.min_chunk_bytes,
             "owner": self._owner,
             "updated_at": time.time(),
         }
-        with self._database.begin() as database:
-            if known:
-                database.execute(_uploads.update().where(_uploads.c.id == upload_id).values(**values))
-            else:
-                names = {"id": upload_id, "registry": key[0], "repository": key[1], "digest": key[2]}
-                database.execute(_uploads.insert().values(**names, **values))
+        self._put(_uploads, [row])
 
     def forget(self, target: Place, digest: Digest) -> None:
         """The upload of this process is committed, cancelled or gone."""
         with self._lock:
             upload_id = self._ids.pop((target.registry.name, target.repository, str(digest)), None)
         if upload_id:
-            with self._database.begin() as database:
-                database.execute(_uploads.delete().where(_uploads.c.id == upload_id))
+            gone = _uploads.delete().where(_uploads.c.id == upload_id)
+            self._database.run(lambda database: database.execute(gone))
             self._drop_note(upload_id)
 
     def abandoned(self, registries: Sequence[str], *, older_than_s: float = ABANDONED_S) -> list[AbandonedUpload]:
         """Take over, and forget, uploads to these registries that no living process owns and nobody came back for."""
-        oldest, taken = time.time() - older_than_s, []
-        with self._database.begin() as database:
-            rows = database.execute(_uploads.select().where(_uploads.c.registry.in_(list(registries)))).all()
-            for row in rows:
-                if row.updated_at > oldest or _is_alive(row.owner, row.updated_at):
-                    continue
-                mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
-                if database.execute(_uploads.delete().where(mine)).rowcount == 1:
-                    session = UploadSession(row.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
-                    taken.append(AbandonedUpload(row.registry, session))
-                    self._drop_note(row.id)
+        oldest = time.time() - older_than_s
+        taken = self._database.run(lambda database: self._take_abandoned(database, registries, oldest))
+        for row in taken:
+            self._drop_note(row.id)
+        return [
+            AbandonedUpload(
+                row.registry, UploadSession(row.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
+            )
+            for row in taken
+        ]
+
+    def _take_abandoned(self, database: sql.Connection, registries: Sequence[str], oldest: float) -> list[sql.Row[Any]]:
+        rows = database.execute(_uploads.select().where(_uploads.c.registry.in_(list(registries)))).all()
+        taken = []
+        for row in rows:
+            if row.updated_at > oldest or _is_alive(row.owner, row.updated_at):
+                continue
+            mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
+            if database.execute(_uploads.delete().where(mine)).rowcount == 1:
+                taken.append(row)
         return taken
 
     # Holdings (see plan.Holdings and execute.Keeper)
 
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """A repository of the registry for each blob that a finished copy left there."""
-        found: dict[Digest, str] = {}
-        with self._database.begin() as database:
+
+        def look(database: sql.Connection) -> dict[Digest, str]:
+            found: dict[Digest, str] = {}
             for start in range(0, len(digests), MAX_HINTS):
                 some = [str(item) for item in digests[start : start + MAX_HINTS]]
                 rows = _holdings.select().where(_holdings.c.registry == registry, _holdings.c.digest.in_(some))
                 found.update({Digest(row.digest): row.repository for row in database.execute(rows)})
-        return found
+            return found
+
+        return self._database.run(look)
 
     def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
         """The target was read back and has these blobs. instead: those whose holder known so far is to be replaced; it
@@ -247,11 +255,9 @@ class Journal:
         insert = self._database.insert(table)
         keys = [column.name for column in table.primary_key]
         values = {column.name: insert.excluded[column.name] for column in table.columns}
-        with self._database.begin() as database:
-            database.execute(
-                insert.on_conflict_do_update(index_elements=keys, set_=values),
-                sorted(rows, key=lambda row: [str(row[key]) for key in keys]),
-            )
+        put = insert.on_conflict_do_update(index_elements=keys, set_=values)
+        ordered = sorted(rows, key=lambda row: [str(row[key]) for key in keys])
+        self._database.run(lambda database: database.execute(put, ordered))
 
 
 def _of(key: tuple[str, str, str]) -> sql.ColumnElement[bool]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
+
+from tests.doubles.wire import Listener
 
 PASSWORD = "s3cret@w/rd"
 ESCAPED = "s3cret%40w%2Frd"
@@ -24,8 +29,7 @@ class PostgresServer:
     """A fresh cluster, running, that can be stopped and started again. folder: where its socket is; the database
     ``postgres`` and the user ``rp`` are there. Postgres refuses to run as root."""
 
-    def __init__(self, programs: Path, *, port: int = 0) -> None:
-        """port: where it listens on 127.0.0.1, too; 0: by its socket alone."""
+    def __init__(self, programs: Path) -> None:
         self.folder = tempfile.mkdtemp(prefix="pg-", dir="/tmp")
         self._programs, self._data = programs, f"{self.folder}/data"
         self._user: dict[str, object] = {}
@@ -37,8 +41,7 @@ class PostgresServer:
             self._user = {"user": "postgres", "group": "postgres"}
         login = ("-A", "scram-sha-256", "--pwfile", str(secret), "-U", "rp")
         self._run(str(programs / "initdb"), "-D", self._data, *login, "--no-sync")
-        listen = f"-c listen_addresses=127.0.0.1 -c port={port}" if port else "-c listen_addresses=''"
-        self._options = f"{listen} -c unix_socket_directories={self.folder} -c fsync=off"
+        self._options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
         self.running = False
         self.start()
 
@@ -69,3 +72,55 @@ class PostgresServer:
         if self.running:
             self.stop()
         shutil.rmtree(self.folder)
+
+
+class LostCommits:
+    """A TCP proxy before a Postgres server. ``lose(n)``: the next so many commits are done, and their answer is lost
+    with the connection. folder: of the server's socket. address: host and port."""
+
+    def __init__(self, folder: str) -> None:
+        self._socket = f"{folder}/.s.PGSQL.5432"
+        self._listener = Listener(self._serve)
+        self.address = self._listener.address
+        self.lost = 0
+        self._to_lose = 0
+        self._lock = threading.Lock()
+
+    def lose(self, count: int) -> None:
+        """See the class."""
+        with self._lock:
+            self._to_lose = count
+
+    def _serve(self, down: socket.socket) -> None:
+        up = self._listener.adopt(socket.socket(socket.AF_UNIX))
+        up.connect(self._socket)
+        lost = threading.Event()
+        self._listener.spawn(lambda: self._answer(up, down, lost))
+        try:
+            while block := down.recv(65536):
+                with self._lock:
+                    if b"COMMIT" in block and self._to_lose:
+                        self._to_lose -= 1
+                        self.lost += 1
+                        lost.set()
+                up.sendall(block)
+        finally:
+            with contextlib.suppress(OSError):
+                up.shutdown(socket.SHUT_RDWR)
+            self._listener.release(up)
+
+    def _answer(self, up: socket.socket, down: socket.socket, lost: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while (block := up.recv(65536)) and not lost.is_set():
+                down.sendall(block)
+        with contextlib.suppress(OSError):
+            down.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> LostCommits:
+        self._listener.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.stop()

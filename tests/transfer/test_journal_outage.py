@@ -1,0 +1,159 @@
+"""A Postgres server that goes away while copies use its journal, and comes back, or does not."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry_pipelines import waits
+from registry_pipelines.errors import LocalError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.progress import Silent
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Place, UploadSession
+from registry_pipelines.transfer import database
+from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.journal import Journal
+from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.verify import compare
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.postgres import ESCAPED, LostCommits, PostgresServer
+from tests.needs import needed_module
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Counted, Graphs
+
+LARGE = 4 * PART_BYTES + 5
+LAYER = Descriptor(media_type="application/octet-stream", digest=Digest.of(b"layer"), size=5)
+
+
+@pytest.fixture
+def server(postgres_programs: Path) -> Iterator[PostgresServer]:
+    """A server of this test's own, because it is stopped."""
+    needed_module("psycopg", "postgres")
+    with PostgresServer(postgres_programs) as running:
+        yield running
+
+
+def url_of(server: PostgresServer) -> str:
+    return f"postgresql://rp:{ESCAPED}@/postgres?host={server.folder}"
+
+
+class StopsTheServer(Silent):
+    """Stops it when the first bytes are at the target, and, if told to, starts it when somebody is told of the wait."""
+
+    def __init__(self, server: PostgresServer, *, come_back: bool) -> None:
+        self._server, self._come_back = server, come_back
+        self._stopped = False
+        self.told: list[tuple[str, str]] = []
+
+    def advance(self, task: str, byte_count: int) -> None:
+        if not self._stopped and byte_count >= PART_BYTES:
+            self._stopped = True
+            self._server.stop()
+
+    def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
+        self.told.append((host, reason))
+        if self._come_back and not self._server.running:
+            self._server.start()
+
+
+@pytest.mark.parametrize("courier", [False, True])
+def test_a_restart_in_the_middle_is_waited_for_and_told(
+    server: PostgresServer,
+    source: Counted,
+    target: Counted,
+    graphs: Graphs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    courier: bool,
+) -> None:
+    monkeypatch.setattr(waits, "TELL_AFTER_S", 0.3)
+    monkeypatch.setattr(waits, "LOOK_EVERY_S", 0.05)
+    graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
+    progress, state = StopsTheServer(server, come_back=True), tmp_path if courier else None
+    result = copy_closure(
+        source.place("app"), "v1", [target.place("app")], state=state, journal_url=url_of(server), progress=progress
+    )
+    assert progress.told == [("the transfer journal", "its database does not answer")]
+    assert result.bytes_moved >= LARGE
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+    assert target.bytes_in() < LARGE + PART_BYTES, "nothing was sent again"
+    journal = Journal(url_of(server))
+    assert set(journal.holders(target.address, list(result.plan.deliveries[0].job.closure.blobs)).values()) == {"app"}
+    assert journal.abandoned([target.address], older_than_s=-1) == []
+    journal.close()
+
+
+def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
+    server: PostgresServer,
+    source: Counted,
+    target: Counted,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "OUTAGE_S", 0.5)
+    graphs.image(source.place("app"), graphs.noise(LARGE), b"small", tag="v1")
+    with FaultRegistry(target.address) as wire:
+        there = Place(connect(wire.address), "app")
+        progress = StopsTheServer(server, come_back=False)
+        with pytest.raises(LocalError, match="the transfer journal cannot be used: ") as caught:
+            copy_closure(source.place("app"), "v1", [there], journal_url=url_of(server), progress=progress)
+        assert "Check that the server runs" in str(caught.value)
+        assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+        server.start()
+        copy_closure(source.place("app"), "v1", [there], journal_url=url_of(server))
+    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+    assert not wire.requests("DELETE"), "the upload was kept for the second run"
+    assert wire.bytes_up < LARGE + PART_BYTES
+
+
+def test_what_was_recorded_before_a_lasting_outage_is_gone_on_from(
+    server: PostgresServer, target: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "OUTAGE_S", 0.2)
+    place, journal = target.place("app"), Journal(url_of(server))
+    journal.record(place, LAYER, UploadSession("app", "http://x/upload", 3))
+    server.stop()
+    with pytest.raises(LocalError, match="cannot be used"):
+        journal.record(place, LAYER, UploadSession("app", "http://x/upload", 4))
+    with pytest.raises(LocalError, match="cannot be used"):  # at once: somebody just found that it lasts
+        journal.holders("x", [LAYER.digest])
+    journal.close()
+    server.start()
+    again = Journal(url_of(server))
+    session = again.resume(place, LAYER)
+    assert session is not None and session.offset == 3
+    again.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_done_once(server: PostgresServer, target: Counted) -> None:
+    """Nobody knows then whether it was done. Each act of the journal comes to the same when it is done again."""
+    place = target.place("app")
+    with LostCommits(server.folder) as wire:
+        url = f"postgresql://rp:{ESCAPED}@{wire.address}/postgres"
+        first, second = Journal(url), Journal(url)
+        for act in (
+            lambda: first.record(place, LAYER, UploadSession("app", "http://x/upload", 1)),
+            lambda: first.record(place, LAYER, UploadSession("app", "http://x/upload", 2)),
+            lambda: first.hold(place, [LAYER.digest, Digest.of(b"other")]),
+        ):
+            wire.lose(1)
+            act()
+        assert wire.lost == 3
+        first.close()
+        wire.lose(2)  # looking for it, and taking it over
+        session = second.resume(place, LAYER)
+        assert session is not None and session.offset == 2
+        assert second.holders(target.address, [LAYER.digest]) == {LAYER.digest: "app"}
+        wire.lose(1)
+        second.forget(place, LAYER.digest)
+        assert second.resume(place, LAYER) is None
+        second.close()
+    assert wire.lost == 6
