@@ -7,6 +7,7 @@ A copy moves closures, never images: a signature that stays behind is a lost sig
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ from registry_pipelines.registry.interface import Place
 
 MAX_CLOSURE_MANIFESTS = 10_000
 """Manifests of one closure; the largest real ones (40 platforms, each with a dozen attestations) have some hundreds."""
+
+MAX_CLOSURE_BYTES = 64 * 1024 * 1024
+"""Manifests of one closure, all of them together, which are held until it is copied. Those hundreds have 1 KiB to 10
+KiB each; 10,000 of the largest permitted size would be 40 GiB of memory."""
 
 MAX_REFERRER_DEPTH = 16
 """A signature of an attestation of an image is 2; a registry that invents ever new referrers is stopped here."""
@@ -170,9 +175,12 @@ class _Search:
         self.subjects: dict[Digest, Digest] = {}
         self.digest_tags: dict[str, Digest] = {}
         self.tags: frozenset[str] | None = None
+        self.held_bytes = 0
+        self.holding = threading.Lock()
 
     def run(self, digest_tags: Sequence[str] | None) -> Closure:
         root = self._root()
+        self._hold(len(root.raw))
         listed = digest_tags if digest_tags is not None else digest_tags_of(self.place)
         self.tags = None if listed is None else frozenset(listed)
         level = [_Wanted(root.digest, "the reference")]
@@ -217,6 +225,13 @@ class _Search:
             self.cache.keep_manifest(manifest)
         return manifest
 
+    def _hold(self, byte_count: int) -> None:
+        with self.holding:
+            self.held_bytes += byte_count
+        if self.held_bytes > MAX_CLOSURE_BYTES:
+            what = f"the manifests that belong to it have more than {MAX_CLOSURE_BYTES >> 20} MiB together"
+            raise self._incomplete(what, do="Look at what refers to it at the source, or copy single platforms")
+
     def _next_level(self, level: list[_Wanted]) -> list[_Wanted]:
         new = {wanted.digest: wanted for wanted in level if wanted.digest not in self.contents}
         if len(self.contents) + len(new) > MAX_CLOSURE_MANIFESTS:
@@ -241,8 +256,12 @@ class _Search:
 
     def _look_up(self, wanted: _Wanted) -> tuple[ManifestBytes, list[Descriptor], dict[str, Descriptor]]:
         registry, repository = self.place.registry, self.place.repository
+        self._hold(0)  # others may have found too much while this one waited for its turn
+        manifest = self.found.get(wanted.digest)
         try:
-            manifest = self.found.get(wanted.digest) or self._fetch(wanted.digest)
+            if manifest is None:
+                manifest = self._fetch(wanted.digest)
+                self._hold(len(manifest.raw))
         except NotFound as error:
             raise self._incomplete(f"{wanted.digest} ({wanted.why}) is missing") from error
         referrers = registry.referrers(repository, wanted.digest, tags=self.tags)

@@ -1,0 +1,67 @@
+"""What a registry may make a closure hold in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry_pipelines.errors import ClosureIncomplete
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.manifests import EMPTY, Descriptor, Manifest, manifest_bytes
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.transfer import closure
+from registry_pipelines.transfer.closure import LOOKUP_THREADS, discover
+from registry_pipelines.transfer.copy import copy_closure
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Counted, Graphs
+
+MEBIBYTE = 1024 * 1024
+LARGE_BYTES = 100_000
+COUNT = 60
+
+
+def push_large_referrers(source: Counted, subject: Descriptor) -> None:
+    """Six megabytes of manifests that refer to it."""
+    place = source.place("app")
+    push_blob(place, b"{}", media_type=media_types.OCI_EMPTY)
+    for number in range(COUNT):
+        large = Manifest(
+            schema_version=2,
+            media_type=media_types.OCI_MANIFEST,
+            artifact_type="test/large",
+            config=EMPTY,
+            layers=(EMPTY,),
+            subject=subject,
+            annotations={"number": str(number), "text": "x" * LARGE_BYTES},
+        )
+        place.registry.put_manifest("app", manifest_bytes(large))
+
+
+@pytest.mark.parametrize("mebibytes", [1, 5])
+def test_a_closure_with_too_many_bytes_of_manifests_is_refused_before_all_are_fetched(
+    source: Counted, target: Counted, graphs: Graphs, monkeypatch: pytest.MonkeyPatch, mebibytes: int
+) -> None:
+    push_large_referrers(source, graphs.image(source.place("app"), b"layer", tag="v1").descriptor)
+    source.forget()
+    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", mebibytes * MEBIBYTE)
+    with pytest.raises(ClosureIncomplete, match=f"more than {mebibytes} MiB together") as caught:
+        copy_closure(source.place("app"), "v1", [target.place("app")])
+    assert f"{source.address}/app (v1)" in str(caught.value) and "copy single platforms" in str(caught.value)
+    fitting = mebibytes * MEBIBYTE // LARGE_BYTES
+    assert fitting < source.count("GET", "/manifests/") <= fitting + 2 + LOOKUP_THREADS
+    assert target.count("PUT") == target.count("POST") == 0
+
+
+def test_what_fits_is_found_whole(source: Counted, graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = graphs.image(source.place("app"), b"layer", tag="v1")
+    push_large_referrers(source, image.descriptor)
+    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", 6 * MEBIBYTE)
+    found = discover(source.place("app"), "v1")
+    assert len(found.manifests) == 1 + COUNT
+    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests) - 1)
+    with pytest.raises(ClosureIncomplete):
+        discover(source.place("app"), "v1")
+    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests))
+    assert discover(source.place("app"), "v1").root == found.root
