@@ -106,8 +106,10 @@ class Exchange:
 
     def send(self, call: Call) -> Response:
         """The answer, its status among ``call.expect``; the caller closes it. Raises the RegistryError family."""
-        usual = call.url.startswith("/v2/")
-        call = replace(call, url=self.base + call.url if usual else urllib.parse.urljoin(f"{self.base}/", call.url))
+        if not call.url.startswith(self.base):
+            usual = call.url.startswith("/v2/")
+            absolute = self.base + call.url if usual else urllib.parse.urljoin(f"{self.base}/", call.url)
+            call = replace(call, url=absolute)
         if call.carrier is not None or not _repeatable(call):
             return self._persist(call)  # content is on its way all the time
         with Wait(self.name, call.doing) as wait:
@@ -195,7 +197,7 @@ class Exchange:
         response = self._send(_request(call, url, tried))
         if response.status != 401 or not ours:
             return response
-        challenges = read_challenges(response.headers.get_all("WWW-Authenticate") or [])
+        challenges = read_challenges(response.headers.get_all("WWW-Authenticate"))
         if not challenges:
             raise self.failure(call, response)
         response.close()

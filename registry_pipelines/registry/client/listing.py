@@ -45,7 +45,7 @@ def pages(
             body = response.read(limit)
             if body is None:
                 raise RegistryError(f"a page is larger than {limit} bytes", where=call.where)
-            links = response.headers.get_all("Link") or []
+            links = response.headers.get_all("Link")
             url = response.url
         yield body, response.header
         following = next_link(links)

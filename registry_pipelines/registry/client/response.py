@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 from collections.abc import Callable
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, NETWORK_ERRORS, raise_translated
+from registry_pipelines.registry.client.wire import Answer
 from registry_pipelines.waits import Wait, host_of
 
 
@@ -20,7 +20,7 @@ class Response:
 
     def __init__(
         self,
-        answer: http.client.HTTPResponse,
+        answer: Answer,
         *,
         url: str,
         where: str,
@@ -46,7 +46,7 @@ class Response:
 
     def header(self, name: str) -> str:
         """A header's value, empty when missing."""
-        return str(self.headers.get(name) or "").strip()
+        return self.headers.get(name)
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer; 0 at the end. Raises Unavailable when the body ends before its announced length."""
@@ -71,7 +71,7 @@ class Response:
 
     def read(self, limit: int) -> bytes | None:
         """The rest of the body; None when it is longer than ``limit`` bytes (the rest is then not read)."""
-        if self._left is not None and self._left > limit and self._answer.length:
+        if self._left is not None and self._left > limit:
             return None
         content = bytearray()
         buffer = memoryview(bytearray(min(limit + 1, 64 * 1024)))
@@ -85,9 +85,9 @@ class Response:
         """Keep the connection when the body was read to its end, or is short; else drop it. Safe to call twice."""
         if self._release is None:
             return
-        if self._reusable and not self._answer.isclosed():
+        if self._reusable and not self._answer.ended:
             self._drain()
-        self._end(keep=self._reusable and self._answer.isclosed())
+        self._end(keep=self._reusable and self._answer.clean)
 
     def _drain(self) -> None:
         """Read what little is left, so that the connection can serve again."""
@@ -101,5 +101,4 @@ class Response:
     def _end(self, *, keep: bool) -> None:
         release, self._release = self._release, None
         if release is not None:
-            self._answer.close()
             release(keep)

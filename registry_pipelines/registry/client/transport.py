@@ -7,7 +7,6 @@ socket into the caller's buffer (``recv_into``) and from the caller's buffer int
 from __future__ import annotations
 
 import http.client
-import io
 import select
 import socket
 import ssl
@@ -25,6 +24,7 @@ from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.proxies import Proxy, proxy_for
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.translate import NETWORK_ERRORS, raise_translated, translate_exception
+from registry_pipelines.registry.client.wire import Answer, request_head
 from registry_pipelines.registry.interface import Carrier, Parcel
 
 MAX_IDLE_PER_ORIGIN = 48
@@ -33,6 +33,9 @@ connection that is not kept costs a round trip each time."""
 
 IDLE_S = 30.0
 """An idle connection older than this is closed: load balancers drop them silently after 60 s and more."""
+
+WITH_HEAD_BYTES = 16 * 1024
+"""A body up to this is sent together with the head: one call, one packet."""
 
 SEND_BYTES = 256 * 1024
 """One ``send``. A socket time-out covers the whole call, so small calls make it a limit on progress."""
@@ -95,7 +98,7 @@ class Transport:
         self, *, ca_file: Path | None = None, timeouts: Timeouts | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
         self.timeouts = timeouts or Timeouts()
-        self._tls = _tls_context(ca_file)
+        self._tls = _tls_context(ca_file) if ca_file else None
         self._ca_file = ca_file
         self._environ = environ
         self.receive_bytes = 0
@@ -132,26 +135,16 @@ class Transport:
         """
         if proxy_for(origin.scheme, origin.host, origin.port, self._environ):
             raise Unsupported("content cannot be carried through a proxy", where=request.where, status=501)
-        headers = {
-            "Host": str(origin).removesuffix(":443" if origin.scheme == "https" else ":80"),
-            "User-Agent": USER_AGENT,
-            "Accept-Encoding": "identity",
-            **request.headers,
-        }
-        lines = [
-            f"{request.method} {target} HTTP/1.1",
-            *(f"{name}: {value}" for name, value in headers.items()),
-            "",
-            "",
-        ]
-        head = "\r\n".join(lines).encode("latin-1")
+        try:
+            head = request_head(request.method, target, {**_usual(origin), **request.headers})
+        except NETWORK_ERRORS as error:
+            raise_translated(error, where=request.where, doing="writing a request")
         ca_file = str(self._ca_file or "")
         stall_s = self.timeouts.stall_s
         times = self.timeouts.connect_s, stall_s, request.answer_s or stall_s
         raw = carrier.carry(Parcel(origin.scheme, origin.host, origin.port, ca_file, head, request.url, *times))
         try:
-            answer = http.client.HTTPResponse(_Received(raw))  # type: ignore[arg-type]
-            answer.begin()
+            answer = Answer(_Received(raw), request.method)
         except NETWORK_ERRORS as error:
             raise_translated(error, where=request.where, doing="reading the answer")
         return Response(answer, url=request.url, where=request.where, reusable=False, release=lambda _keep: None)
@@ -166,9 +159,9 @@ class Transport:
             finished = _send_request(connection, request, target, self.timeouts.stall_s)
             answer = _read_answer(connection, request, request.answer_s or self.timeouts.stall_s)
         except BaseException:
-            connection.http.close()
+            connection.close()
             raise
-        connection.socket.settimeout(self.timeouts.stall_s)
+        connection.wait(self.timeouts.stall_s)
         return Response(
             answer,
             url=request.url,
@@ -186,7 +179,7 @@ class Transport:
                 return None
             if time.monotonic() - connection.idle_since < IDLE_S and not connection.readable():
                 return connection
-            connection.http.close()
+            connection.close()
 
     def _release(self, connection: _Connection, *, keep: bool) -> None:
         if keep:
@@ -196,18 +189,17 @@ class Transport:
                 if len(waiting) < MAX_IDLE_PER_ORIGIN:
                     waiting.append(connection)
                     return
-        connection.http.close()
+        connection.close()
 
     def _connect(self, origin: Origin, where: str) -> _Connection:
         proxy = proxy_for(origin.scheme, origin.host, origin.port, self._environ)
-        connection = _Connection(origin, self._make_http(origin, proxy), None if origin.scheme == "https" else proxy)
+        made = self._make_http(origin, proxy)
         try:
-            connection.http.connect()
+            made.connect()
         except NETWORK_ERRORS as error:
-            connection.http.close()
+            made.close()
             raise_translated(error, where=where, doing=f"connecting to {origin}")
-        connection.http.auto_open = 0
-        connection.keep_socket()
+        connection = _Connection(origin, made.sock, None if origin.scheme == "https" else proxy)
         if self.receive_bytes:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
         return connection
@@ -216,6 +208,8 @@ class Transport:
         host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
         if origin.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=self.timeouts.connect_s)
+        if self._tls is None:  # the system's certificates are many, and plain registries need none of them
+            self._tls = _tls_context(None)
         made = http.client.HTTPSConnection(host, port, timeout=self.timeouts.connect_s, context=self._tls)
         if proxy:
             made.set_tunnel(origin.host, origin.port, headers=proxy.headers)
@@ -224,7 +218,7 @@ class Transport:
 
 def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
     for connection in (one for many in idle.values() for one in many):
-        connection.http.close()
+        connection.close()
     idle.clear()
 
 
@@ -240,13 +234,16 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 class _Received:
-    """Bytes that were received elsewhere, as ``http.client`` reads a socket."""
+    """Bytes that were received elsewhere, read like a socket."""
 
     def __init__(self, raw: bytes) -> None:
-        self._raw = raw
+        self._left = memoryview(raw)
 
-    def makefile(self, _mode: str) -> io.BytesIO:
-        return io.BytesIO(self._raw)
+    def recv_into(self, buffer: memoryview, /) -> int:
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
 
 
 class _Stale(Exception):
@@ -259,20 +256,26 @@ class _Stale(Exception):
 class _Connection:
     """One open connection. proxy: when set, requests carry the whole URL."""
 
-    def __init__(self, origin: Origin, made: http.client.HTTPConnection, proxy: Proxy | None) -> None:
+    def __init__(self, origin: Origin, connected: socket.socket, proxy: Proxy | None) -> None:
         self.origin = origin
-        self.http = made
+        self.socket = connected
         self.proxy = proxy
         self.idle_since = 0.0
-        self.socket: socket.socket
-
-    def keep_socket(self) -> None:
-        """Remember the connected socket: http.client forgets it as soon as an answer says ``Connection: close``."""
-        self.socket = self.http.sock
+        self._timeout = connected.gettimeout()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 self.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def wait(self, timeout_s: float) -> None:
+        """How long one call may take from now on; told to the system only where it changes."""
+        if timeout_s != self._timeout:
+            self.socket.settimeout(timeout_s)
+            self._timeout = timeout_s
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
 
     def readable(self) -> bool:
         """Whether something arrived that nobody asked for: an early answer, or the end."""
@@ -283,19 +286,15 @@ class _Connection:
 
 def _send_request(connection: _Connection, request: Request, target: str, stall_s: float) -> bool:
     """Write head and body; False when the other side answered before it had all of the body."""
-    connection.socket.settimeout(stall_s)
-    made = connection.http
+    connection.wait(stall_s)
     body = request.body
     size = 0 if body is None else body.size if not isinstance(body, bytes | memoryview) else len(body)
     try:
-        made.putrequest(
-            request.method,
-            f"http://{connection.origin}{target}" if connection.proxy else target,
-            skip_accept_encoding=True,
-        )
-        for name, value in _headers(connection, request, size).items():
-            made.putheader(name, value)
-        made.endheaders()
+        address = f"http://{connection.origin}{target}" if connection.proxy else target
+        head = request_head(request.method, address, _headers(connection, request, size))
+        if isinstance(body, bytes | memoryview) and size <= WITH_HEAD_BYTES:
+            head, size = head + body, 0
+        connection.socket.sendall(head)
     except NETWORK_ERRORS as error:
         if isinstance(error, ConnectionError):
             raise _Stale(translate_exception(error, where=request.where, doing="sending a request")) from error
@@ -307,12 +306,18 @@ def _send_request(connection: _Connection, request: Request, target: str, stall_
 
 
 def _headers(connection: _Connection, request: Request, size: int) -> dict[str, str]:
-    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
+    headers = {**_usual(connection.origin), **request.headers}
     if connection.proxy:
         headers.update(connection.proxy.headers)
     if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
         headers["Content-Length"] = str(size)
     return headers
+
+
+def _usual(origin: Origin) -> dict[str, str]:
+    """Headers of every request; bodies are wanted as they are stored."""
+    host = str(origin).removesuffix(":443" if origin.scheme == "https" else ":80")
+    return {"Host": host, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 
 
 def _send_chunk(connection: _Connection, chunk: memoryview, where: str) -> bool:
@@ -332,10 +337,10 @@ def _send_chunk(connection: _Connection, chunk: memoryview, where: str) -> bool:
     return True
 
 
-def _read_answer(connection: _Connection, request: Request, wait_s: float) -> http.client.HTTPResponse:
+def _read_answer(connection: _Connection, request: Request, wait_s: float) -> Answer:
     try:
-        connection.socket.settimeout(wait_s)
-        return connection.http.getresponse()
+        connection.wait(wait_s)
+        return Answer(connection.socket, request.method)
     except NETWORK_ERRORS as error:
         if isinstance(error, ConnectionError):
             raise _Stale(translate_exception(error, where=request.where, doing="waiting for the answer")) from error
