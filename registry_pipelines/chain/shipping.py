@@ -336,6 +336,7 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
             repository=join_repository(mirror.prefix, each.repository or place.repository),
             tags=Selector(glob=each.tags, semver=each.semver or "", newest=each.newest or 0),
             platforms=tuple(Platform.parse(text) for text in each.platforms),
+            selection=each.selection,
         )
 
 

@@ -85,6 +85,7 @@ def source_of(session: Session, sync: Sync) -> Source:
             glob=sync.tags, exclude=sync.exclude_tags, semver=sync.semver or "", newest=sync.newest or 0
         ),
         platforms=tuple(Platform.parse(text) for text in sync.platforms),
+        selection=sync.selection,
         move_tags=sync.move_tags,
     )
 

@@ -18,8 +18,10 @@ from registry_pipelines.cli.errors import guarded
 from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import InputError
+from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.transfer.limits import Limits
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
@@ -151,6 +153,23 @@ RECEIPT_KEY = click.option(
     metavar="FILE",
     help="Private key that signs the receipts; the configuration's unless told.",
 )
+
+PLATFORM = click.option(
+    "--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated."
+)
+SELECTION = click.option(
+    "--selection",
+    type=click.Choice(["sparse", "rewritten"]),
+    help="With --platform: the index as it is, lacking the others (sparse, unless told), or a new one.",
+)
+
+
+def read_selection(platforms: Sequence[str], selection: Selection | None) -> tuple[tuple[Platform, ...], Selection]:
+    """What ``PLATFORM`` and ``SELECTION`` said. Raises InputError."""
+    if selection and not platforms:
+        raise InputError("--selection is about --platform, and none is named", do="Name one, or leave it out")
+    return tuple(Platform.parse(text) for text in platforms), selection or "sparse"
+
 
 _COMMON = (
     click.option(

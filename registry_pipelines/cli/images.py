@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 
-from registry_pipelines.cli.context import RECEIPT_KEY, Options, common
+from registry_pipelines.cli.context import PLATFORM, RECEIPT_KEY, SELECTION, Options, common, read_selection
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
 from registry_pipelines.errors import ContentError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure, discover
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.results import CopyResult
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
@@ -112,7 +112,8 @@ def _platform(place: Place, manifest: Manifest) -> str:
 @click.argument("source")
 @click.argument("targets", nargs=-1, required=True)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag at the targets; the source's unless told.")
-@click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated.")
+@PLATFORM
+@SELECTION
 @click.option("--keep-tags", is_flag=True, help="Leave a tag alone that names another digest, and report it.")
 @RECEIPT_KEY
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
@@ -123,6 +124,7 @@ def copy(
     targets: Sequence[str],
     tags: Sequence[str],
     platforms: Sequence[str],
+    selection: Selection | None,
     keep_tags: bool,
     key: Path | None,
     dry_run: bool,
@@ -132,7 +134,7 @@ def copy(
     A target is a repository, optionally with a tag. Killed in the middle, the same command sends the rest.
     Exit 6: a tag that was to stay names something else there.
     """
-    signer = options.receipt_signer(key)
+    signer, (chosen, kind) = options.receipt_signer(key), read_selection(platforms, selection)
     with options.places([source, *targets]) as places, options.progress() as progress:
         located = places.locate(source)
         # One copy for all targets that get the same tags, so that the source is read once for them.
@@ -148,7 +150,8 @@ def copy(
                 group,
                 tags=wanted,
                 move_tags=not keep_tags,
-                platforms=[Platform.parse(text) for text in platforms],
+                platforms=chosen,
+                selection=kind,
                 progress=progress,
                 state=options.state,
                 journal_url=options.journal_url,

@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from registry_pipelines.chain.places import Located, Places
-from registry_pipelines.cli.context import RECEIPT_KEY, Options, common
+from registry_pipelines.cli.context import PLATFORM, RECEIPT_KEY, SELECTION, Options, common, read_selection
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, rows_table, worth_showing
 from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
+from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.selectors import Selector, is_our_own
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
@@ -28,17 +32,27 @@ Rows = Sequence[Mapping[str, Any]]
 @click.command("verify-copy")
 @click.argument("source")
 @click.argument("copied")
+@PLATFORM
+@SELECTION
 @click.option("--content", is_flag=True, help="Read every blob of the copy and check its digest, too.")
 @common
-def verify_copy(options: Options, source: str, copied: str, content: bool) -> None:
+def verify_copy(
+    options: Options,
+    source: str,
+    copied: str,
+    platforms: Sequence[str],
+    selection: Selection | None,
+    content: bool,
+) -> None:
     """Compare an image and all that belongs to it with its copy, digest for digest; exit 6 when they differ.
 
     SOURCE is an image, COPIED the image or the repository that should hold the same. Where SOURCE is a repository,
-    every tag of both is compared.
+    every tag of both is compared. With --platform the copy need not have the others.
     """
+    chosen = _Chosen(*read_selection(platforms, selection), content)
     with options.places([source, copied]) as places:
         here, there = places.locate(source, default_tag=""), places.locate(copied, default_tag="")
-        found = _differences(here, there, content=content) if here.selector else _all(here, there, content=content)
+        found = _differences(here, there, chosen) if here.selector else _all(here, there, chosen)
     rows: list[Row] = [
         {"kind": each.kind, "subject": each.subject, "expected": each.expected, "found": each.found} for each in found
     ]
@@ -53,22 +67,47 @@ def verify_copy(options: Options, source: str, copied: str, content: bool) -> No
         sys.exit(INCOMPLETE)
 
 
-def _differences(here: Located, there: Located, *, content: bool) -> list[Mismatch]:
+@dataclass(frozen=True)
+class _Chosen:
+    """What of an image is compared."""
+
+    platforms: tuple[Platform, ...]
+    selection: Selection
+    content: bool
+
+    def differences(self, here: Located, there: Located, reference: str) -> list[Mismatch]:
+        return compare(
+            here.place,
+            there.place,
+            reference,
+            platforms=self.platforms,
+            selection=self.selection,
+            content=self.content,
+        )
+
+    def root(self, here: Located) -> Digest:
+        """What the copy of an image is called."""
+        if self.selection == "rewritten":
+            return discover(here.place, here.selector, platforms=self.platforms, selection=self.selection).root.digest
+        return here.place.registry.resolve(here.place.repository, here.selector).digest
+
+
+def _differences(here: Located, there: Located, chosen: _Chosen) -> list[Mismatch]:
     """One image with its copy. Where the copy is named by a tag or digest, that is what is compared."""
     if not there.selector:
-        return compare(here.place, there.place, here.selector, content=content)
-    wanted = here.place.registry.resolve(here.place.repository, here.selector).digest
-    found = compare(here.place, there.place, wanted, content=content)
+        return chosen.differences(here, there, here.selector)
+    pinned = here.place.registry.resolve(here.place.repository, here.selector).digest
+    wanted, found = chosen.root(here), chosen.differences(here, there, pinned)
     named = _named(there, there.selector)
     return found if named == wanted else [Mismatch("root", there.selector, wanted, named), *found]
 
 
-def _all(here: Located, there: Located, *, content: bool) -> list[Mismatch]:
+def _all(here: Located, there: Located, chosen: _Chosen) -> list[Mismatch]:
     """Two repositories, every tag."""
     if there.selector:
         raise InputError("a repository cannot be compared with one image", do="Give SOURCE a tag or digest, too")
     tags = [tag for tag in here.place.registry.tags(here.place.repository) if not is_our_own(tag)]
-    found = [each for tag in tags for each in compare(here.place, there.place, tag, content=content)]
+    found = [each for tag in tags for each in chosen.differences(here, there, tag)]
     try:
         copied = list(there.place.registry.tags(there.place.repository))
     except NotFound:
@@ -91,7 +130,8 @@ def _named(located: Located, selector: str) -> str:
 @click.option("--tags", "tags", multiple=True, metavar="GLOB", help="Only tags that match; may be repeated.")
 @click.option("--semver", default="", metavar="RANGE", help="Only versions in this range: '>=1.2,<2', '^1.4'.")
 @click.option("--newest", type=click.IntRange(0), default=0, help="Only so many tags of each repository.")
-@click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated.")
+@PLATFORM
+@SELECTION
 @click.option("--keep-tags", is_flag=True, help="Leave a tag alone that names another digest, and report it.")
 @RECEIPT_KEY
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
@@ -185,6 +225,7 @@ def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[st
     for target, text in zip(opened, targets, strict=True):
         if target.registry.name == registry.name and not target.prefix:
             raise InputError(f"{text} is the place it takes from", do="Give the target a prefix after a slash")
+    platforms, selection = read_selection(chosen["platforms"], chosen["selection"])
     return Source(
         registry,
         opened,
@@ -195,7 +236,8 @@ def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[st
             exclude=tuple(f"{each.prefix}/*" for each in opened if each.registry.name == registry.name),
         ),
         choose_tags=Selector(glob=chosen["tags"], semver=chosen["semver"], newest=chosen["newest"]),
-        platforms=tuple(Platform.parse(text) for text in chosen["platforms"]),
+        platforms=platforms,
+        selection=selection,
         move_tags=not chosen["keep_tags"],
     )
 

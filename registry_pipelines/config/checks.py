@@ -10,7 +10,7 @@ from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.overlaps import overlaps
-from registry_pipelines.config.places import DistributionRegistry, EmbeddedRegistry, Upstream
+from registry_pipelines.config.places import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.release import check_channel
@@ -147,6 +147,7 @@ def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[s
             yield f"{path}.image", "names a tag or digest; tags stand in `tags`"
     except ReferenceInvalid as error:
         yield f"{path}.image", f"{error.what}; {error.do}"
+    yield from _selection(path, upstream)
     if upstream.semver:
         try:
             Selector(semver=upstream.semver)
@@ -154,10 +155,16 @@ def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[s
             yield f"{path}.semver", f"{error.what}; {error.do}"
 
 
+def _selection(path: str, found: Sync | Upstream) -> Iterable[tuple[str, str]]:
+    if found.selection != "sparse" and not found.platforms:
+        yield f"{path}.selection", "is about `platforms`, and there are none: an index is copied whole"
+
+
 def _syncs(config: Config) -> Iterable[tuple[str, str]]:
     for name, found in config.syncs.items():
         if name in config.registries:
             yield f"syncs.{name}", "a registry has this name; on the command line both would mean the same"
+        yield from _selection(f"syncs.{name}", found)
         for place, target in enumerate(found.targets):
             settings = config.targets[target]
             if settings.registry == found.source and not settings.prefix:

@@ -9,6 +9,12 @@ from typing import Annotated, Literal
 
 from registry_pipelines.config.fields import Between, Names, Several, entry_name, setting
 from registry_pipelines.config.values import GLOB, HOST, PLATFORM, PREFIX, REPOSITORY, Secret
+from registry_pipelines.transfer.platforms import Selection
+
+_SELECTION = (
+    "What `platforms` do to an index. `sparse`: it keeps its digest and its signatures and lacks the other platforms, "
+    "which docker-registry and ECR refuse. `rewritten`: a new one with these only; signatures of the old stay behind."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +112,7 @@ class Upstream:
     )
     semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
+    selection: Selection = setting(_SELECTION, default="sparse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +155,7 @@ class Sync:
     )
     semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
+    selection: Selection = setting(_SELECTION, default="sparse")
     move_tags: bool = setting(
         "A tag that names another digest at a target moves; when not it is reported and left.", default=True
     )

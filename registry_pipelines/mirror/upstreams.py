@@ -14,6 +14,7 @@ from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
 
@@ -27,7 +28,9 @@ class Upstream:
     """Its name in the DMZ and in the private registry."""
     tags: Selector = ALL
     platforms: tuple[Platform, ...] = ()
-    """Only these; all when empty. The index keeps its digest and its signatures, and lacks the other children."""
+    """Only these; all when empty."""
+    selection: Selection = "sparse"
+    """Whether the index keeps its digest and signatures and lacks the other children, or is written anew."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,7 @@ def _hop(
             target=Place(registry, way.item.upstream.repository),
             tags=(way.item.tag,),
             platforms=way.item.upstream.platforms,
+            selection=way.item.upstream.selection,
         )
         for way in ways
     ]

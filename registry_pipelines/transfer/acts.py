@@ -17,6 +17,7 @@ from registry_pipelines.errors import (
     NotFound,
     Refused,
     RegistryError,
+    RegistryFull,
     RegistryPipelinesError,
     TagImmutable,
     Unavailable,
@@ -36,6 +37,7 @@ from registry_pipelines.transfer.receipts import (
     read_back,
 )
 from registry_pipelines.transfer.results import Drift, TargetResult
+from registry_pipelines.transfer.rules import REWRITE
 
 TRANSFER_THREADS = 32
 """Blobs, mounts and manifests under way at once, over all registries; each registry's own window may be smaller.
@@ -216,7 +218,14 @@ class Acts:
     def _put(self, copy: Copy, digest: Digest, *, tag: str = "") -> None:
         target = copy.delivery.target
         manifest = next(item for item in copy.delivery.job.closure.manifests if item.digest == digest)
-        self._mending(copy, lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
+        try:
+            self._mending(copy, lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
+        except (NotFound, Refused) as error:
+            left_out = copy.delivery.job.closure.left_out(manifest)
+            if not left_out or isinstance(error, TagImmutable | RegistryFull):
+                raise
+            what = f"an index without {len(left_out)} of its manifests is not taken ({error.what})"
+            raise Refused(what, where=error.where, do=REWRITE, status=error.status, code=error.code) from error
         self._written.add(copy.delivery.key(digest))
 
     def set_tags(self, copy: Copy) -> None:

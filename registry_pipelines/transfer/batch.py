@@ -13,6 +13,7 @@ from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure, ManifestCache, discover
 from registry_pipelines.transfer.plan import Job
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.state import State
@@ -29,6 +30,7 @@ class Item:
     target: Place
     tags: tuple[str, ...] = ()
     platforms: tuple[Platform, ...] = ()
+    selection: Selection = "sparse"
     move_tags: bool = True
 
 
@@ -60,6 +62,6 @@ def copy_items(
 
 def _find(item: Item, cache: ManifestCache | None) -> Closure | RegistryPipelinesError:
     try:
-        return discover(item.source, item.reference, platforms=item.platforms, cache=cache)
+        return discover(item.source, item.reference, platforms=item.platforms, selection=item.selection, cache=cache)
     except RegistryPipelinesError as error:
         return error

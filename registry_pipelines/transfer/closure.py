@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from registry_pipelines.errors import ClosureIncomplete, Forbidden, ManifestInvalid, NotFound, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -22,11 +22,11 @@ from registry_pipelines.oci.manifests import (
     Manifest,
     ManifestBytes,
     descriptors,
-    manifest_bytes,
 )
 from registry_pipelines.oci.media_types import DOCKER_FOREIGN_LAYER
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.platforms import Selection, rewrite, select
 
 MAX_CLOSURE_MANIFESTS = 10_000
 """Manifests of one closure; the largest real ones (40 platforms, each with a dozen attestations) have some hundreds."""
@@ -46,15 +46,7 @@ COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 
 DIGEST_TAG_PREFIXES = ("sha256-", "sha512-")
 
-_COMPANION_ANNOTATIONS = ("vnd.docker.reference.digest", "com.amazon.soci.image-manifest-digest")
-"""An index child with one of these belongs to the child it names: BuildKit's attestations, SOCI v2's index."""
-
 _NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable."
-
-Selection = Literal["sparse", "rewritten"]
-"""How platforms are selected. ``sparse``: the index keeps its bytes, digest and signatures, other children are left
-out (some registries, docker-registry among them, refuse such an index). ``rewritten``: a new index with the selected
-children only; it has a new digest, so what referred to the old index does not come along."""
 
 
 class ManifestCache(Protocol):
@@ -101,6 +93,13 @@ class Closure:
     def size_bytes(self) -> int:
         """Bytes of all blobs and manifests, each counted once."""
         return sum(blob.size for blob in self.blobs.values()) + sum(len(item.raw) for item in self.manifests)
+
+    def left_out(self, manifest: ManifestBytes) -> tuple[Descriptor, ...]:
+        """The children of an index that the platform selection left out; none for anything else."""
+        content = manifest.content() if self.absent else None
+        absent = {item.digest for item in self.absent}
+        children = content.manifests if isinstance(content, Index) else ()
+        return tuple(child for child in children if child.digest in absent)
 
     @property
     def descriptors(self) -> Iterator[Descriptor]:
@@ -184,7 +183,8 @@ class _Search:
         listed = digest_tags if digest_tags is not None else digest_tags_of(self.place)
         self.tags = None if listed is None else frozenset(listed)
         level = [_Wanted(root.digest, "the reference")]
-        rewritten = self._rewrite(root) if self.platforms and self.selection == "rewritten" else None
+        where = f"{self.place}@{root.digest}"
+        rewritten = rewrite(root, self.platforms, where=where) if self.selection == "rewritten" else None
         if rewritten:
             self._accept(rewritten)
             level = [_Wanted(child.digest, f"child of {rewritten.digest}", 1) for child in self._children(rewritten)]
@@ -329,26 +329,9 @@ class _Search:
 
     def _children(self, manifest: ManifestBytes) -> tuple[Descriptor, ...]:
         content = self.contents[manifest.digest]
-        children = content.manifests if isinstance(content, Index) else ()
-        if not self.platforms or not any(child.platform for child in children):
-            return children
-        return _select(children, self.platforms, where=f"{self.place}@{manifest.digest}")
-
-    def _rewrite(self, root: ManifestBytes) -> ManifestBytes | None:
-        content = root.content()
         if not isinstance(content, Index):
-            return None
-        kept = _select(content.manifests, self.platforms, where=f"{self.place}@{root.digest}")
-        return manifest_bytes(
-            Index(
-                schema_version=2,
-                media_type=content.media_type or root.media_type,
-                artifact_type=content.artifact_type,
-                manifests=kept,
-                subject=content.subject,
-                annotations=content.annotations,
-            )
-        )
+            return ()
+        return select(content.manifests, self.platforms, where=f"{self.place}@{manifest.digest}")
 
     def _storing_order(self) -> list[ManifestBytes]:
         order: dict[Digest, ManifestBytes] = {}
@@ -376,20 +359,3 @@ class _Search:
 
 def _is_foreign(descriptor: Descriptor) -> bool:
     return descriptor.media_type == DOCKER_FOREIGN_LAYER or descriptor.media_type.startswith(_NONDISTRIBUTABLE)
-
-
-def _select(children: Sequence[Descriptor], platforms: Sequence[Platform], *, where: str) -> tuple[Descriptor, ...]:
-    """The children for the platforms, with the companions that name them. Raises ManifestInvalid when there is none."""
-    chosen: set[Digest] = set()
-    for wanted in platforms:
-        matching = [child.digest for child in children if child.platform and wanted.matches(child.platform)]
-        if not matching:
-            there = ", ".join(str(child.platform) for child in children if child.platform) or "none named"
-            raise ManifestInvalid(f"no manifest for platform {wanted}; there are: {there}", where=where)
-        chosen.update(matching)
-    companions = {
-        child.digest
-        for child in children
-        if any((child.annotations or {}).get(key) in chosen for key in _COMPANION_ANNOTATIONS)
-    }
-    return tuple(child for child in children if child.digest in chosen | companions)

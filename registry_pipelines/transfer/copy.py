@@ -10,8 +10,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.closure import Selection, discover
+from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.plan import Job, Plan
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import CopyResult, TargetResult

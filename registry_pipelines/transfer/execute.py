@@ -37,11 +37,7 @@ def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
 
 
 def _refused(delivery: Delivery) -> Refused:
-    return Refused(
-        delivery.refused,
-        where=str(delivery.target),
-        do="Split the layer, or choose another target; nothing was sent",
-    )
+    return Refused(delivery.refused, where=str(delivery.target), do=f"{delivery.do}; nothing was sent")
 
 
 class _Order:

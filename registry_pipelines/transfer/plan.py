@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from registry_pipelines.errors import InputError, RegistryPipelinesError
+from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.look import NewRepositories, Seen, try_to_look
 from registry_pipelines.transfer.receipts import ReceiptStore
-from registry_pipelines.transfer.rules import KNOWN, Rule, refusal
+from registry_pipelines.transfer.rules import KNOWN, REWRITE, Refusal, Rule, refusal, rule_for
 
 PLAN_THREADS = 64
 """Looks at targets at once. They are small requests, so latency counts; the limits of a registry still hold."""
@@ -83,6 +83,8 @@ class Delivery:
     """Why the target will not take it, known beforehand; then there are no steps."""
     unseen: RegistryPipelinesError | None = None
     """Why the target could not be looked at; ``refused`` says the same in words."""
+    do: str = ""
+    """What to do about ``refused``; empty where only ``unseen`` tells."""
 
     @property
     def upload_bytes(self) -> int:
@@ -120,6 +122,7 @@ class Delivery:
             "root": str(self.job.closure.root.digest),
             "target": str(self.target),
             **({"refused": self.refused} if self.refused else {}),
+            **({"do": self.do} if self.do else {}),
             "blobs": [
                 {
                     "digest": str(step.descriptor.digest),
@@ -226,7 +229,8 @@ def _origin(closure: Closure) -> str:
 
 
 class _Assignment:
-    """Decides who uploads and who mounts. Pure but for the question whether a registry mounts at all."""
+    """Decides who uploads and who mounts. Pure but for two questions: whether a registry mounts at all, and whether one
+    that wants whole indexes has the children that were left out."""
 
     def __init__(self, holdings: Holdings | None, rules: Sequence[Rule]) -> None:
         self.holdings, self.rules = holdings, rules
@@ -250,11 +254,11 @@ class _Assignment:
         missing = sorted(
             (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size
         )
-        refused = refusal(target.registry.name, missing, self.rules)
-        if refused:
-            return Delivery(job, target, (), (), (), refused)
         held = self._held(target, missing)
         try:
+            refused = refusal(target.registry.name, missing, self.rules) or self._refuses_sparse(closure, target, seen)
+            if refused:
+                return Delivery(job, target, (), (), (), refused.why, do=refused.do)
             blobs = [self._blob(job, target, item, held) for item in missing]
         except RegistryPipelinesError as error:
             return _unseen(job, target, error)
@@ -268,6 +272,18 @@ class _Assignment:
             manifests=tuple(self._manifest(target, item, seen) for item in closure.manifests),
             tags=tuple(_tag(job, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
         )
+
+    def _refuses_sparse(self, closure: Closure, target: Place, seen: Seen) -> Refusal | None:
+        """An index without some of its children, for a registry that is known to want all of them."""
+        if not closure.absent or rule_for(target.registry.name, self.rules).sparse_indexes:
+            return None
+        new = (manifest for manifest in closure.manifests if manifest.digest not in seen.manifests)
+        for manifest in new:
+            left_out = closure.left_out(manifest)
+            if not all(_has(target, child.digest) for child in left_out):
+                why = f"{manifest.digest} lacks {len(left_out)} of its manifests, and {target.registry.name} wants all"
+                return Refusal(why, REWRITE)
+        return None
 
     def _held(self, target: Place, missing: Sequence[Descriptor]) -> Mapping[Digest, str]:
         if not self.holdings or not missing:
@@ -313,6 +329,13 @@ class _Assignment:
         if name not in self.mounts:
             self.mounts[name] = target.registry.capabilities(target.repository).mount is not False
         return self.mounts[name]
+
+
+def _has(target: Place, digest: Digest) -> bool:
+    try:
+        return target.registry.resolve(target.repository, digest).digest == digest
+    except NotFound:
+        return False
 
 
 def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:

@@ -17,7 +17,8 @@ GIB = 1024**3
 @dataclass(frozen=True)
 class Rule:
     """One kind of registry. host: regular expression for the whole host. max_layer_bytes: 0 is no limit known.
-    per_second: action (see ``limits.ACTIONS``) to requests a second. refused_media_types: blobs not taken."""
+    per_second: action (see ``limits.ACTIONS``) to requests a second. refused_media_types: blobs not taken.
+    sparse_indexes: False where an index is taken only when all its children are there."""
 
     host: str
     max_layer_bytes: int = 0
@@ -25,6 +26,19 @@ class Rule:
     refused_media_types: tuple[str, ...] = ()
     chunks: bool = True
     """False: a blob is taken only in one piece."""
+    sparse_indexes: bool = True
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a registry will not take something, and what to do."""
+
+    why: str
+    do: str
+
+
+REWRITE = "Set `selection: rewritten` (`--selection rewritten`), or take all platforms"
+"""What to do where a registry refuses an index without some of its children."""
 
 
 KNOWN: tuple[Rule, ...] = (
@@ -33,9 +47,13 @@ KNOWN: tuple[Rule, ...] = (
         r"\d+\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn))",
         52_000 * 1024**2,
         {"write-manifest": 10, "begin": 100, "append": 500, "read-manifest": 2000, "read-blob": 3000},
+        sparse_indexes=False,  # its API model: PutImage raises ReferencedImagesNotFoundException
     ),
     Rule(
-        r"public\.ecr\.aws", 52_000 * 1024**2, {"write-manifest": 10, "begin": 10, "append": 260, "read-manifest": 10}
+        r"public\.ecr\.aws",
+        52_000 * 1024**2,
+        {"write-manifest": 10, "begin": 10, "append": 260, "read-manifest": 10},
+        sparse_indexes=False,  # as above
     ),
     # Artifact Registry quotas (per project and region, a minute): 60,000 requests, 18,000 writes.
     Rule(
@@ -62,12 +80,14 @@ def rule_for(host: str, rules: Sequence[Rule] = KNOWN) -> Rule:
     return next((rule for rule in rules if re.fullmatch(rule.host, host)), Rule(host=".*"))
 
 
-def refusal(host: str, blobs: Sequence[Descriptor], rules: Sequence[Rule] = KNOWN) -> str:
-    """Why the registry will not take one of the blobs; empty when nothing is known against them."""
+def refusal(host: str, blobs: Sequence[Descriptor], rules: Sequence[Rule] = KNOWN) -> Refusal | None:
+    """Why the registry will not take one of the blobs; None when nothing is known against them."""
     rule = rule_for(host, rules)
     for blob in blobs:
         if rule.max_layer_bytes and blob.size > rule.max_layer_bytes:
-            return f"blob {blob.digest} has {blob.size} bytes, {host} takes at most {rule.max_layer_bytes}"
+            why = f"blob {blob.digest} has {blob.size} bytes, {host} takes at most {rule.max_layer_bytes}"
+            return Refusal(why, "Split the layer, or choose another target")
         if blob.media_type in rule.refused_media_types:
-            return f"blob {blob.digest} is {blob.media_type}, which {host} does not take"
-    return ""
+            why = f"blob {blob.digest} is {blob.media_type}, which {host} does not take"
+            return Refusal(why, "Choose another target")
+    return None

@@ -49,7 +49,8 @@ class Summary:
         """Why it is not all as planned: one sentence for each failure, refusal and drift."""
         told = [text for each in self.found.results for text in problems(each)]
         if not self.found.results:
-            told = [f"{each.target}: {each.refused}" for each in self.found.plan.deliveries if each.refused]
+            refused = [each for each in self.found.plan.deliveries if each.refused]
+            told = [f"{each.target}: {each.refused}{f'. {each.do}' if each.do else ''}" for each in refused]
         return [_failure(each.reference, str(each.error)) for each in self.found.failures] + told
 
     def totals(self) -> dict[str, int]:

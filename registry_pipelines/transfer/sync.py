@@ -12,10 +12,11 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer.closure import Closure, ManifestCache, Selection, discover, named_after_digests
+from registry_pipelines.transfer.closure import Closure, ManifestCache, discover, named_after_digests
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.plan import Job, Plan
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import TargetResult

@@ -12,7 +12,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import BUFFER_BYTES, Place
-from registry_pipelines.transfer.closure import Closure, Selection, discover
+from registry_pipelines.transfer.closure import Closure, discover
+from registry_pipelines.transfer.platforms import Selection
 
 COMPARE_THREADS = 16
 """Small requests, so latency counts; with ``content`` also the number of blobs read at once (1 MiB each)."""

@@ -232,6 +232,21 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         ),
         (("targets:\n", "policies: {p: {max_advisory_age: 30h}}\ntargets:\n"), "is not a whole number of days"),
         (
+            ("targets:\n", "syncs: {s: {source: here, targets: [eu], selection: rewritten}}\ntargets:\n"),
+            "syncs.s.selection: is about `platforms`, and there are none",
+        ),
+        (
+            ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: a, selection: rewritten}]}}\ntargets:\n"),
+            "mirrors.m.upstreams[0].selection: is about `platforms`",
+        ),
+        (
+            (
+                "targets:\n",
+                "syncs: {s: {source: here, targets: [eu], platforms: [linux/arm64], selection: x}}\ntargets:\n",
+            ),
+            "selection: unknown value `x`",
+        ),
+        (
             ("targets:\n", "policies: {p: {accept_unknowns: [{kind: advisories-age, reason: r}]}}\ntargets:\n"),
             "`until_age` is written for `advisories-age`",
         ),

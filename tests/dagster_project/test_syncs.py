@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
 from registry_pipelines.config import load
+from registry_pipelines.registry.interface import Place
+from tests.doubles.docker_registry import DockerRegistry
+from tests.scan.images import push_platforms
 
 if TYPE_CHECKING:
     from conftest import World
@@ -75,3 +79,27 @@ def test_drift_fails_the_step_and_is_never_overwritten(synced: World) -> None:
     assert "tag v1 at the target names" in str(failed.step_failure_data.user_failure_data.description)
     assert synced.chain.registry("eu-west-1").resolve("bases/cuda", "v1").digest == theirs.digest
     assert synced.chain.registry("gcp").resolve("replicas/bases/cuda", "v1").digest != theirs.digest
+
+
+@pytest.mark.peer("docker-registry")
+def test_a_target_that_refuses_a_sparse_index_says_what_to_set_and_takes_the_rewritten_one(
+    synced: World, peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    source = Place(synced.chain.registry("source"), "many/tool")
+    push_platforms(source, "amd64", "arm64", tag="v1")
+    path = synced.config.path
+    with DockerRegistry(peer("docker-registry"), tmp_path / "old") as old:
+        text = path.read_text().replace("targets:\n", "targets:\n  old: {registry: old}\n", 1)
+        text = text.replace("registries:\n", f"registries:\n  old: {{kind: distribution, host: '{old.address}'}}\n")
+        text += "  few: {source: source, repositories: [many/tool], targets: [old], platforms: [linux/arm64]}\n"
+        path.write_text(text)
+        synced.use(load(path))
+        failed = synced.run(None, "sync/few", job="nightly_sync")
+        assert not failed.success
+        [event] = [each for each in failed.all_events if each.is_step_failure]
+        told = event.step_failure_data.user_failure_data
+        assert told is not None and "Set `selection: rewritten`" in str(told.description)
+        path.write_text(text.replace("[linux/arm64]}", "[linux/arm64], selection: rewritten}"))
+        synced.use(load(path))
+        assert synced.run(None, "sync/few", job="nightly_sync").success
+        assert "v1" in list(synced.chain.registry("old").tags("many/tool"))

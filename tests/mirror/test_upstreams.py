@@ -18,7 +18,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.docker_registry import DockerRegistry
-from tests.scan.images import push_image, push_index
+from tests.scan.images import push_image, push_platforms
 
 
 @dataclass
@@ -110,15 +110,7 @@ def test_one_broken_upstream_holds_no_other_up(three: Three) -> None:
 
 def test_only_wanted_platforms_come_and_the_index_keeps_its_digest(three: Three) -> None:
     place = three.place()
-    children = [push_image(place, [{"etc/arch": arch}], architecture=arch) for arch in ("amd64", "arm64")]
-    named = [
-        type(child)(
-            media_type=child.media_type, digest=child.digest, size=child.size,
-            platform=Platform(os="linux", architecture=arch),
-        )
-        for child, arch in zip(children, ("amd64", "arm64"), strict=True)
-    ]  # fmt: skip
-    index = push_index(place, named, tag="1.0")
+    index, children = push_platforms(place, "amd64", "arm64", tag="1.0")
     plan = plan_mirror(
         [Upstream(source=place, repository="m/app", platforms=(Platform(os="linux", architecture="amd64"),))]
     )
@@ -127,6 +119,26 @@ def test_only_wanted_platforms_come_and_the_index_keeps_its_digest(three: Three)
     assert three.private.resolve("m/app", children[0].digest).digest == children[0].digest
     with pytest.raises(NotFound):
         three.private.resolve("m/app", children[1].digest)
+
+
+@pytest.mark.peer("docker-registry")
+def test_a_registry_that_wants_whole_indexes_gets_a_rewritten_one(
+    three: Three, peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Written anew on the way into the DMZ, and taken from there as it is."""
+    place, amd64 = three.place(), (Platform(os="linux", architecture="amd64"),)
+    index, _ = push_platforms(place, "amd64", "arm64", tag="1.0")
+    with DockerRegistry(peer("docker-registry"), tmp_path / "docker-registry") as registry:
+        private = DistributionRegistry(registry.address)
+        sparse = plan_mirror([Upstream(source=place, repository="m/app", platforms=amd64)])
+        [problem] = apply_mirror(sparse, via=three.dmz, to=private).problems
+        assert "Set `selection: rewritten`" in str(problem.error)
+        plan = plan_mirror([Upstream(source=place, repository="n/app", platforms=amd64, selection="rewritten")])
+        [row] = apply_mirror(plan, via=three.dmz, to=private).rows
+        assert row.digest == three.dmz.resolve("n/app", "1.0").digest == private.resolve("n/app", "1.0").digest
+        assert row.digest != index.digest
+        assert compare(place, Place(private, "n/app"), "1.0", platforms=amd64, selection="rewritten") == []
+        assert not apply_mirror(plan, via=three.dmz, to=private).rows[0].changed
 
 
 def test_evidence_tags_are_never_mirrored_by_themselves(three: Three) -> None:

@@ -81,6 +81,16 @@ def push_index(place: Place, children: Sequence[Descriptor], *, tag: str = "") -
     return index.descriptor
 
 
+def push_platforms(place: Place, *architectures: str, tag: str) -> tuple[Descriptor, list[Descriptor]]:
+    """An image for each architecture, and the index over them."""
+    images = [push_image(place, [{"etc/arch": each}], architecture=each) for each in architectures]
+    named = [
+        msgspec.structs.replace(image, platform=Platform(os="linux", architecture=each))
+        for image, each in zip(images, architectures, strict=True)
+    ]
+    return push_index(place, named, tag=tag), images
+
+
 def dist_info(name: str, version: str, *, root: str = "usr/lib/python3/site-packages") -> dict[str, bytes | str]:
     folder = f"{root}/{name}-{version}.dist-info"
     return {

@@ -1,0 +1,136 @@
+"""Some platforms of an index: as it is, lacking the others, or written anew; and registries that want whole indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry_pipelines.errors import Forbidden, ManifestInvalid, NotFound, Refused, TagImmutable
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.acts import Setting
+from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.execute import execute
+from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
+from registry_pipelines.transfer.summary import Summary
+from registry_pipelines.transfer.sync import SyncResult
+from registry_pipelines.transfer.verify import compare
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Status
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Counted, Graphs
+
+ARM = [Platform.parse("linux/arm64")]
+BOTH = [Platform.parse("linux/amd64"), *ARM]
+
+
+@pytest.mark.peer("docker-registry")
+def test_docker_registry_refuses_a_sparse_index_and_takes_a_rewritten_one(
+    source: Counted,
+    graphs: Graphs,
+    start_docker_registry: Callable[..., str],
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    here, there = source.place("app"), Place(connect(start_docker_registry()), "app")
+    graphs.signed_index(here, "v1")
+    with pytest.raises(Refused, match=r"without 1 of its manifests is not taken.*`selection: rewritten`") as caught:
+        copy_closure(here, "v1", [there], platforms=ARM)
+    assert (caught.value.status, caught.value.code) == (400, "MANIFEST_BLOB_UNKNOWN")
+    with pytest.raises(NotFound):
+        there.registry.resolve("app", "v1")
+    done = copy_closure(here, "v1", [there], platforms=ARM, selection="rewritten")
+    assert done.per_target[0].changed and there.registry.resolve("app", "v1").digest == done.root.digest
+    assert compare(here, there, "v1", platforms=ARM, selection="rewritten", content=True) == []
+    again = copy_closure(here, "v1", [there], platforms=ARM, selection="rewritten")
+    assert (again.root, again.per_target[0].changed) == (done.root, False)
+
+
+@pytest.mark.peer("docker-registry")
+def test_what_leaves_nothing_out_is_copied_as_it_is(
+    source: Counted,
+    graphs: Graphs,
+    start_docker_registry: Callable[..., str],
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    """Its digest stays, so its signatures come along."""
+    here, there = source.place("app"), Place(connect(start_docker_registry()), "app")
+    top = graphs.signed_index(here, "v1")
+    whole = discover(here, "v1")
+    for selection in ("rewritten", "sparse"):
+        found = discover(here, "v1", platforms=BOTH, selection=selection)
+        assert (found.root, found.rewritten, found.manifests) == (whole.root, False, whole.manifests)
+    assert copy_closure(here, "v1", [there], platforms=BOTH, selection="rewritten").root.digest == top.digest
+    assert compare(here, there, "v1") == []
+
+
+def test_an_index_of_artifacts_has_no_platforms_to_choose(source: Counted, graphs: Graphs) -> None:
+    here = source.place("app")
+    notes = [graphs.artifact(here, text, subject=None) for text in (b"one", b"two")]
+    top = graphs.index(here, *((note, "") for note in notes), tag="v1")
+    for selection in ("rewritten", "sparse"):
+        assert discover(here, "v1", platforms=ARM, selection=selection).root.digest == top.digest
+    graphs.signed_index(here, "v2")
+    for selection in ("rewritten", "sparse"):
+        with pytest.raises(ManifestInvalid, match=r"no manifest for platform linux/s390x"):
+            discover(here, "v2", platforms=[Platform.parse("linux/s390x")], selection=selection)
+
+
+def test_a_registry_that_is_known_to_want_whole_indexes_is_told_in_the_plan(
+    source: Counted, target: Counted, graphs: Graphs
+) -> None:
+    here, there = source.place("app"), target.place("app")
+    graphs.signed_index(here, "v1")
+    rules = [Rule(target.address.replace(".", r"\."), sparse_indexes=False)]
+    job = Job(discover(here, "v1", platforms=ARM), (there,), ("v1",))
+    plan = make_plan([job], rules=rules)
+    [reason] = Summary(SyncResult(plan), [str(there)]).reasons()
+    assert "lacks 1 of its manifests" in reason and "Set `selection: rewritten`" in reason
+    [result] = execute(plan, Setting())
+    assert isinstance(result.error, Refused) and "nothing was sent" in str(result.error)
+    assert target.bytes_in() == 0
+    anew = Job(discover(here, "v1", platforms=ARM, selection="rewritten"), (there,), ("v1",))
+    assert not make_plan([anew], rules=rules).deliveries[0].refused
+
+
+def test_an_index_whose_other_children_are_there_already_is_no_sparse_one(
+    source: Counted, target: Counted, graphs: Graphs
+) -> None:
+    here, there = source.place("app"), target.place("app")
+    graphs.signed_index(here, "v1")
+    rules = [Rule(".*", sparse_indexes=False)]
+    amd64 = discover(here, "v1", platforms=ARM).absent[0]
+    copy_closure(here, amd64.digest, [there])
+    plan = make_plan([Job(discover(here, "v1", platforms=ARM), (there,), ("v1",))], rules=rules)
+    assert not plan.deliveries[0].refused
+    assert execute(plan, Setting())[0].ok
+    assert compare(here, there, "v1", platforms=ARM) == []
+
+
+def test_only_what_is_about_the_index_is_explained_so(
+    source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry]
+) -> None:
+    here = source.place("app")
+    graphs.signed_index(here, "v1")
+    with FaultRegistry(target.address) as faults:
+        there = Place(connect(faults.address), "app")
+        faults.play("PUT", r"/v2/app/manifests/v1", Status(403))
+        with pytest.raises(Forbidden) as caught:
+            copy_closure(here, "v1", [there], platforms=ARM)
+        assert "selection" not in str(caught.value)
+        whole = Place(connect(faults.address), "whole")
+        faults.play("PUT", r"/v2/whole/manifests/.*", Status(400))
+        with pytest.raises(Refused) as refused:
+            copy_closure(here, "v1", [whole])
+        assert "selection" not in str(refused.value) and not isinstance(refused.value, TagImmutable)
+
+
+def test_ecr_is_known_to_want_whole_indexes() -> None:
+    hosts = ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "public.ecr.aws")
+    assert not any(rule_for(host, KNOWN).sparse_indexes for host in hosts)
+    assert rule_for("reg.example", KNOWN).sparse_indexes
