@@ -37,7 +37,7 @@ from registry_pipelines.transfer.receipts import (
     read_back,
 )
 from registry_pipelines.transfer.results import Drift, TargetResult
-from registry_pipelines.transfer.rules import REWRITE
+from registry_pipelines.transfer.rules import whole_index_advice
 
 TRANSFER_THREADS = 32
 """Blobs, mounts and manifests under way at once, over all registries; each registry's own window may be smaller.
@@ -221,11 +221,17 @@ class Acts:
         try:
             self._mending(copy, lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
         except (NotFound, Refused) as error:
-            left_out = copy.delivery.job.closure.left_out(manifest)
+            closure = copy.delivery.job.closure
+            left_out = closure.left_out(manifest)
             if not left_out or isinstance(error, TagImmutable | RegistryFull):
                 raise
-            what = f"an index without {len(left_out)} of its manifests is not taken ({error.what})"
-            raise Refused(what, where=error.where, do=REWRITE, status=error.status, code=error.code) from error
+            raise Refused(
+                f"an index without {len(left_out)} of its manifests is not taken ({error.what})",
+                where=error.where,
+                do=whole_index_advice(rewritten=closure.named is not None),
+                status=error.status,
+                code=error.code,
+            ) from error
         self._written.add(copy.delivery.key(digest))
 
     def set_tags(self, copy: Copy) -> None:
@@ -267,14 +273,15 @@ class Acts:
 
     def _note_source_drift(self, copy: Copy) -> None:
         closure = copy.delivery.job.closure
-        if copy.delivery.unchanged or ":" in closure.reference or closure.rewritten:
+        if copy.delivery.unchanged or ":" in closure.reference:
             return
         named = (closure.source.registry.name, closure.source.repository, closure.reference)
         if named not in self._sources_now:
             self._sources_now[named] = self._digest_at_source(closure)
         found = self._sources_now[named]
-        if found != closure.root.digest:
-            copy.drift.append(Drift("source", closure.reference, closure.root.digest, found))
+        planned = closure.named or closure.root.digest
+        if found != planned:
+            copy.drift.append(Drift("source", closure.reference, planned, found))
 
     def _digest_at_source(self, closure: Closure) -> Digest | None:
         """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""
@@ -284,7 +291,7 @@ class Acts:
         except NotFound:
             return None
         except RegistryError:
-            return closure.root.digest
+            return closure.named or closure.root.digest
 
     def _receipt(self, copy: Copy, tags: dict[str, Digest]) -> Receipt:
         delivery, store = copy.delivery, self._setting.receipts

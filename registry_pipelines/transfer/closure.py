@@ -86,8 +86,8 @@ class Closure:
     """Index children left out by the platform selection."""
     foreign: tuple[Descriptor, ...] = ()
     """Non-distributable layers with URLs of their own; registries accept their manifests without them."""
-    rewritten: bool = False
-    """Whether the root is an index of ours, which the source does not have."""
+    named: Digest | None = None
+    """What the reference names at the source where that is not the root, because the index was written anew."""
 
     @property
     def size_bytes(self) -> int:
@@ -185,6 +185,7 @@ class _Search:
         level = [_Wanted(root.digest, "the reference")]
         where = f"{self.place}@{root.digest}"
         rewritten = rewrite(root, self.platforms, where=where) if self.selection == "rewritten" else None
+        named = root.digest if rewritten else None
         if rewritten:
             self._accept(rewritten)
             level = [_Wanted(child.digest, f"child of {rewritten.digest}", 1) for child in self._children(rewritten)]
@@ -204,7 +205,7 @@ class _Search:
             subjects=self.subjects,
             absent=tuple(self.absent.values()),
             foreign=tuple(self.foreign.values()),
-            rewritten=rewritten is not None,
+            named=named,
         )
 
     def _root(self) -> ManifestBytes:
@@ -237,7 +238,8 @@ class _Search:
         if len(self.contents) + len(new) > MAX_CLOSURE_MANIFESTS:
             raise self._incomplete(f"more than {MAX_CLOSURE_MANIFESTS} manifests belong to it")
         following: list[_Wanted] = []
-        results = list(self.pool.map(self._look_up, new.values()))
+        each = self.pool.map if len(new) > 1 else map  # for one, which is the most frequent, no thread is begun
+        results = list(each(self._look_up, new.values()))
         for wanted, (manifest, referrers, tagged) in zip(new.values(), results, strict=True):
             self._accept(manifest)
             following += self._below(wanted, manifest)

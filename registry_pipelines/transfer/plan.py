@@ -9,7 +9,7 @@ manifest names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,7 +20,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.look import NewRepositories, Seen, try_to_look
 from registry_pipelines.transfer.receipts import ReceiptStore
-from registry_pipelines.transfer.rules import KNOWN, REWRITE, Refusal, Rule, refusal, rule_for
+from registry_pipelines.transfer.rules import KNOWN, Refusal, Rule, refusal, rule_for, whole_index_advice
 
 PLAN_THREADS = 64
 """Looks at targets at once. They are small requests, so latency counts; the limits of a registry still hold."""
@@ -192,7 +192,22 @@ def make_plan(
     rules: Sequence[Rule] = KNOWN,
     receipts: ReceiptStore | None = None,
 ) -> Plan:
-    """Look at every target and say what is to be done; changes nothing.
+    """Look at every target and say what is to be done; changes nothing. See :class:`Planner`."""
+    with Planner(holdings=holdings, rules=rules, receipts=receipts) as planner:
+        return planner.plan([planner.look(job) for job in jobs])
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A job whose targets are being looked at; answers in the order of its targets."""
+
+    job: Job
+    answers: tuple[Future[Seen | RegistryPipelinesError], ...]
+
+
+class Planner:
+    """Looks at the targets of a job as soon as it is known, while others are still searched for; then says what is to
+    be done. Changes nothing. A context manager.
 
     rules: what registries are known to refuse; such deliveries are marked and have no steps. receipts: of earlier
     copies; where there is a store, a manifest's blobs are believed to be with it only when its receipt says so.
@@ -200,15 +215,41 @@ def make_plan(
     Requests per closure and target: one HEAD per tag and manifest when all is there; else a HEAD for each blob of each
     missing manifest, or without a receipt. Where no receipt says that the closure came there before, one tag list for
     all closures finds out whether the repository is new; a new one is asked nothing else. A target that cannot be
-    looked at is marked, too: it holds no other up. Raises InputError when two closures would have one tag at one place.
+    looked at is marked, too: it holds no other up.
     """
-    _check_goals(jobs)
-    pairs = [(job, target) for job in jobs for target in job.targets]
-    new = NewRepositories()
-    with ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan") as pool:
-        seen = list(pool.map(lambda pair: try_to_look(pair[0].closure, pair[0].tags, pair[1], new, receipts), pairs))
-    assign = _Assignment(holdings, rules)
-    return Plan(tuple(assign.deliver(job, target, seen[at]) for at, (job, target) in enumerate(pairs)))
+
+    def __init__(
+        self,
+        *,
+        holdings: Holdings | None = None,
+        rules: Sequence[Rule] = KNOWN,
+        receipts: ReceiptStore | None = None,
+    ) -> None:
+        self._assign = _Assignment(holdings, rules)
+        self._receipts = receipts
+        self._new = NewRepositories()
+        self._pool = ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan")
+
+    def look(self, job: Job) -> Looked:
+        """Begin to look at the targets; from any thread."""
+
+        def begin(target: Place) -> Future[Seen | RegistryPipelinesError]:
+            return self._pool.submit(try_to_look, job.closure, job.tags, target, self._new, self._receipts)
+
+        return Looked(job, tuple(begin(target) for target in job.targets))
+
+    def plan(self, looked: Sequence[Looked]) -> Plan:
+        """The plan, with deliveries in this order; once. Raises InputError when two closures would have one tag at one
+        place."""
+        _check_goals([each.job for each in looked])
+        answers = [(each.job, *pair) for each in looked for pair in zip(each.job.targets, each.answers, strict=True)]
+        return Plan(tuple(self._assign.deliver(job, target, answer.result()) for job, target, answer in answers))
+
+    def __enter__(self) -> Planner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _check_goals(jobs: Sequence[Job]) -> None:
@@ -282,7 +323,7 @@ class _Assignment:
             left_out = closure.left_out(manifest)
             if not all(_has(target, child.digest) for child in left_out):
                 why = f"{manifest.digest} lacks {len(left_out)} of its manifests, and {target.registry.name} wants all"
-                return Refusal(why, REWRITE)
+                return Refusal(why, whole_index_advice(rewritten=closure.named is not None))
         return None
 
     def _held(self, target: Place, missing: Sequence[Descriptor]) -> Mapping[Digest, str]:

@@ -37,8 +37,14 @@ class Refusal:
     do: str
 
 
-REWRITE = "Set `selection: rewritten` (`--selection rewritten`), or take all platforms"
-"""What to do where a registry refuses an index without some of its children."""
+def whole_index_advice(*, rewritten: bool) -> str:
+    """What to do where a registry refuses an index without some of its children. rewritten: the top index was written
+    anew already; then it is an index within it."""
+    return (
+        "Take all platforms"
+        if rewritten
+        else "Set `selection: rewritten` (`--selection rewritten`), or take all platforms"
+    )
 
 
 KNOWN: tuple[Rule, ...] = (

@@ -13,6 +13,7 @@ import pytest
 from registry_pipelines.errors import ClosureIncomplete, DigestMismatch, NotFound, Refused, RegistryError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
+from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import Retries
@@ -316,6 +317,22 @@ def test_tag_moved_during_the_copy_is_told(source: Counted, target: Counted, gra
     assert target.registry.resolve("app", "v1").digest == first.digest
     assert [drift.kind for drift in result.per_target[0].drift] == ["source"]
     assert result.per_target[0].ok
+
+
+def test_tag_moved_during_the_copy_is_told_of_a_rewritten_index_too(
+    source: Counted, target: Counted, graphs: Graphs
+) -> None:
+    """What it is called at the target is no digest of the source; still the source's tag must stay what it was."""
+    here, platforms = source.place("app"), [Platform.parse("linux/arm64")]
+    top = graphs.signed_index(here, "v1")
+    first, again = (target.place(name) for name in ("first", "again"))
+    still = copy_closure(here, "v1", [first], platforms=platforms, selection="rewritten")
+    assert still.per_target[0].drift == ()
+    moved = copy_closure(
+        here, "v1", [again], platforms=platforms, selection="rewritten", progress=MovesTag(graphs, here)
+    )
+    [drift] = moved.per_target[0].drift
+    assert (drift.kind, drift.planned, moved.root.digest) == ("source", top.digest, still.root.digest)
 
 
 def test_a_tag_that_turns_out_to_be_immutable_is_drift_and_the_image_is_there_by_digest(

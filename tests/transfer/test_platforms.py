@@ -64,7 +64,7 @@ def test_what_leaves_nothing_out_is_copied_as_it_is(
     whole = discover(here, "v1")
     for selection in ("rewritten", "sparse"):
         found = discover(here, "v1", platforms=BOTH, selection=selection)
-        assert (found.root, found.rewritten, found.manifests) == (whole.root, False, whole.manifests)
+        assert (found.root, found.named, found.manifests) == (whole.root, None, whole.manifests)
     assert copy_closure(here, "v1", [there], platforms=BOTH, selection="rewritten").root.digest == top.digest
     assert compare(here, there, "v1") == []
 
@@ -96,6 +96,16 @@ def test_a_registry_that_is_known_to_want_whole_indexes_is_told_in_the_plan(
     assert target.bytes_in() == 0
     anew = Job(discover(here, "v1", platforms=ARM, selection="rewritten"), (there,), ("v1",))
     assert not make_plan([anew], rules=rules).deliveries[0].refused
+
+
+def test_an_index_within_a_rewritten_one_is_not_written_anew(source: Counted, target: Counted, graphs: Graphs) -> None:
+    here, there = source.place("app"), target.place("app")
+    amd64, arm64 = (graphs.image(here, name, config=name) for name in (b"amd64", b"arm64"))
+    inner = graphs.index(here, (amd64, "linux/amd64"), (arm64, "linux/arm64"))
+    graphs.index(here, (inner, "linux/arm64"), (amd64, "linux/amd64"), tag="v1")
+    closure = discover(here, "v1", platforms=ARM, selection="rewritten")
+    [delivery] = make_plan([Job(closure, (there,), ("v1",))], rules=[Rule(".*", sparse_indexes=False)]).deliveries
+    assert str(inner.digest) in delivery.refused and delivery.do == "Take all platforms"
 
 
 def test_an_index_whose_other_children_are_there_already_is_no_sparse_one(
