@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import subprocess
-import time
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from registry_pipelines.registry.interface import Place
+from tests.doubles.docker_registry import DockerRegistry
 
 
 @dataclass
@@ -96,47 +95,17 @@ def target(start_embedded: Callable[..., Counted]) -> Counted:
     return start_embedded()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
 def start_docker_registry(peer: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Start the CNCF registry; returns its address."""
     program = peer("docker-registry")
-    running: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as running:
 
-    def start() -> str:
-        port, folder = free_port(), tmp_path / f"docker-registry-{len(running)}"
-        folder.mkdir()
-        settings = folder / "config.yml"
-        settings.write_text(
-            f"version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {folder}/data}}\n"
-            f"  delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-        )
-        environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([program, "serve", str(settings)], stdout=log, stderr=log, env=environment)
-        running.append(process)
-        wait_for_port(port, process)
-        return f"127.0.0.1:{port}"
+        def start() -> str:
+            folder = tempfile.mkdtemp(prefix="docker-registry-", dir=tmp_path)
+            return running.enter_context(DockerRegistry(program, Path(folder))).address
 
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while process.poll() is None and time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    pytest.fail("the registry did not start")
+        yield start
 
 
 class Graphs:
