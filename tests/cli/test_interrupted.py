@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -93,57 +94,63 @@ def is_there(port: int) -> int:
     return looked.returncode
 
 
-def kill_in_the_middle(server: subprocess.Popen[str], copy: subprocess.Popen[str], root: Path) -> None:
-    """SIGKILL as soon as content arrives, when the layer can not be there yet."""
-    while not bytes_below(root):
-        assert copy.poll() is None
-        time.sleep(0.001)
-    server.kill()
-    server.wait(30)
-
-
 def stored(root: Path, layer: Digest) -> list[Path]:
     return [path for path in root.rglob(layer.hex) if path.is_file()]
 
 
-def test_a_server_that_was_killed_in_the_middle_and_comes_back_gets_the_rest(
-    source: EmbeddedServer, tmp_path: Path
-) -> None:
+@dataclass
+class Torn:
+    """A copy under way whose target was killed as soon as content arrived, when the layer can not be there yet."""
+
+    copy: subprocess.Popen[str]
+    command: list[str]
+    layer: Digest
+    root: Path
+    port: int
+
+    def is_whole(self) -> None:
+        """The target, which serves again, has it all."""
+        assert is_there(self.port) == 0
+        [blob] = stored(self.root, self.layer)
+        assert Digest.of(blob.read_bytes()) == self.layer
+
+
+@pytest.fixture
+def torn(source: EmbeddedServer, tmp_path: Path) -> Iterator[Torn]:
     layer, root, [port] = push(source.address, LAYER_BYTES), tmp_path / "target", free_ports(1)
     command = copying(source, port)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as copy:
         with serving(root, port) as server:
-            kill_in_the_middle(server, copy, root)
+            while not bytes_below(root):
+                assert copy.poll() is None
+                time.sleep(0.001)
+            server.kill()
+            server.wait(30)
         assert stored(root, layer) == []
-        with serving(root, port):
-            _, text = copy.communicate(timeout=120)
-            assert copy.returncode == 0, text
-            assert is_there(port) == 0
-    [blob] = stored(root, layer)
-    assert Digest.of(blob.read_bytes()) == layer
+        yield Torn(copy, command, layer, root, port)
+
+
+def test_a_server_that_was_killed_in_the_middle_and_comes_back_gets_the_rest(torn: Torn) -> None:
+    with serving(torn.root, torn.port):
+        _, text = torn.copy.communicate(timeout=120)
+        assert torn.copy.returncode == 0, text
+        torn.is_whole()
 
 
 def test_a_server_that_was_killed_in_the_middle_has_nothing_half_and_takes_the_copy_later(
-    source: EmbeddedServer, tmp_path: Path
+    torn: Torn, tmp_path: Path
 ) -> None:
     """A person who does not want to wait for it interrupts the copy."""
-    layer, root, [port] = push(source.address, LAYER_BYTES), tmp_path / "target", free_ports(1)
-    command = copying(source, port)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as copy:
-        with serving(root, port) as server:
-            kill_in_the_middle(server, copy, root)
-        copy.send_signal(signal.SIGINT)
-        _, text = copy.communicate(timeout=60)
-    assert copy.returncode == 130 and "Traceback" not in text, text
-    assert stored(root, layer) == []
-    with serving(root, port):
-        assert is_there(port) == 4
-        again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    torn.copy.send_signal(signal.SIGINT)
+    _, text = torn.copy.communicate(timeout=60)
+    assert torn.copy.returncode == 130 and "Traceback" not in text, text
+    assert stored(torn.root, torn.layer) == []
+    with serving(torn.root, torn.port):
+        assert is_there(torn.port) == 4
+        again = subprocess.run(torn.command, capture_output=True, text=True, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
-        assert is_there(port) == 0
-    [blob] = stored(root, layer)
-    assert Digest.of(blob.read_bytes()) == layer
-    assert bytes_below(root) < LAYER_BYTES * 1.1, "what the killed push left was used or swept"
+        torn.is_whole()
+    assert bytes_below(torn.root) < LAYER_BYTES * 1.1, "what the killed push left was used or swept"
 
 
 @pytest.fixture

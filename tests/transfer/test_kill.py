@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,27 +23,53 @@ from tests.doubles.link import Link
 if TYPE_CHECKING:
     from tests.transfer.conftest import Graphs
 
-LAYER_BYTES = 500_000_000
 KILLS = 20
 BOTH_KILLED_AT = 20_000_000
 """In the middle of a part, and of the upload's first request."""
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "copy", "--quiet"]
 
 
+@dataclass
+class Route:
+    """An image with one large layer, and the way to its target: the real command line through a proxy that counts."""
+
+    here: Place
+    there: Place
+    proxy: Link
+    layer_bytes: int
+    state: Path
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """A copy, in a process of its own."""
+        return subprocess.Popen(
+            [*COMMAND, f"{self.here}:v1", f"{self.proxy.address}/big"],
+            stdout=subprocess.PIPE,
+            cwd=self.state,
+            env={**os.environ, "XDG_STATE_HOME": str(self.state)},
+        )
+
+    def end(self) -> None:
+        """A copy that nobody kills; after it all is there."""
+        process = self.start()
+        assert process.communicate()[0]
+        assert process.returncode == 0
+        assert compare(self.here, self.there, "v1", content=True) == []
+
+
 @pytest.fixture
-def proxied(start_docker_registry: Callable[[], str]) -> Iterator[tuple[Link, str]]:
-    address = start_docker_registry()
-    with Link(address) as proxy:
-        yield proxy, address
-
-
-def start_copy(source: str, target: str, state: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, f"{source}/big:v1", f"{target}/big"],
-        stdout=subprocess.PIPE,
-        cwd=state,
-        env={**os.environ, "XDG_STATE_HOME": str(state)},
-    )
+def route(
+    request: pytest.FixtureRequest,
+    start_docker_registry: Callable[[], str],
+    connect: Callable[..., DistributionRegistry],
+    graphs: Graphs,
+    tmp_path: Path,
+) -> Iterator[Route]:
+    """Parameter: the layer's size, in bytes."""
+    here, there = (Place(connect(start_docker_registry()), "big") for _ in range(2))
+    block = graphs.noise(4_000_000)
+    graphs.image(here, block * (request.param // len(block)), tag="v1")
+    with Link(there.registry.name) as proxy:
+        yield Route(here, there, proxy, request.param, tmp_path)
 
 
 def courier_of(process: subprocess.Popen[bytes]) -> int:
@@ -55,19 +82,10 @@ def courier_of(process: subprocess.Popen[bytes]) -> int:
 
 @pytest.mark.peer("docker-registry")
 @pytest.mark.timeout(120)
-def test_when_the_courier_is_killed_too_the_upload_begins_again(
-    start_docker_registry: Callable[[], str],
-    connect: Callable[..., DistributionRegistry],
-    proxied: tuple[Link, str],
-    graphs: Graphs,
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("route", [200_000_000], indirect=True, ids=["200MB"])
+def test_when_the_courier_is_killed_too_the_upload_begins_again(route: Route) -> None:
     """As when power is lost: nobody ends the request. The courier is stopped first, or it would when the copy dies."""
-    proxy, target = proxied
-    source = start_docker_registry()
-    here, size = Place(connect(source), "big"), 200_000_000
-    graphs.image(here, graphs.noise(8_000_000) * (size // 8_000_000), tag="v1")
-    process = start_copy(source, proxy.address, tmp_path)
+    process, proxy, size = route.start(), route.proxy, route.layer_bytes
     proxy.wait_for(BOTH_KILLED_AT, lambda: process.poll() is not None)
     courier = courier_of(process)
     os.kill(courier, signal.SIGSTOP)
@@ -76,40 +94,23 @@ def test_when_the_courier_is_killed_too_the_upload_begins_again(
     os.kill(courier, signal.SIGKILL)
     before = proxy.up
     assert process.returncode == -signal.SIGKILL and BOTH_KILLED_AT <= before < size
-    again = start_copy(source, proxy.address, tmp_path)
-    assert again.communicate()[0]
-    assert again.returncode == 0
+    route.end()
     assert proxy.up - before >= size, "a torn upload was gone on with: docker-registry had become able to, or lied"
     assert proxy.up - before <= size + 2 * PART_BYTES  # and what was on its way
-    assert compare(here, Place(connect(target), "big"), "v1", content=True) == []
 
 
 @pytest.mark.peer("docker-registry")
 @pytest.mark.timeout(240)
-def test_twenty_kills_send_at_most_one_part_again_each(
-    start_docker_registry: Callable[[], str],
-    connect: Callable[..., DistributionRegistry],
-    proxied: tuple[Link, str],
-    graphs: Graphs,
-    tmp_path: Path,
-) -> None:
-    proxy, target = proxied
-    source = start_docker_registry()
-    here = Place(connect(source), "big")
-    graphs.image(here, graphs.noise(8_000_000) * (LAYER_BYTES // 8_000_000), tag="v1")
-    size = LAYER_BYTES // 8_000_000 * 8_000_000
-    picks = random.Random(20)
+@pytest.mark.parametrize("route", [500_000_000], indirect=True, ids=["500MB"])
+def test_twenty_kills_send_at_most_one_part_again_each(route: Route) -> None:
+    picks, step = random.Random(20), route.layer_bytes // KILLS
     kills = 0
     for kill in range(KILLS):
-        process = start_copy(source, proxy.address, tmp_path)
-        step = size // KILLS
-        proxy.wait_for(kill * step + picks.randrange(step), lambda process=process: process.poll() is not None)
+        process = route.start()
+        route.proxy.wait_for(kill * step + picks.randrange(step), lambda process=process: process.poll() is not None)
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    last = start_copy(source, proxy.address, tmp_path)
-    assert last.communicate()[0]
-    assert last.returncode == 0
+    route.end()
     assert kills == KILLS
-    assert proxy.up - size <= KILLS * PART_BYTES
-    assert compare(here, Place(connect(target), "big"), "v1", content=True) == []
+    assert route.proxy.up - route.layer_bytes <= KILLS * PART_BYTES

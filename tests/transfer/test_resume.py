@@ -27,6 +27,7 @@ from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
     CutAnswer,
     CutRequest,
+    Fault,
     FaultRegistry,
     HoldAnswer,
     LoseAnswer,
@@ -77,41 +78,39 @@ def stored_bytes(faults: FaultRegistry) -> int:
     return sum(seen.bytes_up for seen in faults.requests("PATCH") if 200 <= seen.status < 300)
 
 
-def test_a_range_that_stays_at_the_first_chunk_is_not_believed_after_a_kill(
+@pytest.fixture
+def taken_again(
     source: Counted,
     target: Counted,
     faulty: FaultRegistry,
     graphs: Graphs,
     connect: Callable[..., DistributionRegistry],
     tmp_path: Path,
-) -> None:
+) -> Callable[..., int]:
+    """Ends a copy that was killed; how much content the registry took for that."""
+
+    def end(method: str, fault: Fault, *, stored: int, confirmed: int, times: int = 1_000) -> int:
+        here, there = source.place("app"), Place(connect(faulty.address), "app")
+        graphs.image(here, graphs.noise(LARGE), tag="v1")
+        interrupted(here, there, tmp_path, stored=stored, confirmed=confirmed)
+        faulty.reset_counts()
+        faulty.play(method, UPLOADS, fault, times=times)
+        copy_closure(here, "v1", [there], state=tmp_path)
+        assert compare(here, target.place("app"), "v1", content=True) == []
+        return stored_bytes(faulty)
+
+    return end
+
+
+def test_a_range_that_stays_at_the_first_chunk_is_not_believed_after_a_kill(taken_again: Callable[..., int]) -> None:
     """ECR says so for ever; every byte that was confirmed is there all the same."""
-    here, there = source.place("app"), Place(connect(faulty.address), "app")
-    graphs.image(here, graphs.noise(LARGE), tag="v1")
-    interrupted(here, there, tmp_path, stored=2, confirmed=2)
-    faulty.reset_counts()
-    faulty.play("GET", UPLOADS, Rewrite(set={"Range": f"0-{PART_BYTES - 1}"}))
-    copy_closure(here, "v1", [there], state=tmp_path)
-    assert compare(here, target.place("app"), "v1", content=True) == []
-    assert stored_bytes(faulty) < LARGE - 2 * PART_BYTES + HEADS
+    stuck = Rewrite(set={"Range": f"0-{PART_BYTES - 1}"})
+    assert taken_again("GET", stuck, stored=2, confirmed=2) < LARGE - 2 * PART_BYTES + HEADS
 
 
-def test_a_registry_that_lost_a_part_is_asked_where_to_go_on(
-    source: Counted,
-    target: Counted,
-    faulty: FaultRegistry,
-    graphs: Graphs,
-    connect: Callable[..., DistributionRegistry],
-    tmp_path: Path,
-) -> None:
-    here, there = source.place("app"), Place(connect(faulty.address), "app")
-    graphs.image(here, graphs.noise(LARGE), tag="v1")
-    interrupted(here, there, tmp_path, stored=1, confirmed=2)
-    faulty.reset_counts()
-    faulty.play("PATCH", UPLOADS, Status(411), times=1)  # no streams here: parts name their bytes
-    copy_closure(here, "v1", [there], state=tmp_path)
-    assert compare(here, target.place("app"), "v1", content=True) == []
-    assert stored_bytes(faulty) < LARGE - PART_BYTES + HEADS
+def test_a_registry_that_lost_a_part_is_asked_where_to_go_on(taken_again: Callable[..., int]) -> None:
+    no_streams = Status(411)  # so parts name their bytes
+    assert taken_again("PATCH", no_streams, times=1, stored=1, confirmed=2) < LARGE - PART_BYTES + HEADS
 
 
 @pytest.mark.parametrize("size", [5_000_000, LARGE], ids=["small", "large"])
