@@ -29,6 +29,7 @@ from tests.doubles.fault_registry import (
     DropQuery,
     Fault,
     FaultRegistry,
+    HoldAnswer,
     LoseAnswer,
     NoRange,
     Redirect,
@@ -56,6 +57,26 @@ def faulty_source(source: Counted) -> Iterator[FaultRegistry]:
 def faulty_target(target: Counted) -> Iterator[FaultRegistry]:
     with FaultRegistry(target.address) as faults:
         yield faults
+
+
+@pytest.fixture
+def copy_to_faulty(
+    source: Counted,
+    target: Counted,
+    faulty_target: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> Callable[[list[bytes]], None]:
+    """Copies an image with these layers to the target that misbehaves; all is there in the end."""
+
+    def copy(layers: list[bytes]) -> None:
+        graphs.image(source.place("app"), *layers, tag="v1")
+        there = Place(connect(faulty_target.address, retries=QUICK), "app")
+        copy_closure(source.place("app"), "v1", [there], state=tmp_path)
+        assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+
+    return copy
 
 
 @pytest.mark.parametrize(
@@ -126,35 +147,22 @@ def test_source_without_ranges_is_read_once_and_over_one_connection(
 def test_target_that_fails_for_a_while(
     method: str,
     fault: Fault,
-    source: Counted,
-    target: Counted,
     faulty_target: FaultRegistry,
     graphs: Graphs,
-    connect: Callable[..., DistributionRegistry],
+    copy_to_faulty: Callable[[list[bytes]], None],
     tmp_path: Path,
 ) -> None:
-    graphs.image(source.place("app"), graphs.noise(LARGE), graphs.noise(90_000), tag="v1")
     faulty_target.play(method, UPLOADS, fault, times=3)
-    there = Place(connect(faulty_target.address, retries=QUICK), "app")
-    copy_closure(source.place("app"), "v1", [there], state=tmp_path)
-    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+    copy_to_faulty([graphs.noise(LARGE), graphs.noise(90_000)])
     assert not list((tmp_path / "couriers").glob("*.json"))
 
 
 def test_what_a_registry_kept_of_a_torn_request_is_not_sent_again(
-    source: Counted,
-    target: Counted,
-    faulty_target: FaultRegistry,
-    graphs: Graphs,
-    connect: Callable[..., DistributionRegistry],
-    tmp_path: Path,
+    faulty_target: FaultRegistry, graphs: Graphs, copy_to_faulty: Callable[[list[bytes]], None]
 ) -> None:
     """One request carries many parts, so the registry may be many parts ahead of what was confirmed to us."""
-    graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
     faulty_target.play("PATCH", UPLOADS, CutRequest(2 * PART_BYTES + 777, kept=True), times=1)
-    there = Place(connect(faulty_target.address, retries=QUICK), "app")
-    copy_closure(source.place("app"), "v1", [there], state=tmp_path)
-    assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
+    copy_to_faulty([graphs.noise(LARGE)])
     assert sum(seen.bytes_up for seen in faulty_target.requests("PATCH")) < LARGE + 1000
 
 
@@ -375,8 +383,6 @@ def test_stalled_source_is_dropped_and_read_on(
     graphs: Graphs,
     connect: Callable[..., DistributionRegistry],
 ) -> None:
-    from tests.doubles.fault_registry import HoldAnswer
-
     graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
     faulty_source.play("GET", BLOBS, HoldAnswer(threading.Event(), after_bytes=2_000_000), times=1)
     here = Place(connect(faulty_source.address, timeouts=Timeouts(stall_s=0.5)), "app")
