@@ -29,6 +29,11 @@ MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 """A receipt names each digest once; 10,000 manifests with 100 blobs each would stay below this."""
 
 
+SMALL_RECEIPT_BYTES = 16 * 1024
+"""A receipt up to this, which is one of forty blobs, is kept for the run: it is read to plan, and again to report."""
+MAX_RECENT = 2000
+
+
 class ReceiptSigner(Protocol):
     """What a receipt needs of a key; the signing room's ``Signer`` serves."""
 
@@ -172,10 +177,11 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 
 class ReceiptStore:
-    """Receipts as files below a folder: ``<target>/<root digest>.json``, replaced atomically."""
+    """Receipts as files below a folder: ``<target>/<root digest>.json``, replaced atomically. Safe for many threads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._recent: dict[tuple[str, str, Digest], Receipt] = {}
 
     def path(self, target: Place, root: Digest) -> Path:
         """Where the receipt of a root at a target is."""
@@ -185,6 +191,7 @@ class ReceiptStore:
     def save(self, target: Place, root: Digest, receipt: Receipt) -> Path:
         """Store a receipt; durable when this returns. Returns its path. Raises DiskFull, LocalError."""
         path = self.path(target, root)
+        self._recent.pop(_key(target, root), None)
         with local_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, receipt.envelope)
@@ -216,16 +223,27 @@ class ReceiptStore:
 
     def drop(self, target: Place, root: Digest) -> None:
         """What it says is no longer so."""
+        self._recent.pop(_key(target, root), None)
         with local_errors(self.root):
             self.path(target, root).unlink(missing_ok=True)
 
     def load(self, target: Place, root: Digest) -> Receipt | None:
         """The stored receipt. Raises ManifestInvalid when it cannot be read."""
+        if known := self._recent.get(_key(target, root)):
+            return known
         path = self.path(target, root)
         if not path.is_file():
             return None
-        with path.open("rb") as file:
-            return Receipt.read(file.read(MAX_RECEIPT_BYTES))
+        with local_errors(path), path.open("rb") as file:
+            envelope = file.read(MAX_RECEIPT_BYTES)
+        receipt = Receipt.read(envelope)
+        if len(envelope) <= SMALL_RECEIPT_BYTES and len(self._recent) < MAX_RECENT:
+            self._recent[_key(target, root)] = receipt
+        return receipt
+
+
+def _key(target: Place, root: Digest) -> tuple[str, str, Digest]:
+    return (target.registry.name, target.repository, root)
 
 
 def _missing(target: Place, what: str) -> RegistryPipelinesError:

@@ -23,7 +23,7 @@ from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.fanout import Means
 from registry_pipelines.transfer.manifests import ManifestFolder
 from registry_pipelines.transfer.memory import PartMemory
-from registry_pipelines.transfer.plan import Job, Plan, make_plan
+from registry_pipelines.transfer.plan import Job, Plan, Planner
 from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
@@ -89,7 +89,12 @@ class State:
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
         """See :func:`~registry_pipelines.transfer.plan.make_plan`; with what earlier runs left and found."""
-        return make_plan(jobs, holdings=self, receipts=self.receipts)
+        with self.planner() as planner:
+            return planner.plan([planner.look(job) for job in jobs])
+
+    def planner(self) -> Planner:
+        """A planner that knows what earlier runs left and found."""
+        return Planner(holdings=self, receipts=self.receipts)
 
     def apply(self, plan: Plan, *, progress: Progress, signer: ReceiptSigner | None) -> list[TargetResult]:
         """See :func:`~registry_pipelines.transfer.execute.execute`. signer: of the receipts."""

@@ -12,10 +12,10 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer.closure import Closure, ManifestCache, discover, named_after_digests
+from registry_pipelines.transfer.closure import ManifestCache, discover, named_after_digests
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.plan import Job, Plan
+from registry_pipelines.transfer.plan import Job, Looked, Plan, Planner
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests
@@ -100,7 +100,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class _Found:
-    jobs: list[Job] = field(default_factory=list)
+    looked: list[Looked] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     def keep(self, answers: Iterable[_T | Failure]) -> list[_T | None]:
@@ -136,8 +136,9 @@ def sync(
     with told_to(told), State(state, journal_url=journal_url) as kept:
         within = [_limit(source, limits) for source in sources]
         told.begin(LOOKING)
-        found = _discover_all(within, kept.manifests)
-        plan = kept.plan(found.jobs)
+        with kept.planner() as planner:
+            found = _discover_all(within, kept.manifests, planner)
+            plan = planner.plan(found.looked)
         told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
         if dry_run:
@@ -172,8 +173,9 @@ def _limit(source: Source, limits: Limits | None) -> Source:
     )
 
 
-def _discover_all(sources: Sequence[Source], cache: ManifestCache | None) -> _Found:
-    """Lists and closures in parallel; the order of the jobs is that of the sources, repositories and tags."""
+def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> _Found:
+    """Lists, closures and looks at targets in parallel; the order of the jobs is that of the sources, repositories and
+    tags."""
     found = _Found()
     with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
         named = found.keep(pool.map(_repositories, sources))
@@ -185,11 +187,8 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None) -> _Fo
             if chosen is not None
             for tag in chosen.tags
         ]
-        closures = found.keep(pool.map(lambda item: _find(item[0], item[1], item[2], item[3], cache), wanted))
-    for (source, name, tag, _), closure in zip(wanted, closures, strict=True):
-        if closure is not None:
-            targets = tuple(target.place(name) for target in source.targets)
-            found.jobs.append(Job(closure, targets, (tag,), source.move_tags))
+        looked = found.keep(pool.map(lambda item: _find(item[0], item[1], item[2], item[3], cache, planner), wanted))
+    found.looked = [each for each in looked if each is not None]
     return found
 
 
@@ -227,12 +226,19 @@ def _tags(source: Source, repository: str) -> _Tags | Failure:
 
 
 def _find(
-    source: Source, repository: str, tag: str, digest_tags: Sequence[str], cache: ManifestCache | None
-) -> Closure | Failure:
+    source: Source,
+    repository: str,
+    tag: str,
+    digest_tags: Sequence[str],
+    cache: ManifestCache | None,
+    planner: Planner,
+) -> Looked | Failure:
     place = Place(source.registry, repository)
     try:
-        return discover(
+        closure = discover(
             place, tag, platforms=source.platforms, selection=source.selection, cache=cache, digest_tags=digest_tags
         )
     except RegistryPipelinesError as error:
         return Failure(f"{place}:{tag}", error)
+    targets = tuple(target.place(repository) for target in source.targets)
+    return planner.look(Job(closure, targets, (tag,), source.move_tags))
