@@ -27,6 +27,7 @@ from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.fanout import Means, Outcome, move_blob
+from registry_pipelines.transfer.look import digest_at
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, TagStep
 from registry_pipelines.transfer.receipts import (
     Receipt,
@@ -273,7 +274,7 @@ class Acts:
 
     def _note_source_drift(self, copy: Copy) -> None:
         closure = copy.delivery.job.closure
-        if copy.delivery.unchanged or ":" in closure.reference:
+        if copy.delivery.unchanged or not closure.by_tag:
             return
         named = (closure.source.registry.name, closure.source.repository, closure.reference)
         if named not in self._sources_now:
@@ -285,11 +286,8 @@ class Acts:
 
     def _digest_at_source(self, closure: Closure) -> Digest | None:
         """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""
-        source = closure.source
         try:
-            return source.registry.resolve(source.repository, closure.reference).digest
-        except NotFound:
-            return None
+            return digest_at(closure.source, closure.reference)
         except RegistryError:
             return closure.named or closure.root.digest
 

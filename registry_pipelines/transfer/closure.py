@@ -90,6 +90,11 @@ class Closure:
     """What the reference names at the source where that is not the root, because the index was written anew."""
 
     @property
+    def by_tag(self) -> bool:
+        """Whether it was asked for by a tag; a digest has a colon, a tag never."""
+        return ":" not in self.reference
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all blobs and manifests, each counted once."""
         return sum(blob.size for blob in self.blobs.values()) + sum(len(item.raw) for item in self.manifests)

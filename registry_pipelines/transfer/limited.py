@@ -26,6 +26,7 @@ from registry_pipelines.registry.interface import (
 )
 from registry_pipelines.transfer.limits import Bandwidth, Limits
 from registry_pipelines.transfer.requests import CountsRequests
+from registry_pipelines.transfer.rules import Action
 
 SPEND_BYTES = 256 * 1024
 """Bytes read before the cap is asked, at most; TLS gives 16 KiB at a time, too little for a file lock each."""
@@ -98,18 +99,18 @@ class _Limited:
         return self._registry.requests_sent if isinstance(self._registry, CountsRequests) else 0
 
     def _trouble(self, error: RegistryPipelinesError) -> None:
-        action = getattr(self._current, "action", "")
+        action: Action | None = getattr(self._current, "action", None)
         if action:
             self._limits.window(self.name, action).note(error)
 
     @contextmanager
-    def _request(self, action: str, *, streamed: bool = False) -> Iterator[None]:
+    def _request(self, action: Action, *, streamed: bool = False) -> Iterator[None]:
         self._current.action = action
         try:
             with self._limits.window(self.name, action).request(streamed=streamed):
                 yield
         finally:
-            self._current.action = ""
+            self._current.action = None
 
     def _spend(self, byte_count: int) -> None:
         if self._bandwidth:

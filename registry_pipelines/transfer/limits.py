@@ -19,11 +19,8 @@ from pathlib import Path
 from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavailable
 from registry_pipelines.transfer.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.quotas import QuotaGate
-from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
+from registry_pipelines.transfer.rules import KNOWN, Action, Rule, rule_for
 from registry_pipelines.waits import Wait
-
-ACTIONS = ("read-manifest", "write-manifest", "read-blob", "begin", "append")
-"""``begin`` opens an upload or mounts; ``append`` sends content; ``read-manifest`` is every other question."""
 
 FIRST_WINDOW = 16.0
 LARGEST_WINDOW = 128.0
@@ -134,16 +131,16 @@ class Limits:
     folder: Path | None = None
     caps: dict[str, tuple[CapWindow, ...]] = field(default_factory=dict)
     rules: Sequence[Rule] = KNOWN
-    _windows: dict[tuple[str, str], Window] = field(default_factory=dict, init=False, repr=False)
+    _windows: dict[tuple[str, Action], Window] = field(default_factory=dict, init=False, repr=False)
     _quotas: dict[str, QuotaGate] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def window(self, registry: str, action: str) -> Window:
+    def window(self, registry: str, action: Action) -> Window:
         """The window of a registry and action."""
         with self._lock:
-            key = (registry, action)
+            key = registry, action
             if key not in self._windows:
-                per_second = float(rule_for(registry, self.rules).per_second.get(action, 0))
+                per_second = rule_for(registry, self.rules).per_second.get(action, 0.0)
                 self._windows[key] = Window(self._bucket(registry, action), per_second, registry)
             return self._windows[key]
 
@@ -177,8 +174,8 @@ class Limits:
             for (name, action), window in used
         ]
 
-    def _bucket(self, registry: str, action: str) -> Bucket:
+    def _bucket(self, registry: str, kind: str) -> Bucket:
         if self.folder is None:
             return Bucket(None)
         safe = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in registry).strip(".")
-        return Bucket(self.folder / f"{safe}.{action}")
+        return Bucket(self.folder / f"{safe}.{kind}")

@@ -43,16 +43,16 @@ def _look(
     if not came_before and new.contains(target):
         return seen
     for tag in {**dict.fromkeys(tags, root), **closure.digest_tags}:
-        found = _digest_or_none(target, tag)
+        found = digest_at(target, tag)
         if found:
             seen.tags[tag] = found
             seen.manifests.add(found)
-    if root not in seen.manifests and _digest_or_none(target, root):
+    if root not in seen.manifests and digest_at(target, root):
         seen.manifests.add(root)
     if came_before and not seen.manifests and new.contains(target):
         return seen  # the repository was deleted since
     for digest in (manifest.digest for manifest in closure.manifests):
-        if digest != root and digest not in seen.manifests and _digest_or_none(target, digest):
+        if digest != root and digest not in seen.manifests and digest_at(target, digest):
             seen.manifests.add(digest)
     _look_for_blobs(closure, target, seen, closure.blobs if receipts is None else receipts.blobs(target, root))
     return seen
@@ -73,9 +73,10 @@ def _sizes(target: Place, digests: Sequence[Digest]) -> Mapping[Digest, int | No
     return {digest: target.registry.blob_size(target.repository, digest) for digest in digests}
 
 
-def _digest_or_none(target: Place, reference: str) -> Digest | None:
+def digest_at(place: Place, reference: str) -> Digest | None:
+    """The digest of the manifest that a tag or digest names at a place, None when there is none. Raises RegistryError."""
     try:
-        return target.registry.resolve(target.repository, reference).digest
+        return place.registry.resolve(place.repository, reference).digest
     except NotFound:
         return None
 

@@ -13,12 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError
+from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
-from registry_pipelines.transfer.look import NewRepositories, Seen, try_to_look
+from registry_pipelines.transfer.look import NewRepositories, Seen, digest_at, try_to_look
 from registry_pipelines.transfer.receipts import ReceiptStore
 from registry_pipelines.transfer.rules import KNOWN, Refusal, Rule, refusal, rule_for, whole_index_advice
 
@@ -266,7 +266,7 @@ def _check_goals(jobs: Sequence[Job]) -> None:
 
 
 def _origin(closure: Closure) -> str:
-    return f"{closure.source}{'@' if ':' in closure.reference else ':'}{closure.reference}"
+    return f"{closure.source}{':' if closure.by_tag else '@'}{closure.reference}"
 
 
 class _Assignment:
@@ -321,7 +321,7 @@ class _Assignment:
         new = (manifest for manifest in closure.manifests if manifest.digest not in seen.manifests)
         for manifest in new:
             left_out = closure.left_out(manifest)
-            if not all(_has(target, child.digest) for child in left_out):
+            if any(digest_at(target, child.digest) != child.digest for child in left_out):
                 why = f"{manifest.digest} lacks {len(left_out)} of its manifests, and {target.registry.name} wants all"
                 return Refusal(why, whole_index_advice(rewritten=closure.named is not None))
         return None
@@ -370,13 +370,6 @@ class _Assignment:
         if name not in self.mounts:
             self.mounts[name] = target.registry.capabilities(target.repository).mount is not False
         return self.mounts[name]
-
-
-def _has(target: Place, digest: Digest) -> bool:
-    try:
-        return target.registry.resolve(target.repository, digest).digest == digest
-    except NotFound:
-        return False
 
 
 def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:

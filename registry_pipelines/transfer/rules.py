@@ -8,21 +8,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from registry_pipelines.oci.manifests import Descriptor
 
 GIB = 1024**3
 
+Action = Literal["read-manifest", "write-manifest", "read-blob", "begin", "append"]
+"""What registries limit, each by itself. ``begin`` opens an upload or mounts; ``append`` sends content;
+``read-manifest`` is every other question."""
+
 
 @dataclass(frozen=True)
 class Rule:
     """One kind of registry. host: regular expression for the whole host. max_layer_bytes: 0 is no limit known.
-    per_second: action (see ``limits.ACTIONS``) to requests a second. refused_media_types: blobs not taken.
+    per_second: requests a second, by action. refused_media_types: blobs not taken.
     sparse_indexes: False where an index is taken only when all its children are there."""
 
     host: str
     max_layer_bytes: int = 0
-    per_second: Mapping[str, float] = field(default_factory=dict)
+    per_second: Mapping[Action, float] = field(default_factory=dict)
     refused_media_types: tuple[str, ...] = ()
     chunks: bool = True
     """False: a blob is taken only in one piece."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -160,17 +160,8 @@ def _counted(plan: Plan) -> str:
 def _limit(source: Source, limits: Limits | None) -> Source:
     if limits is None:
         return source
-    targets = tuple(Target(limited(target.registry, limits), target.prefix) for target in source.targets)
-    return Source(
-        limited(source.registry, limits),
-        targets,
-        source.repositories,
-        source.choose_repositories,
-        source.choose_tags,
-        source.platforms,
-        source.selection,
-        source.move_tags,
-    )
+    targets = tuple(replace(target, registry=limited(target.registry, limits)) for target in source.targets)
+    return replace(source, registry=limited(source.registry, limits), targets=targets)
 
 
 def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> _Found:

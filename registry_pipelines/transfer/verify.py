@@ -13,6 +13,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import BUFFER_BYTES, Place
 from registry_pipelines.transfer.closure import Closure, discover
+from registry_pipelines.transfer.look import digest_at
 from registry_pipelines.transfer.platforms import Selection
 
 COMPARE_THREADS = 16
@@ -58,7 +59,7 @@ class _Comparison:
 
     def run(self) -> Iterator[Mismatch]:
         checks: list[Callable[[], list[Mismatch]]] = []
-        if ":" not in self.closure.reference:
+        if self.closure.by_tag:
             checks.append(lambda: self._tag("root", self.closure.reference, self.closure.root.digest))
         for tag, named in self.closure.digest_tags.items():
             checks.append(lambda tag=tag, named=named: self._tag("tag", tag, named))  # type: ignore[misc]
@@ -71,17 +72,11 @@ class _Comparison:
                 yield from found
 
     def _tag(self, kind: Literal["root", "tag"], tag: str, named: Digest) -> list[Mismatch]:
-        found = self._resolve(tag)
+        found = digest_at(self.place, tag)
         return [] if found == named else [Mismatch(kind, tag, named, found or "")]
 
-    def _resolve(self, reference: str) -> Digest | None:
-        try:
-            return self.registry.resolve(self.repository, reference).digest
-        except NotFound:
-            return None
-
     def _manifest(self, digest: Digest) -> list[Mismatch]:
-        if self._resolve(digest) != digest:
+        if digest_at(self.place, digest) != digest:
             return [Mismatch("manifest", digest, digest, "")]
         there = {item.digest for item in self.registry.referrers(self.repository, digest)}
         here = {referrer for referrer, subject in self.closure.subjects.items() if subject == digest}
