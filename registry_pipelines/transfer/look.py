@@ -74,7 +74,7 @@ def _sizes(target: Place, digests: Sequence[Digest]) -> Mapping[Digest, int | No
 
 
 def digest_at(place: Place, reference: str) -> Digest | None:
-    """The digest of the manifest that a tag or digest names at a place, None when there is none. Raises RegistryError."""
+    """The digest of the manifest that a tag or digest names at a place; None without one. Raises RegistryError."""
     try:
         return place.registry.resolve(place.repository, reference).digest
     except NotFound:
