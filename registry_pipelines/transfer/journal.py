@@ -222,7 +222,7 @@ class Journal:
                 taken.append(row)
         return taken
 
-    # Holdings (see plan.Holdings and execute.Keeper)
+    # Holdings (see planner.Holdings and acts.Keeper)
 
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """A repository of the registry for each blob that a finished copy left there."""

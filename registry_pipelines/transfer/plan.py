@@ -3,30 +3,28 @@
 The order that every execution keeps: blobs; manifests, children before parents and subjects before referrers; tags
 last, by digest. A blob that several repositories of one registry need is uploaded for the first (the *leader*) and
 mounted for the others once the leader's manifests are committed, because ECR mounts only blobs that a committed
-manifest names.
+manifest names. ``planner.py`` makes plans, ``execute.py`` applies them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-from registry_pipelines.errors import InputError, RegistryPipelinesError
+from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
-from registry_pipelines.transfer.look import NewRepositories, Seen, digest_at, try_to_look
-from registry_pipelines.transfer.receipts import ReceiptStore
-from registry_pipelines.transfer.rules import KNOWN, Refusal, Rule, refusal, rule_for, whole_index_advice
-
-PLAN_THREADS = 64
-"""Looks at targets at once. They are small requests, so latency counts; the limits of a registry still hold."""
 
 BlobKey = tuple[str, str, Digest]
-"""Registry name, repository, digest: a blob in one place."""
+"""Registry name, repository, digest: a blob or manifest in one place."""
+
+
+def key_of(place: Place, digest: Digest) -> BlobKey:
+    """The key of a blob or manifest in a place."""
+    return place.registry.name, place.repository, digest
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Delivery:
 
     def key(self, digest: Digest) -> BlobKey:
         """The name of a blob at this target."""
-        return (self.target.registry.name, self.target.repository, digest)
+        return key_of(self.target, digest)
 
     def written(self) -> Iterator[BlobKey]:
         """The manifests that are written, be it again under another tag."""
@@ -175,209 +173,3 @@ class Plan:
             "mounts": len(self._steps("mount")),
             "deliveries": [delivery.to_json() for delivery in self.deliveries],
         }
-
-
-class Holdings(Protocol):
-    """What earlier runs left where; only a hint, a mount that fails falls back to an upload."""
-
-    def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
-        """A repository of the registry for each blob known to be there."""
-        ...
-
-
-def make_plan(
-    jobs: Sequence[Job],
-    *,
-    holdings: Holdings | None = None,
-    rules: Sequence[Rule] = KNOWN,
-    receipts: ReceiptStore | None = None,
-) -> Plan:
-    """Look at every target and say what is to be done; changes nothing. See :class:`Planner`."""
-    with Planner(holdings=holdings, rules=rules, receipts=receipts) as planner:
-        return planner.plan([planner.look(job) for job in jobs])
-
-
-@dataclass(frozen=True)
-class Looked:
-    """A job whose targets are being looked at; answers in the order of its targets."""
-
-    job: Job
-    answers: tuple[Future[Seen | RegistryPipelinesError], ...]
-
-
-class Planner:
-    """Looks at the targets of a job as soon as it is known, while others are still searched for; then says what is to
-    be done. Changes nothing. A context manager.
-
-    rules: what registries are known to refuse; such deliveries are marked and have no steps. receipts: of earlier
-    copies; where there is a store, a manifest's blobs are believed to be with it only when its receipt says so.
-
-    Requests per closure and target: one HEAD per tag and manifest when all is there; else a HEAD for each blob of each
-    missing manifest, or without a receipt. Where no receipt says that the closure came there before, one tag list for
-    all closures finds out whether the repository is new; a new one is asked nothing else. A target that cannot be
-    looked at is marked, too: it holds no other up.
-    """
-
-    def __init__(
-        self,
-        *,
-        holdings: Holdings | None = None,
-        rules: Sequence[Rule] = KNOWN,
-        receipts: ReceiptStore | None = None,
-    ) -> None:
-        self._assign = _Assignment(holdings, rules)
-        self._receipts = receipts
-        self._new = NewRepositories()
-        self._pool = ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan")
-
-    def look(self, job: Job) -> Looked:
-        """Begin to look at the targets; from any thread."""
-
-        def begin(target: Place) -> Future[Seen | RegistryPipelinesError]:
-            return self._pool.submit(try_to_look, job.closure, job.tags, target, self._new, self._receipts)
-
-        return Looked(job, tuple(begin(target) for target in job.targets))
-
-    def plan(self, looked: Sequence[Looked]) -> Plan:
-        """The plan, with deliveries in this order; once. Raises InputError when two closures would have one tag at one
-        place."""
-        _check_goals([each.job for each in looked])
-        answers = [(each.job, *pair) for each in looked for pair in zip(each.job.targets, each.answers, strict=True)]
-        return Plan(tuple(self._assign.deliver(job, target, answer.result()) for job, target, answer in answers))
-
-    def __enter__(self) -> Planner:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-
-def _check_goals(jobs: Sequence[Job]) -> None:
-    """Which of two closures a tag names must not depend on which came last."""
-    goals: dict[tuple[str, str, str], Closure] = {}
-    for job in jobs:
-        for target, tag in ((target, tag) for target in job.targets for tag in job.tags):
-            first = goals.setdefault((target.registry.name, target.repository, tag), job.closure)
-            if first.root.digest != job.closure.root.digest:
-                raise InputError(
-                    f"{_origin(first)} and {_origin(job.closure)} are both to be {target}:{tag}",
-                    do="Give one of them another repository or prefix, or choose their tags apart; nothing was changed",
-                )
-
-
-def _origin(closure: Closure) -> str:
-    return f"{closure.source}{':' if closure.by_tag else '@'}{closure.reference}"
-
-
-class _Assignment:
-    """Decides who uploads and who mounts. Pure but for two questions: whether a registry mounts at all, and whether one
-    that wants whole indexes has the children that were left out."""
-
-    def __init__(self, holdings: Holdings | None, rules: Sequence[Rule]) -> None:
-        self.holdings, self.rules = holdings, rules
-        self.count = 0
-        self.coming: set[BlobKey] = set()
-        self.put: set[BlobKey] = set()
-        self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
-        self.mounts: dict[str, bool] = {}
-
-    def deliver(self, job: Job, target: Place, seen: Seen | RegistryPipelinesError) -> Delivery:
-        """The next delivery of the plan. One that is refused or unseen leads nobody: later ones do without it."""
-        try:
-            return self._deliver(job, target, seen)
-        finally:
-            self.count += 1
-
-    def _deliver(self, job: Job, target: Place, seen: Seen | RegistryPipelinesError) -> Delivery:
-        if isinstance(seen, RegistryPipelinesError):
-            return _unseen(job, target, seen)
-        closure = job.closure
-        missing = sorted(
-            (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size
-        )
-        held = self._held(target, missing)
-        try:
-            refused = refusal(target.registry.name, missing, self.rules) or self._refuses_sparse(closure, target, seen)
-            if refused:
-                return Delivery(job, target, (), (), (), refused.why, do=refused.do)
-            blobs = [self._blob(job, target, item, held) for item in missing]
-        except RegistryPipelinesError as error:
-            return _unseen(job, target, error)
-        self._lead(target, missing)
-        blobs += [BlobStep(item, "present") for item in closure.blobs.values() if item.digest in seen.blobs]
-        names = {**closure.digest_tags, **dict.fromkeys(job.tags, closure.root.digest)}
-        return Delivery(
-            job=job,
-            target=target,
-            blobs=tuple(blobs),
-            manifests=tuple(self._manifest(target, item, seen) for item in closure.manifests),
-            tags=tuple(_tag(job, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
-        )
-
-    def _refuses_sparse(self, closure: Closure, target: Place, seen: Seen) -> Refusal | None:
-        """An index without some of its children, for a registry that is known to want all of them."""
-        if not closure.absent or rule_for(target.registry.name, self.rules).sparse_indexes:
-            return None
-        new = (manifest for manifest in closure.manifests if manifest.digest not in seen.manifests)
-        for manifest in new:
-            left_out = closure.left_out(manifest)
-            if any(digest_at(target, child.digest) != child.digest for child in left_out):
-                why = f"{manifest.digest} lacks {len(left_out)} of its manifests, and {target.registry.name} wants all"
-                return Refusal(why, whole_index_advice(rewritten=closure.named is not None))
-        return None
-
-    def _held(self, target: Place, missing: Sequence[Descriptor]) -> Mapping[Digest, str]:
-        if not self.holdings or not missing:
-            return {}
-        return self.holdings.holders(target.registry.name, [item.digest for item in missing])
-
-    def _blob(self, job: Job, target: Place, item: Descriptor, held: Mapping[Digest, str]) -> BlobStep:
-        name, repository = target.registry.name, target.repository
-        if (name, repository, item.digest) in self.coming:
-            return BlobStep(item, "shared")
-        candidates: list[tuple[str, int | None]] = []
-        source = job.closure.source
-        if source.registry.name == name:
-            candidates.append((source.repository, None))
-        if item.digest in held:
-            candidates.append((held[item.digest], None))
-        if (name, item.digest) in self.leaders:
-            leader, led_from = self.leaders[name, item.digest]
-            candidates.append((led_from, leader))
-        for mount_from, after in candidates:
-            if mount_from != repository and self._can_mount(target):
-                return BlobStep(item, "mount", mount_from, after)
-        return BlobStep(item, "upload")
-
-    def _manifest(self, target: Place, item: ManifestBytes, seen: Seen) -> ManifestStep:
-        if item.digest in seen.manifests:
-            return ManifestStep(item, "present")
-        key = (target.registry.name, target.repository, item.digest)
-        if key in self.put:
-            return ManifestStep(item, "shared")
-        self.put.add(key)
-        return ManifestStep(item, "put")
-
-    def _lead(self, target: Place, missing: Sequence[Descriptor]) -> None:
-        """From here on these blobs come to this target with the present delivery."""
-        name, repository = target.registry.name, target.repository
-        for item in missing:
-            self.coming.add((name, repository, item.digest))
-            self.leaders.setdefault((name, item.digest), (self.count, repository))
-
-    def _can_mount(self, target: Place) -> bool:
-        name = target.registry.name
-        if name not in self.mounts:
-            self.mounts[name] = target.registry.capabilities(target.repository).mount is not False
-        return self.mounts[name]
-
-
-def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:
-    return Delivery(job, target, (), (), (), f"cannot be looked at: {error.what}", error)
-
-
-def _tag(job: Job, tag: str, digest: Digest, before: Digest | None) -> TagStep:
-    if before == digest:
-        return TagStep(tag, digest, before, "present")
-    may_move = before is None or job.move_tags or tag not in job.tags
-    return TagStep(tag, digest, before, "set" if may_move else "drift")

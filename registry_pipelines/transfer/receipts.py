@@ -23,6 +23,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.registry.interface import BlobSizes, Place
 from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.plan import BlobKey, key_of
 
 PAYLOAD_TYPE = "application/vnd.registry-pipelines.receipt.v1+json"
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
@@ -74,12 +75,12 @@ class SizesRead:
     Only sizes that were there are kept. Safe for many threads."""
 
     def __init__(self) -> None:
-        self._sizes: dict[tuple[str, str, Digest], int] = {}
-        self._asking: dict[tuple[str, str, Digest], threading.Lock] = defaultdict(threading.Lock)
+        self._sizes: dict[BlobKey, int] = {}
+        self._asking: dict[BlobKey, threading.Lock] = defaultdict(threading.Lock)
 
     def ask(self, target: Place, digest: Digest) -> int | None:
         """Bytes of a blob at a target, None when it is not there."""
-        key = (target.registry.name, target.repository, digest)
+        key = key_of(target, digest)
         with self._asking[key]:
             if key in self._sizes:
                 return self._sizes[key]

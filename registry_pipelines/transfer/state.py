@@ -23,7 +23,8 @@ from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.fanout import Means
 from registry_pipelines.transfer.manifests import ManifestFolder
 from registry_pipelines.transfer.memory import PartMemory
-from registry_pipelines.transfer.plan import Job, Plan, Planner
+from registry_pipelines.transfer.plan import Job, Plan
+from registry_pipelines.transfer.planner import Planner, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
@@ -83,14 +84,13 @@ class State:
             return self._journal
 
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
-        """See :class:`~registry_pipelines.transfer.plan.Holdings`."""
+        """See :class:`~registry_pipelines.transfer.planner.Holdings`."""
         journal = self.open_journal()
         return journal.holders(registry, digests) if journal else {}
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
-        """See :func:`~registry_pipelines.transfer.plan.make_plan`; with what earlier runs left and found."""
-        with self.planner() as planner:
-            return planner.plan([planner.look(job) for job in jobs])
+        """See :func:`~registry_pipelines.transfer.planner.make_plan`; with what earlier runs left and found."""
+        return make_plan(jobs, holdings=self, receipts=self.receipts)
 
     def planner(self) -> Planner:
         """A planner that knows what earlier runs left and found."""

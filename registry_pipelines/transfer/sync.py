@@ -15,7 +15,8 @@ from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.closure import ManifestCache, discover, named_after_digests
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.plan import Job, Looked, Plan, Planner
+from registry_pipelines.transfer.plan import Job, Plan
+from registry_pipelines.transfer.planner import Looked, Planner
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests

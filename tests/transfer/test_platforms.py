@@ -15,7 +15,8 @@ from registry_pipelines.transfer.acts import Setting
 from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.execute import execute
-from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.plan import Job
+from registry_pipelines.transfer.planner import make_plan
 from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult

@@ -20,7 +20,8 @@ from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.memory import PART_BYTES
-from registry_pipelines.transfer.plan import Job, make_plan
+from registry_pipelines.transfer.plan import Job
+from registry_pipelines.transfer.planner import make_plan
 from registry_pipelines.transfer.rules import Rule
 from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.summary import Summary
