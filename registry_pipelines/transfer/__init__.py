@@ -1,1 +1,14 @@
-"""How images move: discover a closure, plan, execute, journal, limit, prove."""
+"""How images move: discover a closure, plan, execute, journal, limit, prove. docs/transfer.md tells it for users.
+
+The files, in the order of a copy:
+
+- ``copy`` (one closure), ``batch`` (chosen closures), ``sync`` (whole registries): the ways in
+- ``selectors``, ``closure``, ``platforms``: which images, and what belongs to each
+- ``look``, ``rules``, ``planner``, ``plan``: what targets have, what they are known to refuse, what is to be done
+- ``schedule``, ``execute``, ``acts``: what runs when, what waits for what, what each act does
+- ``fanout``: one blob to all its targets; ``window``, ``growth``, ``memory``: how it is read; ``sinks``, ``spool``,
+  ``courier``, ``courier_process``: how it is sent; ``patience``: how long something is tried again
+- ``receipts``, ``results``, ``summary``: what was found at the targets, and how it is told; ``verify`` compares places
+- ``state``: what is kept between runs; ``manifests``, ``journal``, ``database`` keep it
+- ``limits``, ``limited``, ``buckets``, ``quotas``, ``requests``: what registries and links permit, and what was used
+"""

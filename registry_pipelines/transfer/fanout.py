@@ -194,8 +194,8 @@ def _move_large(
             if target.registry.name in means.whole_only and isinstance(lane.sink, SessionSink):
                 lane.sink.give_up()
                 lane.sink = _sink(target, descriptor, means, marks[lane.position])
-        for lane in lanes:
-            outcomes[lane.position] = None if lane.done else lane.error
+    for lane in lanes:
+        outcomes[lane.position] = None if lane.done else lane.error
     return outcomes
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.oci import media_types
-from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import EMPTY, Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
@@ -177,8 +176,3 @@ class Graphs:
 @pytest.fixture
 def graphs() -> Graphs:
     return Graphs()
-
-
-@pytest.fixture
-def digest_of() -> Callable[[bytes], Digest]:
-    return Digest.of
