@@ -69,8 +69,7 @@ class Planner:
         rules: Sequence[Rule] = KNOWN,
         receipts: ReceiptStore | None = None,
     ) -> None:
-        self._assign = _Assignment(holdings, rules)
-        self._receipts = receipts
+        self._holdings, self._rules, self._receipts = holdings, rules, receipts
         self._new = NewRepositories()
         self._pool = ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan")
 
@@ -83,11 +82,26 @@ class Planner:
         return Looked(job, tuple(begin(target) for target in job.targets))
 
     def plan(self, looked: Sequence[Looked]) -> Plan:
-        """The plan, with deliveries in this order; once. Raises InputError when two closures would have one tag at one
+        """The plan, with deliveries in this order. Raises InputError when two closures would have one tag at one
         place."""
         _check_goals([each.job for each in looked])
         answers = [(each.job, *pair) for each in looked for pair in zip(each.job.targets, each.answers, strict=True)]
-        return Plan(tuple(self._assign.deliver(job, target, answer.result()) for job, target, answer in answers))
+        seen = [(job, target, answer.result()) for job, target, answer in answers]
+        assign = _Assignment(self._held(seen), self._rules)
+        return Plan(tuple(assign.deliver(*each) for each in seen))
+
+    def _held(
+        self, seen: Sequence[tuple[Job, Place, Seen | RegistryPipelinesError]]
+    ) -> dict[str, Mapping[Digest, str]]:
+        """By registry, where the blobs that some delivery misses are known to be: one question for all of them."""
+        missing: dict[str, dict[Digest, None]] = {}
+        for job, target, found in seen:
+            if isinstance(found, Seen):
+                lacks = [digest for digest in job.closure.blobs if digest not in found.blobs]
+                missing.setdefault(target.registry.name, {}).update(dict.fromkeys(lacks))
+        if self._holdings is None:
+            return {}
+        return {name: self._holdings.holders(name, list(digests)) for name, digests in missing.items() if digests}
 
     def __enter__(self) -> Planner:
         return self
@@ -117,8 +131,8 @@ class _Assignment:
     """Decides who uploads and who mounts. Pure but for two questions: whether a registry mounts at all, and whether one
     that wants whole indexes has the children that were left out."""
 
-    def __init__(self, holdings: Holdings | None, rules: Sequence[Rule]) -> None:
-        self.holdings, self.rules = holdings, rules
+    def __init__(self, held: Mapping[str, Mapping[Digest, str]], rules: Sequence[Rule]) -> None:
+        self.held, self.rules = held, rules
         self.count = 0
         self.coming: set[BlobKey] = set()
         self.put: set[BlobKey] = set()
@@ -139,7 +153,7 @@ class _Assignment:
         missing = sorted(
             (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size
         )
-        held = self._held(target, missing)
+        held = self.held.get(target.registry.name, {})
         try:
             refused = refusal(target.registry.name, missing, self.rules) or self._refuses_sparse(closure, target, seen)
             if refused:
@@ -169,11 +183,6 @@ class _Assignment:
                 why = f"{manifest.digest} lacks {len(left_out)} of its manifests, and {target.registry.name} wants all"
                 return Refusal(why, whole_index_advice(rewritten=closure.named is not None))
         return None
-
-    def _held(self, target: Place, missing: Sequence[Descriptor]) -> Mapping[Digest, str]:
-        if not self.holdings or not missing:
-            return {}
-        return self.holdings.holders(target.registry.name, [item.digest for item in missing])
 
     def _blob(self, job: Job, target: Place, item: Descriptor, held: Mapping[Digest, str]) -> BlobStep:
         name, repository = target.registry.name, target.repository

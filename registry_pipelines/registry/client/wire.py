@@ -32,7 +32,7 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: .*)?\Z", re.DOTALL)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\Z", re.DOTALL)
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _NO_TARGET = re.compile(r"[^\x21-\x7e]")
 _NO_VALUE = re.compile(r"[\x00\r\n]")
 
@@ -220,19 +220,17 @@ class Answer:
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
     """Names in lower case, values without the space around them; a folded line belongs to the one before (RFC 9112
     section 5.2)."""
-    found: list[tuple[str, str]] = []
-    lines = raw.split(b"\n")
+    lines = raw.decode("latin-1").split("\n")
     if len(lines) > MAX_HEADERS:
         raise http.client.HTTPException(f"more than {MAX_HEADERS} headers")
+    found: list[tuple[str, str]] = []
     for line in lines:
-        if not line or line == b"\r":
-            continue
-        if line[:1] in b" \t" and found:
+        key, colon, content = line.partition(":")
+        if colon and _NAME.match(key):
+            found.append((key.lower(), content.strip(" \t\r")))
+        elif line[:1] in (" ", "\t") and found:
             name, value = found[-1]
-            found[-1] = (name, f"{value} {line.strip().decode('latin-1')}")
-            continue
-        key, colon, content = line.partition(b":")
-        if not colon or not _NAME.match(key):
+            found[-1] = (name, f"{value} {line.strip()}")
+        elif line.strip("\r"):
             raise http.client.HTTPException("a header line that is none")
-        found.append((key.decode("ascii").lower(), content.strip(b" \t\r").decode("latin-1")))
     return found
