@@ -6,16 +6,15 @@ import base64
 import contextlib
 import errno
 import fcntl
+import hashlib
 import itertools
 import json
-import os
 import queue
 import struct
 import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
@@ -49,14 +48,15 @@ PIECES_AHEAD = 2
 
 
 class Courier:
-    """One courier process for all transfers of a state, started when first needed. folder: for locks and notes.
+    """One courier process for all transfers of a state, started when first needed. folder: for locks and notes. name:
+    of the owner of the uploads, by which a successor finds it.
 
     refusing: registries that do not take content of unknown length; parts are sent to them from this process.
     """
 
-    def __init__(self, folder: Path, memory: PartMemory) -> None:
+    def __init__(self, folder: Path, memory: PartMemory, name: str) -> None:
         self._folder, self._memory = folder, memory
-        self._lock_file = folder / f"courier-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
+        self._lock_file = _lock_path(folder, name)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._shipments: dict[int, Shipment] = {}
@@ -272,18 +272,22 @@ class Shipment:
         raise kind(f"sending content failed ({event['error']})", where=f"{parcel.host}:{parcel.port}")
 
 
-def wait_for_couriers(folder: Path, pid: int) -> None:
-    """Wait until the couriers of a dead process have finished what they have."""
-    deadline = time.monotonic() + SETTLE_S
-    for path in folder.glob(f"courier-{pid}-*.lock"):
-        while path.exists() and time.monotonic() < deadline:
-            with path.open("a") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    time.sleep(0.02)
-                    continue
-            path.unlink(missing_ok=True)
+def wait_for_courier(folder: Path, name: str) -> None:
+    """Wait until the courier of a dead process has finished what it has."""
+    deadline, path = time.monotonic() + SETTLE_S, _lock_path(folder, name)
+    while path.exists() and time.monotonic() < deadline:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.02)
+                continue
+        path.unlink(missing_ok=True)
+
+
+def _lock_path(folder: Path, name: str) -> Path:
+    """Hashed, because a name comes from a database that others write to."""
+    return folder / f"courier-{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"
 
 
 def read_note(path: Path) -> tuple[str, int] | None:

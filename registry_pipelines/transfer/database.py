@@ -122,8 +122,8 @@ class Database:
                 do="Install registry-pipelines with the extra `postgres`",
             ) from error
 
-    def run(self, act: Callable[[sql.Connection], _T]) -> _T:
-        """The answer of ``act``, done in one transaction. Raises LocalError.
+    def run(self, act: Callable[[sql.Connection], _T], *, patient: bool = True) -> _T:
+        """The answer of ``act``, done in one transaction. Raises LocalError. patient: False waits for no server.
 
         A server that went away is waited for, and the act is done again. Nobody knows whether a transaction was kept
         whose commit was not answered, so an act must come to the same when it is done twice.
@@ -137,7 +137,8 @@ class Database:
                     answer = act(connection)
             except SQLAlchemyError as error:
                 first_at = first_at or time.monotonic()
-                if self._is_file or not _may_pass(error) or not self._outage.wait(error, first_at):
+                waits = patient and not self._is_file and _may_pass(error)
+                if not (waits and self._outage.wait(error, first_at)):
                     raise self._unusable(error) from error
             else:
                 self._outage.over()

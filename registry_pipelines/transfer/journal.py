@@ -1,15 +1,13 @@
 """What survives a kill: open uploads with their confirmed offsets, and who holds which blob.
 
 SQLite beside the state (write-ahead log, synchronous FULL: a confirmed offset survives power loss), or Postgres by
-URL for many workers; through SQLAlchemy Core. An upload belongs to the process that records it; another process takes
-it over only when the owner is dead (same machine) or has been silent for a lease (another machine).
+URL for many workers; through SQLAlchemy Core. An upload belongs to the journal object that records it; another takes
+it over only when that owner is dead (see ``owners``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import threading
 import time
 import uuid
@@ -19,20 +17,21 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sql
 
+from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place, UploadSession
-from registry_pipelines.transfer.courier import COURIERS, read_note, wait_for_couriers
+from registry_pipelines.transfer.courier import COURIERS, read_note, wait_for_courier
 from registry_pipelines.transfer.database import Database
+from registry_pipelines.transfer.owners import HEARTBEAT_S, NOBODY, OWNERS, Owner, new_name
 from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
-
-LEASE_S = 300.0
-"""Seconds of silence after which another machine's upload is taken over. A part of 8 MiB takes longer only below
-28 kB/s; then it is sent twice and nothing breaks, because every upload has a session of its own."""
 
 MAX_HINTS = 500
 """Digests asked about in one statement; SQLite takes 999 parameters in old builds."""
+
+HEART_ENDS_S = 1.0
+"""How long the end of a journal waits for a sign of life that is under way."""
 
 
 class AbandonedUpload(NamedTuple):
@@ -66,55 +65,62 @@ _holdings = sql.Table(
 )
 
 
-_LIVE: set[str] = set()
-"""The journals that are open in this process."""
-
-
-def _owner() -> str:
-    """Names a journal object beyond the reuse of process ids: host, id, start in clock ticks since boot, own name."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}/{uuid.uuid4().hex[:12]}"
-
-
-def _started(pid: int) -> str:
-    try:
-        with Path(f"/proc/{pid}/stat").open() as file:
-            return file.read(4096).rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _is_alive(owner: str, updated_at: float) -> bool:
-    host, pid, started, _ = owner.split("/")
-    if int(pid) == os.getpid() and owner.startswith(f"{socket.gethostname()}/{pid}/{_started(os.getpid())}/"):
-        return owner in _LIVE
-    if host != socket.gethostname() or not started:
-        return time.time() - updated_at < LEASE_S
-    return _started(int(pid)) == started
-
-
 class Journal:
-    """Safe to use from many threads and processes. url: SQLAlchemy's. folder: where couriers leave notes, None for no
-    couriers. Raises what :class:`~registry_pipelines.transfer.database.Database` raises."""
+    """Safe to use from many threads and processes. url: SQLAlchemy's. folder: the state folder, where couriers leave
+    notes, None for no couriers. name: of the owner of its uploads and of their courier. Raises what
+    :class:`~registry_pipelines.transfer.database.Database` raises, and LocalError when the folder cannot be written."""
 
-    def __init__(self, url: str, folder: Path | None = None) -> None:
+    def __init__(self, url: str, folder: Path | None = None, *, name: str = "") -> None:
         self._database = Database(url, _tables)
-        self._owner = _owner()
-        _LIVE.add(self._owner)
+        self._owner = Owner(name or new_name(), folder / OWNERS if folder else None)
         self._folder = folder
+        self._closed = threading.Event()
+        self._heart: threading.Thread | None = None
         self._ids: dict[tuple[str, str, str], str] = {}
         self._lock = threading.Lock()
 
     @classmethod
-    def at(cls, folder: Path) -> Journal:
+    def at(cls, folder: Path, *, name: str = "") -> Journal:
         """The journal of a state folder."""
         with local_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder / JOURNAL_FILE}", folder)
+        return cls(f"sqlite:///{folder / JOURNAL_FILE}", folder, name=name)
 
     def close(self) -> None:
-        """Close the database; uploads that are still recorded can be taken over."""
-        _LIVE.discard(self._owner)
+        """Close the database; uploads that are still recorded can be taken over, by whoever comes first."""
+        self._closed.set()
+        if self._heart is not None:
+            self._heart.join(HEART_ENDS_S)
+        self._owner.close(named=not self._release())
         self._database.close()
+
+    def _release(self) -> bool:
+        """Leave to others what is recorded; whether nothing names this owner any more."""
+        if self._heart is not None:
+            left = _uploads.update().where(_uploads.c.owner == self._owner.name).values(owner=NOBODY)
+            try:
+                self._database.run(lambda database: database.execute(left), patient=False)
+            except RegistryPipelinesError:  # others take it when they see that this owner is dead
+                return False
+        return True
+
+    def _beat(self) -> None:
+        """Renew what others judge by whether this owner lives: a part, or a commit, may take longer than the lease."""
+        while not self._closed.wait(HEARTBEAT_S):
+            with contextlib.suppress(RegistryPipelinesError):
+                self._database.run(self._renew, patient=False)
+
+    def _renew(self, database: sql.Connection) -> None:
+        mine = _uploads.c.owner == self._owner.name
+        database.execute(_uploads.update().where(mine).values(updated_at=time.time()))
+
+    def _know(self, key: tuple[str, str, str], upload_id: str) -> str:
+        """Remember the row of an upload of ours, which needs signs of life from now on; the row known before counts."""
+        with self._lock:
+            if self._heart is None:
+                self._heart = threading.Thread(target=self._beat, name="journal-lease", daemon=True)
+                self._heart.start()
+            return self._ids.setdefault(key, upload_id)
 
     # Uploads (see sinks.UploadJournal)
 
@@ -126,33 +132,33 @@ class Journal:
         key = (target.registry.name, target.repository, str(descriptor.digest))
         wanted = _uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc())
         for row in self._database.run(lambda database: database.execute(wanted).all()):
-            if row.owner == self._owner or not _is_alive(row.owner, row.updated_at):
+            if row.owner == self._owner.name or not self._owner.sees_alive(row.owner, row.updated_at):
                 session = self._take_over(key, row)
                 if session is not None:
                     return session
         return None
 
     def _take_over(self, key: tuple[str, str, str], row: sql.Row[Any]) -> UploadSession | None:
-        free = sql.and_(_uploads.c.id == row.id, _uploads.c.owner.in_([row.owner, self._owner]))
+        free = sql.and_(_uploads.c.id == row.id, _uploads.c.owner.in_([row.owner, self._owner.name]))
         if row.updated_at < time.time() - UPLOAD_LIFE_S:
             self._database.run(lambda database: database.execute(_uploads.delete().where(free)))
             self._drop_note(row.id)
             return None
-        claim = _uploads.update().where(free).values(owner=self._owner, updated_at=time.time())
+        claim = _uploads.update().where(free).values(owner=self._owner.name, updated_at=time.time())
         if self._database.run(lambda database: database.execute(claim).rowcount) != 1:
             return None
         with self._lock:
-            self._ids[key] = row.id
+            self._ids.pop(key, None)
+        self._know(key, row.id)
         session = UploadSession(key[1], row.location, row.offset_bytes, row.min_chunk_bytes)
         self._read_note(row, session)
         return session
 
     def _read_note(self, row: sql.Row[Any], session: UploadSession) -> None:
-        host, pid = row.owner.split("/")[:2]
-        if self._folder is None or host != socket.gethostname():
+        if self._folder is None:
             return
-        if row.owner != self._owner:
-            wait_for_couriers(self._folder / COURIERS, int(pid))
+        if row.owner not in (self._owner.name, NOBODY):
+            wait_for_courier(self._folder / COURIERS, row.owner)
         note = read_note(self._note_path(self._folder, row.id))
         if note and note[1] > session.offset:
             session.location, session.offset = note
@@ -174,8 +180,7 @@ class Journal:
     def record(self, target: Place, descriptor: Descriptor, session: UploadSession) -> None:
         """Keep session and offset; durable when this returns."""
         key = (target.registry.name, target.repository, str(descriptor.digest))
-        with self._lock:
-            upload_id = self._ids.setdefault(key, uuid.uuid4().hex)
+        upload_id = self._know(key, uuid.uuid4().hex)
         row = {
             "id": upload_id,
             "registry": key[0],
@@ -184,7 +189,7 @@ class Journal:
             "location": session.location,
             "offset_bytes": session.offset,
             "min_chunk_bytes": session.min_chunk_bytes,
-            "owner": self._owner,
+            "owner": self._owner.name,
             "updated_at": time.time(),
         }
         self._put(_uploads, [row])
@@ -215,7 +220,7 @@ class Journal:
         rows = database.execute(_uploads.select().where(_uploads.c.registry.in_(list(registries)))).all()
         taken = []
         for row in rows:
-            if row.updated_at > oldest or _is_alive(row.owner, row.updated_at):
+            if row.updated_at > oldest or self._owner.sees_alive(row.owner, row.updated_at):
                 continue
             mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
             if database.execute(_uploads.delete().where(mine)).rowcount == 1:

@@ -23,6 +23,7 @@ from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.fanout import Means
 from registry_pipelines.transfer.manifests import ManifestFolder
 from registry_pipelines.transfer.memory import PartMemory
+from registry_pipelines.transfer.owners import OWNERS, new_name
 from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.planner import Planner, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
@@ -59,7 +60,8 @@ class State:
         self._opening = threading.Lock()
         self.manifests = ManifestFolder(folder / "manifests") if folder else None
         self.receipts = ReceiptStore(folder / "receipts") if folder else None
-        self._courier = Courier(folder / COURIERS, self.memory) if folder else None
+        self._owner = new_name()
+        self._courier = Courier(folder / COURIERS, self.memory, self._owner) if folder else None
         self._loading: threading.Thread | None = None
         if folder:
             with local_errors(folder):
@@ -79,8 +81,10 @@ class State:
             if self._journal is None:
                 from registry_pipelines.transfer.journal import Journal
 
-                url = self._journal_url
-                self._journal = Journal(url, self.folder) if url else Journal.at(cast(Path, self.folder))
+                url, name = self._journal_url, self._owner
+                self._journal = (
+                    Journal(url, self.folder, name=name) if url else Journal.at(cast(Path, self.folder), name=name)
+                )
             return self._journal
 
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
@@ -115,10 +119,11 @@ class State:
 
     def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
         """Cancel uploads that killed runs left open at these registries and that no run came back for; how many. What
-        such runs left in the state folder goes too: content on its way, notes and locks of couriers."""
+        such runs left in the state folder goes too: content on its way, notes and locks."""
         if self.folder:
             _sweep(self.folder / SPOOL, older_than_s)
-            _sweep(self.folder / COURIERS, max(older_than_s, UPLOAD_LIFE_S))
+            for name in (COURIERS, OWNERS):
+                _sweep(self.folder / name, max(older_than_s, UPLOAD_LIFE_S))
         if self.manifests:
             self.manifests.sweep()
         journal = self.open_journal() if self._journal or self._records_uploads() else None

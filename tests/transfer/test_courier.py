@@ -77,7 +77,7 @@ def test_without_a_courier_parts_are_sent_from_here(
 
 
 def test_nothing_starts_a_courier_again_after_its_end(tmp_path: Path) -> None:
-    courier = Courier(tmp_path, PartMemory())
+    courier = Courier(tmp_path, PartMemory(), "name")
     shipment = Shipment(courier, lambda: None, lambda *_: None, offset=0, note=tmp_path / "note")
     courier.close()
     with pytest.raises(LocalError, match="stopped"):

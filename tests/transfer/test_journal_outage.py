@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import pytest
 
@@ -90,35 +90,44 @@ def test_a_restart_in_the_middle_is_waited_for_and_told(
     journal.close()
 
 
+class Keeping(TypedDict):
+    """Where a copy keeps what outlives it."""
+
+    state: Path
+    journal_url: str
+
+
 def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
     server: PostgresServer,
     source: Counted,
     target: Counted,
     graphs: Graphs,
     connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(database, "OUTAGE_S", 0.5)
     graphs.image(source.place("app"), graphs.noise(LARGE), b"small", tag="v1")
+    keeping = Keeping(state=tmp_path, journal_url=url_of(server))
     with FaultRegistry(target.address) as wire:
         there = Place(connect(wire.address), "app")
         progress = StopsTheServer(server, come_back=False)
         with pytest.raises(LocalError, match="the transfer journal cannot be used: ") as caught:
-            copy_closure(source.place("app"), "v1", [there], journal_url=url_of(server), progress=progress)
+            copy_closure(source.place("app"), "v1", [there], **keeping, progress=progress)
         assert "Check that the server runs" in str(caught.value)
         assert "s3cret" not in "".join(traceback.format_exception(caught.value))
         server.start()
-        copy_closure(source.place("app"), "v1", [there], journal_url=url_of(server))
+        copy_closure(source.place("app"), "v1", [there], **keeping)
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert not wire.requests("DELETE"), "the upload was kept for the second run"
     assert wire.bytes_up < LARGE + PART_BYTES
 
 
 def test_what_was_recorded_before_a_lasting_outage_is_gone_on_from(
-    server: PostgresServer, target: Counted, monkeypatch: pytest.MonkeyPatch
+    server: PostgresServer, target: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "OUTAGE_S", 0.2)
-    place, journal = target.place("app"), Journal(url_of(server))
+    place, journal = target.place("app"), Journal(url_of(server), tmp_path)
     journal.record(place, LAYER, UploadSession("app", "http://x/upload", 3))
     server.stop()
     with pytest.raises(LocalError, match="cannot be used"):
@@ -127,7 +136,7 @@ def test_what_was_recorded_before_a_lasting_outage_is_gone_on_from(
         journal.holders("x", [LAYER.digest])
     journal.close()
     server.start()
-    again = Journal(url_of(server))
+    again = Journal(url_of(server), tmp_path)
     session = again.resume(place, LAYER)
     assert session is not None and session.offset == 3
     again.close()
