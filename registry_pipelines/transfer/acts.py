@@ -120,6 +120,7 @@ class Acts:
         self._mounted: set[BlobKey] = set()
         self._written: set[BlobKey] = set()
         self._sizes_read = SizesRead()
+        self._full: dict[str, RegistryFull] = {}
         self._sources_now: dict[tuple[str, str, str], Digest | None] = {}
 
     def attempt(self, copy: Copy, act: Callable[[Copy], None]) -> None:
@@ -135,6 +136,9 @@ class Acts:
     def upload(self, users: Sequence[tuple[Copy, BlobStep]]) -> None:
         """One read of a blob for all users. The outcome is theirs alone: a blob that reached one target did reach it.
         Errors are kept for :meth:`put_manifests`."""
+        users = [user for user in users if not self._is_full(*user)]
+        if not users:
+            return
         source, descriptor = users[0][0].delivery.job.closure.source, users[0][1].descriptor
 
         def moved(position: int, byte_count: int) -> None:
@@ -147,8 +151,18 @@ class Acts:
         outcomes = move_blob(source, descriptor, targets, self._setting.means, moved)
         for (copy, _), outcome in zip(users, outcomes, strict=True):
             self._outcomes[copy.delivery.key(descriptor.digest)] = outcome
+            if isinstance(outcome, RegistryFull):
+                self._full[copy.delivery.target.registry.name] = outcome
             with copy.lock:
                 copy.blobs_moved += outcome is None
+
+    def _is_full(self, copy: Copy, step: BlobStep) -> bool:
+        """Whether the registry was found full by another upload. Then nothing more is read and sent in vain, and
+        docker-registry, which keeps what such uploads brought, is not made fuller."""
+        error = self._full.get(copy.delivery.target.registry.name)
+        if error is not None:
+            self._outcomes[copy.delivery.key(step.descriptor.digest)] = error
+        return error is not None
 
     def mount(self, copy: Copy, step: BlobStep) -> None:
         """Mount a blob, or upload it where that fails; the error is kept for :meth:`put_manifests`."""

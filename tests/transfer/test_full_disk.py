@@ -15,11 +15,13 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.acts import TRANSFER_THREADS
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.fanout import Means, move_blob
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.patience import Patience
 from registry_pipelines.transfer.rules import Rule
+from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
 from tests.doubles.docker_registry import DockerRegistry
@@ -122,6 +124,21 @@ def test_docker_registry_without_space_for_an_upload_is_asked_once(
         asked = [each for each in watched.seen if each.method == "POST"]
         assert {each.status for each in asked} == {500}
         assert len(asked) == 2  # the layer and the config
+
+
+def test_a_registry_that_was_found_full_is_sent_nothing_more_in_the_run(
+    source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry]
+) -> None:
+    for number in range(2 * TRANSFER_THREADS):
+        graphs.image(source.place("app"), b"layer %d" % number, tag=f"v{number}", config=b"%d" % number)
+    with FaultRegistry(target.address) as faults:
+        faults.play("POST", r".*/blobs/uploads/.*", Status(507))
+        full, good = Target(connect(faults.address), "full"), Target(target.registry, "good")
+        result = sync([Source(source.registry, (full, good), repositories=("app",))])
+        assert len(faults.requests("POST")) <= TRANSFER_THREADS
+    failed = {each.place.repository: type(each.error) for each in result.results}
+    assert failed == {"full/app": RegistryFull, "good/app": type(None)}
+    assert len([each for each in result.results if each.ok]) == 2 * TRANSFER_THREADS
 
 
 def fill(folder: Path) -> None:
