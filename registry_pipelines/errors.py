@@ -41,12 +41,13 @@ RegistryPipelinesError
     StateLocked
     ToolMissing
 
-Exit codes are the command line's; 0 is success, 1 an unexpected failure, 2 wrong usage (click).
+Exit codes are the command line's; 0 is success, 1 an unexpected failure, 2 wrong usage (click). Where many things are
+done, see :func:`exit_code_of_many`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class RegistryPipelinesError(Exception):
@@ -289,3 +290,10 @@ class StateLocked(LocalError):
 
 class ToolMissing(LocalError):
     """A program or an optional library is not installed."""
+
+
+def exit_code_of_many(codes: Iterable[int]) -> int:
+    """The exit code of many copies: the one that all have, as when no target can be reached; else that of
+    :class:`ContentError`, for something is not whole. 0 when there are none. codes: 0 for what went well."""
+    found = set(codes) or {0}
+    return found.pop() if len(found) == 1 else ContentError.exit_code

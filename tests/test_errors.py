@@ -6,7 +6,14 @@ import inspect
 import re
 
 from registry_pipelines import errors
-from registry_pipelines.errors import ConfigInvalid, NotFound, PromotionDenied, RateLimited, RegistryPipelinesError
+from registry_pipelines.errors import (
+    ConfigInvalid,
+    NotFound,
+    PromotionDenied,
+    RateLimited,
+    RegistryPipelinesError,
+    exit_code_of_many,
+)
 
 
 def documented() -> dict[str, str]:
@@ -55,3 +62,7 @@ def test_only_what_may_pass_later_is_temporary() -> None:
     }
     assert temporary == {"Unavailable", "RateLimited", "QuotaSpent", "Stalled"}
     assert RateLimited("slow down", retry_after_s=3).retry_after_s == 3
+
+
+def test_many_have_the_exit_code_that_all_of_them_have() -> None:
+    assert [exit_code_of_many(codes) for codes in ([], [0, 0], [7, 7], [7, 5], [0, 7], [6])] == [0, 0, 7, 6, 6, 6]

@@ -38,6 +38,8 @@ class StageResult:
     reasons: Sequence[str] = ()
     """Why it is not ``ok``, or what was accepted; one sentence each."""
     ok: bool = True
+    exit_code: int = 0
+    """What a command ends with that did this; 0 also where it is not ``ok`` and the command has a code for that."""
 
     def plain(self) -> dict[str, Any]:
         """The same as plain JSON values."""

@@ -317,6 +317,7 @@ def mirror(session: Session, name: str) -> StageResult:
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
         reasons=[f"{each.upstream}{':' if each.tag else ''}{each.tag}: {each.error}" for each in run.problems],
         ok=not run.problems,
+        exit_code=run.exit_code,
     )
 
 

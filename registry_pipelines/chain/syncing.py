@@ -60,6 +60,7 @@ def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
         tables={**done, "plan": told.plan_rows(), **({"limits": limits} if limits else {})},
         reasons=told.reasons(),
         ok=found.ok,
+        exit_code=found.exit_code,
     )
 
 

@@ -17,7 +17,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 UNEXPECTED = 1
 INCOMPLETE = errors.ContentError.exit_code
 """Copies are not as they should be: copy, sync, replicate, mirror, verify-copy. One that ends in an error of its own
-(a copy of what does not exist) has the error's code."""
+(a copy of what does not exist, a sync whose targets are all unreachable) has the error's code."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
 

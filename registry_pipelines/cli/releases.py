@@ -28,7 +28,8 @@ def answer(options: Options, result: StageResult) -> None:
 
 
 def answer_all(options: Options, results: list[StageResult], *, not_ok: int = EvidenceError.exit_code) -> None:
-    """Print several results, as a JSON list or one table; end with ``not_ok`` when one of them is not ok."""
+    """Print several results, as a JSON list or one table; end with ``not_ok`` when one of them is not ok, or with the
+    code that all have in common."""
     if options.as_json:
         print_json([result.plain() for result in results])
     else:
@@ -37,7 +38,8 @@ def answer_all(options: Options, results: list[StageResult], *, not_ok: int = Ev
             for reason in condensed(result.reasons):
                 console().print(f"- {result.stage}: {reason}", markup=False)
     if not all(result.ok for result in results):
-        sys.exit(not_ok)
+        codes = {0 if result.ok else result.exit_code or not_ok for result in results}
+        sys.exit(codes.pop() if len(codes) == 1 else not_ok)
 
 
 def stage_command(name: str, text: str, run: Callable[[Chain, Release], StageResult]) -> click.Command:

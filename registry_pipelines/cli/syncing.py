@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from registry_pipelines.chain.places import Located, Places
 from registry_pipelines.cli.context import PLATFORM, RECEIPT_KEY, SELECTION, Options, common, read_selection
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, rows_table, worth_showing
-from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.errors import InputError, NotFound, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
@@ -178,7 +178,7 @@ def _plan_configured(options: Options, names: Sequence[str]) -> None:
         print_json([{"sync": name, **_told(each, dry_run=True)} for name, each in plans.items()])
     for name, each in plans.items():
         _show(options, each, name=name, dry_run=True)
-    _end(all(each.found.ok for each in plans.values()))
+    _end(each.found.exit_code for each in plans.values())
 
 
 def _sync_configured(options: Options, names: Sequence[str]) -> None:
@@ -189,7 +189,7 @@ def _sync_configured(options: Options, names: Sequence[str]) -> None:
     for result in results if not options.as_json else ():
         _print_done(result.subject, result.tables["targets"], result.tables["images"], result.reasons)
         console().print(_done(result.facts, result.bytes_moved, result.seconds), markup=False)
-    _end(all(result.ok for result in results))
+    _end(result.exit_code for result in results)
 
 
 def _sync_places(
@@ -211,12 +211,12 @@ def _sync_places(
     if options.as_json:
         print_json(_told(told, dry_run=dry_run))
     _show(options, told, name=source, dry_run=dry_run, seconds=time.monotonic() - started)
-    _end(result.ok)
+    _end([result.exit_code])
 
 
-def _end(ok: bool) -> None:
-    if not ok:
-        sys.exit(INCOMPLETE)
+def _end(codes: Iterable[int]) -> None:
+    if code := exit_code_of_many(codes):
+        sys.exit(code)
 
 
 def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[str, Any]) -> Source:

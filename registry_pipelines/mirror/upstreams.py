@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
@@ -78,6 +78,12 @@ class MirrorRun:
 
     rows: tuple[MirrorRow, ...]
     problems: tuple[MirrorProblem, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with that did this and nothing else: see
+        :func:`~registry_pipelines.errors.exit_code_of_many`."""
+        return exit_code_of_many([*(0 for _ in self.rows), *(each.error.exit_code for each in self.problems)])
 
 
 def plan_mirror(upstreams: Iterable[Upstream]) -> MirrorPlan:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
@@ -86,6 +86,18 @@ class SyncResult:
         )
 
     @property
+    def exit_code(self) -> int:
+        """What a command ends with that did this and nothing else: see
+        :func:`~registry_pipelines.errors.exit_code_of_many`."""
+        return exit_code_of_many(
+            [
+                *(each.error.exit_code for each in self.failures),
+                *(_code(each.error, ok=each.ok) for each in self.results),
+                *(_code(each.unseen, ok=not each.refused) for each in self.plan.deliveries if not self.results),
+            ]
+        )
+
+    @property
     def changed(self) -> bool:
         """Whether anything was changed anywhere."""
         return any(result.changed for result in self.results)
@@ -94,6 +106,11 @@ class SyncResult:
     def bytes_moved(self) -> int:
         """Bytes sent, over all targets."""
         return sum(result.bytes_moved for result in self.results)
+
+
+def _code(error: RegistryPipelinesError | None, *, ok: bool) -> int:
+    """What is not ok without an error is drift, or refused in the plan."""
+    return error.exit_code if error else 0 if ok else ContentError.exit_code
 
 
 _T = TypeVar("_T")

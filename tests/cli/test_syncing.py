@@ -120,6 +120,41 @@ def test_a_target_that_is_down_holds_the_other_up_in_nothing(fleet: Fleet) -> No
     assert answer(fleet, "verify-copy", "us/bases/cuda", "eu/bases/cuda")["ok"]
 
 
+def test_an_exit_code_that_all_copies_have_is_the_sync_s(fleet: Fleet) -> None:
+    """As when nothing can be reached; one that differs, or is there, and the sync is just not whole."""
+    [port] = free_ports(1)
+    with FaultRegistry(address(fleet, "us")) as shut:
+        for method in ("GET", "HEAD", "POST"):
+            shut.play(method, ".*", Status(403))
+        registries = f'  away: {{kind: distribution, host: "127.0.0.1:{port}"}}\n'
+        registries += f'  shut: {{kind: distribution, host: "{shut.address}"}}\n'
+        fleet.reload(
+            ("registries:\n", f"registries:\n{registries}"),
+            ("targets:\n", "targets:\n  away: {registry: away}\n  shut: {registry: shut}\n"),
+            (
+                "syncs:\n",
+                "syncs:\n  lost: {source: us, repositories: [bases/cuda], tags: ['1.0'], targets: [away]}\n"
+                "  denied: {source: us, repositories: [bases/cuda], tags: ['1.0'], targets: [shut]}\n"
+                "  unread: {source: shut, repositories: [bases/other], targets: [gcp]}\n",
+            ),
+            ("    upstreams:\n", "    upstreams:\n      - {image: shut/up/other}\n"),
+        )
+        [done] = answer(fleet, "sync", "lost", code=7)
+        assert (done["ok"], done["exit_code"]) == (False, 7) and "nothing listens there" in done["reasons"][0]
+        run(fleet, "sync", "lost", "--dry-run", code=7)
+        run(fleet, "sync", "us", "shut/x", "--repository", "bases/cuda", "--tags", "1.0", code=5)
+        run(fleet, "sync", "denied", code=5)
+        run(fleet, "sync", "unread", code=5)
+        run(fleet, "sync", "denied", "unread", code=5)
+        run(fleet, "sync", "denied", "pinned", code=6)
+        run(fleet, "sync", "us", "shut/x", "eu/x", "--repository", "bases/cuda", "--tags", "1.0", code=6)
+        [mirrored] = answer(fleet, "mirror", code=6)  # the other upstream has no such tag
+        assert (mirrored["ok"], mirrored["exit_code"], mirrored["facts"]["problems"]) == (False, 6, 2)
+        push(place(fleet, "us", "up/stream"), "1.0")
+        [mirrored] = answer(fleet, "mirror", code=6)
+        assert mirrored["facts"]["tags_changed"] == 1
+
+
 def test_a_layer_that_goes_while_it_is_copied(fleet: Fleet, tmp_path: Path) -> None:
     """The source lists it all, and has one layer no more: the image is not tagged, the other is complete."""
     source = fleet.chain.registry("us")
@@ -200,7 +235,7 @@ def test_a_new_user_who_means_something_else_is_told_what(fleet: Fleet, tmp_path
         assert "is the place it takes from" in told("sync", hosts["us"], hosts["us"], code=8)
         assert "nothing is chosen" in told("sync", hosts["us"], hosts["eu"], "--tags", "9*", code=4)
         assert "not a range of versions" in told("sync", hosts["us"], hosts["eu"], "--semver", "new", code=8)
-        assert "NAME_UNKNOWN" in told("sync", hosts["us"], hosts["eu"], "--repository", "no/thing", code=6)
+        assert "NAME_UNKNOWN" in told("sync", hosts["us"], hosts["eu"], "--repository", "no/thing", code=4)
         plan = told("sync", hosts["us"], f"{hosts['eu']}/a", "--repository", "bases/cuda", "--dry-run", code=0)
         assert "bases/cuda:1.1" in plan and "2 of 2 copies are to be made" in plan and "Nothing was changed." in plan
         assert "2 of 2 copies made" in told(
