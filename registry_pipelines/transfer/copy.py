@@ -48,7 +48,7 @@ def copy_closure(
     """
     told = progress or Silent()
     requests = Requests([source.registry, *(target.registry for target in targets)])
-    with told_to(told), State(state, journal_url=journal_url, expect_work=True) as kept:
+    with told_to(told), State(state, journal_url=journal_url, expect_work=not dry_run) as kept:
         closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.manifests)
         wanted = _default_tags(reference) if tags is None else tuple(tags)
         plan = kept.plan([Job(closure, tuple(targets), wanted, move_tags)])

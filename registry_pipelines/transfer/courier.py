@@ -70,6 +70,12 @@ class Courier:
         """Whether this system has shared memory files, and the process could be started."""
         return self._memory.file is not None and not self._broken
 
+    def start(self) -> None:
+        """Start the process before it is needed; where that fails, whoever needs it is told."""
+        with contextlib.suppress(RegistryPipelinesError), self._lock:
+            if self.usable:
+                self._start()
+
     def open(self, order: dict[str, Any], shipment: Shipment) -> int:
         """Begin a request; its number. Its events go to the shipment. Raises Unavailable when the courier died or does
         not start, LocalError after :meth:`close`."""

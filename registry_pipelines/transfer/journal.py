@@ -34,6 +34,11 @@ HEART_ENDS_S = 1.0
 """How long the end of a journal waits for a sign of life that is under way."""
 
 
+SAVE_EVERY_S = 1.0
+"""Between two times that holdings are written down: one transaction for each copy of a small image would take a tenth
+of its processor time. A kill loses the last second's, and a later run sends again what it could have mounted."""
+
+
 class AbandonedUpload(NamedTuple):
     """An open upload at a registry that nobody will finish."""
 
@@ -77,6 +82,9 @@ class Journal:
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
         self._ids: dict[tuple[str, str, str], str] = {}
+        self._held: dict[tuple[str, str], str] = {}
+        self._unsaved: dict[tuple[str, str], str] = {}
+        self._saved_at = time.monotonic()
         self._lock = threading.Lock()
 
     @classmethod
@@ -88,6 +96,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over, by whoever comes first."""
+        with contextlib.suppress(RegistryPipelinesError):  # hints; without them a later run sends what it could mount
+            self._save_holdings()
         self._closed.set()
         if self._heart is not None:
             self._heart.join(HEART_ENDS_S)
@@ -232,27 +242,43 @@ class Journal:
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """A repository of the registry for each blob that a finished copy left there."""
 
-        def look(database: sql.Connection) -> dict[Digest, str]:
-            found: dict[Digest, str] = {}
-            for start in range(0, len(digests), MAX_HINTS):
-                some = [str(item) for item in digests[start : start + MAX_HINTS]]
+        with self._lock:
+            unknown = [str(item) for item in digests if (registry, item) not in self._held]
+
+        def look(database: sql.Connection) -> dict[tuple[str, str], str]:
+            found = {(registry, item): "" for item in unknown}
+            for start in range(0, len(unknown), MAX_HINTS):
+                some = unknown[start : start + MAX_HINTS]
                 rows = _holdings.select().where(_holdings.c.registry == registry, _holdings.c.digest.in_(some))
-                found.update({Digest(row.digest): row.repository for row in database.execute(rows)})
+                found.update({(registry, row.digest): row.repository for row in database.execute(rows)})
             return found
 
-        return self._database.run(look)
+        looked = self._database.run(look) if unknown else {}
+        with self._lock:
+            for key, repository in looked.items():
+                self._held.setdefault(key, repository)
+            held = {item: self._held[registry, item] for item in digests}
+        return {item: repository for item, repository in held.items() if repository}
 
     def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
         """The target was read back and has these blobs. instead: those whose holder known so far is to be replaced; it
         may be deleted, and each later copy would ask it in vain."""
         known = self.holders(target.registry.name, digests)
-        new = [
-            {"registry": target.registry.name, "digest": str(item), "repository": target.repository}
-            for item in digests
-            if item not in known or item in instead
-        ]
-        if new:
-            self._put(_holdings, new)
+        new = [(target.registry.name, str(item)) for item in digests if item not in known or item in instead]
+        with self._lock:
+            for key in new:
+                self._held[key] = self._unsaved[key] = target.repository
+            due = time.monotonic() - self._saved_at >= SAVE_EVERY_S
+        if due:
+            self._save_holdings()
+
+    def _save_holdings(self) -> None:
+        with self._lock:
+            unsaved, self._unsaved = self._unsaved, {}
+            self._saved_at = time.monotonic()
+        if unsaved:
+            rows = [{"registry": name, "digest": item, "repository": where} for (name, item), where in unsaved.items()]
+            self._put(_holdings, rows)
 
     def _put(self, table: sql.Table, rows: Sequence[Mapping[str, object]]) -> None:
         """Insert or replace, also while another process does the same. All in one order: of two transactions that wait

@@ -69,8 +69,14 @@ class State:
         if journal_url:
             self.open_journal()
         elif folder and (expect_work or not (folder / JOURNAL_FILE).exists()):
-            self._loading = threading.Thread(target=_load_database, name="load-database")
+            self._loading = threading.Thread(target=self._prepare, args=(expect_work,), name="prepare")
             self._loading.start()
+
+    def _prepare(self, expect_work: bool) -> None:
+        """What takes long, in a thread of its own while the network is waited for."""
+        if self._courier and expect_work:
+            self._courier.start()
+        importlib.import_module("registry_pipelines.transfer.journal")
 
     def open_journal(self) -> Journal | None:
         """The journal, opened when it is first asked for: an unchanged fleet needs none, and takes less time than the
@@ -157,11 +163,6 @@ class State:
             self._courier.close()
         if self._journal:
             self._journal.close()
-
-
-def _load_database() -> None:
-    """In a thread of its own, while the network is waited for."""
-    importlib.import_module("registry_pipelines.transfer.journal")
 
 
 def _sweep(folder: Path, older_than_s: float) -> None:
