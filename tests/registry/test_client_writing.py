@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +20,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
+from registry_pipelines.registry.client.retries import stalls_are_final
 from tests.doubles.fault_registry import (
     CutRequest,
     DropQuery,
@@ -130,6 +133,47 @@ def test_a_broken_upload_is_sent_again_where_it_can_be(registry: DistributionReg
         registry.upload_blob("a", blob_of(other), Once(other))
     assert registry.blob_size("a", Digest.of(other)) is None
     assert faults.requests("DELETE", UPLOADS), "the broken upload is cancelled"
+
+
+def test_a_registry_that_is_down_is_not_asked_over_and_over(
+    registry: DistributionRegistry, faults: FaultRegistry, waits: list[float]
+) -> None:
+    """What repeats itself is not repeated once more: three attempts here, never three times three."""
+    session = registry.begin_upload("a")
+    registry.append_upload(session, memoryview(CONTENT))
+    faults.play("HEAD", r".*", Status(503))
+    faults.play("PUT", UPLOADS, LoseAnswer())
+    acts: list[Callable[[], None]] = [
+        lambda: registry.commit_upload(session, DIGEST),
+        lambda: registry.upload_blob("b", blob_of(CONTENT), BytesSource(CONTENT)),
+    ]
+    for act in acts:
+        faults.reset_counts()
+        with pytest.raises(Unavailable):
+            act()
+        assert (len(faults.requests("PUT")), len(faults.requests("HEAD"))) == (1, 3)
+    faults.reset_counts()
+    faults.play("POST", UPLOADS, Status(503))
+    waits.clear()
+    with pytest.raises(Unavailable):
+        registry.upload_blob("c", blob_of(CONTENT), BytesSource(CONTENT))
+    assert (len(faults.requests("POST")), len(waits)) == (3, 2)
+
+
+@pytest.mark.parametrize(("final", "requests"), [(False, 2), (True, 1)])
+def test_a_stall_is_the_caller_s_where_he_repeats_by_himself(final: bool, requests: int, faults: FaultRegistry) -> None:
+    impatient = DistributionRegistry(
+        faults.address, timeouts=Timeouts(stall_s=0.3), retries=Retries(attempts=2, sleep=lambda _: None)
+    )
+    faults.play("HEAD", r".*", HoldAnswer(threading.Event()))
+    with pytest.raises(Stalled), stalls_are_final() if final else contextlib.nullcontext():
+        impatient.blob_size("a", DIGEST)
+    assert len(faults.requests("HEAD")) == requests
+    faults.clear()
+    faults.play("HEAD", r".*", Status(503), times=1)
+    with stalls_are_final():
+        assert impatient.blob_size("a", DIGEST) is None
+    impatient.close()
 
 
 def test_an_early_refusal_of_a_large_body_is_read(registry: DistributionRegistry, faults: FaultRegistry) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import email.utils
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.waits import Wait, host_of
 
 MAX_RETRY_AFTER_S = 365 * 86400.0
@@ -34,6 +36,8 @@ class Retries:
         """Sleep before attempt ``attempt + 1`` (the first is 1); False when ``error`` is final."""
         if not error.temporary or attempt >= self.attempts:
             return False
+        if isinstance(error, Stalled) and getattr(_HERE, "stalls_are_final", False):
+            return False
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
         if asked is not None and asked > self.longest_retry_after_s:
             return False
@@ -43,6 +47,21 @@ class Retries:
         with Wait(host_of(error.where), error.what, left_s=pause_s):
             self.sleep(pause_s)
         return True
+
+
+_HERE = threading.local()
+
+
+@contextmanager
+def stalls_are_final() -> Iterator[None]:
+    """Within the block, in this thread, a request that stalled is not repeated by the client. For callers that repeat
+    by themselves: a registry that hangs costs them a minute for each attempt, and not five."""
+    before = getattr(_HERE, "stalls_are_final", False)
+    _HERE.stalls_are_final = True
+    try:
+        yield
+    finally:
+        _HERE.stalls_are_final = before
 
 
 NEVER = Retries(attempts=1)

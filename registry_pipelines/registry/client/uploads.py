@@ -108,31 +108,36 @@ class Uploads:
     def upload(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """POST, then one PUT with Content-Length: the form every registry takes. See Registry.upload_blob.
 
-        A broken upload is sent again when the content can be rewound; else Unavailable is the caller's to handle.
+        A broken upload is sent again when the content can be rewound; else Unavailable is the caller's to handle. What
+        is repeated by itself (the POST, the question for the blob) is not repeated once more here: five times five
+        requests to a registry that is down took half a minute for each blob.
         """
         attempt = 1
         while True:
+            body = HashedBody(descriptor, content, where=self._where(repository, descriptor.digest))
+            if not descriptor.size:
+                body.check_end(descriptor.digest.hasher().hexdigest())
+            session = self.begin(repository)
             try:
-                return self._upload_once(repository, descriptor, content)
+                return self._send_whole(session, descriptor, body)
             except Unavailable as error:
+                settled = self._settled(repository, descriptor)
+                if settled:
+                    return None
+                if settled is None:
+                    raise
+                self._cancel_quietly(session)
                 if not isinstance(content, Rewindable) or not self._exchange.retries.wait(error, attempt):
                     raise
                 content.rewind()
                 attempt += 1
 
-    def _upload_once(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
-        where = self._where(repository, descriptor.digest)
-        body = HashedBody(descriptor, content, where=where)
-        if not descriptor.size:
-            body.check_end(descriptor.digest.hasher().hexdigest())
-        session = self.begin(repository)
+    def _send_whole(self, session: UploadSession, descriptor: Descriptor, body: HashedBody) -> None:
+        where = self._where(session.repository, descriptor.digest)
         call = self._finish_call(session, descriptor.digest, "sending a blob", body)
         try:
             self._stored(self._exchange.run(call), descriptor.digest, where)
         except Unavailable:
-            if self._settled(repository, descriptor):
-                return
-            self._cancel_quietly(session)
             raise
         except BaseException:
             self._cancel_quietly(session)
@@ -270,9 +275,10 @@ class Uploads:
             try:
                 return self._stored(self._exchange.run(call), digest, call.where)
             except (Unavailable, NotFound) as error:
-                if self._settled(session.repository, descriptor):
+                settled = self._settled(session.repository, descriptor)
+                if settled:
                     return None
-                if not self._exchange.retries.wait(error, attempt):
+                if settled is None or not self._exchange.retries.wait(error, attempt):
                     raise
                 attempt += 1
 
@@ -310,11 +316,15 @@ class Uploads:
             once=True,
         )
 
-    def _settled(self, repository: str, descriptor: Descriptor) -> bool:
-        """After a lost answer: the blob may be committed all the same."""
-        with contextlib.suppress(RegistryPipelinesError):
+    def _settled(self, repository: str, descriptor: Descriptor) -> bool | None:
+        """After a lost answer: the blob may be committed all the same. None when nobody answers, however often this was
+        asked: then there is nothing to cancel, and no use in sending again."""
+        try:
             return self.blob_size(repository, descriptor.digest) == descriptor.size
-        return False
+        except Unavailable:
+            return None
+        except RegistryPipelinesError:
+            return False
 
     def _stored(self, response: Response, digest: Digest, where: str) -> None:
         named = response.header("Docker-Content-Digest")
