@@ -119,6 +119,7 @@ class Acts:
         self._outcomes: dict[BlobKey, Outcome] = {}
         self._mounted: set[BlobKey] = set()
         self._written: set[BlobKey] = set()
+        self._tagged: set[tuple[str, BlobKey]] = set()
         self._sizes_read = SizesRead()
         self._full: dict[str, RegistryFull] = {}
         self._sources_now: dict[tuple[str, str, str], Digest | None] = {}
@@ -258,10 +259,13 @@ class Acts:
     def _tag(self, copy: Copy, step: TagStep, untagged: set[Digest]) -> None:
         if step.action == "drift":
             copy.drift.append(Drift("target", step.tag, step.digest, step.before))
-        if step.action != "set":
+        name = (step.tag, copy.delivery.key(step.digest))
+        # A shared one is set here only when the delivery that should have set it failed.
+        if step.action not in ("set", "shared") or name in self._tagged:
             return
         try:
             self._put(copy, step.digest, tag=step.tag)
+            self._tagged.add(name)
         except TagImmutable:
             copy.drift.append(Drift("target", step.tag, step.digest, step.before))
             if step.digest in untagged:

@@ -60,12 +60,13 @@ class ManifestStep:
 
 @dataclass(frozen=True)
 class TagStep:
-    """One tag at one target. ``drift``: it names another digest and may not move. before: what it named until now."""
+    """One tag at one target. ``drift``: it names another digest and may not move. ``shared``: another delivery of the
+    plan sets it, as a digest tag of an image that goes under several tags. before: what it named until now."""
 
     tag: str
     digest: Digest
     before: Digest | None
-    action: Literal["set", "present", "drift"]
+    action: Literal["set", "shared", "present", "drift"]
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ class _Assignment:
         self.count = 0
         self.coming: set[BlobKey] = set()
         self.put: set[BlobKey] = set()
+        self.tagged: set[tuple[str, BlobKey]] = set()
         self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
         self.mounts: dict[str, bool] = {}
 
@@ -169,7 +170,7 @@ class _Assignment:
             target=target,
             blobs=tuple(blobs),
             manifests=tuple(self._manifest(target, item, seen) for item in closure.manifests),
-            tags=tuple(_tag(job, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
+            tags=tuple(self._tag(job, target, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
         )
 
     def _refuses_sparse(self, closure: Closure, target: Place, seen: Seen) -> Refusal | None:
@@ -211,6 +212,17 @@ class _Assignment:
         self.put.add(key)
         return ManifestStep(item, "put")
 
+    def _tag(self, job: Job, target: Place, tag: str, digest: Digest, before: Digest | None) -> TagStep:
+        if before == digest:
+            return TagStep(tag, digest, before, "present")
+        if before is not None and not job.move_tags and tag in job.tags:
+            return TagStep(tag, digest, before, "drift")
+        name = (tag, key_of(target, digest))
+        if name in self.tagged:
+            return TagStep(tag, digest, before, "shared")
+        self.tagged.add(name)
+        return TagStep(tag, digest, before, "set")
+
     def _lead(self, target: Place, missing: Sequence[Descriptor]) -> None:
         """From here on these blobs come to this target with the present delivery."""
         for item in missing:
@@ -226,10 +238,3 @@ class _Assignment:
 
 def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:
     return Delivery(job, target, (), (), (), f"cannot be looked at: {error.what}", error)
-
-
-def _tag(job: Job, tag: str, digest: Digest, before: Digest | None) -> TagStep:
-    if before == digest:
-        return TagStep(tag, digest, before, "present")
-    may_move = before is None or job.move_tags or tag not in job.tags
-    return TagStep(tag, digest, before, "set" if may_move else "drift")

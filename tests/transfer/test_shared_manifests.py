@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from registry_pipelines.errors import Unavailable
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
@@ -39,6 +40,13 @@ def test_the_plan_says_who_brings_it_and_that_is_done(source: Counted, target: C
     puts = Counter(each.target for each in target.exchanges if each.method == "PUT" and "/manifests/" in each.target)
     assert {count for path, count in puts.items() if "/manifests/sha256:" in path} == {1}
     assert {path.rpartition("/")[2] for path in puts} >= set(TAGS)
+    [signature] = plan.deliveries[0].job.closure.digest_tags
+    assert puts[f"/v2/app/manifests/{signature}"] == 1
+    assert [step.action for each in plan.deliveries for step in each.tags if step.tag == signature] == [
+        "set",
+        *["shared"] * (len(TAGS) - 1),
+    ]
+    assert sum(result.tags_moved for result in done.results) == len(TAGS) + 1
     for tag in TAGS:
         assert compare(source.place("app"), target.place("app"), tag) == []
     assert not sync(chosen).changed
@@ -71,3 +79,32 @@ def test_when_the_first_one_fails_the_others_bring_it(source: Counted, target: C
     assert [result.ok for result in done.results] == [False, True]
     assert not isinstance(done.results[0].error, Unavailable)
     assert compare(place, target.place("app"), "second") == []
+
+
+def test_when_the_first_one_cannot_set_a_digest_tag_the_next_one_does(
+    source: Counted, target: Counted, graphs: Graphs, connect: Callable[..., DistributionRegistry]
+) -> None:
+    fill(source.place("app"), graphs)
+    [signature] = discover(source.place("app"), TAGS[0]).digest_tags
+    with FaultRegistry(target.address) as faults:
+        faults.play("PUT", f".*/manifests/{signature}", Status(400), times=1)
+        done = sync([Source(source.registry, (Target(connect(faults.address)),))])
+        assert len(faults.requests("PUT", f".*/manifests/{signature}")) == 2
+    assert [result.ok for result in done.results] == [False] + [True] * (len(TAGS) - 1)
+    assert compare(source.place("app"), target.place("app"), TAGS[-1]) == []
+
+
+def test_a_signature_that_comes_late_is_tagged_once_in_each_repository(
+    source: Counted, target: Counted, graphs: Graphs
+) -> None:
+    top = graphs.image(source.place("app"), b"layer", tag=TAGS[0])
+    for tag in TAGS[1:]:
+        source.registry.put_manifest("app", top, tag=tag)
+    chosen = [Source(source.registry, (Target(target.registry, "one"), Target(target.registry, "two")))]
+    assert sync(chosen).ok
+    signature = f"sha256-{top.digest.hex}.sig"
+    graphs.artifact(source.place("app"), b"cosign", subject=None, kind="cosign", tag=signature)
+    target.forget()
+    assert sync(chosen).ok
+    puts = Counter(each.target for each in target.exchanges if each.method == "PUT" and signature in each.target)
+    assert puts == {f"/v2/{name}/app/manifests/{signature}": 1 for name in ("one", "two")}
