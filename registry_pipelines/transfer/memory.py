@@ -24,8 +24,11 @@ RESERVE_BYTES = PART_BYTES
 
 @dataclass(eq=False)
 class _Ticket:
+    """turn: told when there may be room for it; of many that wait only the one is woken that can go on."""
+
     group: Hashable
     cost: int
+    turn: threading.Condition
 
 
 class PartMemory:
@@ -42,7 +45,7 @@ class PartMemory:
         self._total = self.budget_bytes + RESERVE_BYTES
         self._used: Counter[Hashable] = Counter()
         self._queue: list[_Ticket] = []
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
         self.file: int | None = None
         self._slots = self._map(self._total // PART_BYTES)
         self._free = list(range(len(self._slots)))
@@ -59,24 +62,30 @@ class PartMemory:
     @property
     def spare_bytes(self) -> int:
         """What nobody has taken of the budget, or waits for."""
-        with self._turn:
+        with self._lock:
             return 0 if self._queue else self.budget_bytes - self._used.total()
 
     def take(self, offset: int, byte_count: int, *, large: bool, group: Hashable = None) -> Part:
         """Memory for ``byte_count`` bytes (at most PART_BYTES) of a blob at ``offset``; its last user gives it back.
         large: part of a blob of several parts; takes a whole slot. group: who will let go of it, sooner or later."""
-        ticket = _Ticket(group, PART_BYTES if large else byte_count)
-        with self._turn:
+        ticket = _Ticket(group, PART_BYTES if large else byte_count, threading.Condition(self._lock))
+        with self._lock:
             self._queue.append(ticket)
             try:
-                self._turn.wait_for(lambda: self._fits(ticket))
+                ticket.turn.wait_for(lambda: self._fits(ticket))
                 self._used[group] += ticket.cost
                 slot = self._free.pop() if large else None
             finally:
                 self._queue.remove(ticket)
-                self._turn.notify_all()
+                self._call_next()
         view = memoryview(bytearray(byte_count)) if slot is None else self._slots[slot][:byte_count]
         return Part(self, offset, view, slot, ticket)
+
+    def _call_next(self) -> None:
+        """Wake the first of each group that has room now."""
+        for ticket in {ticket.group: ticket for ticket in reversed(self._queue)}.values():
+            if self._fits(ticket):
+                ticket.turn.notify()
 
     def _fits(self, ticket: _Ticket) -> bool:
         if next(item for item in self._queue if item.group == ticket.group) is not ticket:
@@ -89,11 +98,11 @@ class PartMemory:
 
     def give(self, part: Part) -> None:
         """Take the memory of a part back."""
-        with self._turn:
+        with self._lock:
             self._used[part.ticket.group] -= part.ticket.cost
             if part.slot is not None:
                 self._free.append(part.slot)
-            self._turn.notify_all()
+            self._call_next()
 
 
 class Part:

@@ -86,11 +86,16 @@ class _Runner:
     def _done(self, task: Task) -> None:
         with self._change:
             self._left -= 1
+            ready = 0
             for follower in self._followers.get(id(task), ()):
                 self._pending[id(follower)] -= 1
                 if self._pending[id(follower)] == 0:
                     self._push(follower)
-            self._change.notify_all()
+                    ready += 1
+            if self._left:
+                self._change.notify(ready)  # whoever is here takes one itself, but others may have come before it
+            else:
+                self._change.notify_all()
 
     def _stop(self, error: BaseException) -> None:
         with self._change:
