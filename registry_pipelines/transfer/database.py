@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import sqlalchemy as sql
@@ -43,6 +44,9 @@ QUIET_S = 10.0
 """After an outage was given up, nobody asks again for so long: each try may last ten seconds, and there may be
 thousands of blobs."""
 
+_JOURNAL, _SILENT = "the transfer journal", "its database does not answer"
+"""What is waited for and why, as people are told."""
+
 _MEAN_PSYCOPG = ("postgresql", "postgres")
 """SQLAlchemy takes the first for another driver, and does not know the second."""
 
@@ -79,7 +83,7 @@ class _Outage:
             return False
         # A tenth of what it has lasted: quick after a restart, seldom in a long outage.
         pause_s = min(max(FIRST_PAUSE_S, (now - since) / 10), LONGEST_PAUSE_S)
-        with Wait("the transfer journal", "its database does not answer", since, OUTAGE_S):
+        with Wait(_JOURNAL, _SILENT, since, OUTAGE_S):
             time.sleep(pause_s)
         return True
 
@@ -133,7 +137,7 @@ class Database:
         first_at = 0.0
         while True:
             try:
-                with self._engine.begin() as connection:
+                with self._telling(), self._engine.begin() as connection:
                     answer = act(connection)
             except SQLAlchemyError as error:
                 first_at = first_at or time.monotonic()
@@ -143,6 +147,10 @@ class Database:
             else:
                 self._outage.over()
                 return answer
+
+    def _telling(self) -> AbstractContextManager[object]:
+        """A server that hangs, as when its own disk does, is told of, too; nobody knows how long that lasts."""
+        return nullcontext() if self._is_file else Wait(_JOURNAL, _SILENT)
 
     def insert(self, table: sql.Table) -> postgresql.Insert | sqlite.Insert:
         """An insert that can say what to do about rows that are there."""

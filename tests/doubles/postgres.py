@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -55,6 +56,19 @@ class PostgresServer:
         self._run(*self._control, "-m", "immediate", "stop")
         self.running = False
 
+    def freeze(self) -> None:
+        """As when its disk hangs: connections stay, nobody is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        main = int(Path(self._data, "postmaster.pid").read_text().split()[0])
+        for each in [main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())]:
+            os.kill(each, number)
+
     @property
     def _control(self) -> tuple[str, ...]:
         return (str(self._programs / "pg_ctl"), "-D", self._data, "-w")
@@ -70,6 +84,7 @@ class PostgresServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.running:
+            self.thaw()
             self.stop()
         shutil.rmtree(self.folder)
 

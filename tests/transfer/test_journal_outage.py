@@ -45,25 +45,24 @@ def url_of(server: PostgresServer) -> str:
 
 
 class StopsTheServer(Silent):
-    """Stops it when the first bytes are at the target, and, if told to, starts it when somebody is told of the wait."""
+    """Stops it when the first bytes are at the target, and starts it when somebody is told of the wait."""
 
-    def __init__(self, server: PostgresServer, *, come_back: bool) -> None:
-        self._server, self._come_back = server, come_back
+    def __init__(self, stop: Callable[[], None], start: Callable[[], None] = lambda: None) -> None:
+        self._stop, self._start = stop, start
         self._stopped = False
         self.told: list[tuple[str, str]] = []
 
     def advance(self, task: str, byte_count: int) -> None:
         if not self._stopped and byte_count >= PART_BYTES:
             self._stopped = True
-            self._server.stop()
+            self._stop()
 
     def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
         self.told.append((host, reason))
-        if self._come_back and not self._server.running:
-            self._server.start()
+        self._start()
 
 
-@pytest.mark.parametrize("courier", [False, True])
+@pytest.mark.parametrize(("courier", "frozen"), [(False, False), (True, False), (True, True)])
 def test_a_restart_in_the_middle_is_waited_for_and_told(
     server: PostgresServer,
     source: Counted,
@@ -72,11 +71,13 @@ def test_a_restart_in_the_middle_is_waited_for_and_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     courier: bool,
+    frozen: bool,
 ) -> None:
     monkeypatch.setattr(waits, "TELL_AFTER_S", 0.3)
     monkeypatch.setattr(waits, "LOOK_EVERY_S", 0.05)
     graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
-    progress, state = StopsTheServer(server, come_back=True), tmp_path if courier else None
+    stop, start = (server.freeze, server.thaw) if frozen else (server.stop, server.start)
+    progress, state = StopsTheServer(stop, start), tmp_path if courier else None
     result = copy_closure(
         source.place("app"), "v1", [target.place("app")], state=state, journal_url=url_of(server), progress=progress
     )
@@ -111,7 +112,7 @@ def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
     keeping = Keeping(state=tmp_path, journal_url=url_of(server))
     with FaultRegistry(target.address) as wire:
         there = Place(connect(wire.address), "app")
-        progress = StopsTheServer(server, come_back=False)
+        progress = StopsTheServer(server.stop)
         with pytest.raises(LocalError, match="the transfer journal cannot be used: ") as caught:
             copy_closure(source.place("app"), "v1", [there], **keeping, progress=progress)
         assert "Check that the server runs" in str(caught.value)
