@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress
@@ -136,7 +136,12 @@ class State:
         if journal is None:
             return 0
         known = {registry.name: registry for registry in registries if isinstance(registry, UploadSessions)}
-        left = journal.abandoned(list(known), older_than_s=older_than_s)
+        try:
+            left = journal.abandoned(list(known), older_than_s=older_than_s)
+        except LocalError:
+            if self._journal_url:  # a database that went away is told of by what needed it; the next run cancels
+                return 0
+            raise
         for upload in left:
             with contextlib.suppress(RegistryPipelinesError):
                 known[upload.registry].cancel_upload(upload.session)

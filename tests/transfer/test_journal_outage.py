@@ -20,6 +20,7 @@ from registry_pipelines.transfer import database
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.journal import Journal
 from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.postgres import ESCAPED, LostCommits, PostgresServer
@@ -122,6 +123,26 @@ def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert not wire.requests("DELETE"), "the upload was kept for the second run"
     assert wire.bytes_up < LARGE + PART_BYTES
+
+
+def test_a_sync_tells_of_each_target_that_a_lasting_outage_failed(
+    server: PostgresServer,
+    source: Counted,
+    target: Counted,
+    graphs: Graphs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "OUTAGE_S", 0.5)
+    for seed, name in enumerate(("one", "two")):
+        graphs.image(source.place(name), graphs.noise(LARGE, seed), tag="v1", config=name.encode())
+    chosen = [Source(source.registry, (Target(target.registry),), repositories=("one", "two"))]
+    result = sync(chosen, state=tmp_path, journal_url=url_of(server), progress=StopsTheServer(server.stop))
+    assert [type(each.error) for each in result.results] == [LocalError, LocalError], result.results
+    assert result.exit_code == LocalError.exit_code
+    server.start()
+    assert sync(chosen, state=tmp_path, journal_url=url_of(server)).ok
+    assert target.bytes_in() < 2 * (LARGE + PART_BYTES)
 
 
 def test_what_was_recorded_before_a_lasting_outage_is_gone_on_from(
