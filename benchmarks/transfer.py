@@ -9,6 +9,7 @@ there is enough). The target is emptied before every run. CPU seconds and peak m
 from __future__ import annotations
 
 import argparse
+import compileall
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import registry_pipelines
 from benchmarks import measure
 from benchmarks.fleet import Noise, fleet
 from benchmarks.link_proxy import Link
@@ -121,7 +123,7 @@ def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
         total = int(gib * (1 << 30))
         push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
         print(f"single image of {gib} GiB, {'TLS' if tls else 'plain HTTP'}")
-        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs, warm_up=not tls)
+        samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs)
         return measure.comparison(samples, ours="ours")
 
 
@@ -246,6 +248,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks/transfer.md")
     options = parser.parse_args()
     sections = [options.note] if options.note else []
+    # An installed package is compiled; a checkout may not be, and would be anew in every run.
+    compileall.compile_dir(Path(registry_pipelines.__file__).parent, quiet=1)
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="transfer-bench-") as name:
         folder = Path(name)
 
