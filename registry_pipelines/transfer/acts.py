@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 from registry_pipelines.errors import (
@@ -24,9 +25,11 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.client.retries import stalls_are_final
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.fanout import Means, Outcome, move_blob
+from registry_pipelines.transfer.health import Kind
 from registry_pipelines.transfer.look import digest_at
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, TagStep
 from registry_pipelines.transfer.receipts import (
@@ -39,6 +42,7 @@ from registry_pipelines.transfer.receipts import (
 )
 from registry_pipelines.transfer.results import Drift, TargetResult
 from registry_pipelines.transfer.rules import whole_index_advice
+from registry_pipelines.transfer.schedule import Signal
 
 TRANSFER_THREADS = 32
 """Blobs, mounts and manifests under way at once, over all registries; each registry's own window may be smaller.
@@ -134,36 +138,44 @@ class Acts:
             copy.error = error
             self._setting.progress.end(copy.label, note="failed")
 
-    def upload(self, users: Sequence[tuple[Copy, BlobStep]]) -> None:
+    def upload(self, users: Sequence[tuple[Copy, BlobStep]], arrived: Sequence[Signal] = ()) -> None:
         """One read of a blob for all users. The outcome is theirs alone: a blob that reached one target did reach it.
-        Errors are kept for :meth:`put_manifests`."""
-        users = [user for user in users if not self._is_full(*user)]
-        if not users:
-            return
+        Errors are kept for :meth:`put_manifests`. arrived: for each user, settled as soon as its outcome is known."""
         source, descriptor = users[0][0].delivery.job.closure.source, users[0][1].descriptor
 
+        def settle(at: int, outcome: Outcome) -> None:
+            self._keep(users[at][0], descriptor.digest, outcome)
+            if arrived:
+                arrived[at].settle()
+
+        sent = []
+        for at, (copy, _) in enumerate(users):
+            full = self._full.get(copy.delivery.target.registry.name)
+            if full is None:
+                sent.append(at)
+            else:
+                settle(at, full)
+        if not sent:
+            return
+
         def moved(position: int, byte_count: int) -> None:
-            copy = users[position][0]
+            copy = users[sent[position]][0]
             with copy.lock:
                 copy.bytes_moved += byte_count
             self._setting.progress.advance(copy.label, byte_count)
 
-        targets = [copy.delivery.target for copy, _ in users]
-        outcomes = move_blob(source, descriptor, targets, self._setting.means, moved)
-        for (copy, _), outcome in zip(users, outcomes, strict=True):
-            self._outcomes[copy.delivery.key(descriptor.digest)] = outcome
-            if isinstance(outcome, RegistryFull):
-                self._full[copy.delivery.target.registry.name] = outcome
-            with copy.lock:
-                copy.blobs_moved += outcome is None
+        targets = [users[at][0].delivery.target for at in sent]
+        means = self._setting.means
+        move_blob(source, descriptor, targets, means, moved, lambda position, outcome: settle(sent[position], outcome))
 
-    def _is_full(self, copy: Copy, step: BlobStep) -> bool:
-        """Whether the registry was found full by another upload. Then nothing more is read and sent in vain, and
-        docker-registry, which keeps what such uploads brought, is not made fuller."""
-        error = self._full.get(copy.delivery.target.registry.name)
-        if error is not None:
-            self._outcomes[copy.delivery.key(step.descriptor.digest)] = error
-        return error is not None
+    def _keep(self, copy: Copy, digest: Digest, outcome: Outcome) -> None:
+        """Remember what became of a blob. A registry that is found full is sent nothing more: docker-registry keeps
+        what torn uploads brought, and would be made fuller."""
+        self._outcomes[copy.delivery.key(digest)] = outcome
+        if isinstance(outcome, RegistryFull):
+            self._full[copy.delivery.target.registry.name] = outcome
+        with copy.lock:
+            copy.blobs_moved += outcome is None
 
     def mount(self, copy: Copy, step: BlobStep) -> None:
         """Mount a blob, or upload it where that fails; the error is kept for :meth:`put_manifests`."""
@@ -180,14 +192,15 @@ class Acts:
         with copy.lock:
             copy.blobs_mounted += 1
 
-    def _mending(self, copy: Copy, act: Callable[[], _T]) -> _T:
+    def _mending(self, copy: Copy, kind: Kind, act: Callable[[], _T]) -> _T:
         """Persist, and once more when blobs were missing that a registry said it had mounted."""
+        health, target = self._setting.means.health, copy.delivery.target
         try:
-            return self._persist(act)
+            return health.persist(target, kind, act)
         except (NotFound, Refused, ClosureIncomplete) as error:
             if isinstance(error, TagImmutable) or not self._mend_mounts(copy):
                 raise
-            return self._persist(act)
+            return health.persist(target, kind, act)
 
     def _mend_mounts(self, copy: Copy) -> bool:
         """Upload what a registry said it had mounted and has not; whether there was any."""
@@ -207,14 +220,15 @@ class Acts:
     def _try_mount(self, target: Place, step: BlobStep) -> bool:
         """A mount may fail whatever was promised (facts: 202 is normal), so look, and let the caller upload."""
         registry, digest = target.registry, step.descriptor.digest
+        persist = partial(self._setting.means.health.persist, target, "mount")
         try:
-            if self._persist(lambda: registry.mount_blob(target.repository, digest, source=step.mount_from)):
+            if persist(lambda: registry.mount_blob(target.repository, digest, source=step.mount_from)):
                 return True
         except Unavailable:
             raise
         except RegistryError:
             pass
-        return self._persist(lambda: registry.blob_size(target.repository, digest)) == step.descriptor.size
+        return persist(lambda: registry.blob_size(target.repository, digest)) == step.descriptor.size
 
     def put_manifests(self, copy: Copy) -> None:
         """All manifests but those that a tag will bring; only when every blob is there, else the first one's error."""
@@ -235,7 +249,8 @@ class Acts:
         target = copy.delivery.target
         manifest = next(item for item in copy.delivery.job.closure.manifests if item.digest == digest)
         try:
-            self._mending(copy, lambda: target.registry.put_manifest(target.repository, manifest, tag=tag))
+            put = partial(target.registry.put_manifest, target.repository, manifest, tag=tag)
+            self._mending(copy, "manifest", put)
         except (NotFound, Refused) as error:
             closure = copy.delivery.job.closure
             left_out = closure.left_out(manifest)
@@ -304,10 +319,14 @@ class Acts:
 
     def _digest_at_source(self, closure: Closure) -> Digest | None:
         """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""
+        planned = closure.named or closure.root.digest
+        if not self._setting.means.health.ready(closure.source, "read"):
+            return planned
         try:
-            return digest_at(closure.source, closure.reference)
+            with stalls_are_final():
+                return digest_at(closure.source, closure.reference)
         except RegistryError:
-            return closure.named or closure.root.digest
+            return planned
 
     def _receipt(self, copy: Copy, tags: dict[str, Digest]) -> Receipt:
         delivery, store = copy.delivery, self._setting.receipts
@@ -316,7 +335,8 @@ class Acts:
         if known is not None and (known.signed or self._setting.signer is None):
             return known
         try:
-            document = self._mending(copy, lambda: read_back(closure, target, tags, self._questions, self._sizes_read))
+            read = partial(read_back, closure, target, tags, self._questions, self._sizes_read)
+            document = self._mending(copy, "read-back", read)
         except ClosureIncomplete:
             if store:
                 store.drop(target, closure.root.digest)
@@ -325,15 +345,6 @@ class Acts:
         if store:
             store.save(target, closure.root.digest, receipt)
         return receipt
-
-    def _persist(self, act: Callable[[], _T]) -> _T:
-        patience = self._setting.means.patience()
-        while True:
-            try:
-                return act()
-            except RegistryPipelinesError as error:
-                if not patience.wait(error):
-                    raise
 
 
 def _brought_by_tag(delivery: Delivery) -> frozenset[Digest]:

@@ -8,6 +8,7 @@ from functools import partial
 
 from registry_pipelines.errors import Refused
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.client.retries import make_stalls_final
 from registry_pipelines.transfer.acts import Acts, Copy, Setting
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Plan
 from registry_pipelines.transfer.results import TargetResult
@@ -31,7 +32,7 @@ def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
         if copy.delivery.refused:
             copy.error = copy.delivery.unseen or _refused(copy.delivery)
             setting.progress.end(copy.label, note="failed")
-    with ThreadPoolExecutor(setting.threads, thread_name_prefix="read-back") as questions:
+    with ThreadPoolExecutor(setting.threads, "read-back", make_stalls_final) as questions:
         _Order(copies, Acts(setting, questions)).schedule.run(setting.threads)
     return [copy.result() for copy in copies]
 
@@ -64,8 +65,11 @@ class _Order:
                 uploads.setdefault(step.descriptor.digest, []).append((copy, step))
         for digest, users in uploads.items():
             rank = (_LED if digest in led else _OWN, -users[0][1].descriptor.size)
-            task = self.schedule.add(partial(self._acts.upload, users), rank=rank)
-            self._bringing |= {copy.delivery.key(digest): task for copy, _ in users}
+            arrived = [self.schedule.signal() for _ in users]
+            self.schedule.add(partial(self._acts.upload, users, arrived), rank=rank)
+            self._bringing |= {
+                copy.delivery.key(digest): signal for (copy, _), signal in zip(users, arrived, strict=True)
+            }
 
     def _add_delivery(self, at: int, copy: Copy) -> None:
         delivery, acts, add = copy.delivery, self._acts, partial(self.schedule.add, rank=(_SMALL, at))

@@ -17,6 +17,10 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
 
 
+class Elsewhere(Unavailable):
+    """The registry answered, and it must be done in another way: tried again, and no sign of trouble."""
+
+
 class Patience:
     """Pauses between attempts: doubling, with jitter, or a little longer than the registry asks, for many are told the
     same and ``Retry-After: 0`` may come for ever. Progress starts it afresh."""
@@ -28,26 +32,42 @@ class Patience:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._no_progress_s, self._clock, self._sleep = no_progress_s, clock, sleep
-        self.progress()
+        self.no_progress_s, self._clock, self._sleep = no_progress_s, clock, sleep
+        self._begin()
 
     def progress(self) -> None:
         """Something was achieved."""
-        self._pause_s = FIRST_PAUSE_S
-        self._since = 0.0
+        self._begin()
 
-    def wait(self, error: RegistryPipelinesError) -> bool:
-        """Pause before the next attempt; False when the error will not pass or there was no progress for too long."""
+    def _begin(self) -> None:
+        self._pause_s = FIRST_PAUSE_S
+        self.since = 0.0
+        """When the first attempt after the last progress failed, in seconds of the clock; 0 when none did."""
+
+    def pause_s(self, error: RegistryPipelinesError) -> float | None:
+        """Seconds to wait before the next attempt; None when the error will not pass or there was no progress for too
+        long."""
         if not error.temporary:
-            return False
+            return None
         now = self._clock()
-        self._since = self._since or now
+        self.since = self.since or now
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
         jittered = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
         pause_s = jittered if asked is None else asked + jittered * 0.1
-        if now + pause_s - self._since > self._no_progress_s:
-            return False
-        with Wait(host_of(error.where), error.what, self._since, self._no_progress_s):
-            self._sleep(pause_s)
+        if now + pause_s - self.since > self.no_progress_s:
+            return None
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        return pause_s
+
+    def wait(self, error: RegistryPipelinesError) -> bool:
+        """Pause before the next attempt; False when there is to be none."""
+        pause_s = self.pause_s(error)
+        if pause_s is None:
+            return False
+        with self.told(error):
+            self._sleep(pause_s)
         return True
+
+    def told(self, error: RegistryPipelinesError) -> Wait:
+        """What people are told while it waits."""
+        return Wait(host_of(error.where), error.what, self.since, self.no_progress_s)

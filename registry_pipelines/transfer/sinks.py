@@ -14,6 +14,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import CarriedUploads, Place, UploadSession, UploadSessions
 from registry_pipelines.transfer.courier import SEGMENT_BYTES, Courier, Shipment
 from registry_pipelines.transfer.memory import Part
+from registry_pipelines.transfer.patience import Elsewhere
 
 MAX_RESTARTS = 3
 """How often one blob is sent again from its first byte after its session was lost or its digest was refused."""
@@ -226,7 +227,7 @@ class SessionSink:
             if error.status not in _NO_CHUNKS or session.offset:
                 raise
             self._whole_only.add(self.target.registry.name)
-            raise Unavailable("chunks are refused", where=str(self.target)) from error
+            raise Elsewhere("chunks are refused", where=str(self.target)) from error
 
     def _send_segment(self, session: UploadSession, inbox: Inbox, courier: Courier, note: Path) -> bool:
         assert isinstance(self._sessions, CarriedUploads)  # noqa: S101 - else there is no courier
@@ -245,7 +246,7 @@ class SessionSink:
         except (Refused, Unsupported) as error:
             if error.status in _NO_STREAMS:
                 courier.refusing.add(self.target.registry.name)
-                raise Unavailable("content of unknown length was refused", where=str(self.target)) from error
+                raise Elsewhere("content of unknown length was refused", where=str(self.target)) from error
             raise
         finally:
             for part in waiting:
@@ -260,13 +261,13 @@ class SessionSink:
         ever. 416 alone first asks the registry for its offset."""
         if isinstance(error, Refused) and error.status == 416 and not self._distrust_own_offset:
             self._distrust_own_offset = True
-            raise Unavailable("the registry wants another offset", where=str(self.target)) from error
+            raise Elsewhere("the registry wants another offset", where=str(self.target)) from error
         retry = isinstance(error, ContentError) or error.status in _SESSION_FAULTS
         self.give_up()
         if not retry or self._restarts >= MAX_RESTARTS:
             raise error
         self._restarts += 1
-        raise Unavailable("the upload session was lost", where=str(self.target)) from error
+        raise Elsewhere("the upload session was lost", where=str(self.target)) from error
 
     def _record(self) -> None:
         if self._journal and self._session:

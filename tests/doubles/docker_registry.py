@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -66,9 +67,23 @@ class DockerRegistry:
         self._drainer.start()
         return self
 
+    def kill(self) -> None:
+        """Dead at once; nothing listens there any more."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def hang(self) -> None:
+        """Stopped: the system still accepts connections for it, and nobody answers."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """As if it had never hung."""
+        self._process.send_signal(signal.SIGCONT)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.go_on()
         self._process.terminate()
         self._process.wait(10)
         self._drainer.join(10)

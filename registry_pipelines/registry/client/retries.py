@@ -64,6 +64,11 @@ def stalls_are_final() -> Iterator[None]:
         _HERE.stalls_are_final = before
 
 
+def make_stalls_final() -> None:
+    """The same for the rest of this thread; for threads that do nothing else."""
+    _HERE.stalls_are_final = True
+
+
 NEVER = Retries(attempts=1)
 """Every failure is the caller's."""
 
