@@ -10,6 +10,8 @@ from registry_pipelines.errors import Refused
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client.retries import make_stalls_final
 from registry_pipelines.transfer.acts import Acts, Copy, Setting
+from registry_pipelines.transfer.lanes import Load
+from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Plan
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.schedule import Schedule, Task
@@ -66,7 +68,7 @@ class _Order:
         for digest, users in uploads.items():
             rank = (_LED if digest in led else _OWN, -users[0][1].descriptor.size)
             arrived = [self.schedule.signal() for _ in users]
-            self.schedule.add(partial(self._acts.upload, users, arrived), rank=rank)
+            self.schedule.add(partial(self._acts.upload, users, arrived), rank=rank, load=_load(users))
             self._bringing |= {
                 copy.delivery.key(digest): signal for (copy, _), signal in zip(users, arrived, strict=True)
             }
@@ -89,3 +91,12 @@ class _Order:
         self._committed.append(tagged)
         finish = add(partial(acts.attempt, copy, acts.finish), after=[tagged])
         self._turns |= dict.fromkeys((key for key in touched if key in self._written), finish)
+
+
+def _load(users: Sequence[tuple[Copy, BlobStep]]) -> Load | None:
+    """Of small blobs as many as possible are on their way: they wait for round trips, and hardly for bytes."""
+    delivery, size = users[0][0].delivery, users[0][1].descriptor.size
+    if size <= PART_BYTES:
+        return None
+    targets = frozenset(copy.delivery.target.registry.name for copy, _ in users)
+    return Load((delivery.job.closure.source.registry.name, targets), size)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from registry_pipelines.transfer.lanes import Lanes, Load
+
 MAX_ASIDE = 256
 """Threads beyond the wanted number, in place of those that wait for a registry in trouble. Each holds some tens of KiB;
 with more waiting than that the rest waits, too, until the registry is back or given up."""
@@ -19,11 +21,12 @@ _HERE = threading.local()
 @dataclass(eq=False)
 class Task:
     """Something to run once its predecessors have run, whether they succeeded or not: what they achieved is kept by
-    whoever made them. rank: smaller runs first."""
+    whoever made them. rank: smaller runs first. load: what it shares the way with, and is held back for."""
 
     run: Callable[[], None]
     rank: tuple[int, int]
     after: Sequence[Task] = field(default_factory=list)
+    load: Load | None = None
 
 
 class Signal(Task):
@@ -66,9 +69,11 @@ class Schedule:
     def __init__(self) -> None:
         self._tasks: list[Task] = []
 
-    def add(self, run: Callable[[], None], *, rank: tuple[int, int], after: Sequence[Task] = ()) -> Task:
+    def add(
+        self, run: Callable[[], None], *, rank: tuple[int, int], after: Sequence[Task] = (), load: Load | None = None
+    ) -> Task:
         """Add a task; ``after`` are tasks added before."""
-        task = Task(run, rank, list(after))
+        task = Task(run, rank, list(after), load)
         self._tasks.append(task)
         return task
 
@@ -92,7 +97,9 @@ class _Runner:
         self._pending = {id(task): len(task.after) for task in tasks}
         self._position = {id(task): at for at, task in enumerate(tasks)}
         self._followers: dict[int, list[Task]] = {}
-        self._heap: list[tuple[tuple[int, int], int, Task]] = []
+        self._tasks = tasks
+        self._heap: list[tuple[tuple[int, int], int]] = []
+        self._lanes = Lanes(task.load for task in tasks if task.load)
         self._signals = [task for task in tasks if isinstance(task, Signal)]
         self._workers: list[threading.Thread] = []
         self._wanted = self._working = self._aside = 0
@@ -131,6 +138,9 @@ class _Runner:
     def step_aside(self) -> None:
         with self._change:
             self._aside += 1
+            load = _HERE.task.load
+            if load:
+                self._change.notify(self._admit(self._lanes.step_aside(load)))
             if self._working - self._aside < self._wanted and self._working < self._wanted + MAX_ASIDE:
                 with contextlib.suppress(RuntimeError):  # the system has no more threads: this place stays empty
                     self._start_worker()
@@ -138,14 +148,25 @@ class _Runner:
     def come_back(self) -> None:
         with self._change:
             self._aside -= 1
+            load = _HERE.task.load
+            if load:
+                self._lanes.come_back(load)
 
-    def _push(self, task: Task) -> None:
-        heapq.heappush(self._heap, (task.rank, self._position[id(task)], task))
+    def _push(self, task: Task) -> int:
+        """Make a task ready; how many more may run by that."""
+        entry = (task.rank, self._position[id(task)])
+        return self._admit(self._lanes.ready(task.load, entry) if task.load else [entry])
+
+    def _admit(self, entries: Sequence[tuple[tuple[int, int], int]]) -> int:
+        for entry in entries:
+            heapq.heappush(self._heap, entry)
+        return len(entries)
 
     def _work(self) -> None:
         _HERE.runner = self
         try:
             while (task := self._next()) is not None:
+                _HERE.task = task
                 task.run()
                 self._done(task)
         except BaseException as error:
@@ -159,7 +180,7 @@ class _Runner:
             if self._crash or not self._heap or crowded:
                 self._leave()
                 return None
-            return heapq.heappop(self._heap)[2]
+            return self._tasks[heapq.heappop(self._heap)[1]]
 
     def _leave(self) -> None:
         """One worker less, under the lock under which it was told to go: else two go where one is too many, and nobody
@@ -172,12 +193,11 @@ class _Runner:
     def _done(self, task: Task) -> None:
         with self._change:
             self._left -= 1
-            ready = 0
+            ready = self._admit(self._lanes.left(task.load)) if task.load else 0
             for follower in self._followers.get(id(task), ()):
                 self._pending[id(follower)] -= 1
                 if self._pending[id(follower)] == 0:
-                    self._push(follower)
-                    ready += 1
+                    ready += self._push(follower)
             if self._left:
                 self._change.notify(ready)  # whoever is here takes one itself, but others may have come before it
             else:

@@ -1,0 +1,74 @@
+"""How many large blobs are on their way at once: as many as the largest leaves time for.
+
+The end of a copy waits for its largest blob. While that is on its way there is time for total / largest streams of its
+kind; with more of them all share the link and the processors, and the largest, with it the end, comes later.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a task brings. lane: what it shares with others: their source and targets."""
+
+    lane: Hashable
+    size: int
+    """Bytes, at least one."""
+
+
+class _Lane:
+    def __init__(self) -> None:
+        self.total = self.admitted = 0
+        self.sizes: list[int] = []
+        self.gone: Counter[int] = Counter()
+        self.waiting: list[tuple[tuple[int, int], int]] = []
+
+    def largest(self) -> int:
+        while self.gone[-self.sizes[0]]:
+            self.gone[-heapq.heappop(self.sizes)] -= 1
+        return -self.sizes[0]
+
+    def admit(self) -> Iterator[tuple[tuple[int, int], int]]:
+        while self.waiting and self.admitted < -(-self.total // self.largest()):
+            self.admitted += 1
+            yield heapq.heappop(self.waiting)
+
+
+class Lanes:
+    """The loads of a run. Entries are (rank, position of the task); smaller ones go first. Not safe for threads: its
+    user holds a lock."""
+
+    def __init__(self, loads: Iterable[Load]) -> None:
+        self._lanes: dict[Hashable, _Lane] = {}
+        for load in loads:
+            lane = self._lanes.setdefault(load.lane, _Lane())
+            lane.total += load.size
+            heapq.heappush(lane.sizes, -load.size)
+
+    def ready(self, load: Load, entry: tuple[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
+        """A task could run; those that may."""
+        lane = self._lanes[load.lane]
+        heapq.heappush(lane.waiting, entry)
+        return list(lane.admit())
+
+    def left(self, load: Load) -> list[tuple[tuple[int, int], int]]:
+        """A task is over; those that may run now."""
+        lane = self._lanes[load.lane]
+        lane.total -= load.size
+        lane.gone[load.size] += 1
+        return self.step_aside(load)
+
+    def step_aside(self, load: Load) -> list[tuple[tuple[int, int], int]]:
+        """A task only waits, until :meth:`come_back`; those that may run meanwhile."""
+        lane = self._lanes[load.lane]
+        lane.admitted -= 1
+        return list(lane.admit())
+
+    def come_back(self, load: Load) -> None:
+        """A task goes on."""
+        self._lanes[load.lane].admitted += 1
