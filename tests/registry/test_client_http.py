@@ -117,6 +117,7 @@ def test_any_bytes_are_an_answer_or_an_exception_of_the_network(raw: bytes, piec
         b"Content-Length: -1\r\n",
         b"Content-Length: 1_0\r\n",
         b"Transfer-Encoding: gzip, chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n",
         b"no colon\r\n",
         b"Spaced : x\r\n",
         b"X: y\r\n" * (MAX_HEADERS + 1),
@@ -125,6 +126,49 @@ def test_any_bytes_are_an_answer_or_an_exception_of_the_network(raw: bytes, piec
 def test_heads_that_two_readers_could_take_differently_are_refused(head: bytes) -> None:
     with pytest.raises(http.client.HTTPException):
         Answer(Pieces(b"HTTP/1.1 200 OK\r\n" + head + b"\r\nhello", []), "GET")
+
+
+class Waiting(Pieces):
+    """Nothing comes after the bytes, and the other side does not close: who asks for more would wait."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        count = super().recv_into(buffer)
+        assert count, "waits for ever"
+        return count
+
+
+@pytest.mark.parametrize(
+    "raw", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x16", b"220 mail\r\n", b"HTTP/2"]
+)
+def test_another_protocol_is_told_at_once(raw: bytes) -> None:
+    with pytest.raises(http.client.BadStatusLine):
+        Answer(Waiting(raw, [1]), "GET")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    ],
+)
+def test_a_connection_with_two_lengths_does_not_serve_again(raw: bytes) -> None:
+    answer = Answer(Pieces(raw, []), "GET")
+    assert read_all(answer) == b"hi"
+    assert answer.will_close
+
+
+def test_identity_is_no_coding() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nhi"
+    answer = Answer(Waiting(raw, []), "GET")
+    assert read_all(answer) == b"hi"
+    assert not answer.will_close
+
+
+def test_a_switch_to_another_protocol_has_no_body_and_ends_the_connection() -> None:
+    answer = Answer(Waiting(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", []), "GET")
+    assert read_all(answer) == b""
+    assert answer.will_close
 
 
 def test_endless_interim_answers_are_given_up() -> None:

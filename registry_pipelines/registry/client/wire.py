@@ -29,6 +29,7 @@ RECEIVE_BYTES = 16 * 1024
 """Asked for while a head is read; what comes behind it is the body's beginning."""
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+_BEGIN = b"HTTP/1."
 _STATUS = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: .*)?\Z", re.DOTALL)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\Z", re.DOTALL)
@@ -94,8 +95,9 @@ class Answer:
                 break
         else:
             raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
-        coding = self.headers.get("Transfer-Encoding").lower()
-        bare = method == "HEAD" or self.status in (204, 304)
+        coding = ",".join(self.headers.get_all("Transfer-Encoding")).lower()
+        coding = "" if coding == "identity" else coding  # RFC 2616 section 3.6, which some servers still follow
+        bare = method == "HEAD" or self.status in (101, 204, 304)
         self._chunked = bool(coding) and not bare
         self._in_chunks = False
         if self._chunked and coding != "chunked":
@@ -104,8 +106,11 @@ class Answer:
         self._left = self.length if not self._chunked else 0
         self._ended = self.length == 0
         named = {word.strip() for value in self.headers.get_all("Connection") for word in value.lower().split(",")}
-        endless = self.length is None and not self._chunked
-        self.will_close = endless or "close" in named or (minor == 0 and "keep-alive" not in named)
+        endless = (self.length is None and not self._chunked) or self.status == 101
+        # Of two lengths the chunks count, but who says both cannot be trusted about where the next answer begins (RFC
+        # 9112 section 6.3).
+        unclear = self._chunked and (minor == 0 or bool(self.headers.get("Content-Length")))
+        self.will_close = endless or unclear or "close" in named or (minor == 0 and "keep-alive" not in named)
 
     @property
     def ended(self) -> bool:
@@ -190,6 +195,9 @@ class Answer:
     def _read_head(self) -> tuple[int, int, Headers]:
         searched = 0
         while not (end := _HEAD_END.search(self._ahead, searched)):
+            # At once: who speaks another protocol waits for us, or has closed, and would look like a broken connection.
+            if not (_BEGIN.startswith(self._ahead) or self._ahead.startswith(_BEGIN)):
+                raise http.client.BadStatusLine("no status line")
             searched = max(0, len(self._ahead) - 3)
             if len(self._ahead) > MAX_HEAD_BYTES:
                 raise http.client.LineTooLong("head of an answer")
