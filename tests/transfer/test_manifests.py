@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.transfer.manifests import KEPT_S, ManifestFolder
+from tests.doubles.small_disk import small_disk
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -43,6 +44,30 @@ def test_a_damaged_file_is_not_used(damage: bytes, tmp_path: Path) -> None:
     assert folder.manifest(kept.digest) is None
     folder.keep_manifest(kept)
     assert folder.manifest(kept.digest) == kept
+
+
+def test_a_damaged_media_type_is_not_used(tmp_path: Path) -> None:
+    folder, kept = ManifestFolder(tmp_path), manifest(b"{}")
+    folder.keep_manifest(kept)
+    [path] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    path.write_bytes(path.read_bytes().replace(b"json", b"jsoo"))
+    assert folder.manifest(kept.digest) is None
+
+
+def test_a_full_disk_gets_no_half_files(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 1) as disk:
+        folder, large = ManifestFolder(disk), manifest(bytes(2 * 1024 * 1024))
+        folder.keep_manifest(large)
+        assert folder.manifest(large.digest) is None
+        assert not [path for path in disk.rglob("*") if path.is_file()]
+
+
+def test_what_is_no_folder_is_not_swept(tmp_path: Path) -> None:
+    (tmp_path / "sha256").mkdir()
+    for number in range(256):
+        (tmp_path / "sha256" / f"{number:02x}").write_bytes(b"")
+    ManifestFolder(tmp_path).sweep()
+    assert len(list((tmp_path / "sha256").iterdir())) == 256
 
 
 def test_a_folder_that_cannot_be_written_costs_only_requests(tmp_path: Path) -> None:
