@@ -96,7 +96,7 @@ def whole(source: Place, target: Place) -> bool:
 
 
 @pytest.mark.peer("docker-registry")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("how", ["kill", "hang"])
 def test_a_target_that_dies_is_given_up_once_and_the_other_is_complete(
     how: str,
@@ -128,7 +128,7 @@ def test_a_target_that_dies_is_given_up_once_and_the_other_is_complete(
 
 
 @pytest.mark.peer("docker-registry")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 def test_the_others_are_done_while_one_hangs_and_it_gets_its_rest_when_it_is_back(
     large: bool,
@@ -149,7 +149,7 @@ def test_the_others_are_done_while_one_hangs_and_it_gets_its_rest_when_it_is_bac
 
 
 @pytest.mark.peer("docker-registry")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(30)
 def test_a_source_that_dies_is_given_up_once(
     target: Counted,
     start_embedded: Callable[..., Counted],
