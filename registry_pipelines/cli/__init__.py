@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
 from registry_pipelines import __version__
-from registry_pipelines.cli.errors import exit_code_table
+from registry_pipelines.cli.errors import INTERRUPTED, exit_code_table
 
 _MODULES = {
     "demo": "demonstration",
@@ -47,6 +48,13 @@ class _Commands(click.Group):
         module = importlib.import_module(f"registry_pipelines.cli.{_MODULES[cmd_name]}")
         found: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # while a command's module is loaded; from then on the command sees to it
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=_Commands, epilog=exit_code_table(), context_settings={"max_content_width": 100})

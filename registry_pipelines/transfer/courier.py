@@ -113,9 +113,12 @@ class Courier:
             self._bury(self._process)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file.touch()  # here, where a folder that cannot be written is no traceback of a process
             self._launch()
         except OSError as error:
             self._broken = True
+            with contextlib.suppress(OSError):
+                self._lock_file.unlink(missing_ok=True)
             raise Unavailable(f"the courier process does not start: {error.strerror}", where="this machine") from error
 
     def _launch(self) -> None:

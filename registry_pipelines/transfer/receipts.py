@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import threading
 from collections import defaultdict
@@ -33,6 +34,9 @@ MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 SMALL_RECEIPT_BYTES = 16 * 1024
 """A receipt up to this, which is one of forty blobs, is kept for the run: it is read to plan, and again to report."""
 MAX_RECENT = 2000
+
+MAX_NAME_CHARACTERS = 200
+"""Of a target's folder; file systems take 255, which a repository alone may have. Longer ones end with a digest."""
 
 
 class ReceiptSigner(Protocol):
@@ -187,6 +191,8 @@ class ReceiptStore:
     def path(self, target: Place, root: Digest) -> Path:
         """Where the receipt of a root at a target is."""
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", str(target)).strip("_.")
+        if len(name) > MAX_NAME_CHARACTERS:
+            name = f"{name[: MAX_NAME_CHARACTERS - 65]}-{Digest.of(str(target).encode()).hex}"
         return self.root / name / f"{root.algorithm}-{root.hex}.json"
 
     def save(self, target: Place, root: Digest, receipt: Receipt) -> Path:
@@ -210,7 +216,7 @@ class ReceiptStore:
 
     def has(self, target: Place, root: Digest) -> bool:
         """Whether there is a receipt, readable or not: so a copy once came to its end."""
-        return self.path(target, root).is_file()
+        return _is_file(self.path(target, root))
 
     def blobs(self, target: Place, root: Digest) -> frozenset[str]:
         """Digests of the blobs that the stored receipt found at the target; empty without a readable one."""
@@ -233,7 +239,7 @@ class ReceiptStore:
         if known := self._recent.get(_key(target, root)):
             return known
         path = self.path(target, root)
-        if not path.is_file():
+        if not _is_file(path):
             return None
         with local_errors(path), path.open("rb") as file:
             envelope = file.read(MAX_RECEIPT_BYTES)
@@ -245,6 +251,11 @@ class ReceiptStore:
 
 def _key(target: Place, root: Digest) -> tuple[str, str, Digest]:
     return (target.registry.name, target.repository, root)
+
+
+def _is_file(path: Path) -> bool:
+    """False also where nobody may look."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises then
 
 
 def _missing(target: Place, what: str) -> RegistryPipelinesError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib
+import os
 import sqlite3
 import threading
 import time
@@ -68,7 +69,7 @@ class State:
                 folder.mkdir(parents=True, exist_ok=True)
         if journal_url:
             self.open_journal()
-        elif folder and (expect_work or not (folder / JOURNAL_FILE).exists()):
+        elif folder and (expect_work or not _exists(folder / JOURNAL_FILE)):
             self._loading = threading.Thread(target=self._prepare, args=(expect_work,), name="prepare")
             self._loading.start()
 
@@ -76,7 +77,8 @@ class State:
         """What takes long, in a thread of its own while the network is waited for."""
         if self._courier and expect_work:
             self._courier.start()
-        importlib.import_module("registry_pipelines.transfer.journal")
+        with contextlib.suppress(Exception):  # an interrupt may leave modules half loaded; whoever needs it says more
+            importlib.import_module("registry_pipelines.transfer.journal")
 
     def open_journal(self) -> Journal | None:
         """The journal, opened when it is first asked for: an unchanged fleet needs none, and takes less time than the
@@ -150,7 +152,7 @@ class State:
     def _records_uploads(self) -> bool:
         """Whether SQLite in the folder has any upload; asked without SQLAlchemy, which takes longer to load than an
         unchanged fleet to look at."""
-        if self.folder is None or not (self.folder / JOURNAL_FILE).exists():
+        if self.folder is None or not _exists(self.folder / JOURNAL_FILE):
             return False
         try:
             with contextlib.closing(sqlite3.connect(self.folder / JOURNAL_FILE, timeout=BUSY_S)) as database:
@@ -162,12 +164,18 @@ class State:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._loading:
-            self._loading.join()
-        if self._courier:
-            self._courier.close()
-        if self._journal:
-            self._journal.close()
+        with contextlib.ExitStack() as ends:  # an interrupt in the middle leaves out none
+            if self._journal:
+                ends.callback(self._journal.close)
+            if self._courier:
+                ends.callback(self._courier.close)
+            if self._loading:
+                self._loading.join()
+
+
+def _exists(path: Path) -> bool:
+    """False also where nobody may look; whoever opens it says why."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises then
 
 
 def _sweep(folder: Path, older_than_s: float) -> None:

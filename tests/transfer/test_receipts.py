@@ -71,6 +71,15 @@ def test_damaged_receipt_is_written_anew(
     assert found.document["target"] == str(there)
 
 
+def test_a_name_longer_than_files_may_have(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
+    graphs.image(source.place("app"), b"layer", tag="v1")
+    first, second = ("/".join(["x" * 100, "y" * 100, end * 45]) for end in "az")
+    for _ in range(2):
+        for repository in (first, second):
+            copy_closure(source.place("app"), "v1", [target.place(repository)], state=tmp_path)
+    assert len(list((tmp_path / "receipts").rglob("*.json"))) == 2
+
+
 def test_targets_whose_names_look_alike_as_files_keep_their_own_receipts(
     source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
