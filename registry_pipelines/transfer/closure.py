@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from registry_pipelines.errors import ClosureIncomplete, Forbidden, ManifestInvalid, NotFound, Unsupported
+from registry_pipelines.errors import ClosureIncomplete, Forbidden, ManifestInvalid, NotFound, Refused, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
     MAX_DEPTH,
@@ -40,6 +40,9 @@ MAX_REFERRER_DEPTH = 16
 
 LOOKUP_THREADS = 8
 """Manifests and referrers of one closure looked up at once; small requests, so latency and not bandwidth counts."""
+
+MAX_TAG_CHARACTERS = 128
+"""Distribution-spec 1.1, "Pulling manifests"."""
 
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 """Suffixes of cosign's digest tags (cosign specs/SIGNATURE_SPEC.md, "Storage")."""
@@ -140,13 +143,15 @@ def named_after_digests(tags: Iterable[str]) -> list[str]:
 
 
 def digest_tags_of(place: Place) -> list[str] | None:
-    """The repository's tags that are named after digests; None where tags cannot be listed."""
+    """The tags named after digests of a repository that is there; None where tags cannot be listed."""
     try:
         return named_after_digests(place.registry.tags(place.repository))
-    except (Unsupported, Forbidden):
+    except (Unsupported, Forbidden, Refused):
         return None
-    except NotFound:
-        return []
+    except NotFound as error:
+        # docker-registry says NAME_UNKNOWN of repositories without tags. Any other 404 may be a registry without lists,
+        # such as files behind a web server, and then a signature under a tag would be overlooked.
+        return [] if error.code == "NAME_UNKNOWN" else None
 
 
 @dataclass
@@ -282,7 +287,9 @@ class _Search:
 
     def _candidate_tags(self, digest: Digest) -> list[str]:
         names = [f"{digest.algorithm}-{digest.hex}{suffix}" for suffix in COSIGN_SUFFIXES]
-        return [name for name in names if self.tags is None or name in self.tags]
+        if self.tags is None:  # of a SHA-512 they are longer than a tag may be, so nobody has them
+            return [name for name in names if len(name) <= MAX_TAG_CHARACTERS]
+        return [name for name in names if name in self.tags]
 
     def _accept(self, manifest: ManifestBytes) -> Manifest | Index:
         content = manifest.content()

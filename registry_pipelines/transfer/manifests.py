@@ -65,12 +65,12 @@ class ManifestFolder:
     def sweep(self) -> None:
         """Remove old files of one of the 256 folders, chosen at random: in time all are swept, and no run is slow."""
         oldest = time.time() - KEPT_S
-        for folder in self._root.glob(f"*/{random.randrange(256):02x}"):  # noqa: S311 - guards nothing
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    with contextlib.suppress(OSError):
-                        if entry.stat().st_mtime < oldest:
-                            Path(entry.path).unlink()
+        name = f"{random.randrange(256):02x}"  # noqa: S311 - guards nothing
+        with contextlib.suppress(OSError):
+            for path in [path for folder in self._root.iterdir() for path in (folder / name).glob("*")]:
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
 
     def _path(self, digest: Digest) -> Path:
         return self._root / digest.algorithm / digest.hex[:2] / digest.hex

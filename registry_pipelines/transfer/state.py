@@ -181,7 +181,11 @@ def _exists(path: Path) -> bool:
 def _sweep(folder: Path, older_than_s: float) -> None:
     """Remove files that nobody wrote for so long and nobody holds locked."""
     oldest = time.time() - older_than_s
-    for path in folder.rglob("*"):
+    try:
+        found = list(folder.rglob("*"))
+    except OSError:  # nobody may look there
+        return
+    for path in found:
         with contextlib.suppress(OSError):
             if not path.is_file() or path.stat().st_mtime > oldest:
                 continue

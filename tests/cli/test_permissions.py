@@ -47,14 +47,17 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield server.address
 
 
+@pytest.mark.parametrize("target", ["copied", "app"], ids=["new", "unchanged"])
 @pytest.mark.parametrize(("name", "mode", "code"), [(".", 0o000, 9), (".", 0o444, 9), ("couriers", 0o555, 0)])
-def test_a_state_folder_that_may_not_be_used(name: str, mode: int, code: int, address: str, tmp_path: Path) -> None:
+def test_a_state_folder_that_may_not_be_used(
+    name: str, mode: int, code: int, target: str, address: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "registry-pipelines" / "transfer" / name
     folder.mkdir(parents=True)
     folder.chmod(mode)
     try:
         done = subprocess.run(
-            [*as_user(), *PROGRAM, "copy", f"{address}/app:v1", f"{address}/copied:v1"],
+            [*as_user(), *PROGRAM, "copy", f"{address}/app:v1", f"{address}/{target}:v1"],
             env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
             capture_output=True,
             text=True,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
 from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.oci import media_types
-from registry_pipelines.oci.manifests import EMPTY, Descriptor, Manifest, manifest_bytes
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import EMPTY, Descriptor, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.embedded.application import Handler
+from registry_pipelines.registry.embedded.heads import Request
+from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.transfer import closure
 from registry_pipelines.transfer.closure import LOOKUP_THREADS, discover
 from registry_pipelines.transfer.copy import copy_closure
@@ -65,3 +70,41 @@ def test_what_fits_is_found_whole(source: Counted, graphs: Graphs, monkeypatch: 
         discover(source.place("app"), "v1")
     monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests))
     assert discover(source.place("app"), "v1").root == found.root
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405])
+def test_signatures_are_found_where_neither_tags_nor_referrers_are_listed(
+    status: int, start_embedded: Callable[..., Counted], graphs: Graphs
+) -> None:
+    """As with files behind a web server: what no list names may still be there."""
+    shut: list[bool] = []
+
+    def wrap(handler: Handler) -> Handler:
+        def handle(request: Request) -> Response:
+            if "/referrers/" in request.path:
+                return Response(404)
+            return Response(status) if shut and request.path.endswith("/tags/list") else handler(request)
+
+        return handle
+
+    source = start_embedded(wrap=wrap)
+    place = source.place("app")
+    image = graphs.image(place, b"layer", tag="v1")
+    signature = graphs.artifact(place, b"signature", subject=image.descriptor)
+    cosign = graphs.artifact(place, b"cosign", subject=None, tag=f"sha256-{image.digest.hex}.sig")
+    shut.append(True)
+    found = discover(place, "v1")
+    assert {item.digest for item in found.manifests} == {image.digest, signature.digest, cosign.digest}
+
+
+def test_an_image_named_by_sha512_is_found_where_tags_are_not_listed(
+    start_embedded: Callable[..., Counted], graphs: Graphs
+) -> None:
+    def wrap(handler: Handler) -> Handler:
+        return lambda request: Response(403) if request.path.endswith("/tags/list") else handler(request)
+
+    place = start_embedded(wrap=wrap).place("app")
+    image = graphs.image(place, b"layer")
+    named = ManifestBytes(image.raw, image.media_type, Digest.of(image.raw, "sha512"))
+    place.registry.put_manifest("app", named)
+    assert discover(place, str(named.digest)).root.digest == named.digest
