@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from registry_pipelines.oci.media_types import DOCKER_FOREIGN_LAYER
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.platforms import Selection, rewrite, select
+from registry_pipelines.transfer.pools import Pool
 
 MAX_CLOSURE_MANIFESTS = 10_000
 """Manifests of one closure; the largest real ones (40 platforms, each with a dozen attestations) have some hundreds."""
@@ -133,7 +134,7 @@ def discover(
     Raises NotFound (the reference), ClosureIncomplete (a piece of it is missing, listed wrongly, or endless),
     ManifestInvalid (also: no child for a platform), RegistryError.
     """
-    with ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="closure") as pool:
+    with Pool(LOOKUP_THREADS, "closure") as pool:
         return _Search(place, reference, platforms, selection, cache, pool).run(digest_tags)
 
 
@@ -171,7 +172,7 @@ class _Search:
         platforms: Sequence[Platform],
         selection: Selection,
         cache: ManifestCache | None,
-        pool: ThreadPoolExecutor,
+        pool: Executor,
     ) -> None:
         self.place, self.reference, self.platforms, self.selection = place, reference, tuple(platforms), selection
         self.cache, self.pool = cache, pool

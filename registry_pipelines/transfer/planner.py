@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
 from registry_pipelines.errors import InputError, RegistryPipelinesError
@@ -14,6 +15,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.look import NewRepositories, Seen, digest_at, try_to_look
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Job, ManifestStep, Plan, TagStep, key_of
+from registry_pipelines.transfer.pools import Pool
 from registry_pipelines.transfer.receipts import ReceiptStore
 from registry_pipelines.transfer.rules import KNOWN, Refusal, Rule, refusal, rule_for, whole_index_advice
 
@@ -71,7 +73,7 @@ class Planner:
     ) -> None:
         self._holdings, self._rules, self._receipts = holdings, rules, receipts
         self._new = NewRepositories()
-        self._pool = ThreadPoolExecutor(PLAN_THREADS, thread_name_prefix="plan")
+        self._pool = Pool(PLAN_THREADS, "plan")
 
     def look(self, job: Job) -> Looked:
         """Begin to look at the targets; from any thread."""
@@ -106,8 +108,10 @@ class Planner:
     def __enter__(self) -> Planner:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.__exit__(kind, error, traceback)
 
 
 def _check_goals(jobs: Sequence[Job]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +17,7 @@ from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.planner import Looked, Planner
 from registry_pipelines.transfer.platforms import Selection
+from registry_pipelines.transfer.pools import Pool
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import TargetResult
@@ -186,7 +186,7 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
     """Lists, closures and looks at targets in parallel; the order of the jobs is that of the sources, repositories and
     tags."""
     found = _Found()
-    with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
+    with Pool(DISCOVERY_THREADS, "discover") as pool:
         named = found.keep(pool.map(_repositories, sources))
         repositories = [(source, name) for source, names in zip(sources, named, strict=True) for name in names or ()]
         listed = found.keep(pool.map(lambda item: _tags(item[0], item[1]), repositories))

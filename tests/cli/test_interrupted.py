@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -169,3 +171,28 @@ def test_the_target_s_disk_is_full(source: EmbeddedServer, small_disk: Path, tmp
         complains(done.stderr, "no space is left.*Free space at the registry .*, then run it again")
         assert is_there(port) == 4
         assert bytes_below(small_disk) < 1024 * 1024, "what was half written is gone"
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["copy", "dry-run"])
+def test_an_interrupt_while_a_target_hangs_ends_the_plan_at_once(
+    dry: list[str], source: EmbeddedServer, tmp_path: Path
+) -> None:
+    """And not when it is given up, which takes minutes."""
+    push(source.address, 1024)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = f"127.0.0.1:{silent.getsockname()[1]}"
+        command = [*PROGRAM, "copy", *dry, f"{source.address}/big/app:v1", f"{hanging}/app:v1"]
+        running = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+        )
+        with running:
+            try:
+                asked, _ = silent.accept()
+                with asked:
+                    assert asked.recv(1)
+                    running.send_signal(signal.SIGINT)
+                    _, said = running.communicate(timeout=30)
+            finally:
+                running.kill()
+    assert running.returncode == 130
+    assert said.strip().endswith("interrupted")
