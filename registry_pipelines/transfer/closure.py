@@ -50,6 +50,9 @@ COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 
 DIGEST_TAG_PREFIXES = ("sha256-", "sha512-")
 
+CUT_LISTS = (100, 1000)
+"""Tags in a list that some registries end there, without a ``Link`` to more: the usual pages."""
+
 _NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable."
 
 
@@ -138,9 +141,13 @@ def discover(
         return _Search(place, reference, platforms, selection, cache, pool).run(digest_tags)
 
 
-def named_after_digests(tags: Iterable[str]) -> list[str]:
-    """The tags that belong to a digest: fallback tags (distribution-spec 1.1, "Referrers Tag Schema") and cosign's."""
-    return [tag for tag in tags if tag.startswith(DIGEST_TAG_PREFIXES)]
+def named_after_digests(tags: Iterable[str]) -> list[str] | None:
+    """The tags that belong to a digest: fallback tags (distribution-spec 1.1, "Referrers Tag Schema") and cosign's. None
+    when the list may have been cut: what is not in it may be there all the same."""
+    every = list(tags)
+    if len(every) in CUT_LISTS:
+        return None
+    return [tag for tag in every if tag.startswith(DIGEST_TAG_PREFIXES)]
 
 
 def digest_tags_of(place: Place) -> list[str] | None:

@@ -222,7 +222,7 @@ class _Tags:
     """The chosen tags, and those of the same repository that are named after digests: one list serves both."""
 
     tags: Sequence[str]
-    digest_tags: Sequence[str]
+    digest_tags: Sequence[str] | None
 
 
 def _tags(source: Source, repository: str) -> _Tags | Failure:
@@ -238,7 +238,7 @@ def _find(
     source: Source,
     repository: str,
     tag: str,
-    digest_tags: Sequence[str],
+    digest_tags: Sequence[str] | None,
     cache: ManifestCache | None,
     planner: Planner,
 ) -> Looked | Failure:

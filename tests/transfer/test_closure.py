@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MEBIBYTE = 1024 * 1024
 LARGE_BYTES = 100_000
 COUNT = 60
+CUT = Response(200, body=json.dumps({"name": "app", "tags": [f"v{number}" for number in range(100)]}).encode())
+"""A page of tags that says nothing of the next one."""
 
 
 def push_large_referrers(source: Counted, subject: Descriptor) -> None:
@@ -72,9 +75,9 @@ def test_what_fits_is_found_whole(source: Counted, graphs: Graphs, monkeypatch: 
     assert discover(source.place("app"), "v1").root == found.root
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 405])
-def test_signatures_are_found_where_neither_tags_nor_referrers_are_listed(
-    status: int, start_embedded: Callable[..., Counted], graphs: Graphs
+@pytest.mark.parametrize("answer", [Response(400), Response(403), Response(404), Response(405), CUT])
+def test_signatures_are_found_where_neither_tags_nor_referrers_are_listed_whole(
+    answer: Response, start_embedded: Callable[..., Counted], graphs: Graphs
 ) -> None:
     """As with files behind a web server: what no list names may still be there."""
     shut: list[bool] = []
@@ -83,7 +86,7 @@ def test_signatures_are_found_where_neither_tags_nor_referrers_are_listed(
         def handle(request: Request) -> Response:
             if "/referrers/" in request.path:
                 return Response(404)
-            return Response(status) if shut and request.path.endswith("/tags/list") else handler(request)
+            return answer if shut and request.path.endswith("/tags/list") else handler(request)
 
         return handle
 
