@@ -142,8 +142,8 @@ def discover(
 
 
 def named_after_digests(tags: Iterable[str]) -> list[str] | None:
-    """The tags that belong to a digest: fallback tags (distribution-spec 1.1, "Referrers Tag Schema") and cosign's. None
-    when the list may have been cut: what is not in it may be there all the same."""
+    """The tags that belong to a digest: fallback tags (distribution-spec 1.1, "Referrers Tag Schema") and cosign's.
+    None when the list may have been cut: what is not in it may be there all the same."""
     every = list(tags)
     if len(every) in CUT_LISTS:
         return None
