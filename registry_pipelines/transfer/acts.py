@@ -5,6 +5,7 @@ Each act is a task of the schedule that ``execute.py`` makes; which comes after 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -15,6 +16,7 @@ from typing import Protocol, TypeVar
 
 from registry_pipelines.errors import (
     ClosureIncomplete,
+    LocalError,
     NotFound,
     Refused,
     RegistryError,
@@ -301,7 +303,8 @@ class Acts:
         copy.receipt = self._receipt(copy, tags)
         if self._setting.keeper and not delivery.unchanged:
             refused = [digest for digest in delivery.mounts() if delivery.key(digest) not in self._mounted]
-            self._setting.keeper.hold(delivery.target, list(closure.blobs), instead=refused)
+            with contextlib.suppress(LocalError):  # hints for later runs; this copy is whole without them
+                self._setting.keeper.hold(delivery.target, list(closure.blobs), instead=refused)
         copy.seconds = time.monotonic() - copy.began
         self._setting.progress.end(copy.label, note="unchanged" if delivery.unchanged else "copied")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure, ManifestCache, discover
 from registry_pipelines.transfer.plan import Job
 from registry_pipelines.transfer.platforms import Selection
+from registry_pipelines.transfer.pools import Pool
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.state import State
@@ -49,7 +49,7 @@ def copy_items(
     """
     told = progress or Silent()
     with told_to(told), State(state, journal_url=journal_url) as kept:
-        with ThreadPoolExecutor(DISCOVERY_THREADS, thread_name_prefix="discover") as pool:
+        with Pool(DISCOVERY_THREADS, "discover") as pool:
             closures = list(pool.map(lambda item: _find(item, kept.manifests), items))
         found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
         jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
