@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -24,6 +26,7 @@ from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.journal import Journal
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.patience import NO_PROGRESS_S, Patience
+from registry_pipelines.transfer.sinks import JOURNAL_FILE
 from registry_pipelines.transfer.state import State
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
@@ -47,6 +50,19 @@ def test_upload_of_a_closed_journal_is_taken_over_and_a_live_one_is_not(source: 
     second.forget(place, LAYER.digest)
     assert second.resume(place, LAYER) is None
     second.close()
+
+
+def test_hints_that_cannot_be_written_down_fail_no_copy(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry_pipelines.transfer.journal.SAVE_EVERY_S", 0.0)
+    graphs.image(source.place("app"), b"first", tag="v1")
+    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as database:
+        database.execute("CREATE TRIGGER refuse BEFORE INSERT ON holdings BEGIN SELECT RAISE(FAIL, 'refused'); END")
+    graphs.image(source.place("app"), b"second", tag="v2")
+    copy_closure(source.place("app"), "v2", [target.place("app")], state=tmp_path)
+    assert compare(source.place("app"), target.place("app"), "v2") == []
 
 
 def test_unusable_database_is_a_local_error(tmp_path: Path) -> None:
