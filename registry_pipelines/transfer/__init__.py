@@ -5,7 +5,7 @@ The files, in the order of a copy:
 - ``copy`` (one closure), ``batch`` (chosen closures), ``sync`` (whole registries): the ways in
 - ``selectors``, ``closure``, ``platforms``: which images, and what belongs to each
 - ``look``, ``rules``, ``planner``, ``plan``: what targets have, what they are known to refuse, what is to be done
-- ``schedule``, ``lanes``, ``execute``, ``acts``: what runs when, how many large blobs at once, what waits for
+- ``schedule``, ``streams``, ``execute``, ``acts``: what runs when, how many large blobs at once, what waits for
   what, what each act does
 - ``fanout``: one blob to all its targets; ``window``, ``growth``, ``memory``: how it is read; ``sinks``, ``spool``,
   ``courier``, ``courier_process``: how it is sent; ``patience``: how long something is tried again;

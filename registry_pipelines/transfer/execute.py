@@ -10,11 +10,11 @@ from registry_pipelines.errors import Refused
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client.retries import make_stalls_final
 from registry_pipelines.transfer.acts import Acts, Copy, Setting
-from registry_pipelines.transfer.lanes import Load
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Plan
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.schedule import Schedule, Task
+from registry_pipelines.transfer.streams import Load
 
 _SMALL, _LED, _OWN = 0, 1, 2
 """Ranks: requests that unblock others; blobs that other deliveries wait for; the rest. Within a rank largest first."""

@@ -319,11 +319,7 @@ class _Blob:
     def _open(self, lane: _Lane) -> int:
         target = lane.target
         lane.inbox = Inbox()
-        if (
-            lane.sink is not None
-            and isinstance(lane.sink, SessionSink)
-            and target.registry.name in self._means.whole_only
-        ):
+        if isinstance(lane.sink, SessionSink) and target.registry.name in self._means.whole_only:
             lane.sink.give_up()
             lane.sink = None
         if lane.sink is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from registry_pipelines.transfer.lanes import Lanes, Load
+from registry_pipelines.transfer.streams import Load, Streams
 
 MAX_ASIDE = 256
 """Threads beyond the wanted number, in place of those that wait for a registry in trouble. Each holds some tens of KiB;
@@ -99,7 +99,7 @@ class _Runner:
         self._followers: dict[int, list[Task]] = {}
         self._tasks = tasks
         self._heap: list[tuple[tuple[int, int], int]] = []
-        self._lanes = Lanes(task.load for task in tasks if task.load)
+        self._streams = Streams(task.load for task in tasks if task.load)
         self._signals = [task for task in tasks if isinstance(task, Signal)]
         self._workers: list[threading.Thread] = []
         self._wanted = self._working = self._aside = 0
@@ -140,7 +140,7 @@ class _Runner:
             self._aside += 1
             load = _HERE.task.load
             if load:
-                self._change.notify(self._admit(self._lanes.step_aside(load)))
+                self._change.notify(self._admit(self._streams.step_aside(load)))
             if self._working - self._aside < self._wanted and self._working < self._wanted + MAX_ASIDE:
                 with contextlib.suppress(RuntimeError):  # the system has no more threads: this place stays empty
                     self._start_worker()
@@ -150,12 +150,12 @@ class _Runner:
             self._aside -= 1
             load = _HERE.task.load
             if load:
-                self._lanes.come_back(load)
+                self._streams.come_back(load)
 
     def _push(self, task: Task) -> int:
         """Make a task ready; how many more may run by that."""
         entry = (task.rank, self._position[id(task)])
-        return self._admit(self._lanes.ready(task.load, entry) if task.load else [entry])
+        return self._admit(self._streams.ready(task.load, entry) if task.load else [entry])
 
     def _admit(self, entries: Sequence[tuple[tuple[int, int], int]]) -> int:
         for entry in entries:
@@ -193,7 +193,7 @@ class _Runner:
     def _done(self, task: Task) -> None:
         with self._change:
             self._left -= 1
-            ready = self._admit(self._lanes.left(task.load)) if task.load else 0
+            ready = self._admit(self._streams.left(task.load)) if task.load else 0
             for follower in self._followers.get(id(task), ()):
                 self._pending[id(follower)] -= 1
                 if self._pending[id(follower)] == 0:

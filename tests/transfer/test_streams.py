@@ -7,8 +7,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_pipelines.transfer.lanes import Lanes, Load
 from registry_pipelines.transfer.schedule import Schedule, aside
+from registry_pipelines.transfer.streams import Load, Streams
 
 LONG_S = 20.0
 
@@ -17,27 +17,27 @@ LONG_S = 20.0
 def test_each_is_admitted_once_and_no_more_than_fit_beside_the_largest(
     made: list[tuple[str, int]], random: object
 ) -> None:
-    loads = [Load(lane, size) for lane, size in made]
-    lanes, running, seen = Lanes(loads), set[int](), set[int]()
+    loads = [Load(way, size) for way, size in made]
+    streams, running, seen = Streams(loads), set[int](), set[int]()
 
     def admit(entries: list[tuple[tuple[int, int], int]]) -> None:
         for _, at in entries:
             assert at not in seen
             seen.add(at)
             running.add(at)
-        for lane in "ab":
-            left = [load.size for at, load in enumerate(loads) if load.lane == lane and at not in ended]
+        for way in "ab":
+            left = [load.size for at, load in enumerate(loads) if load.way == way and at not in ended]
             if left and entries:
-                assert sum(loads[at].lane == lane for at in running) <= -(-sum(left) // max(left))
+                assert sum(loads[at].way == way for at in running) <= -(-sum(left) // max(left))
 
     ended: set[int] = set()
     for at, load in enumerate(loads):
-        admit(lanes.ready(load, ((0, -load.size), at)))
+        admit(streams.ready(load, ((0, -load.size), at)))
     while running:
         at = random.choice(sorted(running))  # type: ignore[attr-defined]
         running.remove(at)
         ended.add(at)
-        admit(lanes.left(loads[at]))
+        admit(streams.left(loads[at]))
     assert ended == set(range(len(loads)))
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Load:
-    """What a task brings. lane: what it shares with others: their source and targets."""
+    """What a task brings. way: what it shares with others: their source and targets."""
 
-    lane: Hashable
+    way: Hashable
     size: int
     """Bytes, at least one."""
 
 
-class _Lane:
+class _Way:
     def __init__(self) -> None:
         self.total = self.admitted = 0
         self.sizes: list[int] = []
@@ -39,36 +39,36 @@ class _Lane:
             yield heapq.heappop(self.waiting)
 
 
-class Lanes:
+class Streams:
     """The loads of a run. Entries are (rank, position of the task); smaller ones go first. Not safe for threads: its
     user holds a lock."""
 
     def __init__(self, loads: Iterable[Load]) -> None:
-        self._lanes: dict[Hashable, _Lane] = {}
+        self._ways: dict[Hashable, _Way] = {}
         for load in loads:
-            lane = self._lanes.setdefault(load.lane, _Lane())
-            lane.total += load.size
-            heapq.heappush(lane.sizes, -load.size)
+            way = self._ways.setdefault(load.way, _Way())
+            way.total += load.size
+            heapq.heappush(way.sizes, -load.size)
 
     def ready(self, load: Load, entry: tuple[tuple[int, int], int]) -> list[tuple[tuple[int, int], int]]:
         """A task could run; those that may."""
-        lane = self._lanes[load.lane]
-        heapq.heappush(lane.waiting, entry)
-        return list(lane.admit())
+        way = self._ways[load.way]
+        heapq.heappush(way.waiting, entry)
+        return list(way.admit())
 
     def left(self, load: Load) -> list[tuple[tuple[int, int], int]]:
         """A task is over; those that may run now."""
-        lane = self._lanes[load.lane]
-        lane.total -= load.size
-        lane.gone[load.size] += 1
+        way = self._ways[load.way]
+        way.total -= load.size
+        way.gone[load.size] += 1
         return self.step_aside(load)
 
     def step_aside(self, load: Load) -> list[tuple[tuple[int, int], int]]:
         """A task only waits, until :meth:`come_back`; those that may run meanwhile."""
-        lane = self._lanes[load.lane]
-        lane.admitted -= 1
-        return list(lane.admit())
+        way = self._ways[load.way]
+        way.admitted -= 1
+        return list(way.admit())
 
     def come_back(self, load: Load) -> None:
         """A task goes on."""
-        self._lanes[load.lane].admitted += 1
+        self._ways[load.way].admitted += 1
