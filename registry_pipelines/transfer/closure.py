@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from registry_pipelines.errors import ClosureIncomplete, Forbidden, ManifestInvalid, NotFound, Refused, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -72,6 +72,21 @@ class ManifestCache(Protocol):
 
 
 @dataclass(frozen=True)
+class Omission:
+    """Something that a copy of a closure does not bring, and why. what: digest or tag. size_bytes: 0 where unknown.
+
+    ``foreign-layer``: content that its publisher keeps elsewhere. ``platform``: a child that was not chosen.
+    ``referrer``: listed at the source, but not there, or none by its own word. ``tag``: a tag named after a digest that
+    is not what its name says.
+    """
+
+    kind: Literal["foreign-layer", "platform", "referrer", "tag"]
+    what: str
+    why: str
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Closure:
     """Everything that belongs to a reference, as found at one place."""
 
@@ -93,6 +108,8 @@ class Closure:
     """Index children left out by the platform selection."""
     foreign: tuple[Descriptor, ...] = ()
     """Non-distributable layers with URLs of their own; registries accept their manifests without them."""
+    unbelieved: tuple[Omission, ...] = ()
+    """What the source lists wrongly: left out and named, never a reason not to copy the image."""
     named: Digest | None = None
     """What the reference names at the source where that is not the root, because the index was written anew."""
 
@@ -105,6 +122,19 @@ class Closure:
     def size_bytes(self) -> int:
         """Bytes of all blobs and manifests, each counted once."""
         return sum(blob.size for blob in self.blobs.values()) + sum(len(item.raw) for item in self.manifests)
+
+    @property
+    def omissions(self) -> tuple[Omission, ...]:
+        """All that a copy does not bring, to be told wherever it is told what a copy brings."""
+        foreign = (
+            Omission("foreign-layer", item.digest, "its publisher keeps it elsewhere", item.size)
+            for item in self.foreign
+        )
+        absent = (
+            Omission("platform", item.digest, f"platform {item.platform or 'unnamed'} was not chosen", item.size)
+            for item in self.absent
+        )
+        return (*foreign, *absent, *self.unbelieved)
 
     def left_out(self, manifest: ManifestBytes) -> tuple[Descriptor, ...]:
         """The children of an index that the platform selection left out; none for anything else."""

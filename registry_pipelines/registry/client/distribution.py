@@ -182,7 +182,6 @@ class HttpRegistry:
             "reading a blob",
             (200, 206),
             ranged,
-            follow=True,
         )
         response = self._exchange.send(call)
         try:
@@ -287,7 +286,7 @@ class HttpRegistry:
         selector = Digest.parse(reference) if ":" in reference else check_tag(reference)
         url = f"/v2/{check_repository(repository)}/manifests/{selector}"
         where = self._where(repository, reference)
-        return Call(method, url, tokens.pull(repository), where, "reading a manifest", expect, _ACCEPT, follow=True)
+        return Call(method, url, tokens.pull(repository), where, "reading a manifest", expect, _ACCEPT)
 
     def _where(self, repository: str, reference: str) -> str:
         return f"{self.name}/{repository}{'@' if ':' in reference else ':'}{reference}"

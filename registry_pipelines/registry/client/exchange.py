@@ -41,8 +41,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class Call:
     """What is asked of the registry. doing: for errors, as ``reading a manifest``. expect: statuses that are answers.
 
-    url: absolute, or a path below the registry. follow: go after redirects (GET and HEAD only).
-    once: a failure is the caller's; it is never sent twice, except after a 401.
+    url: absolute, or a path below the registry. once: a failure is the caller's; it is never sent twice, except after a
+    401. elsewhere: whatever another host answers after a redirect is an answer, and no error.
     """
 
     method: str
@@ -54,7 +54,7 @@ class Call:
     headers: Mapping[str, str] | None = None
     body: bytes | memoryview | Body | None = None
     answer_s: float | None = None
-    follow: bool = False
+    elsewhere: bool = False
     once: bool = False
     carrier: Carrier | None = None
 
@@ -137,7 +137,7 @@ class Exchange:
 
     def _once(self, call: Call) -> Response:
         response = self._followed(call, self._signed.get(call.url) if _ranged(call) else "")
-        if response.status in _EXPIRED and split_url(response.url, where=call.where)[0] != self.origin:
+        if response.status in _EXPIRED and not call.elsewhere and self.is_elsewhere(response):
             # An object store's signed address has run out; the registry gives a new one.
             response.close()
             self._signed.forget(call.url)
@@ -146,7 +146,7 @@ class Exchange:
         if quota is not None:
             for observer in self.quota_observers:
                 observer(quota)
-        if response.status in call.expect:
+        if response.status in call.expect or (call.elsewhere and self.is_elsewhere(response)):
             return response
         error = self.failure(call, response)
         if isinstance(error, RateLimited) and quota is not None and not quota.remaining:
@@ -156,7 +156,7 @@ class Exchange:
     def _followed(self, call: Call, shortcut: str) -> Response:
         response = self._authorized(call, shortcut or call.url)
         for _ in range(MAX_REDIRECTS):
-            if not (call.follow and response.status in _REDIRECTS):
+            if not _to_follow(call, response):
                 return response
             with response:
                 target = self._redirect(call, response)
@@ -165,6 +165,10 @@ class Exchange:
                 self._signed.keep(call.url, target)
         response.close()
         raise RegistryError(f"{call.doing} was redirected more than {MAX_REDIRECTS} times", where=call.where)
+
+    def is_elsewhere(self, response: Response) -> bool:
+        """Whether another host than the registry answered, after a redirect."""
+        return split_url(response.url, where=self.name)[0] != self.origin
 
     def failure(self, call: Call, response: Response) -> RegistryPipelinesError:
         """The error an unexpected answer stands for; reads and closes it."""
@@ -216,6 +220,14 @@ class Exchange:
         with self._counting:
             self.requests_sent += 1
         return self.transport.send(request)
+
+
+def _to_follow(call: Call, response: Response) -> bool:
+    """Every request may be redirected (RFC 9110 section 15.4; distribution-spec main). Reading follows all redirects;
+    writing those that keep method and body (307, 308), where the body can be sent again."""
+    if call.method in ("GET", "HEAD"):
+        return response.status in _REDIRECTS
+    return response.status in (307, 308) and _repeatable(call) and call.carrier is None
 
 
 def _ranged(call: Call) -> bool:

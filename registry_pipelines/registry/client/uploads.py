@@ -91,13 +91,13 @@ class Uploads:
         """Bytes of a blob, None when it is not there. A HEAD without length is settled by a GET of its head."""
         where = self._where(repository, digest)
         url = f"/v2/{repository}/blobs/{digest}"
-        call = Call("HEAD", url, pull(repository), where, "asking for a blob", (200, 404, 405), follow=True)
+        call = Call("HEAD", url, pull(repository), where, "asking for a blob", (200, 404, 405))
         response = self._exchange.run(call)
         if response.status == 200 and response.header("Content-Length").isdigit():
             return int(response.header("Content-Length"))
         if response.status == 404:
             return None
-        call = Call("GET", url, pull(repository), where, "asking for a blob", (200, 404), follow=True)
+        call = Call("GET", url, pull(repository), where, "asking for a blob", (200, 404))
         with self._exchange.send(call) as got:
             if got.status == 404:
                 return None
