@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev serve test lint format bench clean
+.PHONY: help setup demo dev serve test test-long lint format bench clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Create the virtual environment and install the project with pinned versions
 
@@ -36,7 +36,11 @@ serve: $(READY) ## Serve the demo's five registries, for skopeo, docker and cosi
 	@$(BIN)/registry-pipelines serve --config $(CONFIG)
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_OPTIONS)
+
+test-long: $(READY) ## Run what takes an hour: many kills, pairs of registry families, the tests under load
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m long $(PYTEST_OPTIONS)
+	@$(BIN)/python -m tests.under_load
 
 lint: $(READY) ## Check format, style, types and the arrows between rooms
 	$(BIN)/ruff format --check .

@@ -13,7 +13,9 @@ import pytest
 
 from tests.doubles.postgres import ESCAPED, PASSWORD, PostgresServer, find_programs
 from tests.needs import missing, needed_module
+from tests.patience import patient
 
+pytest_plugins = ["tests.slowest_files"]
 PEERS = Path(__file__).parent.parent / ".peers" / "bin"
 
 
@@ -21,6 +23,14 @@ def pytest_configure() -> None:
     """A script's `&` hands on an ignored SIGINT, and whatever is started from here would ignore it too."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every test's own limit, else the one of the settings, is one of an idle machine."""
+    usual = float(config.getini("timeout"))
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        item.add_marker(pytest.mark.timeout(patient(own.args[0] if own else usual)), append=False)
 
 
 def find_peer(program: str) -> str | None:

@@ -1,0 +1,87 @@
+"""How the tests themselves are run: what CI prints, what load is, what a limit is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.patience import patient
+from tests.under_load import busy, main
+
+ROOT = Path(__file__).parents[1]
+TWO_FILES = {
+    "test_slow.py": "import threading\ndef test_wait(): threading.Event().wait(0.5)\ndef test_not(): pass\n",
+    "test_quick.py": "def test_one(): pass\n",
+}
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "xdist"])
+def test_the_slowest_files_are_named_with_their_sums(tmp_path: Path, workers: list[str]) -> None:
+    for name, text in TWO_FILES.items():
+        (tmp_path / name).write_text(text)
+    options = ["-p", "tests.slowest_files", "--slowest-files", "1", "-c", os.devnull, "--rootdir", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *workers, str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=patient(60),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, _, told = done.stdout.partition("slowest 1 of 2 test files")
+    [(seconds, tests, file)] = re.findall(r"([\d.]+) s +(\d+) tests  (\S+)", told)
+    assert (file, tests) == ("test_slow.py", "2") and float(seconds) >= 0.5
+
+
+def test_load_is_processes_that_end_with_us() -> None:
+    with busy(2):
+        children = {int(child) for child in children_of(os.getpid())}
+        spinning = {child for child in children if b"sha256" in Path(f"/proc/{child}/cmdline").read_bytes()}
+        assert len(spinning) == 2
+    assert not [child for child in spinning if Path(f"/proc/{child}").exists()]
+
+
+def children_of(process: int) -> list[str]:
+    return [
+        child
+        for thread in Path(f"/proc/{process}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+
+
+def test_a_failure_under_load_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails = tmp_path / "test_fails.py"
+    fails.write_text("def test_it(): assert False\n")
+    passes = tmp_path / "test_passes.py"
+    passes.write_text("def test_it(): pass\n")
+    alone = ["-c", os.devnull, "--rootdir", str(tmp_path)]
+    assert main(["--workers", "1", "--rounds", "2", *alone, str(fails), str(passes)]) == 1
+    assert re.search(r"^2 of 2: \S*test_fails.py::test_it$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["--workers", "1", "--rounds", "1", *alone, str(passes)]) == 0
+    assert main(["--workers", "1", "--rounds", "1", *alone, str(tmp_path / "no_such_file.py")]) == 1
+
+
+@pytest.mark.timeout(77)
+def test_a_tests_own_limit_is_one_of_an_idle_machine(request: pytest.FixtureRequest) -> None:
+    limit = request.node.get_closest_marker("timeout")
+    assert limit is not None and limit.args == (patient(77),)
+
+
+def test_what_takes_minutes_is_run_on_request(tmp_path: Path) -> None:
+    """With the project's own settings: the last ``-m`` counts."""
+    (tmp_path / "test_both.py").write_text(
+        "import pytest\n@pytest.mark.long\ndef test_long(): pass\ndef test_short(): pass\n"
+    )
+    counts = {}
+    for options in ((), ("-m", "long")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), *options, str(tmp_path)],
+            cwd=ROOT, capture_output=True, text=True, timeout=patient(60),
+        )  # fmt: skip
+        counts[options] = re.findall(r"(\d+) (passed|deselected)", done.stdout)
+    assert counts == {
+        (): [("1", "passed"), ("1", "deselected")],
+        ("-m", "long"): [("1", "passed"), ("1", "deselected")],
+    }
