@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measure import Sample, comparison, interleave, median, run, write_page
+from measure import Sample, beside, comparison, interleave, median, run, write_page
 
 from registry_pipelines.build.interface import BuildResult, BuildSpec
 from registry_pipelines.build.interpreter import interpreter_scheme
@@ -147,7 +147,7 @@ def bump(folder: Path) -> list[str]:
             f"({100 * bumped.bytes_uploaded / total:.2f} %) in {bumped.seconds:.1f} s with pip and download: "
             f"numpy's layer {moved[0].size:,}, config, manifest and provenance {rest:,}.",
             f"Another application: {changed.bytes_uploaded:,} bytes, **{changed.seconds:.2f} s**.",
-            rows_of(bumped),
+            beside(rows_of(bumped)),
         ]
 
 

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from measure import machine
+
 BLOCK = 1024 * 1024
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -189,6 +191,8 @@ def table(ours: Server, theirs: Server, gib: float, rounds: int, where: str) -> 
             "| | embedded MB/s | docker-registry MB/s | times as fast | embedded CPU s | docker-registry CPU s |",
             "|---|---|---|---|---|---|",
             *rows,
+            "",
+            f"This machine at that moment: {machine()}.",
             "",
             f"Peak memory of the process: embedded {ours.peak_mb():.0f} MB, docker-registry {theirs.peak_mb():.0f} MB.",
             "",

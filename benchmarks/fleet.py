@@ -10,13 +10,13 @@ import json
 import os
 import shutil
 import statistics
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from benchmarks import measure
+from benchmarks.builds import HERE, Build, Figures
 from benchmarks.link_proxy import Link
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -99,13 +99,14 @@ def push_fleet(place: Callable[[str], Place], images: int, scale: float) -> list
     return names
 
 
+IMAGES = 60
 SEVERAL_TARGETS = ("ours", "regsync", "ocync")
 COPIERS = ("ours", "regsync", "ocync", "crane", "skopeo")
 ONCE = ("regsync", "crane", "skopeo")
 """They take minutes, and nothing hangs on their last per cent."""
 
 
-def fleet(folder: Path, scale: float, images: int = 60, *, runs: int = 3) -> str:
+def fleet(folder: Path, scale: float, images: int = IMAGES, *, runs: int = 3) -> str:
     """Medians of cold and warm runs, in rotating order; those of ``ONCE`` run once. A first, uncounted run gives the
     machine's memory to the content that the others overwrite."""
     rows = [
@@ -133,7 +134,21 @@ def fleet(folder: Path, scale: float, images: int = 60, *, runs: int = 3) -> str
             f"| {label} | {run.targets} | {run.cold_s:.1f} | {run.cold_s / ours.cold_s:.2f} | {run.cpu_s:.1f} "
             f"| {run.requests:,.0f} | {run.twice:,.0f} | {run.warm_s:.1f} | {run.warm_s / ours.warm_s:.2f} |"
         )
-    return "\n".join(rows)
+    return measure.beside("\n".join(rows))
+
+
+def fleet_work(folder: Path, stack: ExitStack, scale: float) -> Callable[[Build], Figures]:
+    """The fleet for one build of ours: what a cold and a warm run cost."""
+    program = find_peer("docker-registry") or "docker-registry"
+    source = stack.enter_context(DockerRegistry(program, folder / "fleet-source"))
+    registry = DistributionRegistry(source.address)
+    names = push_fleet(lambda name: Place(registry, name), IMAGES, scale)
+
+    def work(build: Build) -> Figures:
+        run = _fleet_run("ours", folder, source.address, names, program, build)
+        return {"cold s": run.cold_s, "cold CPU s": run.cpu_s, "requests": run.requests, "warm s": run.warm_s}
+
+    return work
 
 
 @dataclass(frozen=True)
@@ -155,10 +170,10 @@ def _median(runs: list[FleetRun]) -> FleetRun:
     )
 
 
-def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program: str) -> FleetRun:
+def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program: str, build: Build = HERE) -> FleetRun:
     count = 2 if copier in SEVERAL_TARGETS else 1
     (folder / "home").mkdir(exist_ok=True)
-    env = {"HOME": str(folder / "home"), "PYTHONPATH": str(Path.cwd())}
+    env = {"HOME": str(folder / "home")}
     state = folder / "fleet-state"
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir()
@@ -169,12 +184,18 @@ def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program
         with ExitStack() as proxies:
             for link in (*links, before):
                 proxies.enter_context(link)
-            command = _fleet_command(copier, before.address, [link.address for link in links], names, state)
-            cold = measure.run(command, env=env)
+            ends = before.address, [link.address for link in links]
+
+            def copy() -> measure.Sample:
+                if copier == "ours":
+                    return build.run(FLEET_OURS, [ends[0], str(state), *ends[1]], env)
+                return measure.run(_fleet_command(copier, *ends, names, state), env=env)
+
+            cold = copy()
         with ExitStack() as proxies:
             for link in (*links, before):
                 proxies.enter_context(link.again())
-            warm = measure.run(command, env=env)
+            warm = copy()
     for number in range(count):
         shutil.rmtree(folder / f"fleet-target{number}", ignore_errors=True)
     requests = sum(link.counts["requests"] for link in (*links, before))
@@ -182,8 +203,6 @@ def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program
 
 
 def _fleet_command(copier: str, source: str, targets: list[str], names: list[str], state: Path) -> list[str]:
-    if copier == "ours":
-        return [sys.executable, "-c", FLEET_OURS, source, str(state), *targets]
     program = find_peer(copier) or copier
     if copier == "regsync":
         return [program, "once", "-c", str(_regsync_config(source, targets, names, state))]

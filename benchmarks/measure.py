@@ -1,14 +1,19 @@
-"""How every benchmark measures: whole processes, interleaved runs, medians, ratios.
+"""How every benchmark measures: whole processes, interleaved runs, medians, ratios, and what the machine gave then.
 
 Machines are noisy and differ, so only ratios within one run are worth comparing.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
 import platform
+import random
+import socket
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,8 +78,89 @@ def median(samples: Sequence[Sample]) -> Sample:
     return Sample(*(statistics.median(getattr(s, field) for s in samples) for field in ("wall_s", "cpu_s", "peak_mb")))
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What this machine gives at one moment. gunzip: what comes out of ``gzip -dc``, its start included. loopback: one
+    TCP connection between two threads, 1 MiB a piece; round trip: one byte there and back on such a connection."""
+
+    sha256_mb_per_s: float
+    gunzip_mb_per_s: float
+    loopback_mb_per_s: float
+    round_trip_us: float
+
+    def __str__(self) -> str:
+        return (
+            f"sha256 {self.sha256_mb_per_s:,.0f} MB/s, `gzip -dc` {self.gunzip_mb_per_s:,.0f} MB/s, "
+            f"loopback {self.loopback_mb_per_s:,.0f} MB/s and {self.round_trip_us:.0f} us a round trip"
+        )
+
+
+MIB = 1 << 20
+ROUND_TRIPS = 2000
+
+
+def machine() -> Machine:
+    """Measure the machine itself; about a second. Raises OSError without gzip."""
+    block = random.Random(1).randbytes(MIB)
+    sha256_s = _seconds(lambda: [hashlib.sha256(block) for _ in range(128)])
+    # Half of it compresses, as in a layer of libraries.
+    text = b"".join(block[at : at + 512] + bytes(512) for at in range(0, MIB, 512)) * 32
+    packed = gzip.compress(text, 6)
+    gunzip_s = _seconds(lambda: subprocess.run(["gzip", "-dc"], input=packed, stdout=subprocess.DEVNULL, check=True))
+    loopback_s, trips_s = _loopback(block, 512)
+    return Machine(
+        128 * MIB / 1e6 / sha256_s,
+        len(text) / 1e6 / gunzip_s,
+        512 * MIB / 1e6 / loopback_s,
+        trips_s / ROUND_TRIPS * 1e6,
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _loopback(block: bytes, blocks: int) -> tuple[float, float]:
+    """Seconds for so many blocks one way, and for the round trips."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    with near, far:
+        for end in (near, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def answer() -> None:
+            left, buffer = len(block) * blocks, bytearray(len(block))
+            while left:
+                left -= far.recv_into(buffer, min(left, len(buffer)))
+            for _ in range(ROUND_TRIPS + 1):
+                far.sendall(b".")
+                far.recv(1)
+
+        def send() -> None:
+            for _ in range(blocks):
+                near.sendall(block)
+            near.recv(1)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        sent_s = _seconds(send)
+        trips_s = _seconds(lambda: [near.sendall(b".") or near.recv(1) for _ in range(ROUND_TRIPS)])
+        near.sendall(b".")
+        answering.join()
+    return sent_s, trips_s
+
+
+def beside(table: str) -> str:
+    """A table and, below it, what the machine gave when it was measured: call it right then."""
+    return f"{table}\n\nThis machine at that moment: {machine()}."
+
+
 def comparison(samples: Mapping[str, Sequence[Sample]], *, ours: str) -> str:
-    """A Markdown table of medians with the ratio other/ours: above 1 we are better."""
+    """A Markdown table of medians with the ratio other/ours: above 1 we are better. Call it when all is measured: the
+    machine's figures of that moment stand below."""
     base = median(samples[ours])
     lines = ["| | wall s | ratio | CPU s | ratio | peak MB |", "|---|---|---|---|---|---|"]
     for name, runs in samples.items():
@@ -84,7 +170,7 @@ def comparison(samples: Mapping[str, Sequence[Sample]], *, ours: str) -> str:
             f"| {label} | {m.wall_s:.2f} | {m.wall_s / base.wall_s:.2f} | {m.cpu_s:.2f} "
             f"| {m.cpu_s / max(base.cpu_s, 0.001):.2f} | {m.peak_mb:.0f} |"
         )
-    return "\n".join(lines)
+    return beside("\n".join(lines))
 
 
 def write_page(name: str, title: str, command: str, *sections: str) -> Path:

@@ -1,15 +1,19 @@
 """Copy images between registries: ours, skopeo, crane and oras, side by side.
 
     python benchmarks/transfer.py [--scenario single|capped|fleet|link|memory] [--gib 4] [--runs 3] [--write]
+    python benchmarks/transfer.py --against PYTHON [--rounds 9] [--gib 1]
 
 Source and target are docker-registry processes of this machine with their content below ``--folder`` (memory, when
 there is enough). The target is emptied before every run. CPU seconds and peak memory are the copier's own.
+
+``--against``: this build and another of ours (see ``builds.py``) in turns: one image plain and over TLS, the fleet cold
+and warm. Nine rounds of 1 GiB take about a quarter of an hour on two idle cores; ``--gib`` and ``--fleet-scale`` make
+it less.
 """
 
 from __future__ import annotations
 
 import argparse
-import compileall
 import shutil
 import subprocess
 import sys
@@ -20,9 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import registry_pipelines
 from benchmarks import measure
-from benchmarks.fleet import Noise, fleet
+from benchmarks.builds import HERE, Build, Figures, alternate
+from benchmarks.fleet import Noise, fleet, fleet_work
 from benchmarks.link_proxy import Link
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
@@ -100,28 +104,56 @@ class Bench:
         if copier == "oras":
             flags = ["--from-insecure", "--to-insecure"] if tls else ["--from-plain-http", "--to-plain-http"]
             return [program, "cp", "--no-tty", *flags, f"{source}:v1", f"{target}:v1"]
-        ca = str(self.certificates.ca) if self.certificates else ""
-        return [sys.executable, "-c", OURS, source, target, ca, str(self.folder / "state")]
+        raise ValueError(copier)
 
-    def contender(self, copier: str) -> Callable[[], measure.Sample]:
+    def contender(self, copier: str, build: Build = HERE) -> Callable[[], measure.Sample]:
         def run() -> measure.Sample:
             self.empty_target()
             home = self.folder / "home"
             home.mkdir(exist_ok=True)
-            return measure.run(self.command(copier), env={"HOME": str(home), "PYTHONPATH": str(Path.cwd())})
+            env = {"HOME": str(home)}
+            if copier != "ours":
+                return measure.run(self.command(copier), env=env)
+            ca = str(self.certificates.ca) if self.certificates else ""
+            ends = (f"{address}/bench/image" for address in (self.source_address, self.target_address))
+            return build.run(OURS, [*ends, ca, str(self.folder / "state")], env)
 
         return run
+
+    def work(self, build: Build) -> Figures:
+        """What one copy costs a build of ours."""
+        sample = self.contender("ours", build)()
+        return {"s": sample.wall_s, "CPU s": sample.cpu_s}
 
 
 def copiers() -> list[str]:
     return ["ours", *(name for name in ("skopeo", "crane", "oras") if find_peer(name))]
 
 
+def push_large(bench: Bench, gib: float) -> None:
+    """An image with one layer of three quarters."""
+    total = int(gib * (1 << 30))
+    push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
+
+
+def against(folder: Path, python: str, rounds: int, gib: float, scale: float) -> str:
+    """This build and the one of another interpreter, in turns."""
+    with ExitStack() as stack:
+        works: dict[str, Callable[[Build], Figures]] = {}
+        for name, tls in (("plain HTTP", False), ("TLS", True)):
+            part = folder / ("tls" if tls else "plain")
+            part.mkdir()
+            bench = Bench(part, stack, tls=tls)
+            push_large(bench, gib)
+            works[f"{gib:g} GiB, {name}"] = bench.work
+        works[f"fleet, sizes x {scale:g}"] = fleet_work(folder, stack, scale)
+        return alternate(works, Build(python), rounds)
+
+
 def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
     with ExitStack() as stack:
         bench = Bench(folder, stack, tls=tls)
-        total = int(gib * (1 << 30))
-        push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
+        push_large(bench, gib)
         print(f"single image of {gib} GiB, {'TLS' if tls else 'plain HTTP'}")
         samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs)
         return measure.comparison(samples, ours="ours")
@@ -130,8 +162,7 @@ def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
 def capped(folder: Path, gib: float, runs: int) -> str:
     with ExitStack() as stack:
         bench = Bench(folder, stack, tls=False)
-        total = int(gib * (1 << 30))
-        push_image(bench.place(bench.source_address, "bench/image"), [total * 3 // 4, *[total // 16] * 4])
+        push_large(bench, gib)
         bench.source_address = stack.enter_context(Link(bench.source_address, mb_per_s=20)).address
         print(f"source capped at 20 MB/s per connection, {gib} GiB")
         samples = measure.interleave({name: bench.contender(name) for name in copiers()}, runs=runs, warm_up=False)
@@ -232,13 +263,15 @@ def memory(folder: Path, sizes_gib: list[float]) -> str:
             rows.append(f"| {gib:g} GB | {peak_kib / 1024:.0f} |")
             print(rows[-1], flush=True)
         shutil.rmtree(path)
-    return "\n".join(rows)
+    return measure.beside("\n".join(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scenario", default="all", choices=["all", "single", "capped", "fleet", "link", "memory"])
-    parser.add_argument("--gib", type=float, default=4)
+    parser.add_argument("--against", metavar="PYTHON", help="compare with the build that this interpreter runs")
+    parser.add_argument("--rounds", type=int, default=9, help="of --against (default %(default)s)")
+    parser.add_argument("--gib", type=float, help="of the single image (default 4, with --against 1)")
     parser.add_argument("--capped-gib", type=float, default=1)
     parser.add_argument("--fleet-scale", type=float, default=1)
     parser.add_argument("--memory-gb", type=float, nargs="+", default=[0.1, 8])
@@ -247,11 +280,15 @@ def main() -> None:
     parser.add_argument("--note", default="")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks/transfer.md")
     options = parser.parse_args()
+    options.gib = options.gib or (1 if options.against else 4)
     sections = [options.note] if options.note else []
     # An installed package is compiled; a checkout may not be, and would be anew in every run.
-    compileall.compile_dir(Path(registry_pipelines.__file__).parent, quiet=1)
+    HERE.compile()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="transfer-bench-") as name:
         folder = Path(name)
+        if options.against:
+            print(against(folder, options.against, options.rounds, options.gib, options.fleet_scale))
+            return
 
         def take(scenario: str, title: str, work: Callable[[], str]) -> None:
             if options.scenario in ("all", scenario):

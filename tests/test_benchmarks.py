@@ -1,0 +1,70 @@
+"""How benchmarks measure: what the machine gives stands beside the tables, and two builds are compared fairly."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+from benchmarks.builds import HERE, Build, Figures, alternate
+from benchmarks.measure import Sample, comparison, machine, write_page
+
+MACHINE = r"sha256 [\d,]+ MB/s, `gzip -dc` [\d,]+ MB/s, loopback [\d,]+ MB/s and \d+ us a round trip"
+
+
+def test_the_machines_own_figures_are_sane() -> None:
+    figures = machine()
+    assert all(math.isfinite(figure) and figure > 0 for figure in astuple(figures))
+    # No machine hashes or unpacks a terabyte a second, and no round trip takes less than a system call.
+    assert max(figures.sha256_mb_per_s, figures.gunzip_mb_per_s, figures.loopback_mb_per_s) < 1e6
+    assert figures.round_trip_us > 0.1
+
+
+def test_they_stand_below_every_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = comparison({"ours": [Sample(2, 1, 10)], "theirs": [Sample(3, 4, 10)]}, ours="ours")
+    assert "| theirs | 3.00 | 1.50 | 4.00 | 4.00 | 10 |" in table
+    assert re.search(rf"\n\nThis machine at that moment: {MACHINE}\.$", table)
+    monkeypatch.setattr("benchmarks.measure.DOCS", tmp_path)
+    assert table in write_page("page", "A page", "a command", table).read_text()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Build:
+    """A build that lies elsewhere."""
+    package = tmp_path / "registry_pipelines"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    return Build(sys.executable, str(tmp_path))
+
+
+def test_builds_take_turns_and_what_is_slower_is_marked(other: Build) -> None:
+    order: list[bool] = []
+
+    def work(build: Build) -> Figures:
+        order.append(build is HERE)
+        mine = build is HERE
+        first = len(order) <= 2  # the round that is not counted
+        return {"s": 1000.0 if first else 2.0 if mine else 1.0, "requests": 104 if mine else 100}
+
+    table = alternate({"work": work}, other, rounds=3)
+    assert order == [False, True, True, False, False, True, True, False]
+    assert "| work | s | 1.00 | 2.00 | **2.000: slower** |" in table
+    assert "| work | requests | 100.00 | 104.00 | 1.040 |" in table
+
+
+def test_each_build_runs_its_own_code(other: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder, where this build lies, does not come first."""
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert other.compile() == tmp_path / "registry_pipelines"
+    assert HERE.compile() == Path(__file__).parents[1] / "registry_pipelines"
+    check = "import sys, registry_pipelines as p; assert p.__file__.startswith(sys.argv[1]), p.__file__"
+    assert other.run(check, [str(tmp_path)], {}).wall_s > 0
+
+
+def test_a_build_is_not_compared_with_itself() -> None:
+    with pytest.raises(SystemExit, match="runs this build too"):
+        alternate({}, Build(sys.executable, HERE.path), rounds=1)
