@@ -6,7 +6,6 @@ the tick, visibly, and the next one starts from the same place.
 """
 
 import json
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -19,6 +18,7 @@ from dagster_project.schedules import Job
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.tags import OrderKey, order_key
 from registry_pipelines.release import Release
 
 LOOKS_PER_RECONCILE = 20
@@ -83,12 +83,10 @@ def fingerprint(key: str) -> str:
     return sha256(key.encode()).hexdigest()[:16]
 
 
-def by_version(release: Release) -> tuple[str, list[tuple[int, int | str]]]:
-    """Sort key: images together, versions as people count them (v1.9 before v1.10): the newest is promoted last."""
-    parts: list[tuple[int, int | str]] = [
-        (1, int(part)) if part.isdigit() else (0, part) for part in re.findall(r"\d+|\D+", release.tag)
-    ]
-    return release.image, parts
+def by_version(release: Release) -> tuple[str, OrderKey]:
+    """Sort key: images together, versions as people count them (v1.9 before v1.10, rc before the release): the newest
+    is promoted last."""
+    return release.image, order_key(release.tag)
 
 
 def under_way(instance: dg.DagsterInstance) -> set[str]:

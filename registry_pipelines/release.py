@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from registry_pipelines.errors import InputError, TagImmutable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import check_tag
+from registry_pipelines.oci.tags import read_version
 
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 """Image names are partition keys, run tags and asset names, so they keep to what all of these permit."""
 
-VERSION_TAG = re.compile(r"v?\d+(\.\d+)*([-_.+].*)?\Z|sha\d+-.*\Z")
-"""Tags that name a version or a digest; they never move, so none of them can be a channel."""
+_FIXED_TAG = re.compile(r"v?\d+(\.\d+)*([-_.+].*)?\Z|sha\d+-.*\Z")
+"""Tags that begin like a version (``1.x``) or name a digest."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Release:
 def check_channel(channel: str, release: Release | None = None) -> str:
     """Return ``channel`` when promotion may move it. Raises TagImmutable for a version tag, ReferenceInvalid."""
     check_tag(channel)
-    if VERSION_TAG.match(channel) or (release is not None and channel == release.tag):
+    fixed = _FIXED_TAG.match(channel) or read_version(channel)
+    if fixed or (release is not None and channel == release.tag):
         raise TagImmutable(
             f"{channel!r} is a version tag; those never move",
             do="Promote to a channel with a word for a name, like staging or prod",

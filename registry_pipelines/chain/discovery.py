@@ -11,9 +11,10 @@ from registry_pipelines.errors import ContentError, InputError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.oci.references import check_tag
+from registry_pipelines.oci.tags import read_version
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
-from registry_pipelines.transfer.selectors import is_our_own, read_version
+from registry_pipelines.transfer.selectors import is_our_own
 
 FLOATING_TAGS = frozenset({"latest"})
 """Moves with every push by convention, so it names no version."""

@@ -15,6 +15,7 @@ from dagster_project.definitions import build_definitions
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import Unavailable
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 
@@ -49,6 +50,12 @@ def test_a_push_adds_the_partition_and_asks_for_the_run_once(world: World) -> No
     assert asked == [key]
     assert world.instance.get_dynamic_partitions("release") == [key]
     assert tick(world, "push_source", cursor)[0] == []
+
+
+def test_versions_are_asked_for_in_their_order() -> None:
+    tags = ["v1.9.0", "v1.10.0-rc.1", "v1.10.0-rc.2", "v1.10.0", "108.0.0_up0.6.9", "108.0.1_up0.7.0"]
+    found = [Release("app", tag, Digest.of(b"x")) for tag in tags]
+    assert sorted(reversed(found), key=sensors.by_version) == found
 
 
 def test_what_we_attach_is_no_release(world: World) -> None:

@@ -221,7 +221,9 @@ def test_a_version_tag_that_was_moved_stops_it(good: Candidate) -> None:
     assert ship(good).changed
 
 
-@pytest.mark.parametrize("name", ["v2", "1.4", "v1.4.2-rc1", "2024.10", "v1-one", "sha256-0123.sig", "1"])
+@pytest.mark.parametrize(
+    "name", ["v2", "1.4", "v1.4.2-rc1", "2024.10", "v1-one", "sha256-0123.sig", "1", "1.x", "release-1.2"]
+)
 def test_a_version_tag_is_never_moved(place: Place, key: Key, name: str) -> None:
     release = passing(place, key, "one")
     before = channel(place, name)
