@@ -53,9 +53,16 @@ def test_a_push_adds_the_partition_and_asks_for_the_run_once(world: World) -> No
 
 
 def test_versions_are_asked_for_in_their_order() -> None:
-    tags = ["v1.9.0", "v1.10.0-rc.1", "v1.10.0-rc.2", "v1.10.0", "108.0.0_up0.6.9", "108.0.1_up0.7.0"]
-    found = [Release("app", tag, Digest.of(b"x")) for tag in tags]
-    assert sorted(reversed(found), key=sensors.by_version) == found
+    tags = ["v1.10.0", "v1.10.0-rc.2", "108.0.1_up0.7.0", "v1.9.0", "v1.10.0-rc.1", "108.0.0_up0.6.9"]
+    found = sorted((Release("app", tag, Digest.of(b"x")) for tag in tags), key=sensors.by_version)
+    assert [each.tag for each in found] == [
+        "v1.9.0",
+        "v1.10.0-rc.1",
+        "v1.10.0-rc.2",
+        "v1.10.0",
+        "108.0.0_up0.6.9",
+        "108.0.1_up0.7.0",
+    ]
 
 
 def test_what_we_attach_is_no_release(world: World) -> None:
