@@ -93,7 +93,7 @@ def order_key(tag: str) -> OrderKey:
 
 def read_version(tag: str) -> TagVersion | None:
     """A tag as a version; None for words (``latest``), names of commits and whatever else does not begin like one."""
-    if _COMMIT.match(tag):
+    if not tag.isascii() or _COMMIT.match(tag):
         return None
     day = _DATE.match(tag)
     if day:
@@ -112,7 +112,10 @@ def names_a_pre_release(pattern: str) -> bool:
 
 def natural(text: str) -> Natural:
     """Text as people order it: ``build-9`` before ``build-10``."""
-    return tuple((0, int(one), "") if one.isdigit() else (1, 0, one) for one in re.findall(r"[0-9]+|[^0-9]+", text))
+    return tuple(
+        (0, int(one), "") if one.isascii() and one.isdigit() else (1, 0, one)
+        for one in re.findall(r"[0-9]+|[^0-9]+", text)
+    )
 
 
 def _stripped(numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -221,7 +224,7 @@ class Range:
         """From text, the comparisons separated by commas. Raises InputError."""
         found: list[_Comparison] = []
         for piece in text.split(","):
-            match = _RANGE_PART.match(piece.strip())
+            match = _RANGE_PART.match(piece.strip()) if piece.isascii() else None
             if not match:
                 raise InputError(
                     f"{text!r} is not a range of versions", do="Write comparisons as '>=1.2, <2', or '^1.4', or '~1.4'"
