@@ -66,7 +66,7 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
             problems.append(f"{release.image}:{release.tag} is {'at' if found else 'missing at'} {name}")
     if ships:
         for target in chain.targets(release.image):
-            problems += [f"{target}: {each}" for each in chain.replica_differences(release, target)]
+            problems += [f"{target}: {each}" for each in chain.compare_replica(release, target).differences]
     return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems))
 
 

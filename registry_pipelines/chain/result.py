@@ -34,9 +34,12 @@ class StageResult:
     rows: Sequence[Mapping[str, Scalar]] = ()
     """A table; the same columns in every row."""
     tables: Mapping[str, Sequence[Mapping[str, Scalar]]] = field(default_factory=dict)
-    """Further tables by name, where one is not enough: a sync's ``targets``, ``images`` and ``plan``."""
+    """Further tables by name, where one is not enough: a sync's ``targets``, ``images`` and ``plan``; what copies left
+    out as ``left_out``."""
     reasons: Sequence[str] = ()
     """Why it is not ``ok``, or what was accepted; one sentence each."""
+    notes: Sequence[str] = ()
+    """What was left out or not looked at, and why; one sentence each. It is nothing that is wrong."""
     ok: bool = True
     exit_code: int = 0
     """What a command ends with that did this; 0 also where it is not ``ok`` and the command has a code for that."""
@@ -50,6 +53,7 @@ class StageResult:
             "rows": [dict(row) for row in self.rows],
             "tables": {name: [dict(row) for row in rows] for name, rows in self.tables.items()},
             "reasons": list(self.reasons),
+            "notes": list(self.notes),
         }
 
 

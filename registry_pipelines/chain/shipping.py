@@ -24,9 +24,10 @@ from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.interface import read_artifacts, read_attestations
+from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.selectors import Selector
-from registry_pipelines.transfer.verify import Mismatch
+from registry_pipelines.transfer.verify import Comparison
 
 
 def policy_of(session: Session, release: Release) -> Policy:
@@ -188,6 +189,7 @@ def replicate(session: Session, release: Release, target: str) -> StageResult:
         release.digest,
         [destination],
         tags=tags,
+        foreign_layers=session.config.targets[target].foreign_layers,
         state=session.transfer_state,
         journal_url=session.journal_url,
         signer=session.receipt_signer(),
@@ -212,17 +214,21 @@ def replicate(session: Session, release: Release, target: str) -> StageResult:
             "receipt": found.receipt is not None,
             **request_facts(requests.so_far()),
         },
+        tables={"left_out": omissions.rows(found.left_out)},
         reasons=[str(each) for each in found.drift],
+        notes=list(filter(None, [found.left_out_note])),
         ok=found.ok,
     )
 
 
-def replica_differences(session: Session, release: Release, target: str) -> list[Mismatch]:
-    """What differs between a release's source and a target; empty when equal."""
+def compare_replica(session: Session, release: Release, target: str) -> Comparison:
+    """What differs between a release's source and a target, and what was not compared."""
     image = session.image(release.image)
     source = session.source(release)
     tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
-    return replicas.differences(source, session.places.target(image, target), release.digest, tags=tags)
+    foreign = session.config.targets[target].foreign_layers
+    place = session.places.target(image, target)
+    return replicas.examine(source, place, release.digest, tags=tags, foreign_layers=foreign)
 
 
 def mirror_of(session: Session, name: str) -> Mirror:
@@ -248,12 +254,13 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         release.digest,
         stops,
         tags=tags.names,
+        foreign_layers=mirror.foreign_layers,
         state=session.transfer_state,
         journal_url=session.journal_url,
         signer=session.receipt_signer(),
         progress=session.progress,
     )
-    differences = replicas.differences(source, stops[-1], release.digest, tags=tags)
+    compared = replicas.examine(source, stops[-1], release.digest, tags=tags, foreign_layers=mirror.foreign_layers)
     way = " by way of ".join(reversed([str(stop) for stop in stops]))
     return StageResult(
         stage=f"mirror:{name}",
@@ -267,11 +274,13 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
             "release": release.key,
             "place": str(stops[-1]),
             "stops": len(stops),
-            "differences": len(differences),
+            "differences": len(compared.differences),
             **request_facts(requests.so_far()),
         },
-        reasons=[str(each) for each in differences],
-        ok=not differences,
+        tables={"left_out": omissions.rows(found.left_out)},
+        reasons=[str(each) for each in compared.differences],
+        notes=list(filter(None, [omissions.note(found.left_out)])),
+        ok=not compared.differences,
     )
 
 
@@ -312,9 +321,12 @@ def mirror(session: Session, name: str) -> StageResult:
             "tags": len(run.rows),
             "tags_changed": changed,
             "problems": len(run.problems),
+            "left_out": sum(len(row.left_out) for row in run.rows),
             **request_facts(requests.so_far()),
         },
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
+        tables={"left_out": [left for row in run.rows for left in _left_out(row)]},
+        notes=[f"{_upstream_name(row)}: {omissions.note(row.left_out)}" for row in run.rows if row.left_out],
         reasons=[f"{each.upstream}{':' if each.tag else ''}{each.tag}: {each.error}" for each in run.problems],
         ok=not run.problems,
         exit_code=run.exit_code,
@@ -338,7 +350,16 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
             tags=Selector(glob=each.tags, semver=each.semver or "", newest=each.newest or 0),
             platforms=tuple(Platform.parse(text) for text in each.platforms),
             selection=each.selection,
+            foreign_layers=each.foreign_layers,
         )
+
+
+def _upstream_name(row: MirrorRow) -> str:
+    return f"{row.item.upstream.source}:{row.item.tag}"
+
+
+def _left_out(row: MirrorRow) -> Iterable[dict[str, Scalar]]:
+    return [{"image": _upstream_name(row), **each} for each in omissions.rows(row.left_out)]
 
 
 def _mirrored(row: MirrorRow) -> dict[str, Scalar]:
@@ -348,6 +369,7 @@ def _mirrored(row: MirrorRow) -> dict[str, Scalar]:
         "digest": row.digest,
         "state": "copied" if row.changed else "unchanged",
         "bytes": row.bytes_moved,
+        "left_out": len(row.left_out),
         "seconds": round(row.seconds, 3),
     }
 
@@ -359,5 +381,6 @@ def _not_mirrored(problem: MirrorProblem) -> dict[str, Scalar]:
         "digest": "",
         "state": f"failed: {problem.error.what}",
         "bytes": 0,
+        "left_out": 0,
         "seconds": 0.0,
     }

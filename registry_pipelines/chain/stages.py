@@ -14,7 +14,7 @@ from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.sync import SyncResult
-from registry_pipelines.transfer.verify import Mismatch
+from registry_pipelines.transfer.verify import Comparison
 
 
 class Chain:
@@ -111,9 +111,9 @@ class Chain:
         """Copy a promoted release to a target. Raises PromotionDenied."""
         return shipping.replicate(self._session, release, target)
 
-    def replica_differences(self, release: Release, target: str) -> list[Mismatch]:
-        """What differs at a target; empty when nothing does."""
-        return shipping.replica_differences(self._session, release, target)
+    def compare_replica(self, release: Release, target: str) -> Comparison:
+        """What differs at a target, and what was not compared."""
+        return shipping.compare_replica(self._session, release, target)
 
     def mirror_release(self, release: Release, mirror: str) -> StageResult:
         """Copy a promoted release through the DMZ. Raises PromotionDenied."""

@@ -43,7 +43,8 @@ def run(session: Session, name: str, *, dry_run: bool = False) -> SyncResult:
 
 def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
     """Bring a sync's repositories to its targets. tables: ``targets`` (one row each), ``images`` (what changed,
-    drifted or failed) and ``plan`` (with ``dry_run`` only that), and the ``limits`` that held at its end."""
+    drifted or failed) and ``plan`` (with ``dry_run`` only that), ``left_out``, and the ``limits`` that held at its
+    end."""
     started = time.monotonic()
     found = run(session, name, dry_run=dry_run)
     seconds = time.monotonic() - started
@@ -57,8 +58,14 @@ def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
         bytes_moved=found.bytes_moved,
         seconds=seconds,
         facts=_planned_facts(found) if dry_run else _facts(found, told, seconds),
-        tables={**done, "plan": told.plan_rows(), **({"limits": limits} if limits else {})},
+        tables={
+            **done,
+            "plan": told.plan_rows(),
+            "left_out": told.left_out_rows(),
+            **({"limits": limits} if limits else {}),
+        },
         reasons=told.reasons(),
+        notes=told.notes(),
         ok=found.ok,
         exit_code=found.exit_code,
     )
@@ -80,14 +87,16 @@ def source_of(session: Session, sync: Sync) -> Source:
         choose_repositories=Selector(
             glob=names,
             regex=sync.repositories_regex,
-            exclude=(*sync.exclude_repositories, *session.config.never_synced(sync)),
+            exclude=sync.exclude_repositories,
         ),
+        never=session.config.never_synced(sync),
         choose_tags=Selector(
             glob=sync.tags, exclude=sync.exclude_tags, semver=sync.semver or "", newest=sync.newest or 0
         ),
         platforms=tuple(Platform.parse(text) for text in sync.platforms),
         selection=sync.selection,
         move_tags=sync.move_tags,
+        foreign_layers=sync.foreign_layers,
     )
 
 

@@ -163,6 +163,12 @@ SELECTION = click.option(
     help="With --platform: the index as it is, lacking the others (sparse, unless told), or a new one.",
 )
 
+FOREIGN_LAYERS = click.option(
+    "--foreign-layers",
+    is_flag=True,
+    help="Also layers that their publisher keeps elsewhere, where the source holds them; mind their licence.",
+)
+
 
 def read_selection(platforms: Sequence[str], selection: Selection | None) -> tuple[tuple[Platform, ...], Selection]:
     """What ``PLATFORM`` and ``SELECTION`` said. Raises InputError."""

@@ -10,15 +10,24 @@ from typing import Any
 
 import click
 
-from registry_pipelines.cli.context import PLATFORM, RECEIPT_KEY, SELECTION, Options, common, read_selection
+from registry_pipelines.cli.context import (
+    FOREIGN_LAYERS,
+    PLATFORM,
+    RECEIPT_KEY,
+    SELECTION,
+    Options,
+    common,
+    read_selection,
+)
 from registry_pipelines.cli.errors import INCOMPLETE
-from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
+from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
 from registry_pipelines.errors import ContentError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
 from registry_pipelines.progress import size_text
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.closure import Closure, discover
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.platforms import Selection
@@ -54,6 +63,7 @@ def inspect(options: Options, reference: str) -> None:
         ("layers", found["layers"]),
         ("evidence", found["evidence"]),
         ("cosign tags", found["digest_tags"]),
+        ("a copy leaves out", found["left_out"]),
     ):
         if rows:
             out.print(rows_table(rows, title=title))
@@ -90,6 +100,7 @@ def describe(closure: Closure) -> dict[str, Any]:
         "layers": layers,
         "evidence": evidence,
         "digest_tags": [{"tag": tag, "digest": digest} for tag, digest in closure.digest_tags.items()],
+        "left_out": omissions.rows(closure.omissions),
     }
 
 
@@ -114,6 +125,7 @@ def _platform(place: Place, manifest: Manifest) -> str:
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag at the targets; the source's unless told.")
 @PLATFORM
 @SELECTION
+@FOREIGN_LAYERS
 @click.option("--keep-tags", is_flag=True, help="Leave a tag alone that names another digest, and report it.")
 @RECEIPT_KEY
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
@@ -125,6 +137,7 @@ def copy(
     tags: Sequence[str],
     platforms: Sequence[str],
     selection: Selection | None,
+    foreign_layers: bool,
     keep_tags: bool,
     key: Path | None,
     dry_run: bool,
@@ -152,6 +165,7 @@ def copy(
                 move_tags=not keep_tags,
                 platforms=chosen,
                 selection=kind,
+                foreign_layers=foreign_layers,
                 progress=progress,
                 state=options.state,
                 journal_url=options.journal_url,
@@ -171,11 +185,10 @@ def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
         print_json([result.plan.to_json() for result in results])
     for result in results if not options.as_json else ():
         told = Summary(SyncResult(result.plan), [str(place) for place in result.plan.deliveries[0].job.targets])
-        shown = worth_showing(told.plan_rows(), ("drift", "refused", "shared"))
+        shown = worth_showing(told.plan_rows(), ("drift", "refused", "shared", "relisted", "left_out"))
         out = console()
         out.print(rows_table(shown, title="plan; nothing was changed", limit=len(shown), width=out.width))
-        for reason in told.reasons():
-            console().print(f"- {reason}", markup=False)
+        print_lines([*told.reasons(), *told.notes()])
     if any(delivery.refused for result in results for delivery in result.plan.deliveries):
         sys.exit(INCOMPLETE)
 
@@ -189,7 +202,12 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
     if options.as_json:
         changed = any(target.changed for target in done)
         requests = sum((Counter(result.requests) for result in results), Counter[str]())
-        told = {"receipts": len(receipts), "receipts_signed": signed, "requests": dict(requests)}
+        told = {
+            "left_out": omissions.rows(results[0].left_out),
+            "receipts": len(receipts),
+            "receipts_signed": signed,
+            "requests": dict(requests),
+        }
         print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **told})
     else:
         console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in rows], title=digest))

@@ -95,6 +95,13 @@ def condensed(reasons: Iterable[str]) -> list[str]:
     return lines
 
 
+def print_lines(sentences: Iterable[str]) -> None:
+    """Reasons and notes below a table, those that are alike as one."""
+    out = console()
+    for line in condensed(sentences):
+        out.print(f"- {line}", markup=False, soft_wrap=True)
+
+
 def rows_table(
     rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50, width: int | None = None
 ) -> Table:
@@ -153,7 +160,7 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
         return
     if result.rows:
         out.print(rows_table(result.rows))
-    for reason in condensed(result.reasons):
+    for reason in condensed([*result.reasons, *result.notes]):
         out.print(f"- {reason}", markup=False)
 
 

@@ -16,6 +16,7 @@ from registry_pipelines.config import Secret
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.release import Release
 from registry_pipelines.sign.keys import generate_key
+from registry_pipelines.transfer import omissions
 
 RELEASE_HELP = "RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release."
 
@@ -35,7 +36,7 @@ def answer_all(options: Options, results: list[StageResult], *, not_ok: int = Ev
     else:
         console().print(results_table(results))
         for result in results:
-            for reason in condensed(result.reasons):
+            for reason in condensed([*result.reasons, *result.notes]):
                 console().print(f"- {result.stage}: {reason}", markup=False)
     if not all(result.ok for result in results):
         codes = {0 if result.ok else result.exit_code or not_ok for result in results}
@@ -139,14 +140,18 @@ def replicate(options: Options, release: str, targets: tuple[str, ...], check: b
 
 
 def _compare(chain: Chain, release: Release, target: str) -> StageResult:
-    differences = chain.replica_differences(release, target)
+    found = chain.compare_replica(release, target)
+    differences, not_compared = found.differences, omissions.note(found.not_compared)
+    equal = "equal in all that was compared" if not_compared else "equal"
     return StageResult(
         stage=f"compare:{target}",
         subject=release.key,
-        action=f"{len(differences)} differences" if differences else "equal",
+        action=f"{len(differences)} differences" if differences else equal,
         digest=release.digest,
         facts={"differences": len(differences)},
+        tables={"not_compared": omissions.rows(found.not_compared)},
         reasons=[str(each) for each in differences],
+        notes=[f"not compared: {not_compared}"] if not_compared else [],
         ok=not differences,
     )
 

@@ -5,25 +5,34 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
 from registry_pipelines.chain.places import Located, Places
-from registry_pipelines.cli.context import PLATFORM, RECEIPT_KEY, SELECTION, Options, common, read_selection
+from registry_pipelines.cli.context import (
+    FOREIGN_LAYERS,
+    PLATFORM,
+    RECEIPT_KEY,
+    SELECTION,
+    Options,
+    common,
+    read_selection,
+)
 from registry_pipelines.cli.errors import INCOMPLETE
-from registry_pipelines.cli.output import condensed, console, print_json, rows_table, worth_showing
+from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
 from registry_pipelines.errors import InputError, NotFound, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
-from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.closure import Omission, discover
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.selectors import Selector, is_our_own
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
-from registry_pipelines.transfer.verify import Mismatch, compare
+from registry_pipelines.transfer.verify import Comparison, Mismatch, examine
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -34,6 +43,7 @@ Rows = Sequence[Mapping[str, Any]]
 @click.argument("copied")
 @PLATFORM
 @SELECTION
+@FOREIGN_LAYERS
 @click.option("--content", is_flag=True, help="Read every blob of the copy and check its digest, too.")
 @common
 def verify_copy(
@@ -42,29 +52,43 @@ def verify_copy(
     copied: str,
     platforms: Sequence[str],
     selection: Selection | None,
+    foreign_layers: bool,
     content: bool,
 ) -> None:
     """Compare an image and all that belongs to it with its copy, digest for digest; exit 6 when they differ.
 
     SOURCE is an image, COPIED the image or the repository that should hold the same. Where SOURCE is a repository,
-    every tag of both is compared. With --platform the copy need not have the others.
+    every tag of both is compared. With --platform the copy need not have the others. What was not compared is named;
+    exit 0 says nothing about it.
     """
-    chosen = _Chosen(*read_selection(platforms, selection), content)
+    chosen = _Chosen(*read_selection(platforms, selection), content, foreign_layers)
     with options.places([source, copied]) as places:
         here, there = places.locate(source, default_tag=""), places.locate(copied, default_tag="")
-        found = _differences(here, there, chosen) if here.selector else _all(here, there, chosen)
+        found = _one(here, there, chosen) if here.selector else _all(here, there, chosen)
     rows: list[Row] = [
-        {"kind": each.kind, "subject": each.subject, "expected": each.expected, "found": each.found} for each in found
+        {"kind": each.kind, "subject": each.subject, "expected": each.expected, "found": each.found}
+        for each in found.differences
     ]
     if options.as_json:
-        print_json({"ok": not found, "differences": rows})
-    elif found:
-        console().print(rows_table(rows, title=f"{there.place} differs from {here.place}", limit=len(rows)))
+        print_json({"ok": not rows, "differences": rows, "not_compared": omissions.rows(found.not_compared)})
     else:
-        what = here.selector or "every tag"
-        console().print(f"{there.place} holds exactly what {here.place} has of {what}", markup=False)
-    if found:
+        _print_compared(here, there, rows, found.not_compared)
+    if rows:
         sys.exit(INCOMPLETE)
+
+
+def _print_compared(here: Located, there: Located, rows: Rows, not_compared: Sequence[Omission]) -> None:
+    """``exactly`` is said only where nothing was left out."""
+    out, what = console(), here.selector or "every tag"
+    if rows:
+        out.print(rows_table(rows, title=f"{there.place} differs from {here.place}", limit=len(rows)))
+    elif not_compared:
+        out.print(f"{there.place} holds all that was compared of what {here.place} has of {what}", markup=False)
+    else:
+        out.print(f"{there.place} holds exactly what {here.place} has of {what}", markup=False)
+    if not_compared:
+        out.print(f"not compared: {omissions.note(not_compared)}", markup=False, soft_wrap=True)
+        out.print(rows_table(omissions.rows(not_compared), title="not compared"))
 
 
 @dataclass(frozen=True)
@@ -74,15 +98,17 @@ class _Chosen:
     platforms: tuple[Platform, ...]
     selection: Selection
     content: bool
+    foreign_layers: bool
 
-    def differences(self, here: Located, there: Located, reference: str) -> list[Mismatch]:
-        return compare(
+    def examine(self, here: Located, there: Located, reference: str) -> Comparison:
+        return examine(
             here.place,
             there.place,
             reference,
             platforms=self.platforms,
             selection=self.selection,
             content=self.content,
+            foreign_layers=self.foreign_layers,
         )
 
     def root(self, here: Located) -> Digest:
@@ -92,28 +118,40 @@ class _Chosen:
         return here.place.registry.resolve(here.place.repository, here.selector).digest
 
 
-def _differences(here: Located, there: Located, chosen: _Chosen) -> list[Mismatch]:
+def _one(here: Located, there: Located, chosen: _Chosen) -> Comparison:
     """One image with its copy. Where the copy is named by a tag or digest, that is what is compared."""
     if not there.selector:
-        return chosen.differences(here, there, here.selector)
+        return chosen.examine(here, there, here.selector)
     pinned = here.place.registry.resolve(here.place.repository, here.selector).digest
-    wanted, found = chosen.root(here), chosen.differences(here, there, pinned)
+    wanted, found = chosen.root(here), chosen.examine(here, there, pinned)
     named = _named(there, there.selector)
-    return found if named == wanted else [Mismatch("root", there.selector, wanted, named), *found]
+    if named == wanted:
+        return found
+    return replace(found, differences=(Mismatch("root", there.selector, wanted, named), *found.differences))
 
 
-def _all(here: Located, there: Located, chosen: _Chosen) -> list[Mismatch]:
-    """Two repositories, every tag."""
+def _all(here: Located, there: Located, chosen: _Chosen) -> Comparison:
+    """Two repositories, every tag; those named after digests with the images they belong to, the others are named."""
     if there.selector:
         raise InputError("a repository cannot be compared with one image", do="Give SOURCE a tag or digest, too")
-    tags = [tag for tag in here.place.registry.tags(here.place.repository) if not is_our_own(tag)]
-    found = [each for tag in tags for each in chosen.differences(here, there, tag)]
+    every = list(here.place.registry.tags(here.place.repository))
+    tags = dict.fromkeys(tag for tag in every if not is_our_own(tag))
+    found = [chosen.examine(here, there, tag) for tag in tags]
     try:
         copied = list(there.place.registry.tags(there.place.repository))
     except NotFound:
         copied = []
-    more = [tag for tag in copied if tag not in tags and not is_our_own(tag)]
-    return list(dict.fromkeys(found)) + [Mismatch("tag", tag, "", _named(there, tag)) for tag in more]
+    compared = {tag for each in found for tag in each.companions}
+    passed_over = [
+        *omissions.left_over(here.place, filter(is_our_own, every), compared),
+        *omissions.left_over(there.place, filter(is_our_own, copied), compared),
+    ]
+    differences = [each for one in found for each in one.differences]
+    differences += [
+        Mismatch("tag", tag, "", _named(there, tag)) for tag in copied if not (tag in tags or is_our_own(tag))
+    ]
+    left = [each for one in found for each in one.not_compared]
+    return Comparison(tuple(dict.fromkeys(differences)), tuple(dict.fromkeys([*left, *passed_over])))
 
 
 def _named(located: Located, selector: str) -> str:
@@ -132,6 +170,7 @@ def _named(located: Located, selector: str) -> str:
 @click.option("--newest", type=click.IntRange(0), default=0, help="Only so many tags of each repository.")
 @PLATFORM
 @SELECTION
+@FOREIGN_LAYERS
 @click.option("--keep-tags", is_flag=True, help="Leave a tag alone that names another digest, and report it.")
 @RECEIPT_KEY
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
@@ -187,7 +226,8 @@ def _sync_configured(options: Options, names: Sequence[str]) -> None:
     if options.as_json:
         print_json([result.plain() for result in results])
     for result in results if not options.as_json else ():
-        _print_done(result.subject, result.tables["targets"], result.tables["images"], result.reasons)
+        told = [*result.reasons, *result.notes]
+        _print_done(result.subject, result.tables["targets"], result.tables["images"], told)
         console().print(_done(result.facts, result.bytes_moved, result.seconds), markup=False)
     _end(result.exit_code for result in results)
 
@@ -230,15 +270,17 @@ def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[st
         registry,
         opened,
         repositories=tuple(f"{prefix}/{name}" if prefix else name for name in chosen["names"]),
-        choose_repositories=Selector(
-            glob=chosen["globs"] or ((f"{prefix}/*",) if prefix else ()),
-            # Within one registry each run would copy the copies.
-            exclude=tuple(f"{each.prefix}/*" for each in opened if each.registry.name == registry.name),
-        ),
+        choose_repositories=Selector(glob=chosen["globs"] or ((f"{prefix}/*",) if prefix else ())),
+        never={  # each run would copy the copies
+            f"{each.prefix}/*": "this sync writes there itself"
+            for each in opened
+            if each.registry.name == registry.name
+        },
         choose_tags=Selector(glob=chosen["tags"], semver=chosen["semver"], newest=chosen["newest"]),
         platforms=platforms,
         selection=selection,
         move_tags=not chosen["keep_tags"],
+        foreign_layers=chosen["foreign_layers"],
     )
 
 
@@ -253,6 +295,7 @@ def _told(told: Summary, *, dry_run: bool) -> Row:
         "requests": dict(result.requests),
         **({} if dry_run else {"targets": told.target_rows(), "totals": told.totals()}),
         "rows": told.plan_rows() if dry_run else told.result_rows(),
+        "left_out": told.left_out_rows(),
         "failures": [{"reference": each.reference, "error": str(each.error)} for each in result.failures],
         "plan": result.plan.to_json(),
     }
@@ -265,7 +308,7 @@ def _show(options: Options, told: Summary, *, name: str, dry_run: bool, seconds:
     if dry_run:
         _print_plan(name, told)
         return
-    _print_done(name, told.target_rows(), told.image_rows(), told.reasons())
+    _print_done(name, told.target_rows(), told.image_rows(), [*told.reasons(), *told.notes()])
     console().print(_done(told.totals(), told.found.bytes_moved, seconds), markup=False)
 
 
@@ -274,10 +317,9 @@ def _print_plan(name: str, told: Summary) -> None:
     rows = [row for row in told.plan_rows() if row["action"] != "unchanged"]
     if rows:
         rows = [{each: row[each] for each in row if each != "refused"} for row in rows]  # that is told below
-        shown = worth_showing(rows, ("drift", "shared", "mount", "unchanged"))
+        shown = worth_showing(rows, ("drift", "shared", "mount", "unchanged", "relisted", "left_out"))
         out.print(rows_table(shown, title=f"{name}: plan; nothing was changed", limit=len(rows), width=out.width))
-    for reason in condensed(told.reasons()):
-        out.print(f"- {reason}", markup=False)
+    print_lines([*told.reasons(), *told.notes()])
     total, mounts = len(plan.deliveries), sum(int(row["mount"]) for row in rows)
     out.print(
         f"{name}: {len(rows)} of {total} copies are to be made; {size_text(plan.fetch_bytes)} leave the source, "
@@ -287,17 +329,17 @@ def _print_plan(name: str, told: Summary) -> None:
     )
 
 
-def _print_done(name: str, targets: Rows, images: Rows, reasons: Sequence[str]) -> None:
+def _print_done(name: str, targets: Rows, images: Rows, told: Sequence[str]) -> None:
     out = console()
     hidden = ("mounted_bytes", "unchanged_bytes", "note")  # the note stands below, in full width
     shown = worth_showing([{each: row[each] for each in row if each not in hidden} for row in targets], _QUIET)
     out.print(rows_table(shown, title=name, width=out.width))
     if images:
-        out.print(
-            rows_table([{each: row[each] for each in row if each not in hidden} for row in images], width=out.width)
+        shown = worth_showing(
+            [{each: row[each] for each in row if each not in hidden} for row in images], ("left_out",)
         )
-    for reason in condensed(reasons):
-        out.print(f"- {reason}", markup=False, soft_wrap=True)
+        out.print(rows_table(shown, width=out.width))
+    print_lines(told)
 
 
 _QUIET = ("failed", "drift", "mounted", "unchanged", "manifests", "tags", "bytes_per_second")
@@ -314,7 +356,8 @@ def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
     parts += [f"{totals['requests']} requests"]
     unsigned = totals["receipts"] - totals["receipts_signed"]
     parts += [f"{totals['receipts']} receipts" + (f", {unsigned} not signed: there was no key" if unsigned else "")]
-    parts += [f"{totals[name]} {word}" for name, word in (("drift", "drifted"), ("failures", "failed")) if totals[name]]
+    words = (("left_out", "left out"), ("drift", "drifted"), ("failures", "failed"))
+    parts += [f"{totals[name]} {word}" for name, word in words if totals[name]]
     return "; ".join(parts)
 
 

@@ -231,9 +231,14 @@ class Config:
         """The repository an image has at a target."""
         return f"{target.prefix}/{image.repository}" if target.prefix else image.repository
 
-    def never_synced(self, sync: Sync) -> tuple[str, ...]:
-        """Patterns of repositories that a sync never takes: those of our own images, because nothing of them leaves its
-        registry unpromoted; and what a sync within one registry has made itself, or each run would copy the copies."""
-        own = [image.repository for image in self.images.values() if image.registry == sync.source]
-        targets = (self.targets[name] for name in sync.targets)
-        return (*own, *(f"{target.prefix}/*" for target in targets if target.registry == sync.source))
+    def never_synced(self, sync: Sync) -> dict[str, str]:
+        """Patterns of repositories that a sync never takes, with the reason: those of our own images, because nothing
+        of them leaves its registry unpromoted; and what a sync within one registry has made itself, or each run would
+        copy the copies."""
+        own = [image for image in self.images.values() if image.registry == sync.source]
+        targets = [self.targets[name] for name in sync.targets]
+        prefixes = [target.prefix for target in targets if target.registry == sync.source]
+        return {
+            **{image.repository: f"releases of {image.name} travel when they are promoted" for image in own},
+            **{f"{prefix}/*": "this sync writes there itself" for prefix in prefixes},
+        }

@@ -16,6 +16,11 @@ _SELECTION = (
     "which docker-registry and ECR refuse. `rewritten`: a new one with these only; signatures of the old stay behind."
 )
 
+_FOREIGN_LAYERS = (
+    "Take layers that their publisher keeps elsewhere (Windows bases until 2023), too, where the source holds them; "
+    "their licence may forbid to pass them on. What is left out is told."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedRegistry:
@@ -96,6 +101,7 @@ class Target:
     name: str = entry_name()
     registry: Annotated[str, Names("registries")] = setting("Registry to copy to.")
     prefix: Annotated[str, PREFIX] = setting("Put in front of the image's repository.", default="")
+    foreign_layers: bool = setting(f"For releases. {_FOREIGN_LAYERS}", default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +119,7 @@ class Upstream:
     semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
     selection: Selection = setting(_SELECTION, default="sparse")
+    foreign_layers: bool = setting(_FOREIGN_LAYERS, default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +136,7 @@ class Mirror:
     images: tuple[Annotated[str, Names("images")], ...] = setting(
         "Own images whose promoted releases go the same way.", default=()
     )
+    foreign_layers: bool = setting(f"For `images`. {_FOREIGN_LAYERS}", default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +164,7 @@ class Sync:
     semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
     selection: Selection = setting(_SELECTION, default="sparse")
+    foreign_layers: bool = setting(_FOREIGN_LAYERS, default=False)
     move_tags: bool = setting(
         "A tag that names another digest at a target moves; when not it is reported and left.", default=True
     )

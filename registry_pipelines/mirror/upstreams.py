@@ -13,6 +13,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
+from registry_pipelines.transfer.closure import Omission
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
@@ -31,6 +32,8 @@ class Upstream:
     """Only these; all when empty."""
     selection: Selection = "sparse"
     """Whether the index keeps its digest and signatures and lacks the other children, or is written anew."""
+    foreign_layers: bool = False
+    """Whether layers that their publisher keeps elsewhere are taken, too, where the upstream holds them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class MirrorRow:
     bytes_moved: int
     """To the DMZ registry and the private one together."""
     seconds: float
+    left_out: tuple[Omission, ...] = ()
+    """What belongs to the tag's image and did not come, at any hop."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class _Way:
     changed: bool = False
     bytes_moved: int = 0
     seconds: float = 0.0
+    left_out: tuple[Omission, ...] = ()
     error: RegistryPipelinesError | None = None
 
 
@@ -182,6 +188,7 @@ def _hop(
             tags=(way.item.tag,),
             platforms=way.item.upstream.platforms,
             selection=way.item.upstream.selection,
+            foreign_layers=way.item.upstream.foreign_layers,
         )
         for way in ways
     ]
@@ -193,6 +200,7 @@ def _hop(
         way.changed |= result.changed
         way.bytes_moved += result.bytes_moved
         way.seconds += result.seconds
+        way.left_out = tuple(dict.fromkeys((*way.left_out, *result.left_out)))
         way.error = result.error
         way.source, way.digest = item.target, result.root.digest
 
@@ -205,6 +213,7 @@ class Carried:
     changed: bool
     bytes_moved: int
     seconds: float
+    left_out: tuple[Omission, ...] = ()
 
 
 def carry(
@@ -214,6 +223,7 @@ def carry(
     *,
     tags: Sequence[str],
     platforms: Sequence[Platform] = (),
+    foreign_layers: bool = False,
     state: Path | None = None,
     journal_url: str = "",
     signer: ReceiptSigner | None = None,
@@ -221,10 +231,12 @@ def carry(
 ) -> Carried:
     """Copy a closure from each place to the next: source, first stop, second stop.
 
-    tags: set at every stop, last. state, journal_url, signer: as in :func:`apply_mirror`.
+    tags: set at every stop, last. foreign_layers: see
+    :func:`~registry_pipelines.transfer.closure.discover`. state, journal_url, signer: as in :func:`apply_mirror`.
     """
     started = time.monotonic()
     changed, bytes_moved, here = False, 0, digest
+    left_out: dict[Omission, None] = {}
     for stop in stops:
         result = copy_closure(
             source,
@@ -232,6 +244,7 @@ def carry(
             [stop],
             tags=tags,
             platforms=platforms,
+            foreign_layers=foreign_layers,
             state=state,
             journal_url=journal_url,
             signer=signer,
@@ -240,9 +253,10 @@ def carry(
         here = result.root.digest
         changed |= any(each.changed for each in result.per_target)
         bytes_moved += sum(each.bytes_moved for each in result.per_target)
+        left_out.update(dict.fromkeys(result.left_out))
         source = stop
-    return Carried(here, changed, bytes_moved, time.monotonic() - started)
+    return Carried(here, changed, bytes_moved, time.monotonic() - started, tuple(left_out))
 
 
 def _row(way: _Way) -> MirrorRow:
-    return MirrorRow(way.item, way.digest, way.changed, way.bytes_moved, way.seconds)
+    return MirrorRow(way.item, way.digest, way.changed, way.bytes_moved, way.seconds, way.left_out)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer import verify
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.results import TargetResult
-from registry_pipelines.transfer.verify import Mismatch, compare
+from registry_pipelines.transfer.verify import Comparison, Mismatch
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def replicate(
     targets: Sequence[Place],
     *,
     tags: Tags,
+    foreign_layers: bool = False,
     state: Path | None = None,
     journal_url: str = "",
     signer: ReceiptSigner | None = None,
@@ -53,7 +55,8 @@ def replicate(
     """Copy a release's whole closure, evidence included, to every target; tags last; each target is read back and gets
     a receipt below ``state``.
 
-    Whether the release may go there is not asked here; the caller has the verdict. Raises what
+    foreign_layers: see :func:`~registry_pipelines.transfer.closure.discover`. Whether the release may go there is not
+    asked here; the caller has the verdict. Raises what
     :func:`~registry_pipelines.transfer.copy.copy_closure` raises.
     """
     found = copy_closure(
@@ -61,6 +64,7 @@ def replicate(
         digest,
         targets,
         tags=tags.names,
+        foreign_layers=foreign_layers,
         state=state,
         journal_url=journal_url,
         signer=signer,
@@ -69,18 +73,16 @@ def replicate(
     return list(found.per_target)
 
 
-def differences(source: Place, target: Place, digest: Digest, *, tags: Tags) -> list[Mismatch]:
-    """Everything in which a target differs from the source for one release; empty when they are equal.
+def examine(source: Place, target: Place, digest: Digest, *, tags: Tags, foreign_layers: bool = False) -> Comparison:
+    """Everything in which a target differs from the source for one release, and what was not compared.
 
     Evidence that is attached at the source later is a difference until it is replicated. Raises NotFound (the source
     does not have the release), RegistryError.
     """
-    found = compare(source, target, digest)
-    for tag in tags.names:
-        named = _named(target, tag)
-        if named != digest:
-            found.append(Mismatch("tag", tag, digest, named))
-    return found
+    found = verify.examine(source, target, digest, foreign_layers=foreign_layers)
+    named = {tag: _named(target, tag) for tag in tags.names}
+    moved = [Mismatch("tag", tag, digest, there) for tag, there in named.items() if there != digest]
+    return replace(found, differences=(*found.differences, *moved))
 
 
 def _named(place: Place, tag: str) -> str:

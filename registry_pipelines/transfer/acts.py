@@ -110,6 +110,7 @@ class Copy:
             receipt=self.receipt,
             drift=tuple(self.drift),
             error=self.error,
+            left_out=self.delivery.job.closure.omissions,
         )
 
 

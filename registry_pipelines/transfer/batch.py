@@ -32,6 +32,7 @@ class Item:
     platforms: tuple[Platform, ...] = ()
     selection: Selection = "sparse"
     move_tags: bool = True
+    foreign_layers: bool = False
 
 
 def copy_items(
@@ -62,6 +63,13 @@ def copy_items(
 
 def _find(item: Item, cache: ManifestCache | None) -> Closure | RegistryPipelinesError:
     try:
-        return discover(item.source, item.reference, platforms=item.platforms, selection=item.selection, cache=cache)
+        return discover(
+            item.source,
+            item.reference,
+            platforms=item.platforms,
+            selection=item.selection,
+            cache=cache,
+            foreign_layers=item.foreign_layers,
+        )
     except RegistryPipelinesError as error:
         return error

@@ -76,11 +76,12 @@ class Omission:
     """Something that a copy of a closure does not bring, and why. what: digest or tag. size_bytes: 0 where unknown.
 
     ``foreign-layer``: content that its publisher keeps elsewhere. ``platform``: a child that was not chosen.
+    ``repository``: one that the registry lists and a sync never takes.
     ``referrer``: listed at the source, but not there, or none by its own word. ``tag``: a tag named after a digest that
     is not what its name says.
     """
 
-    kind: Literal["foreign-layer", "platform", "referrer", "tag"]
+    kind: Literal["foreign-layer", "platform", "referrer", "tag", "repository"]
     what: str
     why: str
     size_bytes: int = 0
@@ -110,6 +111,10 @@ class Closure:
     """Non-distributable layers with URLs of their own; registries accept their manifests without them."""
     unbelieved: tuple[Omission, ...] = ()
     """What the source lists wrongly: left out and named, never a reason not to copy the image."""
+    behind: tuple[Omission, ...] = ()
+    """What refers to an index that was written anew: it is about other bytes, so it stays where it is."""
+    foreign_layers: bool = False
+    """Whether foreign layers that the source holds are among the blobs; ``foreign`` are then those it does not hold."""
     named: Digest | None = None
     """What the reference names at the source where that is not the root, because the index was written anew."""
 
@@ -126,15 +131,13 @@ class Closure:
     @property
     def omissions(self) -> tuple[Omission, ...]:
         """All that a copy does not bring, to be told wherever it is told what a copy brings."""
-        foreign = (
-            Omission("foreign-layer", item.digest, "its publisher keeps it elsewhere", item.size)
-            for item in self.foreign
-        )
+        kept = "its publisher keeps it elsewhere" + (", and the source does not hold it" if self.foreign_layers else "")
+        foreign = (Omission("foreign-layer", item.digest, kept, item.size) for item in self.foreign)
         absent = (
             Omission("platform", item.digest, f"platform {item.platform or 'unnamed'} was not chosen", item.size)
             for item in self.absent
         )
-        return (*foreign, *absent, *self.unbelieved)
+        return (*foreign, *absent, *self.behind, *self.unbelieved)
 
     def left_out(self, manifest: ManifestBytes) -> tuple[Descriptor, ...]:
         """The children of an index that the platform selection left out; none for anything else."""
@@ -158,17 +161,20 @@ def discover(
     selection: Selection = "sparse",
     cache: ManifestCache | None = None,
     digest_tags: Sequence[str] | None = None,
+    foreign_layers: bool = False,
 ) -> Closure:
     """Find the closure of a tag or digest; reads manifests and referrers only, no blobs.
 
     platforms: index children to keep, all when empty. cache: manifests already known, so that they cost no request.
+    foreign_layers: take those too that their publisher keeps elsewhere, where the source holds them (one HEAD each);
+    the addresses in their descriptors are never asked.
     digest_tags: the repository's tags that are named after digests, when the caller listed them already (one list
     serves many references).
     Raises NotFound (the reference), ClosureIncomplete (a piece of it is missing, listed wrongly, or endless),
     ManifestInvalid (also: no child for a platform), RegistryError.
     """
     with Pool(LOOKUP_THREADS, "closure") as pool:
-        return _Search(place, reference, platforms, selection, cache, pool).run(digest_tags)
+        return _Search(place, reference, platforms, selection, cache, pool, foreign_layers).run(digest_tags)
 
 
 def named_after_digests(tags: Iterable[str]) -> list[str] | None:
@@ -210,9 +216,10 @@ class _Search:
         selection: Selection,
         cache: ManifestCache | None,
         pool: Executor,
+        foreign_layers: bool,
     ) -> None:
         self.place, self.reference, self.platforms, self.selection = place, reference, tuple(platforms), selection
-        self.cache, self.pool = cache, pool
+        self.cache, self.pool, self.foreign_layers = cache, pool, foreign_layers
         self.found: dict[Digest, ManifestBytes] = {}
         self.contents: dict[Digest, Manifest | Index] = {}
         self.absent: dict[Digest, Descriptor] = {}
@@ -234,9 +241,11 @@ class _Search:
         where = f"{self.place}@{root.digest}"
         rewritten = rewrite(root, self.platforms, where=where) if self.selection == "rewritten" else None
         named = root.digest if rewritten else None
+        behind: list[Omission] = []
         if rewritten:
             self._accept(rewritten)
             level = [_Wanted(child.digest, f"child of {rewritten.digest}", 1) for child in self._children(rewritten)]
+            behind = self._left_behind(root.digest)
             root = rewritten
         else:
             self.found[root.digest] = root
@@ -254,7 +263,23 @@ class _Search:
             absent=tuple(self.absent.values()),
             foreign=tuple(self.foreign.values()),
             named=named,
+            behind=tuple(behind),
+            foreign_layers=self.foreign_layers,
         )
+
+    def _left_behind(self, index: Digest) -> list[Omission]:
+        """What refers to an index that is written anew, named only."""
+        registry, repository = self.place.registry, self.place.repository
+        why = "it is about the whole index, and a new one is written"
+        found = registry.referrers(repository, index, tags=self.tags)
+        behind = [Omission("referrer", referrer.digest, why, referrer.size) for referrer in found]
+        for tag in self._candidate_tags(index):
+            try:
+                registry.resolve(repository, tag)
+            except NotFound:
+                continue
+            behind.append(Omission("tag", tag, why))
+        return behind
 
     def _root(self) -> ManifestBytes:
         if self.cache is None or self.cache.is_new:
@@ -337,7 +362,7 @@ class _Search:
         for descriptor in descriptors(content):
             if isinstance(content, Index) and descriptor.is_manifest:
                 continue
-            if descriptor.urls and _is_foreign(descriptor):
+            if descriptor.urls and _is_foreign(descriptor) and not self._brings(descriptor):
                 self.foreign[descriptor.digest] = descriptor
                 continue
             known = self.blobs.setdefault(descriptor.digest, descriptor)
@@ -348,6 +373,13 @@ class _Search:
             blobs.append(descriptor.digest)
         self.blobs_of[manifest.digest] = tuple(dict.fromkeys(blobs))
         return content
+
+    def _brings(self, layer: Descriptor) -> bool:
+        """Whether a foreign layer comes along: it is wanted, and the source holds it."""
+        if not self.foreign_layers or layer.digest in self.foreign:
+            return False
+        place = self.place
+        return layer.digest in self.blobs or place.registry.blob_size(place.repository, layer.digest) == layer.size
 
     def _check_subject(self, wanted: _Wanted) -> None:
         """A listing is only a claim, and a fallback tag can be edited: the manifest itself must say what it refers to.

@@ -29,6 +29,7 @@ def copy_closure(
     move_tags: bool = True,
     platforms: Sequence[Platform] = (),
     selection: Selection = "sparse",
+    foreign_layers: bool = False,
     progress: Progress | None = None,
     state: Path | None = None,
     journal_url: str = "",
@@ -38,7 +39,7 @@ def copy_closure(
     """Bring everything that belongs to a tag or digest to every target.
 
     tags: what the root is called at the targets; None keeps the tag asked for (none when it was a digest). move_tags:
-    False reports a tag that names another digest as drift and leaves it. platforms, selection: see
+    False reports a tag that names another digest as drift and leaves it. platforms, selection, foreign_layers: see
     :func:`~registry_pipelines.transfer.closure.discover`. state: folder of the journal, known manifests and receipts;
     without it nothing is remembered. journal_url: see :class:`~registry_pipelines.transfer.state.State`. signer: signs
     the receipts. dry_run: only plan.
@@ -49,7 +50,14 @@ def copy_closure(
     told = progress or Silent()
     requests = Requests([source.registry, *(target.registry for target in targets)])
     with told_to(told), State(state, journal_url=journal_url, expect_work=not dry_run) as kept:
-        closure = discover(source, reference, platforms=platforms, selection=selection, cache=kept.manifests)
+        closure = discover(
+            source,
+            reference,
+            platforms=platforms,
+            selection=selection,
+            cache=kept.manifests,
+            foreign_layers=foreign_layers,
+        )
         wanted = _default_tags(reference) if tags is None else tuple(tags)
         plan = kept.plan([Job(closure, tuple(targets), wanted, move_tags)])
         if dry_run:

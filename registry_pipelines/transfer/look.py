@@ -11,6 +11,7 @@ from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesErro
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.interface import BlobSizes, Place
 from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.lists import unlisted_at
 from registry_pipelines.transfer.receipts import ReceiptStore
 
 
@@ -21,6 +22,8 @@ class Seen:
     tags: dict[str, Digest] = field(default_factory=dict)
     manifests: set[Digest] = field(default_factory=set)
     blobs: set[Digest] = field(default_factory=set)
+    unlisted: set[Digest] = field(default_factory=set)
+    """Referrers that are there, and that the target's list does not name."""
 
 
 def try_to_look(
@@ -54,6 +57,9 @@ def _look(
     for digest in (manifest.digest for manifest in closure.manifests):
         if digest != root and digest not in seen.manifests and digest_at(target, digest):
             seen.manifests.add(digest)
+    if closure.subjects:
+        known = receipts.list_keeper(target, root) if receipts else None
+        seen.unlisted = unlisted_at(target, closure, seen.manifests, known)
     _look_for_blobs(closure, target, seen, closure.blobs if receipts is None else receipts.blobs(target, root))
     return seen
 

@@ -16,6 +16,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.closure import Closure
 
 BlobKey = tuple[str, str, Digest]
@@ -52,10 +53,11 @@ class BlobStep:
 
 @dataclass(frozen=True)
 class ManifestStep:
-    """One manifest at one target. ``shared``: another delivery of the plan puts it into the same repository."""
+    """One manifest at one target. ``list``: it is there, but the target's list of referrers does not name it; putting
+    it once more completes the list. ``shared``: another delivery of the plan puts it into the same repository."""
 
     manifest: ManifestBytes
-    action: Literal["put", "shared", "present"]
+    action: Literal["put", "list", "shared", "present"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class Delivery:
                 {"digest": str(step.manifest.digest), "media_type": step.manifest.media_type, "action": step.action}
                 for step in self.manifests
             ],
+            "left_out": omissions.rows(self.job.closure.omissions),
             "tags": [
                 {"tag": step.tag, "digest": str(step.digest), "before": str(step.before or ""), "action": step.action}
                 for step in self.tags

@@ -61,7 +61,8 @@ class Planner:
     Requests per closure and target: one HEAD per tag and manifest when all is there; else a HEAD for each blob of each
     missing manifest, or without a receipt. Where no receipt says that the closure came there before, one tag list for
     all closures finds out whether the repository is new; a new one is asked nothing else. A target that cannot be
-    looked at is marked, too: it holds no other up.
+    looked at is marked, too: it holds no other up. Where a target keeps lists of referrers under tags, one GET for each
+    manifest that has any: what its list lost is put on it again.
     """
 
     def __init__(
@@ -208,13 +209,14 @@ class _Assignment:
         return BlobStep(item, "upload")
 
     def _manifest(self, target: Place, item: ManifestBytes, seen: Seen) -> ManifestStep:
-        if item.digest in seen.manifests:
+        there = item.digest in seen.manifests
+        if there and item.digest not in seen.unlisted:
             return ManifestStep(item, "present")
         key = key_of(target, item.digest)
         if key in self.put:
             return ManifestStep(item, "shared")
         self.put.add(key)
-        return ManifestStep(item, "put")
+        return ManifestStep(item, "list" if there else "put")
 
     def _tag(self, job: Job, target: Place, tag: str, digest: Digest, before: Digest | None) -> TagStep:
         if before == digest:

@@ -23,7 +23,9 @@ from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFou
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.registry.interface import BlobSizes, Place
+from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.lists import Keeper, keeper_at, named_at, referrers_by_subject
 from registry_pipelines.transfer.plan import BlobKey, key_of
 
 PAYLOAD_TYPE = "application/vnd.registry-pipelines.receipt.v1+json"
@@ -99,8 +101,9 @@ def read_back(
 ) -> dict[str, Any]:
     """Look at everything of the closure at the target, through the pool; returns the receipt's document.
 
-    Manifests are asked for by digest, blobs by digest and size, tags by what they name. sizes_read: what this run has
-    read back already. Raises ClosureIncomplete, which names the first piece that is missing or different.
+    Manifests are asked for by digest, blobs by digest and size, tags by what they name, and each manifest with
+    referrers for the list of them, which must name all. sizes_read: what this run has read back already. Raises
+    ClosureIncomplete, which names the first piece that is missing or different.
     """
     registry, repository = target.registry, target.repository
 
@@ -132,6 +135,12 @@ def read_back(
         if found != tags[name]:
             raise _missing(target, f"tag {name} (it names {found}, not {tags[name]})")
 
+    keeper = keeper_at(target) if closure.subjects else None
+
+    def lists(subject: Digest, referrers: set[Digest], keeper: Keeper) -> None:
+        if lost := referrers - named_at(target, subject, keeper):
+            raise _missing(target, f"{min(lost)} on the list of what refers to {subject}")
+
     tagged = set(tags.values())
     checks = [pool.submit(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
     if isinstance(registry, BlobSizes):
@@ -139,13 +148,19 @@ def read_back(
     else:
         checks += [pool.submit(blob, digest) for digest in closure.blobs]
     checks += [pool.submit(tag, name) for name in tags]
+    if keeper is not None:
+        wanted = referrers_by_subject(closure, closure.subjects)
+        checks += [pool.submit(lists, subject, referrers, keeper) for subject, referrers in wanted.items()]
     for check in checks:
         check.result()
-    return receipt_document(closure, target, tags)
+    return receipt_document(closure, target, tags, keeper)
 
 
-def receipt_document(closure: Closure, target: Place, tags: Mapping[str, Digest]) -> dict[str, Any]:
-    """The document for a target that was found complete."""
+def receipt_document(
+    closure: Closure, target: Place, tags: Mapping[str, Digest], keeper: Keeper | None = None
+) -> dict[str, Any]:
+    """The document for a target that was found complete. keeper: who keeps its lists of referrers, where the closure
+    has any."""
     return {
         "source": str(closure.source),
         "target": str(target),
@@ -154,7 +169,8 @@ def receipt_document(closure: Closure, target: Place, tags: Mapping[str, Digest]
         "tags": {name: str(digest) for name, digest in sorted(tags.items())},
         "manifests": [{"digest": str(item.digest), "size_bytes": len(item.raw)} for item in closure.manifests],
         "blobs": [{"digest": str(item.digest), "size_bytes": item.size} for item in closure.blobs.values()],
-        "absent": [str(item.digest) for item in closure.absent],
+        "left_out": omissions.rows(closure.omissions),
+        **({"referrers_listed_by": keeper} if keeper else {}),
         "size_bytes": closure.size_bytes,
         "read_back_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -211,8 +227,10 @@ class ReceiptStore:
         except ManifestInvalid:
             return None
         wanted = receipt_document(closure, target, {})
-        same = known and all(known.document.get(name) == wanted[name] for name in ("target", "manifests", "blobs"))
-        return known if same else None
+        if known is None or any(known.document.get(name) != wanted[name] for name in ("target", "manifests", "blobs")):
+            return None
+        # One of before this was told says nothing of what was left out, and nothing wrong.
+        return known if known.document.get("left_out", wanted["left_out"]) == wanted["left_out"] else None
 
     def has(self, target: Place, root: Digest) -> bool:
         """Whether there is a receipt, readable or not: so a copy once came to its end."""
@@ -227,6 +245,15 @@ class ReceiptStore:
             return frozenset(item["digest"] for item in known.document["blobs"])
         except (ManifestInvalid, KeyError, TypeError):
             return frozenset()
+
+    def list_keeper(self, target: Place, root: Digest) -> Keeper | None:
+        """Who keeps the target's lists of referrers by the stored receipt; None where it does not say."""
+        try:
+            known = self.load(target, root)
+        except ManifestInvalid:
+            return None
+        said = known.document.get("referrers_listed_by") if known else None
+        return said if said in ("registry", "tag") else None
 
     def drop(self, target: Place, root: Digest) -> None:
         """What it says is no longer so."""

@@ -10,6 +10,8 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.closure import Omission
 from registry_pipelines.transfer.plan import Plan
 from registry_pipelines.transfer.receipts import Receipt
 
@@ -45,6 +47,8 @@ class TargetResult:
     receipt: Receipt | None = None
     drift: tuple[Drift, ...] = ()
     error: RegistryPipelinesError | None = None
+    left_out: tuple[Omission, ...] = ()
+    """What belongs to the image and was not to come here, with the reason."""
 
     @property
     def ok(self) -> bool:
@@ -55,6 +59,11 @@ class TargetResult:
     def state(self) -> Literal["failed", "drift", "copied", "unchanged"]:
         """The word for it in tables."""
         return "failed" if self.error else "drift" if self.drift else "copied" if self.changed else "unchanged"
+
+    @property
+    def left_out_note(self) -> str:
+        """What was left out, in one line; empty for nothing."""
+        return omissions.note(self.left_out)
 
     def row(self) -> dict[str, str | int | float]:
         """One line of a table."""
@@ -68,7 +77,8 @@ class TargetResult:
             "manifests": self.manifests_put,
             "tags": self.tags_moved,
             "seconds": round(self.seconds, 3),
-            "note": str(self.error or "; ".join(map(str, self.drift))),
+            "left_out": len(self.left_out),
+            "note": str(self.error or "; ".join([*map(str, self.drift), *filter(None, [self.left_out_note])])),
         }
 
 
@@ -91,3 +101,8 @@ class CopyResult:
     def bytes_moved(self) -> int:
         """Bytes sent, over all targets."""
         return sum(result.bytes_moved for result in self.per_target)
+
+    @property
+    def left_out(self) -> tuple[Omission, ...]:
+        """What belongs to the image and does not come along."""
+        return next((each.job.closure.omissions for each in self.plan.deliveries), ())

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.closure import Omission
 from registry_pipelines.transfer.plan import BlobKey, Delivery
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.sync import SyncResult
 
 Row = dict[str, str | int | float | bool]
+
+MAX_NOTES = 20
+"""Sentences about what images leave out. The table has them all."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,30 @@ class Summary:
             told = [f"{each.target}: {each.refused}{f'. {each.do}' if each.do else ''}" for each in refused]
         return [_failure(each.reference, str(each.error)) for each in self.found.failures] + told
 
+    def left_out_rows(self) -> list[Row]:
+        """What no target gets, one row each: ``image`` (empty for what no image has), and the columns of
+        :func:`~registry_pipelines.transfer.omissions.rows`. What the configuration excludes is not among it."""
+        found: list[Row] = [{"image": "", **row} for row in omissions.rows(self.found.passed_over)]
+        for name, left in self._left_out().items():
+            found += [{"image": name, **row} for row in omissions.rows(left)]
+        return found
+
+    def notes(self) -> list[str]:
+        """The same as sentences, images that leave out alike as one; at most ``MAX_NOTES`` of them, and then how many
+        images more there are."""
+        alike: dict[str, list[str]] = {}
+        for name, left in self._left_out().items():
+            alike.setdefault(omissions.note(left), []).append(name)
+        told = [f"{_span(names)}: {note}" for note, names in alike.items()]
+        more = sum(map(len, list(alike.values())[MAX_NOTES:]))
+        own = omissions.note(self.found.passed_over)
+        return [*told[:MAX_NOTES], *([f"{more} more images leave something out"] if more else []), *filter(None, [own])]
+
+    def _left_out(self) -> dict[str, Sequence[Omission]]:
+        """By image; each closure is told once, however many targets it has."""
+        closures = {_image_name(each): each.job.closure for each in self.found.plan.deliveries}
+        return {name: left for name, closure in closures.items() if (left := closure.omissions)}
+
     def totals(self) -> dict[str, int]:
         """Sums over all targets, under stable names."""
         rows, results = self.target_rows() if self.found.results else [], self.found.results
@@ -71,6 +100,7 @@ class Summary:
             "receipts": sum(each.receipt is not None for each in results),
             "receipts_signed": sum(each.receipt is not None and each.receipt.signed for each in results),
             "drift": sum(bool(each.drift) for each in results),
+            "left_out": len(self.left_out_rows()),
             "failures": len(self.found.failures) + sum(each.error is not None for each in results),
         }
 
@@ -92,8 +122,10 @@ class Summary:
             "shared": count["shared"],
             "unchanged": sum(step.action == "present" for step in delivery.blobs),
             "manifests": sum(step.action == "put" for step in delivery.manifests),
+            "relisted": sum(step.action == "list" for step in delivery.manifests),
             "tags": ", ".join(step.tag for step in delivery.tags if step.action == "set"),
             "drift": drift,
+            "left_out": len(delivery.job.closure.omissions),
             "refused": delivery.refused,
             "digest": str(delivery.job.closure.root.digest),
         }
@@ -109,7 +141,8 @@ class Summary:
             "mounted": result.blobs_mounted,
             "manifests": result.manifests_put,
             "tags": result.tags_moved,
-            "note": "; ".join(problems(result)),
+            "left_out": len(result.left_out),
+            "note": "; ".join([*problems(result), *filter(None, [result.left_out_note])]),
             "digest": str(result.root.digest),
         }
 
@@ -127,6 +160,10 @@ def problems(result: TargetResult) -> list[str]:
 def _failure(where: str, text: str) -> str:
     """An error's text, which mostly says itself where it was."""
     return text if text.startswith(where.partition("/")[0]) else f"{where}: {text}"
+
+
+def _span(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} images, from {names[0]} to {names[-1]}"
 
 
 def _target_row(name: str, pairs: Sequence[tuple[Delivery, TargetResult]]) -> Row:
@@ -190,6 +227,7 @@ def _no_image(reference: str, note: str) -> Row:
         "mounted": 0,
         "manifests": 0,
         "tags": 0,
+        "left_out": 0,
         "note": note,
         "digest": "",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +13,10 @@ from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer.closure import ManifestCache, discover, named_after_digests
+from registry_pipelines.transfer.closure import ManifestCache, Omission, discover, named_after_digests
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
+from registry_pipelines.transfer.omissions import companions, left_over
 from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.planner import Looked, Planner
 from registry_pipelines.transfer.platforms import Selection
@@ -51,10 +54,13 @@ class Source:
     targets: tuple[Target, ...]
     repositories: tuple[str, ...] = ()
     choose_repositories: Selector = ALL
+    never: Mapping[str, str] = field(default_factory=dict)
+    """Patterns of repositories that are not taken, whatever is chosen; each with the reason, which the result tells."""
     choose_tags: Selector = ALL
     platforms: tuple[Platform, ...] = ()
     selection: Selection = "sparse"
     move_tags: bool = True
+    foreign_layers: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class SyncResult:
     failures: tuple[Failure, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
     """Requests to each registry, by its name."""
+    passed_over: tuple[Omission, ...] = ()
+    """Tags and repositories that nobody excluded and that were not taken; what single images leave out is theirs."""
 
     @property
     def ok(self) -> bool:
@@ -119,6 +127,7 @@ _T = TypeVar("_T")
 @dataclass
 class _Found:
     looked: list[Looked] = field(default_factory=list)
+    passed_over: list[Omission] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     def keep(self, answers: Iterable[_T | Failure]) -> list[_T | None]:
@@ -160,10 +169,10 @@ def sync(
         told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
         if dry_run:
-            return SyncResult(plan, (), failures, requests.so_far())
+            return SyncResult(plan, (), failures, requests.so_far(), tuple(found.passed_over))
         results = tuple(kept.apply(plan, progress=told, signer=signer))
         kept.cancel_abandoned(target.registry for source in within for target in source.targets)
-        return SyncResult(plan, results, failures, requests.so_far())
+        return SyncResult(plan, results, failures, requests.so_far(), tuple(found.passed_over))
 
 
 def _registries(source: Source) -> list[Registry]:
@@ -188,7 +197,9 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
     found = _Found()
     with Pool(DISCOVERY_THREADS, "discover") as pool:
         named = found.keep(pool.map(_repositories, sources))
-        repositories = [(source, name) for source, names in zip(sources, named, strict=True) for name in names or ()]
+        taken = [(source, names) for source, names in zip(sources, named, strict=True) if names is not None]
+        repositories = [(source, name) for source, names in taken for name in names.repositories]
+        found.passed_over += [left for _, names in taken for left in names.passed_over]
         listed = found.keep(pool.map(lambda item: _tags(item[0], item[1]), repositories))
         wanted = [
             (source, name, tag, chosen.digest_tags)
@@ -198,31 +209,51 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
         ]
         looked = found.keep(pool.map(lambda item: _find(item[0], item[1], item[2], item[3], cache, planner), wanted))
     found.looked = [each for each in looked if each is not None]
+    theirs: dict[Place, set[str]] = defaultdict(set)
+    for each in found.looked:
+        theirs[each.job.closure.source] |= companions(each.job.closure)
+    for (source, name), chosen in zip(repositories, listed, strict=True):
+        place = Place(source.registry, name)
+        found.passed_over += left_over(place, chosen.passed_over, theirs[place]) if chosen else ()
     return found
 
 
-def _repositories(source: Source) -> list[str] | Failure:
+@dataclass(frozen=True)
+class _Repositories:
+    """The chosen repositories, and those that would be chosen and are never taken."""
+
+    repositories: Sequence[str]
+    passed_over: Sequence[Omission]
+
+
+def _repositories(source: Source) -> _Repositories | Failure:
     """The chosen repositories. Of those that the registry lists none is taken that lies below a prefix where this very
     sync writes: each pass would copy the copies of the one before, one level deeper."""
-    if source.repositories:
-        return source.choose_repositories.select(source.repositories)
-    own = tuple(
-        target.place("").repository for target in source.targets if target.registry.name == source.registry.name
-    )
-    below = tuple(prefix for prefix in own if prefix)
-    try:
-        names = [name for name in source.registry.repositories() if not name.startswith(below)]
-    except RegistryPipelinesError as error:
-        return Failure(source.registry.name, error)
-    return source.choose_repositories.select(names)
+    never = dict(source.never)
+    names: Iterable[str] = source.repositories
+    if not names:
+        own = (
+            target.place("*").repository for target in source.targets if target.registry.name == source.registry.name
+        )
+        never |= {pattern: "this sync writes there itself" for pattern in own if pattern != "*"}
+        try:
+            names = list(source.registry.repositories())
+        except RegistryPipelinesError as error:
+            return Failure(source.registry.name, error)
+    wanted = source.choose_repositories.select(names)
+    why = {name: said for name in wanted for pattern, said in never.items() if fnmatch.fnmatchcase(name, pattern)}
+    left = [Omission("repository", str(Place(source.registry, name)), said) for name, said in why.items()]
+    return _Repositories([name for name in wanted if name not in why], left)
 
 
 @dataclass(frozen=True)
 class _Tags:
-    """The chosen tags, and those of the same repository that are named after digests: one list serves both."""
+    """The chosen tags, and those of the same repository that are named after digests: one list serves both.
+    passed_over: tags that are not chosen by themselves because of their look."""
 
     tags: Sequence[str]
     digest_tags: Sequence[str] | None
+    passed_over: Sequence[str]
 
 
 def _tags(source: Source, repository: str) -> _Tags | Failure:
@@ -230,8 +261,10 @@ def _tags(source: Source, repository: str) -> _Tags | Failure:
         every = list(source.registry.tags(repository))
     except RegistryPipelinesError as error:
         return Failure(str(Place(source.registry, repository)), error)
-    chosen = source.choose_tags.select(tag for tag in every if not is_our_own(tag))
-    return _Tags(chosen, named_after_digests(every))
+    own = [tag for tag in every if is_our_own(tag)]
+    left = set(own)
+    chosen = source.choose_tags.select(tag for tag in every if tag not in left)
+    return _Tags(chosen, named_after_digests(every), own)
 
 
 def _find(
@@ -245,7 +278,13 @@ def _find(
     place = Place(source.registry, repository)
     try:
         closure = discover(
-            place, tag, platforms=source.platforms, selection=source.selection, cache=cache, digest_tags=digest_tags
+            place,
+            tag,
+            platforms=source.platforms,
+            selection=source.selection,
+            cache=cache,
+            digest_tags=digest_tags,
+            foreign_layers=source.foreign_layers,
         )
     except RegistryPipelinesError as error:
         return Failure(f"{place}:{tag}", error)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from registry_pipelines.errors import ContentError, NotFound
+from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import BUFFER_BYTES, Place
-from registry_pipelines.transfer.closure import Closure, discover
+from registry_pipelines.transfer.closure import Closure, Omission, discover
 from registry_pipelines.transfer.look import digest_at
+from registry_pipelines.transfer.omissions import companions
 from registry_pipelines.transfer.platforms import Selection
 
 COMPARE_THREADS = 16
@@ -33,6 +34,17 @@ class Mismatch:
         return f"{self.kind} {self.subject}: expected {self.expected or 'nothing'}, found {self.found or 'nothing'}"
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two places compared for one reference. Without differences they are equal in all that was compared."""
+
+    differences: tuple[Mismatch, ...]
+    not_compared: tuple[Omission, ...]
+    """What belongs to the image and was not looked at, or could not be: no word about the copy covers it."""
+    companions: frozenset[str] = frozenset()
+    """Tags named after digests that were compared with it, or that keep a list which was."""
+
+
 def compare(
     a: Place,
     b: Place,
@@ -41,21 +53,61 @@ def compare(
     platforms: Sequence[Platform] = (),
     selection: Selection = "sparse",
     content: bool = False,
+    foreign_layers: bool = False,
 ) -> list[Mismatch]:
-    """Everything in which B differs from A for a tag or digest; empty when they are equal.
+    """The differences of :func:`examine`: everything in which B differs from A for a tag or digest."""
+    found = examine(
+        a, b, reference, platforms=platforms, selection=selection, content=content, foreign_layers=foreign_layers
+    )
+    return list(found.differences)
+
+
+def examine(
+    a: Place,
+    b: Place,
+    reference: str,
+    *,
+    platforms: Sequence[Platform] = (),
+    selection: Selection = "sparse",
+    content: bool = False,
+    foreign_layers: bool = False,
+) -> Comparison:
+    """Compare a tag or digest at two places, and say what was not compared.
 
     A's closure is looked for at B: manifests by digest, blobs by digest and size, digest tags, and that B lists each
-    referrer; what B has beyond A is told too. content: also read every blob of B and check its digest. Raises NotFound
-    and ClosureIncomplete for A, RegistryError; what B lacks is a mismatch, never an error.
+    referrer; what B has beyond A is told too. content: also read every blob of B and check its digest. foreign_layers:
+    B must have those that A holds; else it is only told where they are. Raises NotFound and ClosureIncomplete for A,
+    RegistryError; what B lacks is a mismatch, never an error.
     """
-    closure = discover(a, reference, platforms=platforms, selection=selection)
-    return list(_Comparison(closure, b, content).run())
+    closure = discover(a, reference, platforms=platforms, selection=selection, foreign_layers=foreign_layers)
+    comparison = _Comparison(closure, b, content)
+    differences = tuple(comparison.run())
+    left_out = (*comparison.left_out(), *comparison.doubtful)
+    return Comparison(differences, left_out, frozenset(companions(closure)))
 
 
 class _Comparison:
     def __init__(self, closure: Closure, place: Place, content: bool) -> None:
         self.closure, self.place, self.content = closure, place, content
         self.registry, self.repository = place.registry, place.repository
+        self.doubtful: list[Omission] = []
+        """What B lists as referrers and what is none."""
+
+    def left_out(self) -> Iterator[Omission]:
+        """What A's closure left out; of foreign layers also who holds them."""
+        foreign = {item.digest: item for item in self.closure.foreign}
+        for each in self.closure.omissions:
+            layer = foreign.get(Digest(each.what)) if each.kind == "foreign-layer" else None
+            yield replace(each, why=f"{each.why}; {self._who_holds(layer)}") if layer else each
+
+    def _who_holds(self, layer: Descriptor) -> str:
+        here, there = (
+            place.registry.blob_size(place.repository, layer.digest) == layer.size
+            for place in (self.closure.source, self.place)
+        )
+        if here == there:
+            return "both places hold it" if here else "neither place holds it"
+        return f"{self.closure.source if here else self.place} holds it, the other does not"
 
     def run(self) -> Iterator[Mismatch]:
         checks: list[Callable[[], list[Mismatch]]] = []
@@ -81,7 +133,20 @@ class _Comparison:
         there = {item.digest for item in self.registry.referrers(self.repository, digest)}
         here = {referrer for referrer, subject in self.closure.subjects.items() if subject == digest}
         lost = [Mismatch("referrer", f"of {digest}", item, "") for item in sorted(here - there)]
-        return lost + [Mismatch("referrer", f"of {digest}", "", item) for item in sorted(there - here)]
+        more = [item for item in sorted(there - here) if self._refers(item, digest)]
+        return lost + [Mismatch("referrer", f"of {digest}", "", item) for item in more]
+
+    def _refers(self, referrer: Digest, subject: Digest) -> bool:
+        """Whether what B lists beyond A is a referrer by its own word; a list is only a claim."""
+        try:
+            stated = self.registry.get_manifest(self.repository, referrer).content().subject
+            why = f"{self.place} lists it for {subject}, and it names no such subject"
+        except (NotFound, ManifestInvalid):
+            stated, why = None, f"{self.place} lists it for {subject}, and there is no such manifest"
+        if stated is not None and stated.digest == subject:
+            return True
+        self.doubtful.append(Omission("referrer", referrer, why))
+        return False
 
     def _blob(self, blob: Descriptor) -> list[Mismatch]:
         size = self.registry.blob_size(self.repository, blob.digest)

@@ -58,7 +58,7 @@ def test_a_release_ships_everywhere_and_the_second_time_nothing_moves(fleet: Fle
     for place in (fleet.chain.target_place("app", "eu"), *fleet.chain.mirror_places("app", "airgap")):
         check_receipt(fleet.chain, place, "prod")
     assert fleet.chain.target_place("app", "gcp").repository == "replicas/team/app"
-    assert not fleet.chain.replica_differences(release, "eu")
+    assert not fleet.chain.compare_replica(release, "eu").differences
 
     second = all_stages(Chain(fleet.config), release)
     assert not [result.stage for result in second if result.changed]
@@ -170,7 +170,7 @@ def test_an_older_release_never_takes_the_channel_back_at_a_target(fleet: Fleet)
     fleet.chain.promote(old)  # a rollback is the promotion of an earlier release
     fleet.chain.replicate(old, "eu")
     assert named(eu, "prod") == old.digest
-    assert not fleet.chain.replica_differences(old, "eu")
+    assert not fleet.chain.compare_replica(old, "eu").differences
 
 
 def test_a_version_tag_that_names_something_else_at_a_target_is_seen(fleet: Fleet) -> None:
@@ -180,7 +180,9 @@ def test_a_version_tag_that_names_something_else_at_a_target_is_seen(fleet: Flee
     fleet.chain.replicate(release, "eu")
     eu = fleet.chain.target_place("app", "eu")
     push(eu, "v1.0.0", package="elsewhere")
-    assert [(each.kind, each.subject) for each in fleet.chain.replica_differences(release, "eu")] == [("tag", "v1.0.0")]
+    assert [(each.kind, each.subject) for each in fleet.chain.compare_replica(release, "eu").differences] == [
+        ("tag", "v1.0.0")
+    ]
 
 
 def test_releases_are_images_under_version_tags_one_for_each_digest(fleet: Fleet) -> None:

@@ -12,7 +12,7 @@ from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.replicate.replicas import Tags, differences, replicate, tags_of
+from registry_pipelines.replicate.replicas import Tags, examine, replicate, tags_of
 from registry_pipelines.sign.keys import FileSigner, generate_key, load_signer
 from tests.scan.images import push_image
 
@@ -49,28 +49,32 @@ def test_every_target_gets_everything_with_a_signed_receipt(
         assert result.ok and result.changed and result.bytes_moved > 0
         assert result.receipt is not None and result.receipt.signed
         assert result.receipt.document["tags"] == {"prod": digest, "v1.0.0": digest}
-        assert differences(source, result.place, digest, tags=VERSION) == []
+        assert examine(source, result.place, digest, tags=VERSION).differences == ()
     again = replicate(source, digest, targets, tags=VERSION, state=tmp_path / "state")
     assert not any(each.changed for each in again) and sum(each.bytes_moved for each in again) == 0
 
 
 def test_each_kind_of_difference_is_named(places: list[Place], digest: Digest) -> None:
     source, target, _ = places
-    kinds = {each.kind for each in differences(source, target, digest, tags=VERSION)}
+    kinds = {each.kind for each in examine(source, target, digest, tags=VERSION).differences}
     assert {"manifest", "blob", "tag"} <= kinds
     replicate(source, digest, [target], tags=VERSION)
     other = push_image(target, [{"etc/other": ""}], tag="prod")
-    assert [(each.kind, each.subject, each.found) for each in differences(source, target, digest, tags=VERSION)] == [
-        ("tag", "prod", other.digest)
-    ]
+    assert [
+        (each.kind, each.subject, each.found) for each in examine(source, target, digest, tags=VERSION).differences
+    ] == [("tag", "prod", other.digest)]
     target.registry.put_manifest("ml/app", target.registry.get_manifest("ml/app", digest), tag="prod")
     subject = source.registry.resolve("ml/app", digest)
     attach(source, subject=subject, artifact_type="text/plain", content=b"later", media_type="text/plain")
-    assert {each.kind for each in differences(source, target, digest, tags=VERSION)} == {"manifest", "blob", "referrer"}
+    assert {each.kind for each in examine(source, target, digest, tags=VERSION).differences} == {
+        "manifest",
+        "blob",
+        "referrer",
+    }
     replicate(source, digest, [target], tags=VERSION)
     layer = source.registry.get_manifest("ml/app", digest).content().layers[0]  # type: ignore[union-attr]
     target.registry.delete_blob("ml/app", layer.digest)
-    [lost] = differences(source, target, digest, tags=VERSION)
+    [lost] = examine(source, target, digest, tags=VERSION).differences
     assert (lost.kind, lost.subject, lost.found) == ("blob", layer.digest, "")
 
 
@@ -85,6 +89,6 @@ def test_the_channel_goes_along_only_while_it_names_the_release(places: list[Pla
 def test_a_release_that_is_not_at_the_source_is_no_empty_difference(places: list[Place]) -> None:
     missing = Digest.of(b"nothing")
     with pytest.raises(NotFound):
-        differences(places[0], places[1], missing, tags=VERSION)
+        examine(places[0], places[1], missing, tags=VERSION)
     with pytest.raises(NotFound):
         replicate(places[0], missing, [places[1]], tags=VERSION)
