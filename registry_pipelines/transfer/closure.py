@@ -229,6 +229,7 @@ class _Search:
         self.subjects: dict[Digest, Digest] = {}
         self.digest_tags: dict[str, Digest] = {}
         self.tags: frozenset[str] | None = None
+        self.lists_longer = False
         self.held_bytes = 0
         self.holding = threading.Lock()
 
@@ -237,6 +238,7 @@ class _Search:
         self._hold(len(root.raw))
         listed = digest_tags if digest_tags is not None else digest_tags_of(self.place)
         self.tags = None if listed is None else frozenset(listed)
+        self.lists_longer = any(tag.partition(".")[0] in (self.tags or ()) for tag in listed or () if "." in tag)
         level = [_Wanted(root.digest, "the reference")]
         where = f"{self.place}@{root.digest}"
         rewritten = rewrite(root, self.platforms, where=where) if self.selection == "rewritten" else None
@@ -352,6 +354,8 @@ class _Search:
         names = [f"{digest.algorithm}-{digest.hex}{suffix}" for suffix in COSIGN_SUFFIXES]
         if self.tags is None:  # of a SHA-512 they are longer than a tag may be, so nobody has them
             return [name for name in names if len(name) <= MAX_TAG_CHARACTERS]
+        if digest.fallback_tag in self.tags and not self.lists_longer:
+            return names  # distribution 3.1 on S3 leaves out of a list what begins with a listed tag (its issue 4891)
         return [name for name in names if name in self.tags]
 
     def _accept(self, manifest: ManifestBytes) -> Manifest | Index:
