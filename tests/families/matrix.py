@@ -295,7 +295,7 @@ def source_promote(matrix: Matrix) -> None:
     release = matrix.release("here")
     assert matrix.chain.promote(release).ok
     assert matrix.chain.replicate(release, "plain").ok
-    assert not matrix.chain.replica_differences(release, "plain")
+    assert not matrix.chain.compare_replica(release, "plain").differences
 
 
 def source_collect(matrix: Matrix) -> None:
@@ -344,7 +344,7 @@ def target_replicate(matrix: Matrix) -> None:
     for act in (chain.sbom, chain.vulnerabilities, chain.sign, chain.judge, chain.promote):
         assert act(release).ok
     assert chain.replicate(release, "family").ok
-    assert not chain.replica_differences(release, "family")
+    assert not chain.compare_replica(release, "family").differences
     assert not Chain(chain.config).replicate(release, "family").changed
 
 
