@@ -18,11 +18,11 @@ from registry_pipelines.oci.manifests import (
     MAX_DEPTH,
     Descriptor,
     Index,
-    Manifest,
     ManifestBytes,
     decode_json,
     encode_json,
 )
+from registry_pipelines.oci.referrers import describe
 
 REF_NAME = "org.opencontainers.image.ref.name"
 """Annotation of an index entry that holds its tag (image-spec, annotations.md)."""
@@ -51,15 +51,7 @@ def manifest_links(manifest: ManifestBytes) -> ManifestLinks:
     children = content.manifests if isinstance(content, Index) else ()
     if content.subject is None:
         return ManifestLinks(children=children) if children else NO_LINKS
-    kind = content.kind if isinstance(content, Manifest) else content.artifact_type
-    referrer = Descriptor(
-        media_type=manifest.media_type,
-        digest=manifest.digest,
-        size=len(manifest.raw),
-        artifact_type=kind,
-        annotations=content.annotations,
-    )
-    return ManifestLinks(content.subject.digest, referrer, children)
+    return ManifestLinks(content.subject.digest, describe(manifest, content), children)
 
 
 @dataclass

@@ -78,7 +78,9 @@ class HttpRegistry:
         self._facts = Facts()
         self._exchange = Exchange(base, host, transport, authenticator, retries or Retries())
         self._uploads = Uploads(self._exchange, self._facts, commit_s=self._timeouts.commit_s)
-        self._referrers = Referrers(self._exchange, self._facts, get=self.get_manifest, put=self._put)
+        self._referrers = Referrers(
+            self._exchange, self._facts, get=self.get_manifest, put=self._put, delete=self._delete_manifest
+        )
         self._head_trusted = False
 
     def close(self) -> None:
@@ -145,8 +147,7 @@ class HttpRegistry:
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
         """See Registry."""
-        self._put(repository, manifest, tag)
-        self._referrers.after_put(repository, manifest)
+        self._referrers.put(repository, manifest, tag)
 
     def _put(self, repository: str, manifest: ManifestBytes, tag: str) -> None:
         where = self._where(repository, check_tag(tag) if tag else manifest.digest)
@@ -232,12 +233,13 @@ class HttpRegistry:
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """See Registry. Where the registry keeps no list of referrers, the subject's fallback tag forgets it too."""
-        before = None
-        if self._facts.of(repository).referrers_api is not True:
-            before = self.get_manifest(repository, digest)
+        if self._facts.of(repository).referrers_api is True:
+            self._delete_manifest(repository, digest)
+        else:
+            self._referrers.delete(repository, self.get_manifest(repository, digest))
+
+    def _delete_manifest(self, repository: str, digest: Digest) -> None:
         self._delete(repository, f"manifests/{digest}", self._where(repository, digest), "deleting a manifest")
-        if before is not None:
-            self._referrers.after_delete(repository, before)
 
     def delete_tag(self, repository: str, tag: str) -> None:
         """See Registry. distribution deletes by digest only and answers a tag with 400 DIGEST_INVALID."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from registry_pipelines.errors import RegistryError
 from registry_pipelines.registry.client.exchange import Call, Exchange
 from registry_pipelines.registry.client.origins import split_url
+from registry_pipelines.registry.client.response import Response
 
 PAGE_ENTRIES = 1000
 """What we ask for per page; ECR refuses more."""
@@ -34,10 +36,8 @@ def next_link(headers: list[str]) -> str:
     return ""
 
 
-def pages(
-    exchange: Exchange, call: Call, *, limit: int = MAX_PAGE_BYTES
-) -> Iterator[tuple[bytes, Callable[[str], str]]]:
-    """(body, header lookup) of each page. Raises RegistryError for loops, foreign hosts and endless lists."""
+def pages(exchange: Exchange, call: Call, *, limit: int = MAX_PAGE_BYTES) -> Iterator[tuple[bytes, Response]]:
+    """Each page, with the answer it came in. Raises RegistryError for loops, foreign hosts and endless lists."""
     seen: set[str] = set()
     for _ in range(MAX_PAGES):
         seen.add(urllib.parse.urljoin(f"{exchange.base}/", call.url))
@@ -47,7 +47,7 @@ def pages(
                 raise RegistryError(f"a page is larger than {limit} bytes", where=call.where)
             links = response.headers.get_all("Link")
             url = response.url
-        yield body, response.header
+        yield body, response
         following = next_link(links)
         if not following:
             return
@@ -56,7 +56,7 @@ def pages(
             raise RegistryError("the pages of the list go round in a circle", where=call.where)
         if split_url(target, where=call.where)[0] != exchange.origin:
             raise RegistryError("the next page of the list is on another host", where=call.where)
-        call = Call(call.method, target, call.scopes, call.where, call.doing, call.expect, call.headers)
+        call = replace(call, url=target)
     raise RegistryError(f"the list has more than {MAX_PAGES} pages", where=call.where)
 
 

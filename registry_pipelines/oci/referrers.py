@@ -1,0 +1,105 @@
+"""Lists of referrers: what the API answers, and what clients keep under a tag (distribution-spec 1.1, "Listing
+Referrers", "Referrers Tag Schema").
+
+A list is a claim of whoever wrote it. A tag ``sha256-<hex>`` may as well be an ordinary one: GitLab's registry reads
+it as the digest (oras-go#1396, 2026-09), ``cosign copy`` puts the image itself there (cosign 3.1.1), and oc-mirror v2
+names so whatever was mirrored by digest (oc-mirror#981).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from registry_pipelines.errors import ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, decode_json
+
+
+@dataclass(frozen=True)
+class ReferrerList:
+    """What a list names, each digest once, and what is wrong with it.
+
+    refused: why the whole of it is no list, empty when it is one. unreadable: entries that are no descriptors, which
+    nobody could fetch either.
+    """
+
+    entries: tuple[Descriptor, ...] = ()
+    annotations: Mapping[str, str] | None = None
+    refused: str = ""
+    unreadable: int = 0
+
+    def without(self, others: Collection[Digest]) -> tuple[Descriptor, ...]:
+        """The entries but for these."""
+        return tuple(entry for entry in self.entries if entry.digest not in others)
+
+
+NO_LIST = ReferrerList()
+"""Of a manifest that nothing was ever attached to."""
+
+
+class _Raw(msgspec.Struct):
+    manifests: tuple[msgspec.Raw, ...] | None = None
+
+
+def read_answer(raw: bytes, *, where: str = "") -> ReferrerList:
+    """What the API answered. ``{}`` and a null list are empty (Harbor 2.15 and dhi.io write them). Raises
+    ManifestInvalid for what is no JSON object with descriptors: such an answer says nothing."""
+    document = decode_json(raw, _Raw, where=where, what="list of referrers")
+    found = [decode_json(bytes(item), Descriptor, where=where, what="referrer") for item in document.manifests or ()]
+    return ReferrerList(_each_once(found))
+
+
+def read_fallback(found: ManifestBytes, subject: Digest) -> ReferrerList:
+    """What is under the tag where a subject's list would be. Anybody who may push writes there, so one bad entry must
+    not hide the others: it is counted and left out."""
+    if found.digest == subject:
+        return ReferrerList(refused="it names the manifest itself")
+    entries: tuple[Descriptor, ...]
+    try:
+        content = found.content()
+    except ManifestInvalid as error:
+        read = _read_each(found.raw)
+        if read is None:
+            return ReferrerList(refused=f"it cannot be read: {error.what}")
+        entries = tuple(each for each in read if each is not None)
+        unreadable, annotations = len(read) - len(entries), None
+    else:
+        if not isinstance(content, Index):
+            return ReferrerList(refused="it names an image or artifact, no list of referrers")
+        entries, unreadable, annotations = content.manifests, 0, content.annotations
+    if entries and all(entry.platform is not None and not entry.artifact_type for entry in entries):
+        return ReferrerList(refused="it names an index of platforms, no list of referrers")
+    kept = tuple(entry for entry in _each_once(entries) if entry.digest != subject)
+    return ReferrerList(kept, annotations, unreadable=unreadable)
+
+
+def _read_each(raw: bytes) -> list[Descriptor | None] | None:
+    """The entries one by one; None when there is no list of any."""
+    try:
+        entries = decode_json(raw, _Raw).manifests
+    except ManifestInvalid:
+        return None
+    return None if entries is None else [_descriptor(bytes(entry)) for entry in entries]
+
+
+def _descriptor(raw: bytes) -> Descriptor | None:
+    try:
+        return decode_json(raw, Descriptor)
+    except ManifestInvalid:
+        return None
+
+
+def _each_once(entries: Collection[Descriptor]) -> tuple[Descriptor, ...]:
+    return tuple({entry.digest: entry for entry in reversed(tuple(entries))}.values())[::-1]
+
+
+def describe(manifest: ManifestBytes, content: Manifest | Index) -> Descriptor:
+    """The entry of a referrer in its subject's list: with artifact type and annotations, as the specification asks."""
+    kind = content.kind if isinstance(content, Manifest) else content.artifact_type
+    return msgspec.structs.replace(manifest.descriptor, artifact_type=kind, annotations=content.annotations)
+
+
+__all__ = ["NO_LIST", "ReferrerList", "describe", "read_answer", "read_fallback"]
