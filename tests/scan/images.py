@@ -114,3 +114,14 @@ DEBIAN: dict[str, bytes | str] = {
     "usr/lib/x86_64-linux-gnu/libc.so.6": ELF,
     "var/lib/dpkg/info/libc6:amd64.list": "/.\n/lib\n/lib/x86_64-linux-gnu\n/lib/x86_64-linux-gnu/libc.so.6\n",
 }
+
+
+def keep_elsewhere(place: Place, tag: str) -> Descriptor:
+    """The image under a tag, written anew with layers that their publisher keeps elsewhere, though they are here."""
+    content = place.registry.get_manifest(place.repository, tag).content()
+    assert isinstance(content, Manifest)
+    kind, urls = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", ("https://publisher.example/layer",)
+    layers = tuple(msgspec.structs.replace(layer, media_type=kind, urls=urls) for layer in content.layers)
+    manifest = manifest_bytes(msgspec.structs.replace(content, layers=layers))
+    place.registry.put_manifest(place.repository, manifest, tag=tag)
+    return manifest.descriptor
