@@ -321,7 +321,7 @@ def mirror(session: Session, name: str) -> StageResult:
             "tags": len(run.rows),
             "tags_changed": changed,
             "problems": len(run.problems),
-            "left_out": sum(len(row.left_out) for row in run.rows),
+            "left_out_count": sum(len(row.left_out) for row in run.rows),
             **request_facts(requests.so_far()),
         },
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],

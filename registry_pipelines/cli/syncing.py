@@ -356,7 +356,7 @@ def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
     parts += [f"{totals['requests']} requests"]
     unsigned = totals["receipts"] - totals["receipts_signed"]
     parts += [f"{totals['receipts']} receipts" + (f", {unsigned} not signed: there was no key" if unsigned else "")]
-    words = (("left_out", "left out"), ("drift", "drifted"), ("failures", "failed"))
+    words = (("left_out_count", "left out"), ("drift", "drifted"), ("failures", "failed"))
     parts += [f"{totals[name]} {word}" for name, word in words if totals[name]]
     return "; ".join(parts)
 

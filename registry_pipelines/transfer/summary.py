@@ -100,7 +100,7 @@ class Summary:
             "receipts": sum(each.receipt is not None for each in results),
             "receipts_signed": sum(each.receipt is not None and each.receipt.signed for each in results),
             "drift": sum(bool(each.drift) for each in results),
-            "left_out": len(self.left_out_rows()),
+            "left_out_count": len(self.left_out_rows()),
             "failures": len(self.found.failures) + sum(each.error is not None for each in results),
         }
 

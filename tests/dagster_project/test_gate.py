@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from dagster_project import report
+from dagster_project.partitions import RELEASES
 from registry_pipelines.config import load
 from registry_pipelines.release import Release
+from tests.scan.images import keep_elsewhere
 
 if TYPE_CHECKING:
     from conftest import World
@@ -43,6 +45,27 @@ def test_a_good_release_reaches_every_place(world: World) -> None:
     assert result.success, failures(result)
     assert world.channel("app") == Release.parse(good).digest
     assert world.reached(good) == {"eu-west-1", "gcp", "dmz", "airgap"}
+
+
+def test_what_no_replica_gets_is_named_at_the_replica_the_mirror_and_the_check(world: World) -> None:
+    """Equal in all that was compared is a passed check, which says what was not."""
+    world.push("app", "v1", GOOD)
+    made = keep_elsewhere(world.chain.place("app"), "v1")
+    key = Release("app", "v1", made.digest).key
+    world.instance.add_dynamic_partitions(str(RELEASES.name), [key])
+    result = world.run(key)
+    assert result.success, failures(result)
+    for asset in ("replica__gcp", "mirror__inside"):
+        [told] = result.asset_materializations_for_node(asset)
+        assert told.metadata["left_out_rows"].value == 1
+        assert "stays with its publisher" in str(told.metadata["notes"].value)
+        [row] = told.metadata["left_out"].records  # type: ignore[attr-defined]
+        assert row.data["kind"] == "foreign-layer"
+    checks = [each for each in result.get_asset_check_evaluations() if each.check_name == "equal"]
+    assert len(checks) == 2
+    for check in checks:
+        [row] = check.metadata["not_compared"].records  # type: ignore[attr-defined]
+        assert check.passed and row.data["kind"] == "foreign-layer"
 
 
 def test_the_same_run_stops_after_writing_the_verdict(world: World) -> None:

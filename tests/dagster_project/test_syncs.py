@@ -12,7 +12,7 @@ import pytest
 from registry_pipelines.config import load
 from registry_pipelines.registry.interface import Place
 from tests.doubles.docker_registry import DockerRegistry
-from tests.scan.images import push_platforms
+from tests.scan.images import keep_elsewhere, push_platforms
 
 if TYPE_CHECKING:
     from conftest import World
@@ -68,6 +68,23 @@ def test_a_sync_is_one_nightly_asset_with_numbers_that_chart(synced: World) -> N
     assert end.startswith("4 of 4 copies done; ") and "/s)" in end
     again = numbers(synced.run(None, job="nightly_sync"))
     assert (again["changed"], again["bytes_moved"], again["action"]) == (False, 0, "unchanged")
+
+
+def test_what_a_sync_leaves_out_is_a_table_and_a_number_that_charts(synced: World) -> None:
+    whole = numbers(synced.run(None, job="nightly_sync"))
+    assert (whole["left_out_count"], whole["left_out_rows"]) == (0, 0) and "notes" not in whole
+    keep_elsewhere(Place(synced.chain.registry("source"), "bases/cuda"), "v1")
+    path = synced.config.path
+    path.write_text(path.read_text().replace("move_tags: false", "move_tags: true"))
+    synced.use(load(path))
+    result = synced.run(None, job="nightly_sync")
+    assert result.success
+    [shown] = result.asset_materializations_for_node("sync__bases")
+    [row] = rows_of(shown, "left_out")
+    assert (row["image"], row["kind"]) == ("bases/cuda:v1", "foreign-layer")
+    told = numbers(result)
+    assert (told["left_out_count"], told["left_out_rows"]) == (1, 1)
+    assert "stays with its publisher" in str(told["notes"])
 
 
 def test_drift_fails_the_step_and_is_never_overwritten(synced: World) -> None:

@@ -1,4 +1,4 @@
-"""Lists of referrers that another tool replaced, or that a kill left unwritten: the next copy notices and completes them.
+"""Lists of referrers that another tool replaced, or a kill left unwritten: the next copy notices and completes them.
 
 docker-registry has no referrers API, so its list is a tag (distribution-spec 1.1, "Referrers Tag Schema") that every
 client may overwrite.
@@ -97,6 +97,22 @@ def test_signatures_verify_again_after_another_tool_replaced_the_list(
     assert not copy_closure(source, "v1", [target], state=state).per_target[0].changed
 
 
+def test_an_index_under_the_tags_of_its_lists_is_no_list_and_its_children_are_no_referrers(
+    source: Counted, old_registry: Callable[[], Place], graphs: Graphs, tmp_path: Path
+) -> None:
+    """What ``cosign copy`` leaves of an index: the index itself and each child under the tag of its own list."""
+    here, there = source.place("app"), old_registry()
+    top = graphs.signed_index(here, "v1")
+    copy_closure(here, "v1", [there], state=tmp_path)
+    for digest in (top.digest, *(child.digest for child in top.content().manifests)):  # type: ignore[union-attr]
+        manifest = there.registry.get_manifest(there.repository, digest)
+        there.registry.put_manifest(there.repository, manifest, tag=digest.fallback_tag)
+    assert copy_closure(here, "v1", [there], state=tmp_path).per_target[0].manifests_put == 2
+    assert compare(here, there, "v1") == []
+    assert names_at(there, top) == {item.digest for item in here.registry.referrers("app", top.digest)}
+    assert not copy_closure(here, "v1", [there], state=tmp_path).per_target[0].changed
+
+
 @pytest.mark.parametrize("remembers", [True, False])
 def test_an_artifact_that_a_kill_left_unlisted_is_listed_by_the_next_copy(
     remembers: bool,
@@ -159,19 +175,17 @@ def test_lists_cost_one_request_for_each_image_that_has_referrers_and_none_where
     evidence = graphs.artifact(here, b"evidence", subject=signed.descriptor)
     graphs.artifact(here, b"of the evidence", subject=evidence.descriptor)
 
-    def asked_when_warm(kept: Counted, address: str) -> list[str]:
+    def asked_when_warm(kept: FaultRegistry) -> list[str]:
         for warm in (False, True):
-            kept.forget()
-            target = Target(connect(address))
-            done = sync([Source(source.registry, (target,))], state=tmp_path / address)
+            kept.reset_counts()
+            done = sync([Source(source.registry, (Target(connect(kept.address)),))], state=tmp_path / kept.address)
             assert done.ok and done.changed != warm
-        asked = [item.target for item in kept.exchanges if "referrers" in item.target or "sha256-" in item.target]
+        asked = [item.target for item in kept.seen if "referrers" in item.target or "/sha256-" in item.target]
         return sorted(target.rpartition("/")[2] for target in asked)
 
-    assert asked_when_warm(with_api, with_api.address) == []
-    with FaultRegistry(without.address) as lacks_api:
+    with FaultRegistry(with_api.address) as has_api, FaultRegistry(without.address) as lacks_api:
         lacks_api.play("GET", "/v2/.*/referrers/.*", Status(404))
-        asked = asked_when_warm(without, lacks_api.address)
+        assert asked_when_warm(has_api) == []
+        asked = asked_when_warm(lacks_api)
         assert asked == sorted([signed.digest.fallback_tag, evidence.digest.fallback_tag])
         assert plain.digest.fallback_tag not in asked
-        assert not [item for item in lacks_api.seen if "referrers" in item.target][2:]

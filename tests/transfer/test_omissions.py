@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, manifest_bytes
@@ -178,7 +176,7 @@ def test_a_sync_names_tags_that_no_image_takes_along_and_repositories_that_it_ne
 
     def told(wanted: Source) -> list[tuple[object, ...]]:
         found = Summary(sync([wanted], state=tmp_path), ["target"])
-        assert found.totals()["left_out"] == len(found.left_out_rows())
+        assert found.totals()["left_out_count"] == len(found.left_out_rows())
         return [(row["kind"], row["what"]) for row in found.left_out_rows()]
 
     ours = ("repository", f"{source.registry.name}/ours")
