@@ -125,7 +125,12 @@ def sbom(session: Session, release: Release) -> StageResult:
             "unknowns": unknowns,
         },
         rows=[
-            {"platform": str(each.platform), "purl": component.purl, "ecosystem": component.ecosystem}
+            {
+                "platform": str(each.platform),
+                "purl": component.purl,
+                "ecosystem": component.ecosystem,
+                "image": each.manifest.digest.short,
+            }
             for each in packages
             for component in each.components
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,12 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
     if output is not None:
         _write(output, packages)
     rows: list[dict[str, Any]] = [
-        {"platform": str(each.platform), "purl": component.purl, "ecosystem": component.ecosystem}
+        {
+            "platform": str(each.platform),
+            "purl": component.purl,
+            "ecosystem": component.ecosystem,
+            "image": each.manifest.digest,
+        }
         for each in packages
         for component in each.components
     ]
@@ -82,8 +88,12 @@ def _resolve(place: Place, selector: str) -> Descriptor:
 
 def _write(folder: Path, packages: list[PlatformPackages]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    often = Counter(str(each.platform) for each in packages)
     for each in packages:
-        name = f"{str(each.platform).replace('/', '-')}.cdx.json"
+        platform = str(each.platform)
+        # Several images of one platform: none overwrites another's document.
+        own = f"{platform}-{each.manifest.digest.short}" if often[platform] > 1 else platform
+        name = f"{own.replace('/', '-').replace(':', '-')}.cdx.json"
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             file.write(write_cyclonedx(each))
         Path(file.name).replace(folder / name)

@@ -62,8 +62,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
 
     @property
     def is_image(self) -> bool:
-        """Whether a container runtime can start it."""
-        return not self.artifact_type and self.config.media_type in media_types.IMAGE_CONFIGS
+        """Whether it calls its config an image's. Runtimes start it then, whatever ``artifact_type`` says."""
+        return self.config.media_type in media_types.IMAGE_CONFIGS
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -259,9 +259,11 @@ def manifest_bytes(content: Manifest | Index) -> ManifestBytes:
 
 
 def select_platform(index: Index, wanted: Platform, *, where: str = "") -> Descriptor:
-    """The first child that serves ``wanted``. Raises ManifestInvalid, which lists what there is."""
-    for child in index.manifests:
-        if child.platform and wanted.matches(child.platform):
-            return child
+    """The first child for exactly ``wanted``, as most clients choose, else the first that serves it (a variant). Raises
+    ManifestInvalid, which lists what there is."""
+    serving = [child for child in index.manifests if child.platform and wanted.matches(child.platform)]
+    exact = [child for child in serving if child.platform and child.platform.normal.variant == wanted.normal.variant]
+    if serving:
+        return (exact or serving)[0]
     there = ", ".join(str(child.platform) for child in index.manifests if child.platform) or "none named"
     raise ManifestInvalid(f"no manifest for platform {wanted}; there are: {there}", where=where)

@@ -21,6 +21,11 @@ DSSE_ENVELOPE = "application/vnd.dsse.envelope.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
 CYCLONEDX = "application/vnd.cyclonedx+json"
 
+SOCI_V1 = "application/vnd.amazon.soci.index.v1+json"
+SOCI_V2 = "application/vnd.amazon.soci.index.v2+json"
+SOCI_INDEXES = (SOCI_V1, SOCI_V2)
+"""artifactType of a SOCI index (soci-snapshotter, docs/soci-index-manifest-v2.md)."""
+
 MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
 ACCEPTED = (*MANIFESTS, *INDEXES)

@@ -14,9 +14,12 @@ _ARCHITECTURES = {
     "x86-64": "amd64",
     "aarch64": "arm64",
     "armhf": "arm",
+    "armel": "arm",
     "i386": "386",
     "i686": "386",
 }
+_PLAIN = (("amd64", "v1"), ("arm64", "v8"), ("arm64", "8"))
+"""Variants that mean the same as none."""
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
@@ -46,11 +49,35 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The platform of this machine."""
         return cls.parse(f"{_machine.system().lower()}/{_machine.machine().lower()}")
 
+    @property
+    def normal(self) -> Platform:
+        """The same with Go's names, as containerd's ``platforms.Normalize`` reads what indexes say (2026-11-28):
+        Docker and containerd start an ``x86_64`` entry where linux/amd64 is asked for."""
+        system, named = self.os.lower(), self.architecture.lower()
+        architecture, variant = _ARCHITECTURES.get(named, named), self.variant.lower()
+        if (architecture, variant) in _PLAIN:
+            variant = ""
+        if architecture == "arm" and variant in ("", "7"):
+            variant = "v6" if named == "armel" else "v7"
+        return Platform(
+            os="darwin" if system == "macos" else system,
+            architecture=architecture,
+            variant=variant,
+            os_version=self.os_version,
+            os_features=self.os_features,
+        )
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it is the platform that BuildKit gives attestations: one that no client asks for."""
+        return (self.os, self.architecture) == ("unknown", "unknown")
+
     def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part) or "unnamed"
 
     def matches(self, other: Platform) -> bool:
-        """Whether an image for ``other`` serves where this one is asked for; an empty variant here matches any."""
-        same = (self.os, self.architecture) == (other.os, other.architecture)
-        wanted = "" if self.architecture == "arm64" and self.variant == "v8" else self.variant
-        return same and wanted in ("", other.variant)
+        """Whether an image for ``other`` could be started where this one is asked for; an empty variant here matches
+        any, because clients differ in which variant they take."""
+        mine, theirs = self.normal, other.normal
+        same = (mine.os, mine.architecture) == (theirs.os, theirs.architecture)
+        return same and (not self.variant or mine.variant == theirs.variant)

@@ -13,7 +13,7 @@ from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.interface import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.registry.platforms import platform_images
+from registry_pipelines.registry.platforms import Entry, read_images
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.interface import (
     Attestations,
@@ -47,7 +47,8 @@ class Evidence:
     release: Digest
     image: str
     now: datetime
-    platforms: Mapping[Digest, Platform]
+    images: tuple[Entry, ...]
+    """Everything below the release that some client could start, however it is called."""
     signatures: tuple[ImageSignature, ...]
     signature_problem: str
     """Why there is no believed signature; empty when there is one."""
@@ -55,6 +56,11 @@ class Evidence:
     report: JudgedReport | None
     rejected: tuple[Rejected, ...]
     """Everything that was not believed or could not be read."""
+
+    @property
+    def platforms(self) -> dict[Digest, Platform]:
+        """Digest and platform of each image, in the index's order."""
+        return {entry.digest: entry.platform for entry in self.images}
 
     def covered(self, predicate_type: str) -> set[Digest]:
         """Platform manifests that the verified attestations of this type cover, taken together.
@@ -93,7 +99,7 @@ def gather(
     raises nothing: it is listed as rejected and the rules find it missing.
     """
     digest = top.digest
-    platforms = platform_images(place, top)
+    images = read_images(place, top)
     attestations = known or read_attestations(place, digest, verifier)
     signatures: tuple[ImageSignature, ...] = ()
     problem = ""
@@ -107,7 +113,7 @@ def gather(
         release=digest,
         image=image,
         now=now,
-        platforms=platforms,
+        images=images,
         signatures=signatures,
         signature_problem=problem,
         attestations=attestations,

@@ -20,6 +20,7 @@ from registry_pipelines.promote.interface import (
     AcceptedUnknown,
     Policy,
 )
+from registry_pipelines.registry.platforms import Entry
 
 CLOCK_SKEW = timedelta(days=1)
 """Advisories may be this far in the future: feeds and this machine keep different clocks."""
@@ -97,21 +98,21 @@ class SignatureRequired:
 
 
 class HasPlatforms:
-    """The release holds at least one image, and every platform asked for."""
+    """The release holds at least one image, and every platform asked for: by its index's word and its config's."""
 
     def __init__(self, platforms: Sequence[Platform]) -> None:
         self._platforms = platforms
 
     def check(self, evidence: Evidence) -> Outcome:
         """See Rule."""
-        there = ", ".join(str(item) for item in evidence.platforms.values())
-        if not evidence.platforms:
+        there = ", ".join(_platform(entry) for entry in evidence.images)
+        if not evidence.images:
             return Outcome(["platforms: the release holds no image that could be started"])
         return Outcome(
             [
                 f"platforms: {wanted} is required, the release has {there}"
                 for wanted in self._platforms
-                if not any(wanted.matches(item) for item in evidence.platforms.values())
+                if not any(entry.serves(wanted) for entry in evidence.images)
             ]
         )
 
@@ -245,6 +246,10 @@ def _not_empty(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     if not found:
         raise InputError("a policy without rules would pass everything", do="Give at least one rule")
     return found
+
+
+def _platform(entry: Entry) -> str:
+    return f"{entry.platform} (its config says {entry.configured})" if entry.disagrees else str(entry.platform)
 
 
 def _newest(evidence: Evidence) -> datetime | str:

@@ -1,18 +1,33 @@
-"""Which images are below a manifest or index: everything that a container runtime could start."""
+"""What is below a manifest or index: every entry, what it is, and which of them a container runtime could start.
+
+An index names platforms, but what a client starts is not what the index or an annotation calls an image. Tried on
+2026-11-28: Docker 20.10.24, containerd 1.6.20, skopeo 1.22.0 and crane 0.20.7 start a manifest that has an
+``artifactType``, or an annotation that calls it an attestation; Docker and containerd one whose config has the type
+``application/octet-stream``; containers/image (skopeo, Podman, CRI-O) stores layers whose type is in-toto's, Docker
+manifests with a config of any type, and follows an entry whose own media type is no manifest's. So what counts here is
+what is in the manifest and its config.
+"""
 
 from __future__ import annotations
 
-from registry_pipelines.errors import ClosureIncomplete, NotFound
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from registry_pipelines.errors import ClosureIncomplete, ContentError, ManifestInvalid, NotFound
+from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
+    EMPTY,
     MAX_CONFIG_BYTES,
     MAX_DEPTH,
     Descriptor,
+    ImageConfig,
+    Index,
     Manifest,
     ManifestBytes,
     read_image_config,
 )
-from registry_pipelines.oci.media_types import IN_TOTO
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
@@ -20,58 +35,197 @@ from registry_pipelines.registry.interface import Place
 MAX_MANIFESTS = 512
 """Manifests and indexes below one release that are opened; official images have about 40 with their attestations."""
 
+Kind = Literal["image", "index", "attestation", "soci-index", "artifact", "blob"]
+"""``image``: some client could start it. ``attestation``: BuildKit's. ``blob``: an index names it, no manifest is
+there."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One manifest below a top digest, or the top itself; however often it is listed, it is one entry."""
+
+    descriptor: Descriptor
+    """Media type, digest and size in bytes as stored."""
+    kind: Kind
+    listed: tuple[Descriptor, ...] = ()
+    """The lines of indexes that name it, in order; none for the top itself."""
+    content: Manifest | Index | None = None
+    """None for a blob."""
+    config: ImageConfig | None = None
+    """Of an image; None when it was not asked for, or could not be read."""
+    problem: ContentError | None = None
+    """Why the config of an image could not be read."""
+
+    @property
+    def digest(self) -> Digest:
+        """Its digest."""
+        return self.descriptor.digest
+
+    @property
+    def announced(self) -> Platform | None:
+        """The first platform that an index names for it."""
+        return next((line.platform for line in self.listed if line.platform), None)
+
+    @property
+    def configured(self) -> Platform:
+        """The platform of its config; without names when there is none."""
+        return self.config.platform if self.config else Platform(os="", architecture="")
+
+    @property
+    def platform(self) -> Platform:
+        """The index's word, which clients believe, else the config's."""
+        return self.announced or self.configured
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the index names another system or architecture than the config."""
+        mine = self.configured.normal
+        if not self.config or not (mine.os and mine.architecture):
+            return False
+        words = [line.platform.normal for line in self.listed if line.platform]
+        return any((word.os, word.architecture) != (mine.os, mine.architecture) for word in words)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its manifest. Raises ManifestInvalid for an index and a blob."""
+        if isinstance(self.content, Manifest):
+            return self.content
+        raise ManifestInvalid("this is no manifest", where=self.digest)
+
+    def serves(self, wanted: Platform) -> bool:
+        """Whether it is an image for the platform by every word about it, the config's included where it says one."""
+        if self.kind != "image":
+            return False
+        words = [line.platform for line in self.listed if line.platform] or [self.configured]
+        return all(wanted.matches(word) for word in words) and not self.disagrees
+
+
+def read_entries(
+    place: Place,
+    top: ManifestBytes,
+    *,
+    known: Mapping[Digest, ManifestBytes] | None = None,
+    configs: bool = True,
+) -> tuple[Entry, ...]:
+    """Everything below a manifest or index, each digest once, in the order of the indexes, the top first.
+
+    known: manifests that were fetched already. configs: read the configs of images too; a config that alone tells
+    whether a manifest is an image is read in any case.
+    Raises ClosureIncomplete (a child is missing, too many, too deep), ManifestInvalid, RegistryError. A config that
+    cannot be read raises nothing: the entry has the problem.
+    """
+    walk = _Walk(place, known or {}, configs)
+    walk.visit(top, depth=0)
+    return tuple(walk.entries())
+
+
+def read_images(place: Place, top: ManifestBytes, *, configs: bool = True) -> tuple[Entry, ...]:
+    """The entries that a runtime could start. Raises as :func:`read_entries`; ClosureIncomplete or another ContentError
+    for a config that is missing or cannot be read."""
+    images = tuple(entry for entry in read_entries(place, top, configs=configs) if entry.kind == "image")
+    for entry in images:
+        if entry.problem is not None:
+            raise entry.problem
+    return images
+
 
 def platform_images(place: Place, top: ManifestBytes) -> dict[Digest, Platform]:
-    """Each platform manifest's digest and platform, in the index's order; a plain manifest is its own only one.
+    """Each startable manifest's digest and platform, in the index's order; a plain manifest is its own only one.
+    Raises as :func:`read_images`."""
+    return {entry.digest: entry.platform for entry in read_images(place, top)}
 
-    The platform comes from the index, else from the image's config. Left out are manifests no runtime starts: artifacts
-    (a SOCI index has no image config) and BuildKit's attestation manifests. Raises ClosureIncomplete (a child is
-    missing, too many, too deep), ManifestInvalid, RegistryError.
-    """
-    walk = _Walk(place)
-    walk.visit(top, None, depth=0)
-    return walk.found
+
+def image_config(place: Place, manifest: Manifest) -> ImageConfig:
+    """A manifest's image config. Raises ClosureIncomplete when it is missing, ManifestInvalid, RegistryError."""
+    try:
+        raw = read_blob(place, manifest.config, limit=MAX_CONFIG_BYTES)
+    except NotFound as error:
+        raise ClosureIncomplete(f"the image config {manifest.config.digest} is missing", where=str(place)) from error
+    return read_image_config(raw, where=f"{place}@{manifest.config.digest}")
 
 
 class _Walk:
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._opened: set[Digest] = set()
-        self.found: dict[Digest, Platform] = {}
+    def __init__(self, place: Place, known: Mapping[Digest, ManifestBytes], configs: bool) -> None:
+        self._place, self._known, self._configs = place, known, configs
+        self._found: dict[Digest, ManifestBytes | None] = {}
+        self._listed: dict[Digest, list[Descriptor]] = {}
 
-    def visit(self, stored: ManifestBytes, announced: Platform | None, *, depth: int) -> None:
-        self._opened.add(stored.digest)
+    def visit(self, stored: ManifestBytes, *, depth: int) -> None:
+        self._found[stored.digest] = stored
         content = stored.content()
         if isinstance(content, Manifest):
-            if _is_image(content):
-                self.found[stored.digest] = announced or _configured(self._place, content)
             return
         if depth == MAX_DEPTH:
             raise ClosureIncomplete(f"indexes are nested more than {MAX_DEPTH} deep", where=str(stored.digest))
-        for child in content.manifests:
-            if child.is_manifest and child.digest not in self._opened:
-                if len(self._opened) > MAX_MANIFESTS:
-                    raise ClosureIncomplete(f"more than {MAX_MANIFESTS} manifests below it", where=str(self._place))
-                self.visit(_child(self._place, child), child.platform, depth=depth + 1)
+        for line in content.manifests:
+            self._listed.setdefault(line.digest, []).append(line)
+            if line.digest in self._found:
+                continue
+            if len(self._found) > MAX_MANIFESTS:
+                raise ClosureIncomplete(f"more than {MAX_MANIFESTS} manifests below it", where=str(self._place))
+            child = self._child(line)
+            if child is None:
+                self._found[line.digest] = None
+            else:
+                self.visit(child, depth=depth + 1)
+
+    def entries(self) -> Iterator[Entry]:
+        for digest, stored in self._found.items():
+            listed = tuple(self._listed.get(digest, ()))
+            if stored is None:
+                yield Entry(listed[0], "blob", listed)
+                continue
+            content = stored.content()
+            if isinstance(content, Index):
+                yield Entry(stored.descriptor, "index", listed, content)
+            else:
+                yield self._judged(stored.descriptor, content, listed)
+
+    def _judged(self, descriptor: Descriptor, manifest: Manifest, listed: tuple[Descriptor, ...]) -> Entry:
+        if _is_attestation(manifest, listed):
+            return Entry(descriptor, "attestation", listed, manifest)
+        surely = _names_an_image(descriptor, manifest)
+        if surely and not self._configs:
+            return Entry(descriptor, "image", listed, manifest)
+        if not surely and manifest.config.digest == EMPTY.digest:
+            return Entry(descriptor, _artifact(manifest), listed, manifest)
+        try:
+            config = image_config(self._place, manifest)
+        except ManifestInvalid as error:
+            kind = "image" if surely else _artifact(manifest)
+            return Entry(descriptor, kind, listed, manifest, problem=error if surely else None)
+        except ContentError as error:
+            return Entry(descriptor, "image", listed, manifest, problem=error)
+        if surely or (config.rootfs or {}).get("diff_ids"):
+            return Entry(descriptor, "image", listed, manifest, config)
+        return Entry(descriptor, _artifact(manifest), listed, manifest)
+
+    def _child(self, line: Descriptor) -> ManifestBytes | None:
+        """None: nothing is stored as a manifest under what the index itself does not call one."""
+        if line.digest in self._known:
+            return self._known[line.digest]
+        try:
+            return self._place.registry.get_manifest(self._place.repository, line.digest)
+        except NotFound as error:
+            if not line.is_manifest:
+                return None
+            what = f"the child manifest {line.digest} does not exist"
+            raise ClosureIncomplete(what, where=str(self._place)) from error
 
 
-def _is_image(manifest: Manifest) -> bool:
-    """Whether a runtime could start it. BuildKit's attestation manifests have an image config too; only their layers
-    tell, because an unknown platform and an annotation could be put on a real image to keep it from being looked at."""
-    attestation = bool(manifest.layers) and all(layer.media_type == IN_TOTO for layer in manifest.layers)
-    return manifest.is_image and not attestation
+def _is_attestation(manifest: Manifest, listed: tuple[Descriptor, ...]) -> bool:
+    """BuildKit's attestation manifests have an image config too. Only their layers and a platform that no client asks
+    for tell, both together: either could be set on a real image to keep it from being looked at."""
+    if not manifest.layers or any(layer.media_type != media_types.IN_TOTO for layer in manifest.layers):
+        return False
+    return bool(listed) and all(line.platform is not None and line.platform.unknown for line in listed)
 
 
-def _child(place: Place, child: Descriptor) -> ManifestBytes:
-    try:
-        return place.registry.get_manifest(place.repository, child.digest)
-    except NotFound as error:
-        raise ClosureIncomplete(f"the child manifest {child.digest} does not exist", where=str(place)) from error
+def _names_an_image(descriptor: Descriptor, manifest: Manifest) -> bool:
+    """Whether its types alone are enough for some client. containers/image does not look at the config's type, nor at
+    its diff_ids, where the manifest is Docker's."""
+    return descriptor.media_type == media_types.DOCKER_MANIFEST or manifest.is_image
 
 
-def _configured(place: Place, content: Manifest) -> Platform:
-    try:
-        raw = read_blob(place, content.config, limit=MAX_CONFIG_BYTES)
-    except NotFound as error:
-        raise ClosureIncomplete(f"the image config {content.config.digest} is missing", where=str(place)) from error
-    return read_image_config(raw, where=content.config.digest).platform
+def _artifact(manifest: Manifest) -> Kind:
+    return "soci-index" if manifest.kind in media_types.SOCI_INDEXES else "artifact"

@@ -1,13 +1,12 @@
 """Scan an image: every platform's layers streamed once, their packages found, and the SBOM documents.
 
-What a layer says is kept in the state folder by its diffID, and what an image holds by its manifest's digest: a layer
-that two images share is streamed once, and a second scan reads no blob.
+What a layer says is kept in the state folder by its digest and diffID, and what an image holds by its manifest's
+digest: a layer that two images share is streamed once, and a second scan reads no layer.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,23 +15,18 @@ from typing import TypeVar
 import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
-from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layers import open_layer
 from registry_pipelines.oci.manifests import (
-    MAX_CONFIG_BYTES,
-    MAX_DEPTH,
     Descriptor,
     ImageConfig,
     Manifest,
     decode_json,
     encode_json,
-    read_image_config,
 )
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import BlobReader, Place
+from registry_pipelines.registry.platforms import Entry, image_config, read_images
 from registry_pipelines.scan.collect import read_layer
 from registry_pipelines.scan.components import find_components
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
@@ -43,11 +37,8 @@ from registry_pipelines.scan.state import replaced
 
 __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 """Part of the cache's paths; raised when reading a layer gives other facts than before."""
-
-MAX_MANIFESTS = 512
-"""Manifests and indexes below one release that are opened; official images have about 40 with their attestations."""
 
 WORKERS = 4
 """Layers streamed at once, at most one a core: inflating and hashing release the interpreter lock."""
@@ -60,45 +51,19 @@ _T = TypeVar("_T", LayerContent, PlatformPackages)
 def scan_image(
     place: Place, descriptor: Descriptor, *, state: Path, progress: Progress | None = None
 ) -> list[PlatformPackages]:
-    """The packages of every platform of an image, in the index's order.
+    """The packages of every image below a release that some client could start, in the index's order: several for one
+    platform are several, and what only calls itself an attestation or an artifact is one too.
 
     descriptor: the release's top digest, an index or a manifest. state: the state folder; caches live in ``scan/``.
-    Children of an index that are no images (attestations) are passed over. Raises ManifestInvalid: not an image, or
-    no image in the index; LayerInvalid, DigestMismatch: damaged or hostile content; the RegistryError family.
+    Raises ManifestInvalid: not an image, or no image in the index; ClosureIncomplete: a piece is missing; LayerInvalid,
+    DigestMismatch: damaged or hostile content; the RegistryError family.
     """
-    images = list(_images(place, descriptor, 0, set()))
+    top = place.registry.get_manifest(place.repository, descriptor.digest)
+    images = read_images(place, top, configs=False)
     if not images:
         raise ManifestInvalid("there is no image in it", where=f"{place}@{descriptor.digest}")
     scanner = _Scanner(place, descriptor.digest, state / "scan" / f"v{CACHE_FORMAT}", progress or Silent())
-    return [scanner.packages(image, manifest) for image, manifest in images]
-
-
-def _images(
-    place: Place, descriptor: Descriptor, depth: int, opened: set[Digest]
-) -> Iterator[tuple[Descriptor, Manifest]]:
-    """Every image manifest below a descriptor, each once, in the order of the indexes."""
-    where = f"{place}@{descriptor.digest}"
-    if depth > MAX_DEPTH:
-        raise ManifestInvalid(f"indexes are nested deeper than {MAX_DEPTH}", where=where)
-    if len(opened) >= MAX_MANIFESTS:
-        raise ManifestInvalid(f"there are more than {MAX_MANIFESTS} manifests below the release", where=where)
-    opened.add(descriptor.digest)
-    stored = place.registry.get_manifest(place.repository, descriptor.digest)
-    content = stored.content()
-    if isinstance(content, Manifest):
-        if _is_image(content):
-            yield stored.descriptor, content
-        return
-    for child in content.manifests:
-        if child.is_manifest and child.digest not in opened:
-            yield from _images(place, child, depth + 1, opened)
-
-
-def _is_image(manifest: Manifest) -> bool:
-    """BuildKit's attestation manifests have an image config too; only their layers tell (platform and annotations
-    could be set on a real image to keep it from being scanned)."""
-    attestation = bool(manifest.layers) and all(layer.media_type == media_types.IN_TOTO for layer in manifest.layers)
-    return manifest.is_image and not attestation
+    return [scanner.packages(image) for image in images]
 
 
 class _Scanner:
@@ -110,18 +75,18 @@ class _Scanner:
         self._cache = cache
         self._progress = progress
 
-    def packages(self, image: Descriptor, manifest: Manifest) -> PlatformPackages:
+    def packages(self, entry: Entry) -> PlatformPackages:
+        image, manifest = entry.descriptor, entry.manifest
         kept = self._read("images", image.digest, PlatformPackages)
         if kept is not None:
             return msgspec.structs.replace(kept, subject=self._subject)
-        raw = read_blob(self._place, manifest.config, limit=MAX_CONFIG_BYTES)
-        config = read_image_config(raw, where=f"{self._place}@{manifest.config.digest}")
+        config = image_config(self._place, manifest)
         tree = merge_layers(self._layers(image, manifest, config))
         components, unknowns = find_components(tree)
         packages = PlatformPackages(
             subject=self._subject,
             manifest=image,
-            platform=Platform(os=config.os, architecture=config.architecture, variant=config.variant),
+            platform=config.platform,
             components=tuple(components),
             unknowns=tuple(unknowns),
             created=config.created,
@@ -136,13 +101,15 @@ class _Scanner:
                 f"the manifest has {len(manifest.layers)} layers, its config {len(diff_ids)} diff_ids",
                 where=f"{self._place}@{image.digest}",
             )
-        unique = dict(zip(diff_ids, manifest.layers, strict=True))
+        pairs = list(zip(diff_ids, manifest.layers, strict=True))
+        unique = {_key(diff_id, layer): (diff_id, layer) for diff_id, layer in pairs}
         with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1), "scan-layer") as pool:
-            contents = dict(zip(unique, pool.map(self._layer, unique.values(), unique), strict=True))
-        return [contents[diff_id] for diff_id in diff_ids]
+            contents = dict(zip(unique, pool.map(self._layer, unique, unique.values()), strict=True))
+        return [contents[_key(*pair)] for pair in pairs]
 
-    def _layer(self, layer: Descriptor, diff_id: Digest) -> LayerContent:
-        kept = self._read("layers", diff_id, LayerContent)
+    def _layer(self, key: Digest, pair: tuple[Digest, Descriptor]) -> LayerContent:
+        diff_id, layer = pair
+        kept = self._read("layers", key, LayerContent)
         task = f"scan {layer.digest.short}"
         if kept is not None:
             self._progress.end(task, note="known")
@@ -153,7 +120,7 @@ class _Scanner:
             counted = _Counted(reader, self._progress, task)
             walk = open_layer(counted, layer.media_type, where=where, expected=layer, diff_id=diff_id)
             content = read_layer(walk)
-        self._write("layers", diff_id, content)
+        self._write("layers", key, content)
         self._progress.end(task)
         return content
 
@@ -169,6 +136,13 @@ class _Scanner:
     def _write(self, kind: str, digest: Digest, content: LayerContent | PlatformPackages) -> None:
         with replaced(self._path(kind, digest)) as temporary:
             temporary.write_bytes(encode_json(content))
+
+
+def _key(diff_id: Digest, layer: Descriptor) -> Digest:
+    """Names a layer's bytes and what its image says they unpack to: only both together were checked when it was read.
+    By the diff_id alone, an image could name one that is known to be harmless for a layer of its own; Docker and
+    containerd would refuse it when they unpack, containers/image (Podman, CRI-O) does not look (2026-11-28)."""
+    return Digest.of(f"{diff_id} {layer.digest}".encode())
 
 
 class _Counted:

@@ -11,7 +11,7 @@ from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInva
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.registry.platforms import platform_images
+from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.sign.attestations import Attested, attest_once, attest_statement, read_attestations
 from registry_pipelines.sign.cosign import SignedImage, sign_image
@@ -67,7 +67,7 @@ def sign_release(
     top = place.registry.get_manifest(place.repository, subject.digest)
     known = read_attestations(place, subject.digest, verifier_of(signer))
     image = sign_image(place, subject, signer, identity=identity or str(place), known=known)
-    own = frozenset({subject.digest, *platform_images(place, top)})
+    own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
     work = _Work(place, subject, signer, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
     found, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)

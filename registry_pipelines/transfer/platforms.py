@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from registry_pipelines.errors import ManifestInvalid
-from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 
@@ -21,23 +20,26 @@ _COMPANION_ANNOTATIONS = ("vnd.docker.reference.digest", "com.amazon.soci.image-
 
 
 def select(children: Sequence[Descriptor], platforms: Sequence[Platform], *, where: str) -> tuple[Descriptor, ...]:
-    """The children of an index for the platforms, with the companions that name them; all of them without platforms, or
-    where no child names one (an index of artifacts). Raises ManifestInvalid when there is none for a platform."""
+    """The children of an index that some client could start for one of the platforms, with the companions that name
+    them: linux/amd64 takes plain entries and every variant, and entries for which no platform is named, because clients
+    differ in which of them they start. All of them without platforms, or where no child names one (an index of
+    artifacts). Raises ManifestInvalid when there is none for a platform."""
     if not platforms or not any(child.platform for child in children):
         return tuple(children)
-    chosen: set[Digest] = set()
+    unnamed = {child.digest for child in children if not child.platform and not _companion_of(child)}
+    chosen = set(unnamed)
     for wanted in platforms:
         matching = [child.digest for child in children if child.platform and wanted.matches(child.platform)]
-        if not matching:
-            there = ", ".join(str(child.platform) for child in children if child.platform) or "none named"
+        if not matching and not unnamed:
+            there = ", ".join(str(child.platform) for child in children if child.platform)
             raise ManifestInvalid(f"no manifest for platform {wanted}; there are: {there}", where=where)
         chosen.update(matching)
-    companions = {
-        child.digest
-        for child in children
-        if any((child.annotations or {}).get(key) in chosen for key in _COMPANION_ANNOTATIONS)
-    }
-    return tuple(child for child in children if child.digest in chosen | companions)
+    return tuple(child for child in children if child.digest in chosen or _companion_of(child) & chosen)
+
+
+def _companion_of(child: Descriptor) -> set[str]:
+    notes = child.annotations or {}
+    return {notes[key] for key in _COMPANION_ANNOTATIONS if key in notes}
 
 
 def rewrite(root: ManifestBytes, platforms: Sequence[Platform], *, where: str) -> ManifestBytes | None:

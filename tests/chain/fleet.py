@@ -83,28 +83,33 @@ def push(
     path = f"usr/lib/python3/site-packages/{package}-{version}.dist-info"
     made = push_image(place, [{f"{path}/METADATA": metadata, f"{path}/RECORD": ""}], tag=tag)
     if provenance:
-        statement = {
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": str(place), "digest": {made.digest.algorithm: made.digest.hex}}],
-            "predicateType": SLSA_PROVENANCE,
-            "predicate": {
-                "buildDefinition": {
-                    "buildType": "urn:test",
-                    "externalParameters": {},
-                    "resolvedDependencies": [{"uri": f"pkg:pypi/{package}@{version}", "digest": {"sha256": "00"}}],
-                },
-                "runDetails": {"builder": {"id": "urn:test:builder"}},
-            },
-        }
-        attach(
-            place,
-            subject=made,
-            artifact_type=PROVENANCE_ARTIFACT,
-            content=json.dumps(statement).encode(),
-            media_type=PROVENANCE_ARTIFACT,
-            annotations={PREDICATE_TYPE_ANNOTATION: SLSA_PROVENANCE},
-        )
+        attach_provenance(place, made, package=package, version=version)
     return made
+
+
+def attach_provenance(place: Place, subject: Descriptor, *, package: str = "goodwheel", version: str = "1.0") -> None:
+    """Unsigned provenance, as a builder would attach it."""
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": str(place), "digest": {subject.digest.algorithm: subject.digest.hex}}],
+        "predicateType": SLSA_PROVENANCE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "urn:test",
+                "externalParameters": {},
+                "resolvedDependencies": [{"uri": f"pkg:pypi/{package}@{version}", "digest": {"sha256": "00"}}],
+            },
+            "runDetails": {"builder": {"id": "urn:test:builder"}},
+        },
+    }
+    attach(
+        place,
+        subject=subject,
+        artifact_type=PROVENANCE_ARTIFACT,
+        content=json.dumps(statement).encode(),
+        media_type=PROVENANCE_ARTIFACT,
+        annotations={PREDICATE_TYPE_ANNOTATION: SLSA_PROVENANCE},
+    )
 
 
 @dataclass

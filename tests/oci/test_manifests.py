@@ -198,3 +198,16 @@ def test_selecting_a_platform() -> None:
     assert select_platform(index, Platform.parse("linux/arm")) == children[1]
     with pytest.raises(ManifestInvalid, match="linux/amd64, linux/arm/v7"):
         select_platform(index, Platform.parse("linux/s390x"))
+
+
+def test_a_plain_entry_goes_before_a_variant() -> None:
+    """A base for linux/amd64 must run on every amd64 machine, wherever it stands."""
+    named = [Platform.parse(text) for text in ("linux/amd64/v3", "linux/amd64", "linux/amd64")]
+    children = tuple(
+        Descriptor(media_type=media_types.OCI_MANIFEST, digest=Digest.of(b"%d" % number), size=1, platform=platform)
+        for number, platform in enumerate(named)
+    )
+    index = Index(schema_version=2, manifests=children)
+    assert select_platform(index, Platform.parse("linux/amd64")) == children[1]
+    assert select_platform(index, Platform.parse("linux/amd64/v3")) == children[0]
+    assert select_platform(Index(schema_version=2, manifests=children[:1]), named[1]) == children[0]

@@ -60,13 +60,22 @@ def test_any_text_is_a_platform_or_our_error(text: str) -> None:
         ("linux/amd64", "linux/amd64", True),
         ("linux/amd64", "linux/arm64", False),
         ("linux/arm", "linux/arm/v7", True),
-        ("linux/arm/v7", "linux/arm", False),
+        ("linux/arm/v7", "linux/arm", True),  # what containerd takes an arm without a variant for
+        ("linux/amd64", "linux/amd64/v3", True),
+        ("linux/amd64/v1", "linux/amd64", True),
+        ("linux/amd64/v2", "linux/amd64", False),
         ("linux/arm/v6", "linux/arm/v7", False),
         ("linux/amd64", "windows/amd64", False),
     ],
 )
 def test_matching(wanted: str, offered: str, serves: bool) -> None:
     assert Platform.parse(wanted).matches(Platform.parse(offered)) is serves
+
+
+@pytest.mark.parametrize(("system", "architecture"), [("linux", "x86_64"), ("Linux", "AMD64"), ("linux", "x86-64")])
+def test_names_that_indexes_use_as_well(system: str, architecture: str) -> None:
+    """Docker 20.10 and containerd 1.6 start such an entry on linux/amd64."""
+    assert Platform.parse("linux/amd64").matches(Platform(os=system, architecture=architecture))
 
 
 def test_an_explicit_v8_of_an_index_serves_arm64() -> None:

@@ -544,14 +544,17 @@ def test_the_list_of_unbelieved_evidence_is_bounded(good: Candidate) -> None:
 
 
 def test_artifacts_in_an_index_need_no_evidence(place: Place, key: Key) -> None:
-    """A SOCI index has no image config, a BuildKit attestation has in-toto layers: nothing starts them."""
+    """A SOCI index has no image config; a BuildKit attestation has in-toto layers and is listed for no platform:
+    nothing starts them."""
     image = push_image(place, "one")
     layer = push_blob(place, b"statement", media_type=media_types.IN_TOTO)
     config = push_blob(place, b"{}", media_type=media_types.OCI_CONFIG)
+    soci = push_blob(place, b"{}", media_type=media_types.SOCI_V2)
     documents = [
         {"config": config, "layers": [layer]},
-        {"config": config, "layers": [layer], "artifactType": "application/vnd.amazon.soci.index.v2+json"},
+        {"config": soci, "layers": [layer], "artifactType": media_types.SOCI_V2},
     ]
+    nowhere = Platform(os="unknown", architecture="unknown")
     children = [image]
     for document in documents:
         raw = msgspec.json.encode(
@@ -559,7 +562,7 @@ def test_artifacts_in_an_index_need_no_evidence(place: Place, key: Key) -> None:
         )
         stored = ManifestBytes(raw, media_types.OCI_MANIFEST, Digest.of(raw))
         place.registry.put_manifest(place.repository, stored)
-        children.append(stored.descriptor)
+        children.append(msgspec.structs.replace(stored.descriptor, platform=nowhere))
     blob = Descriptor(media_type="text/plain", digest=layer.digest, size=layer.size)
     index = manifest_bytes(
         Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=(*children, image, blob))

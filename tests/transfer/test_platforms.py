@@ -17,6 +17,7 @@ from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.plan import Job
 from registry_pipelines.transfer.planner import make_plan
+from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
@@ -68,6 +69,24 @@ def test_what_leaves_nothing_out_is_copied_as_it_is(
         assert (found.root, found.named, found.manifests) == (whole.root, None, whole.manifests)
     assert copy_closure(here, "v1", [there], platforms=BOTH, selection="rewritten").root.digest == top.digest
     assert compare(here, there, "v1") == []
+
+
+@pytest.mark.parametrize("selection", ["sparse", "rewritten"])
+def test_whatever_a_client_could_start_for_a_platform_is_copied(
+    source: Counted, graphs: Graphs, selection: Selection
+) -> None:
+    """Plain, variants, twice, without a platform: clients differ in which of them they take for linux/amd64."""
+    here = source.place("app")
+    named = ("linux/amd64", "linux/amd64/v3", "linux/amd64", "", "linux/arm64")
+    made = [graphs.image(here, b"layer", config=b"%d" % number) for number in range(len(named))]
+    graphs.index(here, *zip(made, named, strict=True), tag="v1")
+    closure = discover(here, "v1", platforms=[Platform.parse("linux/amd64")], selection=selection)
+    assert {each.digest for each in made[:4]} == {
+        each.digest for each in closure.manifests if each.digest != closure.root.digest
+    }
+    assert [each.digest for each in closure.absent] == ([made[4].digest] if selection == "sparse" else [])
+    one = discover(here, "v1", platforms=[Platform.parse("linux/amd64/v3")], selection=selection)
+    assert {made[1].digest, made[3].digest, one.root.digest} == {each.digest for each in one.manifests}
 
 
 def test_an_index_of_artifacts_has_no_platforms_to_choose(source: Counted, graphs: Graphs) -> None:
