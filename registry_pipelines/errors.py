@@ -23,6 +23,7 @@ RegistryPipelinesError
     Refused                   the registry refuses this content                 exit 6
       TagImmutable
       RegistryFull            no space is left at the registry
+      OverQuota               what an account, project or repository may hold is used up
     Unavailable               network, time-out, 5xx; temporary                 exit 7
       RateLimited             429; temporary; knows when to come back
         QuotaSpent            the requests given for some hours are used up; temporary
@@ -196,6 +197,10 @@ class TagImmutable(Refused):
 
 class RegistryFull(Refused):
     """No space is left at the registry; trying again does not help until somebody makes some."""
+
+
+class OverQuota(Refused):
+    """What an account, project or repository may hold is used up; other places of the registry may take it."""
 
 
 class Unavailable(RegistryError):

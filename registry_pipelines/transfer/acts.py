@@ -257,7 +257,7 @@ class Acts:
         except (NotFound, Refused) as error:
             closure = copy.delivery.job.closure
             left_out = closure.left_out(manifest)
-            if not left_out or isinstance(error, TagImmutable | RegistryFull):
+            if not left_out or type(error) not in (NotFound, Refused) or error.code == "NAME_UNKNOWN":
                 raise
             raise Refused(
                 f"an index without {len(left_out)} of its manifests is not taken ({error.what})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry_pipelines.errors import ClosureIncomplete, DigestMismatch, NotFound, Refused, RegistryError
+from registry_pipelines.errors import ClosureIncomplete, DigestMismatch, NotFound, OverQuota, Refused, RegistryError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
@@ -21,6 +22,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
     Corrupt,
@@ -343,7 +345,18 @@ def test_tag_moved_during_the_copy_is_told_of_a_rewritten_index_too(
     assert (drift.kind, drift.planned, moved.root.digest) == ("source", top.digest, still.root.digest)
 
 
+IMMUTABLE = [
+    (400, "TAG_INVALID", "The image tag 'v1' already exists and cannot be overwritten because the tag is immutable."),
+    (412, "PRECONDITION", "Failed to process request due to 'app:v1' configured as immutable."),
+    (409, "TAG_IMMUTABLE", "tag is immutable and cannot be overwritten"),
+    (400, "BLOB_UPLOAD_INVALID", "Repository does not allow updating assets: hosted"),
+    (405, "REGISTRY_DISALLOWED_OPERATION", "The operation is disallowed on this registry, repository or image."),
+]
+
+
+@pytest.mark.parametrize("answer", IMMUTABLE, ids=["ecr", "harbor", "quay", "nexus", "acr"])
 def test_a_tag_that_turns_out_to_be_immutable_is_drift_and_the_image_is_there_by_digest(
+    answer: tuple[int, str, str],
     source: Counted,
     target: Counted,
     faulty_target: FaultRegistry,
@@ -352,8 +365,9 @@ def test_a_tag_that_turns_out_to_be_immutable_is_drift_and_the_image_is_there_by
 ) -> None:
     """ECR says so only when the tag is written."""
     made = graphs.image(source.place("app"), b"layer", tag="v1")
-    body = b'{"errors":[{"code":"TAG_INVALID","message":"The image tag is immutable."}]}'
-    faulty_target.play("PUT", r".*/manifests/v1", Status(400, body=body))
+    status, code, words = answer
+    body = json.dumps({"errors": [{"code": code, "message": words}]}).encode()
+    faulty_target.play("PUT", r".*/manifests/v1", Status(status, body=body))
     result = copy_closure(source.place("app"), "v1", [Place(connect(faulty_target.address), "app")]).per_target[0]
     assert [(drift.kind, drift.tag) for drift in result.drift] == [("target", "v1")]
     assert not result.ok
@@ -374,6 +388,26 @@ def test_refused_content_is_told_and_other_targets_go_on(
         copy_closure(source.place("app"), "v1", [Place(connect(faulty_target.address), "app"), other])
     assert compare(source.place("app"), other, "v1") == []
     assert faulty_target.requests("DELETE", UPLOADS)
+
+
+def test_a_spent_quota_is_told_and_other_targets_go_on(
+    source: Counted,
+    target: Counted,
+    faulty_target: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+) -> None:
+    """Harbor's words: a project is full, not the registry, so its other projects are tried all the same."""
+    for name in ("full", "roomy"):
+        graphs.image(source.place(name), name.encode(), tag="v1")
+    words = "adding 1.0 MiB of storage resource, which ... will exceed the configured upper limit of 1.0 MiB."
+    body = json.dumps({"errors": [{"code": "DENIED", "message": words}]}).encode()
+    faulty_target.play("PUT", r"/v2/full/.*", Status(403, body=body))
+    there = connect(faulty_target.address)
+    found = sync([Source(source.registry, (Target(there),), ("full", "roomy"))])
+    errors = {each.place.repository: each.error for each in found.results}
+    assert isinstance(errors["full"], OverQuota) and "project quota" in errors["full"].do
+    assert errors["roomy"] is None and compare(source.place("roomy"), target.place("roomy"), "v1") == []
 
 
 def test_stalled_source_is_dropped_and_read_on(

@@ -17,6 +17,7 @@ from registry_pipelines.errors import (
     Refused,
     RegistryError,
     RegistryPipelinesError,
+    TagImmutable,
     Unauthorized,
     Unsupported,
 )
@@ -242,12 +243,15 @@ class HttpRegistry:
         self._delete(repository, f"manifests/{digest}", self._where(repository, digest), "deleting a manifest")
 
     def delete_tag(self, repository: str, tag: str) -> None:
-        """See Registry. distribution deletes by digest only and answers a tag with 400 DIGEST_INVALID."""
+        """See Registry. distribution deletes by digest only and answers a tag with 400 DIGEST_INVALID. Raises
+        TagImmutable."""
         where = self._where(repository, tag)
         path = f"manifests/{check_tag(tag)}"
         self.resolve(repository, tag)
         try:
             self._delete(repository, path, where, "deleting a tag")
+        except TagImmutable:
+            raise
         except (Refused, NotFound, DigestMismatch) as error:
             raise Unsupported(
                 f"the registry does not delete tags ({error.what})", where=where, do="Delete the manifest it names"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import urllib.parse
@@ -17,6 +18,7 @@ from registry_pipelines.registry.client.retries import Retries, read_retry_after
 from registry_pipelines.registry.client.tokens import Authenticator, Scopes
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
+from registry_pipelines.registry.client.words import Act
 from registry_pipelines.registry.interface import Carrier, Quota
 from registry_pipelines.waits import Wait
 
@@ -32,7 +34,7 @@ SIGNED_URL_S = 60.0
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What object stores answer for a signed address that has run out: S3 403 or 400, others 401, 404, 410."""
 
-_WRITING = frozenset({"POST", "PUT", "PATCH"})
+_UNDER_A_TAG = re.compile(r"/manifests/[^/:?]+\Z")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -184,7 +186,8 @@ class Exchange:
             where=call.where,
             doing=call.doing,
             retry_after_s=wait,
-            writing=call.method in _WRITING,
+            act=_act(call),
+            host=self.name,
         )
 
     def _redirect(self, call: Call, response: Response) -> str:
@@ -228,6 +231,15 @@ def _to_follow(call: Call, response: Response) -> bool:
     if call.method in ("GET", "HEAD"):
         return response.status in _REDIRECTS
     return response.status in (307, 308) and _repeatable(call) and call.carrier is None
+
+
+def _act(call: Call) -> Act:
+    """What a refusal is about."""
+    if call.method in ("GET", "HEAD"):
+        return "read"
+    if call.method == "DELETE":
+        return "delete"
+    return "tag" if call.method == "PUT" and _UNDER_A_TAG.search(call.url) else "write"
 
 
 def _ranged(call: Call) -> bool:

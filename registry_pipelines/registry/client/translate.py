@@ -25,12 +25,12 @@ from registry_pipelines.errors import (
     RegistryFull,
     RegistryPipelinesError,
     Stalled,
-    TagImmutable,
     TlsFailed,
     Unauthorized,
     Unavailable,
     Unsupported,
 )
+from registry_pipelines.registry.client.words import Act, Saying, error_for, meant
 from registry_pipelines.registry.interface import redact_text
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -107,6 +107,9 @@ def quote(text: str) -> str:
     return redact_text(_CONTROL.sub(" ", text)).strip()[:MAX_QUOTED_CHARACTERS]
 
 
+_REASONS = ("message", "description", "reason")
+
+
 def read_error_body(body: bytes) -> tuple[str, str]:
     """(code, message) of an error body; a body that is not the specification's JSON gives ``("", its text)``."""
     text = body.decode("utf-8", "replace")
@@ -117,6 +120,8 @@ def read_error_body(body: bytes) -> tuple[str, str]:
     except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
         return "", "" if text.lstrip()[:1] == "<" else quote(text)
     words = message if isinstance(message, str) else ""
+    if isinstance(detail, dict):  # Artifactory and Quay put their reason one level deeper
+        detail = next((detail[key] for key in _REASONS if isinstance(detail.get(key), str)), "")
     if isinstance(detail, str) and detail:
         words = f"{words}: {detail}" if words else detail
     return quote(code) if isinstance(code, str) else "", quote(words)
@@ -158,31 +163,46 @@ Linux's ENOSPC and EDQUOT. 507 is Insufficient Storage (RFC 4918 section 11.5), 
 
 
 def translate_status(
-    status: int, body: bytes, *, where: str, doing: str, retry_after_s: float | None = None, writing: bool = False
+    status: int,
+    body: bytes,
+    *,
+    where: str,
+    doing: str,
+    retry_after_s: float | None = None,
+    act: Act = "read",
+    host: str = "",
 ) -> RegistryPipelinesError:
-    """The error for an answer that was not expected. ``doing``: what was asked, as ``reading a manifest``. writing:
-    whether it would have changed the registry."""
+    """The error for an answer that was not expected. ``doing``: what was asked, as ``reading a manifest``. act: the
+    same, for words that mean something in such answers only. host: of the registry, where it is known."""
     code, message = read_error_body(body)
     said = f" ({code}{': ' if code and message else ''}{message})" if code or message else ""
     what = f"{doing} was answered with HTTP {status}{said}"
-    if status == 429 or code == "TOOMANYREQUESTS":
-        return RateLimited(what, where=where, do="Ask less often, or with credentials", retry_after_s=retry_after_s)
-    if status < 500 and "immutable" in message.lower():
-        return TagImmutable(what, where=where, do="Use a new tag; version tags never move", status=status, code=code)
+    row = meant(status, code, message, body, act=act, host=host)
+    if row is not None:
+        return _by_row(row, what, status, code, where=where, retry_after_s=retry_after_s)
     if code == "DIGEST_INVALID" and status < 500:
         return DigestMismatch(what, where=where, do="The content changed on the way; send it again")
     kind = RegistryFull if status >= 500 and _FULL.search(body) else _error_class(status, code)
     if kind is RegistryFull:
         what = f"the registry's disk is full: {what}"
-    error = kind(what, where=where, do=_advice(kind, status, writing=writing), status=status, code=code)
+    error = kind(what, where=where, do=_advice(kind, status, act=act), status=status, code=code)
     if isinstance(error, Unavailable):
         error.retry_after_s = retry_after_s
     return error
 
 
-def _advice(kind: type[RegistryError], status: int, *, writing: bool) -> str:
+def _by_row(
+    row: Saying, what: str, status: int, code: str, *, where: str, retry_after_s: float | None
+) -> RegistryPipelinesError:
+    kind, do = error_for(row, status)
+    if issubclass(kind, RateLimited):
+        return kind(what, where=where, do=do, retry_after_s=retry_after_s)
+    return kind(what, where=where, do=do, status=status, code=code)
+
+
+def _advice(kind: type[RegistryError], status: int, *, act: Act) -> str:
     """A bare 500 says nothing; some registries, and proxies before them, tell of a full disk in their log alone."""
-    if status == 500 and writing and kind is Unavailable:
+    if status == 500 and act in ("write", "tag") and kind is Unavailable:
         return "Look into its log: where a registry answers every upload with 500, a full disk is the commonest cause"
     return _DO.get(kind, "")
 

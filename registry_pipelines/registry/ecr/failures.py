@@ -15,6 +15,7 @@ from registry_pipelines.errors import (
     Forbidden,
     InputError,
     NotFound,
+    OverQuota,
     RateLimited,
     Refused,
     RegistryError,
@@ -59,7 +60,7 @@ _BY_CODE: dict[str, type[RegistryError]] = {
     "InvalidLayerPartException": Refused,
     "LayerPartTooSmallException": Refused,
     "EmptyUploadException": Refused,
-    "LimitExceededException": Refused,
+    "LimitExceededException": OverQuota,
     "KmsException": Refused,
     "InvalidParameterException": Refused,
     "UnknownOperationException": Unsupported,
@@ -76,6 +77,7 @@ _DO: dict[type[RegistryError], str] = {
     Unauthorized: "Check the AWS credentials: `aws sts get-caller-identity`",
     Forbidden: "Give the caller the permission in IAM or in the repository's policy",
     NotFound: "Check the name; ECR makes repositories on push only where a creation template says so",
+    OverQuota: "Delete images (a lifecycle policy), or raise the quota in Service Quotas",
     Unavailable: "Try again later",
 }
 LOG_IN = (
