@@ -24,6 +24,7 @@ RegistryPipelinesError
       TagImmutable
       RegistryFull            no space is left at the registry
       OverQuota               what an account, project or repository may hold is used up
+    RedirectRefused           it sent us where we do not go                     exit 1
     Unavailable               network, time-out, 5xx; temporary                 exit 7
       RateLimited             429; temporary; knows when to come back
         QuotaSpent            the requests given for some hours are used up; temporary
@@ -201,6 +202,11 @@ class RegistryFull(Refused):
 
 class OverQuota(Refused):
     """What an account, project or repository may hold is used up; other places of the registry may take it."""
+
+
+class RedirectRefused(RegistryError):
+    """The registry sent us to an address that is not gone to: inner networks, plain HTTP after TLS, circles, or with a
+    request that cannot be sent a second time."""
 
 
 class Unavailable(RegistryError):

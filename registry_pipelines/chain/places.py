@@ -159,6 +159,7 @@ def open_registry(settings: RegistryPlace, limits: Limits) -> Registry:
         ca_file=settings.ca_file,
         docker_config=settings.docker_config,
         aws_profile=settings.aws_profile,
+        redirects=settings.redirects.allow,
     )
     return limited(client, limits)
 

@@ -13,6 +13,7 @@ from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.config.places import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.oci.references import Reference
+from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
 from registry_pipelines.transfer.buckets import CapWindow
 from registry_pipelines.transfer.selectors import Selector
@@ -34,6 +35,7 @@ def check(
         for path, message in (
             *_ports(config),
             *_bandwidth(config),
+            *_redirects(config),
             *_images(config),
             *_targets(config),
             *_mirrors(config),
@@ -103,6 +105,15 @@ def _bandwidth(config: Config) -> Iterable[tuple[str, str]]:
                 CapWindow.parse(text)
             except InputError as error:
                 yield f"registries.{name}.bandwidth[{place}]", f"{error.what}; {error.do}"
+
+
+def _redirects(config: Config) -> Iterable[tuple[str, str]]:
+    for name, registry in config.registries.items():
+        for place, text in enumerate(registry.redirects.allow if isinstance(registry, DistributionRegistry) else ()):
+            try:
+                Allowed.parse(text)
+            except InputError as error:
+                yield f"registries.{name}.redirects.allow[{place}]", f"{error.what}; {error.do}"
 
 
 def _images(config: Config) -> Iterable[tuple[str, str]]:

@@ -58,6 +58,20 @@ class EmbeddedRegistry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Redirects:
+    """Where a registry may send us, by redirects and by every other address of another host that it names (an upload,
+    the next page, its token service). A registry with a public address may send us to public addresses; one in an inner
+    network also to inner ones; none to link-local addresses and the clouds' metadata services. Behind a proxy that is
+    the proxy's business."""
+
+    allow: tuple[str, ...] = setting(
+        "Places that are permitted all the same, as the object store behind a private link: `host`, `host:port`, "
+        "`*.domain`, an address, or a network like `10.1.0.0/16`.",
+        default=(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DistributionRegistry:
     """Any registry that speaks the OCI distribution protocol: ECR, Artifact Registry, Harbor, docker-registry."""
 
@@ -76,6 +90,7 @@ class DistributionRegistry:
         "boto3 unless told.",
         default="",
     )
+    redirects: Redirects = setting("Where the registry may send us.", factory=Redirects)
     bandwidth: tuple[str, ...] = setting(
         "Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`.",
         default=(),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
 from registry_pipelines.oci.digest import Digest
@@ -203,13 +203,15 @@ class UploadSessions(Protocol):
 class Parcel:
     """A complete request for a carrier to send: everything but the body, which the carrier has.
 
-    head: request line and headers with the empty line. url: where the answer's Location is relative to. Times in s:
-    stall_s is for content that does not move, answer_s for the answer to all of it.
+    addresses: where to connect to, each (address family, the family's address tuple), best first; no others, for these
+    were judged. head: request line and headers with the empty line. url: where the answer's Location is relative to.
+    Times in s: stall_s is for content that does not move, answer_s for the answer to all of it.
     """
 
     scheme: str
     host: str
     port: int
+    addresses: tuple[tuple[int, tuple[Any, ...]], ...]
     ca_file: str
     head: bytes
     url: str

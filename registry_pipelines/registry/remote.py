@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from registry_pipelines.registry.client import DistributionRegistry
@@ -18,6 +19,7 @@ def remote_registry(
     ca_file: Path | None = None,
     docker_config: Path | None = None,
     aws_profile: str = "",
+    redirects: Sequence[str] = (),
 ) -> HttpRegistry:
     """A client for ``host[:port]``; no network yet. See DistributionRegistry and EcrRegistry for the options.
 
@@ -25,7 +27,7 @@ def remote_registry(
     needs neither boto3 nor AWS credentials.
     """
     if read_host(host) and not username and docker_config is None:
-        return EcrRegistry(host, profile=aws_profile, plain_http=plain_http, ca_file=ca_file)
+        return EcrRegistry(host, profile=aws_profile, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
     return DistributionRegistry(
         host,
         username=username,
@@ -33,4 +35,5 @@ def remote_registry(
         plain_http=plain_http,
         ca_file=ca_file,
         docker_config=docker_config,
+        redirects=redirects,
     )

@@ -6,10 +6,10 @@ the registry cancels the upload at the next request: all of it is to be sent aga
 its parent is gone, this process ends every request behind the parts it was given, writes the answer's Location into a
 note beside the journal, and ends too.
 
-Run as a script, isolated, standard library only: ``courier_process.py MEMORY_FD LOCK_FILE``. Frames on stdin and stdout
-are a 4-byte big-endian length and JSON. In: ``{id, head, ...}`` opens a request, ``{id, start, size}`` adds a piece,
-``{id, end}`` ends its body. Out: ``{id, sent}`` for each piece, then ``{id, raw}`` or ``{id, error}``. The lock is held
-as long as it lives.
+Run as a script, isolated, with the standard library and ``dialing`` alone: ``courier_process.py MEMORY_FD LOCK_FILE``.
+Frames on stdin and stdout are a 4-byte big-endian length and JSON. In: ``{id, head, ...}`` opens a request, ``{id,
+start, size}`` adds a piece, ``{id, end}`` ends its body. Out: ``{id, sent}`` for each piece, then ``{id, raw}`` or
+``{id, error}``. The lock is held as long as it lives.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+if __name__ == "__main__":  # isolated, so this folder's parents are not searched
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from registry_pipelines.dialing import Address, Dialer, tls_context
+
 SEND_BYTES = 256 * 1024
 IDLE_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -47,6 +52,7 @@ class Connections:
         self._idle: dict[tuple[str, str, int, str], list[tuple[socket.socket, float]]] = {}
         self._lock = threading.Lock()
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._dialer = Dialer()
 
     def take(self, order: dict[str, Any]) -> socket.socket:
         """A live idle connection, else a new one. Raises OSError."""
@@ -70,20 +76,20 @@ class Connections:
         return (order["scheme"], order["host"], order["port"], order["ca_file"])
 
     def _connect(self, order: dict[str, Any]) -> socket.socket:
-        sock = socket.create_connection((order["host"], order["port"]), timeout=order["connect_s"])
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        places = [Address(family, tuple(where)) for family, where in order["addresses"]]
+        sock = self._dialer.connect(order["host"], order["port"], places, order["connect_s"])
         if order["scheme"] != "https":
             return sock
-        return self._context(order["ca_file"]).wrap_socket(sock, server_hostname=order["host"])
+        try:
+            return self._context(order["ca_file"]).wrap_socket(sock, server_hostname=order["host"])
+        except BaseException:
+            sock.close()
+            raise
 
     def _context(self, ca_file: str) -> ssl.SSLContext:
         with self._lock:
             if ca_file not in self._contexts:
-                context = ssl.create_default_context()
-                context.set_alpn_protocols(["http/1.1"])
-                if ca_file:
-                    context.load_verify_locations(cafile=ca_file)
-                self._contexts[ca_file] = context
+                self._contexts[ca_file] = tls_context(ca_file)
             return self._contexts[ca_file]
 
 

@@ -19,8 +19,9 @@ from registry_pipelines.transfer.patience import Elsewhere
 MAX_RESTARTS = 3
 """How often one blob is sent again from its first byte after its session was lost or its digest was refused."""
 
-_NO_STREAMS = (400, 405, 411, 413, 415, 501)
-"""Answers by which registries refuse HTTP's chunked coding (Azure 400, proxies 411 and 501)."""
+_NO_STREAMS = (307, 308, 400, 405, 411, 413, 415, 501)
+"""Answers by which registries refuse HTTP's chunked coding (Azure 400, proxies 411 and 501), or send us elsewhere with
+it: a part is sent a second time, a stream is not."""
 
 _NO_CHUNKS = (400, 405, 411, 501)
 """Answers to a first chunk by which registries refuse chunks altogether."""

@@ -194,6 +194,8 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         (("{registry: there, prefix: replica}", "{registry: here}"), "target `eu` is the place the image comes from"),
         (("images:", "  again: {kind: embedded, port: 5501}\nimages:"), "127.0.0.1:5501 is the address of `here`"),
         (("username: robot,", "username: robot, bandwidth: [fast],"), "'fast' is not a bandwidth cap"),
+        (("username: robot,", "username: robot, redirects: {allow: [10.1.2.3/33]},"), "'10.1.2.3/33' is no place"),
+        (("username: robot,", "username: robot, redirects: {allow: ['https://s3']},"), "'https://s3' is no place"),
         (("images:", "  x: {kind: embedded, port: 1, tls_cert: c.pem}\nimages:"), "`tls_cert` and `tls_key`"),
         (("    targets", "    build: {version: prod}\n    targets"), "a version tag never moves"),
         (

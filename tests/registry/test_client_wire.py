@@ -327,9 +327,9 @@ def _to_plain(handler: Handler) -> Handler:
 
 
 def test_endless_redirects() -> None:
-    again = Answer(307, {"Location": "/v2/a/blobs/again"})
+    ways = [Answer(307, {"Location": f"/v2/a/blobs/again{number}"}) for number in range(6)]
     with (
-        ExchangeServer(*[Expect("GET", ".*", again) for _ in range(6)]) as server,
+        ExchangeServer(*[Expect("GET", ".*", way) for way in ways]) as server,
         pytest.raises(RegistryError, match="redirected more than 5 times"),
     ):
         DistributionRegistry(server.address).open_blob("a", DIGEST)

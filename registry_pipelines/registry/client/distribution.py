@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import urllib.parse
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from registry_pipelines.errors import (
@@ -29,8 +29,10 @@ from registry_pipelines.registry.client import listing, tokens
 from registry_pipelines.registry.client.credentials import CredentialFinder, CredentialSource
 from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
 from registry_pipelines.registry.client.facts import Facts
+from registry_pipelines.registry.client.origins import split_url
 from registry_pipelines.registry.client.probing import probe_chunks, probe_ranges
 from registry_pipelines.registry.client.reader import HttpBlobReader, make_reader, range_header
+from registry_pipelines.registry.client.redirects import Redirects
 from registry_pipelines.registry.client.referrers import Referrers
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries
@@ -50,6 +52,7 @@ class HttpRegistry:
     host: ``host[:port]``; ``docker.io`` is known. Credentials: username and password when given, else those of
     Docker's config.json (docker_config names another file), or what ``finder`` finds. plain_http: None is plain for
     loopback hosts (and no ca_file), TLS for all others. ca_file: PEM certificates trusted besides the system's.
+    redirects: where in inner networks it may send us (``host``, ``host:port``, ``*.domain``, ``10.1.0.0/16``).
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class HttpRegistry:
         retries: Retries | None = None,
         environ: Mapping[str, str] | None = None,
         finder: CredentialFinder | None = None,
+        redirects: Sequence[str] = (),
     ) -> None:
         self.name = _check_host(host)
         self._timeouts = timeouts or Timeouts()
@@ -73,11 +77,12 @@ class HttpRegistry:
         source = finder or CredentialSource(
             host, username=username, password=password, docker_config=docker_config, environ=environ
         )
+        places = Redirects(split_url(f"{base}/", where=host)[0], transport.address_of, redirects)
         authenticator = Authenticator(
-            source, transport.send, where=host, plain_allowed=bool(plain_http) and base.startswith("http:")
+            source, transport.send, places, where=host, plain_allowed=bool(plain_http) and base.startswith("http:")
         )
         self._facts = Facts()
-        self._exchange = Exchange(base, host, transport, authenticator, retries or Retries())
+        self._exchange = Exchange(base, host, transport, authenticator, retries or Retries(), places)
         self._uploads = Uploads(self._exchange, self._facts, commit_s=self._timeouts.commit_s)
         self._referrers = Referrers(
             self._exchange, self._facts, get=self.get_manifest, put=self._put, delete=self._delete_manifest

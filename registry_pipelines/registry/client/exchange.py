@@ -9,10 +9,18 @@ import urllib.parse
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from registry_pipelines.errors import RateLimited, RegistryError, RegistryPipelinesError, Unauthorized, Unavailable
+from registry_pipelines.errors import (
+    RateLimited,
+    RedirectRefused,
+    RegistryPipelinesError,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
 from registry_pipelines.registry.client.challenges import read_challenges
 from registry_pipelines.registry.client.origins import Origin, is_loopback, split_url
 from registry_pipelines.registry.client.quotas import quota_spent, read_quota
+from registry_pipelines.registry.client.redirects import READING, REDIRECTS, Guard, Redirects, Trail
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries, read_retry_after
 from registry_pipelines.registry.client.tokens import Authenticator, Scopes
@@ -21,9 +29,6 @@ from registry_pipelines.registry.client.transport import Body, Request, Transpor
 from registry_pipelines.registry.client.words import Act
 from registry_pipelines.registry.interface import Carrier, Quota
 from registry_pipelines.waits import Wait
-
-MAX_REDIRECTS = 5
-"""Registries redirect once, to an object store; two are seen behind a CDN."""
 
 MAX_SIGNED_URLS = 512
 """Signed addresses remembered; one per blob that is being read in ranges."""
@@ -35,8 +40,6 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What object stores answer for a signed address that has run out: S3 403 or 400, others 401, 404, 410."""
 
 _UNDER_A_TAG = re.compile(r"/manifests/[^/:?]+\Z")
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
@@ -89,21 +92,30 @@ class SignedUrls:
 
 
 class Exchange:
-    """Sends calls to one registry. base: ``https://host[:port]``, where paths start and where secrets may go."""
+    """Sends calls to one registry. base: ``https://host[:port]``, where paths start and where secrets may go.
+    redirects: where else the registry may send us."""
 
     def __init__(
-        self, base: str, name: str, transport: Transport, authenticator: Authenticator, retries: Retries
+        self,
+        base: str,
+        name: str,
+        transport: Transport,
+        authenticator: Authenticator,
+        retries: Retries,
+        redirects: Redirects,
     ) -> None:
         self.base = base
         self.name = name
         self.transport = transport
         self.retries = retries
-        self.origin: Origin = split_url(f"{base}/", where=name)[0]
+        self.origin: Origin = redirects.origin
         self.observers: list[Callable[[RegistryPipelinesError], None]] = []
         self.quota_observers: list[Callable[[Quota], None]] = []
         self.requests_sent = 0
+        self._own = f"{base}/"
         self._counting = threading.Lock()
         self._authenticator = authenticator
+        self._redirects = redirects
         self._signed = SignedUrls()
 
     def send(self, call: Call) -> Response:
@@ -139,8 +151,8 @@ class Exchange:
 
     def _once(self, call: Call) -> Response:
         response = self._followed(call, self._signed.get(call.url) if _ranged(call) else "")
-        if response.status in _EXPIRED and not call.elsewhere and self.is_elsewhere(response):
-            # An object store's signed address has run out; the registry gives a new one.
+        if response.status in _EXPIRED and self._has_expired(call, response):
+            # The registry gives a new one.
             response.close()
             self._signed.forget(call.url)
             response = self._followed(call, "")
@@ -151,22 +163,37 @@ class Exchange:
         if response.status in call.expect or (call.elsewhere and self.is_elsewhere(response)):
             return response
         error = self.failure(call, response)
+        if response.status == 401 and self.is_elsewhere(response):
+            raise self._no_secret_there(call, response)
         if isinstance(error, RateLimited) and quota is not None and not quota.remaining:
             raise quota_spent(quota, quota.wait_s, where=call.where) from error
         raise error
 
+    def _has_expired(self, call: Call, response: Response) -> bool:
+        """Whether it was a signed address that refused; the signature is in its query."""
+        signed = call.method in READING and "?" in response.url
+        return signed and not call.elsewhere and self.is_elsewhere(response)
+
     def _followed(self, call: Call, shortcut: str) -> Response:
-        response = self._authorized(call, shortcut or call.url)
-        for _ in range(MAX_REDIRECTS):
-            if not _to_follow(call, response):
-                return response
+        url = shortcut or call.url
+        response = self._authorized(call, url, self._guard(call, url))
+        if response.status not in REDIRECTS:
+            return response
+        trail = Trail(self._redirects, call.doing, call.where)
+        while response.status in REDIRECTS:
             with response:
-                target = self._redirect(call, response)
-            response = self._authorized(call, target)
+                target, guard = trail.follow(call.method, response)
+                _check_again(call, response.status)
+            response = self._authorized(call, target, guard)
             if _ranged(call):
                 self._signed.keep(call.url, target)
-        response.close()
-        raise RegistryError(f"{call.doing} was redirected more than {MAX_REDIRECTS} times", where=call.where)
+        return response
+
+    def _guard(self, call: Call, url: str) -> Guard | None:
+        """For what the registry named some time ago: an upload, the next page, a signed address."""
+        if url.startswith(self._own):
+            return None
+        return self._redirects.guard(url, doing=call.doing, where=call.where)
 
     def is_elsewhere(self, response: Response) -> bool:
         """Whether another host than the registry answered, after a redirect."""
@@ -190,18 +217,20 @@ class Exchange:
             host=self.name,
         )
 
-    def _redirect(self, call: Call, response: Response) -> str:
-        target = resolve_location(response, where=call.where)
-        before, after = split_url(response.url, where=call.where)[0], split_url(target, where=call.where)[0]
-        if before.scheme == "https" and after.scheme == "http":
-            raise RegistryError(f"{call.doing} was redirected from TLS to plain HTTP", where=call.where)
-        return target
+    def _no_secret_there(self, call: Call, response: Response) -> Unauthorized:
+        other = split_url(response.url, where=call.where)[0]
+        return Unauthorized(
+            f"{call.doing} was redirected to {other}, which asks for a log-in; credentials go to {self.origin} alone",
+            where=call.where,
+            do="Write the other host as the registry's host, if it is the registry",
+            status=401,
+        )
 
-    def _authorized(self, call: Call, url: str) -> Response:
+    def _authorized(self, call: Call, url: str, guard: Guard | None) -> Response:
         """One request, a second one after a 401. Secrets go to the registry's own origin only."""
         ours = split_url(url, where=call.where)[0] == self.origin
         tried = self._authenticator.header(call.scopes) if ours else ""
-        response = self._send(_request(call, url, tried))
+        response = self._send(_request(call, url, tried, guard))
         if response.status != 401 or not ours:
             return response
         challenges = read_challenges(response.headers.get_all("WWW-Authenticate"))
@@ -213,7 +242,7 @@ class Exchange:
             raise Unavailable(
                 f"{call.doing}: the token expired while content was sent", where=call.where, do="Send it again"
             )
-        again = self._send(_request(call, url, header))
+        again = self._send(_request(call, url, header, guard))
         if again.status == 401:
             error = self.failure(call, again)
             raise Unauthorized(error.what, where=call.where, do=error.do, status=401)
@@ -225,12 +254,18 @@ class Exchange:
         return self.transport.send(request)
 
 
-def _to_follow(call: Call, response: Response) -> bool:
-    """Every request may be redirected (RFC 9110 section 15.4; distribution-spec main). Reading follows all redirects;
-    writing those that keep method and body (307, 308), where the body can be sent again."""
-    if call.method in ("GET", "HEAD"):
-        return response.status in _REDIRECTS
-    return response.status in (307, 308) and _repeatable(call) and call.carrier is None
+def _check_again(call: Call, status: int) -> None:
+    """Raise unless the call's body can be sent a second time, to another address."""
+    if call.carrier is not None:
+        raise Unsupported(f"{call.doing} was redirected, which a stream cannot be", where=call.where, status=status)
+    if _repeatable(call) or (isinstance(call.body, Body) and call.body.rewind()):
+        return
+    raise RedirectRefused(
+        f"{call.doing} was redirected (HTTP {status}) after content was sent that cannot be read a second time",
+        where=call.where,
+        do="Write the host that it redirects to as the registry's host",
+        status=status,
+    )
 
 
 def _act(call: Call) -> Act:
@@ -250,22 +285,11 @@ def _repeatable(call: Call) -> bool:
     return call.body is None or isinstance(call.body, bytes | memoryview)
 
 
-def _request(call: Call, url: str, authorization: str) -> Request:
+def _request(call: Call, url: str, authorization: str, guard: Guard | None) -> Request:
     headers = dict(call.headers or {})
     if authorization:
         headers["Authorization"] = authorization
-    return Request(call.method, url, call.where, headers, call.body, call.answer_s, call.once, call.carrier)
-
-
-def resolve_location(response: Response, *, where: str) -> str:
-    """The ``Location`` as an absolute URL, otherwise verbatim (distribution-spec 1.1 permits relative ones)."""
-    location = response.header("Location")
-    if not location:
-        raise RegistryError(f"the answer (HTTP {response.status}) has no Location", where=where)
-    try:
-        return urllib.parse.urljoin(response.url, location)
-    except ValueError as error:
-        raise RegistryError("the Location is not a URL", where=where) from error
+    return Request(call.method, url, call.where, headers, call.body, call.answer_s, call.once, call.carrier, guard)
 
 
 def base_url(host: str, *, plain_http: bool | None, tls_wanted: bool) -> str:

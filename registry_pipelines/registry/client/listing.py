@@ -54,8 +54,9 @@ def pages(exchange: Exchange, call: Call, *, limit: int = MAX_PAGE_BYTES) -> Ite
         target = _absolute(url, following, call.where)
         if target in seen:
             raise RegistryError("the pages of the list go round in a circle", where=call.where)
-        if split_url(target, where=call.where)[0] != exchange.origin:
-            raise RegistryError("the next page of the list is on another host", where=call.where)
+        here = split_url(url, where=call.where)[0]
+        if split_url(target, where=call.where)[0] not in (here, exchange.origin):
+            raise RegistryError("the next page is on another host than the one that answered", where=call.where)
         call = replace(call, url=target)
     raise RegistryError(f"the list has more than {MAX_PAGES} pages", where=call.where)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import ipaddress
 import os
+import socket
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from registry_pipelines.errors import InputError
-from registry_pipelines.registry.client.origins import is_loopback
+from registry_pipelines.errors import Forbidden, InputError, RegistryError, Unauthorized, Unavailable
+from registry_pipelines.registry.client.origins import Origin, is_loopback
+from registry_pipelines.registry.client.wire import Answer, request_head
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,30 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str] | No
         token = base64.b64encode(f"{user}:{word}".encode()).decode()
         headers["Proxy-Authorization"] = f"Basic {token}"
     return Proxy(name, number or 80, headers)
+
+
+def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy, *, where: str) -> None:
+    """Ask a proxy for a way to a host (CONNECT, RFC 9110 section 9.3.6). Raises what the socket raises,
+    http.client.HTTPException (not HTTP), and for a refusal Unauthorized, Forbidden, Unavailable, RegistryError."""
+    connected.sendall(request_head("CONNECT", str(origin), {"Host": str(origin), **proxy.headers}))
+    answer = Answer(connected, "CONNECT")
+    if 200 <= answer.status < 300:
+        if answer.clean:
+            return
+        raise RegistryError(f"the proxy {proxy.host}:{proxy.port} sends more than its answer", where=where)
+    status = answer.status
+    said = f"the proxy {proxy.host}:{proxy.port} answered the way to {origin} with HTTP {status}"
+    if status == 407:
+        known = "other " if proxy.headers else ""
+        do = f"Write {known}user and password into HTTPS_PROXY, as http://user:password@{proxy.host}:{proxy.port}"
+        raise Unauthorized(said, where=where, do=do, status=status)
+    if status in (401, 403, 451):
+        raise Forbidden(said, where=where, do=f"Have the proxy permit {origin.host}, or name it in NO_PROXY")
+    if status in (404, 405, 501):
+        raise RegistryError(f"{said}; it makes no tunnels", where=where, do="Check HTTPS_PROXY", status=status)
+    do = f"See whether {origin.host} can be reached from the proxy; where it cannot, name it in NO_PROXY"
+    kind = Unavailable if status >= 500 or status == 429 else RegistryError
+    raise kind(said, where=where, do=do, status=status)
 
 
 def _bypassed(host: str, port: int, no_proxy: str) -> bool:

@@ -14,8 +14,9 @@ from registry_pipelines.waits import Wait, host_of
 class Response:
     """An answer; its body is read once, from the front. Always closed by whoever asked (a context manager).
 
-    url: what was asked; Location and Link are relative to it. length: bytes of the body, None when the registry did not
-    say. release: called once, with whether the connection can serve again.
+    url: what was asked; Location and Link are relative to it. peer: the address that answered, empty behind a proxy.
+    length: bytes of the body, None when the registry did not say. release: called once, with whether the connection can
+    serve again.
     """
 
     def __init__(
@@ -25,11 +26,13 @@ class Response:
         url: str,
         where: str,
         reusable: bool,
+        peer: str,
         release: Callable[[bool], None],
     ) -> None:
         self.status = answer.status
         self.headers = answer.headers
         self.url = url
+        self.peer = peer
         self.length = answer.length
         self._answer = answer
         self._where = where

@@ -13,13 +13,14 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from registry_pipelines.errors import NotFound, RegistryError, Unauthorized, Unsupported
+from registry_pipelines.errors import NotFound, RedirectRefused, RegistryError, Unauthorized, Unsupported
 from registry_pipelines.registry.client.challenges import Challenge
 from registry_pipelines.registry.client.credentials import CredentialFinder, Credentials
 from registry_pipelines.registry.client.origins import check_loopback_or_tls, split_url
+from registry_pipelines.registry.client.redirects import REDIRECTS, Redirects, Trail
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import read_retry_after
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
@@ -70,14 +71,15 @@ class Authenticator:
     """Gives the ``Authorization`` header for scopes, and answers challenges. Safe for many threads; one thread asks
     for a token, the others wait for it.
 
-    send: sends a token request (one attempt, or with retries). plain_allowed: whether secrets may go over plain HTTP to
-    other machines. clock: monotonic seconds.
+    send: sends a token request (one attempt, or with retries). redirects: where the token service may be, and may send
+    us. plain_allowed: whether secrets may go over plain HTTP to other machines. clock: monotonic seconds.
     """
 
     def __init__(
         self,
         source: CredentialFinder,
         send: Callable[[Request], Response],
+        redirects: Redirects,
         *,
         where: str,
         plain_allowed: bool = False,
@@ -85,6 +87,7 @@ class Authenticator:
     ) -> None:
         self._source = source
         self._send = send
+        self._redirects = redirects
         self._where = where
         self._plain_allowed = plain_allowed
         self._clock = clock
@@ -181,7 +184,7 @@ class Authenticator:
         headers = {"Accept": "application/json"}
         if not credentials.anonymous:
             headers["Authorization"] = basic(credentials)
-        return self._read(self._send(Request("GET", url, self._where, headers)))
+        return self._read(self._travel("GET", url, headers))
 
     def _ask_oauth(self, realm: str, fields: list[tuple[str, str]], credentials: Credentials) -> tuple[str, float]:
         scope = " ".join(value for name, value in fields if name == "scope")
@@ -194,7 +197,28 @@ class Authenticator:
         ]
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         body = urllib.parse.urlencode(form).encode()
-        return self._read(self._send(Request("POST", realm, self._where, headers, body)))
+        return self._read(self._travel("POST", realm, headers, body))
+
+    def _travel(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Response:
+        """Ask the token service, wherever it redirects to; secrets go to the origin that the registry named alone."""
+        guard = self._redirects.guard(url, doing=_DOING, where=self._where)
+        response = self._send(Request(method, url, self._where, headers, body, guard=guard))
+        trail = Trail(self._redirects, _DOING, self._where)
+        named = split_url(url, where=self._where)[0]
+        while response.status in REDIRECTS:
+            with response:
+                target, judge = trail.follow(method, response)
+            request = Request(method, target, self._where, headers, body, guard=judge)
+            if split_url(target, where=self._where)[0] != named:
+                if body is not None:
+                    raise RedirectRefused(
+                        f"{_DOING} was redirected to another host, which must not get the refresh token",
+                        where=self._where,
+                        do="Use user and password for this registry",
+                    )
+                request = replace(request, headers={"Accept": headers["Accept"]})
+            response = self._send(request)
+        return response
 
     def _read(self, response: Response) -> tuple[str, float]:
         with response:
@@ -214,14 +238,13 @@ class Authenticator:
     def _refusal(self, response: Response) -> Exception:
         wait = read_retry_after(response.header("Retry-After"))
         body = response.read(MAX_ERROR_BODY_BYTES) or b""
-        error = translate_status(
-            response.status, body, where=self._where, doing="asking for a token", retry_after_s=wait
-        )
+        error = translate_status(response.status, body, where=self._where, doing=_DOING, retry_after_s=wait)
         if isinstance(error, NotFound | Unsupported):
             return RegistryError(error.what, where=self._where, status=response.status)
         return error
 
 
+_DOING = "asking for a token"
 _LOG_IN = "Give user name and password of this registry, or log in with docker login"
 
 

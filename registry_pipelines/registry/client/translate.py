@@ -14,6 +14,7 @@ import ssl
 import zlib
 from typing import NoReturn
 
+from registry_pipelines.dialing import NoneAnswered
 from registry_pipelines.errors import (
     DigestMismatch,
     Forbidden,
@@ -56,6 +57,9 @@ def translate_exception(error: BaseException, *, where: str, doing: str) -> Regi
     """The error of ours that stands for ``error``; raise it ``from`` the original. ``doing``: ``connecting``, ..."""
     if isinstance(error, RegistryPipelinesError):
         return error
+    if isinstance(error, NoneAnswered):
+        ours = translate_exception(error.reason, where=where, doing=doing)
+        return type(ours)(f"{ours.what}; {quote(str(error))}", where=where, do=ours.do)
     if isinstance(error, ssl.SSLError):
         return _translate_tls(error, where=where, doing=doing)
     if isinstance(error, TimeoutError):
@@ -85,11 +89,8 @@ def translate_exception(error: BaseException, *, where: str, doing: str) -> Regi
 def _translate_tls(error: ssl.SSLError, *, where: str, doing: str) -> RegistryPipelinesError:
     if isinstance(error, ssl.SSLCertVerificationError):
         why = quote(getattr(error, "verify_message", "") or "no reason given")
-        return TlsFailed(
-            f"the registry's certificate is not trusted ({why})",
-            where=where,
-            do="Name the CA's certificate as ca_file of this registry",
-        )
+        do = _CERTIFICATE.get(getattr(error, "verify_code", 0), _NAME_THE_CA)
+        return TlsFailed(f"the registry's certificate is not trusted ({why})", where=where, do=do)
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         return Unavailable(f"the TLS connection broke while {doing}", where=where, do="Try again")
     reason = getattr(error, "reason", None) or ""
@@ -100,6 +101,18 @@ def _translate_tls(error: ssl.SSLError, *, where: str, doing: str) -> RegistryPi
     if "BAD_RECORD" in reason or "DECRYPTION_FAILED" in reason:
         return Unavailable(f"a TLS record arrived damaged while {doing}", where=where, do="Try again")
     return TlsFailed(f"TLS failed while {doing} ({quote(reason or 'no reason given')})", where=where)
+
+
+_NAME_THE_CA = "Name the CA's certificate as ca_file of this registry"
+
+_CERTIFICATE = {
+    9: "Its time has not come yet: check this machine's clock",
+    10: "It has run out: have it renewed, or check this machine's clock",
+    23: "It was revoked: have it replaced",
+    62: "Use a host name that the certificate names",
+    64: "Use a host name that the certificate names",
+}
+"""What to do by OpenSSL's verify code (x509_vfy.h), where naming an authority does not help."""
 
 
 def quote(text: str) -> str:

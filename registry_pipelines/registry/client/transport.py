@@ -6,7 +6,7 @@ socket into the caller's buffer (``recv_into``) and from the caller's buffer int
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import select
 import socket
 import ssl
@@ -16,12 +16,13 @@ import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from registry_pipelines import __version__
+from registry_pipelines.dialing import Address, Dialer, tls_context
 from registry_pipelines.errors import ConfigInvalid, RegistryPipelinesError, Unsupported
 from registry_pipelines.registry.client.origins import Origin, split_url
-from registry_pipelines.registry.client.proxies import Proxy, proxy_for
+from registry_pipelines.registry.client.proxies import Proxy, open_tunnel, proxy_for
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.translate import NETWORK_ERRORS, raise_translated, translate_exception
 from registry_pipelines.registry.client.wire import Answer, request_head
@@ -43,6 +44,9 @@ SEND_BYTES = 256 * 1024
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """Seconds, seconds, tries: a peer that died while we wait for a long commit is found out after a minute and a half."""
 
+LEAST_HANDSHAKE_S = 1.0
+"""TLS gets this long however late the last of several addresses took the connection."""
+
 USER_AGENT = f"registry-pipelines/{__version__}"
 
 
@@ -58,13 +62,30 @@ class Timeouts:
     commit_s: float = 1800.0
 
 
+@runtime_checkable
 class Body(Protocol):
     """A request body that is streamed. size: bytes in all."""
 
     size: int
 
+    def rewind(self) -> bool:
+        """Start again from the first byte; False when that cannot be."""
+        ...
+
     def chunks(self) -> Iterator[memoryview]:
         """Pieces in order; each is sent before the next is asked for."""
+        ...
+
+
+class AddressGuard(Protocol):
+    """Judges the addresses a request may go to."""
+
+    def choose(self, addresses: list[Address]) -> list[Address]:
+        """Those that may be connected to. Raises RedirectRefused when there is none."""
+        ...
+
+    def check(self, address: str) -> None:
+        """Raise RedirectRefused for an address that may not be asked."""
         ...
 
 
@@ -73,7 +94,8 @@ class Request:
     """One HTTP request. url: absolute, used verbatim after the host. where: for errors.
 
     answer_s: wait for the answer this long, None for the stall time-out. once: never sent twice, not even when a kept
-    connection turns out to be dead: it may have arrived all the same. carrier: sends it from another process.
+    connection turns out to be dead: it may have arrived all the same. carrier: sends it from another process. guard:
+    judges the addresses behind the URL's host before anything is sent there, unless a proxy stands between.
     """
 
     method: str
@@ -84,6 +106,7 @@ class Request:
     answer_s: float | None = None
     once: bool = False
     carrier: Carrier | None = None
+    guard: AddressGuard | None = None
 
     @property
     def repeatable(self) -> bool:
@@ -100,6 +123,8 @@ class Transport:
         self.timeouts = timeouts or Timeouts()
         self._tls = _tls_context(ca_file) if ca_file else None
         self._ca_file = ca_file
+        self._dialer = Dialer()
+        self._peers: dict[Origin, str] = {}
         self._environ = environ
         self.receive_bytes = 0
         """What the system may receive ahead of us on one new connection; 0 leaves it to the system."""
@@ -117,16 +142,32 @@ class Transport:
             return self._carried(request.carrier, request, origin, target)
         kept = self._take(origin)
         if kept:
+            if request.guard:
+                self._judge(request.guard, kept)
             try:
                 return self._exchange(kept, request, target)
             except _Stale as stale:
                 if not request.repeatable:
                     raise stale.error from stale.error.__cause__
-        fresh = self._connect(origin, request.where)
+        fresh = self._connect(origin, request.where, request.guard)
         try:
             return self._exchange(fresh, request, target)
         except _Stale as stale:
             raise stale.error from stale.error.__cause__
+
+    def address_of(self, origin: Origin, where: str) -> str:
+        """The address that answers for an origin, as it last did; empty behind a proxy. Raises Unavailable, ..."""
+        if origin not in self._peers:
+            self._release(self._connect(origin, where), keep=True)
+        return self._peers[origin]
+
+    def _judge(self, guard: AddressGuard, kept: _Connection) -> None:
+        try:
+            if kept.peer:
+                guard.check(kept.peer)
+        except BaseException:
+            self._release(kept, keep=True)
+            raise
 
     def _carried(self, carrier: Carrier, request: Request, origin: Origin, target: str) -> Response:
         """The head is written here and the answer is read here; between, the carrier holds the connection.
@@ -137,17 +178,23 @@ class Transport:
             raise Unsupported("content cannot be carried through a proxy", where=request.where, status=501)
         try:
             head = request_head(request.method, target, {**_usual(origin), **request.headers})
+            addresses = self._dialer.resolve(origin.host, origin.port)
         except NETWORK_ERRORS as error:
             raise_translated(error, where=request.where, doing="writing a request")
+        if request.guard:
+            addresses = request.guard.choose(addresses)
         ca_file = str(self._ca_file or "")
         stall_s = self.timeouts.stall_s
         times = self.timeouts.connect_s, stall_s, request.answer_s or stall_s
-        raw = carrier.carry(Parcel(origin.scheme, origin.host, origin.port, ca_file, head, request.url, *times))
+        places = tuple(addresses)
+        raw = carrier.carry(Parcel(origin.scheme, origin.host, origin.port, places, ca_file, head, request.url, *times))
         try:
             answer = Answer(_Received(raw), request.method)
         except NETWORK_ERRORS as error:
             raise_translated(error, where=request.where, doing="reading the answer")
-        return Response(answer, url=request.url, where=request.where, reusable=False, release=lambda _keep: None)
+        return Response(
+            answer, url=request.url, where=request.where, reusable=False, peer="", release=lambda _keep: None
+        )
 
     def close(self) -> None:
         """Close idle connections; the object stays usable."""
@@ -167,6 +214,7 @@ class Transport:
             url=request.url,
             where=request.where,
             reusable=finished,
+            peer=connection.peer,
             release=lambda keep: self._release(connection, keep=keep),
         )
 
@@ -191,29 +239,45 @@ class Transport:
                     return
         connection.close()
 
-    def _connect(self, origin: Origin, where: str) -> _Connection:
+    def _connect(self, origin: Origin, where: str, guard: AddressGuard | None = None) -> _Connection:
         proxy = proxy_for(origin.scheme, origin.host, origin.port, self._environ)
-        made = self._make_http(origin, proxy)
+        host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
         try:
-            made.connect()
+            addresses = self._dialer.resolve(host, port)
+            if guard and not proxy:
+                addresses = guard.choose(addresses)
+            connected = self._open(origin, proxy, addresses, where)
+        except ssl.SSLCertVerificationError as error:
+            failed = translate_exception(error, where=where, doing="connecting")
+            if self._ca_file and "ca_file" in failed.do:
+                failed.do = f"See whether {self._ca_file} holds the authority that signed it"
+            raise failed from error
         except NETWORK_ERRORS as error:
-            made.close()
-            raise_translated(error, where=where, doing=f"connecting to {origin}")
-        connection = _Connection(origin, made.sock, None if origin.scheme == "https" else proxy)
+            through = f" through the proxy {host}:{port}" if proxy else ""
+            raise_translated(error, where=where, doing=f"connecting to {origin}{through}")
+        connection = _Connection(origin, connected, None if origin.scheme == "https" else proxy)
+        connection.peer = self._peers[origin] = "" if proxy else str(connected.getpeername()[0])
         if self.receive_bytes:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
         return connection
 
-    def _make_http(self, origin: Origin, proxy: Proxy | None) -> http.client.HTTPConnection:
+    def _open(self, origin: Origin, proxy: Proxy | None, addresses: list[Address], where: str) -> socket.socket:
+        """TCP, the proxy's tunnel and TLS, within connect_s. Raises OSError, and what a proxy refuses."""
         host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
+        until = time.monotonic() + self.timeouts.connect_s
+        connected = self._dialer.connect(host, port, addresses, self.timeouts.connect_s)
         if origin.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=self.timeouts.connect_s)
-        if self._tls is None:  # the system's certificates are many, and plain registries need none of them
-            self._tls = _tls_context(None)
-        made = http.client.HTTPSConnection(host, port, timeout=self.timeouts.connect_s, context=self._tls)
-        if proxy:
-            made.set_tunnel(origin.host, origin.port, headers=proxy.headers)
-        return made
+            return connected
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(connected.close)
+            connected.settimeout(max(until - time.monotonic(), LEAST_HANDSHAKE_S))
+            if proxy:
+                open_tunnel(connected, origin, proxy, where=where)
+            if self._tls is None:  # the system's certificates are many, and plain registries need none of them
+                self._tls = _tls_context(None)
+            secured = self._tls.wrap_socket(connected, server_hostname=origin.host)
+            on_failure.pop_all()
+        return secured
 
 
 def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
@@ -223,14 +287,10 @@ def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigInvalid([f"ca_file {ca_file} cannot be read as PEM certificates"]) from error
-    return context
+    try:
+        return tls_context(str(ca_file or ""))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigInvalid([f"ca_file {ca_file} cannot be read as PEM certificates"]) from error
 
 
 class _Received:
@@ -260,6 +320,7 @@ class _Connection:
         self.origin = origin
         self.socket = connected
         self.proxy = proxy
+        self.peer = ""
         self.idle_since = 0.0
         self._timeout = connected.gettimeout()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -22,9 +22,10 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.client.exchange import Call, Exchange, resolve_location
+from registry_pipelines.registry.client.exchange import Call, Exchange
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.origins import split_url
+from registry_pipelines.registry.client.redirects import resolve_location
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull, push
 from registry_pipelines.registry.interface import BUFFER_BYTES, Carrier, Readable, UploadSession
@@ -51,9 +52,19 @@ class HashedBody:
         self._descriptor = descriptor
         self._content = content
         self._where = where
+        self._begun = False
+
+    def rewind(self) -> bool:
+        """See Body."""
+        if self._begun and not isinstance(self._content, Rewindable):
+            return False
+        if isinstance(self._content, Rewindable):
+            self._content.rewind()
+        return True
 
     def chunks(self) -> Iterator[memoryview]:
         """See Body. Raises DigestMismatch."""
+        self._begun = True
         hasher = self._descriptor.digest.hasher()
         buffer = memoryview(bytearray(min(BUFFER_BYTES, self.size) or 1))
         left = self.size

@@ -97,7 +97,7 @@ class Answer:
             raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
         coding = ",".join(self.headers.get_all("Transfer-Encoding")).lower()
         coding = "" if coding == "identity" else coding  # RFC 2616 section 3.6, which some servers still follow
-        bare = method == "HEAD" or self.status in (101, 204, 304)
+        bare = method == "HEAD" or self.status in (101, 204, 304) or (method == "CONNECT" and self.status < 300)
         self._chunked = bool(coding) and not bare
         self._in_chunks = False
         if self._chunked and coding != "chunked":

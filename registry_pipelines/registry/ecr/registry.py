@@ -24,8 +24,8 @@ class EcrRegistry(HttpRegistry):
     blobs, and the log-in by ECR's API. Implements Registry, UploadSessions and BlobSizes; safe for many threads.
 
     host: as :func:`read_host` reads. profile: of AWS's configuration; empty is boto3's default chain. ca_file: for the
-    registry's host; the API's is AWS_CA_BUNDLE. Needs the extra ``aws``: without boto3 the first request raises
-    ToolMissing.
+    registry's host; the API's is AWS_CA_BUNDLE. redirects: see HttpRegistry. Needs the extra ``aws``: without boto3 the
+    first request raises ToolMissing.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class EcrRegistry(HttpRegistry):
         timeouts: Timeouts | None = None,
         retries: Retries | None = None,
         environ: Mapping[str, str] | None = None,
+        redirects: Sequence[str] = (),
     ) -> None:
         known = read_host(host)
         if known is None:
@@ -51,6 +52,7 @@ class EcrRegistry(HttpRegistry):
             retries=retries,
             environ=environ,
             finder=finder,
+            redirects=redirects,
         )
         exchange = self._exchange
         finder.api = EcrApi(
