@@ -131,7 +131,7 @@ class Registry(Protocol):
         ...
 
     def capabilities(self, repository: str) -> Capabilities:
-        """What the registry does, probed at first use and remembered."""
+        """What the registry was found to do so far. Asks nothing: a copy wants to know it of each repository."""
         ...
 
 

@@ -52,8 +52,6 @@ class Means:
     rules: Sequence[Rule] = KNOWN
     whole_only: set[str] = field(default_factory=set)
     """Registries that were found to refuse chunks."""
-    takes_chunks: dict[str, bool] = field(default_factory=dict)
-    """What registries said of themselves; asking costs a request for each repository."""
 
     def __post_init__(self) -> None:
         self.health = Health(self.patience)
@@ -375,9 +373,7 @@ def _sink(target: Place, descriptor: Descriptor, means: Means, moved: Moved) -> 
     if not isinstance(registry, UploadSessions):
         return WholeSink(target, descriptor, moved)
     chunks = rule_for(registry.name, means.rules).chunks and registry.name not in means.whole_only
-    if chunks and registry.name not in means.takes_chunks:
-        means.takes_chunks[registry.name] = registry.capabilities(target.repository).chunked_upload is not False
-    if chunks and means.takes_chunks[registry.name]:
+    if chunks and registry.capabilities(target.repository).chunked_upload is not False:
         return SessionSink(target, registry, descriptor, means.journal, means.courier, moved, means.whole_only)
     if means.spool is not None:
         return SpoolSink(target, descriptor, means.spool, moved)

@@ -133,8 +133,8 @@ def _origin(closure: Closure) -> str:
 
 
 class _Assignment:
-    """Decides who uploads and who mounts. Pure but for two questions: whether a registry mounts at all, and whether one
-    that wants whole indexes has the children that were left out."""
+    """Decides who uploads and who mounts. Pure but for one question: whether a registry that wants whole indexes has the
+    children that were left out."""
 
     def __init__(self, held: Mapping[str, Mapping[Digest, str]], rules: Sequence[Rule]) -> None:
         self.held, self.rules = held, rules
@@ -143,7 +143,6 @@ class _Assignment:
         self.put: set[BlobKey] = set()
         self.tagged: set[tuple[str, BlobKey]] = set()
         self.leaders: dict[tuple[str, Digest], tuple[int, str]] = {}
-        self.mounts: dict[str, bool] = {}
 
     def deliver(self, job: Job, target: Place, seen: Seen | RegistryPipelinesError) -> Delivery:
         """The next delivery of the plan. One that is refused or unseen leads nobody: later ones do without it."""
@@ -204,7 +203,7 @@ class _Assignment:
             leader, led_from = self.leaders[name, item.digest]
             candidates.append((led_from, leader))
         for mount_from, after in candidates:
-            if mount_from != repository and self._can_mount(target):
+            if mount_from != repository and target.registry.capabilities(repository).mount is not False:
                 return BlobStep(item, "mount", mount_from, after)
         return BlobStep(item, "upload")
 
@@ -234,12 +233,6 @@ class _Assignment:
         for item in missing:
             self.coming.add(key_of(target, item.digest))
             self.leaders.setdefault((target.registry.name, item.digest), (self.count, target.repository))
-
-    def _can_mount(self, target: Place) -> bool:
-        name = target.registry.name
-        if name not in self.mounts:
-            self.mounts[name] = target.registry.capabilities(target.repository).mount is not False
-        return self.mounts[name]
 
 
 def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:

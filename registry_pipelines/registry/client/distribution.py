@@ -276,11 +276,7 @@ class HttpRegistry:
         self._facts.learn(repository, delete=True)
 
     def capabilities(self, repository: str) -> Capabilities:
-        """See Registry. The referrers API is asked for here (no answer leaves it open); the rest is learnt when first
-        used."""
-        if self._facts.of(repository).referrers_api is None:
-            with contextlib.suppress(RegistryError, ContentError):
-                self._referrers.has_api(check_repository(repository), Digest.of(b""))
+        """See Registry. What is not known yet is learnt when it is first used, or by :meth:`probe`."""
         return self._facts.of(repository)
 
     def probe(self, repository: str, *, blob: Digest | None = None) -> Capabilities:
@@ -291,6 +287,8 @@ class HttpRegistry:
         probe_chunks(self._uploads, self._facts, check_repository(repository))
         if blob is not None:
             probe_ranges(self._exchange, self._facts, repository, blob)
+        with contextlib.suppress(RegistryError, ContentError):  # no answer leaves it open
+            self._referrers.has_api(check_repository(repository), Digest.of(b""))
         return self.capabilities(repository)
 
     def _manifest_call(self, method: str, repository: str, reference: str, expect: tuple[int, ...]) -> Call:
