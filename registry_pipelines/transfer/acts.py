@@ -29,6 +29,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.client.retries import stalls_are_final
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.answers import Answers
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.fanout import Means, Outcome, move_blob
 from registry_pipelines.transfer.health import Kind
@@ -45,6 +46,7 @@ from registry_pipelines.transfer.receipts import (
 from registry_pipelines.transfer.results import Drift, TargetResult
 from registry_pipelines.transfer.rules import whole_index_advice
 from registry_pipelines.transfer.schedule import Signal
+from registry_pipelines.transfer.vouching import Vouchers
 
 TRANSFER_THREADS = 32
 """Blobs, mounts and manifests under way at once, over all registries; each registry's own window may be smaller.
@@ -118,18 +120,21 @@ _T = TypeVar("_T")
 
 
 class Acts:
-    """What tasks do, on many threads. questions: runs the small requests of the read-back."""
+    """What tasks do, on many threads. questions: runs the small requests of the read-back. vouchers: what registries
+    look for themselves."""
 
-    def __init__(self, setting: Setting, questions: Executor) -> None:
+    def __init__(self, setting: Setting, questions: Executor, vouchers: Vouchers) -> None:
         self._setting = setting
         self._questions = questions
+        self._vouchers = vouchers
         self._outcomes: dict[BlobKey, Outcome] = {}
+        self._sent: set[BlobKey] = set()
         self._mounted: set[BlobKey] = set()
         self._written: set[BlobKey] = set()
         self._tagged: set[tuple[str, BlobKey]] = set()
         self._sizes_read = SizesRead()
         self._full: dict[str, RegistryFull] = {}
-        self._sources_now: dict[tuple[str, str, str], Digest | None] = {}
+        self._sources_now: Answers[tuple[str, str, str], Digest] = Answers()
 
     def attempt(self, copy: Copy, act: Callable[[Copy], None]) -> None:
         """Run an act of a copy that did not fail before; its error is the copy's."""
@@ -174,7 +179,10 @@ class Acts:
     def _keep(self, copy: Copy, digest: Digest, outcome: Outcome) -> None:
         """Remember what became of a blob. A registry that is found full is sent nothing more: docker-registry keeps
         what torn uploads brought, and would be made fuller."""
-        self._outcomes[copy.delivery.key(digest)] = outcome
+        key = copy.delivery.key(digest)
+        self._outcomes[key] = outcome
+        if outcome is None:
+            self._sent.add(key)
         if isinstance(outcome, RegistryFull):
             self._full[copy.delivery.target.registry.name] = outcome
         with copy.lock:
@@ -249,13 +257,12 @@ class Acts:
                 copy.manifests_put += 1
 
     def _put(self, copy: Copy, digest: Digest, *, tag: str = "") -> None:
-        target = copy.delivery.target
-        manifest = next(item for item in copy.delivery.job.closure.manifests if item.digest == digest)
+        target, closure = copy.delivery.target, copy.delivery.job.closure
+        manifest = next(item for item in closure.manifests if item.digest == digest)
         try:
             put = partial(target.registry.put_manifest, target.repository, manifest, tag=tag)
             self._mending(copy, "manifest", put)
         except (NotFound, Refused) as error:
-            closure = copy.delivery.job.closure
             left_out = closure.left_out(manifest)
             if not left_out or type(error) not in (NotFound, Refused) or error.code == "NAME_UNKNOWN":
                 raise
@@ -267,6 +274,9 @@ class Acts:
                 code=error.code,
             ) from error
         self._written.add(copy.delivery.key(digest))
+        sent = {blob for blob in closure.blobs_of[digest] if copy.delivery.key(blob) in self._sent}
+        for blob in self._vouchers.vouched(target, manifest, sent):
+            self._sizes_read.vouch(target, blob)
 
     def set_tags(self, copy: Copy) -> None:
         """Tags, by digest; those that may not move are drift."""
@@ -314,9 +324,7 @@ class Acts:
         if copy.delivery.unchanged or not closure.by_tag:
             return
         named = (closure.source.registry.name, closure.source.repository, closure.reference)
-        if named not in self._sources_now:
-            self._sources_now[named] = self._digest_at_source(closure)
-        found = self._sources_now[named]
+        found = self._sources_now.get(named, lambda: self._digest_at_source(closure))
         planned = closure.named or closure.root.digest
         if found != planned:
             copy.drift.append(Drift("source", closure.reference, planned, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,7 @@ from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Plan
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.schedule import Schedule, Task
 from registry_pipelines.transfer.streams import Load
+from registry_pipelines.transfer.vouching import Vouchers
 
 _SMALL, _LED, _OWN = 0, 1, 2
 """Ranks: requests that unblock others; blobs that other deliveries wait for; the rest. Within a rank largest first."""
@@ -35,8 +37,14 @@ def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
             copy.error = copy.delivery.unseen or _refused(copy.delivery)
             setting.progress.end(copy.label, note="failed")
     with ThreadPoolExecutor(setting.threads, "read-back", make_stalls_final) as questions:
-        _Order(copies, Acts(setting, questions)).schedule.run(setting.threads)
+        _Order(copies, Acts(setting, questions, _vouchers(plan))).schedule.run(setting.threads)
     return [copy.result() for copy in copies]
+
+
+def _vouchers(plan: Plan) -> Vouchers:
+    """Those of the registries that many blobs are sent to."""
+    targets = ((each.target.registry.name, each.blobs) for each in plan.deliveries)
+    return Vouchers(Counter(name for name, blobs in targets for step in blobs if step.action == "upload"))
 
 
 def _refused(delivery: Delivery) -> Refused:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.interface import BlobSizes, Place
+from registry_pipelines.transfer.answers import Answers
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.lists import unlisted_at
 from registry_pipelines.transfer.receipts import ReceiptStore
@@ -91,16 +90,12 @@ class NewRepositories:
     """Repositories that were never written to: in them nothing needs to be looked for. One question per repository."""
 
     def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], bool] = {}
-        self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+        self._answers: Answers[tuple[str, str], bool] = Answers()
 
     def contains(self, target: Place) -> bool:
         """Whether the target is one of them."""
         key = (target.registry.name, target.repository)
-        with self._locks[key]:
-            if key not in self._answers:
-                self._answers[key] = self._ask(target)
-            return self._answers[key]
+        return bool(self._answers.get(key, lambda: self._ask(target)))
 
     def _ask(self, target: Place) -> bool:
         try:

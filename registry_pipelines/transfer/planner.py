@@ -133,8 +133,8 @@ def _origin(closure: Closure) -> str:
 
 
 class _Assignment:
-    """Decides who uploads and who mounts. Pure but for one question: whether a registry that wants whole indexes has the
-    children that were left out."""
+    """Decides who uploads and who mounts. Pure but for one question: whether a registry that wants whole indexes has
+    the children that were left out."""
 
     def __init__(self, held: Mapping[str, Mapping[Digest, str]], rules: Sequence[Rule]) -> None:
         self.held, self.rules = held, rules

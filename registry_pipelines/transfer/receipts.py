@@ -10,9 +10,7 @@ import base64
 import json
 import os
 import re
-import threading
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,8 +20,10 @@ from typing import Any, Protocol
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import BlobSizes, Place
 from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.answers import Answers
 from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.lists import Keeper, keeper_at, named_at, referrers_by_subject
 from registry_pipelines.transfer.plan import BlobKey, key_of
@@ -81,19 +81,23 @@ class SizesRead:
     Only sizes that were there are kept. Safe for many threads."""
 
     def __init__(self) -> None:
-        self._sizes: dict[BlobKey, int] = {}
-        self._asking: dict[BlobKey, threading.Lock] = defaultdict(threading.Lock)
+        self._sizes: Answers[BlobKey, int] = Answers()
+        self._vouched: set[BlobKey] = set()
 
     def ask(self, target: Place, digest: Digest) -> int | None:
         """Bytes of a blob at a target, None when it is not there."""
         key = key_of(target, digest)
-        with self._asking[key]:
-            if key in self._sizes:
-                return self._sizes[key]
-            size = target.registry.blob_size(target.repository, digest)
-            if size is not None:
-                self._sizes[key] = size
-            return size
+        return self._sizes.get(key, lambda: target.registry.blob_size(target.repository, digest))
+
+    def vouch(self, target: Place, blob: Descriptor) -> None:
+        """The target looked for it itself; see ``vouching``."""
+        key = key_of(target, blob.digest)
+        self._vouched.add(key)
+        self._sizes.tell(key, blob.size)
+
+    def vouched(self, target: Place, blobs: Iterable[Digest]) -> list[Digest]:
+        """Those that the target looked for itself."""
+        return [digest for digest in blobs if key_of(target, digest) in self._vouched]
 
 
 def read_back(
@@ -102,8 +106,8 @@ def read_back(
     """Look at everything of the closure at the target, through the pool; returns the receipt's document.
 
     Manifests are asked for by digest, blobs by digest and size, tags by what they name, and each manifest with
-    referrers for the list of them, which must name all. sizes_read: what this run has read back already. Raises
-    ClosureIncomplete, which names the first piece that is missing or different.
+    referrers for the list of them, which must name all. sizes_read: what this run has read back already, or the target
+    looked for itself. Raises ClosureIncomplete, which names the first piece that is missing or different.
     """
     registry, repository = target.registry, target.repository
 
@@ -153,14 +157,19 @@ def read_back(
         checks += [pool.submit(lists, subject, referrers, keeper) for subject, referrers in wanted.items()]
     for check in checks:
         check.result()
-    return receipt_document(closure, target, tags, keeper)
+    return receipt_document(closure, target, tags, keeper, vouched=sizes_read.vouched(target, closure.blobs))
 
 
 def receipt_document(
-    closure: Closure, target: Place, tags: Mapping[str, Digest], keeper: Keeper | None = None
+    closure: Closure,
+    target: Place,
+    tags: Mapping[str, Digest],
+    keeper: Keeper | None = None,
+    *,
+    vouched: Sequence[Digest] = (),
 ) -> dict[str, Any]:
     """The document for a target that was found complete. keeper: who keeps its lists of referrers, where the closure
-    has any."""
+    has any. vouched: blobs that the target looked for itself, when it took their manifests."""
     return {
         "source": str(closure.source),
         "target": str(target),
@@ -169,6 +178,7 @@ def receipt_document(
         "tags": {name: str(digest) for name, digest in sorted(tags.items())},
         "manifests": [{"digest": str(item.digest), "size_bytes": len(item.raw)} for item in closure.manifests],
         "blobs": [{"digest": str(item.digest), "size_bytes": item.size} for item in closure.blobs.values()],
+        "blobs_checked_by_registry": [str(digest) for digest in vouched],
         "left_out": omissions.rows(closure.omissions),
         **({"referrers_listed_by": keeper} if keeper else {}),
         "size_bytes": closure.size_bytes,
