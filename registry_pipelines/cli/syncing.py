@@ -28,8 +28,9 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
 from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.closure import Omission, discover
+from registry_pipelines.transfer.digest_tags import DigestTags
 from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.selectors import Selector, is_our_own
+from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import Comparison, Mismatch, examine
@@ -135,21 +136,22 @@ def _all(here: Located, there: Located, chosen: _Chosen) -> Comparison:
     if there.selector:
         raise InputError("a repository cannot be compared with one image", do="Give SOURCE a tag or digest, too")
     every = list(here.place.registry.tags(here.place.repository))
-    tags = dict.fromkeys(tag for tag in every if not is_our_own(tag))
+    ours = DigestTags.among(here.place, every).choose(every, list)
+    tags = dict.fromkeys(ours.tags)
     found = [chosen.examine(here, there, tag) for tag in tags]
     try:
         copied = list(there.place.registry.tags(there.place.repository))
     except NotFound:
         copied = []
+    more = [tag for tag in copied if tag not in tags]
+    theirs = DigestTags.among(there.place, copied).choose(more, list)
     compared = {tag for each in found for tag in each.companions}
     passed_over = [
-        *omissions.left_over(here.place, filter(is_our_own, every), compared),
-        *omissions.left_over(there.place, filter(is_our_own, copied), compared),
+        *omissions.left_over(here.place, ours.passed_over, compared),
+        *omissions.left_over(there.place, theirs.passed_over, compared),
     ]
     differences = [each for one in found for each in one.differences]
-    differences += [
-        Mismatch("tag", tag, "", _named(there, tag)) for tag in copied if not (tag in tags or is_our_own(tag))
-    ]
+    differences += [Mismatch("tag", tag, "", _named(there, tag)) for tag in theirs.tags]
     left = [each for one in found for each in one.not_compared]
     return Comparison(tuple(dict.fromkeys(differences)), tuple(dict.fromkeys([*left, *passed_over])))
 

@@ -15,9 +15,10 @@ from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.closure import Omission
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.digest_tags import DigestTags
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
-from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
+from registry_pipelines.transfer.selectors import ALL, Selector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +120,8 @@ def wanted_tags(upstream: Upstream) -> list[str]:
     """The tags an upstream's rules select now. Tags that only hold evidence (``sha256-<hex>...``) are never among them:
     a copy takes them along with what they belong to. Raises NotFound when nothing is selected."""
     place = upstream.source
-    there = [tag for tag in place.registry.tags(place.repository) if not is_our_own(tag)]
-    found = upstream.tags.select(there)
+    there = list(place.registry.tags(place.repository))
+    found = list(DigestTags.among(place, there).choose(there, upstream.tags.select).tags)
     if not found:
         raise NotFound(
             f"none of its {len(there)} tags is selected",

@@ -22,13 +22,16 @@ from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, Manife
 class ReferrerList:
     """What a list names, each digest once, and what is wrong with it.
 
-    refused: why the whole of it is no list, empty when it is one. unreadable: entries that are no descriptors, which
-    nobody could fetch either.
+    refused: why the whole of it is no list, empty when it is one. ordinary: the tag names something else that can be
+    copied; itself: namely what it is named after. unreadable: entries that are no descriptors, which nobody could fetch
+    either.
     """
 
     entries: tuple[Descriptor, ...] = ()
     annotations: Mapping[str, str] | None = None
     refused: str = ""
+    ordinary: bool = False
+    itself: bool = False
     unreadable: int = 0
 
     def without(self, others: Collection[Digest]) -> tuple[Descriptor, ...]:
@@ -52,11 +55,11 @@ def read_answer(raw: bytes, *, where: str = "") -> ReferrerList:
     return ReferrerList(_each_once(found))
 
 
-def read_fallback(found: ManifestBytes, subject: Digest) -> ReferrerList:
-    """What is under the tag where a subject's list would be. Anybody who may push writes there, so one bad entry must
-    not hide the others: it is counted and left out."""
-    if found.digest == subject:
-        return ReferrerList(refused="it names the manifest itself")
+def read_fallback(found: ManifestBytes, tag: str) -> ReferrerList:
+    """What is under the tag where a list would be, as :attr:`Digest.fallback_tag` names it. Anybody who may push writes
+    there, so one bad entry must not hide the others: it is counted and left out."""
+    if found.digest.fallback_tag == tag:
+        return ReferrerList(refused="it names the manifest itself", ordinary=True, itself=True)
     entries: tuple[Descriptor, ...]
     try:
         content = found.content()
@@ -68,11 +71,11 @@ def read_fallback(found: ManifestBytes, subject: Digest) -> ReferrerList:
         unreadable, annotations = len(read) - len(entries), None
     else:
         if not isinstance(content, Index):
-            return ReferrerList(refused="it names an image or artifact, no list of referrers")
+            return ReferrerList(refused="it names an image or artifact, no list of referrers", ordinary=True)
         entries, unreadable, annotations = content.manifests, 0, content.annotations
     if entries and all(entry.platform is not None and not entry.artifact_type for entry in entries):
-        return ReferrerList(refused="it names an index of platforms, no list of referrers")
-    kept = tuple(entry for entry in _each_once(entries) if entry.digest != subject)
+        return ReferrerList(refused="it names an index of platforms, no list of referrers", ordinary=True)
+    kept = tuple(entry for entry in _each_once(entries) if entry.digest.fallback_tag != tag)
     return ReferrerList(kept, annotations, unreadable=unreadable)
 
 

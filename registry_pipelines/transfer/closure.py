@@ -8,12 +8,13 @@ A copy moves closures, never images: a signature that stays behind is a lost sig
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from registry_pipelines.errors import ClosureIncomplete, Forbidden, ManifestInvalid, NotFound, Refused, Unsupported
+from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, ManifestTooLarge, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
     MAX_DEPTH,
@@ -26,6 +27,7 @@ from registry_pipelines.oci.manifests import (
 from registry_pipelines.oci.media_types import DOCKER_FOREIGN_LAYER
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.digest_tags import DigestTags
 from registry_pipelines.transfer.platforms import Selection, rewrite, select
 from registry_pipelines.transfer.pools import Pool
 
@@ -41,17 +43,6 @@ MAX_REFERRER_DEPTH = 16
 
 LOOKUP_THREADS = 8
 """Manifests and referrers of one closure looked up at once; small requests, so latency and not bandwidth counts."""
-
-MAX_TAG_CHARACTERS = 128
-"""Distribution-spec 1.1, "Pulling manifests"."""
-
-COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
-"""Suffixes of cosign's digest tags (cosign specs/SIGNATURE_SPEC.md, "Storage")."""
-
-DIGEST_TAG_PREFIXES = ("sha256-", "sha512-")
-
-CUT_LISTS = (100, 1000)
-"""Tags in a list that some registries end there, without a ``Link`` to more: the usual pages."""
 
 _NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable."
 
@@ -160,7 +151,7 @@ def discover(
     platforms: Sequence[Platform] = (),
     selection: Selection = "sparse",
     cache: ManifestCache | None = None,
-    digest_tags: Sequence[str] | None = None,
+    digest_tags: DigestTags | None = None,
     foreign_layers: bool = False,
 ) -> Closure:
     """Find the closure of a tag or digest; reads manifests and referrers only, no blobs.
@@ -169,42 +160,35 @@ def discover(
     foreign_layers: take those too that their publisher keeps elsewhere, where the source holds them (one HEAD each);
     the addresses in their descriptors are never asked.
     digest_tags: the repository's tags that are named after digests, when the caller listed them already (one list
-    serves many references).
-    Raises NotFound (the reference), ClosureIncomplete (a piece of it is missing, listed wrongly, or endless),
-    ManifestInvalid (also: no child for a platform), RegistryError.
+    serves many references). A referrer that is listed wrongly, gone or not whole is left out and named in
+    ``unbelieved``: who copies cannot repair the source.
+    Raises NotFound (the reference), ClosureIncomplete (a piece of it is missing or endless), ManifestInvalid (also: no
+    child for a platform), RegistryError.
     """
     with Pool(LOOKUP_THREADS, "closure") as pool:
         return _Search(place, reference, platforms, selection, cache, pool, foreign_layers).run(digest_tags)
 
 
-def named_after_digests(tags: Iterable[str]) -> list[str] | None:
-    """The tags that belong to a digest: fallback tags (distribution-spec 1.1, "Referrers Tag Schema") and cosign's.
-    None when the list may have been cut: what is not in it may be there all the same."""
-    every = list(tags)
-    if len(every) in CUT_LISTS:
-        return None
-    return [tag for tag in every if tag.startswith(DIGEST_TAG_PREFIXES)]
-
-
-def digest_tags_of(place: Place) -> list[str] | None:
-    """The tags named after digests of a repository that is there; None where tags cannot be listed."""
-    try:
-        return named_after_digests(place.registry.tags(place.repository))
-    except (Unsupported, Forbidden, Refused):
-        return None
-    except NotFound as error:
-        # docker-registry says NAME_UNKNOWN of repositories without tags. Any other 404 may be a registry without lists,
-        # such as files behind a web server, and then a signature under a tag would be overlooked.
-        return [] if error.code == "NAME_UNKNOWN" else None
-
-
 @dataclass
 class _Wanted:
+    """Something to open. via: the referrer, or what a cosign tag names, that led to it and that can be left out; None
+    for what the reference itself needs."""
+
     digest: Digest
     why: str
     index_depth: int = 0
     referrer_depth: int = 0
     subject: Digest | None = None
+    via: Digest | None = None
+    tag: str = ""
+
+
+@dataclass
+class _Opened:
+    manifest: ManifestBytes
+    content: Manifest | Index
+    referrers: list[Descriptor]
+    tagged: dict[str, Descriptor]
 
 
 class _Search:
@@ -228,31 +212,36 @@ class _Search:
         self.blobs_of: dict[Digest, tuple[Digest, ...]] = {}
         self.subjects: dict[Digest, Digest] = {}
         self.digest_tags: dict[str, Digest] = {}
-        self.tags: frozenset[str] | None = None
-        self.lists_longer = False
+        self.leads_to: dict[Digest, set[Digest]] = defaultdict(set)
+        self.via: dict[Digest, Digest | None] = {}
+        self.doubts: dict[Digest, Omission] = {}
+        self.bad_lists: dict[str, Omission] = {}
+        self.opened = 0
         self.held_bytes = 0
         self.holding = threading.Lock()
 
-    def run(self, digest_tags: Sequence[str] | None) -> Closure:
+    def run(self, digest_tags: DigestTags | None) -> Closure:
         root = self._root()
         self._hold(len(root.raw))
-        listed = digest_tags if digest_tags is not None else digest_tags_of(self.place)
-        self.tags = None if listed is None else frozenset(listed)
-        self.lists_longer = any(tag.partition(".")[0] in (self.tags or ()) for tag in listed or () if "." in tag)
+        self.tags = digest_tags if digest_tags is not None else DigestTags.of(self.place)
         level = [_Wanted(root.digest, "the reference")]
         where = f"{self.place}@{root.digest}"
         rewritten = rewrite(root, self.platforms, where=where) if self.selection == "rewritten" else None
         named = root.digest if rewritten else None
         behind: list[Omission] = []
         if rewritten:
-            self._accept(rewritten)
-            level = [_Wanted(child.digest, f"child of {rewritten.digest}", 1) for child in self._children(rewritten)]
+            top = _Wanted(rewritten.digest, "the reference")
+            self._accept(top, rewritten, rewritten.content())
+            level = self._below(top, rewritten)
             behind = self._left_behind(root.digest)
             root = rewritten
         else:
             self.found[root.digest] = root
         while level:
             level = self._next_level(level)
+        self._find_blobs()
+        self._prune(root.digest)
+        left_out = [each for digest, each in self.doubts.items() if digest not in self.contents]
         return Closure(
             source=self.place,
             reference=self.reference,
@@ -266,22 +255,16 @@ class _Search:
             foreign=tuple(self.foreign.values()),
             named=named,
             behind=tuple(behind),
+            unbelieved=(*left_out, *self.bad_lists.values()),
             foreign_layers=self.foreign_layers,
         )
 
     def _left_behind(self, index: Digest) -> list[Omission]:
         """What refers to an index that is written anew, named only."""
-        registry, repository = self.place.registry, self.place.repository
         why = "it is about the whole index, and a new one is written"
-        found = registry.referrers(repository, index, tags=self.tags)
+        found = self._listed(index)
         behind = [Omission("referrer", referrer.digest, why, referrer.size) for referrer in found]
-        for tag in self._candidate_tags(index):
-            try:
-                registry.resolve(repository, tag)
-            except NotFound:
-                continue
-            behind.append(Omission("tag", tag, why))
-        return behind
+        return [*behind, *(Omission("tag", tag, why) for tag in self.tags.signatures(index))]
 
     def _root(self) -> ManifestBytes:
         if self.cache is None or self.cache.is_new:
@@ -309,74 +292,149 @@ class _Search:
             raise self._incomplete(what, do="Look at what refers to it at the source, or copy single platforms")
 
     def _next_level(self, level: list[_Wanted]) -> list[_Wanted]:
-        new = {wanted.digest: wanted for wanted in level if wanted.digest not in self.contents}
-        if len(self.contents) + len(new) > MAX_CLOSURE_MANIFESTS:
+        new: dict[Digest, list[_Wanted]] = {}
+        for wanted in level:
+            if wanted.digest not in self.contents:
+                new.setdefault(wanted.digest, []).append(wanted)
+        self.opened += len(new)
+        if self.opened > MAX_CLOSURE_MANIFESTS:
             raise self._incomplete(f"more than {MAX_CLOSURE_MANIFESTS} manifests belong to it")
         following: list[_Wanted] = []
         each = self.pool.map if len(new) > 1 else map  # for one, which is the most frequent, no thread is begun
         results = list(each(self._look_up, new.values()))
-        for wanted, (manifest, referrers, tagged) in zip(new.values(), results, strict=True):
-            self._accept(manifest)
-            following += self._below(wanted, manifest)
-            depth = wanted.referrer_depth + 1
-            if depth > MAX_REFERRER_DEPTH and (referrers or tagged):
-                raise self._incomplete(f"referrers are nested more than {MAX_REFERRER_DEPTH} deep at {wanted.digest}")
-            for referrer in referrers:
-                why = f"referrer of {wanted.digest}"
-                following.append(_Wanted(referrer.digest, why, 0, depth, subject=wanted.digest))
-            for tag, descriptor in tagged.items():
-                self.digest_tags[tag] = descriptor.digest
-                following.append(_Wanted(descriptor.digest, f"tag {tag}", 0, depth))
+        for group, opened in zip(new.values(), results, strict=True):
+            if isinstance(opened, str):
+                self._doubt(group, opened)
+            else:
+                wanted = _firmest(group)
+                self._accept(wanted, opened.manifest, opened.content)
+                following += [*self._below(wanted, opened.manifest), *self._beside(wanted, opened)]
         for wanted in level:
-            self._check_subject(wanted)
+            self._relate(wanted)
         return following
 
-    def _look_up(self, wanted: _Wanted) -> tuple[ManifestBytes, list[Descriptor], dict[str, Descriptor]]:
-        registry, repository = self.place.registry, self.place.repository
+    def _beside(self, wanted: _Wanted, opened: _Opened) -> Iterator[_Wanted]:
+        """What refers to a manifest, or is named after it."""
+        depth = wanted.referrer_depth + 1
+        if depth > MAX_REFERRER_DEPTH and (opened.referrers or opened.tagged):
+            raise self._incomplete(f"referrers are nested more than {MAX_REFERRER_DEPTH} deep at {wanted.digest}")
+        for each in opened.referrers:
+            why = f"listed as a referrer of {wanted.digest}"
+            yield _Wanted(each.digest, why, 0, depth, subject=wanted.digest, via=each.digest)
+        for tag, each in opened.tagged.items():
+            yield _Wanted(
+                each.digest, f"under the tag {tag}", 0, depth, subject=wanted.digest, via=each.digest, tag=tag
+            )
+
+    def _look_up(self, group: list[_Wanted]) -> _Opened | str:
+        """What is there, or why it is left out. Raises ClosureIncomplete, ManifestInvalid for what cannot be."""
+        wanted = _firmest(group)
         self._hold(0)  # others may have found too much while this one waited for its turn
         manifest = self.found.get(wanted.digest)
         try:
             if manifest is None:
                 manifest = self._fetch(wanted.digest)
                 self._hold(len(manifest.raw))
+            content = manifest.content()
         except NotFound as error:
-            raise self._incomplete(f"{wanted.digest} ({wanted.why}) is missing") from error
-        referrers = registry.referrers(repository, wanted.digest, tags=self.tags)
-        tagged = {}
-        for tag in self._candidate_tags(wanted.digest):
-            try:
-                tagged[tag] = registry.resolve(repository, tag)
-            except NotFound:
-                continue
-        return manifest, referrers, tagged
+            if wanted.via is None:
+                raise self._incomplete(f"{wanted.digest} ({wanted.why}) is missing") from error
+            return "is not there"
+        except (ManifestInvalid, ManifestTooLarge) as error:
+            if wanted.via is None:
+                raise
+            return f"cannot be read: {error.what}"
+        if not any(_is_true(each, content) for each in group):
+            self.found[manifest.digest] = manifest  # it may be wanted for another reason
+            return f"names {f'{content.subject.digest} as its subject' if content.subject else 'no subject'}"
+        return _Opened(manifest, content, self._listed(wanted.digest), self.tags.signatures(wanted.digest))
 
-    def _candidate_tags(self, digest: Digest) -> list[str]:
-        names = [f"{digest.algorithm}-{digest.hex}{suffix}" for suffix in COSIGN_SUFFIXES]
-        if self.tags is None:  # of a SHA-512 they are longer than a tag may be, so nobody has them
-            return [name for name in names if len(name) <= MAX_TAG_CHARACTERS]
-        if digest.fallback_tag in self.tags and not self.lists_longer:
-            return names  # distribution 3.1 on S3 leaves out of a list what begins with a listed tag (its issue 4891)
-        return [name for name in names if name in self.tags]
+    def _listed(self, subject: Digest) -> list[Descriptor]:
+        """What the registry lists, and what is listed under the tag; a list that is none is named."""
+        found = {one.digest: one for one in self.place.registry.referrers(self.place.repository, subject, tags=())}
+        kept = self.tags.list_of(subject)
+        for entry in kept.entries:
+            found.setdefault(entry.digest, entry)
+        tag = subject.fallback_tag
+        if kept.refused and tag != self.reference and not self.tags.is_told(tag):
+            self.bad_lists[tag] = Omission("tag", tag, kept.refused)
+        elif kept.unreadable:
+            self.bad_lists[tag] = Omission("tag", tag, f"{kept.unreadable} entries of this list cannot be read")
+        return list(found.values())
 
-    def _accept(self, manifest: ManifestBytes) -> Manifest | Index:
-        content = manifest.content()
+    def _doubt(self, group: list[_Wanted], what: str) -> None:
+        """Leave out what led here; of a referrer that is an index, all of it."""
+        for wanted in group:
+            if wanted.via is not None:
+                itself = wanted.via == wanted.digest
+                why = f"it is {wanted.why} and {what}" if itself else f"{wanted.digest} ({wanted.why}) {what}"
+                kind: Literal["tag", "referrer"] = "tag" if wanted.tag else "referrer"
+                self.doubts.setdefault(wanted.via, Omission(kind, wanted.tag or wanted.via, why))
+
+    def _accept(self, wanted: _Wanted, manifest: ManifestBytes, content: Manifest | Index) -> None:
         self.found[manifest.digest] = manifest
         self.contents[manifest.digest] = content
-        blobs = []
+        self.via[manifest.digest] = wanted.via
+
+    def _relate(self, wanted: _Wanted) -> None:
+        """A listing is only a claim, and a fallback tag can be edited: the manifest itself must say what it refers to.
+        This also ends circles, because no manifest can contain a digest of something that contains its own."""
+        content = self.contents.get(wanted.digest)
+        if wanted.subject is None or content is None or not _is_true(wanted, content):
+            return
+        self.leads_to[wanted.subject].add(wanted.digest)
+        if wanted.tag:
+            self.digest_tags[wanted.tag] = wanted.digest
+        else:
+            self.subjects[wanted.digest] = wanted.subject
+
+    def _find_blobs(self) -> None:
+        """Every blob once, those of the reference itself first: a referrer that says another size of one is wrong."""
+        firm = [digest for digest, via in self.via.items() if via is None]
+        for digest in (*firm, *(digest for digest, via in self.via.items() if via is not None)):
+            blobs = list(self._blobs(self.contents[digest]))
+            for blob in blobs:
+                known = self.blobs.get(blob.digest, blob)
+                if known.size != blob.size:
+                    what = f"blob {blob.digest} has two sizes, {known.size} and {blob.size}"
+                    via = self.via[digest]
+                    if via is None:
+                        raise ManifestInvalid(what, where=str(self.place))
+                    self.doubts.setdefault(via, Omission("referrer", via, f"in {digest}, {what}"))
+                    break
+            else:
+                self.blobs.update({blob.digest: blob for blob in blobs if blob.digest not in self.blobs})
+                self.blobs_of[digest] = tuple(dict.fromkeys(blob.digest for blob in blobs))
+
+    def _blobs(self, content: Manifest | Index) -> Iterator[Descriptor]:
         for descriptor in descriptors(content):
             if isinstance(content, Index) and descriptor.is_manifest:
                 continue
             if descriptor.urls and _is_foreign(descriptor) and not self._brings(descriptor):
                 self.foreign[descriptor.digest] = descriptor
+            else:
+                yield descriptor
+
+    def _prune(self, root: Digest) -> None:
+        """Leave out what is in doubt with all that only it leads to."""
+        if not self.doubts.keys() & self.contents.keys():
+            return
+        kept: set[Digest] = set()
+        waiting = [root]
+        while waiting:
+            digest = waiting.pop()
+            if digest in kept or digest not in self.contents:
                 continue
-            known = self.blobs.setdefault(descriptor.digest, descriptor)
-            if known.size != descriptor.size:
-                raise ManifestInvalid(
-                    f"blob {descriptor.digest} has two sizes, {known.size} and {descriptor.size}", where=str(self.place)
-                )
-            blobs.append(descriptor.digest)
-        self.blobs_of[manifest.digest] = tuple(dict.fromkeys(blobs))
-        return content
+            kept.add(digest)
+            content = self.contents[digest]
+            waiting += [child.digest for child in content.manifests] if isinstance(content, Index) else []
+            waiting += [each for each in self.leads_to[digest] if each not in self.doubts]
+        self.contents = {digest: content for digest, content in self.contents.items() if digest in kept}
+        self.subjects = {one: subject for one, subject in self.subjects.items() if {one, subject} <= kept}
+        self.digest_tags = {tag: digest for tag, digest in self.digest_tags.items() if digest in kept}
+        self.blobs_of = {digest: blobs for digest, blobs in self.blobs_of.items() if digest in kept}
+        held = {blob for blobs in self.blobs_of.values() for blob in blobs}
+        self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in held}
 
     def _brings(self, layer: Descriptor) -> bool:
         """Whether a foreign layer comes along: it is wanted, and the source holds it."""
@@ -385,41 +443,23 @@ class _Search:
         place = self.place
         return layer.digest in self.blobs or place.registry.blob_size(place.repository, layer.digest) == layer.size
 
-    def _check_subject(self, wanted: _Wanted) -> None:
-        """A listing is only a claim, and a fallback tag can be edited: the manifest itself must say what it refers to.
-        This also ends circles, because no manifest can contain a digest of something that contains its own."""
-        if wanted.subject is None:
-            return
-        stated = self.contents[wanted.digest].subject
-        actual = stated.digest if stated else None
-        if actual != wanted.subject:
-            raise self._incomplete(
-                f"{wanted.digest} is listed as a referrer of {wanted.subject} but refers to {actual or 'nothing'}",
-                do="Repair the referrers list (or its fallback tag) at the source, then copy again",
-            )
-        self.subjects[wanted.digest] = wanted.subject
-
     def _below(self, wanted: _Wanted, manifest: ManifestBytes) -> list[_Wanted]:
         content = self.contents[manifest.digest]
         if not isinstance(content, Index):
             return []
         if wanted.index_depth >= MAX_DEPTH:
             raise self._incomplete(f"indexes are nested more than {MAX_DEPTH} deep at {manifest.digest}")
-        kept = self._children(manifest)
+        # Platforms are chosen of the image, never of what refers to it.
+        platforms = self.platforms if wanted.via is None else ()
+        kept = select(content.manifests, platforms, where=f"{self.place}@{manifest.digest}")
         keys = {child.digest for child in kept}
         self.absent.update({child.digest: child for child in content.manifests if child.digest not in keys})
         why = f"child of {manifest.digest}"
         return [
-            _Wanted(child.digest, why, wanted.index_depth + 1, wanted.referrer_depth)
+            _Wanted(child.digest, why, wanted.index_depth + 1, wanted.referrer_depth, via=wanted.via)
             for child in kept
             if child.is_manifest
         ]
-
-    def _children(self, manifest: ManifestBytes) -> tuple[Descriptor, ...]:
-        content = self.contents[manifest.digest]
-        if not isinstance(content, Index):
-            return ()
-        return select(content.manifests, self.platforms, where=f"{self.place}@{manifest.digest}")
 
     def _storing_order(self) -> list[ManifestBytes]:
         order: dict[Digest, ManifestBytes] = {}
@@ -443,6 +483,17 @@ class _Search:
 
     def _incomplete(self, what: str, *, do: str = "Push the image again at the source, or copy another") -> Exception:
         return ClosureIncomplete(what, where=f"{self.place} ({self.reference})", do=do)
+
+
+def _firmest(group: list[_Wanted]) -> _Wanted:
+    """Of several reasons to open one manifest, the one that makes it needed."""
+    return min(group, key=lambda wanted: wanted.via is not None)
+
+
+def _is_true(wanted: _Wanted, content: Manifest | Index) -> bool:
+    if wanted.subject is None or wanted.tag:
+        return True
+    return content.subject is not None and content.subject.digest == wanted.subject
 
 
 def _is_foreign(descriptor: Descriptor) -> bool:

@@ -62,8 +62,9 @@ class ManifestStep:
 
 @dataclass(frozen=True)
 class TagStep:
-    """One tag at one target. ``drift``: it names another digest and may not move. ``shared``: another delivery of the
-    plan sets it, as a digest tag of an image that goes under several tags. before: what it named until now."""
+    """One tag at one target. ``drift``: it names another digest and may not move, or keeps the list of referrers.
+    ``shared``: another delivery of the plan sets it, as a digest tag of an image that goes under several tags. before:
+    what it named until now."""
 
     tag: str
     digest: Digest

@@ -13,6 +13,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.lists import keeper_at
 from registry_pipelines.transfer.look import NewRepositories, Seen, digest_at, try_to_look
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Job, ManifestStep, Plan, TagStep, key_of
 from registry_pipelines.transfer.pools import Pool
@@ -222,6 +223,8 @@ class _Assignment:
             return TagStep(tag, digest, before, "present")
         if before is not None and not job.move_tags and tag in job.tags:
             return TagStep(tag, digest, before, "drift")
+        if tag == digest.fallback_tag and (before is not None or _lists_there(job.closure, target, digest)):
+            return TagStep(tag, digest, before, "drift")  # a list of referrers is more than a second name
         name = (tag, key_of(target, digest))
         if name in self.tagged:
             return TagStep(tag, digest, before, "shared")
@@ -233,6 +236,11 @@ class _Assignment:
         for item in missing:
             self.coming.add(key_of(target, item.digest))
             self.leaders.setdefault((target.registry.name, item.digest), (self.count, target.repository))
+
+
+def _lists_there(closure: Closure, target: Place, subject: Digest) -> bool:
+    """Whether the list of a manifest's referrers is to be under its tag."""
+    return subject in closure.subjects.values() and keeper_at(target) == "tag"
 
 
 def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:

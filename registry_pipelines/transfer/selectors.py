@@ -9,12 +9,9 @@ from dataclasses import dataclass
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.tags import Range, names_a_pre_release, order_key, read_version
-from registry_pipelines.transfer.closure import COSIGN_SUFFIXES
 
 MAX_PATTERN_CHARACTERS = 500
 """Longer regular expressions are mistakes; they are tried on every tag."""
-
-_DIGEST_TAG = re.compile(r"(?:sha256-[0-9a-f]{64}|sha512-[0-9a-f]{64,128})(?:\.\w+)?\Z")
 
 
 @dataclass(frozen=True)
@@ -77,11 +74,6 @@ class Selector:
         if version is None or (version.variant and not patterns):
             return False
         return wanted.contains(version, pre_releases=pre_releases)
-
-
-def is_our_own(tag: str) -> bool:
-    """Whether a tag is a referrers fallback tag or one of cosign's; those travel with their subject, never alone."""
-    return bool(_DIGEST_TAG.match(tag)) or (tag.startswith("sha256-") and tag.endswith(COSIGN_SUFFIXES))
 
 
 def _rank(name: str, *, pre_releases: bool) -> int:

@@ -13,7 +13,8 @@ from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer.closure import ManifestCache, Omission, discover, named_after_digests
+from registry_pipelines.transfer.closure import ManifestCache, Omission, discover
+from registry_pipelines.transfer.digest_tags import Chosen, DigestTags
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.omissions import companions, left_over
@@ -24,7 +25,7 @@ from registry_pipelines.transfer.pools import Pool
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.requests import Requests
 from registry_pipelines.transfer.results import TargetResult
-from registry_pipelines.transfer.selectors import ALL, Selector, is_our_own
+from registry_pipelines.transfer.selectors import ALL, Selector
 from registry_pipelines.transfer.state import State
 from registry_pipelines.waits import told_to
 
@@ -202,19 +203,19 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
         found.passed_over += [left for _, names in taken for left in names.passed_over]
         listed = found.keep(pool.map(lambda item: _tags(item[0], item[1]), repositories))
         wanted = [
-            (source, name, tag, chosen.digest_tags)
-            for (source, name), chosen in zip(repositories, listed, strict=True)
-            if chosen is not None
-            for tag in chosen.tags
+            (source, name, tag, found_tags[1])
+            for (source, name), found_tags in zip(repositories, listed, strict=True)
+            if found_tags is not None
+            for tag in found_tags[0].tags
         ]
         looked = found.keep(pool.map(lambda item: _find(item[0], item[1], item[2], item[3], cache, planner), wanted))
     found.looked = [each for each in looked if each is not None]
     theirs: dict[Place, set[str]] = defaultdict(set)
     for each in found.looked:
         theirs[each.job.closure.source] |= companions(each.job.closure)
-    for (source, name), chosen in zip(repositories, listed, strict=True):
+    for (source, name), found_tags in zip(repositories, listed, strict=True):
         place = Place(source.registry, name)
-        found.passed_over += left_over(place, chosen.passed_over, theirs[place]) if chosen else ()
+        found.passed_over += left_over(place, found_tags[0].passed_over, theirs[place]) if found_tags else ()
     return found
 
 
@@ -246,32 +247,22 @@ def _repositories(source: Source) -> _Repositories | Failure:
     return _Repositories([name for name in wanted if name not in why], left)
 
 
-@dataclass(frozen=True)
-class _Tags:
-    """The chosen tags, and those of the same repository that are named after digests: one list serves both.
-    passed_over: tags that are not chosen by themselves because of their look."""
-
-    tags: Sequence[str]
-    digest_tags: Sequence[str] | None
-    passed_over: Sequence[str]
-
-
-def _tags(source: Source, repository: str) -> _Tags | Failure:
+def _tags(source: Source, repository: str) -> tuple[Chosen, DigestTags] | Failure:
+    """The chosen tags, and those of the same repository that are named after digests: one list serves both."""
+    place = Place(source.registry, repository)
     try:
         every = list(source.registry.tags(repository))
+        named = DigestTags.among(place, every)
+        return named.choose(every, source.choose_tags.select), named
     except RegistryPipelinesError as error:
-        return Failure(str(Place(source.registry, repository)), error)
-    own = [tag for tag in every if is_our_own(tag)]
-    left = set(own)
-    chosen = source.choose_tags.select(tag for tag in every if tag not in left)
-    return _Tags(chosen, named_after_digests(every), own)
+        return Failure(str(place), error)
 
 
 def _find(
     source: Source,
     repository: str,
     tag: str,
-    digest_tags: Sequence[str] | None,
+    digest_tags: DigestTags,
     cache: ManifestCache | None,
     planner: Planner,
 ) -> Looked | Failure:

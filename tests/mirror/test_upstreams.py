@@ -10,6 +10,8 @@ import pytest
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.mirror.upstreams import Upstream, apply_mirror, carry, plan_mirror, wanted_tags
+from registry_pipelines.oci.manifests import Index, manifest_bytes
+from registry_pipelines.oci.media_types import OCI_INDEX
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
@@ -145,8 +147,10 @@ def test_evidence_tags_are_never_mirrored_by_themselves(three: Three) -> None:
     place = three.place()
     digest = push(place, "1.0")
     stored = place.registry.get_manifest(place.repository, digest)
-    for tag in (f"sha256-{digest[7:]}", f"sha256-{digest[7:]}.sig", "sha256-short"):
+    for tag in (f"sha256-{digest[7:]}.sig", "sha256-short"):
         place.registry.put_manifest(place.repository, stored, tag=tag)
+    fallback = manifest_bytes(Index(schema_version=2, media_type=OCI_INDEX, manifests=()))
+    place.registry.put_manifest(place.repository, fallback, tag=f"sha256-{digest[7:]}")
     assert wanted_tags(Upstream(source=place, repository="x")) == ["1.0", "sha256-short"]
 
 

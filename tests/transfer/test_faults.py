@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry_pipelines.errors import ClosureIncomplete, DigestMismatch, NotFound, OverQuota, Refused, RegistryError
+from registry_pipelines.errors import DigestMismatch, NotFound, OverQuota, Refused, RegistryError
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.sync import Source, Target, sync
@@ -269,27 +267,6 @@ def test_unclear_referrers_are_an_error_never_none(
     with pytest.raises(RegistryError):
         copy_closure(Place(connect(faulty_source.address, retries=QUICK), "app"), "v1", [target.place("app")])
     assert target.count("PUT") == 0
-
-
-def test_missing_referrer_is_an_error(source: Counted, target: Counted, graphs: Graphs) -> None:
-    here = source.place("app")
-    top = graphs.image(here, b"layer", tag="v1")
-    gone = Digest.of(b"gone")
-    fake = Descriptor(media_type="application/vnd.oci.image.manifest.v1+json", digest=gone, size=4)
-    listing = manifest_bytes(
-        Index(schema_version=2, media_type="application/vnd.oci.image.index.v1+json", manifests=(fake,))
-    )
-    with FaultRegistry(source.address) as faults:
-        faults.play("GET", r".*/referrers/.*", Status(200, {"Content-Type": listing.media_type}, listing.raw))
-        registry = DistributionRegistry(faults.address)
-        with pytest.raises(ClosureIncomplete, match="is missing"):
-            copy_closure(Place(registry, "app"), "v1", [target.place("app")])
-        circle = manifest_bytes(Index(schema_version=2, media_type=listing.media_type, manifests=(top.descriptor,)))
-        faults.clear()
-        faults.play("GET", r".*/referrers/.*", Status(200, {"Content-Type": circle.media_type}, circle.raw))
-        with pytest.raises(ClosureIncomplete, match="refers to nothing"):
-            discover(Place(registry, "app"), "v1")
-        registry.close()
 
 
 def test_source_deleted_half_way(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from registry_pipelines.errors import InputError
-from registry_pipelines.transfer.selectors import Selector, is_our_own
+from registry_pipelines.transfer.digest_tags import is_named_after_digest
+from registry_pipelines.transfer.selectors import Selector
 
 TAGS = ["latest", "v1.2.0", "v1.10.0", "v1.9.3", "2.0.0-rc.1", "2.0.0", "main-abc", "v1.2", "v1.10.0-debug"]
 
@@ -46,5 +47,5 @@ def test_unreadable_patterns_are_errors() -> None:
 
 def test_knows_tags_that_travel_with_their_subject() -> None:
     digest = "a" * 64
-    assert all(is_our_own(f"sha256-{digest}{end}") for end in ("", ".sig", ".att", ".sbom"))
-    assert not any(is_our_own(tag) for tag in ("v1", "sha256-short", f"x-{digest}"))
+    assert all(is_named_after_digest(f"sha256-{digest}{end}") for end in ("", ".sig", ".att", ".sbom"))
+    assert not any(is_named_after_digest(tag) for tag in ("v1", "sha256-short", f"x-{digest}"))

@@ -144,7 +144,7 @@ class Referrers:
             found = self._get(repository, digest.fallback_tag)
         except NotFound:
             return NO_LIST
-        return read_fallback(found, digest)
+        return read_fallback(found, digest.fallback_tag)
 
     def put(self, repository: str, manifest: ManifestBytes, tag: str) -> None:
         """Store a manifest. With a subject, where the registry keeps no list itself, bring the subject's fallback tag
