@@ -215,12 +215,13 @@ class HttpRegistry:
         return listing.names(self._exchange, call, "tags")
 
     def repositories(self) -> Iterator[str]:
-        """See Registry. Docker Hub and many services answer 401 or 403 to everybody: Unsupported."""
+        """See Registry. Many services answer 401 or 403 to everybody, since they give no token for the catalogue (Docker
+        Hub, GitLab, Artifact Registry): Unsupported, where the same credentials are good for all else."""
         call = Call("GET", f"/v2/_catalog?n={listing.PAGE_ENTRIES}", tokens.CATALOG, self.name, "listing repositories")
         try:
             yield from listing.names(self._exchange, call, "repositories")
         except (NotFound, Forbidden, Unauthorized, Unsupported) as error:
-            if isinstance(error, Unauthorized) and self.name != "docker.io":
+            if isinstance(error, Unauthorized) and not self._is_logged_in():
                 raise
             raise Unsupported(
                 "the registry does not list its repositories",
@@ -229,6 +230,14 @@ class HttpRegistry:
                 status=error.status,
                 code=error.code,
             ) from error
+
+    def _is_logged_in(self) -> bool:
+        """Whether the registry takes our credentials as such; asked when it refused them for one purpose."""
+        try:
+            self.ping()
+        except RegistryError:
+            return False
+        return True
 
     def referrers(
         self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None

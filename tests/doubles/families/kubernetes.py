@@ -1,6 +1,6 @@
 """registry.k8s.io."""
 
-from tests.doubles.families.table import Answer, Cell, Family, Row, When
+from tests.doubles.families.table import PEERS, Answer, Cell, Family, Row, When
 
 HANDLERS = "kubernetes/registry.k8s.io cmd/archeio/internal/app/handlers.go at 4c89177"
 READ_ONLY = Cell("read only", "Unsupported")
@@ -62,6 +62,7 @@ KUBERNETES = Family(
             "2026-08",
         ),
     ),
+    peers={f"target {program}": Cell("read only", "405") for program in PEERS},
     finds={},
     source={
         "probe": READ_ONLY,

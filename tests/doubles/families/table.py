@@ -142,22 +142,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """Why a stage does not end as elsewhere. error: the class of ours that says so; empty: the stage makes no sense
-    there and is not tried."""
+    """Why a stage does not end as elsewhere. error: the class of ours that says so. lost: it is done, and this is
+    lost. Neither: the stage makes no sense there and is not tried."""
 
     why: str
     error: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True)
 class Family:
     """A kind of registry.
 
-    name: short, for tests. hosts: what it is called in the documentation's table. repository: a repository name as it
-    must be there, with ``{name}``. user: an account for those that want one. read_only: nothing can be pushed; its
-    content is laid in from behind. source, target: stages that do not do all. peers: what other programs cannot, by
-    ``source crane`` and so on. finds: what ``probe`` learns. moved: the class of ours
-    for a tag that may not move.
+    name: short, for tests. title: for the documentation. repository: a repository's name as it must be there, with
+    ``{name}``. user: an account for those that want one. read_only: nothing can be pushed; its content is laid in from
+    behind. needs_repositories: they are made before anything is pushed. source, target: stages that do not end as
+    elsewhere. peers: the same of other programs, by ``source crane`` and so on; error: in what they print. finds: what
+    ``probe`` learns. moved: the class of ours for a tag that may not move.
     """
 
     name: str

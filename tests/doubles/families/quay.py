@@ -1,0 +1,96 @@
+"""Quay and quay.io."""
+
+from tests.doubles.families.table import Answer, Ask, Change, Family, Pages, Row, When, challenge, problem
+
+BLOB = "quay/quay endpoints/v2/blob.py at 0186375"
+
+QUAY = Family(
+    name="quay",
+    title="Quay (quay.io)",
+    repository="org/{name}",
+    user=("org+robot", "token"),
+    rows=(
+        Row(
+            "token",
+            "* ping|tags|manifest|blob|uploads|upload|referrers",
+            challenge("{here}/token", "quay.io"),
+            "tokens per repository; robots are called `org+name`",
+            "the user name is sent as it is",
+            "quay/quay endpoints/v2/__init__.py at 074c88a",
+            "2026-02",
+            When(allowed=False),
+        ),
+        Row(
+            "opaque-pages",
+            "GET tags|catalogue",
+            Pages(2, token="next_page"),
+            "pages of the server's own size (50, later 100), whose next is an opaque token in `Link`; `last` means "
+            "nothing there",
+            "`Link` is followed verbatim",
+            "regclient/regclient#272; dependabot/dependabot-core#3989",
+            "2022-07",
+        ),
+        Row(
+            "mount-refused",
+            "POST uploads",
+            Ask(drop=("mount", "from")),
+            "a mount without `from`, or from a repository that may not be read, opens an upload (202)",
+            "not an error: the upload is cancelled, the content sent",
+            BLOB,
+            "2026-08",
+            When(query="mount"),
+        ),
+        Row(
+            "range-prefix",
+            "GET upload",
+            Change(status=204, set={"Range": "bytes=0-0"}),
+            "the status of an upload writes `Range: bytes=0-…`, one further than PATCH does",
+            "read with and without `bytes=`; our own offset counts",
+            BLOB,
+            "2026-08",
+            When(status=204),
+        ),
+        Row(
+            "absolute-location",
+            "POST|PATCH uploads|upload",
+            Change(set={"Location": "{here}{location}"}),
+            "`Location` of an upload is an absolute address",
+            "used verbatim",
+            BLOB,
+            "2026-08",
+            When(status=202),
+        ),
+        Row(
+            "no-blob-delete",
+            "DELETE blob",
+            Answer(405, {}, problem("UNSUPPORTED", "The operation is unsupported.")),
+            "blobs are not deleted",
+            "`Unsupported`; manifests are",
+            BLOB,
+            "2026-08",
+            When(),
+            ("DELETE", "/v2/{signed}/blobs/sha256:" + "0" * 64, {"Authorization": "{basic}"}),
+        ),
+        Row(
+            "referrers-404",
+            "GET referrers",
+            Answer(404, {}, problem("MANIFEST_UNKNOWN", "manifest unknown")),
+            "the referrers of a digest that is not there are 404 MANIFEST_UNKNOWN, not an empty list",
+            "not taken for a missing API; the fallback tag is asked",
+            "quay/quay endpoints/v2/referrers.py at 260efcf",
+            "2026-03",
+            When(missing="content"),
+        ),
+        Row(
+            "immutable",
+            "PUT manifest",
+            Answer(409, {}, problem("TAG_ALREADY_EXISTS", "tag was already pushed")),
+            "a tag that may not move is 409 TAG_ALREADY_EXISTS",
+            "`TagImmutable`",
+            "quay/quay endpoints/v2/errors.py at 0619510",
+            "2026-01",
+            When(taken=True, reference="fixed-.*"),
+        ),
+    ),
+    finds={"referrers_api": True, "chunked_upload": True, "range_reads": True},
+)
