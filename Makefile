@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev serve test test-long lint format bench clean
+.PHONY: help setup demo dev serve test test-long lint format bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Run the benchmarks against the peers and write docs/benchmarks
 	@for script in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(READY) ## Write docs/registries.md from the tables of registry families
+	@$(BIN)/python -m tests.doubles.families
 
 clean: ## Remove the virtual environment and the demo's state
 	rm -rf $(VENV) .registry-pipelines deploy/demo/.registry-pipelines

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +91,8 @@ def read_call(request: Request) -> Call:
 class FamilyServer:
     """``with FamilyServer(family, folder) as server: server.address``. hits: how often each row was played.
 
+    watch: called with every request before it is answered.
+
     ``server.behind`` is the address of the same content without any deviation, to lay in what a read-only family has
     and to look at what a write really left.
     """
@@ -98,6 +100,7 @@ class FamilyServer:
     def __init__(self, family: Family, root: Path) -> None:
         self.family = family
         self.hits: Counter[str] = Counter()
+        self.watch: Callable[[Request], object] = lambda _: None
         self._guard = threading.Lock()
         self._ranges: dict[str, str] = {}
         self._pages: dict[str, str] = {}
@@ -139,6 +142,7 @@ class FamilyServer:
         return self._answer
 
     def _answer(self, request: Request) -> Response:
+        self.watch(request)
         call = read_call(request)
         rows = [row for row in self.family.rows if _on(row.on, request.method, call.route)]
         for row in rows:

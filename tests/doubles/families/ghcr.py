@@ -20,7 +20,7 @@ GHCR = Family(
     rows=(
         Row(
             "token",
-            "* catalogue|ping|tags|manifest|blob|uploads|upload|referrers",
+            "* ping|tags|manifest|blob|uploads|upload|referrers",
             challenge("{here}/token", "ghcr.io"),
             "everything needs a token, public images too; the token service is on the same host",
             "a token per set of scopes, without credentials for what is public",

@@ -24,7 +24,7 @@ NEXUS = Family(
         Row(
             "no-referrers",
             "GET referrers",
-            Answer(404, {}, problem("NOT_FOUND", "not found")),
+            Answer(404, {"Content-Type": "text/html"}, "<!DOCTYPE html><title>404 - Nexus Repository</title>"),
             "there is no referrers API (404)",
             "the fallback tag is read and kept",
             "sonatype/nexus-public#967",
