@@ -83,12 +83,11 @@ ACR = Family(
                 ),
             ),
             "a locked tag, repository or registry is 405 REGISTRY_DISALLOWED_OPERATION",
-            "`Unsupported`: which of the three it is nobody is told",
+            "`TagImmutable`, with the command that unlocks it",
             "Azure/azure-sdk-for-net#22827; Azure/acr-cli#70",
             "2021-07",
             When(taken=True, reference="fixed-.*"),
         ),
     ),
-    moved="Unsupported",
     finds={"referrers_api": True, "range_reads": True},
 )

@@ -1,5 +1,7 @@
 """CNCF distribution (docker-registry): 2.8, and 3 with the S3 driver."""
 
+from dataclasses import replace
+
 from tests.doubles.families.table import Answer, Cell, Family, HidePrefixed, Row, Signed, When, problem
 
 SEEN = "seen with docker-registry 2.8.2 and 2.8.3"
@@ -80,14 +82,19 @@ DISTRIBUTION_3 = Family(
         "mirror": Cell("tags that the list hides are not found; copied by name they are", lost=True),
     },
     rows=(
-        NO_REFERRERS,
-        INDEX_COMPLETE,
+        replace(NO_REFERRERS, source="oras-project/rust-oci-client#259", date="2026-05"),
+        replace(
+            INDEX_COMPLETE,
+            source="distribution/distribution docs/content/about/configuration.md, `validation.manifests.indexes`",
+            date="2026-03",
+        ),
         Row(
             "hidden-tag",
             "GET tags",
             HidePrefixed(),
             "a tag that begins as another one (0.1.20 beside 0.1.2) is missing from the list, 3.1.0 and 3.1.1",
-            "a tag that is named is asked for; nothing is called untagged before its tags were asked one by one",
+            "a tag that is named is asked for, and so are signatures beside a fallback tag; other hidden tags nobody "
+            "can know",
             "distribution/distribution#4891, #4898",
             "2026-06",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from registry_pipelines.registry.client.words import MEANINGS, SAYINGS, Saying
 from registry_pipelines.transfer.rules import KNOWN, Rule
 from tests.doubles.families import FAMILIES, Family
 from tests.doubles.families.table import PEERS, SOURCE_STAGES, TARGET_STAGES, Cell, Stage
@@ -21,6 +22,7 @@ def document() -> str:
         "peers": _peers(),
         "families": "\n\n".join(_family(family) for family in FAMILIES),
         "limits": _limits(KNOWN),
+        "words": _words(SAYINGS),
     }
     text = TEMPLATE.read_text(encoding="utf-8")
     for name, part in parts.items():
@@ -86,6 +88,24 @@ def _limits(rules: Sequence[Rule]) -> str:
             )
         )
     return _table(["Host", "Largest layer", "Requests a second", "Blobs", "An index"], rows)
+
+
+def _words(sayings: Sequence[Saying]) -> str:
+    rows = []
+    for each in sayings:
+        said = " ".join(part for part in (each.code, f"`{each.text}`" if each.text else "") if part)
+        error, _ = MEANINGS[each.meaning]
+        rows.append(
+            (
+                each.family,
+                ", ".join(map(str, each.statuses)),
+                said or "anything",
+                f"{each.meaning}: `{error.__name__}`",
+                each.source,
+                each.date,
+            )
+        )
+    return _table(["Family", "Status", "Code and words", "What it means", "Source", "Seen"], rows)
 
 
 __all__ = ["DOCUMENT", "document"]

@@ -44,7 +44,7 @@ GHCR = Family(
             "DELETE manifest|blob",
             Answer(405, {}, problem("UNSUPPORTED", "The operation is unsupported.")),
             "nothing is deleted through the registry's API; GitHub's own API deletes package versions",
-            "`Unsupported`, with the advice to let GitHub's retention do it",
+            "`Unsupported`",
             "dataaxiom/ghcr-cleanup-action#13",
             "2024-05",
         ),

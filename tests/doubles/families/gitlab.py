@@ -2,7 +2,7 @@
 
 from tests.doubles.families.table import Answer, Ask, Cell, Family, Row, When, challenge, problem
 
-REPORT = "a report with a live registry.gitlab.com; gitlab-org/container-registry"
+REPORT = "oras-project/oras-go#1396, shown on registry.gitlab.com"
 
 GITLAB = Family(
     name="gitlab",

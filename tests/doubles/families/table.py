@@ -158,14 +158,13 @@ class Family:
     ``{name}``. user: an account for those that want one. read_only: nothing can be pushed; its content is laid in from
     behind. needs_repositories: they are made before anything is pushed. source, target: stages that do not end as
     elsewhere. peers: the same of other programs, by ``source crane`` and so on; error: in what they print. finds: what
-    ``probe`` learns. moved: the class of ours for a tag that may not move.
+    ``probe`` learns.
     """
 
     name: str
     title: str
     rows: tuple[Row, ...]
     finds: Mapping[str, bool | None]
-    moved: str = "TagImmutable"
     repository: str = "{name}"
     user: tuple[str, str] | None = None
     read_only: bool = False
@@ -179,7 +178,7 @@ class Family:
     """Those of them that its lists leave out."""
 
 
-def problem(code: str, message: str, detail: str = "") -> dict[str, Any]:
+def problem(code: str, message: str, detail: str | Mapping[str, str] = "") -> dict[str, Any]:
     """An error's body in the specification's form."""
     entry = {"code": code, "message": message}
     return {"errors": [{**entry, "detail": detail} if detail else entry]}
