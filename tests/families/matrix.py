@@ -12,6 +12,7 @@ from pathlib import Path
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, TagImmutable, Unsupported
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
@@ -443,7 +444,12 @@ def try_tag_delete(matrix: Matrix) -> None:
     raise AssertionError("a tag was deleted")
 
 
-CHECKS = (try_odd_names, try_immutable, try_sparse, try_tag_delete)
+def try_unknown_subject(matrix: Matrix) -> None:
+    """What is not there has no referrers, however that is said."""
+    assert matrix.here.referrers(matrix.name("signed"), Digest.of(b"never pushed")) == []
+
+
+CHECKS = (try_odd_names, try_unknown_subject, try_immutable, try_sparse, try_tag_delete)
 
 ACTS: dict[tuple[str, Stage], Callable[[Matrix], None]] = {
     ("source", "probe"): source_probe,

@@ -215,8 +215,8 @@ class HttpRegistry:
         return listing.names(self._exchange, call, "tags")
 
     def repositories(self) -> Iterator[str]:
-        """See Registry. Many services answer 401 or 403 to everybody, since they give no token for the catalogue (Docker
-        Hub, GitLab, Artifact Registry): Unsupported, where the same credentials are good for all else."""
+        """See Registry. Many services answer 401 or 403 to everybody, since they give no token for the catalogue
+        (Docker Hub, GitLab, Artifact Registry): Unsupported, where the same credentials are good for all else."""
         call = Call("GET", f"/v2/_catalog?n={listing.PAGE_ENTRIES}", tokens.CATALOG, self.name, "listing repositories")
         try:
             yield from listing.names(self._exchange, call, "repositories")
