@@ -84,7 +84,9 @@ class DistributionRegistry:
     password: Secret = setting("Password or token of `username`, as `${VARIABLE}`.", default=Secret(""))
     plain_http: bool | None = setting("Speak plain HTTP; by default on loopback hosts only.", default=None)
     ca_file: Path | None = setting("PEM certificates to trust, beside the system's.", default=None)
-    docker_config: Path | None = setting("Docker's `config.json`; docker's own unless told.", default=None)
+    docker_config: Path | None = setting(
+        "Docker's `config.json` or the container tools' `auth.json`; the usual places unless told.", default=None
+    )
     aws_profile: str = setting(
         "Profile of AWS's configuration, for hosts of ECR without `username` and `docker_config`; the default chain of "
         "boto3 unless told.",

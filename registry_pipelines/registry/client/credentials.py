@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from registry_pipelines.errors import ConfigInvalid, ToolMissing, Unauthorized
-
-MAX_CONFIG_BYTES = 1024 * 1024
-"""Docker's own config.json with hundreds of registries stays below 100 KiB."""
+from registry_pipelines.registry.client.auth_files import AuthFile, keys_of, read_auth_files
 
 MAX_HELPER_OUTPUT_BYTES = 64 * 1024
 """A helper's answer holds one token; ECR's, the longest known, has about 3 KiB."""
@@ -31,7 +29,6 @@ MAX_HELPER_OUTPUT_BYTES = 64 * 1024
 HELPER_TIMEOUT_S = 30.0
 """Cloud helpers ask a service over the network; one that waits for a person never ends."""
 
-DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _TOKEN_USERS = frozenset({"<token>"})
 
@@ -56,13 +53,22 @@ class Credentials:
 class CredentialFinder(Protocol):
     """Where credentials come from."""
 
-    def find(self) -> Credentials:
+    def account(self, repository: str) -> str:
+        """Which account serves a repository (empty: what belongs to none): those with the same one share it. Empty for
+        the account of the whole host. Raises like :meth:`find`."""
+        ...
+
+    def find(self, account: str = "") -> Credentials:
         """The credentials as they are now."""
         ...
 
 
 class CredentialSource:
-    """Finds the credentials of one host; asked again when a registry refuses what it gave (tokens age)."""
+    """Finds the credentials of one host; asked again when a registry refuses what it gave (tokens age).
+
+    An account is the path of a key: for repository ``a/b`` the keys ``host/a/b``, ``host/a`` and ``host`` are looked
+    for in this order, each in all files (see ``auth_files``), the first file that has it.
+    """
 
     def __init__(
         self,
@@ -77,75 +83,56 @@ class CredentialSource:
         self._given = Credentials(username, password)
         self._config = docker_config
         self._environ = os.environ if environ is None else environ
+        self._namespaces: frozenset[str] | None = None
 
-    def find(self) -> Credentials:
+    def account(self, repository: str) -> str:
+        """See CredentialFinder. Raises ConfigInvalid."""
+        if not self._given.anonymous:
+            return ""
+        if self._namespaces is None:
+            self._read()
+        return next((path for path in _upwards(repository) if path in (self._namespaces or ())), "")
+
+    def find(self, account: str = "") -> Credentials:
         """The credentials as they are now. Raises ConfigInvalid, ToolMissing, Unauthorized (a helper failed)."""
         if not self._given.anonymous:
             return self._given
-        path = self._config or default_config(self._environ)
-        if path is None:
-            return Credentials()
-        return find_in_config(read_config(path), self._host, where=str(path), environ=self._environ)
+        files = self._read()
+        for path in (*_upwards(account), ""):
+            for file in files:
+                found = find_in_config(file, self._host, path, environ=self._environ)
+                if not found.anonymous:
+                    return found
+        return Credentials()
+
+    def _read(self) -> list[AuthFile]:
+        files = read_auth_files(self._config, self._environ)
+        self._namespaces = frozenset().union(*(file.namespaces(self._host) for file in files))
+        return files
 
 
-def default_config(environ: Mapping[str, str]) -> Path | None:
-    """The first that exists: ``$REGISTRY_AUTH_FILE``, ``$DOCKER_CONFIG/config.json``, ``~/.docker/config.json``, the
-    container tools' ``auth.json``."""
-    candidates = []
-    if environ.get("REGISTRY_AUTH_FILE"):
-        candidates.append(Path(environ["REGISTRY_AUTH_FILE"]))
-    if environ.get("DOCKER_CONFIG"):
-        candidates.append(Path(environ["DOCKER_CONFIG"]) / "config.json")
-    elif environ.get("HOME"):
-        candidates.append(Path(environ["HOME"]) / ".docker" / "config.json")
-    if environ.get("XDG_RUNTIME_DIR"):
-        candidates.append(Path(environ["XDG_RUNTIME_DIR"]) / "containers" / "auth.json")
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a config.json. Raises ConfigInvalid; its content is never quoted, since it holds secrets."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise ConfigInvalid([f"{path}: cannot be read ({error.strerror})"]) from error
-    if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigInvalid([f"{path}: larger than {MAX_CONFIG_BYTES} bytes"])
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise ConfigInvalid([f"{path}: not JSON"]) from None
-    if not isinstance(content, dict):
-        raise ConfigInvalid([f"{path}: not a JSON object"])
-    return content
+def _upwards(path: str) -> list[str]:
+    """``a/b``, ``a``; nothing for the empty path."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def find_in_config(
-    config: Mapping[str, Any], host: str, *, where: str, environ: Mapping[str, str] | None = None
+    file: AuthFile, host: str, account: str = "", *, environ: Mapping[str, str] | None = None
 ) -> Credentials:
-    """The credentials of a host: its own helper, else the store, else the entry in the file; anonymous when none."""
-    keys = _keys(host)
-    helpers = config.get("credHelpers")
+    """The credentials of a host, or of a path below it: its own helper, else the store, else the entry in the file;
+    anonymous when none. A store is asked for paths that are listed alone, for hosts always."""
+    keys = keys_of(host, account)
+    helpers, entries = file.section("credHelpers"), file.section("auths")
     for key in keys:
-        helper = helpers.get(key) if isinstance(helpers, dict) else None
+        helper = helpers.get(key)
         if isinstance(helper, str) and helper:
             return ask_helper(helper, key, environ=environ)
-    entries = config.get("auths")
-    entry = next((entries[key] for key in keys if key in entries), None) if isinstance(entries, dict) else None
-    store = config.get("credsStore")
-    if isinstance(store, str) and store and not _has_secret(entry):
-        listed = next((key for key in keys if isinstance(entries, dict) and key in entries), keys[0])
-        return ask_helper(store, listed, environ=environ)
-    return _read_entry(entry, where=f"{where}: auths of {host}")
-
-
-def _keys(host: str) -> list[str]:
-    """How a host may be written in config.json; Docker Hub has a key of its own."""
-    if host in ("docker.io", "index.docker.io", "registry-1.docker.io"):
-        return [DOCKER_HUB_KEY, "docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1"]
-    schemes = [f"{scheme}{host}{path}" for scheme in ("https://", "http://") for path in ("", "/", "/v1/", "/v2/")]
-    return [host, *schemes]
+    listed = next((key for key in keys if key in entries), "")
+    store = file.content.get("credsStore")
+    if isinstance(store, str) and store and not _has_secret(entries.get(listed)) and (listed or not account):
+        return ask_helper(store, listed or keys[0], environ=environ)
+    return _read_entry(entries.get(listed), where=f"{file.where}: auths of {listed}")
 
 
 def _has_secret(entry: Any) -> bool:

@@ -23,7 +23,7 @@ from registry_pipelines.registry.client.quotas import quota_spent, read_quota
 from registry_pipelines.registry.client.redirects import READING, REDIRECTS, Guard, Redirects, Trail
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries, read_retry_after
-from registry_pipelines.registry.client.tokens import Authenticator, Scopes
+from registry_pipelines.registry.client.tokens import Authenticator, Scopes, pull
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
 from registry_pipelines.registry.client.words import Act
@@ -143,6 +143,10 @@ class Exchange:
                 if call.once or not _repeatable(call) or not retries.wait(error, attempt):
                     raise
                 attempt += 1
+
+    def share_an_account(self, one: str, other: str) -> bool:
+        """Whether two repositories are read with the same account."""
+        return self._authenticator.account(pull(one)) == self._authenticator.account(pull(other))
 
     def run(self, call: Call) -> Response:
         """Like :meth:`send`, for answers whose body nobody reads: closed before it is returned."""

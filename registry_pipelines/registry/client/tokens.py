@@ -59,6 +59,12 @@ def delete(repository: str) -> Scopes:
 CATALOG: Scopes = frozenset({"registry:catalog:*"})
 
 
+def _repository(scopes: Scopes) -> str:
+    """The repository that scopes are about, of several the one that is written to; empty for none."""
+    found = sorted((scope.split(":", 2) for scope in scopes if scope.count(":") > 1), key=lambda one: one[2] == "pull")
+    return next((name for kind, name, _ in found if kind == "repository"), "")
+
+
 @dataclass
 class _Token:
     header: str = ""
@@ -93,7 +99,8 @@ class Authenticator:
         self._clock = clock
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
-        self._credentials: Credentials | None = None
+        self._credentials: dict[str, Credentials] = {}
+        self._accounts: dict[Scopes, str] = {}
         self._tokens: dict[Scopes, _Token] = {}
 
     def header(self, scopes: Scopes) -> str:
@@ -102,7 +109,7 @@ class Authenticator:
         if challenge is None:
             return ""
         if challenge.scheme == "basic":
-            return basic(self._find())
+            return basic(self._find(scopes))
         slot = self._slot(scopes)
         with slot.lock:
             if self._clock() >= slot.use_until:
@@ -113,7 +120,7 @@ class Authenticator:
         """After a 401: the header to try next. tried: the refused one. Raises Unauthorized when there is no better."""
         challenge = self._choose(challenges)
         if challenge.scheme == "basic":
-            return self._answer_basic(challenge, tried)
+            return self._answer_basic(challenge, scopes, tried)
         slot = self._slot(scopes)
         with slot.lock:
             self._challenge = challenge
@@ -121,16 +128,16 @@ class Authenticator:
             if slot.header in ("", tried) or known != slot.extra_scopes:
                 slot.extra_scopes = known
                 if tried and slot.header == tried:
-                    self._forget()
+                    self._forget(scopes)
                 self._fetch(slot, scopes, challenge)
             return slot.header
 
-    def _answer_basic(self, challenge: Challenge, tried: str) -> str:
+    def _answer_basic(self, challenge: Challenge, scopes: Scopes, tried: str) -> str:
         self._challenge = challenge
-        header = basic(self._find())
+        header = basic(self._find(scopes))
         if tried and header == tried:
-            self._forget()
-            header = basic(self._find())
+            self._forget(scopes)
+            header = basic(self._find(scopes))
         if not header or header == tried:
             reason = "the credentials were refused" if tried else "credentials are needed"
             raise Unauthorized(reason, where=self._where, do=_LOG_IN, status=401)
@@ -152,29 +159,40 @@ class Authenticator:
         with self._lock:
             return self._tokens.setdefault(scopes, _Token())
 
-    def _find(self) -> Credentials:
+    def account(self, scopes: Scopes) -> str:
+        """Which account serves scopes; of several repositories the one that is written to decides."""
         with self._lock:
-            if self._credentials is None or time.time() >= self._credentials.use_until:
-                self._credentials = self._source.find()
-            return self._credentials
+            return self._account(scopes)
 
-    def _forget(self) -> None:
+    def _account(self, scopes: Scopes) -> str:
+        if scopes not in self._accounts:
+            self._accounts[scopes] = self._source.account(_repository(scopes))
+        return self._accounts[scopes]
+
+    def _find(self, scopes: Scopes) -> Credentials:
+        with self._lock:
+            account = self._account(scopes)
+            known = self._credentials.get(account)
+            if known is None or time.time() >= known.use_until:
+                known = self._credentials[account] = self._source.find(account)
+            return known
+
+    def _forget(self, scopes: Scopes) -> None:
         """Ask the source again next time: a helper's or file's credentials may have been renewed."""
         with self._lock:
-            self._credentials = None
+            self._credentials.pop(self._accounts.pop(scopes, ""), None)
 
     def _fetch(self, slot: _Token, scopes: Scopes, challenge: Challenge) -> None:
         slot.header, slot.use_until = "", 0.0
-        token, life_s = self._ask(challenge, sorted(scopes | slot.extra_scopes))
+        token, life_s = self._ask(challenge, sorted(scopes | slot.extra_scopes), self._find(scopes))
         slot.header = f"Bearer {token}"
         # Used until a quarter before the end, at most 30 s: a request takes time, and clocks differ.
         slot.use_until = self._clock() + life_s - min(30.0, life_s / 4)
 
-    def _ask(self, challenge: Challenge, scopes: list[str]) -> tuple[str, float]:
+    def _ask(self, challenge: Challenge, scopes: list[str], credentials: Credentials) -> tuple[str, float]:
         realm = challenge.parameters["realm"]
         origin, _ = split_url(realm, where=self._where)
         check_loopback_or_tls(origin, plain_allowed=self._plain_allowed, where=f"{self._where} (token service)")
-        credentials = self._find()
         fields = [("service", challenge.parameters.get("service", "")), *(("scope", scope) for scope in scopes)]
         fields = [(name, value) for name, value in fields if value]
         if credentials.identity_token:

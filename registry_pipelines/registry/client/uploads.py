@@ -155,7 +155,10 @@ class Uploads:
             raise
 
     def mount(self, repository: str, digest: Digest, *, source: str) -> bool:
-        """201 is mounted; 202 opened an upload instead, which is cancelled. A refusal means: not mounted, upload it."""
+        """201 is mounted; 202 opened an upload instead, which is cancelled. A refusal means: not mounted, upload it; so
+        do two repositories with an account each, of which none can do both."""
+        if not self._exchange.share_an_account(repository, source):
+            return False
         where = self._where(repository, digest)
         scopes = push(repository) | frozenset({f"repository:{source}:pull"})
         url = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"

@@ -104,7 +104,11 @@ class _Finder:
 
     api: EcrApi
 
-    def find(self) -> Credentials:
+    def account(self, repository: str) -> str:
+        """One for all."""
+        return ""
+
+    def find(self, account: str = "") -> Credentials:
         return self.api.find()
 
 
