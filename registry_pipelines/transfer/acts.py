@@ -43,6 +43,7 @@ from registry_pipelines.transfer.receipts import (
     make_receipt,
     read_back,
 )
+from registry_pipelines.transfer.refusals import MISSING_CHILD, SparseRefusals
 from registry_pipelines.transfer.results import Drift, TargetResult
 from registry_pipelines.transfer.rules import whole_index_advice
 from registry_pipelines.transfer.schedule import Signal
@@ -70,6 +71,7 @@ class Setting:
     receipts: ReceiptStore | None = None
     signer: ReceiptSigner | None = None
     keeper: Keeper | None = None
+    refusals: SparseRefusals | None = None
     threads: int = TRANSFER_THREADS
 
 
@@ -266,6 +268,8 @@ class Acts:
             left_out = closure.left_out(manifest)
             if not left_out or type(error) not in (NotFound, Refused) or error.code == "NAME_UNKNOWN":
                 raise
+            if self._setting.refusals and error.code in MISSING_CHILD:
+                self._setting.refusals.learn(target.registry.name)
             raise Refused(
                 f"an index without {len(left_out)} of its manifests is not taken ({error.what})",
                 where=error.where,

@@ -18,6 +18,7 @@ from registry_pipelines.transfer.look import NewRepositories, Seen, digest_at, t
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Job, ManifestStep, Plan, TagStep, key_of
 from registry_pipelines.transfer.pools import Pool
 from registry_pipelines.transfer.receipts import ReceiptStore
+from registry_pipelines.transfer.refusals import SparseRefusals
 from registry_pipelines.transfer.rules import KNOWN, Refusal, Rule, refusal, rule_for, whole_index_advice
 
 PLAN_THREADS = 64
@@ -38,9 +39,10 @@ def make_plan(
     holdings: Holdings | None = None,
     rules: Sequence[Rule] = KNOWN,
     receipts: ReceiptStore | None = None,
+    refusals: SparseRefusals | None = None,
 ) -> Plan:
     """Look at every target and say what is to be done; changes nothing. See :class:`Planner`."""
-    with Planner(holdings=holdings, rules=rules, receipts=receipts) as planner:
+    with Planner(holdings=holdings, rules=rules, receipts=receipts, refusals=refusals) as planner:
         return planner.plan([planner.look(job) for job in jobs])
 
 
@@ -58,6 +60,7 @@ class Planner:
 
     rules: what registries are known to refuse; such deliveries are marked and have no steps. receipts: of earlier
     copies; where there is a store, a manifest's blobs are believed to be with it only when its receipt says so.
+    refusals: registries that refused an index without some of its children, as those of which rules say it.
 
     Requests per closure and target: one HEAD per tag and manifest when all is there; else a HEAD for each blob of each
     missing manifest, or without a receipt. Where no receipt says that the closure came there before, one tag list for
@@ -72,8 +75,9 @@ class Planner:
         holdings: Holdings | None = None,
         rules: Sequence[Rule] = KNOWN,
         receipts: ReceiptStore | None = None,
+        refusals: SparseRefusals | None = None,
     ) -> None:
-        self._holdings, self._rules, self._receipts = holdings, rules, receipts
+        self._holdings, self._rules, self._receipts, self._refusals = holdings, rules, receipts, refusals
         self._new = NewRepositories()
         self._pool = Pool(PLAN_THREADS, "plan")
 
@@ -91,7 +95,7 @@ class Planner:
         _check_goals([each.job for each in looked])
         answers = [(each.job, *pair) for each in looked for pair in zip(each.job.targets, each.answers, strict=True)]
         seen = [(job, target, answer.result()) for job, target, answer in answers]
-        assign = _Assignment(self._held(seen), self._rules)
+        assign = _Assignment(self._held(seen), self._rules, self._refusals)
         return Plan(tuple(assign.deliver(*each) for each in seen))
 
     def _held(
@@ -137,8 +141,10 @@ class _Assignment:
     """Decides who uploads and who mounts. Pure but for one question: whether a registry that wants whole indexes has
     the children that were left out."""
 
-    def __init__(self, held: Mapping[str, Mapping[Digest, str]], rules: Sequence[Rule]) -> None:
-        self.held, self.rules = held, rules
+    def __init__(
+        self, held: Mapping[str, Mapping[Digest, str]], rules: Sequence[Rule], refusals: SparseRefusals | None
+    ) -> None:
+        self.held, self.rules, self.refusals = held, rules, refusals
         self.count = 0
         self.coming: set[BlobKey] = set()
         self.put: set[BlobKey] = set()
@@ -180,13 +186,18 @@ class _Assignment:
 
     def _refuses_sparse(self, closure: Closure, target: Place, seen: Seen) -> Refusal | None:
         """An index without some of its children, for a registry that is known to want all of them."""
-        if not closure.absent or rule_for(target.registry.name, self.rules).sparse_indexes:
+        if not closure.absent:
+            return None
+        known, wants = not rule_for(target.registry.name, self.rules).sparse_indexes, "wants all"
+        if not known and self.refusals and (day := self.refusals.refused_on(target.registry.name)):
+            known, wants = True, f"refused such an index on {day}"
+        if not known:
             return None
         new = (manifest for manifest in closure.manifests if manifest.digest not in seen.manifests)
         for manifest in new:
             left_out = closure.left_out(manifest)
             if any(digest_at(target, child.digest) != child.digest for child in left_out):
-                why = f"{manifest.digest} lacks {len(left_out)} of its manifests, and {target.registry.name} wants all"
+                why = f"{manifest.digest} lacks {len(left_out)} of its manifests, and {target.registry.name} {wants}"
                 return Refusal(why, whole_index_advice(rewritten=closure.named is not None))
         return None
 

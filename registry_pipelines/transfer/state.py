@@ -28,6 +28,7 @@ from registry_pipelines.transfer.owners import OWNERS, new_name
 from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.planner import Planner, make_plan
 from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
+from registry_pipelines.transfer.refusals import SparseRefusals
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 SPOOL = "spool"
 """Folder of blobs on their way to registries that take them only whole."""
+
+REFUSALS = "sparse-refused"
+"""Folder of the registries that refused an index without some of its children."""
 
 BUSY_S = 10.0
 """How long another process that writes is waited for, before the journal itself is asked."""
@@ -61,6 +65,7 @@ class State:
         self._opening = threading.Lock()
         self.manifests = ManifestFolder(folder / "manifests") if folder else None
         self.receipts = ReceiptStore(folder / "receipts") if folder else None
+        self._refusals = SparseRefusals(folder / REFUSALS) if folder else None
         self._owner = new_name()
         self._courier = Courier(folder / COURIERS, self.memory, self._owner) if folder else None
         self._loading: threading.Thread | None = None
@@ -102,11 +107,11 @@ class State:
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
         """See :func:`~registry_pipelines.transfer.planner.make_plan`; with what earlier runs left and found."""
-        return make_plan(jobs, holdings=self, receipts=self.receipts)
+        return make_plan(jobs, holdings=self, receipts=self.receipts, refusals=self._refusals)
 
     def planner(self) -> Planner:
         """A planner that knows what earlier runs left and found."""
-        return Planner(holdings=self, receipts=self.receipts)
+        return Planner(holdings=self, receipts=self.receipts, refusals=self._refusals)
 
     def apply(self, plan: Plan, *, progress: Progress, signer: ReceiptSigner | None) -> list[TargetResult]:
         """See :func:`~registry_pipelines.transfer.execute.execute`. signer: of the receipts."""
@@ -122,6 +127,7 @@ class State:
             receipts=self.receipts,
             signer=signer,
             keeper=journal,
+            refusals=self._refusals,
         )
         return execute(plan, setting)
 

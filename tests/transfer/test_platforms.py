@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +21,7 @@ from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.plan import Job
 from registry_pipelines.transfer.planner import make_plan
 from registry_pipelines.transfer.platforms import Selection
+from registry_pipelines.transfer.refusals import BELIEVED_S
 from registry_pipelines.transfer.rules import KNOWN, Rule, rule_for
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
@@ -51,6 +55,34 @@ def test_docker_registry_refuses_a_sparse_index_and_takes_a_rewritten_one(
     assert compare(here, there, "v1", platforms=ARM, selection="rewritten", content=True) == []
     again = copy_closure(here, "v1", [there], platforms=ARM, selection="rewritten")
     assert (again.root, again.per_target[0].changed) == (done.root, False)
+
+
+@pytest.mark.peer("docker-registry")
+def test_a_refusal_that_was_met_once_is_said_in_the_next_plan_before_a_byte_moves(
+    source: Counted,
+    graphs: Graphs,
+    start_docker_registry: Callable[..., str],
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    """And is found out anew after a month; a rewritten index is never held back by it."""
+    here, registry = source.place("app"), connect(start_docker_registry())
+    graphs.signed_index(here, "v1")
+    with pytest.raises(Refused, match="without 1 of its manifests is not taken"):
+        copy_closure(here, "v1", [Place(registry, "first")], platforms=ARM, state=tmp_path)
+    there = Place(registry, "second")
+    [delivery] = copy_closure(here, "v1", [there], platforms=ARM, state=tmp_path, dry_run=True).plan.deliveries
+    assert "refused such an index on " in delivery.refused and "selection: rewritten" in delivery.do
+    with pytest.raises(Refused, match="nothing was sent"):
+        copy_closure(here, "v1", [there], platforms=ARM, state=tmp_path)
+    assert "second" not in list(registry.repositories())
+    anew = copy_closure(here, "v1", [there], platforms=ARM, selection="rewritten", state=tmp_path)
+    assert anew.per_target[0].ok
+    for noted in (tmp_path / "sparse-refused").iterdir():
+        long_ago = time.time() - BELIEVED_S - 60
+        os.utime(noted, (long_ago, long_ago))
+    third = copy_closure(here, "v1", [Place(registry, "third")], platforms=ARM, state=tmp_path, dry_run=True)
+    assert not third.plan.deliveries[0].refused
 
 
 @pytest.mark.peer("docker-registry")
