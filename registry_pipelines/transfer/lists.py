@@ -22,9 +22,10 @@ Keeper = Literal["registry", "tag"]
 """Who keeps the list of a manifest's referrers: the registry itself, which has the API, or clients, under a tag."""
 
 
-def keeper_at(place: Place) -> Keeper:
-    """Who keeps the lists of a repository; one request where it is not known yet."""
-    return "tag" if place.registry.capabilities(place.repository).referrers_api is False else "registry"
+def keeper_at(place: Place) -> Keeper | None:
+    """Who keeps the lists of a repository, as far as its registry was found out; asks nothing."""
+    has_api = place.registry.capabilities(place.repository).referrers_api
+    return None if has_api is None else "registry" if has_api else "tag"
 
 
 def referrers_by_subject(closure: Closure, among: Collection[Digest]) -> Mapping[Digest, set[Digest]]:
@@ -36,11 +37,12 @@ def referrers_by_subject(closure: Closure, among: Collection[Digest]) -> Mapping
     return found
 
 
-def named_at(place: Place, subject: Digest, keeper: Keeper) -> frozenset[Digest]:
-    """The digests that a place names as referrers of a manifest; one request. A tag that gives anything but a list
-    names none. Raises RegistryError."""
-    if keeper == "registry":
-        return frozenset(item.digest for item in place.registry.referrers(place.repository, subject))
+def named_at(place: Place, subject: Digest, keeper: Keeper | None) -> frozenset[Digest]:
+    """The digests that a place names as referrers of a manifest; one request, where the keeper is known. A tag that
+    gives anything but a list names none. Raises RegistryError."""
+    if keeper != "tag":
+        tags = None if keeper is None else ()
+        return frozenset(item.digest for item in place.registry.referrers(place.repository, subject, tags=tags))
     try:
         content = place.registry.get_manifest(place.repository, subject.fallback_tag).content()
     except (NotFound, ManifestInvalid):
@@ -50,9 +52,12 @@ def named_at(place: Place, subject: Digest, keeper: Keeper) -> frozenset[Digest]
 
 def unlisted_at(place: Place, closure: Closure, held: Collection[Digest], known: Keeper | None) -> set[Digest]:
     """Those of the closure's referrers that a place holds and does not name. held: manifests it has. known: who keeps
-    its lists, as an earlier receipt says. Asks one request for each manifest with referrers, and none of a registry
-    that keeps the lists itself."""
-    wanted = referrers_by_subject(closure, held)
-    if not wanted or (known or keeper_at(place)) == "registry":
-        return set()
-    return {lost for subject, referrers in wanted.items() for lost in referrers - named_at(place, subject, "tag")}
+    its lists, as an earlier receipt says. Asks one request for each manifest with referrers, one more for the place
+    where it is not known who keeps them, and none of a registry that is known to keep them itself."""
+    lost: set[Digest] = set()
+    for subject, referrers in referrers_by_subject(closure, held).items():
+        keeper = known or keeper_at(place)
+        if keeper == "registry":
+            break
+        lost |= referrers - named_at(place, subject, keeper)
+    return lost

@@ -139,10 +139,8 @@ def read_back(
         if found != tags[name]:
             raise _missing(target, f"tag {name} (it names {found}, not {tags[name]})")
 
-    keeper = keeper_at(target) if closure.subjects else None
-
-    def lists(subject: Digest, referrers: set[Digest], keeper: Keeper) -> None:
-        if lost := referrers - named_at(target, subject, keeper):
+    def lists(subject: Digest, referrers: set[Digest]) -> None:
+        if lost := referrers - named_at(target, subject, keeper_at(target)):
             raise _missing(target, f"{min(lost)} on the list of what refers to {subject}")
 
     tagged = set(tags.values())
@@ -152,11 +150,11 @@ def read_back(
     else:
         checks += [pool.submit(blob, digest) for digest in closure.blobs]
     checks += [pool.submit(tag, name) for name in tags]
-    if keeper is not None:
-        wanted = referrers_by_subject(closure, closure.subjects)
-        checks += [pool.submit(lists, subject, referrers, keeper) for subject, referrers in wanted.items()]
+    wanted = referrers_by_subject(closure, closure.subjects)
+    checks += [pool.submit(lists, *each) for each in wanted.items()]
     for check in checks:
         check.result()
+    keeper = keeper_at(target) if wanted else None
     return receipt_document(closure, target, tags, keeper, vouched=sizes_read.vouched(target, closure.blobs))
 
 
