@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
 from registry_pipelines.collect.survey import SURVEY_THREADS, read_tags, read_time
-from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
+from registry_pipelines.errors import ContentError, InputError, ManifestInvalid, NotFound, RegistryError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
@@ -128,7 +128,7 @@ def _check_entry(place: Place, planned: RepositoryPlan, entry: Entry, in_use: fr
             continue
     for digest in entry.delete:
         for referrer in place.registry.referrers(place.repository, digest):
-            if referrer.digest not in going and _exists(place, referrer.digest):
+            if referrer.digest not in going and _refers(place, referrer.digest, digest):
                 raise ContentError(
                     f"{referrer.digest} refers to {digest} and is not in the plan",
                     where=str(place),
@@ -136,12 +136,13 @@ def _check_entry(place: Place, planned: RepositoryPlan, entry: Entry, in_use: fr
                 )
 
 
-def _exists(place: Place, digest: Digest) -> bool:
+def _refers(place: Place, referrer: Digest, subject: Digest) -> bool:
+    """Whether what is listed is there, and refers to the manifest by its own word."""
     try:
-        place.registry.resolve(place.repository, digest)
-    except NotFound:
+        stated = place.registry.get_manifest(place.repository, referrer).content().subject
+    except (NotFound, ManifestInvalid):
         return False
-    return True
+    return stated is not None and stated.digest == subject
 
 
 def _delete_entry(place: Place, planned: RepositoryPlan, entry: Entry, done: Applied) -> None:

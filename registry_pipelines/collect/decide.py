@@ -138,6 +138,7 @@ def _steps(
 
     The image goes first, so nothing that has a tag ever lacks its evidence; an index before its children (ECR refuses a
     child while its index is there); a fallback tag before the referrers it lists, so that it is not rewritten for each.
+    What is listed wrongly protects what it names, and takes nothing away.
     """
     steps: dict[Digest, tuple[Digest, ...]] = {}
     taken = set(live)
@@ -145,9 +146,9 @@ def _steps(
         if unit.reasons:
             continue
         images = _in_order([unit.digest], lambda one: found.nodes[one].children)
-        evidence = _in_order(images, lambda one: (*found.nodes[one].children, *found.nodes[one].referrers))
+        evidence = _in_order(images, lambda one: (*found.nodes[one].children, *found.attached(one)))
         tagged = [one for digest in evidence for one in named.get(digest, ())]
-        below = _in_order(tagged, lambda one: (*found.nodes[one].children, *found.nodes[one].referrers))
+        below = _in_order(tagged, lambda one: (*found.nodes[one].children, *found.attached(one)))
         order = [one for one in dict.fromkeys([*images, *tagged, *evidence, *below]) if one not in taken]
         taken.update(order)
         steps[unit.digest] = tuple(order)

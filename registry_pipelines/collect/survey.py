@@ -7,7 +7,7 @@ themselves. Anything unclear (an error, a tag that moves while it is read) raise
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,8 +23,10 @@ from registry_pipelines.oci.manifests import (
     descriptors,
     read_image_config,
 )
+from registry_pipelines.oci.referrers import read_fallback
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.digest_tags import DigestTags
 
 MAX_TAGS = 200_000
 """Tags of one repository; ECR permits 100,000 images."""
@@ -48,7 +50,8 @@ CREATED = "org.opencontainers.image.created"
 class Node:
     """One manifest. children: of an index, those that are there; images: those of them that tell its age (BuildKit's
     attestations, for platform ``unknown``, do not). blobs: digest to bytes, itself included. created: None when
-    unknown. referrers: manifests whose subject it is.
+    unknown. referrers: manifests that are listed so, which says nothing about their subject. is_list: whether it may
+    be a list of referrers.
     """
 
     digest: Digest
@@ -59,6 +62,7 @@ class Node:
     referrers: tuple[Digest, ...] = ()
     blobs: Mapping[Digest, int] = field(default_factory=dict)
     created: datetime | None = None
+    is_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,25 @@ class Survey:
 
     @property
     def companions(self) -> dict[str, tuple[Digest, ...]]:
-        """Tags named after a digest, with the manifests here that they may stand for."""
+        """Tags named after a digest, with the manifests here that they may stand for. One that names its manifest
+        itself, or an image, is a tag like any other (oc-mirror v2 names so what it mirrors by digest)."""
         known: dict[str, list[Digest]] = {}
         for digest in self.nodes:
             known.setdefault(digest.fallback_tag, []).append(digest)
         named = {tag: companion_of(tag) for tag in self.tags}
-        return {tag: tuple(known.get(subject, ())) for tag, subject in named.items() if subject}
+        return {
+            tag: tuple(known.get(subject, ()))
+            for tag, subject in named.items()
+            if subject and (tag != subject or self._is_list(tag))
+        }
+
+    def attached(self, digest: Digest) -> tuple[Digest, ...]:
+        """The referrers of a manifest by their own word: a list is only a claim, and condemns nothing."""
+        return tuple(one for one in self.nodes[digest].referrers if self.nodes[one].subject == digest)
+
+    def _is_list(self, tag: str) -> bool:
+        digest = self.tags[tag]
+        return self.nodes[digest].is_list and digest.fallback_tag != tag
 
 
 def companion_of(tag: str) -> str:
@@ -120,11 +137,15 @@ def survey(place: Place) -> Survey:
         absent: set[Digest] = set()
         wanted = sorted(set(tags.values()))
         required = set(wanted)
+        named = DigestTags.among(place, tags).names
         while wanted:
-            for node, digest in zip(pool.map(lambda one: _read(place, one), wanted), wanted, strict=True):
+            firm = required.union(*(node.children for node in nodes.values()))
+            for node, digest in zip(pool.map(lambda one: _read(place, one, named), wanted), wanted, strict=True):
                 if node is None and digest in required:
                     raise ClosureIncomplete(f"{digest} is listed and not there", where=str(place), do="Plan again")
-                if node is None:
+                if isinstance(node, ManifestInvalid) and digest in firm:
+                    raise node
+                if node is None or isinstance(node, ManifestInvalid):
                     absent.add(digest)
                 else:
                     nodes[digest] = node
@@ -152,14 +173,17 @@ def _without(node: Node, absent: set[Digest]) -> Node:
     )
 
 
-def _read(place: Place, digest: Digest) -> Node | None:
-    """One manifest with its referrers; None when it is not there."""
+def _read(place: Place, digest: Digest, digest_tags: Container[str] | None) -> Node | ManifestInvalid | None:
+    """One manifest with its referrers; None when it is not there, the error when it is no manifest."""
     try:
         stored = place.registry.get_manifest(place.repository, digest)
+        content = stored.content()
     except NotFound:
         return None
-    content = stored.content()
-    referrers = tuple(one.digest for one in place.registry.referrers(place.repository, digest))
+    except ManifestInvalid as error:
+        return error
+    listed = place.registry.referrers(place.repository, digest, tags=digest_tags)
+    referrers = tuple(one.digest for one in listed)
     below = descriptors(content)
     index = isinstance(content, Index)
     own = {} if index else {one.digest: one.size for one in below if not one.urls}
@@ -172,6 +196,7 @@ def _read(place: Place, digest: Digest) -> Node | None:
         referrers=referrers,
         blobs={digest: len(stored.raw), **own},
         created=_created(place, content),
+        is_list=not read_fallback(stored, "").refused,
     )
 
 

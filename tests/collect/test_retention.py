@@ -495,3 +495,34 @@ def test_rows_of_a_refused_repository() -> None:
     found = RetentionPlan("reg", "2026-01-01T00:00:00Z", (RepositoryPlan("b", {}, (entry,)), refused))
     assert [row["action"] for row in found.rows()] == ["refuse", "delete"]
     assert found.freed_bytes == 5
+
+
+def test_a_tag_that_names_its_manifest_is_judged_like_any_other(registry: Registry) -> None:
+    """oc-mirror v2 names so what it mirrors by digest. Neither does it fall with another, nor is it kept for ever."""
+    place = Place(registry, "team/app")
+    pushed = [push(place, f"v{age}", days_ago=age) for age in (300, 200, 100)]
+    for image in pushed:
+        registry.put_manifest("team/app", image, tag=image.digest.fallback_tag)
+    registry.put_manifest("team/app", pushed[2], tag=Digest.of(b"elsewhere").fallback_tag)
+    found = plan(registry, KEEP_ONE)
+    tags = {tag for entry in found.repositories[0].entries for tag in entry.tags}
+    assert tags == set(registry.tags("team/app"))
+    assert going(found) == {"v300", "v200", pushed[0].digest.fallback_tag, pushed[1].digest.fallback_tag}
+
+
+def test_what_a_list_names_wrongly_is_protected_and_never_deleted_with_it(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server, FaultRegistry(server.address) as faults:
+        registry = DistributionRegistry(faults.address)
+        place = Place(registry, "team/app")
+        old, kept = push(place, "v1", days_ago=300), push(place, "v2", days_ago=1)
+        plain = push(place, "plain", days_ago=200)
+        untagged = push(place, "", days_ago=400, architecture="arm64")
+        entries = tuple(one.descriptor for one in (plain, untagged))
+        listing = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=entries))
+        headers = {"Content-Type": media_types.OCI_INDEX}
+        faults.play("GET", rf".*/referrers/{old.digest}", Status(200, headers, listing.raw))
+        found = plan(registry, KEEP_ONE)
+        assert going(found) == {"v1", "plain"}
+        assert apply_plan(registry, found, now=NOW).ok
+        assert there(registry, untagged.digest) and there(registry, kept.digest)
+        registry.close()
