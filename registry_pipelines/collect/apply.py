@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -106,6 +107,9 @@ def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
             tags = read_tags(place, pool)
         except NotFound:
             tags = {}
+    for tag in planned.tags.keys() - tags.keys():  # not every registry lists all it has
+        with suppress(NotFound):
+            tags[tag] = place.registry.resolve(place.repository, tag).digest
     going = {digest for entry in planned.entries for digest in entry.delete}
     for tag in sorted(planned.tags.keys() | tags.keys()):
         before, after = planned.tags.get(tag), tags.get(tag)

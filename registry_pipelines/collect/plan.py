@@ -12,6 +12,7 @@ from registry_pipelines.collect.decide import Decision, Rule, decide
 from registry_pipelines.collect.survey import Survey, state_of, survey
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.interface import Place, Registry
 
 PLAN_SCHEMA = 1
@@ -158,16 +159,18 @@ def plan_retention(
     if now.tzinfo is None:
         raise InputError("`now` has no time zone")
     used = frozenset(Digest.parse(one) for one in in_use)
-    names, notes = _repositories(registry, rules)
+    names, notes, listed = _repositories(registry, rules)
     surveys: list[Survey] = []
     refused: list[RepositoryPlan] = []
     for name in names:
         covered = any(rule.covers(name) for rule in rules)
         try:
-            surveys.append(survey(Place(registry, name)))
+            surveys.append(
+                _survey(Place(registry, name), [rule for rule in rules if rule.covers(name)], now, used, notes)
+            )
         except (RegistryError, ContentError) as error:
-            if isinstance(error, NotFound) and not covered:
-                continue
+            if isinstance(error, NotFound) and (not covered or (listed and error.code == "NAME_UNKNOWN")):
+                continue  # gone, or what docker-registry says of a repository without tags
             if covered:
                 refused.append(RepositoryPlan(name, {}, refused=str(error)))
             notes.append(f"{name} could not be read; layers it shares may be counted as freed")
@@ -177,11 +180,25 @@ def plan_retention(
     return RetentionPlan(registry.name, made_at, tuple(together), tuple(notes))
 
 
-def _repositories(registry: Registry, rules: Sequence[Rule]) -> tuple[list[str], list[str]]:
-    """All repositories, since any may share layers; without a catalogue those the rules name in full."""
+def _survey(place: Place, rules: Sequence[Rule], now: datetime, in_use: Collection[Digest], notes: list[str]) -> Survey:
+    """What is there. Where something could go, the registry is asked first for tags that it does not list: what they
+    name would go for want of a tag, or under a tag that is protected."""
+    found = survey(place)
+    if not rules or not decide(found, rules, now=now, in_use=in_use).steps:
+        return found
+    hidden = hidden_tags(place, found.tags)
+    if hidden.asked:
+        told = f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
+        notes.append(f"{place.repository}: asked {hidden.asked} times for tags that are not listed{told}")
+    return survey(place, hidden.tags) if hidden.tags else found
+
+
+def _repositories(registry: Registry, rules: Sequence[Rule]) -> tuple[list[str], list[str], bool]:
+    """All repositories, since any may share layers; without a catalogue those the rules name in full. What the numbers
+    do not include. Whether the registry listed them."""
     notes = ["manifests that no tag, index or referrer leads to are not seen; the registry collects them itself"]
     try:
-        return sorted(registry.repositories()), notes
+        return sorted(registry.repositories()), notes, True
     except Unsupported as error:
         patterns = [pattern for rule in rules for pattern in rule.repositories]
         if any(_GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
@@ -191,7 +208,7 @@ def _repositories(registry: Registry, rules: Sequence[Rule]) -> tuple[list[str],
                 do="Name the repositories of this registry's retention rules in full",
             ) from error
         notes.append("the registry does not list its repositories; layers shared with others are counted as freed")
-        return sorted(set(patterns)), notes
+        return sorted(set(patterns)), notes, False
 
 
 def _weigh(

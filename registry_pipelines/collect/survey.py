@@ -115,11 +115,12 @@ def state_of(tags: Mapping[str, Digest]) -> Digest:
     return Digest(f"sha256:{hasher.hexdigest()}")
 
 
-def read_tags(place: Place, pool: ThreadPoolExecutor) -> dict[str, Digest]:
-    """All tags with their digests. Raises RegistryError; ClosureIncomplete when there are too many or one vanished."""
-    names: list[str] = []
+def read_tags(place: Place, pool: ThreadPoolExecutor, also: Iterable[str] = ()) -> dict[str, Digest]:
+    """All tags with their digests. also: tags that are not listed and there all the same. Raises RegistryError;
+    ClosureIncomplete when there are too many or one vanished."""
+    names = dict.fromkeys(also)
     for name in place.registry.tags(place.repository):
-        names.append(name)
+        names[name] = None
         if len(names) > MAX_TAGS:
             raise ClosureIncomplete(f"more than {MAX_TAGS} tags", where=str(place))
     try:
@@ -129,10 +130,11 @@ def read_tags(place: Place, pool: ThreadPoolExecutor) -> dict[str, Digest]:
         raise ClosureIncomplete("a tag vanished while the tags were read", where=str(place), do="Plan again") from error
 
 
-def survey(place: Place) -> Survey:
-    """Read a repository. Raises RegistryError, ContentError when anything is unclear."""
+def survey(place: Place, also: Iterable[str] = ()) -> Survey:
+    """Read a repository. also: tags that are not listed. Raises RegistryError, ContentError when anything is
+    unclear."""
     with ThreadPoolExecutor(SURVEY_THREADS, thread_name_prefix="survey") as pool:
-        tags = read_tags(place, pool)
+        tags = read_tags(place, pool, also)
         nodes: dict[Digest, Node] = {}
         absent: set[Digest] = set()
         wanted = sorted(set(tags.values()))

@@ -16,6 +16,7 @@ from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.closure import Omission
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.digest_tags import DigestTags
+from registry_pipelines.transfer.listed import list_tags
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
 from registry_pipelines.transfer.selectors import ALL, Selector
@@ -120,8 +121,9 @@ def wanted_tags(upstream: Upstream) -> list[str]:
     """The tags an upstream's rules select now. Tags that only hold evidence (``sha256-<hex>...``) are never among them:
     a copy takes them along with what they belong to. Raises NotFound when nothing is selected."""
     place = upstream.source
-    there = list(place.registry.tags(place.repository))
-    found = list(DigestTags.among(place, there).choose(there, upstream.tags.select).tags)
+    listed = list_tags(place, upstream.tags)
+    there = listed.every
+    found = list(DigestTags.among(place, listed.listed).choose(there, upstream.tags.select).tags)
     if not found:
         raise NotFound(
             f"none of its {len(there)} tags is selected",

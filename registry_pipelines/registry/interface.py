@@ -175,6 +175,16 @@ class BlobSizes(Protocol):
 
 
 @runtime_checkable
+class TagsAfter(Protocol):
+    """Rare ability: part of the list of tags."""
+
+    def tags_after(self, repository: str, last: str, count: int) -> list[str]:
+        """At most ``count`` tags that the registry lists after ``last``, in its order. One that does not obey gives its
+        first ones. Raises Unsupported where a wrapped registry cannot be asked."""
+        ...
+
+
+@runtime_checkable
 class UploadSessions(Protocol):
     """Rare ability: uploads that can go on after a kill."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.errors import RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.client.uploads import Rewindable
@@ -21,6 +21,7 @@ from registry_pipelines.registry.interface import (
     Quota,
     Readable,
     Registry,
+    TagsAfter,
     UploadSession,
     UploadSessions,
 )
@@ -151,6 +152,12 @@ class _Limited:
     def tags(self, repository: str) -> Iterator[str]:
         with self._request("read-manifest"):
             yield from self._registry.tags(repository)
+
+    def tags_after(self, repository: str, last: str, count: int) -> list[str]:
+        if not isinstance(self._registry, TagsAfter):
+            raise Unsupported("its list of tags cannot be asked for in parts", where=f"{self.name}/{repository}")
+        with self._request("read-manifest"):
+            return self._registry.tags_after(repository, last, count)
 
     def repositories(self) -> Iterator[str]:
         with self._request("read-manifest"):

@@ -14,6 +14,9 @@ MAX_PATTERN_CHARACTERS = 500
 """Longer regular expressions are mistakes; they are tried on every tag."""
 
 
+_WILD = frozenset("*?[")
+
+
 @dataclass(frozen=True)
 class Selector:
     """A choice of names. A name is taken when it matches any of ``glob`` or ``regex`` (all, when both are empty), lies
@@ -45,11 +48,21 @@ class Selector:
             raise InputError(f"newest is {self.newest}", do="Write 0 for all, or how many to keep")
         self._range()
 
+    @property
+    def full_names(self) -> tuple[str, ...]:
+        """Names that are written in full, without any pattern."""
+        return tuple(name for name in self.glob if not _WILD.intersection(name))
+
+    @property
+    def names_all(self) -> bool:
+        """Whether only names in full are taken, so that nothing depends on a list."""
+        return bool(self.glob) and not self.regex and len(self.full_names) == len(self.glob)
+
     def select(self, names: Iterable[str]) -> list[str]:
         """The chosen names, highest version first when ``newest`` is set, else as they came."""
         wanted = self._range()
         asked = any(map(names_a_pre_release, (*self.glob, *self.regex))) or bool(wanted and wanted.names_a_pre_release)
-        chosen = [name for name in dict.fromkeys(names) if self._matches(name, wanted, pre_releases=asked)]
+        chosen = list(dict.fromkeys(name for name in names if self._matches(name, wanted, pre_releases=asked)))
         if not self.newest:
             return chosen
         ranks = {name: _rank(name, pre_releases=asked) for name in chosen}

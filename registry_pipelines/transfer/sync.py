@@ -17,6 +17,7 @@ from registry_pipelines.transfer.closure import ManifestCache, Omission, discove
 from registry_pipelines.transfer.digest_tags import Chosen, DigestTags
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
+from registry_pipelines.transfer.listed import list_tags
 from registry_pipelines.transfer.omissions import companions, left_over
 from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.planner import Looked, Planner
@@ -231,17 +232,15 @@ def _repositories(source: Source) -> _Repositories | Failure:
     """The chosen repositories. Of those that the registry lists none is taken that lies below a prefix where this very
     sync writes: each pass would copy the copies of the one before, one level deeper."""
     never = dict(source.never)
-    names: Iterable[str] = source.repositories
-    if not names:
+    if not source.repositories:
         own = (
             target.place("*").repository for target in source.targets if target.registry.name == source.registry.name
         )
         never |= {pattern: "this sync writes there itself" for pattern in own if pattern != "*"}
-        try:
-            names = list(source.registry.repositories())
-        except RegistryPipelinesError as error:
-            return Failure(source.registry.name, error)
-    wanted = source.choose_repositories.select(names)
+    try:
+        wanted = source.choose_repositories.select(source.repositories or source.registry.repositories())
+    except RegistryPipelinesError as error:
+        return Failure(source.registry.name, error)
     why = {name: said for name in wanted for pattern, said in never.items() if fnmatch.fnmatchcase(name, pattern)}
     left = [Omission("repository", str(Place(source.registry, name)), said) for name, said in why.items()]
     return _Repositories([name for name in wanted if name not in why], left)
@@ -251,9 +250,9 @@ def _tags(source: Source, repository: str) -> tuple[Chosen, DigestTags] | Failur
     """The chosen tags, and those of the same repository that are named after digests: one list serves both."""
     place = Place(source.registry, repository)
     try:
-        every = list(source.registry.tags(repository))
-        named = DigestTags.among(place, every)
-        return named.choose(every, source.choose_tags.select), named
+        found = list_tags(place, source.choose_tags, from_catalogue=not source.repositories)
+        named = DigestTags.among(place, found.listed)
+        return named.choose(found.every, source.choose_tags.select), named
     except RegistryPipelinesError as error:
         return Failure(str(place), error)
 

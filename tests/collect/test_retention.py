@@ -29,6 +29,7 @@ from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.registry.layout import LayoutRegistry
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
+from tests.doubles.walked_tags import walked
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 KIND = "application/vnd.example.note.v1+json"
@@ -433,6 +434,42 @@ def test_without_a_catalogue_repositories_are_named_in_full(tmp_path: Path) -> N
         assert going(plan(registry, Rule(("team/app",), 0, 0))) == {"v1"}
         with pytest.raises(InputError, match="in full"):
             plan(registry, KEEP_NONE)
+
+
+def test_a_repository_without_tags_has_nothing_to_go(tmp_path: Path) -> None:
+    """docker-registry lists it, and answers its list with NAME_UNKNOWN. Named in full it would be a mistake."""
+    with EmbeddedServer(tmp_path) as server, FaultRegistry(server.address) as faults:
+        registry = DistributionRegistry(faults.address)
+        for name in ("team/app", "team/emptied"):
+            push(Place(registry, name), "v1", days_ago=300)
+        faults.play("GET", "/v2/team/emptied/tags/list.*", Status(404, body=b'{"errors":[{"code":"NAME_UNKNOWN"}]}'))
+        found = plan(registry, KEEP_NONE)
+        assert going(found) == {"v1"} and [one.repository for one in found.repositories] == ["team/app"]
+        assert not any("could not be read" in each for each in found.notes)
+        faults.play("GET", "/v2/_catalog.*", Status(404))
+        [named] = plan(registry, Rule(("team/emptied",), 0, 0)).repositories
+        assert "NAME_UNKNOWN" in named.refused
+
+
+def test_tags_that_are_not_listed_keep_what_they_need(tmp_path: Path) -> None:
+    """distribution 3.1.1 on S3 lists 0.1.2 and not 0.1.20: a child of both indexes, and a protected alias, stay."""
+    with EmbeddedServer(tmp_path, wrap=walked) as server:
+        registry = DistributionRegistry(server.address)
+        place = Place(registry, "team/app")
+        child = push(place, "", days_ago=400, architecture="arm64")
+        alone = push(place, "", days_ago=300, architecture="s390x")
+        push_index(place, "0.1.2", child, alone)
+        push_index(place, "0.1.20", child)
+        alias = push(place, "0.1.1", days_ago=500)
+        registry.put_manifest("team/app", alias, tag="0.1.10")
+        push(place, "0.2.0", days_ago=10)
+        assert set(registry.tags("team/app")) == {"0.1.1", "0.1.2", "0.2.0"}
+        rule = Rule(("*",), keep_newest=1, keep_days=0, protect=("0.1.10", "0.1.20"))
+        found = plan(registry, rule)
+        assert going(found) == {"0.1.2"}
+        assert any("2 are there all the same: 0.1.10, 0.1.20" in each for each in found.notes)
+        assert apply_plan(registry, found, now=NOW).ok
+        assert there(registry, child.digest) and there(registry, alias.digest) and not there(registry, alone.digest)
 
 
 def test_an_index_whose_children_were_not_copied(tmp_path: Path) -> None:

@@ -210,14 +210,20 @@ class HttpRegistry:
 
     def tags(self, repository: str) -> Iterator[str]:
         """See Registry."""
-        url = f"/v2/{check_repository(repository)}/tags/list?n={listing.PAGE_ENTRIES}"
-        call = Call("GET", url, tokens.pull(repository), f"{self.name}/{repository}", "listing tags")
-        return listing.names(self._exchange, call, "tags")
+        return listing.names(self._exchange, self._tags_call(repository), "tags")
+
+    def tags_after(self, repository: str, last: str, count: int) -> list[str]:
+        """See TagsAfter."""
+        return listing.some_after(self._exchange, self._tags_call(repository), "tags", last, count)
+
+    def _tags_call(self, repository: str) -> Call:
+        url = f"/v2/{check_repository(repository)}/tags/list"
+        return Call("GET", url, tokens.pull(repository), f"{self.name}/{repository}", "listing tags")
 
     def repositories(self) -> Iterator[str]:
         """See Registry. Many services answer 401 or 403 to everybody, since they give no token for the catalogue
         (Docker Hub, GitLab, Artifact Registry): Unsupported, where the same credentials are good for all else."""
-        call = Call("GET", f"/v2/_catalog?n={listing.PAGE_ENTRIES}", tokens.CATALOG, self.name, "listing repositories")
+        call = Call("GET", "/v2/_catalog", tokens.CATALOG, self.name, "listing repositories")
         try:
             yield from listing.names(self._exchange, call, "repositories")
         except (NotFound, Forbidden, Unauthorized, Unsupported) as error:
