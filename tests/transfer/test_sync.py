@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry_pipelines.errors import Forbidden, InputError, NotFound, Refused, Unauthorized, Unavailable
+from registry_pipelines.errors import Forbidden, InputError, NotFound, Refused, Unavailable, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Capabilities
@@ -166,7 +166,7 @@ def test_a_source_that_cannot_be_listed_fails_alone(
         names = list(listed.repositories())
         result = sync([Source(silent, to), Source(listed, to, repositories=tuple(names))])
         assert [(each.reference, type(each.error)) for each in result.failures] == [
-            (faults.address, Unauthorized),
+            (faults.address, Unsupported),
             (f"{faults.address}/shut", Forbidden),
         ]
     assert not result.ok
