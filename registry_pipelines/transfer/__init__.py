@@ -12,8 +12,8 @@ The files, in the order of a copy:
   ``health``: which registries are in trouble, and which were given up
 - ``receipts``, ``results``, ``summary``: what was found at the targets, and how it is told; ``vouching``: what
   registries look for themselves; ``verify`` compares places
-- ``state``: what is kept between runs; ``manifests``, ``journal``, ``database`` keep it; ``owners``: whose an
-  open upload is
+- ``state``: what is kept between runs; ``manifests``, ``journal``, ``database``, ``server`` keep it; ``owners``: whose
+  an open upload is
 - ``limits``, ``limited``, ``buckets``, ``quotas``, ``requests``: what registries and links permit, and what was used;
   ``answers``: what is asked once in a run
 """

@@ -1,224 +1,109 @@
-"""The database behind a journal: SQLite in the state folder, or Postgres for many machines. Its errors become ours."""
+"""The database behind a journal: SQLite in the state folder, by Python's own module, or a server for many machines.
+
+Statements are plain SQL with named parameters (``:name``), which both understand. SQLAlchemy, which serves the second,
+takes a tenth of the processor time of a fleet's copy, most of it to be loaded.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-import sqlalchemy as sql
-from sqlalchemy import schema
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-
-from registry_pipelines.errors import InputError, LocalError, ToolMissing
-from registry_pipelines.registry.interface import redact_text, redact_url
-from registry_pipelines.waits import Wait
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql
+from registry_pipelines.errors import LocalError
 
 BUSY_TIMEOUT_S = 60.0
-"""How long a locked SQLite file, or a connection that another thread uses, is waited for."""
+"""How long a SQLite file that another process has locked is waited for."""
 BUSY_PAUSE_S = 0.01
 """Between two tries to open a database that another process is just making; that takes some milliseconds."""
 
-MAX_CONNECTIONS = 96
-"""To SQLite; as many as threads that move blobs, discover and plan."""
-POSTGRES_CONNECTIONS = 8
-"""To Postgres, of each process; threads take turns, a statement lasts milliseconds. A server takes 100 unless told, so
-that twelve workers fit."""
+FILE_URL = "sqlite:///"
 
-_POSTGRES = {"connect_timeout": "10", "keepalives_idle": "30", "tcp_user_timeout": "60000"}
-"""Seconds to connect, seconds of silence before the server is asked whether it lives, milliseconds until a lost link
-counts as broken. libpq's own answers are: for ever, two hours, a quarter of an hour. The URL's query overrides them."""
-
-OUTAGE_S = 60.0
-"""How long a server that went away in mid-run is waited for: a restart lasts seconds, a failover to a standby about
-half a minute. Registries keep an upload open longer than that."""
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 2.0
-"""Between two tries; a server that comes back is found within this."""
-QUIET_S = 10.0
-"""After an outage was given up, nobody asks again for so long: each try may last ten seconds, and there may be
-thousands of blobs."""
-
-_JOURNAL, _SILENT = "the transfer journal", "its database does not answer"
-"""What is waited for and why, as people are told."""
-
-_MEAN_PSYCOPG = ("postgresql", "postgres")
-"""SQLAlchemy takes the first for another driver, and does not know the second."""
-
-TABLE_LOCK = 0x72_70_6A_6F_75_72_6E
-"""Postgres' CREATE TABLE IF NOT EXISTS fails when two sessions run it at once; whoever holds this lock is alone."""
+Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
-_T = TypeVar("_T")
+class Transaction(Protocol):
+    """What is done in it is kept wholly or not at all."""
+
+    def rows(self, statement: str, values: Mapping[str, object]) -> Sequence[Row]:
+        """What a SELECT finds."""
+        ...
+
+    def change(self, statement: str, *values: Mapping[str, object]) -> int:
+        """Run a statement once for each of the values; how many rows it changed."""
+        ...
 
 
-class _Outage:
-    """The time in which a server does not answer; one for all threads, so that a lasting one is waited for once."""
+class Database(Protocol):
+    """Safe to use from many threads. Raises LocalError for any error of the database; its text has no parameters:
+    upload addresses can be secrets."""
 
-    def __init__(self) -> None:
-        self._since = self._gave_up_at = 0.0
-        self._error: SQLAlchemyError | None = None
-        self._lock = threading.Lock()
-
-    def given_up(self) -> SQLAlchemyError | None:
-        """Why nobody should ask just now."""
-        with self._lock:
-            return self._error if time.monotonic() - self._gave_up_at < QUIET_S else None
-
-    def wait(self, error: SQLAlchemyError, first_at: float) -> bool:
-        """Pause before the next try; False when it has lasted too long. first_at: when this act failed first; it ends
-        also what fails always, while others are answered."""
-        now = time.monotonic()
-        with self._lock:
-            self._since = since = self._since or now
-            if now - since >= OUTAGE_S:
-                self._error, self._gave_up_at = error, now
-                return False
-        if now - first_at >= OUTAGE_S:
-            return False
-        # A tenth of what it has lasted: quick after a restart, seldom in a long outage.
-        pause_s = min(max(FIRST_PAUSE_S, (now - since) / 10), LONGEST_PAUSE_S)
-        with Wait(_JOURNAL, _SILENT, since, OUTAGE_S):
-            time.sleep(pause_s)
-        return True
-
-    def over(self) -> None:
-        """The server answered."""
-        if self._since or self._error:
-            with self._lock:
-                self._since, self._error = 0.0, None
-
-
-def _may_pass(error: SQLAlchemyError) -> bool:
-    """Whether it is the server's state and not the statement: a connection that is lost or refused, a server that
-    starts or stops (57P01 to 57P03), too many connections, a deadlock."""
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or isinstance(error, OperationalError | PoolTimeoutError)
-
-
-class Database:
-    """Safe to use from many threads. url: SQLAlchemy's; ``postgresql://`` and ``postgres://`` mean psycopg.
-
-    Raises InputError (the URL cannot be read), ToolMissing (no driver), LocalError (any error of the database). No text
-    of these, nor of what caused them, has the password or a statement's parameters: upload addresses can be secrets.
-    """
-
-    def __init__(self, url: str, tables: sql.MetaData) -> None:
-        """Connect, and create what tables are missing."""
-        address = _address(url)
-        self._is_file = address.drivername == "sqlite"
-        self._outage = _Outage()
-        self._where = "state folder" if self._is_file else redact_url(str(address))
-        try:
-            self._engine = _engine(address)
-            self._create(tables)
-        except SQLAlchemyError as error:
-            raise self._unusable(error) from error
-        except ImportError as error:
-            raise ToolMissing(
-                f"the database driver {error.name or error} cannot be loaded",
-                where=self._where,
-                do="Install registry-pipelines with the extra `postgres`",
-            ) from error
-
-    def run(self, act: Callable[[sql.Connection], _T], *, patient: bool = True) -> _T:
-        """The answer of ``act``, done in one transaction. Raises LocalError. patient: False waits for no server.
-
-        A server that went away is waited for, and the act is done again. Nobody knows whether a transaction was kept
-        whose commit was not answered, so an act must come to the same when it is done twice.
-        """
-        if (given_up := self._outage.given_up()) is not None:
-            raise self._unusable(given_up) from given_up
-        first_at = 0.0
-        while True:
-            try:
-                with self._telling(), self._engine.begin() as connection:
-                    answer = act(connection)
-            except SQLAlchemyError as error:
-                first_at = first_at or time.monotonic()
-                waits = patient and not self._is_file and _may_pass(error)
-                if not (waits and self._outage.wait(error, first_at)):
-                    raise self._unusable(error) from error
-            else:
-                self._outage.over()
-                return answer
-
-    def _telling(self) -> AbstractContextManager[object]:
-        """A server that hangs, as when its own disk does, is told of, too; nobody knows how long that lasts."""
-        return nullcontext() if self._is_file else Wait(_JOURNAL, _SILENT)
-
-    def insert(self, table: sql.Table) -> postgresql.Insert | sqlite.Insert:
-        """An insert that can say what to do about rows that are there."""
-        if self._engine.dialect.name == "sqlite":
-            return sqlite.insert(table)
-        from sqlalchemy.dialects import postgresql  # a fifth of the library's loading time, which most runs can spare
-
-        return postgresql.insert(table)
+    def run(self, act: Callable[[Transaction], T], *, patient: bool = True) -> T:
+        """The answer of ``act``, done in one transaction. patient: False waits for no server."""
+        ...
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
-
-    def _create(self, tables: sql.MetaData) -> None:
-        """Several processes may start at once, so the database itself is asked to skip what exists."""
-        with self._engine.begin() as database:
-            if database.dialect.name == "postgresql":
-                database.execute(sql.select(sql.func.pg_advisory_xact_lock(TABLE_LOCK)))
-            for table in tables.sorted_tables:
-                database.execute(schema.CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    database.execute(schema.CreateIndex(index, if_not_exists=True))
-
-    def _unusable(self, error: SQLAlchemyError) -> LocalError:
-        cause = " ".join(redact_text(str(getattr(error, "orig", None) or type(error).__name__)).split()).rstrip(".?")
-        local = "Check that the folder is writable and has space; deleting transfers.sqlite* loses only resume points"
-        remote = "Check that the server runs, and what `journal` says of it; the same call then goes on"
-        return LocalError(
-            f"the transfer journal cannot be used: {cause}",
-            where=self._where,
-            do=local if self._is_file else remote,
-        )
+        ...
 
 
-def _address(url: str) -> sql.URL:
-    """The parsed URL. A parser's own error is not kept as the cause: it quotes what may be a piece of the password."""
-    try:
-        if url.count("@") > 1 and not url.startswith("sqlite"):
-            raise ValueError
-        address = sql.make_url(url)
-    except (ArgumentError, ValueError):
-        raise InputError(
-            "the URL of the transfer journal cannot be read",
-            do="Write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
-        ) from None
-    return address.set(drivername="postgresql+psycopg") if address.drivername in _MEAN_PSYCOPG else address
+def open_database(url: str, tables: Sequence[str]) -> Database:
+    """Connect, and run the statements that create what is missing. url: ``sqlite:///PATH``, or a server's; see
+    :class:`~registry_pipelines.transfer.server.Server` for what that raises. Raises LocalError."""
+    if url.startswith(FILE_URL):
+        return _File(Path(url.removeprefix(FILE_URL)), tables)
+    from registry_pipelines.transfer.server import Server
+
+    return Server(url, tables)
 
 
-def _engine(address: sql.URL) -> sql.Engine:
-    """Connections are asked whether they live before use: a firewall cuts those that are silent during a long copy."""
-    if address.drivername == "sqlite":
-        arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
-        pool: dict[str, Any] = {"pool_size": 8, "max_overflow": MAX_CONNECTIONS - 8}
-    else:
-        arguments = {name: value for name, value in _POSTGRES.items() if name not in address.query}
-        pool = {"pool_size": POSTGRES_CONNECTIONS, "max_overflow": 0, "pool_pre_ping": True}
-    engine = sql.create_engine(
-        address, connect_args=arguments, pool_timeout=BUSY_TIMEOUT_S, hide_parameters=True, **pool
+class _File:
+    """One connection: SQLite writes one transaction after the other anyway, and threads wait better for a lock than for
+    a busy file, which is asked again and again."""
+
+    def __init__(self, path: Path, tables: Sequence[str]) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+            self._connection.row_factory = sqlite3.Row
+            _prepare(self._connection)
+            with self._connection:
+                for statement in tables:
+                    self._connection.execute(statement)
+        except sqlite3.Error as error:
+            raise _unusable(error) from error
+
+    def run(self, act: Callable[[Transaction], T], *, patient: bool = True) -> T:
+        try:
+            with self._lock, self._connection:
+                return act(self)
+        except sqlite3.Error as error:
+            raise _unusable(error) from error
+
+    def rows(self, statement: str, values: Mapping[str, object]) -> Sequence[Row]:
+        return self._connection.execute(statement, values).fetchall()
+
+    def change(self, statement: str, *values: Mapping[str, object]) -> int:
+        return self._connection.executemany(statement, values).rowcount
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+
+def _unusable(error: sqlite3.Error) -> LocalError:
+    return LocalError(
+        f"the transfer journal cannot be used: {error}",
+        where="state folder",
+        do="Check that the folder is writable and has space; deleting transfers.sqlite* loses only resume points",
     )
-    if address.drivername == "sqlite":
-        sql.event.listen(engine, "connect", _prepare_sqlite)
-    return engine
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _prepare(connection: sqlite3.Connection) -> None:
     """Set the mode. SQLite's own time-out does not hold while another process goes over to the write-ahead log: then
     this fails at once, and of several copies that start together one would fail."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S

@@ -1,7 +1,7 @@
 """What survives a kill: open uploads with their confirmed offsets, and who holds which blob.
 
 SQLite beside the state (write-ahead log, synchronous FULL: a confirmed offset survives power loss), or Postgres by
-URL for many workers; through SQLAlchemy Core. An upload belongs to the journal object that records it; another takes
+URL for many workers (``database``). An upload belongs to the journal object that records it; another takes
 it over only when that owner is dead (see ``owners``).
 """
 
@@ -13,9 +13,7 @@ import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import sqlalchemy as sql
+from typing import NamedTuple
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
@@ -23,12 +21,12 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place, UploadSession
 from registry_pipelines.transfer.courier import COURIERS, read_note, wait_for_courier
-from registry_pipelines.transfer.database import Database
+from registry_pipelines.transfer.database import FILE_URL, Row, Transaction, open_database
 from registry_pipelines.transfer.owners import HEARTBEAT_S, NOBODY, OWNERS, Owner, new_name
 from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
 
 MAX_HINTS = 500
-"""Digests asked about in one statement; SQLite takes 999 parameters in old builds."""
+"""Digests asked about in one statement; SQLite takes 999 values in old builds."""
 
 HEART_ENDS_S = 1.0
 """How long the end of a journal waits for a sign of life that is under way."""
@@ -46,37 +44,38 @@ class AbandonedUpload(NamedTuple):
     session: UploadSession
 
 
-_tables = sql.MetaData()
-_uploads = sql.Table(
-    "uploads",
-    _tables,
-    sql.Column("id", sql.String(32), primary_key=True),
-    sql.Column("registry", sql.Text, nullable=False),
-    sql.Column("repository", sql.Text, nullable=False),
-    sql.Column("digest", sql.String(140), nullable=False),
-    sql.Column("location", sql.Text, nullable=False),
-    sql.Column("offset_bytes", sql.BigInteger, nullable=False),
-    sql.Column("min_chunk_bytes", sql.BigInteger, nullable=False),
-    sql.Column("owner", sql.Text, nullable=False),
-    sql.Column("updated_at", sql.Float, nullable=False),
-    sql.Index("uploads_by_blob", "registry", "repository", "digest"),
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS uploads (
+        id VARCHAR(32) NOT NULL PRIMARY KEY, registry TEXT NOT NULL, repository TEXT NOT NULL,
+        digest VARCHAR(140) NOT NULL, location TEXT NOT NULL, offset_bytes BIGINT NOT NULL,
+        min_chunk_bytes BIGINT NOT NULL, owner TEXT NOT NULL, updated_at FLOAT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS uploads_by_blob ON uploads (registry, repository, digest)",
+    """CREATE TABLE IF NOT EXISTS holdings (
+        registry TEXT NOT NULL, digest VARCHAR(140) NOT NULL, repository TEXT NOT NULL,
+        PRIMARY KEY (registry, digest))""",
 )
-_holdings = sql.Table(
-    "holdings",
-    _tables,
-    sql.Column("registry", sql.Text, primary_key=True),
-    sql.Column("digest", sql.String(140), primary_key=True),
-    sql.Column("repository", sql.Text, nullable=False),
-)
+_PUT_UPLOAD = """INSERT INTO uploads
+    (id, registry, repository, digest, location, offset_bytes, min_chunk_bytes, owner, updated_at)
+    VALUES (:id, :registry, :repository, :digest, :location, :offset_bytes, :min_chunk_bytes, :owner, :now)
+    ON CONFLICT (id) DO UPDATE SET registry = excluded.registry, repository = excluded.repository,
+        digest = excluded.digest, location = excluded.location, offset_bytes = excluded.offset_bytes,
+        min_chunk_bytes = excluded.min_chunk_bytes, owner = excluded.owner, updated_at = excluded.updated_at"""
+_FIND_UPLOADS = """SELECT * FROM uploads WHERE registry = :registry AND repository = :repository AND digest = :digest
+    ORDER BY offset_bytes DESC"""
+_DROP_FREE = "DELETE FROM uploads WHERE id = :id AND owner IN (:before, :owner)"
+_CLAIM_FREE = "UPDATE uploads SET owner = :owner, updated_at = :now WHERE id = :id AND owner IN (:before, :owner)"
+_PUT_HOLDING = """INSERT INTO holdings (registry, digest, repository) VALUES (:registry, :digest, :repository)
+    ON CONFLICT (registry, digest) DO UPDATE SET repository = excluded.repository"""
 
 
 class Journal:
-    """Safe to use from many threads and processes. url: SQLAlchemy's. folder: the state folder, where couriers leave
-    notes, None for no couriers. name: of the owner of its uploads and of their courier. Raises what
-    :class:`~registry_pipelines.transfer.database.Database` raises, and LocalError when the folder cannot be written."""
+    """Safe to use from many threads and processes. url: see ``open_database``. folder: the state folder, where couriers
+    leave notes, None for no couriers. name: of the owner of its uploads and of their courier. Raises what
+    :func:`~registry_pipelines.transfer.database.open_database` raises, and LocalError when the folder cannot be
+    written."""
 
     def __init__(self, url: str, folder: Path | None = None, *, name: str = "") -> None:
-        self._database = Database(url, _tables)
+        self._database = open_database(url, _TABLES)
         self._owner = Owner(name or new_name(), folder / OWNERS if folder else None)
         self._folder = folder
         self._closed = threading.Event()
@@ -92,7 +91,7 @@ class Journal:
         """The journal of a state folder."""
         with local_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder / JOURNAL_FILE}", folder, name=name)
+        return cls(f"{FILE_URL}{folder / JOURNAL_FILE}", folder, name=name)
 
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over, by whoever comes first."""
@@ -107,9 +106,10 @@ class Journal:
     def _release(self) -> bool:
         """Leave to others what is recorded; whether nothing names this owner any more."""
         if self._heart is not None:
-            left = _uploads.update().where(_uploads.c.owner == self._owner.name).values(owner=NOBODY)
+            leave = "UPDATE uploads SET owner = :nobody WHERE owner = :owner"
+            values = {"nobody": NOBODY, "owner": self._owner.name}
             try:
-                self._database.run(lambda database: database.execute(left), patient=False)
+                self._database.run(lambda database: database.change(leave, values), patient=False)
             except RegistryPipelinesError:  # others take it when they see that this owner is dead
                 return False
         return True
@@ -120,9 +120,9 @@ class Journal:
             with contextlib.suppress(RegistryPipelinesError):
                 self._database.run(self._renew, patient=False)
 
-    def _renew(self, database: sql.Connection) -> None:
-        mine = _uploads.c.owner == self._owner.name
-        database.execute(_uploads.update().where(mine).values(updated_at=time.time()))
+    def _renew(self, database: Transaction) -> None:
+        renew = "UPDATE uploads SET updated_at = :now WHERE owner = :owner"
+        database.change(renew, {"now": time.time(), "owner": self._owner.name})
 
     def _know(self, key: tuple[str, str, str], upload_id: str) -> str:
         """Remember the row of an upload of ours, which needs signs of life from now on; the row known before counts."""
@@ -140,36 +140,35 @@ class Journal:
         Waits for the courier of a killed owner, whose part may still be on its way, and goes on behind it.
         """
         key = (target.registry.name, target.repository, str(descriptor.digest))
-        wanted = _uploads.select().where(_of(key)).order_by(_uploads.c.offset_bytes.desc())
-        for row in self._database.run(lambda database: database.execute(wanted).all()):
-            if row.owner == self._owner.name or not self._owner.sees_alive(row.owner, row.updated_at):
+        wanted = dict(zip(("registry", "repository", "digest"), key, strict=True))
+        for row in self._database.run(lambda database: database.rows(_FIND_UPLOADS, wanted)):
+            if row["owner"] == self._owner.name or not self._owner.sees_alive(row["owner"], row["updated_at"]):
                 session = self._take_over(key, row)
                 if session is not None:
                     return session
         return None
 
-    def _take_over(self, key: tuple[str, str, str], row: sql.Row[Any]) -> UploadSession | None:
-        free = sql.and_(_uploads.c.id == row.id, _uploads.c.owner.in_([row.owner, self._owner.name]))
-        if row.updated_at < time.time() - UPLOAD_LIFE_S:
-            self._database.run(lambda database: database.execute(_uploads.delete().where(free)))
-            self._drop_note(row.id)
+    def _take_over(self, key: tuple[str, str, str], row: Row) -> UploadSession | None:
+        values = {"id": row["id"], "before": row["owner"], "owner": self._owner.name, "now": time.time()}
+        if row["updated_at"] < time.time() - UPLOAD_LIFE_S:
+            self._database.run(lambda database: database.change(_DROP_FREE, values))
+            self._drop_note(row["id"])
             return None
-        claim = _uploads.update().where(free).values(owner=self._owner.name, updated_at=time.time())
-        if self._database.run(lambda database: database.execute(claim).rowcount) != 1:
+        if self._database.run(lambda database: database.change(_CLAIM_FREE, values)) != 1:
             return None
         with self._lock:
             self._ids.pop(key, None)
-        self._know(key, row.id)
-        session = UploadSession(key[1], row.location, row.offset_bytes, row.min_chunk_bytes)
+        self._know(key, row["id"])
+        session = UploadSession(key[1], row["location"], row["offset_bytes"], row["min_chunk_bytes"])
         self._read_note(row, session)
         return session
 
-    def _read_note(self, row: sql.Row[Any], session: UploadSession) -> None:
+    def _read_note(self, row: Row, session: UploadSession) -> None:
         if self._folder is None:
             return
-        if row.owner not in (self._owner.name, NOBODY):
-            wait_for_courier(self._folder / COURIERS, row.owner)
-        note = read_note(self._note_path(self._folder, row.id))
+        if row["owner"] not in (self._owner.name, NOBODY):
+            wait_for_courier(self._folder / COURIERS, row["owner"])
+        note = read_note(self._note_path(self._folder, row["id"]))
         if note and note[1] > session.offset:
             session.location, session.offset = note
 
@@ -200,17 +199,17 @@ class Journal:
             "offset_bytes": session.offset,
             "min_chunk_bytes": session.min_chunk_bytes,
             "owner": self._owner.name,
-            "updated_at": time.time(),
+            "now": time.time(),
         }
-        self._put(_uploads, [row])
+        self._database.run(lambda database: database.change(_PUT_UPLOAD, row))
 
     def forget(self, target: Place, digest: Digest) -> None:
         """The upload of this process is committed, cancelled or gone."""
         with self._lock:
             upload_id = self._ids.pop((target.registry.name, target.repository, str(digest)), None)
         if upload_id:
-            gone = _uploads.delete().where(_uploads.c.id == upload_id)
-            self._database.run(lambda database: database.execute(gone))
+            gone = "DELETE FROM uploads WHERE id = :id"
+            self._database.run(lambda database: database.change(gone, {"id": upload_id}))
             self._drop_note(upload_id)
 
     def abandoned(self, registries: Sequence[str], *, older_than_s: float = ABANDONED_S) -> list[AbandonedUpload]:
@@ -218,22 +217,22 @@ class Journal:
         oldest = time.time() - older_than_s
         taken = self._database.run(lambda database: self._take_abandoned(database, registries, oldest))
         for row in taken:
-            self._drop_note(row.id)
+            self._drop_note(row["id"])
         return [
             AbandonedUpload(
-                row.registry, UploadSession(row.repository, row.location, row.offset_bytes, row.min_chunk_bytes)
+                row["registry"],
+                UploadSession(row["repository"], row["location"], row["offset_bytes"], row["min_chunk_bytes"]),
             )
             for row in taken
         ]
 
-    def _take_abandoned(self, database: sql.Connection, registries: Sequence[str], oldest: float) -> list[sql.Row[Any]]:
-        rows = database.execute(_uploads.select().where(_uploads.c.registry.in_(list(registries)))).all()
+    def _take_abandoned(self, database: Transaction, registries: Sequence[str], oldest: float) -> list[Row]:
         taken = []
-        for row in rows:
-            if row.updated_at > oldest or self._owner.sees_alive(row.owner, row.updated_at):
+        for row in database.rows("SELECT * FROM uploads WHERE updated_at <= :oldest", {"oldest": oldest}):
+            if row["registry"] not in registries or self._owner.sees_alive(row["owner"], row["updated_at"]):
                 continue
-            mine = sql.and_(_uploads.c.id == row.id, _uploads.c.owner == row.owner)
-            if database.execute(_uploads.delete().where(mine)).rowcount == 1:
+            mine = {"id": row["id"], "owner": row["owner"]}
+            if database.change("DELETE FROM uploads WHERE id = :id AND owner = :owner", mine) == 1:
                 taken.append(row)
         return taken
 
@@ -245,12 +244,14 @@ class Journal:
         with self._lock:
             unknown = [str(item) for item in digests if (registry, item) not in self._held]
 
-        def look(database: sql.Connection) -> dict[tuple[str, str], str]:
+        def look(database: Transaction) -> dict[tuple[str, str], str]:
             found = {(registry, item): "" for item in unknown}
             for start in range(0, len(unknown), MAX_HINTS):
-                some = unknown[start : start + MAX_HINTS]
-                rows = _holdings.select().where(_holdings.c.registry == registry, _holdings.c.digest.in_(some))
-                found.update({(registry, row.digest): row.repository for row in database.execute(rows)})
+                some = {f"digest{at}": item for at, item in enumerate(unknown[start : start + MAX_HINTS])}
+                names = ", ".join(f":{name}" for name in some)
+                wanted = f"SELECT * FROM holdings WHERE registry = :registry AND digest IN ({names})"  # noqa: S608 - ours
+                for row in database.rows(wanted, {"registry": registry, **some}):
+                    found[registry, row["digest"]] = row["repository"]
             return found
 
         looked = self._database.run(look) if unknown else {}
@@ -277,19 +278,9 @@ class Journal:
             unsaved, self._unsaved = self._unsaved, {}
             self._saved_at = time.monotonic()
         if unsaved:
-            rows = [{"registry": name, "digest": item, "repository": where} for (name, item), where in unsaved.items()]
-            self._put(_holdings, rows)
-
-    def _put(self, table: sql.Table, rows: Sequence[Mapping[str, object]]) -> None:
-        """Insert or replace, also while another process does the same. All in one order: of two transactions that wait
-        for each other's rows Postgres ends one."""
-        insert = self._database.insert(table)
-        keys = [column.name for column in table.primary_key]
-        values = {column.name: insert.excluded[column.name] for column in table.columns}
-        put = insert.on_conflict_do_update(index_elements=keys, set_=values)
-        ordered = sorted(rows, key=lambda row: [str(row[key]) for key in keys])
-        self._database.run(lambda database: database.execute(put, ordered))
-
-
-def _of(key: tuple[str, str, str]) -> sql.ColumnElement[bool]:
-    return sql.and_(_uploads.c.registry == key[0], _uploads.c.repository == key[1], _uploads.c.digest == key[2])
+            # All in one order: of two transactions that wait for each other's rows Postgres ends one.
+            rows = [
+                {"registry": name, "digest": item, "repository": where}
+                for (name, item), where in sorted(unsaved.items())
+            ]
+            self._database.run(lambda database: database.change(_PUT_HOLDING, *rows))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
@@ -22,6 +21,7 @@ from registry_pipelines.transfer.acts import Setting
 from registry_pipelines.transfer.courier import COURIERS, Courier
 from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.fanout import Means
+from registry_pipelines.transfer.journal import Journal
 from registry_pipelines.transfer.manifests import ManifestFolder
 from registry_pipelines.transfer.memory import PartMemory
 from registry_pipelines.transfer.owners import OWNERS, new_name
@@ -31,9 +31,6 @@ from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
 from registry_pipelines.transfer.refusals import SparseRefusals
 from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
-
-if TYPE_CHECKING:
-    from registry_pipelines.transfer.journal import Journal
 
 SPOOL = "spool"
 """Folder of blobs on their way to registries that take them only whole."""
@@ -52,7 +49,7 @@ class State:
     journal_url: of a database for the journal (``postgresql://...`` for many machines, or another of SQLAlchemy's);
     empty is SQLite in the folder. Receipts, known manifests, spool and couriers' notes are in the folder always.
     expect_work: whether something will most likely be copied. Raises what
-    :class:`~registry_pipelines.transfer.database.Database` raises; for SQLite in the folder not at once, but before
+    :func:`~registry_pipelines.transfer.database.open_database` raises; for SQLite in the folder not at once, but before
     anything is copied.
     """
 
@@ -68,32 +65,24 @@ class State:
         self._refusals = SparseRefusals(folder / REFUSALS) if folder else None
         self._owner = new_name()
         self._courier = Courier(folder / COURIERS, self.memory, self._owner) if folder else None
-        self._loading: threading.Thread | None = None
+        self._starting: threading.Thread | None = None
         if folder:
             with local_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         if journal_url:
             self.open_journal()
-        elif folder and (expect_work or not _exists(folder / JOURNAL_FILE)):
-            self._loading = threading.Thread(target=self._prepare, args=(expect_work,), name="prepare")
-            self._loading.start()
-
-    def _prepare(self, expect_work: bool) -> None:
-        """What takes long, in a thread of its own while the network is waited for."""
         if self._courier and expect_work:
-            self._courier.start()
-        with contextlib.suppress(Exception):  # an interrupt may leave modules half loaded; whoever needs it says more
-            importlib.import_module("registry_pipelines.transfer.journal")
+            # It takes a while, in which the network is waited for.
+            self._starting = threading.Thread(target=self._courier.start, name="courier-start")
+            self._starting.start()
 
     def open_journal(self) -> Journal | None:
-        """The journal, opened when it is first asked for: an unchanged fleet needs none, and takes less time than the
-        loading of the database library. None without folder and URL."""
+        """The journal, opened when it is first asked for: an unchanged fleet needs none. None without folder and
+        URL."""
         if self.folder is None and not self._journal_url:
             return None
         with self._opening:
             if self._journal is None:
-                from registry_pipelines.transfer.journal import Journal
-
                 url, name = self._journal_url, self._owner
                 self._journal = (
                     Journal(url, self.folder, name=name) if url else Journal.at(cast(Path, self.folder), name=name)
@@ -175,8 +164,8 @@ class State:
                 ends.callback(self._journal.close)
             if self._courier:
                 ends.callback(self._courier.close)
-            if self._loading:
-                self._loading.join()
+            if self._starting:
+                self._starting.join()
 
 
 def _exists(path: Path) -> bool:

@@ -16,7 +16,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place, UploadSession
-from registry_pipelines.transfer import database
+from registry_pipelines.transfer import server as database_server
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.journal import Journal
 from registry_pipelines.transfer.memory import PART_BYTES
@@ -108,7 +108,7 @@ def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(database, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(database_server, "OUTAGE_S", 0.5)
     graphs.image(source.place("app"), graphs.noise(LARGE), b"small", tag="v1")
     keeping = Keeping(state=tmp_path, journal_url=url_of(server))
     with FaultRegistry(target.address) as wire:
@@ -133,7 +133,7 @@ def test_a_sync_tells_of_each_target_that_a_lasting_outage_failed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(database, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(database_server, "OUTAGE_S", 0.5)
     for seed, name in enumerate(("one", "two")):
         graphs.image(source.place(name), graphs.noise(LARGE, seed), tag="v1", config=name.encode())
     chosen = [Source(source.registry, (Target(target.registry),), repositories=("one", "two"))]
@@ -148,7 +148,7 @@ def test_a_sync_tells_of_each_target_that_a_lasting_outage_failed(
 def test_what_was_recorded_before_a_lasting_outage_is_gone_on_from(
     server: PostgresServer, target: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "OUTAGE_S", 0.2)
+    monkeypatch.setattr(database_server, "OUTAGE_S", 0.2)
     place, journal = target.place("app"), Journal(url_of(server), tmp_path)
     journal.record(place, LAYER, UploadSession("app", "http://x/upload", 3))
     server.stop()

@@ -17,8 +17,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import UploadSession
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.database import TABLE_LOCK
 from registry_pipelines.transfer.journal import Journal
+from registry_pipelines.transfer.server import TABLE_LOCK
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.postgres import ESCAPED, PASSWORD
 

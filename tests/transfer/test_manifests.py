@@ -99,10 +99,10 @@ print("sqlalchemy" in sys.modules)
 """
 
 
-def test_a_rerun_without_work_loads_no_database_library(
+def test_a_journal_in_the_state_folder_needs_no_database_library(
     source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
-    """It would take longer than the run. One that has work, or uploads to look after, does load it."""
+    """Its loading would take a tenth of the processor time of a fleet's copy."""
     graphs.image(source.place("app"), b"layer", tag="v1")
 
     def run() -> bool:
@@ -114,8 +114,6 @@ def test_a_rerun_without_work_loads_no_database_library(
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[-1] == "True"
 
-    assert run()
     assert not run()
-    graphs.image(source.place("app"), b"another layer", tag="v2")
-    assert run()
     assert not run()
+    assert target.registry.resolve("app", "v1") == source.registry.resolve("app", "v1")
