@@ -32,6 +32,7 @@ from tests.conftest import PEERS
 from tests.doubles.containerd import containerd
 from tests.doubles.docker_daemon import own_docker
 from tests.needs import missing
+from tests.patience import patient
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -84,7 +85,7 @@ class Demonstration:
         """A line of the README as a shell runs it that was told where the programs are."""
         return subprocess.run(
             ["sh", "-c", self.here(command)],
-            env={**self.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=120,
+            env={**self.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=patient(120),
         )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstr
             assert "serves" in server.stdout.readline()
         yield Demonstration(config, runs, files, environment, ports)
         server.terminate()
-        assert server.wait(30) == 0
+        assert server.wait(patient(30)) == 0
 
 
 def test_the_first_image_ships_and_the_second_is_denied(demonstration: Demonstration) -> None:

@@ -54,13 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with busy(options.workers):
         for turn in range(1, options.rounds + 1):
             started = time.monotonic()
-            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-            failed = FAILED.findall(done.stdout)
+            lines = []
+            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+                assert running.stdout is not None
+                for line in running.stdout:
+                    print(line, end="", flush=True)
+                    lines.append(line)
+            failed = FAILED.findall("".join(lines))
             failures.update(failed)
-            if failed:
-                print(done.stdout)
-            unfinished += done.returncode != 0 and not failed
-            last = (done.stdout.strip().splitlines() or [f"pytest ended with {done.returncode}"])[-1]
+            unfinished += running.returncode != 0 and not failed
+            last = lines[-1].strip() if lines else f"pytest ended with {running.returncode}"
             print(f"round {turn} of {options.rounds}: {last} ({time.monotonic() - started:.0f} s)", flush=True)
     for name, times in failures.most_common():
         print(f"{times} of {options.rounds}: {name}")

@@ -23,13 +23,14 @@ from registry_pipelines.transfer.verify import compare
 from tests.chain.fleet import Fleet
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Throttle
+from tests.patience import patient
 
 LAYER_BYTES = 6 * PART_BYTES
 PARTS_BEFORE = 3
 """Parts that the target has when the signal comes."""
 SLOW = 2e6
 """Bytes a second of each of the source's answers (six at once at most): the other half takes two seconds or more."""
-LIMIT_S = 60.0
+LIMIT_S = patient(60)
 
 SYNC = """\
 syncs:

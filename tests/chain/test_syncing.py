@@ -16,6 +16,7 @@ from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, check_receipt, push
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
+from tests.patience import patient
 
 SYNCS = """\
 syncs:
@@ -186,7 +187,7 @@ def test_a_registry_that_stops_one_process_stops_all(fleet: Fleet) -> None:
         program = "from registry_pipelines.cli import main; main()"
         command = [sys.executable, "-c", program, "sync", "pinned", "--config", str(fleet.path)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as other:
-            until = time.monotonic() + 30
+            until = time.monotonic() + patient(30)
             while not (stopped := limits.window(faults.address, "write-manifest").stopped_s()):
                 assert other.poll() is None and time.monotonic() < until
                 time.sleep(0.01)

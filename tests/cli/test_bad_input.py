@@ -25,6 +25,7 @@ from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, push, start, write_advisory
+from tests.patience import patient
 from tests.scan.images import push_image
 
 PROGRAM = [sys.executable, "-c", "from registry_pipelines.cli import main; main(prog_name='registry-pipelines')"]
@@ -116,7 +117,7 @@ def test_wrong_credentials(tmp_path: Path) -> None:
             assert missing.returncode == 8 and "the environment variable PW is not set" in missing.stderr
         finally:
             server.terminate()
-            assert server.wait(30) == 0
+            assert server.wait(patient(30)) == 0
             server.stdout.close()
 
 

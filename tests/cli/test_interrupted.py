@@ -28,6 +28,7 @@ from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import free_ports
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.small_disk import small_disk as mounted_disk
+from tests.patience import patient
 
 LAYER_BYTES = 64 * 1024 * 1024
 """Long enough on the way that it is not there before the kill."""
@@ -69,7 +70,7 @@ def serving(root: Path, port: int) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(patient(30))
 
 
 def copying(source: EmbeddedServer, port: int) -> list[str]:
@@ -127,14 +128,14 @@ def torn(source: EmbeddedServer, tmp_path: Path) -> Iterator[Torn]:
                 assert copy.poll() is None
                 time.sleep(0.001)
             server.kill()
-            server.wait(30)
+            server.wait(patient(30))
         assert stored(root, layer) == []
         yield Torn(copy, command, layer, root, port)
 
 
 def test_a_server_that_was_killed_in_the_middle_and_comes_back_gets_the_rest(torn: Torn) -> None:
     with serving(torn.root, torn.port):
-        _, text = torn.copy.communicate(timeout=120)
+        _, text = torn.copy.communicate(timeout=patient(120))
         assert torn.copy.returncode == 0, text
         torn.is_whole()
 
@@ -144,7 +145,7 @@ def test_a_server_that_was_killed_in_the_middle_has_nothing_half_and_takes_the_c
 ) -> None:
     """A person who does not want to wait for it interrupts the copy."""
     torn.copy.send_signal(signal.SIGINT)
-    _, text = torn.copy.communicate(timeout=60)
+    _, text = torn.copy.communicate(timeout=patient(60))
     assert torn.copy.returncode == 130 and "Traceback" not in text, text
     assert stored(torn.root, torn.layer) == []
     with serving(torn.root, torn.port):
@@ -191,7 +192,7 @@ def test_an_interrupt_while_a_target_hangs_ends_the_plan_at_once(
                 with asked:
                     assert asked.recv(1)
                     running.send_signal(signal.SIGINT)
-                    _, said = running.communicate(timeout=30)
+                    _, said = running.communicate(timeout=patient(30))
             finally:
                 running.kill()
     assert running.returncode == 130

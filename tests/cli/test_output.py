@@ -16,6 +16,7 @@ from registry_pipelines.cli.output import condensed, rows_table, show_result
 from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.progress import Silent, size_text
 from tests.cli.test_bad_input import PROGRAM
+from tests.patience import patient
 
 
 def test_sizes() -> None:
@@ -123,7 +124,7 @@ def test_messages_go_to_stderr_and_the_answer_to_stdout_on_a_terminal_too(tmp_pa
     os.close(theirs)
     assert process.stdout is not None
     assert '"error": "ConfigInvalid"' in process.stdout.read()
-    assert process.wait(30) == 8
+    assert process.wait(patient(30)) == 8
     process.stdout.close()
     assert b"No such file" in os.read(ours, 4096)
     os.close(ours)

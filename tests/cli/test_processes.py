@@ -19,14 +19,15 @@ from tests.chain.fleet import free_ports, write_config
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.certificates import make_certificates
 from tests.needs import needed_module
+from tests.patience import patient
 
-READY_S = 120
+READY_S = patient(120)
 """Dagster needs 5 s alone, and a minute beside a full test run on two cores."""
 
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):
+        with urllib.request.urlopen(url, timeout=patient(5)):
             return True
     except (urllib.error.URLError, OSError):
         return False
@@ -62,7 +63,7 @@ def test_serve_announces_serves_and_ends(tmp_path: Path, how: signal.Signals) ->
     third = subprocess.run([*PROGRAM, "releases", "--json", "--config", str(path)], capture_output=True, text=True)
     assert (third.returncode, third.stdout) == (0, "[]\n")
     process.send_signal(how)
-    assert process.wait(30) == 0
+    assert process.wait(patient(30)) == 0
     process.stdout.close()
     assert not any(answers(each["url"] + "/v2/") for each in served)
 
@@ -74,7 +75,7 @@ def test_a_killed_server_leaves_no_lock(tmp_path: Path) -> None:
     for _ in range(5):
         process.stdout.readline()
     process.kill()
-    process.wait(30)
+    process.wait(patient(30))
     process.stdout.close()
     again = subprocess.run([*PROGRAM, "releases", "--json", "--config", str(path)], capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (0, "[]\n"), again.stderr
@@ -108,7 +109,7 @@ def test_serve_with_tls_and_accounts_for_skopeo(tmp_path: Path, peer: Callable[[
         assert "unauthorized" in found["wrong"].lower()
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(patient(30)) == 0
         process.stdout.close()
 
 
@@ -118,7 +119,7 @@ def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
     first.stdout.close()
     shown = first.stderr.read()
     first.stderr.close()
-    assert (first.wait(30), shown) == (0, b"")
+    assert (first.wait(patient(30)), shown) == (0, b"")
 
 
 def test_dev_serves_dagster_and_ends_all_of_it(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_dev_serves_dagster_and_ends_all_of_it(tmp_path: Path) -> None:
         group = int(family[0])
     finally:
         process.terminate()
-        code = process.wait(60)
+        code = process.wait(patient(60))
     assert code == 0
     assert living(group) == []
     assert not answers(f"http://127.0.0.1:{port}/server_info")

@@ -36,6 +36,7 @@ from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
+from tests.patience import patient
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ROOT = Path(__file__).parent.parent.parent
@@ -276,7 +277,7 @@ class Live(Places):
         """A GraphQL question to the webserver."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=patient(30)) as answer:
             found = json.load(answer)
         assert not found.get("errors"), found
         return dict(found["data"])
@@ -294,7 +295,7 @@ class Live(Places):
         found = self.ask(query)["runsOrError"]["results"]
         return [run for run in found if any(key["path"][0] == asset for key in run["assetSelection"] or ())]
 
-    def until(self, what: str, condition: Callable[[], Any], *, seconds: float = 240) -> Any:
+    def until(self, what: str, condition: Callable[[], Any], *, seconds: float = patient(240)) -> Any:
         """Look again until the condition holds; what it gave. Fails with Dagster's log after so many seconds."""
         deadline = monotonic() + seconds
         while monotonic() < deadline:
@@ -390,7 +391,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     """End Dagster and everything it started: after a kill the webserver and the daemon would live on."""
     process.terminate()
     try:
-        process.wait(20)
+        process.wait(patient(20))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
 

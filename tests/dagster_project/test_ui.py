@@ -22,6 +22,7 @@ from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from conftest import Live
@@ -36,7 +37,7 @@ SETTINGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 60_000
+PATIENCE_MS = patient(60_000)
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 STAGES = ["build", "scan", "sign", "promote", "replicate", "mirror", "collect"]
 

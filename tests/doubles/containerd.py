@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_TIMEOUT_S = 60.0
+from tests.patience import patient
+
+START_TIMEOUT_S = patient(60)
 CONFIG = """\
 version = 2
 root = "{0}/root"
@@ -54,4 +56,4 @@ def containerd(program: str, client: str, folder: Path) -> Iterator[Containerd]:
             yield found
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(patient(30))

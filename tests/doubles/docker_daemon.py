@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.needs import missing
+from tests.patience import patient
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = patient(60)
 
 
 class Docker:
@@ -57,7 +58,7 @@ def daemon(dockerd: str, docker: str, folder: Path) -> Iterator[Docker]:
         yield client
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(patient(30))
         log.close()
         subprocess.run(["umount", run / "netns" / "default"], capture_output=True)
 

@@ -14,6 +14,8 @@ from types import TracebackType
 
 import bcrypt
 
+from tests.patience import patient
+
 
 class DockerRegistry:
     """``with DockerRegistry(program, folder) as registry: registry.address``."""
@@ -70,7 +72,7 @@ class DockerRegistry:
     def kill(self) -> None:
         """Dead at once; nothing listens there any more."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(patient(10))
 
     def hang(self) -> None:
         """Stopped: the system still accepts connections for it, and nobody answers."""
@@ -85,7 +87,7 @@ class DockerRegistry:
     ) -> None:
         self.go_on()
         self._process.terminate()
-        self._process.wait(10)
-        self._drainer.join(10)
+        self._process.wait(patient(10))
+        self._drainer.join(patient(10))
         if self._process.stderr is not None:
             self._process.stderr.close()

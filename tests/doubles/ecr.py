@@ -30,6 +30,7 @@ from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
 
 from tests.doubles.wire import Head, Listener, Stream
+from tests.patience import patient
 
 SECRET_KEY = "hushhush0123456789"
 """The AWS_SECRET_ACCESS_KEY that requests must be signed with."""
@@ -243,7 +244,7 @@ class EcrDouble:
     # The registry behind
 
     def _ask(self, method: str, path: str, body: bytes | bytearray = b"") -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(*self._upstream, timeout=30)
+        connection = http.client.HTTPConnection(*self._upstream, timeout=patient(30))
         connection.request(method, path, bytes(body))
         response = connection.getresponse()
         response.read()
@@ -302,7 +303,7 @@ class EcrDouble:
         return None if given == f"AWS:{self.password}" else ("HTTP/1.1 403 Expired", [])
 
     def _relay(self, head: Head, target: str, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        connection = http.client.HTTPConnection(*self._upstream, timeout=30)
+        connection = http.client.HTTPConnection(*self._upstream, timeout=patient(30))
         skipped = {"authorization", "connection", "content-length", "transfer-encoding"}
         headers = {name: value for name, value in head.headers if name.lower() not in skipped}
         connection.request(

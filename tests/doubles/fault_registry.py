@@ -33,6 +33,7 @@ from tests.doubles.faults import (
     Throttle,
 )
 from tests.doubles.wire import Closed, Head, Listener, Stream
+from tests.patience import patient
 
 
 @dataclass
@@ -247,7 +248,7 @@ class FaultRegistry:
         if isinstance(fault, LoseAnswer):
             return False
         if isinstance(fault, HoldAnswer) and fault.after_bytes < 0:
-            fault.release.wait(60)
+            fault.release.wait(patient(60))
         seen.status = answer.status
         stream.sock.sendall(answer.encode())
         if head.method == "HEAD":
@@ -347,7 +348,7 @@ def _faulty(blocks: Iterator[bytes], fault: Fault | None) -> Iterator[bytes]:
         if isinstance(fault, HoldAnswer) and fault.after_bytes >= 0 and passed + len(block) > fault.after_bytes:
             keep = max(0, fault.after_bytes - passed)
             yield block[:keep]
-            fault.release.wait(60)
+            fault.release.wait(patient(60))
             block = block[keep:]
             passed += keep
         if isinstance(fault, Throttle | NoRange) and fault.bytes_per_s:

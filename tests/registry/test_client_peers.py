@@ -17,6 +17,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from tests.doubles.certificates import Certificates, make_certificates
 from tests.doubles.docker_registry import DockerRegistry
+from tests.patience import patient
 from tests.registry.contract import image
 
 KIND = "application/vnd.example.note.v1+json"
@@ -24,7 +25,9 @@ DOCKER_REGISTRY = pytest.param("docker-registry", marks=pytest.mark.peer("docker
 
 
 def run(*command: str | Path, folder: Path | None = None) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=folder, timeout=60)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, cwd=folder, timeout=patient(60)
+    )
     assert done.returncode == 0, f"{command}: {done.stderr}\n{done.stdout}"
     return done.stdout
 
@@ -116,7 +119,7 @@ def test_processes_that_attach_at_once_lose_nothing(peer: Callable[[str], str], 
         subject = image(place.registry, "team/app", "text", tag="v1").digest
         command = [sys.executable, "-c", _ATTACH, server.address, KIND]
         processes = [subprocess.Popen([*command, name]) for name in "abc"]
-        assert [one.wait(60) for one in processes] == [0, 0, 0]
+        assert [one.wait(patient(60)) for one in processes] == [0, 0, 0]
         found = {one.content.decode() for one in attached(place, subject, artifact_type=KIND)}
         assert found == {f"{name}{number}" for name in "abc" for number in range(4)}
         assert isinstance(subject, Digest)

@@ -198,7 +198,7 @@ def test_a_slow_commit_outlives_the_stall_limit(faults: FaultRegistry) -> None:
             patient.ping()
         assert not sending.done()
         released.set()
-        sending.result(30)
+        sending.result(patient(30))
     assert patient.blob_size("a", DIGEST) == len(CONTENT)
 
 

@@ -24,6 +24,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange, User, serve
 from registry_pipelines.registry.embedded import auth as auth_module
 from tests.needs import missing
+from tests.patience import patient
 from tests.registry.wire import ask, connect, push_blob, receive_all, receive_head, status_of
 
 USERS = {"writer": "write-secret", "reader": User("read-secret", push=False)}
@@ -364,10 +365,10 @@ def test_several_servers_until_told_to_stop(tmp_path: Path) -> None:
     servers = [EmbeddedServer(tmp_path / str(number)) for number in range(3)]
     thread = threading.Thread(target=serve, args=(servers,), kwargs={"ready": lambda _: ready.set(), "stop": stop})
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(patient(20))
     assert [ask(server, "GET", "/v2/").status for server in servers] == [200] * 3
     stop.set()
-    thread.join(20)
+    thread.join(patient(20))
     assert not thread.is_alive()
     for server in servers:
         with pytest.raises(ConnectionRefusedError):

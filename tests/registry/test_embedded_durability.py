@@ -20,6 +20,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from tests.doubles.small_disk import small_disk as mounted_disk
+from tests.patience import patient
 from tests.registry.wire import Answer, ask, begin, connect, manifest_for, push_blob, put_manifest, receive_all
 
 PROGRAM = """
@@ -128,7 +129,7 @@ def test_killed_at_any_moment_of_many_pushes(tmp_path: Path, round_number: int) 
     workers = [threading.Thread(target=quietly, args=(push, number)) for number in range(3)]
     for worker in workers:
         worker.start()
-    assert enough.wait(60)
+    assert enough.wait(patient(60))
     process.kill()
     for worker in workers:
         worker.join()
@@ -271,7 +272,7 @@ def test_sigterm_ends_a_serving_process(tmp_path: Path) -> None:
     process = Process(tmp_path)
     push_blob(process, "a", b"kept")  # type: ignore[arg-type]
     process.child.send_signal(signal.SIGTERM)
-    assert process.child.wait(20) == 0
+    assert process.child.wait(patient(20)) == 0
     assert process.child.stdout is not None
     process.child.stdout.close()
     assert_all_blobs_are_whole(tmp_path)

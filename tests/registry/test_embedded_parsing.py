@@ -20,6 +20,7 @@ from registry_pipelines.registry.embedded.http import (
     Connection,
 )
 from registry_pipelines.registry.embedded.ranges import RangeUnsatisfiable, parse_chunk_range, parse_read_range
+from tests.patience import patient
 from tests.registry.wire import ask, receive_all, status_of
 
 BOUNDED = settings(deadline=None, max_examples=200)
@@ -301,7 +302,7 @@ def test_any_request_gets_an_answer_of_the_specification(
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(min_size=1, max_size=400))
 def test_any_bytes_get_an_answer_or_a_closed_connection(server: EmbeddedServer, data: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=patient(20)) as sock:
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
         answer = receive_all(sock)

@@ -12,6 +12,7 @@ import pytest
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer, Request, Response
+from tests.patience import patient
 from tests.registry.wire import (
     Answer,
     ask,
@@ -336,10 +337,10 @@ def test_the_second_writer_of_one_session_waits_for_the_first(tmp_path: Path) ->
         assert b"100" in receive_head(sock)
         with ThreadPoolExecutor(1) as pool:
             finish = pool.submit(ask, server, "PUT", f"{location}?digest={DIGEST}", b"")
-            assert inside.wait(20)
+            assert inside.wait(patient(20))
             sock.sendall(CONTENT)
             assert status_of(receive_head(sock)) == 202
-            assert finish.result(20).status == 201
+            assert finish.result(patient(20)).status == 201
         assert_stored(server)
 
 
@@ -364,10 +365,10 @@ def test_a_second_commit_that_waited_damages_nothing(tmp_path: Path) -> None:
         with ThreadPoolExecutor(3) as pool:
             finishes = [pool.submit(ask, server, "PUT", f"{location}?digest={DIGEST}", b"") for _ in range(3)]
             for _ in finishes:
-                assert arrived.acquire(timeout=20)
+                assert arrived.acquire(timeout=patient(20))
             sock.sendall(CONTENT)
             assert status_of(receive_head(sock)) == 202
-            assert sorted(finish.result(20).status for finish in finishes) == [201, 404, 404]
+            assert sorted(finish.result(patient(20)).status for finish in finishes) == [201, 404, 404]
         assert_stored(server)
         assert ask(server, "GET", location).status == 404
 

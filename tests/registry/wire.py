@@ -13,8 +13,9 @@ from typing import Any
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer
+from tests.patience import patient
 
-WAIT_S = 30.0
+WAIT_S = patient(30)
 
 
 @dataclass

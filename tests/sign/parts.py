@@ -17,6 +17,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.sign.keys import FileSigner, KeySet
+from tests.patience import patient
 
 
 @dataclass
@@ -100,7 +101,12 @@ class Cosign:
     def __call__(self, *arguments: str, password: str = "") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOME": str(self.home), "COSIGN_PASSWORD": password}
         return subprocess.run(
-            [self.program, *arguments], env=environment, cwd=self.home, capture_output=True, text=True, timeout=60
+            [self.program, *arguments],
+            env=environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=patient(60),
         )
 
     def sign(self, key: Path, image: str, *flags: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.sign.attestations import attest_once, read_attestations
 from registry_pipelines.sign.cosign import sign_image, verify_image
 from registry_pipelines.sign.keys import generate_key, load_signer, load_verifier
+from tests.patience import patient
 from tests.sign.parts import NO_LOG, Cosign, Key, push_image
 
 pytestmark = pytest.mark.peer("cosign", "cosign2", "docker-registry")
@@ -127,7 +128,7 @@ def test_skopeo_copies_what_we_signed_and_nothing_else(
         options = ["--policy", str(tmp_path / "policy.json"), "--registries.d", str(registries)]
         source, target = f"docker://{name_of(any_place, digest)}", f"dir:{tmp_path / 'copy'}"
         command = [peer("skopeo-sigstore"), *options, "copy", "--src-tls-verify=false", source, target]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=patient(60))
 
     admitted = copy(key.public, image.digest)
     assert admitted.returncode == 0, admitted.stderr

@@ -26,6 +26,7 @@ from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
 from tests.doubles.ecr import SECRET_KEY, ApiError, EcrDouble, Fault
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -56,7 +57,7 @@ class Ecr:
 
     def run(self, *arguments: str) -> str:
         process = self.start(*arguments)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=patient(120))
         assert process.returncode == 0, errors
         return output
 
@@ -123,7 +124,7 @@ def test_killed_command_sends_at_most_one_part_again(
             process.kill()
         else:
             ecr.double.fail("UploadLayerPart", process.kill, skip=1)
-        process.communicate(timeout=120)
+        process.communicate(timeout=patient(120))
         assert process.returncode == -9
     ecr.run(*command)
     assert ecr.double.count("InitiateLayerUpload") == 1
@@ -138,7 +139,7 @@ def test_upload_that_expired_between_two_runs(ecr: Ecr, source: Counted, graphs:
     command = ("copy", "--quiet", f"{source.address}/big:v1", f"{HOST}/big")
     process = ecr.start(*command)
     ecr.double.fail("UploadLayerPart", process.kill, skip=2)
-    process.communicate(timeout=120)
+    process.communicate(timeout=patient(120))
     ecr.double.uploads.clear()
     ecr.run(*command)
     assert ecr.double.count("InitiateLayerUpload") == 2

@@ -30,6 +30,7 @@ from registry_pipelines.transfer.sinks import JOURNAL_FILE
 from registry_pipelines.transfer.state import State
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -139,7 +140,7 @@ def test_two_copies_to_one_target_at_once(source: Counted, target: Counted, grap
     arguments = [sys.executable, program, source.address, target.address, "app", str(tmp_path)]
     processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=patient(60))
         assert process.returncode == 0, errors.decode()
     threads = [
         threading.Thread(

@@ -22,6 +22,7 @@ from tests.cli.test_bad_input import PROGRAM
 from tests.conftest import find_peer
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.link import Direction, How, Link
+from tests.patience import patient
 from tests.transfer.conftest import Graphs
 
 DOWN_S = 30.0
@@ -97,7 +98,7 @@ def runs(here: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
             run.was_waiting = run.link.broken and run.process.poll() is None
             run.link.mend()
         for run in found.values():
-            run.errors = run.process.communicate(timeout=100)[1]
+            run.errors = run.process.communicate(timeout=patient(100))[1]
         yield found
 
 

@@ -18,6 +18,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.transfer.manifests import KEPT_S, ManifestFolder
 from tests.doubles.small_disk import small_disk
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -84,7 +85,7 @@ def test_old_files_go_in_time_and_young_ones_stay(tmp_path: Path) -> None:
         folder.keep_manifest(each)
     [path] = list(tmp_path.rglob(old.digest.hex))
     os.utime(path, (0, time.time() - KEPT_S - 60))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(60)
     while path.exists():
         folder.sweep()
         assert time.monotonic() < deadline
@@ -109,7 +110,7 @@ def test_a_journal_in_the_state_folder_needs_no_database_library(
         arguments = ["sync", source.address, target.address, "--repository", "app", "--json"]
         done = subprocess.run(
             [sys.executable, "-c", LOADED, *arguments],
-            capture_output=True, text=True, timeout=60, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+            capture_output=True, text=True, timeout=patient(60), env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[-1] == "True"

@@ -15,6 +15,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.verify import compare
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Graphs
@@ -48,7 +49,7 @@ class Notation:
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("NOTATION", "XDG"))}
         command, home = [self._program, *arguments], {"HOME": str(self._home)}
-        return subprocess.run(command, env={**environment, **home}, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env={**environment, **home}, capture_output=True, text=True, timeout=patient(60))
 
     def __call__(self, *arguments: str) -> str:
         done = self.ask(*arguments)

@@ -20,13 +20,14 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.verify import compare
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
 
 
 def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(120))
     assert done.returncode == 0, done.stderr
 
 
@@ -128,7 +129,7 @@ def test_fallback_tags_are_kept_as_oras_reads_them(
     copy_closure(here, "v1", [there])
     assert compare(here, there, "v1") == []
     command = [oras, "discover", "--plain-http", "--format", "json", f"{address}/app@{top.digest}"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=patient(60))
     assert found.returncode == 0, found.stderr
     for referrer in here.registry.referrers("app", top.digest):
         assert referrer.digest in found.stdout

@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from registry_pipelines.transfer.pools import Pool
+from tests.patience import patient
 
-LONG_S = 20.0
+LONG_S = patient(20)
 
 
 def test_all_work_is_done_in_order_by_no_more_threads_than_wanted() -> None:

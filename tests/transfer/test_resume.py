@@ -35,6 +35,7 @@ from tests.doubles.fault_registry import (
     Status,
 )
 from tests.doubles.link import Link
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -173,7 +174,7 @@ def test_a_registry_that_assembles_for_long_is_waited_for_and_one_that_stands_st
             registry.ping()
     assert not done
     slow.set()
-    copying.join(30)
+    copying.join(patient(30))
     assert done
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert stored_bytes(faulty) < LARGE + HEADS
@@ -194,7 +195,7 @@ def test_a_target_that_stops_taking_bytes_is_dropped_and_asked_again(
         before = link.connections
         link.wait(lambda: link.connections > before, lambda: not copying.is_alive())
         link.mend()
-        copying.join(30)
+        copying.join(patient(30))
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
 

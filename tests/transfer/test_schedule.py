@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from registry_pipelines.transfer.schedule import Schedule, Signal, Task, aside
+from tests.patience import patient
 
 ROUNDS = 400
-LONG_S = 20.0
+LONG_S = patient(20)
 """Nothing here takes so long, unless nobody does it."""
 
 

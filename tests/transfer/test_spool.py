@@ -18,6 +18,7 @@ from registry_pipelines.transfer.fanout import Means, move_blob
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.rules import Rule
 from tests.doubles.fault_registry import CutAnswer, FaultRegistry, HoldAnswer, Status
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -88,13 +89,13 @@ def test_two_that_collect_the_same_blob_do_not_hinder_each_other(
         assert copy(source.place("app")) == [None]
         assert not begun.done()
         release.set()
-        assert begun.result(60) == [None]
+        assert begun.result(patient(60)) == [None]
     assert target.registry.blob_size("app", layer.digest) == LARGE
     assert not [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
 
 
 def wait_for_file(folder: Path, work: Future[object]) -> Future[object]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patient(30)
     while not any(path.is_file() and path.stat().st_size for path in folder.rglob("*")):
         assert time.monotonic() < deadline and not work.done()
         time.sleep(0.01)

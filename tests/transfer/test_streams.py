@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from registry_pipelines.transfer.schedule import Schedule, aside
 from registry_pipelines.transfer.streams import Load, Streams
+from tests.patience import patient
 
-LONG_S = 20.0
+LONG_S = patient(20)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 50)), min_size=1, max_size=30), st.randoms())
