@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.doubles.postgres import ESCAPED, PASSWORD, PostgresServer, find_programs
 from tests.needs import missing, needed_module
 from tests.patience import patient
 
 pytest_plugins = ["tests.slowest_files"]
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 PEERS = Path(__file__).parent.parent / ".peers" / "bin"
 
 

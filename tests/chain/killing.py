@@ -6,8 +6,10 @@ import json
 import random
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,14 +24,14 @@ from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.chain.fleet import Fleet
 from tests.doubles.fault_registry import FaultRegistry
-from tests.doubles.faults import Throttle
+from tests.doubles.faults import HoldContent
 from tests.patience import patient
 
 LAYER_BYTES = 6 * PART_BYTES
 PARTS_BEFORE = 3
 """Parts that the target has when the signal comes."""
-SLOW = 2e6
-"""Bytes a second of each of the source's answers (six at once at most): the other half takes two seconds or more."""
+HELD_AT = PARTS_BEFORE * PART_BYTES + PART_BYTES // 2
+"""The source gives nothing from this byte on while the first run lives: the signal comes in the middle for sure."""
 LIMIT_S = patient(60)
 
 SYNC = """\
@@ -79,14 +81,30 @@ def stop_and_run_again(
 
     Returns the exit code of the stopped run, and the bytes that were sent in all beyond the layer's own.
     """
-    source, _ = proxies
     log = fleet.folder / "stopped.log"
-    source.play("GET", r".*/blobs/sha256.*", Throttle(SLOW))
-    with log.open("wb") as output, subprocess.Popen(command, env=dict(env), stdout=output, stderr=output) as stopped:
-        wait_for_parts(fleet, lambda: stopped.poll() is not None, log)
-        stopped.send_signal(how)
-        code = stopped.wait(LIMIT_S)
+    with (
+        held_in_the_middle(proxies[0]),
+        log.open("wb") as output,
+        subprocess.Popen(command, env=dict(env), stdout=output, stderr=output) as stopped,
+    ):
+        try:
+            wait_for_parts(fleet, lambda: stopped.poll() is not None, log)
+            stopped.send_signal(how)
+            code = stopped.wait(LIMIT_S)
+        finally:
+            stopped.kill()
     return code, run_again(fleet, proxies, command, env)
+
+
+@contextmanager
+def held_in_the_middle(source: FaultRegistry) -> Iterator[None]:
+    """The source gives the layer's beginning only."""
+    release = threading.Event()
+    source.play("GET", r".*/blobs/sha256.*", HoldContent(release, HELD_AT))
+    try:
+        yield
+    finally:
+        release.set()
 
 
 def wait_for_parts(fleet: Fleet, ended: Callable[[], bool], log: Path) -> None:

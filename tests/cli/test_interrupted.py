@@ -10,9 +10,10 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,11 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import free_ports
 from tests.cli.test_bad_input import PROGRAM
+from tests.doubles.fault_registry import FaultRegistry, HoldContent
 from tests.doubles.small_disk import small_disk as mounted_disk
 from tests.patience import patient
 
 LAYER_BYTES = 64 * 1024 * 1024
-"""Long enough on the way that it is not there before the kill."""
 
 
 def push(address: str, size: int) -> Digest:
@@ -73,8 +74,8 @@ def serving(root: Path, port: int) -> Iterator[subprocess.Popen[str]]:
             process.wait(patient(30))
 
 
-def copying(source: EmbeddedServer, port: int) -> list[str]:
-    return [*PROGRAM, "copy", f"{source.address}/big/app:v1", f"127.0.0.1:{port}/far/app"]
+def copying(source: str, port: int) -> list[str]:
+    return [*PROGRAM, "copy", f"{source}/big/app:v1", f"127.0.0.1:{port}/far/app"]
 
 
 def complains(text: str, said: str) -> None:
@@ -121,8 +122,15 @@ class Torn:
 @pytest.fixture
 def torn(source: EmbeddedServer, tmp_path: Path) -> Iterator[Torn]:
     layer, root, [port] = push(source.address, LAYER_BYTES), tmp_path / "target", free_ports(1)
-    command = copying(source, port)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as copy:
+    half_given = threading.Event()
+    with ExitStack() as stack:
+        faults = stack.enter_context(FaultRegistry(source.address))
+        faults.play("GET", rf".*/blobs/{layer}", HoldContent(half_given, LAYER_BYTES // 2))
+        command = copying(faults.address, port)
+        copy = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        )
+        stack.callback(half_given.set)
         with serving(root, port) as server:
             while not bytes_below(root):
                 assert copy.poll() is None
@@ -130,6 +138,7 @@ def torn(source: EmbeddedServer, tmp_path: Path) -> Iterator[Torn]:
             server.kill()
             server.wait(patient(30))
         assert stored(root, layer) == []
+        half_given.set()
         yield Torn(copy, command, layer, root, port)
 
 
@@ -167,7 +176,7 @@ def test_the_target_s_disk_is_full(source: EmbeddedServer, small_disk: Path, tmp
     push(source.address, 6 * 1024 * 1024)
     [port] = free_ports(1)
     with serving(small_disk, port):
-        done = subprocess.run(copying(source, port), capture_output=True, text=True, cwd=tmp_path)
+        done = subprocess.run(copying(source.address, port), capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 6, (done.returncode, done.stderr)
         complains(done.stderr, "no space is left.*Free space at the registry .*, then run it again")
         assert is_there(port) == 4

@@ -20,16 +20,15 @@ from registry_pipelines.transfer.memory import PART_BYTES
 from tests.chain.fleet import Fleet, free_ports, start
 from tests.chain.killing import (
     LIMIT_S,
-    SLOW,
     address,
     configure,
+    held_in_the_middle,
     push_large,
     run_again,
     stop_and_run_again,
     wait_for_parts,
 )
 from tests.doubles.fault_registry import FaultRegistry
-from tests.doubles.faults import Throttle
 
 DAGSTER = [sys.executable, "-m", "dagster"]
 RUN = [*DAGSTER, "job", "execute", "-m", "dagster_project.definitions", "-j", "nightly_sync"]
@@ -65,7 +64,6 @@ def test_a_cancelled_run_leaves_a_journal_for_the_next(tmp_path: Path) -> None:
     """Cancelled as the UI does it: Dagster's launcher asks the code server, which interrupts the run's process."""
     with ExitStack() as stack:
         fleet, proxies, environment = prepare(tmp_path, stack)
-        proxies[0].play("GET", r".*/blobs/sha256.*", Throttle(SLOW))
         log = tmp_path / "server.log"
         [port] = free_ports(1)
         server = [*DAGSTER, "api", "grpc", "-m", "dagster_project.definitions", "-h", "127.0.0.1", "-p", str(port)]
@@ -74,9 +72,10 @@ def test_a_cancelled_run_leaves_a_journal_for_the_next(tmp_path: Path) -> None:
         output = stack.enter_context(log.open("wb"))
         process = stack.enter_context(subprocess.Popen(server, env=environment, stdout=output, stderr=output))
         stack.callback(process.terminate)
-        launch(port, environment, lambda: process.poll() is not None, log)
-        wait_for_parts(fleet, lambda: process.poll() is not None, log)
-        assert cancel(Path(environment["DAGSTER_HOME"])) == dg.DagsterRunStatus.CANCELED
+        with held_in_the_middle(proxies[0]):
+            launch(port, environment, lambda: process.poll() is not None, log)
+            wait_for_parts(fleet, lambda: process.poll() is not None, log)
+            assert cancel(Path(environment["DAGSTER_HOME"])) == dg.DagsterRunStatus.CANCELED
         again = run_again(fleet, proxies, RUN, environment)
     assert again <= PART_BYTES + 100_000
 

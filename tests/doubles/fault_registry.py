@@ -24,6 +24,7 @@ from tests.doubles.faults import (
     DropQuery,
     Fault,
     HoldAnswer,
+    HoldContent,
     LoseAnswer,
     NoRange,
     Redirect,
@@ -105,7 +106,7 @@ class FaultRegistry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for rule in self._rules:
-            if isinstance(rule.fault, HoldAnswer):
+            if isinstance(rule.fault, HoldAnswer | HoldContent):
                 rule.fault.release.set()
         self._listener.stop()
         self._store.stop()
@@ -253,6 +254,8 @@ class FaultRegistry:
         stream.sock.sendall(answer.encode())
         if head.method == "HEAD":
             return True
+        if isinstance(fault, HoldContent):
+            fault = HoldAnswer(fault.release, max(0, fault.from_byte - _first_byte(answer)))
         for block in _faulty(back.read_rest(), fault):
             stream.sock.sendall(block)
             seen.bytes_down += len(block)
@@ -271,6 +274,12 @@ class FaultRegistry:
             first = self._first_ranges.setdefault(upload, answer.get("Range"))
             answer = answer.with_header("Range", first)
         return answer
+
+
+def _first_byte(answer: Head) -> int:
+    """Where the content of an answer begins in the whole."""
+    found = re.match(r"bytes (\d+)-", answer.get("Content-Range"))
+    return int(found[1]) if found else 0
 
 
 def _for_upstream(head: Head, fault: Fault | None) -> Head:
@@ -365,6 +374,7 @@ __all__ = [
     "DropQuery",
     "FaultRegistry",
     "HoldAnswer",
+    "HoldContent",
     "LoseAnswer",
     "NoRange",
     "Redirect",

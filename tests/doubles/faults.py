@@ -46,6 +46,15 @@ class HoldAnswer:
 
 
 @dataclass(frozen=True)
+class HoldContent:
+    """No answer gives content from this byte on before ``release``, whichever range is asked for: who copies it comes
+    so far, however fast or slow, and no further."""
+
+    release: threading.Event
+    from_byte: int
+
+
+@dataclass(frozen=True)
 class Corrupt:
     """One byte of the answer's body is changed."""
 
@@ -99,6 +108,7 @@ Fault = (
     | CutRequest
     | LoseAnswer
     | HoldAnswer
+    | HoldContent
     | Corrupt
     | Rewrite
     | DropQuery

@@ -32,6 +32,7 @@ from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.responses import Response
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
+from tests.patience import patient
 from tests.registry.contract import blob_of
 
 ONCE = Retries(attempts=1)
@@ -279,7 +280,7 @@ def test_any_truncation_is_an_error_of_ours(cut: int) -> None:
 
 def test_an_answer_that_never_comes() -> None:
     with ExchangeServer(Expect("GET", ".*", Answer(raw=b"HTTP/1.1 200 OK\r\n", hang=True))) as server:
-        registry = DistributionRegistry(server.address, retries=ONCE, timeouts=Timeouts(stall_s=0.2))
+        registry = DistributionRegistry(server.address, retries=ONCE, timeouts=Timeouts(stall_s=patient(0.2)))
         with pytest.raises(Stalled):
             registry.get_manifest("a", "v1")
 

@@ -32,6 +32,7 @@ from tests.doubles.fault_registry import (
     Status,
     StuckRange,
 )
+from tests.patience import patient
 from tests.registry.contract import blob_of, read
 from tests.registry.faulty import BLOBS, CONTENT, DIGEST, UPLOADS, Once
 
@@ -163,7 +164,7 @@ def test_a_registry_that_is_down_is_not_asked_over_and_over(
 @pytest.mark.parametrize(("final", "requests"), [(False, 2), (True, 1)])
 def test_a_stall_is_the_caller_s_where_he_repeats_by_himself(final: bool, requests: int, faults: FaultRegistry) -> None:
     impatient = DistributionRegistry(
-        faults.address, timeouts=Timeouts(stall_s=0.3), retries=Retries(attempts=2, sleep=lambda _: None)
+        faults.address, timeouts=Timeouts(stall_s=patient(0.3)), retries=Retries(attempts=2, sleep=lambda _: None)
     )
     faults.play("HEAD", r".*", HoldAnswer(threading.Event()))
     with pytest.raises(Stalled), stalls_are_final() if final else contextlib.nullcontext():
@@ -189,17 +190,18 @@ def test_an_early_refusal_of_a_large_body_is_read(registry: DistributionRegistry
 def test_a_slow_commit_outlives_the_stall_limit(faults: FaultRegistry) -> None:
     """The registry may take long to assemble; only bytes that do not move are a stall."""
     released = threading.Event()
-    patient = DistributionRegistry(faults.address, timeouts=Timeouts(stall_s=1.5, commit_s=60), retries=Retries(1))
+    timeouts = Timeouts(stall_s=patient(0.5), commit_s=patient(60))
+    registry = DistributionRegistry(faults.address, timeouts=timeouts, retries=Retries(1))
     faults.play("PUT", UPLOADS, HoldAnswer(released))
     faults.play("GET", r"/v2/", HoldAnswer(released))
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(patient.upload_blob, "a", blob_of(CONTENT), Once())
+        sending = pool.submit(registry.upload_blob, "a", blob_of(CONTENT), Once())
         with pytest.raises(Stalled):
-            patient.ping()
+            registry.ping()
         assert not sending.done()
         released.set()
         sending.result(patient(30))
-    assert patient.blob_size("a", DIGEST) == len(CONTENT)
+    assert registry.blob_size("a", DIGEST) == len(CONTENT)
 
 
 def test_wrong_content_is_never_sent_whole(registry: DistributionRegistry, faults: FaultRegistry) -> None:

@@ -235,7 +235,7 @@ def test_a_head_arrives_however_it_is_cut_up() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    deadlines = Deadlines(head_s=2, idle_s=2, stall_s=2)
+    deadlines = Deadlines(head_s=patient(2), idle_s=patient(2), stall_s=patient(2))
     with EmbeddedServer(tmp_path_factory.mktemp("fuzz"), deadlines=deadlines) as running:
         yield running
 

@@ -16,6 +16,7 @@ from registry_pipelines.registry.embedded import Deadlines, EmbeddedServer
 from registry_pipelines.registry.embedded.heads import MAX_HEADERS, MAX_TARGET_BYTES
 from registry_pipelines.registry.embedded.http import MAX_HEAD_BYTES
 from tests.needs import missing
+from tests.patience import patient
 from tests.registry.wire import (
     ask,
     begin,
@@ -30,7 +31,7 @@ from tests.registry.wire import (
 CONTENT = bytes(range(256)) * 4000
 DIGEST = Digest.of(CONTENT)
 MANY_FILES = 2500
-SOON = Deadlines(head_s=0.3, idle_s=0.3, stall_s=0.3, minimum_bytes_per_s=1024 * 1024)
+SOON = Deadlines(head_s=patient(0.3), idle_s=patient(0.3), stall_s=patient(0.3), minimum_bytes_per_s=1024 * 1024)
 
 
 @pytest.fixture

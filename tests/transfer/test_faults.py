@@ -37,6 +37,7 @@ from tests.doubles.fault_registry import (
     Status,
     StuckRange,
 )
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -396,6 +397,6 @@ def test_stalled_source_is_dropped_and_read_on(
 ) -> None:
     graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
     faulty_source.play("GET", BLOBS, HoldAnswer(threading.Event(), after_bytes=2_000_000), times=1)
-    here = Place(connect(faulty_source.address, timeouts=Timeouts(stall_s=0.5)), "app")
+    here = Place(connect(faulty_source.address, timeouts=Timeouts(stall_s=patient(0.25))), "app")
     copy_closure(here, "v1", [target.place("app")])
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []

@@ -85,15 +85,18 @@ def courier_of(process: subprocess.Popen[bytes]) -> int:
 @pytest.mark.parametrize("route", [200_000_000], indirect=True, ids=["200MB"])
 def test_when_the_courier_is_killed_too_the_upload_begins_again(route: Route) -> None:
     """As when power is lost: nobody ends the request. The courier is stopped first, or it would when the copy dies."""
-    process, proxy, size = route.start(), route.proxy, route.layer_bytes
-    proxy.wait_for(BOTH_KILLED_AT, lambda: process.poll() is not None)
+    proxy, size = route.proxy, route.layer_bytes
+    proxy.break_at("up", BOTH_KILLED_AT, "silent")
+    process = route.start()
+    proxy.wait_until_broken(lambda: process.poll() is not None)
     courier = courier_of(process)
     os.kill(courier, signal.SIGSTOP)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     os.kill(courier, signal.SIGKILL)
     before = proxy.up
-    assert process.returncode == -signal.SIGKILL and BOTH_KILLED_AT <= before < size
+    assert process.returncode == -signal.SIGKILL and before == BOTH_KILLED_AT
+    proxy.mend()
     route.end()
     assert proxy.up - before >= size, "a torn upload was gone on with: docker-registry had become able to, or lied"
     assert proxy.up - before <= size + 2 * PART_BYTES  # and what was on its way
@@ -106,10 +109,13 @@ def test_twenty_kills_send_at_most_one_part_again_each(route: Route) -> None:
     picks, step = random.Random(20), route.layer_bytes // KILLS
     kills = 0
     for kill in range(KILLS):
+        # Nothing more passes until it is dead: it is killed at this byte, however late we look.
+        route.proxy.break_at("up", kill * step + picks.randrange(step), "silent")
         process = route.start()
-        route.proxy.wait_for(kill * step + picks.randrange(step), lambda process=process: process.poll() is not None)
+        route.proxy.wait_until_broken(lambda process=process: process.poll() is not None)
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
+        route.proxy.mend()
         process.communicate()
     route.end()
     assert kills == KILLS

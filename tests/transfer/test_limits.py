@@ -69,8 +69,8 @@ def test_window_is_halved_once_per_congestion_and_grows_with_success() -> None:
 
 def test_retry_after_stops_the_action_for_everybody(tmp_path: Path) -> None:
     limits, others = Limits(tmp_path), Limits(tmp_path)
-    limits.window("r.example", "write-manifest").note(RateLimited("slow down", retry_after_s=30))
-    assert Bucket(tmp_path / "r.example.write-manifest").wait_s() == pytest.approx(30, abs=2)
+    limits.window("r.example", "write-manifest").note(RateLimited("slow down", retry_after_s=250))
+    assert 100 < Bucket(tmp_path / "r.example.write-manifest").wait_s() <= 250
     assert Bucket(tmp_path / "r.example.append").wait_s() == 0
     assert others.window("r.example", "append").size == FIRST_WINDOW
 

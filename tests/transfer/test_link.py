@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,15 +92,18 @@ def runs(here: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
             for name, case in CASES.items()
             if docker or not case.docker
         }
-        for run in found.values():
-            run.link.wait_until_broken(lambda run=run: run.process.poll() is not None)
-        threading.Event().wait(DOWN_S)
-        for run in found.values():
-            run.was_waiting = run.link.broken and run.process.poll() is None
-            run.link.mend()
-        for run in found.values():
-            run.errors = run.process.communicate(timeout=patient(100))[1]
+        with ThreadPoolExecutor(len(found)) as pool:
+            list(pool.map(outlast, found.values()))
         yield found
+
+
+def outlast(run: Run) -> None:
+    """Mend the link half a minute after it broke, whenever that is, and see the copy to its end."""
+    run.link.wait_until_broken(lambda: run.process.poll() is not None)
+    threading.Event().wait(DOWN_S)
+    run.was_waiting = run.link.broken and run.process.poll() is None
+    run.link.mend()
+    run.errors = run.process.communicate(timeout=patient(100))[1]
 
 
 def start(case: Case, here: Place, folder: Path, docker: str, stack: ExitStack) -> Run:

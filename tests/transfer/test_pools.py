@@ -49,7 +49,7 @@ def test_after_an_error_only_what_has_begun_is_done() -> None:
     with pytest.raises(LookupError), Pool(1, "test") as pool:
         first, second = pool.submit(act), pool.submit(act)
         assert began.wait(LONG_S)
-        threading.Timer(0.05, go.set).start()
+        second.add_done_callback(lambda _: go.set())
         raise LookupError
     assert first.result(timeout=0)
     assert second.cancelled()

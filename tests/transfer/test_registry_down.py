@@ -29,13 +29,17 @@ from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry, Status
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
 
 IMAGES = 24
 THREADS = 4
-HURRIED = Timeouts(stall_s=0.5, commit_s=2.0)
+HURRIED = Timeouts(stall_s=patient(0.25), commit_s=patient(0.5))
+BRIEF_S = patient(0.5)
+"""Patience with a registry that is gone; one that is only slow answers within it."""
+
 QUICK = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)
 UPLOADS = r".*/blobs/uploads/.*"
 
@@ -116,7 +120,7 @@ def test_a_target_that_dies_is_given_up_once_and_the_other_is_complete(
 
     targets = [Place(sick, "app"), Place(connect(well.address), "app")]
     watch = Watch(moved_to=ill.address, then=fall_ill)
-    results = bring(source.place("app"), targets, Means(patience=lambda: Patience(1.5)), watch)
+    results = bring(source.place("app"), targets, Means(patience=lambda: Patience(BRIEF_S)), watch)
     good, bad = ([each for each in results if each.place == place] for place in reversed(targets))
     assert [str(each.error) for each in good if each.error] == []
     assert whole(source.place("app"), targets[1])
@@ -140,7 +144,8 @@ def test_the_others_are_done_while_one_hangs_and_it_gets_its_rest_when_it_is_bac
     """It goes on only once all copies to the other have ended: were these held up, neither would come to an end."""
     fill(source.place("app"), graphs, large=large)
     well, ill = start_docker("well"), start_docker("ill")
-    targets = [Place(connect(ill.address, timeouts=Timeouts(stall_s=0.5)), "app"), Place(connect(well.address), "app")]
+    sick = connect(ill.address, timeouts=Timeouts(stall_s=patient(0.25)))
+    targets = [Place(sick, "app"), Place(connect(well.address), "app")]
     watch = Watch(moved_to=ill.address, then=ill.hang)
     watch.when_all_ended(well.address, IMAGES, ill.go_on)
     results = bring(source.place("app"), targets, Means(), watch)
@@ -168,7 +173,7 @@ def test_a_source_that_dies_is_given_up_once(
 
     watch = Watch(moved_to=target.address, then=die)
     targets = [target.place("app"), start_embedded().place("app")]
-    results = bring(Place(source, "app"), targets, Means(patience=lambda: Patience(1.5)), watch)
+    results = bring(Place(source, "app"), targets, Means(patience=lambda: Patience(BRIEF_S)), watch)
     failed = [each.error for each in results if each.error]
     assert len(failed) > IMAGES
     assert all(isinstance(error, Unavailable) and here.address in error.where for error in failed)

@@ -154,9 +154,9 @@ def test_a_registry_that_assembles_for_long_is_waited_for_and_one_that_stands_st
     connect: Callable[..., DistributionRegistry],
     tmp_path: Path,
 ) -> None:
-    """Scaled: a stall is half a second, not a minute; an answer may take a minute, not half an hour."""
+    """Scaled: a stall is a second, not a minute; an answer may take minutes, not half an hour."""
     graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
-    registry = connect(faulty.address, timeouts=Timeouts(stall_s=0.5, commit_s=60), retries=NEVER)
+    registry = connect(faulty.address, timeouts=Timeouts(stall_s=patient(0.25), commit_s=patient(60)), retries=NEVER)
     slow, hung = threading.Event(), threading.Event()
     faulty.play(method, UPLOADS, HoldAnswer(slow))
     faulty.play("GET", r"/v2/", HoldAnswer(hung))
@@ -186,7 +186,7 @@ def test_a_target_that_stops_taking_bytes_is_dropped_and_asked_again(
     graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
     with Link(target.address) as link:
         link.break_at("up", PART_BYTES, "silent")
-        there = Place(connect(link.address, timeouts=Timeouts(stall_s=0.5), retries=NEVER), "app")
+        there = Place(connect(link.address, timeouts=Timeouts(stall_s=patient(0.25)), retries=NEVER), "app")
         copying = threading.Thread(
             target=copy_closure, args=(source.place("app"), "v1", [there]), kwargs={"state": tmp_path}
         )
