@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 from collections import Counter
@@ -50,6 +51,13 @@ class Counted:
 
     def bytes_in(self) -> int:
         return sum(item.bytes_in for item in self.exchanges)
+
+
+@pytest.fixture
+def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob is read over one connection, however long its receiver waits for bytes: where bytes are counted, or the
+    answers to the first and to later requests differ, a slow machine must not ask for more."""
+    monkeypatch.setattr("registry_pipelines.transfer.growth.HUNGER_S", math.inf)
 
 
 @pytest.fixture

@@ -112,9 +112,12 @@ def test_source_without_ranges_is_read_once_and_over_one_connection(
     faulty_source: FaultRegistry,
     graphs: Graphs,
     connect: Callable[..., DistributionRegistry],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each further connection would get the whole blob from its first byte. Known from an earlier read, or found out
-    by the first connections that are added; those are the last."""
+    by the first connections that are added; those are the last. They are wanted at the first wait."""
+    for name in ("HUNGER_S", "HUNGRY_SHARE"):
+        monkeypatch.setattr(f"registry_pipelines.transfer.growth.{name}", 0.0)
     layer = graphs.noise(6 * PART_BYTES)
     graphs.image(source.place("app"), layer, tag="v1")
     faulty_source.play("GET", BLOBS, NoRange(bytes_per_s=30e6))

@@ -40,6 +40,7 @@ from tests.patience import patient
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
 
+pytestmark = pytest.mark.usefixtures("one_connection")
 LARGE = 3 * PART_BYTES + 12_345
 BLOBS = r".*/blobs/sha256:.*"
 UPLOADS = r".*/blobs/uploads/.*"

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.client import DistributionRegistry
@@ -23,6 +25,7 @@ from tests.patience import patient
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
 
+pytestmark = pytest.mark.usefixtures("one_connection")
 WHOLE = (Rule(".*", chunks=False),)
 LARGE = 4 * PART_BYTES + 99
 
