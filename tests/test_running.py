@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,20 +37,34 @@ def test_the_slowest_files_are_named_with_their_sums(tmp_path: Path, workers: li
     assert (file, tests) == ("test_slow.py", "2") and float(seconds) >= 0.5
 
 
-def test_load_is_processes_that_end_with_us() -> None:
-    with busy(2):
-        children = {int(child) for child in children_of(os.getpid())}
-        spinning = {child for child in children if b"sha256" in Path(f"/proc/{child}/cmdline").read_bytes()}
-        assert len(spinning) == 2
-    assert not [child for child in spinning if Path(f"/proc/{child}").exists()]
+def test_load_is_processes_that_end_with_the_block() -> None:
+    with busy(2) as spinning:
+        assert [each.poll() for each in spinning] == [None, None]
+    assert [each.returncode for each in spinning] == [-signal.SIGKILL] * 2
 
 
-def children_of(process: int) -> list[str]:
-    return [
-        child
-        for thread in Path(f"/proc/{process}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    ]
+def test_load_ends_also_when_who_made_it_is_killed() -> None:
+    program = "import sys\nfrom tests.under_load import busy\nwith busy(2) as made:\n"
+    program += " print(*(one.pid for one in made), flush=True)\n sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as maker:
+        assert maker.stdout is not None
+        spinning = [int(pid) for pid in maker.stdout.readline().split()]
+        assert all(is_running(pid) for pid in spinning) and len(spinning) == 2
+        maker.kill()
+    until = time.monotonic() + patient(30)
+    while any(is_running(pid) for pid in spinning):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """The dead that nobody waited for do not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_a_failure_under_load_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,11 +31,11 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
 @contextmanager
-def busy(workers: int) -> Iterator[None]:
+def busy(workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Keep that many processes computing."""
     spinners = [subprocess.Popen([sys.executable, "-c", SPIN.format(parent=os.getpid())]) for _ in range(workers)]
     try:
-        yield
+        yield spinners
     finally:
         for spinner in spinners:
             spinner.kill()

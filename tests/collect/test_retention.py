@@ -1,6 +1,7 @@
 """Retention: what the plan keeps and why, that bytes are counted once, that applying does the plan and nothing else.
 
-Before the embedded server (referrers API), docker-registry (fallback tags) and layout folders.
+Before the embedded server (referrers API), ECR (an index keeps its images), docker-registry (fallback tags) and layout
+folders.
 """
 
 from __future__ import annotations
@@ -24,25 +25,35 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
+from registry_pipelines.registry.ecr import EcrRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.registry.layout import LayoutRegistry
 from tests.doubles.docker_registry import DockerRegistry
+from tests.doubles.ecr import EcrDouble
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
 from tests.doubles.walked_tags import walked
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+ECR_HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 KIND = "application/vnd.example.note.v1+json"
 KEEP_ONE = Rule(("*",), keep_newest=1, keep_days=0)
 KEEP_NONE = Rule(("*",), keep_newest=0, keep_days=0)
 
 
 @pytest.fixture(
-    params=["embedded", "layout", pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry"))]
+    params=["embedded", "layout", "ecr", pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry"))]
 )
-def registry(request: pytest.FixtureRequest, tmp_path: Path, peer: Callable[[str], str]) -> Iterator[Registry]:
+def registry(
+    request: pytest.FixtureRequest, tmp_path: Path, peer: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Registry]:
     if request.param == "layout":
         yield LayoutRegistry(tmp_path)
+    elif request.param == "ecr":
+        with EmbeddedServer(tmp_path) as server, EcrDouble(server.address) as double:
+            for name, value in double.environment.items():
+                monkeypatch.setenv(name, value)
+            yield EcrRegistry(ECR_HOST, plain_http=True, environ={"HTTP_PROXY": f"http://{double.proxy_address}"})
     elif request.param == "embedded":
         with EmbeddedServer(tmp_path) as server:
             yield DistributionRegistry(server.address)

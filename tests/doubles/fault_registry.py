@@ -85,6 +85,7 @@ class FaultRegistry:
         host, _, port = upstream.rpartition(":")
         self._upstream = (host.strip("[]"), int(port))
         self._rules: list[_Rule] = []
+        self._holds: list[threading.Event] = []
         self._lock = threading.Lock()
         self._counter = _Counter()
         self._stored = _Counter()
@@ -105,9 +106,8 @@ class FaultRegistry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for rule in self._rules:
-            if isinstance(rule.fault, HoldAnswer | HoldContent):
-                rule.fault.release.set()
+        for release in self._holds:
+            release.set()
         self._listener.stop()
         self._store.stop()
 
@@ -118,6 +118,8 @@ class FaultRegistry:
         something left to do wins.
         """
         with self._lock:
+            if isinstance(fault, HoldAnswer | HoldContent):
+                self._holds.append(fault.release)
             self._rules.append(_Rule(method, re.compile(target), fault, skip, times))
 
     def clear(self) -> None:

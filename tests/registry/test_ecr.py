@@ -352,7 +352,8 @@ def test_boto3_is_not_loaded_for_others() -> None:
 
 
 def test_another_implementation_of_the_api(connect_moto: Callable[[], EcrRegistry]) -> None:
-    """moto takes what we send: its parts are consecutive and complete, though it forgets the bytes."""
+    """moto takes what we send: its parts are consecutive and complete, though it forgets the bytes. That they are the
+    right ones is shown above, and what concerns manifests in ``test_ecr_images``."""
     registry = connect_moto()
     registry.commit_upload(send(registry), DIGEST)
     assert registry.blob_sizes("app", [DIGEST]).keys() == {DIGEST}

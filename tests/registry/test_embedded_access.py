@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import ipaddress
+import queue
 import socket
 import ssl
 import threading
@@ -385,15 +386,18 @@ def test_when_one_server_cannot_start_the_others_stop(tmp_path: Path) -> None:
 
 
 def test_exchanges_are_told(tmp_path: Path) -> None:
-    told: list[Exchange] = []
-    with EmbeddedServer(tmp_path, on_exchange=told.append, users=USERS) as server:
+    heard: queue.Queue[Exchange] = queue.Queue()
+    told = []
+    with EmbeddedServer(tmp_path, on_exchange=heard.put, users=USERS) as server:
         content = b"0123456789"
         digest = Digest.of(content)
-        ask(server, "POST", f"/v2/a/blobs/uploads/?digest={digest}", content, WRITER)
-        ask(server, "GET", f"/v2/a/blobs/{digest}", headers={**WRITER, "Range": "bytes=0-3"})
-        ask(server, "GET", "/v2/")
-        while len(told) < 3:
-            pass
+        for act in (
+            lambda: ask(server, "POST", f"/v2/a/blobs/uploads/?digest={digest}", content, WRITER),
+            lambda: ask(server, "GET", f"/v2/a/blobs/{digest}", headers={**WRITER, "Range": "bytes=0-3"}),
+            lambda: ask(server, "GET", "/v2/"),
+        ):
+            act()
+            told.append(heard.get(timeout=patient(20)))
     facts = [(one.method, one.status, one.bytes_in, one.user) for one in told]
     assert facts == [("POST", 201, 10, "writer"), ("GET", 206, 0, "writer"), ("GET", 401, 0, "")]
     assert told[1].bytes_out == 4

@@ -51,7 +51,7 @@ class StopsTheServer(Silent):
     def __init__(self, stop: Callable[[], None], start: Callable[[], None] = lambda: None) -> None:
         self._stop, self._start = stop, start
         self._stopped = False
-        self.told: list[tuple[str, str]] = []
+        self.told: list[str] = []
 
     def advance(self, task: str, byte_count: int) -> None:
         if not self._stopped and byte_count >= PART_BYTES:
@@ -59,8 +59,9 @@ class StopsTheServer(Silent):
             self._stop()
 
     def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
-        self.told.append((host, reason))
-        self._start()
+        if host == "the transfer journal":  # a busy machine may wait for a registry too
+            self.told.append(reason)
+            self._start()
 
 
 @pytest.mark.parametrize(("courier", "frozen"), [(False, False), (True, False), (True, True)])
@@ -82,7 +83,7 @@ def test_a_restart_in_the_middle_is_waited_for_and_told(
     result = copy_closure(
         source.place("app"), "v1", [target.place("app")], state=state, journal_url=url_of(server), progress=progress
     )
-    assert progress.told == [("the transfer journal", "its database does not answer")]
+    assert progress.told == ["its database does not answer"]
     assert result.bytes_moved >= LARGE
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert target.bytes_in() < LARGE + PART_BYTES, "nothing was sent again"

@@ -144,7 +144,7 @@ def test_the_others_are_done_while_one_hangs_and_it_gets_its_rest_when_it_is_bac
     """It goes on only once all copies to the other have ended: were these held up, neither would come to an end."""
     fill(source.place("app"), graphs, large=large)
     well, ill = start_docker("well"), start_docker("ill")
-    sick = connect(ill.address, timeouts=Timeouts(stall_s=patient(0.25)))
+    sick = connect(ill.address, timeouts=Timeouts(stall_s=patient(0.75)))
     targets = [Place(sick, "app"), Place(connect(well.address), "app")]
     watch = Watch(moved_to=ill.address, then=ill.hang)
     watch.when_all_ended(well.address, IMAGES, ill.go_on)
