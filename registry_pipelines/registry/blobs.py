@@ -5,7 +5,7 @@ from __future__ import annotations
 from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.interface import BlobReader, Place
 
 READ_ATTEMPTS = 4
 """Tries to read on after a broken connection, each from the byte where it broke."""
@@ -46,6 +46,7 @@ def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:
             with place.registry.open_blob(place.repository, descriptor.digest, start=filled) as reader:
                 while count := reader.readinto(memoryview(content)[filled:]):
                     filled += count
+                _check_end(reader, descriptor, filled, where)
             break
         except Unavailable:
             if attempt == READ_ATTEMPTS:
@@ -59,6 +60,16 @@ def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:
             do="The manifest that names it is wrong; do not use it",
         )
     return raw
+
+
+def _check_end(reader: BlobReader, descriptor: Descriptor, filled: int, where: str) -> None:
+    """Of a blob whose length was not told: that its body ended where the descriptor says."""
+    if reader.size is not None:
+        return
+    if filled < descriptor.size:
+        raise Unavailable(f"the content ended {descriptor.size - filled} bytes early", where=where, do="Try again")
+    if reader.readinto(memoryview(bytearray(1))):
+        raise DigestMismatch(f"the blob is longer than the {descriptor.size} bytes its descriptor says", where=where)
 
 
 def push_blob(place: Place, content: bytes, *, media_type: str) -> Descriptor:

@@ -31,12 +31,17 @@ class Readable(Protocol):
 class BlobReader(Readable, Protocol):
     """An open blob. A context manager: leaving it frees the connection.
 
-    size: bytes of the whole blob. start: first byte this reader gives. Content is **not** verified here; a body that
+    size: bytes of the whole blob, None where the registry does not say; then the body's end is the content's, and who
+    reads must know how long it is. start: first byte this reader gives. Content is **not** verified here; a body that
     ends early raises Unavailable.
     """
 
-    size: int
     start: int
+
+    @property
+    def size(self) -> int | None:
+        """See above."""
+        ...
 
     def __enter__(self) -> BlobReader: ...
 

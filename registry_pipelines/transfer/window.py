@@ -149,6 +149,8 @@ class PartWindow:
                 with self._change:
                     self._growth.received(count)
                 patience.progress()
+                if reader.size is None and part.offset + filled == self._descriptor.size:
+                    self._check_end(reader)
             except RegistryPipelinesError as error:
                 stream.close()
                 if self._closed or not patience.wait(error):
@@ -167,7 +169,7 @@ class PartWindow:
                 status=error.status,
                 code=error.code,
             ) from error
-        if reader.size != self._descriptor.size:
+        if reader.size not in (self._descriptor.size, None):
             reader.close()
             raise ContentError(
                 f"the source has {reader.size} bytes, the manifest says {self._descriptor.size}", where=self._where()
@@ -175,6 +177,13 @@ class PartWindow:
         if start or stop is not None:
             self._mind_ranges()
         return reader
+
+    def _check_end(self, reader: BlobReader) -> None:
+        """Of a blob whose length the source did not tell: that it ends where the manifest says."""
+        if reader.readinto(memoryview(bytearray(1))):
+            raise ContentError(
+                f"the source has more than the {self._descriptor.size} bytes the manifest says", where=self._where()
+            )
 
     def _mind_ranges(self) -> None:
         """A source that answers a range with the whole blob sends it from byte 0 for each further connection."""

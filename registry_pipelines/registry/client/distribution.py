@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import urllib.parse
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from registry_pipelines.errors import (
@@ -26,6 +27,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, infer_media_type
 from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client import listing, tokens
+from registry_pipelines.registry.client.announced import VAGUE_TYPES, announced_digest, described, media_type
 from registry_pipelines.registry.client.credentials import CredentialFinder, CredentialSource
 from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
 from registry_pipelines.registry.client.facts import Facts
@@ -34,15 +36,14 @@ from registry_pipelines.registry.client.probing import probe_chunks, probe_range
 from registry_pipelines.registry.client.reader import HttpBlobReader, make_reader, range_header
 from registry_pipelines.registry.client.redirects import Redirects
 from registry_pipelines.registry.client.referrers import Referrers
-from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries
+from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import Authenticator
 from registry_pipelines.registry.client.transport import Timeouts, Transport
 from registry_pipelines.registry.client.uploads import Uploads
 from registry_pipelines.registry.interface import Capabilities, Carrier, Quota, Readable, UploadSession
 
 _ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
-_VAGUE_TYPES = frozenset({"", "application/json", "text/plain", "application/octet-stream", "binary/octet-stream"})
 
 
 class HttpRegistry:
@@ -116,14 +117,14 @@ class HttpRegistry:
 
     def resolve(self, repository: str, reference: str) -> Descriptor:
         """See Registry. One HEAD; a GET where HEAD is refused or says too little."""
-        call = self._manifest_call("HEAD", repository, reference, (200, 404, 405))
-        response = self._exchange.run(call)
+        call = self._manifest_call("HEAD", repository, reference, (200, 404, 405, 501))
+        response = self._exchange.run(replace(call, elsewhere=True))  # an object store's address may be signed for GET
         if response.status == 200:
-            found = _described(response, reference, call.where)
+            found = described(response, reference, where=call.where)
             if found:
                 self._head_trusted = True
                 return found
-        elif response.status == 404 and self._head_trusted:
+        elif response.status == 404 and self._head_trusted and not self._exchange.is_elsewhere(response):
             raise NotFound("reading a manifest was answered with HTTP 404", where=call.where, do="Check the name")
         try:
             return self.get_manifest(repository, reference).descriptor
@@ -138,17 +139,14 @@ class HttpRegistry:
             raw = response.read(MAX_MANIFEST_BYTES)
         if raw is None:
             raise ManifestTooLarge(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes", where=call.where)
-        announced = response.header("Docker-Content-Digest")
-        if ":" in reference:
-            digest = Digest.parse(reference)
-        else:
-            digest = Digest.parse(announced) if announced else Digest.of(raw)
+        known = Digest.parse(reference) if ":" in reference else announced_digest(response, where=call.where)
+        digest = known or Digest.of(raw)
         digest.check(raw, where=call.where)
-        kind = _media_type(response)
-        if kind in _VAGUE_TYPES or not (announced or ":" in reference):
+        kind = media_type(response)
+        if kind in VAGUE_TYPES or known is None:
             # Without a digest to compare with, only its grammar tells a whole manifest from a cut one.
             inferred = infer_media_type(raw, where=call.where)
-            kind = inferred if kind in _VAGUE_TYPES else kind
+            kind = inferred if kind in VAGUE_TYPES else kind
         return ManifestBytes(raw, kind, digest)
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
@@ -175,7 +173,7 @@ class HttpRegistry:
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """See Registry."""
-        return self._uploads.blob_size(check_repository(repository), digest)
+        return blob_size(self._exchange, check_repository(repository), digest)
 
     def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> HttpBlobReader:
         """See Registry. A registry that answers a range with the whole blob is read past what comes before it."""
@@ -187,10 +185,13 @@ class HttpRegistry:
             tokens.pull(repository),
             where,
             "reading a blob",
-            (200, 206),
+            (200, 206, 416) if ranged else (200,),
             ranged,
         )
         response = self._exchange.send(call)
+        if response.status == 416:  # ``crane registry serve`` knows no range without an end
+            response.close()
+            response = self._exchange.send(replace(call, expect=(200,), headers=None))
         try:
             reader = make_reader(response, start=start, stop=stop, where=where)
         except BaseException:
@@ -353,23 +354,3 @@ def _check_host(host: str) -> str:
     if not usable or not host.isascii() or any(character <= " " for character in host):
         raise ConfigInvalid([f"registry {host[:100]!r}: write host or host:port"])
     return host
-
-
-def _media_type(response: Response) -> str:
-    return response.header("Content-Type").partition(";")[0].strip().lower()
-
-
-def _described(response: Response, reference: str, where: str) -> Descriptor | None:
-    """The descriptor a HEAD gives, None when it says too little."""
-    announced, length = response.header("Docker-Content-Digest"), response.header("Content-Length")
-    kind = _media_type(response)
-    if not announced or not length.isdigit() or int(length) == 0 or kind in _VAGUE_TYPES:
-        return None
-    digest = Digest.parse(announced)
-    if ":" in reference and digest != reference:
-        if digest.algorithm == reference.partition(":")[0]:
-            raise DigestMismatch(f"the registry names {digest}, expected {reference}", where=where)
-        digest = Digest.parse(reference)
-    if int(length) > MAX_MANIFEST_BYTES:
-        raise ManifestTooLarge(f"the manifest has {length} bytes, at most {MAX_MANIFEST_BYTES} are read", where=where)
-    return Descriptor(media_type=kind, digest=digest, size=int(length))

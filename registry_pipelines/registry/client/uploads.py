@@ -27,7 +27,8 @@ from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.origins import split_url
 from registry_pipelines.registry.client.redirects import resolve_location
 from registry_pipelines.registry.client.response import Response
-from registry_pipelines.registry.client.tokens import pull, push
+from registry_pipelines.registry.client.sizes import blob_size
+from registry_pipelines.registry.client.tokens import push
 from registry_pipelines.registry.interface import BUFFER_BYTES, Carrier, Readable, UploadSession
 
 _RANGE = re.compile(r"(?:bytes[= ])?(\d{1,19})-(\d{1,19})\Z", re.IGNORECASE)
@@ -97,24 +98,6 @@ class Uploads:
         self._exchange = exchange
         self._facts = facts
         self._commit_s = commit_s
-
-    def blob_size(self, repository: str, digest: Digest) -> int | None:
-        """Bytes of a blob, None when it is not there. A HEAD without length is settled by a GET of its head."""
-        where = self._where(repository, digest)
-        url = f"/v2/{repository}/blobs/{digest}"
-        call = Call("HEAD", url, pull(repository), where, "asking for a blob", (200, 404, 405))
-        response = self._exchange.run(call)
-        if response.status == 200 and response.header("Content-Length").isdigit():
-            return int(response.header("Content-Length"))
-        if response.status == 404:
-            return None
-        call = Call("GET", url, pull(repository), where, "asking for a blob", (200, 404))
-        with self._exchange.send(call) as got:
-            if got.status == 404:
-                return None
-            if got.length is None:
-                raise RegistryError("the registry does not say how long the blob is", where=where)
-            return got.length
 
     def upload(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """POST, then one PUT with Content-Length: the form every registry takes. See Registry.upload_blob.
@@ -334,7 +317,7 @@ class Uploads:
         """After a lost answer: the blob may be committed all the same. None when nobody answers, however often this was
         asked: then there is nothing to cancel, and no use in sending again."""
         try:
-            return self.blob_size(repository, descriptor.digest) == descriptor.size
+            return blob_size(self._exchange, repository, descriptor.digest) == descriptor.size
         except Unavailable:
             return None
         except RegistryPipelinesError:
