@@ -15,6 +15,8 @@ from registry_pipelines.oci.tags import read_version
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.digest_tags import is_named_after_digest
+from registry_pipelines.transfer.listed import list_tags
+from registry_pipelines.transfer.selectors import ALL
 
 FLOATING_TAGS = frozenset({"latest"})
 """Moves with every push by convention, so it names no version."""
@@ -45,8 +47,7 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     place = session.places.source(image)
     skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
     try:
-        every = place.registry.tags(place.repository)
-        tags = [tag for tag in every if tag not in skipped and not is_named_after_digest(tag)]
+        tags = [tag for tag in list_tags(place, ALL).every if tag not in skipped and not is_named_after_digest(tag)]
     except NotFound:
         return []
     named = {each.tag: each.digest for each in known if each.image == image.name}

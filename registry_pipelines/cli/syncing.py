@@ -26,6 +26,7 @@ from registry_pipelines.errors import InputError, NotFound, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
+from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.closure import Omission, discover
 from registry_pipelines.transfer.digest_tags import DigestTags
@@ -135,8 +136,9 @@ def _all(here: Located, there: Located, chosen: _Chosen) -> Comparison:
     """Two repositories, every tag; those named after digests with the images they belong to, the others are named."""
     if there.selector:
         raise InputError("a repository cannot be compared with one image", do="Give SOURCE a tag or digest, too")
-    every = list(here.place.registry.tags(here.place.repository))
-    ours = DigestTags.among(here.place, every).choose(every, list)
+    listed = list(here.place.registry.tags(here.place.repository))
+    every = [*listed, *hidden_tags(here.place, listed).tags]
+    ours = DigestTags.among(here.place, listed).choose(every, list)
     tags = dict.fromkeys(ours.tags)
     found = [chosen.examine(here, there, tag) for tag in tags]
     try:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from registry_pipelines.cli import main
 from registry_pipelines.errors import Forbidden, NotFound
 from registry_pipelines.mirror.upstreams import Upstream, plan_mirror
 from registry_pipelines.registry.client import DistributionRegistry
@@ -113,6 +115,17 @@ def test_a_tag_that_is_named_and_not_listed_is_asked_for(short: Counted, target:
     assert [item.tag for item in plan.items] == ["0.1.20"] and not plan.problems
     missing = plan_mirror([Upstream(source=short.place("app"), repository="app", tags=Selector(glob=("0.1.21",)))])
     assert [type(each.error) for each in missing.problems] == [NotFound]
+
+
+def test_repositories_are_compared_with_the_tags_that_are_not_listed(
+    short: Counted, target: Counted, graphs: Graphs
+) -> None:
+    for tag in ("0.1.2", "0.1.20"):
+        graphs.image(short.place("app"), tag.encode(), tag=tag)
+    listed = Source(short.registry, (Target(target.registry),), ("app",))
+    assert sync([listed]).ok and list(target.registry.tags("app")) == ["0.1.2"]
+    found = CliRunner().invoke(main, ["verify-copy", f"{short.address}/app", f"{target.address}/app"])
+    assert found.exit_code == 6 and "0.1.20" in found.output, found.output
 
 
 def test_the_likeliest_are_asked_first() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 from registry_pipelines.errors import RegistryError
 from registry_pipelines.registry.client.exchange import Call, Exchange
@@ -100,16 +98,16 @@ def names(exchange: Exchange, call: Call, key: str) -> Iterator[str]:
     call, first = _first(exchange, call)
     count = 0
     for response in _walk(exchange, call, first=first, guess=lambda: page.guess(path)):
-        before, page.count, page.mark = (page.first, page.mark), 0, hashlib.sha256()
+        before, page.count = page.mark, 0
         for name in read_names(response.readinto, key, where=call.where):
-            if page.guessed and not page.count and name == before[0]:
+            if page.guessed and not page.count and name == page.first:
                 return  # `last` is not obeyed: this is the first page again
             page.add(name)
             count += 1
             if count > MAX_NAMES:
                 raise RegistryError(f"the list has more than {MAX_NAMES} names", where=call.where)
             yield name
-        if page.count and page.mark.digest() == before[1].digest():
+        if page.count and page.mark == before:
             raise RegistryError("the registry gives the same page again and again", where=call.where)
 
 
@@ -129,14 +127,17 @@ class _Page:
     first: str = ""
     last: str = ""
     guessed: bool = False
-    mark: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def mark(self) -> tuple[int, str, str]:
+        """Tells it from other pages of the list."""
+        return self.count, self.first, self.last
 
     def add(self, name: str) -> None:
         if not self.count:
             self.first = name
         self.last = name
         self.count += 1
-        self.mark.update(f"{name}\n".encode())
 
     def guess(self, path: str) -> str:
         """The address of a next page that is not named."""

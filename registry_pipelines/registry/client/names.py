@@ -17,6 +17,7 @@ MAX_TOKEN_CHARACTERS = 64 * 1024
 
 _CHUNK_BYTES = 64 * 1024
 _TOKEN = re.compile(r'[ \t\r\n]*("(?:[^"\\\x00-\x1f]|\\.)*"|[{}\[\]:,]|[^ \t\r\n"{}\[\]:,]+)')
+_RUN = re.compile(r'(?:[ \t\r\n]*"[^"\\\x00-\x1f]*"[ \t\r\n]*,)+')
 _BLANK = re.compile(r"[ \t\r\n]*\Z")
 
 
@@ -64,6 +65,14 @@ class _Tokens:
                 raise _NotAList
             self._fill()
 
+    def run(self) -> list[str]:
+        """Plain strings with their commas, as many as are here; the json module is ten times as fast."""
+        match = _RUN.match(self._text, self._at)
+        if match is None:
+            return []
+        self._at = match.end()
+        return list(json.loads(f"[{match[0][:-1]}]"))
+
     def end(self) -> None:
         """Nothing may follow. Raises _NotAList."""
         while True:
@@ -97,6 +106,7 @@ def _strings(tokens: _Tokens) -> Iterator[str]:
         yield _unquoted(piece)
         piece = tokens.next()
         if piece == ",":
+            yield from tokens.run()
             piece = tokens.next()
             if piece == "]":
                 raise _NotAList
