@@ -309,6 +309,9 @@ def mirror(session: Session, name: str) -> StageResult:
         progress=session.progress,
     )
     changed = sum(row.changed for row in run.rows)
+    left_out: list[dict[str, Scalar]] = [{"image": "", **each} for each in omissions.rows(run.passed_over)]
+    left_out += [left for row in run.rows for left in _left_out(row)]
+    told = [f"{_upstream_name(row)}: {omissions.note(row.left_out)}" for row in run.rows if row.left_out]
     return StageResult(
         stage=f"mirror:{name}",
         subject=name,
@@ -321,12 +324,12 @@ def mirror(session: Session, name: str) -> StageResult:
             "tags": len(run.rows),
             "tags_changed": changed,
             "problems": len(run.problems),
-            "left_out_count": sum(len(row.left_out) for row in run.rows),
+            "left_out_count": len(left_out),
             **request_facts(requests.so_far()),
         },
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
-        tables={"left_out": [left for row in run.rows for left in _left_out(row)]},
-        notes=[f"{_upstream_name(row)}: {omissions.note(row.left_out)}" for row in run.rows if row.left_out],
+        tables={"left_out": left_out},
+        notes=[*told, omissions.note(run.passed_over)] if run.passed_over else told,
         reasons=[f"{each.upstream}{':' if each.tag else ''}{each.tag}: {each.error}" for each in run.problems],
         ok=not run.problems,
         exit_code=run.exit_code,

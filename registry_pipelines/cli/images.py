@@ -210,7 +210,9 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
         }
         print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **told})
     else:
-        console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in rows], title=digest))
+        shown = [{**row, "note": target.trouble} for row, target in zip(rows, done, strict=True)]
+        console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in shown], title=digest))
+        print_lines(dict.fromkeys(f"left out: {target.left_out_note}" for target in done if target.left_out))
         if signed < len(receipts):
             console().print(f"{len(receipts) - signed} receipts are not signed: there was no key", markup=False)
     if not ok:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.closure import Omission
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.digest_tags import DigestTags
+from registry_pipelines.transfer.digest_tags import Chosen, DigestTags
 from registry_pipelines.transfer.listed import list_tags
 from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.receipts import Receipt, ReceiptSigner
 from registry_pipelines.transfer.selectors import ALL, Selector
 
 
@@ -62,6 +64,8 @@ class MirrorPlan:
 
     items: tuple[MirrorItem, ...]
     problems: tuple[MirrorProblem, ...]
+    passed_over: tuple[tuple[Place, str], ...] = ()
+    """Tags named after digests, which travel only with the images they belong to."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,11 @@ class MirrorRow:
 
 @dataclass(frozen=True)
 class MirrorRun:
-    """What a mirror run did."""
+    """What a mirror run did. passed_over: tags of upstreams that look like evidence, and belong to no image taken."""
 
     rows: tuple[MirrorRow, ...]
     problems: tuple[MirrorProblem, ...]
+    passed_over: tuple[Omission, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -101,30 +106,32 @@ def plan_mirror(upstreams: Iterable[Upstream]) -> MirrorPlan:
     """
     items: list[MirrorItem] = []
     problems: list[MirrorProblem] = []
+    passed_over: dict[tuple[Place, str], None] = {}
     for upstream in upstreams:
         try:
-            tags = wanted_tags(upstream)
+            chosen = wanted_tags(upstream)
         except RegistryPipelinesError as error:
             problems.append(MirrorProblem(str(upstream.source), "", error))
             continue
-        for tag in tags:
+        passed_over |= {(upstream.source, tag): None for tag in chosen.passed_over}
+        for tag in chosen.tags:
             try:
                 found = upstream.source.registry.resolve(upstream.source.repository, tag)
             except RegistryPipelinesError as error:
                 problems.append(MirrorProblem(str(upstream.source), tag, error))
             else:
                 items.append(MirrorItem(upstream, tag, found.digest))
-    return MirrorPlan(tuple(items), tuple(problems))
+    return MirrorPlan(tuple(items), tuple(problems), tuple(passed_over))
 
 
-def wanted_tags(upstream: Upstream) -> list[str]:
+def wanted_tags(upstream: Upstream) -> Chosen:
     """The tags an upstream's rules select now. Tags that only hold evidence (``sha256-<hex>...``) are never among them:
     a copy takes them along with what they belong to. Raises NotFound when nothing is selected."""
     place = upstream.source
     listed = list_tags(place, upstream.tags)
     there = listed.every
-    found = list(DigestTags.among(place, listed.listed).choose(there, upstream.tags.select).tags)
-    if not found:
+    found = DigestTags.among(place, listed.listed).choose(there, upstream.tags.select)
+    if not found.tags:
         raise NotFound(
             f"none of its {len(there)} tags is selected",
             where=str(place),
@@ -157,7 +164,16 @@ def apply_mirror(
             _hop([way for way in under_way if way.error is None], registry, state, journal_url, signer, progress)
     rows = [_row(way) for way in under_way if way.error is None]
     problems = [MirrorProblem(str(way.item.upstream.source), way.item.tag, way.error) for way in under_way if way.error]
-    return MirrorRun(tuple(rows), (*plan.problems, *problems))
+    return MirrorRun(tuple(rows), (*plan.problems, *problems), tuple(_left_over(plan, under_way)))
+
+
+def _left_over(plan: MirrorPlan, ways: Sequence[_Way]) -> Iterator[Omission]:
+    """Tags of the upstreams that came with no image."""
+    brought: dict[Place, set[str]] = defaultdict(set)
+    for way in ways:
+        brought[way.item.upstream.source] |= way.companions
+    for place, tag in plan.passed_over:
+        yield from omissions.left_over(place, [tag], brought[place])
 
 
 @dataclass
@@ -171,6 +187,8 @@ class _Way:
     bytes_moved: int = 0
     seconds: float = 0.0
     left_out: tuple[Omission, ...] = ()
+    companions: frozenset[str] = frozenset()
+    """Tags of the upstream that travelled with it."""
     error: RegistryPipelinesError | None = None
 
 
@@ -204,8 +222,16 @@ def _hop(
         way.bytes_moved += result.bytes_moved
         way.seconds += result.seconds
         way.left_out = tuple(dict.fromkeys((*way.left_out, *result.left_out)))
+        if way.source is way.item.upstream.source and result.receipt is not None:
+            way.companions = _companions(result.receipt)
         way.error = result.error
         way.source, way.digest = item.target, result.root.digest
+
+
+def _companions(receipt: Receipt) -> frozenset[str]:
+    """The tags named after digests that a copy of an image brought or merged, by its receipt."""
+    manifests = (Digest(item["digest"]) for item in receipt.document["manifests"])
+    return frozenset([*receipt.document["tags"], *(digest.fallback_tag for digest in manifests)])
 
 
 @dataclass(frozen=True)

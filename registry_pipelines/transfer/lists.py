@@ -8,11 +8,12 @@ kill can come between the artifact and its list (crane 0.20.7, skopeo 1.22, cosi
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-from registry_pipelines.errors import ManifestInvalid, NotFound
+from registry_pipelines.errors import ManifestInvalid, NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.registry.interface import Place
@@ -26,6 +27,15 @@ def keeper_at(place: Place) -> Keeper | None:
     """Who keeps the lists of a repository, as far as its registry was found out; asks nothing."""
     has_api = place.registry.capabilities(place.repository).referrers_api
     return None if has_api is None else "registry" if has_api else "tag"
+
+
+def find_keeper(place: Place, subject: Digest) -> Keeper | None:
+    """Who keeps the lists of a repository; where that is not known, the registry is asked for one. None where its
+    answer does not tell."""
+    if keeper_at(place) is None:
+        with contextlib.suppress(RegistryPipelinesError):
+            place.registry.referrers(place.repository, subject, tags=())
+    return keeper_at(place)
 
 
 def referrers_by_subject(closure: Closure, among: Collection[Digest]) -> Mapping[Digest, set[Digest]]:

@@ -13,7 +13,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import Closure
-from registry_pipelines.transfer.lists import keeper_at
+from registry_pipelines.transfer.lists import find_keeper
 from registry_pipelines.transfer.look import NewRepositories, Seen, digest_at, try_to_look
 from registry_pipelines.transfer.plan import BlobKey, BlobStep, Delivery, Job, ManifestStep, Plan, TagStep, key_of
 from registry_pipelines.transfer.pools import Pool
@@ -251,7 +251,7 @@ class _Assignment:
 
 def _lists_there(closure: Closure, target: Place, subject: Digest) -> bool:
     """Whether the list of a manifest's referrers is to be under its tag."""
-    return subject in closure.subjects.values() and keeper_at(target) == "tag"
+    return subject in closure.subjects.values() and find_keeper(target, subject) == "tag"
 
 
 def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:

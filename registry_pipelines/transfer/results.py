@@ -61,6 +61,11 @@ class TargetResult:
         return "failed" if self.error else "drift" if self.drift else "copied" if self.changed else "unchanged"
 
     @property
+    def trouble(self) -> str:
+        """Its error, or its drift; empty for neither."""
+        return str(self.error or "; ".join(map(str, self.drift)))
+
+    @property
     def left_out_note(self) -> str:
         """What was left out, in one line; empty for nothing."""
         return omissions.note(self.left_out)
@@ -78,7 +83,7 @@ class TargetResult:
             "tags": self.tags_moved,
             "seconds": round(self.seconds, 3),
             "left_out": len(self.left_out),
-            "note": str(self.error or "; ".join([*map(str, self.drift), *filter(None, [self.left_out_note])])),
+            "note": "; ".join(filter(None, [self.trouble, self.left_out_note])),
         }
 
 

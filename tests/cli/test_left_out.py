@@ -117,6 +117,14 @@ def test_a_mirror_names_what_stays_with_the_publisher(fleet: Fleet) -> None:
     assert done["ok"] and kinds(done["tables"]["left_out"]) == ["foreign-layer"]
     assert [row["left_out"] for row in done["rows"]] == [1] and done["facts"]["left_out_count"] == 1
     assert NOTE in run(fleet, "mirror", "airgap").stdout
+    signed = f"sha256-{upstream.registry.resolve('up/stream', '1.0').digest.hex}.sig"
+    orphan = f"sha256-{'0' * 64}.sig"
+    for tag in (signed, orphan):
+        push_image(upstream, [{"etc/signature": tag}], tag=tag)
+    [done] = answer(fleet, "mirror", "airgap")
+    assert [row["what"] for row in done["tables"]["left_out"] if row["kind"] == "tag"] == [f"{upstream}:{orphan}"]
+    assert "1 tag stays behind" in run(fleet, "mirror", "airgap").stdout
+    upstream.registry.delete_tag("up/stream", orphan)
     fleet.reload(('tags: ["1.*"]', 'foreign_layers: true, tags: ["1.*"]'))
     [done] = answer(fleet, "mirror", "airgap")
     assert done["tables"]["left_out"] == [] and done["bytes_moved"] > 0
