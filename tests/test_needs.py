@@ -11,10 +11,7 @@ from tests.needs import missing, needed_module
 
 TESTS = Path(__file__).parent
 SKIPS = re.compile(r"pytest\.skip\(|importorskip\(|skipif\(|mark\.skip\b|mark\.xfail|pytest\.xfail\(")
-MAY_SKIP = {
-    "needs.py": "skips on a user's machine only",
-    "scan/test_cvss.py": "nobody has to install an LGPL library; the test above it keeps the digest of its answers",
-}
+MAY_SKIP = {"needs.py": "skips on a user's machine only"}
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
