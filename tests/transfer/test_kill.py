@@ -23,7 +23,6 @@ from tests.doubles.link import Link
 if TYPE_CHECKING:
     from tests.transfer.conftest import Graphs
 
-KILLS = 20
 BOTH_KILLED_AT = 20_000_000
 """In the middle of a part, and of the upload's first request."""
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "copy", "--quiet"]
@@ -104,11 +103,16 @@ def test_when_the_courier_is_killed_too_the_upload_begins_again(route: Route) ->
 
 @pytest.mark.peer("docker-registry")
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("route", [500_000_000], indirect=True, ids=["500MB"])
-def test_twenty_kills_send_at_most_one_part_again_each(route: Route) -> None:
-    picks, step = random.Random(20), route.layer_bytes // KILLS
+@pytest.mark.parametrize(
+    ("route", "wanted"),
+    [(500_000_000, 20), pytest.param(800_000_000, 200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
+    indirect=["route"],
+    ids=["20", "200"],
+)
+def test_kills_send_at_most_one_part_again_each(route: Route, wanted: int) -> None:
+    picks, step = random.Random(20), route.layer_bytes // wanted
     kills = 0
-    for kill in range(KILLS):
+    for kill in range(wanted):
         # Nothing more passes until it is dead: it is killed at this byte, however late we look.
         route.proxy.break_at("up", kill * step + picks.randrange(step), "silent")
         process = route.start()
@@ -118,5 +122,5 @@ def test_twenty_kills_send_at_most_one_part_again_each(route: Route) -> None:
         route.proxy.mend()
         process.communicate()
     route.end()
-    assert kills == KILLS
-    assert route.proxy.up - route.layer_bytes <= KILLS * PART_BYTES
+    assert kills == wanted
+    assert route.proxy.up - route.layer_bytes <= wanted * PART_BYTES
