@@ -27,6 +27,7 @@ from tests.chain.fleet import push, write_advisory
 from tests.doubles.families import Family, FamilyServer
 from tests.doubles.families.table import SOURCE_STAGES, TARGET_STAGES, Cell, Row, Stage
 from tests.families.content import SIGNED_TAG, manifests_of, missing_blobs, push_sibling, push_signed
+from tests.patience import patient
 
 SETTINGS = """\
 registries:
@@ -186,7 +187,7 @@ class Matrix:
         """Do what our client never does, so that the row is played."""
         if row.provoke:
             method, path, headers = row.provoke
-            connection = http.client.HTTPConnection(self.server.address, timeout=30)
+            connection = http.client.HTTPConnection(self.server.address, timeout=patient(30))
             basic = base64.b64encode(":".join(self.family.user or ("", "")).encode()).decode()
             connection.putrequest(method, path.format(signed=self.name("signed")))
             for name, value in headers.items():

@@ -19,6 +19,7 @@ from registry_pipelines.transfer.verify import compare
 from tests.doubles.families import FAMILIES, Family
 from tests.families.content import SIGNED_TAG
 from tests.families.matrix import Matrix
+from tests.patience import patient
 from tests.scan.images import push_image
 
 pytestmark = pytest.mark.long
@@ -90,7 +91,7 @@ def test_a_sync_that_is_killed_again_and_again_goes_on(family: Family, tmp_path:
                     process.send_signal(signal.SIGKILL)
 
             matrix.server.watch = watch
-            killed += process.wait(120) == -signal.SIGKILL
+            killed += process.wait(patient(120)) == -signal.SIGKILL
         matrix.server.watch = lambda _: None
         done = matrix.chain.sync("deliver")
         assert done.ok, done.reasons

@@ -18,6 +18,7 @@ from registry_pipelines.registry.interface import Place
 from tests.doubles.families import FAMILIES, Family, FamilyServer
 from tests.doubles.families.table import PEERS, Cell
 from tests.families.content import SIGNED_TAG, closure_of, manifests_of, push_signed
+from tests.patience import patient
 
 
 @dataclass
@@ -105,7 +106,7 @@ def test_other_programs_bring_the_same_digests(
         env={**os.environ, "DOCKER_CONFIG": str(shelf.docker)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patient(120),
     )
     cell = shelf.family.peers.get(f"{role} {program}", Cell(""))
     if cell.error:

@@ -56,6 +56,7 @@ from registry_pipelines.registry.interface import Parcel, UploadSession
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.doubles.fault_registry import FaultRegistry
+from tests.patience import patient
 from tests.registry.contract import read, upload
 
 ONCE = Retries(attempts=1)
@@ -286,7 +287,7 @@ def test_any_retry_after(value: str) -> None:
 def test_a_registry_that_stops_reading_is_dropped() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"127.0.0.1:{deaf.getsockname()[1]}"
-        registry = DistributionRegistry(address, retries=ONCE, timeouts=Timeouts(stall_s=0.2))
+        registry = DistributionRegistry(address, retries=ONCE, timeouts=Timeouts(stall_s=patient(0.2)))
         session = UploadSession("a", f"http://{address}/u")
         with pytest.raises(Stalled) as caught:
             registry.append_upload(session, memoryview(bytes(64 * 1024 * 1024)))

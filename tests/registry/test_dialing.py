@@ -27,6 +27,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.transfer.courier_process import Connections
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
+from tests.patience import patient
 
 ONCE = Retries(attempts=1)
 HOLE, NOBODY, HERE = "127.0.0.2", "127.0.0.3", "127.0.0.1"
@@ -79,7 +80,7 @@ def test_whoever_answers_is_found(port: int, order: tuple[str, ...]) -> None:
 
 def test_all_dead_addresses_are_named(port: int, names: dict[str, list[str]]) -> None:
     names["two.example"] = [HOLE, NOBODY]
-    timeouts = Timeouts(connect_s=0.6)
+    timeouts = Timeouts(connect_s=patient(0.6))
     registry = DistributionRegistry(f"two.example:{port}", plain_http=True, retries=ONCE, timeouts=timeouts)
     with pytest.raises(Stalled, match=rf"127.0.0.3:{port} \(Connection refused\), 127.0.0.2:{port} \(no answer\)"):
         registry.ping()

@@ -24,7 +24,7 @@ from tests.patience import patient
 from tests.registry.wire import ask, receive_all, status_of
 
 BOUNDED = settings(deadline=None, max_examples=200)
-QUICK = Deadlines(head_s=5, idle_s=5, stall_s=5)
+QUICK = Deadlines(head_s=patient(5), idle_s=patient(5), stall_s=patient(5))
 
 
 @BOUNDED

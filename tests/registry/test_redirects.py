@@ -29,6 +29,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Parcel
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.needs import missing
+from tests.patience import patient
 from tests.registry.contract import upload
 from tests.registry.faulty import Once
 
@@ -51,7 +52,7 @@ def outcomes() -> dict[str, Any]:
     if subprocess.run(["unshare", "--net", *own, "true"], capture_output=True).returncode:
         missing("nobody may make network namespaces here")
     command = ["unshare", "--net", *own, sys.executable, "-m", "tests.registry.other_networks"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=patient(300))
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
