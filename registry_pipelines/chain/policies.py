@@ -32,6 +32,7 @@ def promote_policy(policy: Policy) -> promote.Policy:
         require_signature="signature" in policy.required,
         require_attestations=tuple(kind for name, kind in ATTESTATIONS.items() if name in policy.required),
         require_platforms=tuple(Platform.parse(text) for text in policy.platforms),
+        deny_warnings=policy.deny_warnings,
         exceptions=tuple(
             promote.PolicyException(
                 advisory=each.advisory,

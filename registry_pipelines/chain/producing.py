@@ -17,6 +17,8 @@ from registry_pipelines.errors import AdvisoriesMissing, InputError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.findings import report_breaches
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.platforms import read_entries
+from registry_pipelines.registry.warnings import summed, warnings_of
 from registry_pipelines.release import Release
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.interface import SEVERITIES, Finding, Report
@@ -107,6 +109,8 @@ def sbom(session: Session, release: Release) -> StageResult:
     place, subject = session.source(release), session.subject(release)
     packages = scan_image(place, subject, state=session.config.state, progress=session.progress)
     published = publish_sboms(place, subject, packages)
+    top = place.registry.get_manifest(place.repository, subject.digest)
+    warnings = warnings_of(place, read_entries(place, top))
     components = sum(len(each.components) for each in packages)
     unknowns = sum(len(each.unknowns) for each in packages)
     changed = any(each.changed for each in published)
@@ -123,7 +127,10 @@ def sbom(session: Session, release: Release) -> StageResult:
             "platforms": len(packages),
             "components": components,
             "unknowns": unknowns,
+            "warnings": len(warnings),
         },
+        tables={"warnings": [each.row() for each in warnings]},
+        notes=[f"warning {name}: {text}" for name, text in summed(warnings).items()],
         rows=[
             {
                 "platform": str(each.platform),

@@ -68,6 +68,7 @@ def judge(session: Session, release: Release) -> StageResult:
         facts=facts,
         rows=notes,
         reasons=list(verdict.reasons) or [f"accepted: {text}" for text in verdict.accepted],
+        notes=[text for text in verdict.notes if text.startswith("warning ")],
         ok=verdict.allow,
     )
 

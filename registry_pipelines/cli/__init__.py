@@ -14,7 +14,7 @@ _MODULES = {
     "demo": "demonstration",
     "serve": "serving",
     "dev": "serving",
-    "inspect": "images",
+    "inspect": "inspection",
     "copy": "images",
     "sync": "syncing",
     "verify-copy": "syncing",

@@ -1,4 +1,4 @@
-"""``inspect`` and ``copy``: any image, with or without a configuration."""
+"""``copy``: any image, with or without a configuration."""
 
 from __future__ import annotations
 
@@ -21,102 +21,17 @@ from registry_pipelines.cli.context import (
 )
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
-from registry_pipelines.errors import ContentError, NotFound
-from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Index, Manifest, read_image_config
-from registry_pipelines.progress import size_text
-from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer import omissions
-from registry_pipelines.transfer.closure import Closure, discover
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.results import CopyResult
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
 
-MAX_CONFIG_BYTES = 16 * 1024 * 1024
-"""As for image configs everywhere: real ones stay below 1 MiB."""
-
 COPY_COLUMNS = ("target", "state", "bytes", "blobs", "mounted", "seconds", "note")
 
 Row = dict[str, Any]
-
-
-@click.command("inspect")
-@click.argument("reference")
-@common
-def inspect(options: Options, reference: str) -> None:
-    """Show what belongs to an image: platforms, layers, and the evidence that refers to it."""
-    with options.places([reference]) as places:
-        located = places.locate(reference)
-        closure = discover(located.place, located.selector)
-        found = describe(closure)
-    if options.as_json:
-        print_json(found)
-        return
-    out = console()
-    out.print(f"{found['reference']}\n  {found['digest']}  {found['media_type']}", markup=False)
-    out.print(f"  {size_text(found['size_bytes'])} in {found['blobs']} blobs and {found['manifests']} manifests")
-    for title, rows in (
-        ("images", found["images"]),
-        ("layers", found["layers"]),
-        ("evidence", found["evidence"]),
-        ("cosign tags", found["digest_tags"]),
-        ("a copy leaves out", found["left_out"]),
-    ):
-        if rows:
-            out.print(rows_table(rows, title=title))
-
-
-def describe(closure: Closure) -> dict[str, Any]:
-    """A closure as plain values: images with their platforms, layers, evidence, cosign tags."""
-    images: list[Row] = []
-    layers: list[Row] = []
-    evidence: list[Row] = []
-    signatures = set(closure.digest_tags.values())
-    for stored in closure.manifests:
-        if stored.digest in signatures:
-            continue  # cosign's `.sig` looks like an image; it is listed by its tag
-        content = stored.content()
-        subject = closure.subjects.get(stored.digest)
-        if subject is not None:
-            evidence.append(_evidence_row(stored.digest, content, subject))
-        elif isinstance(content, Manifest) and content.is_image:
-            platform = _platform(closure.source, content)
-            images.append({"platform": platform, "digest": stored.digest, "layers": len(content.layers)})
-            layers += [
-                {"platform": platform, "digest": layer.digest, "size": layer.size, "media_type": layer.media_type}
-                for layer in content.layers
-            ]
-    return {
-        "reference": f"{closure.source}{'@' if ':' in closure.reference else ':'}{closure.reference}",
-        "digest": closure.root.digest,
-        "media_type": closure.root.media_type,
-        "size_bytes": closure.size_bytes,
-        "blobs": len(closure.blobs),
-        "manifests": len(closure.manifests),
-        "images": images,
-        "layers": layers,
-        "evidence": evidence,
-        "digest_tags": [{"tag": tag, "digest": digest} for tag, digest in closure.digest_tags.items()],
-        "left_out": omissions.rows(closure.omissions),
-    }
-
-
-def _evidence_row(digest: Digest, content: Manifest | Index, subject: Digest) -> Row:
-    kind = content.kind if isinstance(content, Manifest) else content.artifact_type
-    notes = content.annotations or {}
-    predicate = notes.get("dev.sigstore.bundle.predicateType") or notes.get("in-toto.io/predicate-type") or ""
-    return {"kind": kind, "says it is": predicate, "digest": digest, "about": subject}
-
-
-def _platform(place: Place, manifest: Manifest) -> str:
-    try:
-        raw = read_blob(place, manifest.config, limit=MAX_CONFIG_BYTES)
-        return str(read_image_config(raw).platform)
-    except (ContentError, NotFound) as error:
-        return f"unreadable: {error.what}"
 
 
 @click.command("copy")
@@ -219,4 +134,4 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
         sys.exit(INCOMPLETE)
 
 
-COMMANDS = [inspect, copy]
+COMMANDS = [copy]

@@ -24,6 +24,7 @@ from registry_pipelines.config.values import (
     Duration,
     Secret,
 )
+from registry_pipelines.registry.warnings import WarningId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,9 @@ class Policy:
         default=("provenance", "sbom", "vulnerabilities", "signature"),
     )
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Platforms a release must have.", default=())
+    deny_warnings: tuple[WarningId, ...] = setting(
+        "Warnings of `inspect` that deny a release; the verdict lists the others.", default=()
+    )
     exceptions: tuple[Waiver, ...] = setting("Advisories that may be present for a time.", default=())
     accept_unknowns: tuple[AcceptedUnknown, ...] = setting("Unknowns that are accepted by name.", default=())
 

@@ -13,7 +13,8 @@ from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.interface import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.registry.platforms import Entry, read_images
+from registry_pipelines.registry.platforms import Entry, images_of, read_entries
+from registry_pipelines.registry.warnings import WarningId, summed, warnings_of
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.interface import (
     Attestations,
@@ -49,6 +50,8 @@ class Evidence:
     now: datetime
     images: tuple[Entry, ...]
     """Everything below the release that some client could start, however it is called."""
+    warnings: Mapping[WarningId, str]
+    """What may keep it from starting, or lets clients start different images: id to sentence."""
     signatures: tuple[ImageSignature, ...]
     signature_problem: str
     """Why there is no believed signature; empty when there is one."""
@@ -99,7 +102,8 @@ def gather(
     raises nothing: it is listed as rejected and the rules find it missing.
     """
     digest = top.digest
-    images = read_images(place, top)
+    entries = read_entries(place, top)
+    images = images_of(entries)
     attestations = known or read_attestations(place, digest, verifier)
     signatures: tuple[ImageSignature, ...] = ()
     problem = ""
@@ -114,6 +118,7 @@ def gather(
         image=image,
         now=now,
         images=images,
+        warnings=summed(warnings_of(place, entries)),
         signatures=signatures,
         signature_problem=problem,
         attestations=attestations,

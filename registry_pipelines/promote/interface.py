@@ -12,6 +12,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.warnings import WarningId
 from registry_pipelines.scan.interface import Limits
 
 VERDICT_TYPE = "https://slsa.dev/verification_summary/v1"
@@ -81,6 +82,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """predicateTypes; the statement must be signed by a trusted key."""
     require_platforms: tuple[Platform, ...] = ()
     """Platforms the release must have; evidence must cover every platform it has in any case."""
+    deny_warnings: tuple[WarningId, ...] = ()
+    """Ids of warnings (``registry.warnings.KINDS``) that deny; any other is noted in the verdict."""
     exceptions: tuple[PolicyException, ...] = ()
     accepted_unknowns: tuple[AcceptedUnknown, ...] = ()
 

@@ -21,6 +21,7 @@ from registry_pipelines.promote.interface import (
     Policy,
 )
 from registry_pipelines.registry.platforms import Entry
+from registry_pipelines.registry.warnings import WarningId
 
 CLOCK_SKEW = timedelta(days=1)
 """Advisories may be this far in the future: feeds and this machine keep different clocks."""
@@ -115,6 +116,21 @@ class HasPlatforms:
                 if not any(entry.serves(wanted) for entry in evidence.images)
             ]
         )
+
+
+class WarningsDenied:
+    """Of the warnings about the release, those that the policy names deny; the others are noted."""
+
+    def __init__(self, denied: Sequence[WarningId]) -> None:
+        self._denied = denied
+
+    def check(self, evidence: Evidence) -> Outcome:
+        """See Rule."""
+        outcome = Outcome()
+        for name, text in evidence.warnings.items():
+            told = outcome.reasons if name in self._denied else outcome.notes
+            told.append(f"warning {name}: {text}")
+        return outcome
 
 
 class AttestationRequired:
@@ -234,6 +250,7 @@ def rules_of(policy: Policy) -> AllOf:
     rules: list[Rule] = [
         HasPlatforms(policy.require_platforms),
         vulnerabilities if required else IfReported(vulnerabilities),
+        WarningsDenied(policy.deny_warnings),
     ]
     if policy.require_signature:
         rules.append(SignatureRequired())

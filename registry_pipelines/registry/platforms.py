@@ -10,7 +10,7 @@ what is in the manifest and its config.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,9 +120,14 @@ def read_entries(
 
 
 def read_images(place: Place, top: ManifestBytes, *, configs: bool = True) -> tuple[Entry, ...]:
-    """The entries that a runtime could start. Raises as :func:`read_entries`; ClosureIncomplete or another ContentError
-    for a config that is missing or cannot be read."""
-    images = tuple(entry for entry in read_entries(place, top, configs=configs) if entry.kind == "image")
+    """The entries that a runtime could start. Raises as :func:`read_entries` and :func:`images_of`."""
+    return images_of(read_entries(place, top, configs=configs))
+
+
+def images_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Those that a runtime could start. Raises ClosureIncomplete or another ContentError for a config that is missing
+    or cannot be read."""
+    images = tuple(entry for entry in entries if entry.kind == "image")
     for entry in images:
         if entry.problem is not None:
             raise entry.problem

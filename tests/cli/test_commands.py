@@ -64,7 +64,7 @@ def test_a_release_goes_through_every_command(fleet: Fleet, tmp_path: Path) -> N
     assert (far["ok"], far["digest"]) == (True, release.digest)
     assert far["verified"][0]["identity"] == str(fleet.chain.place("app"))
     found = answer(fleet, "inspect", "gcp/replicas/team/app:prod")
-    assert found["digest"] == release.digest and found["images"][0]["platform"] == "linux/amd64"
+    assert found["digest"] == release.digest and found["entries"][0]["platform"] == "linux/amd64"
     assert {row["kind"] for row in found["evidence"]} >= {
         "application/vnd.cyclonedx+json",
         "application/vnd.in-toto+json",

@@ -35,6 +35,7 @@ NOTHING = Evidence(
     image="app",
     now=NOW,
     images=(),
+    warnings={},
     signatures=(),
     signature_problem="",
     attestations=None,  # type: ignore[arg-type]

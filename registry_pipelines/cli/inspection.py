@@ -1,0 +1,139 @@
+"""``inspect``: what an image is, which client starts what of it, and what may go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import console, print_json, rows_table
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
+from registry_pipelines.progress import size_text
+from registry_pipelines.registry.choices import Choice, differing
+from registry_pipelines.registry.platforms import Entry, read_entries
+from registry_pipelines.registry.warnings import Found, footer_warnings, more_warnings, warnings_of
+from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.closure import Closure, discover
+
+Row = dict[str, Any]
+
+WARNING_COLUMNS = ("warning", "about", "text", "do")
+"""In tables; the sources are in the JSON."""
+
+
+@click.command("inspect")
+@click.argument("reference")
+@click.option("--footers", is_flag=True, help="Read the last 51 bytes of each gzip layer, where eStargz ends.")
+@common
+def inspect(options: Options, reference: str, footers: bool) -> None:
+    """Show what belongs to an image: every entry of its index, which client starts which of them where they differ,
+    warnings of what cannot start, layers, and the evidence that refers to it."""
+    with options.places([reference]) as places:
+        located = places.locate(reference)
+        closure = discover(located.place, located.selector)
+        found = describe(closure, footers=footers)
+    if options.as_json:
+        print_json(found)
+        return
+    out = console()
+    out.print(f"{found['reference']}\n  {found['digest']}  {found['media_type']}", markup=False)
+    out.print(f"  {size_text(found['size_bytes'])} in {found['blobs']} blobs and {found['manifests']} manifests")
+    shown = [{name: row[name] for name in WARNING_COLUMNS} for row in found["warnings"]]
+    for title, rows in (
+        ("entries", found["entries"]),
+        ("who starts what", found["starts"]),
+        ("warnings", shown),
+        ("layers", found["layers"]),
+        ("evidence", found["evidence"]),
+        ("cosign tags", found["digest_tags"]),
+        ("a copy leaves out", found["left_out"]),
+    ):
+        if rows:
+            out.print(rows_table(rows, title=title))
+
+
+def describe(closure: Closure, *, footers: bool = False) -> Row:
+    """A closure as plain values: entries with their platforms, what starts which, warnings, layers, evidence, cosign
+    tags. footers: read the ends of gzip layers too."""
+    known = {stored.digest: stored for stored in closure.manifests}
+    entries = read_entries(closure.source, known[closure.root.digest], known=known)
+    evidence = [
+        _evidence_row(stored.digest, stored.content(), closure.subjects[stored.digest])
+        for stored in closure.manifests
+        if stored.digest in closure.subjects
+    ]
+    warnings = [*warnings_of(closure.source, entries), *_more(closure, entries, evidence)]
+    if footers:
+        warnings += footer_warnings(closure.source, entries)
+    return {
+        "reference": f"{closure.source}{'@' if ':' in closure.reference else ':'}{closure.reference}",
+        "digest": closure.root.digest,
+        "media_type": closure.root.media_type,
+        "size_bytes": closure.size_bytes,
+        "blobs": len(closure.blobs),
+        "manifests": len(closure.manifests),
+        "entries": [row for entry in entries for row in _entry_rows(entry)],
+        "starts": [row for asked in differing(entries) for row in _start_rows(asked)],
+        "warnings": [each.row() for each in warnings],
+        "layers": [row for entry in entries if entry.kind == "image" for row in _layer_rows(entry)],
+        "evidence": evidence,
+        "digest_tags": [{"tag": tag, "digest": digest} for tag, digest in closure.digest_tags.items()],
+        "left_out": omissions.rows(closure.omissions),
+    }
+
+
+def _more(closure: Closure, entries: Sequence[Entry], evidence: Sequence[Row]) -> list[Found]:
+    return more_warnings(closure.source, entries, referrers=[(row["about"], row["kind"]) for row in evidence])
+
+
+def _entry_rows(entry: Entry) -> list[Row]:
+    """One row for each line that names it, as clients read them; one for a plain manifest, none for the top index."""
+    if entry.listed:
+        return [_entry_row(entry, line) for line in entry.listed]
+    return [_entry_row(entry, None)] if entry.kind != "index" else []
+
+
+def _entry_row(entry: Entry, line: Descriptor | None) -> Row:
+    platform = line.platform if line else entry.configured
+    size = entry.descriptor.size
+    if isinstance(entry.content, Manifest):
+        size += entry.content.config.size + sum(layer.size for layer in entry.content.layers)
+    return {
+        "platform": str(platform) if platform else "none",
+        "os_version": platform.os_version if platform else "",
+        "config_says": str(entry.configured) if entry.kind == "image" else "",
+        "kind": entry.kind,
+        "digest": entry.digest,
+        "bytes": size,
+    }
+
+
+def _start_rows(asked: Sequence[Choice]) -> list[Row]:
+    """What is started, with the clients that start it."""
+    clients: dict[tuple[str, str], list[str]] = {}
+    for each in asked:
+        clients.setdefault((each.entry.digest if each.entry else "", each.why), []).append(each.client.name)
+    return [
+        {"platform": str(asked[0].platform), "starts": digest or f"nothing: {why}", "clients": "; ".join(names)}
+        for (digest, why), names in clients.items()
+    ]
+
+
+def _layer_rows(entry: Entry) -> list[Row]:
+    return [
+        {"platform": str(entry.platform), "digest": layer.digest, "size": layer.size, "media_type": layer.media_type}
+        for layer in entry.manifest.layers
+    ]
+
+
+def _evidence_row(digest: Digest, content: Manifest | Index, subject: Digest) -> Row:
+    kind = content.kind if isinstance(content, Manifest) else content.artifact_type
+    notes = content.annotations or {}
+    predicate = notes.get("dev.sigstore.bundle.predicateType") or notes.get("in-toto.io/predicate-type") or ""
+    return {"kind": kind, "says it is": predicate, "digest": digest, "about": subject}
+
+
+COMMANDS = [inspect]

@@ -1,0 +1,407 @@
+"""What a registry takes and a client cannot start, or starts differently: found in manifests and configs alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from registry_pipelines.errors import ContentError, DigestInvalid, ManifestInvalid, NotFound, Refused, Unsupported
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.choices import differing
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.platforms import Entry
+
+SOCI_ANNOTATION = "com.amazon.soci.index-digest"
+"""On an image manifest, the digest of its SOCI v2 index (soci-snapshotter)."""
+TOC_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
+"""On an eStargz layer, the digest of its table of contents (stargz-snapshotter, docs/estargz.md)."""
+ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
+
+MAX_DOCKER_LAYERS = 125
+"""moby, layer/layer_store.go, ``maxLayerDepth``; overlay mounts end at about 128."""
+MAX_AZURE_LAYER_BYTES = 8_000_000_000
+"""Azure refuses layers above (users' reports, 2026-11)."""
+
+MAX_TEXT = 80
+"""Characters of a foreign text that are repeated; a sha256 has 71."""
+
+FOOTER_BYTES = 51
+"""The last gzip member of an eStargz layer (stargz-snapshotter, docs/estargz.md)."""
+_FOOTER_MARK = b"STARGZ"
+_FOOTER_MARK_AT = slice(32, 38)
+
+RUN = "run 2026-11-28"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of warning."""
+
+    text: str
+    do: str
+    source: str
+
+
+WarningId = Literal[
+    "several-images",
+    "platform-disagrees",
+    "platform-spelling",
+    "image-of-no-platform",
+    "image-with-artifact-type",
+    "config-type",
+    "odd-entry-type",
+    "mixed-types",
+    "sha512-layer",
+    "sha512-manifest",
+    "diff-ids",
+    "config-unreadable",
+    "config-without-platform",
+    "odd-layer-type",
+    "no-layers",
+    "repeated-layer",
+    "many-layers",
+    "large-layer",
+    "foreign-layer",
+    "soci-index-missing",
+    "soci-v1-only",
+    "zstd-under-soci",
+    "estargz-partly",
+    "estargz-no-annotation",
+    "estargz-no-footer",
+    "cosign-copied",
+]
+"""A policy's ``deny_warnings`` names these, so they stay what they are."""
+
+KINDS: dict[WarningId, Kind] = {
+    "several-images": Kind(
+        "clients start different images for one platform",
+        "Give each platform one entry; what starts where: `inspect`",
+        f"{RUN}: Docker 20.10.24 and 28.5.2, containerd 1.6.20, skopeo 1.22.0, crane 0.20.7, oras 1.3.3",
+    ),
+    "platform-disagrees": Kind(
+        "the index names another platform than the image's config, and clients believe the index",
+        "Build the index anew from the right images",
+        f"{RUN}: Docker 20.10.24, containerd 1.6.20, skopeo, crane and oras start it",
+    ),
+    "platform-spelling": Kind(
+        "its platform is not in Go's names: Docker and containerd read it, skopeo, crane and oras do not, and capitals "
+        "end Docker 20.10's daemon",
+        "Write linux/amd64, not Linux/x86_64",
+        f"{RUN}: Docker 20.10.24, containerd 1.6.20, skopeo 1.22.0, crane 0.20.7, oras 1.3.3",
+    ),
+    "image-of-no-platform": Kind(
+        "an image that is listed for unknown/unknown, or annotated as an attestation",
+        "List it for its platform, or take it out of the index",
+        f"{RUN}: with the annotation alone Docker 20.10.24 and containerd 1.6.20 start it",
+    ),
+    "image-with-artifact-type": Kind(
+        "an image that has an artifactType: runtimes start it, while tools show an artifact",
+        "Push it again without one",
+        f"{RUN}: Docker 20.10.24, containerd 1.6.20, skopeo 1.9.3",
+    ),
+    "config-type": Kind(
+        "the type of its config is not an image's: Podman, CRI-O and so Kubernetes on CRI-O refuse it, Docker and "
+        "containerd take some",
+        "Push it again with an image config; an artifact is pulled by oras",
+        f"{RUN}: skopeo 1.9.3 into containers-storage, Docker 20.10.24, containerd 1.6.20",
+    ),
+    "odd-entry-type": Kind(
+        "the index gives it another media type than it has: containerd or oras fail, Docker and skopeo start it",
+        "Build the index anew",
+        f"{RUN}: containerd 1.6.20, oras 1.3.3, Docker 20.10.24, skopeo 1.22.0",
+    ),
+    "mixed-types": Kind(
+        "a Docker manifest with an OCI config or OCI layers: skopeo, Podman and CRI-O refuse it",
+        "Build or convert it whole to one of both",
+        f"{RUN}: skopeo 1.9.3 and 1.22.0; Docker 20.10.24 and containerd 1.6.20 start it",
+    ),
+    "sha512-layer": Kind(
+        "its config or a layer is named by sha512: containerd ends with `unexpected commit digest`, skopeo and crane "
+        "refuse it; Docker's classic store starts it",
+        "Build it with sha256 digests",
+        f"{RUN}: containerd 1.6.20 and 2.1.9, skopeo 1.22.0, crane 0.20.7, Docker 20.10.24",
+    ),
+    "sha512-manifest": Kind(
+        "its manifest is named by sha512, which docker-registry does not take",
+        "Name it by sha256",
+        f"{RUN}: docker-registry 2.8.3",
+    ),
+    "diff-ids": Kind(
+        "its config has not one diff_id for each layer: Docker and containerd refuse it, Podman and CRI-O do not look",
+        "Build it again",
+        f"{RUN}: Docker 20.10.24, containerd 1.6.20, skopeo 1.9.3 into containers-storage",
+    ),
+    "config-unreadable": Kind(
+        "its config cannot be read, so nothing starts it", "Push it again", "image-spec 1.1, config.md"
+    ),
+    "config-without-platform": Kind(
+        "its config names no system or architecture, so every machine takes it",
+        "Build it with a platform",
+        f"{RUN}: Docker 20.10.24, containerd 1.6.20, skopeo 1.9.3",
+    ),
+    "odd-layer-type": Kind(
+        "a layer's media type is not a layer's: containerd ends with `mismatched image rootfs and manifest layers`",
+        "Push it again with a layer's media types",
+        f"{RUN}: containerd 1.6.20; Docker 20.10.24 and skopeo 1.9.3 take it",
+    ),
+    "no-layers": Kind(
+        "it has no layers: it can be pulled, and there is nothing in it to start; SOCI makes no index for it",
+        "Check what was built",
+        f"{RUN}: Docker 20.10 and 28, containerd 1.6 and 2.1, soci of August 2026",
+    ),
+    "repeated-layer": Kind(
+        "a layer is there more than once: skopeo fetches it each time",
+        "Build it without the empty steps",
+        f"{RUN}: skopeo 1.22.0",
+    ),
+    "many-layers": Kind(
+        f"it has more than {MAX_DOCKER_LAYERS} layers: Docker ends with `max depth exceeded`",
+        "Build it with fewer layers",
+        "moby, layer/layer_store.go, maxLayerDepth (2026-11)",
+    ),
+    "large-layer": Kind(
+        f"a layer has more than {MAX_AZURE_LAYER_BYTES // 10**9} GB: Azure Container Registry refuses it",
+        "Divide the layer",
+        "users' reports (2026-11)",
+    ),
+    "foreign-layer": Kind(
+        "a layer is kept by its publisher elsewhere: where that cannot be reached nothing starts",
+        "Copy it with its foreign layers, or build it with the layer pushed",
+        "image-spec 1.1, layer.md, non-distributable layers",
+    ),
+    "soci-index-missing": Kind(
+        "it names a SOCI index that is not here: it starts as if it had none",
+        "Copy the whole index; a pull and push through Docker, or one platform by skopeo or crane, leaves it behind",
+        f"{RUN}: skopeo 1.22.0, crane 0.20.7, regctl of July 2026, Docker 28.5.2",
+    ),
+    "soci-v1-only": Kind(
+        "its SOCI index is of version 1, which the snapshotter does not read since 0.10",
+        "Convert it with `soci convert`",
+        "soci-snapshotter issue 1558",
+    ),
+    "zstd-under-soci": Kind(
+        "it has a SOCI index, which covers gzip layers only; its zstd layers are fetched whole",
+        "Compress all layers with gzip before they are indexed",
+        f"{RUN}: soci of August 2026 ends with 0",
+    ),
+    "estargz-partly": Kind(
+        "some gzip layers have eStargz's annotation and others have not: those are fetched whole",
+        "Convert it again; Docker's push leaves the annotation out where the blob is there already",
+        f"{RUN}: Docker 20.10.24 and 28.5.2",
+    ),
+    "estargz-no-annotation": Kind(
+        "a layer ends as eStargz, and its annotation is lost: it is fetched whole",
+        "Convert it again, or copy it from where it was whole",
+        f"{RUN}: Docker 28.5.2 to the registry it came from; skopeo through dir: or docker-archive",
+    ),
+    "estargz-no-footer": Kind(
+        "a layer has eStargz's annotation and does not end as eStargz: the snapshotter cannot read it",
+        "Convert it again",
+        "stargz-snapshotter, docs/estargz.md",
+    ),
+    "cosign-copied": Kind(
+        "the tag of its list of referrers names the image itself, as `cosign copy` leaves it: signatures did not come "
+        "along",
+        "Copy it again from where it is signed, with this program or `oras cp -r`",
+        f"{RUN}: cosign 3.1.1",
+    ),
+}
+"""What each means; the source with its date."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One warning about one manifest."""
+
+    id: WarningId
+    about: Digest
+    detail: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """What it means."""
+        return KINDS[self.id]
+
+    def row(self) -> dict[str, str]:
+        """As plain values."""
+        kind = self.kind
+        text = f"{kind.text}{': ' if self.detail else ''}{self.detail}"
+        return {"warning": self.id, "about": self.about, "text": text, "do": kind.do, "source": kind.source}
+
+
+def warnings_of(place: Place, entries: Sequence[Entry]) -> tuple[Found, ...]:
+    """All that manifests and configs tell. entries: as ``read_entries`` gives them.
+
+    One request more for each SOCI index that is named and not among the entries. Raises RegistryError.
+    """
+    found: list[Found] = []
+    for row in differing(entries):
+        said = "; ".join(f"{each.client.name}: {each.entry.digest.short if each.entry else each.why}" for each in row)
+        found.append(Found("several-images", entries[0].digest, f"{row[0].platform}: {said}"))
+    there = {entry.digest for entry in entries}
+    for entry in entries:
+        found += (Found(name, entry.digest, detail) for name, detail in _about_lines(entry))
+        if entry.kind == "image":
+            found += (Found(name, entry.digest, detail) for name, detail in _about_image(entry))
+            found += (Found("soci-index-missing", entry.digest, each) for each in _lost_soci(place, entry, there))
+    return tuple(found)
+
+
+def summed(found: Sequence[Found]) -> dict[WarningId, str]:
+    """One sentence for each kind of warning, with the images it is about; by id."""
+    about: dict[WarningId, list[Found]] = {}
+    for each in found:
+        about.setdefault(each.id, []).append(each)
+    return {name: _sentence(each) for name, each in about.items()}
+
+
+def _sentence(found: Sequence[Found]) -> str:
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    detail = f": {found[0].detail}" if found[0].detail else ""
+    return f"{found[0].kind.text}{detail} ({found[0].about.short}{more})"
+
+
+def more_warnings(place: Place, entries: Sequence[Entry], *, referrers: Iterable[tuple[Digest, str]]) -> list[Found]:
+    """What takes a further look: referrers are (subject, artifact type). One request for the fallback tag."""
+    found = [Found("cosign-copied", entries[0].digest)] if _names_itself(place, entries[0].digest) else []
+    annotated = {entry.digest for entry in entries if _soci(entry)}
+    v1 = {subject for subject, kind in referrers if kind == media_types.SOCI_V1}
+    return found + [Found("soci-v1-only", digest) for digest in sorted(v1 - annotated)]
+
+
+def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[Found]:
+    """eStargz footers against annotations: reads the last 51 bytes of each gzip layer, one request a layer."""
+    found: list[Found] = []
+    for entry in entries:
+        for layer in entry.manifest.layers if entry.kind == "image" else ():
+            if not layer.media_type.endswith("gzip") or layer.size < FOOTER_BYTES or _is_foreign(layer):
+                continue
+            footer = _last_bytes(place, layer)[_FOOTER_MARK_AT] == _FOOTER_MARK
+            if footer != _has_toc(layer):
+                kind: WarningId = "estargz-no-annotation" if footer else "estargz-no-footer"
+                found.append(Found(kind, entry.digest, layer.digest.short))
+    return found
+
+
+def _about_lines(entry: Entry) -> Iterator[tuple[WarningId, str]]:
+    """What the indexes say of an entry."""
+    if entry.digest.algorithm != "sha256" and entry.kind != "blob":
+        yield "sha512-manifest", ""
+    if entry.kind in ("image", "index"):
+        types = {line.media_type for line in entry.listed} - {entry.descriptor.media_type}
+        if types:
+            yield "odd-entry-type", ", ".join(sorted(types))[:MAX_TEXT]
+    if entry.kind != "image":
+        return
+    named = [line.platform for line in entry.listed if line.platform]
+    if entry.disagrees:
+        yield "platform-disagrees", f"{entry.platform}, config {entry.configured}"
+    for platform in named:
+        if (platform.os, platform.architecture) != (platform.normal.os, platform.normal.architecture):
+            yield "platform-spelling", str(platform)[:MAX_TEXT]
+    if any(each.unknown for each in named) or any(
+        ATTESTATION_ANNOTATION in (x.annotations or {}) for x in entry.listed
+    ):
+        yield "image-of-no-platform", ""
+
+
+def _about_image(entry: Entry) -> Iterator[tuple[WarningId, str]]:
+    manifest, layers = entry.manifest, entry.manifest.layers
+    if manifest.artifact_type:
+        yield "image-with-artifact-type", manifest.artifact_type[:MAX_TEXT]
+    if manifest.config.media_type not in media_types.IMAGE_CONFIGS:
+        yield "config-type", manifest.config.media_type[:MAX_TEXT]
+    if entry.descriptor.media_type == media_types.DOCKER_MANIFEST and any(map(_is_oci, (manifest.config, *layers))):
+        yield "mixed-types", ""
+    named = [each.digest.short for each in (manifest.config, *layers) if each.digest.algorithm != "sha256"]
+    if named:
+        yield "sha512-layer", ", ".join(named)
+    yield from _about_config(entry)
+    odd = {layer.media_type for layer in layers if not _is_layer(layer)}
+    if odd:
+        yield "odd-layer-type", ", ".join(sorted(odd))[:MAX_TEXT]
+    if not layers:
+        yield "no-layers", ""
+    repeated = [digest.short for digest, count in Counter(layer.digest for layer in layers).items() if count > 1]
+    if repeated:
+        yield "repeated-layer", ", ".join(repeated)
+    if len(layers) > MAX_DOCKER_LAYERS:
+        yield "many-layers", str(len(layers))
+    large = [layer.digest.short for layer in layers if layer.size > MAX_AZURE_LAYER_BYTES]
+    if large:
+        yield "large-layer", ", ".join(large)
+    foreign = [layer.digest.short for layer in layers if _is_foreign(layer)]
+    if foreign:
+        yield "foreign-layer", ", ".join(foreign)
+    if _soci(entry) and any(layer.media_type.endswith("zstd") for layer in layers):
+        yield "zstd-under-soci", ""
+    gzips = [_has_toc(layer) for layer in layers if layer.media_type.endswith("gzip")]
+    if any(gzips) and not all(gzips):
+        yield "estargz-partly", f"{sum(gzips)} of {len(gzips)}"
+
+
+def _about_config(entry: Entry) -> Iterator[tuple[WarningId, str]]:
+    if entry.config is None:
+        if entry.problem is not None:
+            yield "config-unreadable", entry.problem.what
+        return
+    try:
+        count = len(entry.config.diff_ids)
+    except ManifestInvalid as error:
+        yield "diff-ids", error.what
+    else:
+        if count != len(entry.manifest.layers):
+            yield "diff-ids", f"{len(entry.manifest.layers)} layers, {count} diff_ids"
+    if not (entry.config.os and entry.config.architecture):
+        yield "config-without-platform", ""
+
+
+def _lost_soci(place: Place, entry: Entry, there: set[Digest]) -> Iterator[str]:
+    """The digest of a SOCI index that an image names and that is not stored."""
+    text = _soci(entry)
+    if not text or text in there:
+        return
+    try:
+        place.registry.resolve(place.repository, Digest.parse(text))
+    except (NotFound, DigestInvalid):
+        yield text[:MAX_TEXT]
+
+
+def _names_itself(place: Place, digest: Digest) -> bool:
+    try:
+        return place.registry.resolve(place.repository, digest.fallback_tag).digest == digest
+    except (NotFound, ContentError, Refused, Unsupported):  # what else may be under such a tag is not asked here
+        return False
+
+
+def _soci(entry: Entry) -> str:
+    return (entry.manifest.annotations or {}).get(SOCI_ANNOTATION, "") if entry.kind == "image" else ""
+
+
+def _has_toc(layer: Descriptor) -> bool:
+    return TOC_ANNOTATION in (layer.annotations or {})
+
+
+def _is_oci(descriptor: Descriptor) -> bool:
+    return descriptor.media_type.startswith("application/vnd.oci.")
+
+
+def _is_layer(layer: Descriptor) -> bool:
+    """As containerd's images.IsLayerType reads it (1.6 and 2.1)."""
+    return layer.media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."))
+
+
+def _is_foreign(layer: Descriptor) -> bool:
+    return bool(layer.urls) or "nondistributable" in layer.media_type or ".foreign." in layer.media_type
+
+
+def _last_bytes(place: Place, layer: Descriptor) -> bytes:
+    with place.registry.open_blob(place.repository, layer.digest, start=layer.size - FOOTER_BYTES) as reader:
+        content, filled = bytearray(FOOTER_BYTES), 0
+        while filled < FOOTER_BYTES and (count := reader.readinto(memoryview(content)[filled:])):
+            filled += count
+    return bytes(content)
