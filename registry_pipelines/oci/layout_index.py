@@ -19,7 +19,7 @@ from registry_pipelines.oci.manifests import (
     Descriptor,
     Index,
     ManifestBytes,
-    decode_json,
+    decode_sloppy,
     encode_json,
 )
 from registry_pipelines.oci.referrers import describe
@@ -72,7 +72,7 @@ class IndexVersion:
     @classmethod
     def read(cls, signature: Signature, raw: bytes) -> IndexVersion:
         """From the file's bytes; none are an empty index. Raises ContentError."""
-        return cls.of(signature, decode_json(raw, Index, what="index.json") if raw else EMPTY)
+        return cls.of(signature, decode_sloppy(raw, Index, what="index.json") if raw else EMPTY)
 
     @classmethod
     def of(cls, signature: Signature, index: Index, raw: bytes = b"") -> IndexVersion:

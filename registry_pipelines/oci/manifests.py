@@ -5,6 +5,8 @@ Decoding is strict and bounded; the original bytes are kept, because their diges
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -154,9 +156,95 @@ def encode_json(value: Any) -> bytes:
     return msgspec.json.encode(value, enc_hook=_encode_digest)
 
 
+def decode_sloppy(raw: bytes, kind: type[_T], *, where: str = "", what: str = "document") -> _T:
+    """Like :func:`decode_json`, for documents of others: null counts as absent, and an absent list is empty. So Go
+    reads them, in which nearly all other clients are written, and so Go writes an empty list. Raises ManifestInvalid.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind, dec_hook=_decode_digest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        anything: Any = decode_json(raw, dict, where=where, what=what)
+        document = _filled(_without_nulls(anything), kind)
+    try:
+        return msgspec.convert(document, kind, dec_hook=_decode_digest)
+    except msgspec.MsgspecError as error:
+        raise ManifestInvalid(f"this {what} is not valid: {error}", where=where) from error
+
+
+def _without_nulls(value: object) -> object:
+    """Without members that are null. An entry of a list that is null stays, and is an error: nobody can use it."""
+    if isinstance(value, dict):
+        return {
+            key: _filled(_without_nulls(item), Platform if key == "platform" else object)
+            for key, item in value.items()
+            if item is not None
+        }
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _filled(document: object, kind: type) -> object:
+    absent = _ABSENT.get(kind)
+    return {**absent, **document} if absent and isinstance(document, dict) else document
+
+
+_ABSENT: dict[type, dict[str, object]] = {
+    Manifest: {"layers": ()},
+    Index: {"manifests": ()},
+    Platform: {"os": "", "architecture": ""},
+}
+"""What an absent member of a document of others stands for."""
+
+_NAMES = {
+    name.casefold(): name
+    for kind in (Descriptor, Manifest, Index, Platform)
+    for name in (field.encode_name for field in msgspec.structs.fields(kind))
+} | {"fslayers": "fsLayers"}
+_EXACT = frozenset(_NAMES.values())
+
+MAX_REMEMBERED_BYTES = 64 * 1024
+"""Longer manifests are looked through each time: what is remembered must not fill the memory."""
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of a JSON object, in order, with those that stand there twice."""
+
+
+def _name_read_twice(raw: bytes) -> str:
+    """A member that two readers may read as different things, empty when there is none: it stands there twice (most
+    take the last, some the first), or in other letters, which Go takes for the same name and others do not know."""
+    suspicious: list[str] = []
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        names = {name for name, _ in pairs}
+        if len(names) != len(pairs) or any(name.casefold() in _NAMES for name in names - _EXACT):
+            suspicious.append("")
+
+    json.JSONDecoder(object_pairs_hook=note).decode(raw.decode())
+    return _twice(json.JSONDecoder(object_pairs_hook=_Pairs).decode(raw.decode())) if suspicious else ""
+
+
+_remembered = functools.lru_cache(maxsize=512)(_name_read_twice)
+
+
+def _twice(value: object) -> str:
+    """The first such member; annotations are left alone, anything may be called so there."""
+    if isinstance(value, list) and not isinstance(value, _Pairs):
+        return next(filter(None, map(_twice, value)), "")
+    seen: set[str] = set()
+    for name, item in value if isinstance(value, _Pairs) else ():
+        folded = name.casefold()
+        if folded in _NAMES and (folded in seen or name not in _EXACT):
+            return name
+        seen.add(folded)
+        below = "" if name == "annotations" else _twice(item)
+        if below:
+            return below
+    return ""
+
+
 class _Probe(msgspec.Struct, rename="camel"):
-    media_type: str = ""
-    schema_version: int = 0
+    media_type: str | None = None
+    schema_version: int | None = None
     manifests: msgspec.Raw = msgspec.Raw()
     layers: msgspec.Raw = msgspec.Raw()
     config: msgspec.Raw = msgspec.Raw()
@@ -169,7 +257,8 @@ def read_manifest(
     """Parse a manifest or an index; no network.
 
     media_type: what the registry's Content-Type said; empty when unknown. It must agree with the document's own field.
-    Refuses a document that could be read both ways (CVE-2021-41190: ``manifests`` beside ``layers`` or ``config``).
+    Refuses a document that could be read both ways (CVE-2021-41190: ``manifests`` beside ``layers`` or ``config``), or
+    has a member twice. Null and absent lists are empty.
     Raises ManifestTooLarge, ManifestInvalid (names the JSON field). Not checked here: that what it refers to exists.
     """
     if len(raw) > limit:
@@ -183,6 +272,12 @@ def read_manifest(
         )
     if probe.schema_version != 2:
         raise ManifestInvalid(f"`schemaVersion` is {probe.schema_version}, expected 2", where=where)
+    try:
+        twice = (_remembered if len(raw) <= MAX_REMEMBERED_BYTES else _name_read_twice)(raw)
+    except (ValueError, RecursionError) as error:
+        raise ManifestInvalid(f"this manifest is not valid: {error}", where=where) from error
+    if twice:
+        raise ManifestInvalid(f"`{twice}` is there twice, or in other letters: ambiguous", where=where)
     if media_type and probe.media_type and media_type != probe.media_type:
         raise ManifestInvalid(f"`mediaType` is {probe.media_type}, the registry said {media_type}", where=where)
     declared = probe.media_type or media_type
@@ -190,10 +285,12 @@ def read_manifest(
     if declared and declared not in media_types.ACCEPTED:
         raise ManifestInvalid(f"`mediaType` {declared} is not a manifest or index", where=where)
     content: Manifest | Index
+    if is_index and (bytes(probe.layers) or bytes(probe.config)):
+        raise ManifestInvalid("an index has neither `layers` nor `config`: ambiguous", where=where)
     if is_index:
-        content = decode_json(raw, Index, where=where, what="index")
+        content = decode_sloppy(raw, Index, where=where, what="index")
     else:
-        content = decode_json(raw, Manifest, where=where, what="manifest")
+        content = decode_sloppy(raw, Manifest, where=where, what="manifest")
     for descriptor in descriptors(content):
         if descriptor.size < 0:
             raise ManifestInvalid(f"`size` of {descriptor.digest} is negative", where=where)
@@ -219,7 +316,7 @@ def read_image_config(raw: bytes, *, where: str = "") -> ImageConfig:
         raise ManifestTooLarge(
             f"the image config has {len(raw)} bytes, at most {MAX_CONFIG_BYTES} are read", where=where
         )
-    return decode_json(raw, ImageConfig, where=where, what="image config")
+    return decode_sloppy(raw, ImageConfig, where=where, what="image config")
 
 
 EMPTY = Descriptor(media_type=media_types.OCI_EMPTY, digest=Digest.of(b"{}"), size=2)

@@ -15,7 +15,7 @@ import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, decode_json
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, decode_json, decode_sloppy
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_answer(raw: bytes, *, where: str = "") -> ReferrerList:
     """What the API answered. ``{}`` and a null list are empty (Harbor 2.15 and dhi.io write them). Raises
     ManifestInvalid for what is no JSON object with descriptors: such an answer says nothing."""
     document = decode_json(raw, _Raw, where=where, what="list of referrers")
-    found = [decode_json(bytes(item), Descriptor, where=where, what="referrer") for item in document.manifests or ()]
+    found = [decode_sloppy(bytes(item), Descriptor, where=where, what="referrer") for item in document.manifests or ()]
     return ReferrerList(_each_once(found))
 
 
@@ -90,7 +90,7 @@ def _read_each(raw: bytes) -> list[Descriptor | None] | None:
 
 def _descriptor(raw: bytes) -> Descriptor | None:
     try:
-        return decode_json(raw, Descriptor)
+        return decode_sloppy(raw, Descriptor)
     except ManifestInvalid:
         return None
 

@@ -105,7 +105,7 @@ def _extended(place: Place, stored: ManifestBytes | None, layer: Mapping[str, An
     if stored is not None:
         layers_of(stored)
         document = msgspec.json.decode(stored.raw)
-    document["layers"] = [*document["layers"], layer]
+    document["layers"] = [*(document.get("layers") or ()), layer]
     diff_ids = [item["digest"] for item in document["layers"]]
     config = {"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     pushed = push_blob(place, encode_json(config), media_type=media_types.OCI_CONFIG)

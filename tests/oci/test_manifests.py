@@ -110,10 +110,18 @@ def document(**changes: object) -> bytes:
         (document(schemaVersion="2"), "schemaVersion"),
         (document(fsLayers=[]), "schema 1"),
         (document(config=...), "config"),
-        (document(layers=...), "layers"),
         (document(layers={}), "layers"),
         (document(mediaType="text/plain"), "not a manifest"),
-        (document(mediaType=media_types.OCI_INDEX), "manifests"),
+        (document(mediaType=media_types.OCI_INDEX), "ambiguous"),
+        (document(mediaType=media_types.OCI_INDEX, layers=None, config=...), "ambiguous"),
+        (document(layers=[None]), "layers"),
+        (document(Layers=[]), "Layers"),
+        (document(layers=..., Layers=[]), "Layers"),
+        (document(**{"layer\u017f": []}), "layer"),
+        (document(subject={"mediaType": "x", "digest": str(CONFIG.digest), "size": 1, "Digest": "y"}), "Digest"),
+        (GOOD.raw.replace(b'"layers":', b'"layers":[],"layers":'), "twice"),
+        (GOOD.raw.replace(b'"layers":', b'"\\u006cayers":[],"layers":'), "twice"),
+        (GOOD.raw.replace(b'"digest":', b'"digest":"sha256:%s","digest":' % (b"a" * 64), 1), "twice"),
         (document(config={"mediaType": "x", "digest": "sha256:0", "size": 1}), "digest"),
         (document(config={"mediaType": "x", "digest": str(CONFIG.digest), "size": -1}), "negative"),
         (document(config={"mediaType": "x", "digest": str(CONFIG.digest), "size": 1.5}), "size"),
@@ -128,6 +136,66 @@ def document(**changes: object) -> bytes:
 def test_bad_documents_name_the_field(raw: bytes, text: str) -> None:
     with pytest.raises(ManifestInvalid, match=text):
         read_manifest(raw, where="reg/app")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        document(layers=None),
+        document(layers=...),
+        document(layers=[], subject=None, annotations=None, artifactType=None),
+        document(
+            layers=[],
+            config={**msgspec.json.decode(encode_json(CONFIG)), "urls": None, "annotations": None, "platform": None},
+        ),
+        document(layers=[], mediaType=None),
+        document(layers=[], mediaType=...),
+        document(
+            layers=[],
+            config={**msgspec.json.decode(encode_json(CONFIG)), "platform": {"os": None, "os.features": None}},
+        ),
+        document(layers=[], annotations={"Size": "12 MB", "size": "12 MB", "a": None}),
+    ],
+)
+def test_null_and_absent_lists_are_empty(raw: bytes) -> None:
+    """As Go reads and writes them: containerd, crane, oras and skopeo take such images."""
+    found = read_manifest(raw)
+    assert isinstance(found, Manifest) and found.layers == () and found.config.digest == CONFIG.digest
+    assert found.subject is None and not found.artifact_type
+
+
+@pytest.mark.parametrize("manifests", [None, ..., []])
+def test_an_index_without_entries_is_empty(manifests: object) -> None:
+    raw = document(mediaType=media_types.OCI_INDEX, config=..., layers=..., manifests=manifests)
+    found = read_manifest(raw)
+    assert isinstance(found, Index) and found.manifests == ()
+
+
+def test_platforms_of_others_are_read() -> None:
+    """Windows' version and features, fields nobody knows, and a platform that says nothing."""
+    row = {"mediaType": media_types.OCI_MANIFEST, "digest": str(CONFIG.digest), "size": 2}
+    platforms: list[object] = [
+        None,
+        {},
+        {"os": "windows", "architecture": "amd64", "os.version": "10.0.1", "os.features": ["win32k"], "features": []},
+        {"os": "linux", "architecture": "arm64", "variant": "", "more": {"a": 1}},
+        {"os": "linux", "architecture": "arm64", "variant": None},
+    ]
+    rows = [{**row, "platform": platform} for platform in platforms]
+    found = read_manifest(document(mediaType=media_types.OCI_INDEX, config=..., layers=..., manifests=rows))
+    assert isinstance(found, Index)
+    named = [str(child.platform) if child.platform else "" for child in found.manifests]
+    assert named == ["", "unnamed", "windows/amd64", "linux/arm64", "linux/arm64"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    content=st.one_of(MANIFESTS, INDEXES), nulls=st.sets(st.sampled_from(["annotations", "subject", "artifactType"]))
+)
+def test_null_changes_nothing_of_what_is_read(content: Manifest | Index, nulls: set[str]) -> None:
+    plain = msgspec.json.decode(encode_json(content))
+    raw = msgspec.json.encode({**dict.fromkeys(nulls), **plain})
+    assert read_manifest(raw) == content
 
 
 def test_a_manifest_of_five_mebibytes_is_too_large() -> None:
@@ -168,6 +236,12 @@ def test_docker_schema_2_is_read() -> None:
     raw = document(mediaType=media_types.DOCKER_MANIFEST)
     content = read_manifest(raw, media_type=media_types.DOCKER_MANIFEST)
     assert isinstance(content, Manifest) and content.layers == (LAYER,)
+
+
+@pytest.mark.parametrize("field", ["architecture", "os", "variant", "created", "config", "rootfs", "history"])
+def test_a_null_in_a_config_is_absent(field: str) -> None:
+    read = read_image_config(msgspec.json.encode({"architecture": "amd64", "os": "linux", field: None}))
+    assert not getattr(read, field) and read.diff_ids == ()
 
 
 def test_configs() -> None:
