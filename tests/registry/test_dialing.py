@@ -24,10 +24,16 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.courier_process import Connections
+from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
+from tests.doubles.fault_registry import FaultRegistry
 from tests.patience import patient
+from tests.transfer.conftest import Graphs
 
 ONCE = Retries(attempts=1)
 HOLE, NOBODY, HERE = "127.0.0.2", "127.0.0.3", "127.0.0.1"
@@ -178,6 +184,32 @@ def test_a_proxy_that_refuses_a_tunnel(status: int, kind: type[RegistryPipelines
             DistributionRegistry("reg.example", environ=environ, retries=ONCE).ping()
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_proxy_that_wants_a_log_in_for_plain_requests() -> None:
+    with (
+        ExchangeServer(Expect("GET", "http://reg.example:80/v2/", Answer(407))) as proxy,
+        pytest.raises(Unauthorized, match="It is the proxy that asks"),
+    ):
+        environ = {"HTTP_PROXY": f"http://{proxy.address}"}
+        DistributionRegistry("reg.example", plain_http=True, environ=environ).ping()
+
+
+def test_a_large_blob_through_a_proxy(tmp_path: Path) -> None:
+    """Carriers know no proxies, so its parts are sent from here."""
+    graphs = Graphs()
+    with (
+        EmbeddedServer(tmp_path / "from") as here,
+        EmbeddedServer(tmp_path / "to") as there,
+        FaultRegistry(there.address) as proxy,
+    ):
+        environ = {"HTTP_PROXY": f"http://{proxy.address}"}
+        source = Place(DistributionRegistry(here.address), "app")
+        target = Place(DistributionRegistry("reg.example:5000", plain_http=True, environ=environ), "app")
+        graphs.image(source, graphs.noise(PART_BYTES + 7), tag="v1")
+        copy_closure(source, "v1", [target], state=tmp_path / "state")
+        assert compare(source, Place(DistributionRegistry(there.address), "app"), "v1", content=True) == []
+        assert [one.target for one in proxy.seen if one.target.startswith("http://reg.example:5000/v2/app/")]
 
 
 def test_a_tunnel_that_opens() -> None:

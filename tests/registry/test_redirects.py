@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.parse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,19 @@ from registry_pipelines.registry.client.networks import kind_of
 from registry_pipelines.registry.client.origins import Origin
 from registry_pipelines.registry.client.redirects import Allowed, Guard
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Parcel
+from registry_pipelines.registry.embedded.application import Handler
+from registry_pipelines.registry.embedded.heads import Request
+from registry_pipelines.registry.embedded.responses import Response
+from registry_pipelines.registry.interface import Parcel, Place
+from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.verify import compare
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.needs import missing
 from tests.patience import patient
 from tests.registry.contract import upload
 from tests.registry.faulty import Once
+from tests.transfer.conftest import Graphs
 
 ONCE = Retries(attempts=1)
 CONTENT = b"content"
@@ -376,3 +385,61 @@ def test_redirects_to_itself_stay_logged_in(tmp_path: Path) -> None:
             client = DistributionRegistry(front.address, username="u", password="p")
             with client.open_blob("a", DIGEST) as reader:
                 assert reader.size == len(CONTENT)
+
+
+# Other programs agree
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> Iterator[tuple[str, EmbeddedServer]]:
+    """A host that sends everything but the API's root to a registry on another port, as registry.k8s.io does
+    (archeio, cmd/archeio/internal/app/handlers.go at 4c89177: all but /v2/ and blobs, to *.pkg.dev)."""
+
+    def away(_: Handler) -> Handler:
+        def answer(request: Request) -> Response:
+            if request.path == "/v2/":
+                return Response(200)
+            query = f"?{urllib.parse.urlencode(request.query, doseq=True)}" if request.query else ""
+            return Response(307, [("Location", f"http://{real.address}{request.path}{query}")])
+
+        return answer
+
+    with EmbeddedServer(tmp_path / "real") as real, EmbeddedServer(tmp_path / "front", wrap=away) as front:
+        graphs = Graphs()
+        graphs.image(Place(DistributionRegistry(real.address), "app"), graphs.noise(100), tag="v1")
+        graphs.image(Place(DistributionRegistry(real.address), "app"), graphs.noise(101), tag="v2")
+        yield front.address, real
+
+
+@pytest.mark.peer("crane", "oras", "skopeo")
+def test_others_read_a_registry_that_redirects_alike(
+    moved: tuple[str, EmbeddedServer], peer: Callable[[str], str]
+) -> None:
+    address, _ = moved
+    client = DistributionRegistry(address)
+
+    def said(*command: str) -> str:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    tags = sorted(client.tags("app"))
+    assert tags == ["v1", "v2"]
+    assert said(peer("crane"), "ls", "--insecure", f"{address}/app").split() == tags
+    assert said(peer("oras"), "repo", "tags", "--plain-http", f"{address}/app").split() == tags
+    listed = json.loads(said(peer("skopeo"), "list-tags", "--tls-verify=false", f"docker://{address}/app"))
+    assert listed["Tags"] == tags
+    for tag in tags:
+        digest = client.resolve("app", tag).digest
+        assert said(peer("crane"), "digest", "--insecure", f"{address}/app:{tag}").strip() == digest
+        raw = said(peer("skopeo"), "inspect", "--raw", "--tls-verify=false", f"docker://{address}/app:{tag}")
+        assert Digest.of(raw.encode()) == digest
+
+
+def test_a_registry_that_is_somewhere_else_is_written_too(moved: tuple[str, EmbeddedServer], tmp_path: Path) -> None:
+    """Every request of a push with a blob in parts is redirected."""
+    address, real = moved
+    graphs = Graphs()
+    with EmbeddedServer(tmp_path / "from") as server:
+        source = Place(DistributionRegistry(server.address), "new")
+        graphs.image(source, graphs.noise(PART_BYTES + 9), tag="v1")
+        copy_closure(source, "v1", [Place(DistributionRegistry(address), "new")], state=tmp_path / "state")
+        assert compare(source, Place(DistributionRegistry(real.address), "new"), "v1", content=True) == []

@@ -201,7 +201,7 @@ class Exchange:
 
     def is_elsewhere(self, response: Response) -> bool:
         """Whether another host than the registry answered, after a redirect."""
-        return split_url(response.url, where=self.name)[0] != self.origin
+        return not response.url.startswith(self._own) and split_url(response.url, where=self.name)[0] != self.origin
 
     def failure(self, call: Call, response: Response) -> RegistryPipelinesError:
         """The error an unexpected answer stands for; reads and closes it."""

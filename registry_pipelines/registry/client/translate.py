@@ -154,6 +154,7 @@ _BY_STATUS: dict[int, type[RegistryError]] = {
     403: Forbidden,
     404: NotFound,
     405: Unsupported,
+    407: Unauthorized,
     408: Unavailable,
     410: NotFound,
     425: Unavailable,
@@ -217,6 +218,8 @@ def _advice(kind: type[RegistryError], status: int, *, act: Act) -> str:
     """A bare 500 says nothing; some registries, and proxies before them, tell of a full disk in their log alone."""
     if status == 500 and act in ("write", "tag") and kind is Unavailable:
         return "Look into its log: where a registry answers every upload with 500, a full disk is the commonest cause"
+    if status == 407:
+        return "It is the proxy that asks: write user and password into HTTP_PROXY, as http://user:password@host:port"
     return _DO.get(kind, "")
 
 
