@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 import sys
 from dataclasses import astuple
 from pathlib import Path
@@ -22,6 +23,13 @@ def test_the_machines_own_figures_are_sane() -> None:
     # No machine hashes or unpacks a terabyte a second, and no round trip takes less than a system call.
     assert max(figures.sha256_mb_per_s, figures.gunzip_mb_per_s, figures.loopback_mb_per_s) < 1e6
     assert figures.round_trip_us > 0.1
+
+
+def test_they_do_not_raise_the_peak_of_what_is_run_later() -> None:
+    """A child's peak begins with that of the process that started it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    machine()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
 
 
 def test_they_stand_below_every_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
