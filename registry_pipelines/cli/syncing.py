@@ -27,6 +27,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import size_text
 from registry_pipelines.registry.hidden import hidden_tags
+from registry_pipelines.registry.platforms import same_content
 from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.closure import Omission, discover
 from registry_pipelines.transfer.digest_tags import DigestTags
@@ -35,6 +36,8 @@ from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import Comparison, Mismatch, examine
+
+SAME_FILES = "the same files (equal diffIDs), compressed or described otherwise: built or pushed again, not copied"
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -67,16 +70,30 @@ def verify_copy(
     with options.places([source, copied]) as places:
         here, there = places.locate(source, default_tag=""), places.locate(copied, default_tag="")
         found = _one(here, there, chosen) if here.selector else _all(here, there, chosen)
+        recompressed = _recompressed(here, there, found.differences)
     rows: list[Row] = [
         {"kind": each.kind, "subject": each.subject, "expected": each.expected, "found": each.found}
         for each in found.differences
     ]
     if options.as_json:
-        print_json({"ok": not rows, "differences": rows, "not_compared": omissions.rows(found.not_compared)})
+        told = {"same_files": recompressed, "not_compared": omissions.rows(found.not_compared)}
+        print_json({"ok": not rows, "differences": rows, **told})
     else:
         _print_compared(here, there, rows, found.not_compared)
+        for tag in recompressed:
+            console().print(f"{tag}: {SAME_FILES}", markup=False)
     if rows:
         sys.exit(INCOMPLETE)
+
+
+def _recompressed(here: Located, there: Located, differences: Sequence[Mismatch]) -> list[str]:
+    """The tags that name other digests of the same files."""
+    return [
+        each.subject
+        for each in differences
+        if each.kind == "root" and each.expected and each.found
+        if same_content(here.place, Digest(each.expected), there.place, Digest(each.found))
+    ]
 
 
 def _print_compared(here: Located, there: Located, rows: Rows, not_compared: Sequence[Omission]) -> None:

@@ -140,6 +140,22 @@ def platform_images(place: Place, top: ManifestBytes) -> dict[Digest, Platform]:
     return {entry.digest: entry.platform for entry in read_images(place, top)}
 
 
+def same_content(here: Place, mine: Digest, there: Place, theirs: Digest) -> bool:
+    """Whether two manifests or indexes hold the same files for the same platforms: equal diffIDs, whatever the layers'
+    digests. Builders compress alike only in one version (Go 1.26 and 1.27 give other bytes for every layer, run
+    2026-11-28), so layers of two builders are compared so, never by digest. False also for what is no image.
+    Raises RegistryError."""
+    try:
+        return bool(_unpacked(here, mine)) and _unpacked(here, mine) == _unpacked(there, theirs)
+    except (ContentError, NotFound):
+        return False
+
+
+def _unpacked(place: Place, digest: Digest) -> set[tuple[str, tuple[Digest, ...]]]:
+    images = read_images(place, place.registry.get_manifest(place.repository, digest))
+    return {(str(each.configured.normal), each.config.diff_ids if each.config else ()) for each in images}
+
+
 def image_config(place: Place, manifest: Manifest) -> ImageConfig:
     """A manifest's image config. Raises ClosureIncomplete when it is missing, ManifestInvalid, RegistryError."""
     try:

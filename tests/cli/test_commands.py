@@ -234,7 +234,7 @@ def test_sync_and_verify_copy(fleet: Fleet) -> None:
     assert answer(fleet, "sync", "use", "gcp", code=8)["error"]["what"].startswith("unknown registry `use`")
 
     same = ("verify-copy", "us/many/one:1.1", "gcp/many/one")
-    assert answer(fleet, *same, "--content") == {"ok": True, "differences": [], "not_compared": []}
+    assert answer(fleet, *same, "--content") == {"ok": True, "differences": [], "same_files": [], "not_compared": []}
     assert "holds exactly" in run(fleet, *same).stdout
     push(Place(fleet.chain.registry("gcp"), "many/one"), "1.1", package="other")
     changed = answer(fleet, *same, code=6)

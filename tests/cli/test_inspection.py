@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
 from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.choices import CLIENTS
+from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.warnings import KINDS, TOC_ANNOTATION
 from tests.chain.conftest import fleet
 from tests.chain.entries import AMD64, NOWHERE, V2, entry, index, release
 from tests.chain.fleet import Fleet
+from tests.scan.images import dist_info, make_tar
 
 __all__ = ["fleet"]
 ROOT = Path(__file__).parents[2]
@@ -102,6 +108,27 @@ def test_a_policy_denies_warnings_it_names_and_the_verdict_notes_the_others(flee
 def test_a_policy_that_names_no_warning_is_refused(fleet: Fleet) -> None:
     with pytest.raises(Exception, match="sha512-layer"):
         fleet.reload(("signing:", "policies: {default: {deny_warnings: [sha-layer]}}\nsigning:"))
+
+
+def test_a_copy_of_the_same_files_compressed_otherwise_is_told_from_another_image(fleet: Fleet) -> None:
+    """As another builder's Go compresses, or as Docker pushes what it pulled."""
+    source, target = (Place(fleet.chain.registry(name), "some/app") for name in ("us", "eu"))
+    files = make_tar(dist_info("goodwheel", "1.0"))
+    for place, tag, content, level in (
+        (source, "again", files, 1),
+        (target, "again", files, 9),
+        (source, "other", files, 1),
+        (target, "other", make_tar(dist_info("badwheel", "1.0")), 1),
+    ):
+        layer = push_blob(place, gzip.compress(content, level, mtime=0), media_type=media_types.OCI_LAYER_GZIP)
+        shape = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [str(Digest.of(content))]}}
+        config = push_blob(place, json.dumps(shape).encode(), media_type=media_types.OCI_CONFIG)
+        made = Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=(layer,))
+        place.registry.put_manifest(place.repository, manifest_bytes(made), tag=tag)
+    for tag, same in (("again", ["again"]), ("other", [])):
+        where = (f"us/some/app:{tag}", f"eu/some/app:{tag}")
+        found = CliRunner().invoke(main, ["verify-copy", *where, "--config", str(fleet.path), "--json"])
+        assert found.exit_code == 6 and json.loads(found.stdout)["same_files"] == same
 
 
 def test_the_page_lists_every_warning_and_client() -> None:

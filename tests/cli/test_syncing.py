@@ -187,7 +187,7 @@ def test_a_layer_that_a_quota_refuses(fleet: Fleet, tmp_path: Path, status: int,
 def test_repositories_are_compared_digest_for_digest_with_their_evidence(fleet: Fleet) -> None:
     here, there = "us/bases/python", "eu/bases/python"
     answer(fleet, "sync", "bases")
-    equal = {"ok": True, "differences": [], "not_compared": []}
+    equal = {"ok": True, "differences": [], "same_files": [], "not_compared": []}
     assert answer(fleet, "verify-copy", here, there, "--content") == equal
     assert answer(fleet, "verify-copy", f"{here}:1.1", f"{there}:1.1")["ok"]
     source = place(fleet, "us", "bases/python")
