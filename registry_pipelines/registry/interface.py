@@ -88,7 +88,8 @@ class Registry(Protocol):
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
         """Store a manifest by digest, or under a tag. With a ``subject`` on a registry without the referrers API the
-        fallback tag is brought up to date too (distribution-spec 1.1, "Pushing Manifests with Subject")."""
+        fallback tag is brought up to date too, or nothing is stored (distribution-spec 1.1, "Pushing Manifests with
+        Subject")."""
         ...
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
@@ -118,7 +119,7 @@ class Registry(Protocol):
     def referrers(
         self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
     ) -> list[Descriptor]:
-        """Manifests whose subject is ``digest``: the API, else the fallback tag. Empty when there are none.
+        """What is listed as referring to ``digest``: by the API, and under the fallback tag. Empty when there are none.
         Anything unclear (time-out, 5xx) raises; it is never taken for "none". tags: all tags of the repository that are
         named after digests, when they were listed already: a fallback tag that is not among them is not asked for."""
         ...

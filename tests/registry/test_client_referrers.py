@@ -182,6 +182,19 @@ def test_a_failure_never_means_that_there_are_none(
         registry.get_manifest("a", stored.digest)
 
 
+def test_an_endless_list_ends(
+    registry: DistributionRegistry, faults: FaultRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = image(registry, "a", "text", tag="v1").descriptor
+    monkeypatch.setattr(room, "MAX_LISTED", 5)
+    for page in range(9):
+        link = {"Link": f'</v2/a/referrers/{subject.digest}?page={page}>; rel="next"'}
+        faults.play("GET", LISTS, Status(200, {**INDEX, **link}, index_of(subject, subject).raw), times=1)
+        subject = note(subject, b"%d" % page).descriptor
+    with pytest.raises(RegistryError, match="more than 5"):
+        registry.referrers("a", subject.digest)
+
+
 @pytest.mark.parametrize("answer", [Status(406), Status(200, {"Content-Type": "text/html"}, b"<p>Back soon")])
 def test_an_api_that_answered_before_fails_where_it_answers_otherwise(
     registry: DistributionRegistry, faults: FaultRegistry, answer: Status

@@ -38,6 +38,9 @@ from registry_pipelines.registry.client.translate import read_error_body, transl
 MAX_REFERRERS_PAGE_BYTES = 4 * 1024 * 1024
 """A page of the API is an index; indexes are at most this long."""
 
+MAX_LISTED = 100_000
+"""Referrers of one manifest; those of real images are some hundreds. An endless list must not fill the memory."""
+
 MAX_FALLBACK_ROUNDS = 8
 """Read, change, write, read again: rounds before a fallback tag that others keep overwriting is given up."""
 
@@ -119,6 +122,8 @@ class Referrers:
                     raise RegistryError(f"the list of referrers breaks off (HTTP {response.status})", where=where)
                 return None
             found = [*(found or ()), *read_answer(body, where=where).entries]
+            if len(found) > MAX_LISTED:
+                raise RegistryError(f"more than {MAX_LISTED} referrers are listed", where=where)
         self._facts.learn(repository, referrers_api=True)
         return found
 
