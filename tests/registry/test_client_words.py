@@ -23,8 +23,8 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
-from registry_pipelines.oci.media_types import OCI_MANIFEST
+from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
+from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_MANIFEST
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
@@ -32,8 +32,14 @@ from registry_pipelines.registry.client.translate import read_error_body
 from registry_pipelines.registry.client.words import HOSTS, MEANINGS, SAYINGS, Act, error_for, family_of, meant
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 
-RAW = b'{"schemaVersion":2,"mediaType":"%s"}' % OCI_MANIFEST.encode()
-MANIFEST = ManifestBytes(RAW, OCI_MANIFEST, Digest.of(RAW))
+MANIFEST = manifest_bytes(
+    Manifest(
+        schema_version=2,
+        media_type=OCI_MANIFEST,
+        config=Descriptor(media_type=OCI_CONFIG, digest=Digest.of(b"{}"), size=2),
+        layers=(),
+    )
+)
 CONTENT = b"layer"
 BLOB = Descriptor(media_type="application/octet-stream", digest=Digest.of(CONTENT), size=len(CONTENT))
 
