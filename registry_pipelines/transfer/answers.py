@@ -30,6 +30,10 @@ class Answers(Generic[Question, Answer]):
                 self._known[question] = known
             return known
 
+    def known(self, question: Question) -> Answer | None:
+        """The answer if there is one already."""
+        return self._known.get(question)
+
     def tell(self, question: Question, answer: Answer) -> None:
         """It is known from elsewhere."""
         self._known[question] = answer

@@ -10,10 +10,11 @@ import base64
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,6 +90,10 @@ class SizesRead:
         key = key_of(target, digest)
         return self._sizes.get(key, lambda: target.registry.blob_size(target.repository, digest))
 
+    def knows(self, blob: Descriptor, target: Place) -> bool:
+        """Whether it is known already that the whole blob is there."""
+        return self._sizes.known(key_of(target, blob.digest)) == blob.size
+
     def vouch(self, target: Place, blob: Descriptor) -> None:
         """The target looked for it itself; see ``vouching``."""
         key = key_of(target, blob.digest)
@@ -144,18 +149,28 @@ def read_back(
             raise _missing(target, f"{min(lost)} on the list of what refers to {subject}")
 
     tagged = set(tags.values())
-    checks = [pool.submit(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
+    checks = [partial(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
     if isinstance(registry, BlobSizes):
-        checks.append(pool.submit(all_blobs, registry))
+        checks.append(partial(all_blobs, registry))
     else:
-        checks += [pool.submit(blob, digest) for digest in closure.blobs]
-    checks += [pool.submit(tag, name) for name in tags]
+        checks += [
+            partial(blob, digest) for digest in closure.blobs if not sizes_read.knows(closure.blobs[digest], target)
+        ]
+    checks += [partial(tag, name) for name in tags]
     wanted = referrers_by_subject(closure, closure.subjects)
-    checks += [pool.submit(lists, *each) for each in wanted.items()]
-    for check in checks:
-        check.result()
+    checks += [partial(lists, *each) for each in wanted.items()]
+    _do_all(checks, pool)
     keeper = keeper_at(target) if wanted else None
     return receipt_document(closure, target, tags, keeper, vouched=sizes_read.vouched(target, closure.blobs))
+
+
+def _do_all(checks: Sequence[Callable[[], None]], pool: Executor) -> None:
+    """At once, the last one here: most images of a fleet need one alone, which another thread need not be woken for."""
+    others = [pool.submit(check) for check in checks[:-1]]
+    for check in checks[-1:]:
+        check()
+    for other in others:
+        other.result()
 
 
 def receipt_document(

@@ -42,9 +42,10 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _UNDER_A_TAG = re.compile(r"/manifests/[^/:?]+\Z")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """What is asked of the registry. doing: for errors, as ``reading a manifest``. expect: statuses that are answers.
+    Nobody changes one; it is not frozen because making it would then take three times as long, for each request.
 
     url: absolute, or a path below the registry. once: a failure is the caller's; it is never sent twice, except after a
     401. elsewhere: whatever another host answers after a redirect is an answer, and no error.

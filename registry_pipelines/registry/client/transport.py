@@ -89,7 +89,7 @@ class AddressGuard(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One HTTP request. url: absolute, used verbatim after the host. where: for errors.
 
@@ -323,6 +323,8 @@ class _Connection:
         self.peer = ""
         self.idle_since = 0.0
         self._timeout = connected.gettimeout()
+        self._arrivals = select.poll()
+        self._arrivals.register(connected, select.POLLIN)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
@@ -340,9 +342,7 @@ class _Connection:
 
     def readable(self) -> bool:
         """Whether something arrived that nobody asked for: an early answer, or the end."""
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._arrivals.poll(0))
 
 
 def _send_request(connection: _Connection, request: Request, target: str, stall_s: float) -> bool:
