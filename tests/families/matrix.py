@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import random
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from tests.doubles.families import Family, FamilyServer
 from tests.doubles.families.table import SOURCE_STAGES, TARGET_STAGES, Cell, Row, Stage
 from tests.families.content import SIGNED_TAG, manifests_of, missing_blobs, push_sibling, push_signed
 from tests.patience import patient
+from tests.scan.images import push_image
 
 SETTINGS = """\
 registries:
@@ -450,7 +452,25 @@ def try_unknown_subject(matrix: Matrix) -> None:
     assert matrix.here.referrers(matrix.name("signed"), Digest.of(b"never pushed")) == []
 
 
-CHECKS = (try_odd_names, try_unknown_subject, try_immutable, try_sparse, try_tag_delete)
+def try_large(matrix: Matrix) -> None:
+    """Where bodies have a limit, a blob above it arrives all the same; several ways of sending are tried."""
+    limits = [row.when.body_above for row in matrix.family.rows if row.when.body_above]
+    if not limits:
+        return
+    push_image(Place(matrix.there, "large"), [random.Random(1).randbytes(max(limits) + 1)], tag="v1")
+    target = Place(matrix.here, matrix.name("large"))
+    copy_closure(Place(matrix.there, "large"), "v1", [target], state=matrix.folder / "state")
+    matrix.check_same(matrix.layout_there("large"), matrix.layout_here("large"))
+
+
+def try_race(matrix: Matrix) -> None:
+    """A blob that another client stored meanwhile is there, whatever the answer to ours was."""
+    if any(row.when.name == "raced" for row in matrix.family.rows):
+        blob = push_blob(Place(matrix.here, "raced"), b"both sent it", media_type="text/plain")
+        assert matrix.here.blob_size("raced", blob.digest) == blob.size
+
+
+CHECKS = (try_large, try_race, try_odd_names, try_unknown_subject, try_immutable, try_sparse, try_tag_delete)
 
 ACTS: dict[tuple[str, Stage], Callable[[Matrix], None]] = {
     ("source", "probe"): source_probe,

@@ -125,6 +125,10 @@ class Uploads:
                     raise
                 content.rewind()
                 attempt += 1
+            except Refused:  # Nexus refuses whoever of two clients comes second with one blob (nexus-public#967)
+                if not self._settled(repository, descriptor):
+                    raise
+                return None
 
     def _send_whole(self, session: UploadSession, descriptor: Descriptor, body: HashedBody) -> None:
         where = self._where(session.repository, descriptor.digest)
@@ -278,6 +282,10 @@ class Uploads:
                 if settled is None or not self._exchange.retries.wait(error, attempt):
                     raise
                 attempt += 1
+            except Refused:
+                if not self._settled(session.repository, descriptor):
+                    raise
+                return None
 
     def cancel(self, session: UploadSession) -> None:
         """Give an upload up; unknown ones, and registries that cannot cancel, are fine."""

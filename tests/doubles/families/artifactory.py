@@ -22,9 +22,9 @@ ARTIFACTORY = Family(
             "referrers-406",
             "GET referrers",
             Answer(406, {}, {"errors": [{"status": 406, "message": "Not Acceptable"}]}),
-            "the referrers API is answered with 406, before 7.90 and in remote repositories",
+            "the referrers API is answered with 406 before 7.90.1",
             '"no API": the fallback tag is read and kept',
-            "google/go-containerregistry#1962, #2026",
+            "google/go-containerregistry#1962, #2026; jfrog.com, Use Referrers REST API",
             "2024-10",
         ),
         Row(

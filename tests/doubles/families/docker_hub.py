@@ -1,6 +1,17 @@
 """Docker Hub."""
 
-from tests.doubles.families.table import Answer, Cell, Change, Family, Row, Signed, When, challenge, problem
+from tests.doubles.families.table import (
+    Answer,
+    Cell,
+    Change,
+    Family,
+    ForPlatform,
+    Row,
+    Signed,
+    When,
+    challenge,
+    problem,
+)
 
 DOCKER_HUB = Family(
     name="docker-hub",
@@ -33,6 +44,22 @@ DOCKER_HUB = Family(
             "distribution's token specification; updatecli, Docker Hub rate limit",
             "2026-07",
             When(allowed=False),
+        ),
+        Row(
+            "platform-digest",
+            "GET|HEAD manifest",
+            ForPlatform("amd64"),
+            "a tag of an index, asked for without an index's type in `Accept`, gives the manifest of linux/amd64 and "
+            "its digest",
+            "all types are named, in HEAD as in GET: a digest always is that of the whole",
+            "opencontainers/distribution-spec#207; distribution/distribution#3431",
+            "2021-06",
+            When(reference="[^:]+", header=("Accept", r"^(?!.*(manifest\.list|image\.index))")),
+            (
+                "HEAD",
+                "/v2/{signed}/manifests/v1",
+                {"Accept": "application/vnd.docker.distribution.manifest.v2+json", "Authorization": "{basic}"},
+            ),
         ),
         Row(
             "rate-limit-headers",
@@ -85,8 +112,8 @@ DOCKER_HUB = Family(
             Answer(405, {}, problem("UNSUPPORTED", "The operation is unsupported.")),
             "nothing is deleted through the registry's API; hub.docker.com has its own",
             "`Unsupported`",
-            "docker/hub-feedback, registry API delete",
-            "2024-01",
+            "docker/hub-feedback#2360",
+            "2023-12",
         ),
         Row(
             "referrers",

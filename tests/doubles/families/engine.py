@@ -36,6 +36,7 @@ from tests.doubles.families.table import (
     Ask,
     Change,
     Family,
+    ForPlatform,
     HidePrefixed,
     ListTagged,
     Pages,
@@ -146,17 +147,17 @@ class FamilyServer:
         call = read_call(request)
         rows = [row for row in self.family.rows if _on(row.on, request.method, call.route)]
         for row in rows:
-            if isinstance(row.then, Answer | Signed | Ask) and self._holds(row.when, call, None):
+            if isinstance(row.then, Answer | Signed | Ask | ForPlatform) and self._holds(row.when, call, None):
                 self._hit(row)
                 if isinstance(row.then, Answer):
                     return self._made(row.then, call)
                 if isinstance(row.then, Signed):
                     path = self.second.sign(replace(request))
                     return Response(row.then.status, [("Location", self._elsewhere.url + path)])
-                _rewrite(row, row.then, call)
+                self._rewrite(row, row.then, call)
         response = self._token(request) if call.route == "token" else self._application(request)
         for row in rows:
-            if not isinstance(row.then, Answer | Signed | Ask) and self._holds(row.when, call, response):
+            if not isinstance(row.then, Answer | Signed | Ask | ForPlatform) and self._holds(row.when, call, response):
                 changed = self._changed(row.then, call, response)
                 if changed is not None:
                     self._hit(row)
@@ -236,6 +237,26 @@ class FamilyServer:
             "actions": {"pull": "pull", "push": "pull,push"}.get(call.need.rpartition(":")[2], "delete"),
         }
         return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text)
+
+    def _rewrite(self, row: Row, then: Ask | ForPlatform, call: Call) -> None:
+        request, wanted = call.request, call.reference
+        if isinstance(then, ForPlatform):
+            wanted = self._for_platform(call, then.architecture)
+        elif then.reference:
+            wanted = re.sub(row.when.reference, then.reference, call.reference)
+        request.path = request.path.removesuffix(call.reference) + wanted
+        call.reference = wanted
+        for name in then.drop if isinstance(then, Ask) else ():
+            request.query.pop(name, None)
+
+    def _for_platform(self, call: Call, architecture: str) -> str:
+        layout = self.layout(call.name)
+        found = layout.find(call.reference)
+        manifest = layout.read_manifest(found) if found else None
+        content = manifest.content() if manifest else None
+        children = content.manifests if isinstance(content, Index) else ()
+        named = [each.digest for each in children if each.platform and each.platform.architecture == architecture]
+        return named[0] if named else call.reference
 
     def _changed(self, then: Act, call: Call, response: Response) -> Response | None:
         """The answer changed; None where there is nothing to change."""
@@ -325,18 +346,6 @@ class FamilyServer:
 def _on(on: str, method: str, route: str) -> bool:
     methods, _, routes = on.partition(" ")
     return (methods == "*" or method in methods.split("|")) and (routes == "*" or route in routes.split("|"))
-
-
-def _rewrite(row: Row, then: Ask, call: Call) -> None:
-    request = call.request
-    if then.reference:
-        changed = re.sub(row.when.reference, then.reference, call.reference)
-        request.path = request.path.removesuffix(call.reference) + changed
-        call.reference = changed
-    for name in then.drop:
-        request.query.pop(name, None)
-    if then.unranged:
-        request.headers.pop("range", None)
 
 
 def _peek(request: Request) -> bytes:

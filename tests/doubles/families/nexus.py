@@ -1,6 +1,8 @@
 """Sonatype Nexus Repository 3."""
 
-from tests.doubles.families.table import Answer, Ask, Family, Row, When, problem
+import json
+
+from tests.doubles.families.table import Answer, Change, Family, Row, When, problem
 
 NEXUS = Family(
     name="nexus",
@@ -25,20 +27,25 @@ NEXUS = Family(
             "no-referrers",
             "GET referrers",
             Answer(404, {"Content-Type": "text/html"}, "<!DOCTYPE html><title>404 - Nexus Repository</title>"),
-            "there is no referrers API (404)",
+            "no referrers API is announced; 404 is assumed",
             "the fallback tag is read and kept",
-            "sonatype/nexus-public#967",
-            "2026-04",
+            "nothing in Sonatype's public threads (sonatype/nexus-public) or help pages names one",
+            "2026-11",
         ),
         Row(
-            "mount-ignored",
-            "POST uploads",
-            Ask(drop=("mount", "from")),
-            "mounts open an upload (202)",
-            "not an error: the content is sent",
+            "second-comer",
+            "PUT upload",
+            Change(
+                status=400,
+                body=json.dumps(
+                    problem("BLOB_UPLOAD_INVALID", "blob upload invalid", "docker/v2/-/blobs cannot be updated")
+                ),
+            ),
+            "with redeploys disabled, of two clients that send one blob at the same time the second is refused (400)",
+            "after a refusal the blob is asked for: what is there is done",
             "sonatype/nexus-public#967",
-            "2026-04",
-            When(query="mount"),
+            "2026-09",
+            When(name="raced", status=201),
         ),
         Row(
             "redeploy",

@@ -80,6 +80,13 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class ForPlatform:
+    """The manifest of one architecture instead of the index that was asked for."""
+
+    architecture: str
+
+
+@dataclass(frozen=True)
 class Change:
     """The embedded server's answer, changed. set: as in Answer. drop: headers."""
 
@@ -118,7 +125,7 @@ class AddFallbackTag:
     """When a referrer is put, the server itself writes the fallback tag of the subject."""
 
 
-Act = Answer | Signed | Ask | Change | Pages | HidePrefixed | StuckRange | ListTagged | AddFallbackTag
+Act = Answer | Signed | Ask | ForPlatform | Change | Pages | HidePrefixed | StuckRange | ListTagged | AddFallbackTag
 
 
 @dataclass(frozen=True)
