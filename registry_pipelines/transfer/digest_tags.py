@@ -63,9 +63,6 @@ class DigestTags:
     def __init__(self, place: Place, names: Iterable[str] | None) -> None:
         self.place = place
         self.names = None if names is None else frozenset(names)
-        known = self.names or frozenset()
-        self.lists_longer = any("." in tag and tag.partition(".")[0] in known for tag in known)
-        """Whether the registry's list names tags that begin with another listed tag."""
         self._lists: dict[str, Future[ReferrerList]] = {}
         self._guard = threading.Lock()
         self._ordinary: set[str] = set()
@@ -118,8 +115,6 @@ class DigestTags:
         names = [f"{subject.algorithm}-{subject.hex}{suffix}" for suffix in COSIGN_SUFFIXES]
         if self.names is None:  # of a SHA-512 they are longer than a tag may be, so nobody has them
             return [name for name in names if len(name) <= MAX_TAG_CHARACTERS]
-        if subject.fallback_tag in self.names and not self.lists_longer:
-            return names  # distribution 3.1 on S3 leaves out of a list what begins with a listed tag (its issue 4891)
         return [name for name in names if name in self.names]
 
     def choose(self, every: Iterable[str], select: Callable[[Iterable[str]], list[str]]) -> Chosen:

@@ -12,6 +12,7 @@ from tests.doubles.families.ecr import ECR
 from tests.doubles.families.engine import FamilyServer
 from tests.doubles.families.ghcr import GHCR
 from tests.doubles.families.gitlab import GITLAB
+from tests.doubles.families.harbor import HARBOR
 from tests.doubles.families.kubernetes import KUBERNETES
 from tests.doubles.families.nexus import NEXUS
 from tests.doubles.families.quay import QUAY
@@ -27,6 +28,7 @@ FAMILIES: tuple[Family, ...] = (
     ACR,
     QUAY,
     GITLAB,
+    HARBOR,
     ARTIFACTORY,
     NEXUS,
     ZOT,

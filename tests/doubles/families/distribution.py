@@ -78,8 +78,8 @@ DISTRIBUTION_3 = Family(
     tags=("0.1.2", "0.1.20", "0.1.3"),
     hidden=("0.1.20",),
     source={
-        "sync": Cell("tags that the list hides are not found; copied by name they are", lost=True),
-        "mirror": Cell("tags that the list hides are not found; copied by name they are", lost=True),
+        "sync": Cell("a tag that the list hides is found when it is named, or among 20 versions and more", lost=True),
+        "mirror": Cell("a tag that the list hides is found when it is named, or among 20 versions and more", lost=True),
     },
     rows=(
         replace(NO_REFERRERS, source="oras-project/rust-oci-client#259", date="2026-05"),
@@ -92,9 +92,10 @@ DISTRIBUTION_3 = Family(
             "hidden-tag",
             "GET tags",
             HidePrefixed(),
-            "a tag that begins as another one (0.1.20 beside 0.1.2) is missing from the list, 3.1.0 and 3.1.1",
-            "a tag that is named is asked for, and so are signatures beside a fallback tag; other hidden tags nobody "
-            "can know",
+            "a tag that goes on with a letter, digit or `_` where another ends (0.1.20 beside 0.1.2) is missing from "
+            "the list, 3.1.0 and 3.1.1",
+            "a tag that is named is asked for; retention asks behind each tag, syncs where a list looks as if it hid "
+            "some",
             "distribution/distribution#4891, #4898",
             "2026-06",
         ),

@@ -370,10 +370,16 @@ class _Kept:
 
 
 def _without_prefixed(response: Response) -> Response | None:
+    """As a walk over objects goes: a tag's own lie below ``<tag>/``; what begins with the tag and follows it is taken
+    for one of them. ``-`` and ``.`` sort before the slash, so 0.1.2-slim comes before 0.1.2 and is listed."""
     document = json.loads(response.body)
-    tags = document["tags"]
-    shown = [tag for tag in tags if not any(tag != other and tag.startswith(other) for other in tags)]
-    if shown == tags:
+    shown: list[str] = []
+    last = None
+    for tag in sorted(document["tags"], key=lambda tag: f"{tag}/"):
+        if last is None or not tag.startswith(last):
+            shown.append(tag)
+            last = tag
+    if len(shown) == len(document["tags"]):
         return None
     return replace(response, body=json.dumps({**document, "tags": shown}).encode())
 

@@ -107,7 +107,7 @@ class Pages:
 
 @dataclass(frozen=True)
 class HidePrefixed:
-    """A tag is not listed when another tag is its beginning."""
+    """A tag is not listed when another tag is its beginning, and a letter, digit or ``_`` follows."""
 
 
 @dataclass(frozen=True)
