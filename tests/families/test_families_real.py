@@ -19,6 +19,7 @@ from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.families import FamilyServer
 from tests.doubles.families.distribution import DISTRIBUTION_2
 from tests.families.content import SIGNED_TAG, push_signed
+from tests.patience import patient
 
 MISSING = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(b"never pushed"), size=12)
 SPARSE = manifest_bytes(Index(schema_version=2, media_type=OCI_INDEX, manifests=(MISSING,))).raw
@@ -43,7 +44,7 @@ def answers(address: str) -> list[tuple[int, str]]:
     """Status and error code of each request; without a code, whether the answer is JSON."""
     found = []
     for method, path, headers, body in REQUESTS:
-        connection = http.client.HTTPConnection(address, timeout=30)
+        connection = http.client.HTTPConnection(address, timeout=patient(30))
         connection.request(method, path, body or None, headers)
         answer = connection.getresponse()
         raw = answer.read()
