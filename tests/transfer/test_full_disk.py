@@ -123,7 +123,7 @@ def test_docker_registry_without_space_for_an_upload_is_asked_once(
             copy_closure(source.place("app"), "v1", [there])
         asked = [each for each in watched.seen if each.method == "POST"]
         assert {each.status for each in asked} == {500}
-        assert len(asked) == 2  # the layer and the config
+        assert len(asked) <= 2  # the layer, and the config unless the layer's answer was there before
 
 
 def test_a_registry_that_was_found_full_is_sent_nothing_more_in_the_run(

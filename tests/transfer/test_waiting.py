@@ -22,6 +22,7 @@ from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, HoldAnswer, Status
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -35,13 +36,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class EndsTheTrouble(Silent):
-    def __init__(self, end: Callable[[], None]) -> None:
-        self._end = end
-        self.told: list[tuple[str, str, float | None]] = []
+    """Ends it when the wait for this reason is told; a busy machine may wait for other things too."""
+
+    def __init__(self, reason: str, end: Callable[[], None]) -> None:
+        self._reason, self._end = reason, end
+        self.told: list[tuple[str, float | None]] = []
 
     def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
-        self.told.append((host, reason, left_s))
-        self._end()
+        if reason == self._reason:
+            self.told.append((host, left_s))
+            self._end()
 
 
 @pytest.mark.parametrize(
@@ -63,9 +67,9 @@ def test_a_body_that_stands_still_and_an_answer_that_does_not_come(
         faults.play(method, path, held)
         faulty = Place(connect(faults.address), "app")
         here, there = (faulty, target.place("app")) if method == "GET" else (source.place("app"), faulty)
-        progress = EndsTheTrouble(held.release.set)
+        progress = EndsTheTrouble(reason, held.release.set)
         copy_closure(here, "v1", [there], progress=progress)
-    assert (faults.address, reason, None) in progress.told
+    assert (faults.address, None) in progress.told
     assert compare(source.place("app"), target.place("app"), "v1") == []
 
 
@@ -89,22 +93,22 @@ def test_a_target_that_is_tried_again_and_again(
     graphs.image(source.place("app"), b"layer", tag="v1")
     with FaultRegistry(target.address) as faults:
         faults.play(method, path, Status(status))
-        progress = EndsTheTrouble(faults.clear)
+        progress = EndsTheTrouble(reason, faults.clear)
         there = Place(connect(faults.address, retries=Retries(attempts=1)), "app")
         copy_closure(source.place("app"), "v1", [there], progress=progress)
-    [(host, told, left_s)] = progress.told
-    assert (host, told) == (faults.address, reason)
-    assert left_s is not None and 100 < left_s < 120
+    [(host, left_s)] = progress.told
+    assert host == faults.address
+    assert left_s is not None and 0 < left_s < 120
 
 
 def test_a_pause_that_the_registry_asked_for(source: Counted, target: Counted, graphs: Graphs) -> None:
     """The pause is in the limits already when the copy comes, as after another process's 429."""
     graphs.image(source.place("app"), b"layer", tag="v1")
     limits = Limits()
-    limits.window(target.address, "write-manifest").note(RateLimited("slow down", retry_after_s=1))
-    progress = EndsTheTrouble(lambda: None)
+    limits.window(target.address, "write-manifest").note(RateLimited("slow down", retry_after_s=patient(1)))
+    progress = EndsTheTrouble("its limit of requests", lambda: None)
     copy_closure(source.place("app"), "v1", [Place(limited(target.registry, limits), "app")], progress=progress)
-    assert [(host, reason) for host, reason, _ in progress.told] == [(target.address, "its limit of requests")]
+    assert [host for host, _ in progress.told] == [target.address]
 
 
 def test_the_command_line_says_it_in_one_line(
@@ -117,5 +121,5 @@ def test_the_command_line_says_it_in_one_line(
         faults.play("PUT", r".*/manifests/.*", Status(429, {"Retry-After": "1"}), times=2)
         done = CliRunner().invoke(main, ["copy", f"{source.address}/app:v1", f"{faults.address}/app"])
         assert done.exit_code == 0, done.output
-    told = [line for line in done.stderr.splitlines() if line.startswith("waiting for")]
+    told = [line for line in done.stderr.splitlines() if line.startswith("waiting for") and "429" in line]
     assert told == [f"waiting for {faults.address}: storing a manifest was answered with HTTP 429, 1 s left"]
