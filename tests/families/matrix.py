@@ -12,7 +12,15 @@ from pathlib import Path
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
-from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, TagImmutable, Unsupported
+from registry_pipelines.errors import (
+    ContentError,
+    NotFound,
+    OverQuota,
+    Refused,
+    RegistryPipelinesError,
+    TagImmutable,
+    Unsupported,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.platforms import Platform
@@ -470,7 +478,32 @@ def try_race(matrix: Matrix) -> None:
         assert matrix.here.blob_size("raced", blob.digest) == blob.size
 
 
-CHECKS = (try_large, try_race, try_odd_names, try_unknown_subject, try_immutable, try_sparse, try_tag_delete)
+def try_refusals(matrix: Matrix) -> None:
+    """A spent quota and a policy are told as what they are."""
+    names = {row.when.name for row in matrix.family.rows}
+    for name, error, act in (
+        ("full", OverQuota, lambda place: push(place, "v1", provenance=False)),
+        ("blocked", Refused, lambda place: place.registry.get_manifest(place.repository, "v1")),
+    ):
+        if matrix.name(name) in names:
+            try:
+                act(Place(matrix.here, matrix.name(name)))
+            except RegistryPipelinesError as found:
+                assert type(found) is error, found
+            else:
+                raise AssertionError(f"{name} is no refusal")
+
+
+CHECKS = (
+    try_large,
+    try_race,
+    try_odd_names,
+    try_unknown_subject,
+    try_refusals,
+    try_immutable,
+    try_sparse,
+    try_tag_delete,
+)
 
 ACTS: dict[tuple[str, Stage], Callable[[Matrix], None]] = {
     ("source", "probe"): source_probe,

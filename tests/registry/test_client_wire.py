@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import (
     ConfigInvalid,
     InputError,
-    ManifestInvalid,
     ManifestTooLarge,
     ReferenceInvalid,
     RegistryError,
@@ -216,13 +215,13 @@ def test_an_unreadable_digest_header_is_an_error() -> None:
         DistributionRegistry(server.address).get_manifest("a", "v1")
 
 
-def test_a_list_of_referrers_that_is_none() -> None:
+def test_an_answer_that_is_no_list_of_referrers_is_none_and_the_tag_is_asked() -> None:
     for body in (RAW.raw, b"<html>", b"{}"):
-        with (
-            ExchangeServer(Expect("GET", ".*referrers.*", Answer(200, {}, body))) as server,
-            pytest.raises(ManifestInvalid),
-        ):
-            DistributionRegistry(server.address).referrers("a", RAW.digest)
+        with ExchangeServer(
+            Expect("GET", ".*referrers.*", Answer(200, {}, body)),
+            Expect("GET", f".*/manifests/{RAW.digest.fallback_tag}", Answer(404)),
+        ) as server:
+            assert DistributionRegistry(server.address).referrers("a", RAW.digest) == []
 
 
 def test_names_are_checked_before_anything_is_sent() -> None:

@@ -60,6 +60,42 @@ HARBOR = Family(
             When(name="missing/.*|[^/]+"),
         ),
         Row(
+            "policy",
+            "GET|HEAD manifest",
+            Answer(
+                412,
+                {},
+                problem(
+                    "PROJECTPOLICYVIOLATION",
+                    "current image with 3 vulnerabilities cannot be pulled due to configured policy in 'Prevent images "
+                    "with vulnerability severity of High or higher from running.'",
+                ),
+            ),
+            "an image with vulnerabilities, or without a signature, may not be pulled (412)",
+            "`Refused`: not missing, and not for want of a permission; the advice names the policy",
+            "goharbor/harbor src/server/middleware/vulnerable/vulnerable.go at c50c7dd; goharbor/harbor#18792",
+            "2026-08",
+            When(name="project/blocked"),
+        ),
+        Row(
+            "quota",
+            "PUT manifest",
+            Answer(
+                403,
+                {},
+                problem(
+                    "DENIED",
+                    "adding 1.2 GiB of storage resource, which when updated to current usage of 9.1 GiB will exceed "
+                    "the configured upper limit of 10.0 GiB.",
+                ),
+            ),
+            "a project's quota is spent: 403, the reason is in the text alone",
+            "`OverQuota`",
+            "goharbor/harbor src/pkg/quota/errors.go at c50c7dd; goharbor/harbor#17390",
+            "2026-08",
+            When(name="project/full"),
+        ),
+        Row(
             "immutable",
             "PUT manifest",
             Answer(

@@ -82,6 +82,16 @@ QUAY = Family(
             When(missing="content"),
         ),
         Row(
+            "quota",
+            "POST uploads",
+            Answer(403, {}, problem("DENIED", "Quota has been exceed on namespace")),
+            "an organization's quota is spent: 403 DENIED when an upload is opened",
+            "`OverQuota`",
+            "quay/quay endpoints/v2/errors.py at 0619510",
+            "2026-01",
+            When(name="org/full"),
+        ),
+        Row(
             "immutable",
             "PUT manifest",
             Answer(409, {}, problem("TAG_ALREADY_EXISTS", "tag was already pushed")),
