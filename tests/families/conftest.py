@@ -1,5 +1,5 @@
-"""The matrix is no test file by name; its assertions shall explain themselves all the same."""
+"""Stages and refusals are no test files by name; their assertions shall explain themselves all the same."""
 
 import pytest
 
-pytest.register_assert_rewrite("tests.families.matrix")
+pytest.register_assert_rewrite("tests.families.matrix", "tests.families.stages", "tests.families.refusals")

@@ -9,7 +9,8 @@ import pytest
 from tests.doubles.families import FAMILIES, Family
 from tests.doubles.families.document import DOCUMENT, document
 from tests.doubles.families.table import SOURCE_STAGES, TARGET_STAGES, Cell
-from tests.families.matrix import ACTS, Report, run
+from tests.families.report import Report, run
+from tests.families.stages import ACTS
 
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.name)
