@@ -205,6 +205,7 @@ class _Blob:
 
     def __init__(self, source: Place, descriptor: Descriptor, means: Means) -> None:
         self._source, self._descriptor, self._means = source, descriptor, means
+        self._began = 0.0
 
     def catch_up(self, lane: _Lane) -> None:
         """Try again for one target that fell behind, until it is settled."""
@@ -228,7 +229,7 @@ class _Blob:
         """One read for these targets. Afterwards each is settled, or has an error that may pass. The source's errors
         are final: it was given its time."""
         try:
-            self._means.health.admit(self._source, "read")
+            self._began = self._means.health.admit(self._source, "read")
             if self._descriptor.size <= PART_BYTES:
                 self._send_small(lanes)
             else:
@@ -245,7 +246,7 @@ class _Blob:
             self._means.memory,
             start=start,
             connections=connections,
-            patience=self._means.health.reading(self._source),
+            patience=self._means.health.reading(self._source, self._began),
             group=frozenset(lane.target.registry.name for lane in lanes),  # whose slowness holds the parts in memory
         )
 

@@ -109,12 +109,13 @@ class Health:
                 self.worked(place, kind)
                 return result
 
-    def reading(self, source: Place) -> Callable[[], Patience]:
-        """Makes the patience of a thread that only reads from a source."""
+    def reading(self, source: Place, began: float = 0.0) -> Callable[[], Patience]:
+        """Makes the patience of a thread that only reads from a source. began: what :meth:`admit` gave for it; a
+        failure of who was let try is news, and gives the turn on."""
 
         def make() -> Patience:
             make_stalls_final()
-            return _Reading(self, source, self._patience())
+            return _Reading(self, source, self._patience(), began)
 
         return make
 
@@ -230,9 +231,9 @@ def _refusal(trouble: _Trouble, place: Place) -> Unavailable:
 class _Reading(Patience):
     """The patience of one part of a blob, with what the run knows of its source."""
 
-    def __init__(self, health: Health, source: Place, own: Patience) -> None:
+    def __init__(self, health: Health, source: Place, own: Patience, began: float) -> None:
         super().__init__(own.no_progress_s)
-        self._health, self._source, self._own, self._began = health, source, own, 0.0
+        self._health, self._source, self._own, self._began = health, source, own, began
 
     def progress(self) -> None:
         """Bytes arrived."""

@@ -252,3 +252,20 @@ def test_a_registry_that_was_given_up_is_tried_by_one_act_a_minute_and_taken_up_
     health.persist(there, "content", lambda: None)
     assert len(asked) == 2
     assert health.ready(there, "manifest")
+
+
+def test_a_reader_that_was_let_try_and_failed_gives_the_turn_on(source: Counted) -> None:
+    """Else all others would wait until an attempt that says nothing is over."""
+    clock, here = Clock(), source.place("app")
+    error = Unavailable("nothing listens there", where=here.registry.name)
+    health = Health(lambda: Patience(1000.0, clock=clock), clock=clock)
+    began = health.admit(here, "read")
+    health.failed(here, "read", error, Patience(1000.0, clock=clock), began)
+    clock.now += ATTEMPT_S
+    reader = health.reading(here, health.admit(here, "read"))()
+    reading = threading.Thread(target=reader.wait, args=(error,))
+    clock.now += 1
+    reading.start()
+    clock.now += 30  # longer than any pause, shorter than an attempt
+    reading.join(patient(30))
+    assert not reading.is_alive()
