@@ -11,7 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, ManifestTooLarge, NotFound
@@ -68,11 +68,11 @@ class Omission:
 
     ``foreign-layer``: content that its publisher keeps elsewhere. ``platform``: a child that was not chosen.
     ``repository``: one that the registry lists and a sync never takes.
-    ``referrer``: listed at the source, but not there, or none by its own word. ``tag``: a tag named after a digest that
-    is not what its name says.
+    ``referrer``: listed at the source, but not there, or none by its own word. ``claim``: the same of something that
+    comes along all the same, for another reason. ``tag``: a tag named after a digest that is not what its name says.
     """
 
-    kind: Literal["foreign-layer", "platform", "referrer", "tag", "repository"]
+    kind: Literal["foreign-layer", "platform", "referrer", "claim", "tag", "repository"]
     what: str
     why: str
     size_bytes: int = 0
@@ -214,7 +214,10 @@ class _Search:
         self.digest_tags: dict[str, Digest] = {}
         self.leads_to: dict[Digest, set[Digest]] = defaultdict(set)
         self.via: dict[Digest, Digest | None] = {}
+        self.claims: dict[Digest, Omission] = {}
+        """What is listed, or under a tag, and not believed. It may belong to the closure for another reason."""
         self.doubts: dict[Digest, Omission] = {}
+        """What was opened and is not whole further below."""
         self.bad_lists: dict[str, Omission] = {}
         self.opened = 0
         self.held_bytes = 0
@@ -241,7 +244,6 @@ class _Search:
             level = self._next_level(level)
         self._find_blobs()
         self._prune(root.digest)
-        left_out = [each for digest, each in self.doubts.items() if digest not in self.contents]
         return Closure(
             source=self.place,
             reference=self.reference,
@@ -255,9 +257,15 @@ class _Search:
             foreign=tuple(self.foreign.values()),
             named=named,
             behind=tuple(behind),
-            unbelieved=(*left_out, *self.bad_lists.values()),
+            unbelieved=tuple(self._unbelieved()),
             foreign_layers=self.foreign_layers,
         )
+
+    def _unbelieved(self) -> Iterator[Omission]:
+        yield from (each for digest, each in self.doubts.items() if digest not in self.contents)
+        for digest, each in self.claims.items():
+            yield replace(each, kind="claim") if digest in self.contents else each
+        yield from self.bad_lists.values()
 
     def _left_behind(self, index: Digest) -> list[Omission]:
         """What refers to an index that is written anew, named only."""
@@ -346,7 +354,7 @@ class _Search:
             return f"cannot be read: {error.what}"
         if not any(_is_true(each, content) for each in group):
             self.found[manifest.digest] = manifest  # it may be wanted for another reason
-            return f"names {f'{content.subject.digest} as its subject' if content.subject else 'no subject'}"
+            return _says_otherwise(content)
         return _Opened(manifest, content, self._listed(wanted.digest), self.tags.signatures(wanted.digest))
 
     def _listed(self, subject: Digest) -> list[Descriptor]:
@@ -365,11 +373,16 @@ class _Search:
     def _doubt(self, group: list[_Wanted], what: str) -> None:
         """Leave out what led here; of a referrer that is an index, all of it."""
         for wanted in group:
-            if wanted.via is not None:
-                itself = wanted.via == wanted.digest
-                why = f"it is {wanted.why} and {what}" if itself else f"{wanted.digest} ({wanted.why}) {what}"
-                kind: Literal["tag", "referrer"] = "tag" if wanted.tag else "referrer"
-                self.doubts.setdefault(wanted.via, Omission(kind, wanted.tag or wanted.via, why))
+            if wanted.via == wanted.digest:
+                self._disbelieve(wanted, what)
+            elif wanted.via is not None:
+                why = f"{wanted.digest} ({wanted.why}) {what}"
+                self.doubts.setdefault(wanted.via, Omission("referrer", wanted.via, why))
+
+    def _disbelieve(self, wanted: _Wanted, what: str) -> None:
+        kind: Literal["tag", "referrer"] = "tag" if wanted.tag else "referrer"
+        omission = Omission(kind, wanted.tag or wanted.digest, f"it is {wanted.why} and {what}")
+        self.claims.setdefault(wanted.digest, omission)
 
     def _accept(self, wanted: _Wanted, manifest: ManifestBytes, content: Manifest | Index) -> None:
         self.found[manifest.digest] = manifest
@@ -380,7 +393,10 @@ class _Search:
         """A listing is only a claim, and a fallback tag can be edited: the manifest itself must say what it refers to.
         This also ends circles, because no manifest can contain a digest of something that contains its own."""
         content = self.contents.get(wanted.digest)
-        if wanted.subject is None or content is None or not _is_true(wanted, content):
+        if wanted.subject is None or content is None:
+            return
+        if not _is_true(wanted, content):
+            self._disbelieve(wanted, _says_otherwise(content))
             return
         self.leads_to[wanted.subject].add(wanted.digest)
         if wanted.tag:
@@ -494,6 +510,10 @@ def _is_true(wanted: _Wanted, content: Manifest | Index) -> bool:
     if wanted.subject is None or wanted.tag:
         return True
     return content.subject is not None and content.subject.digest == wanted.subject
+
+
+def _says_otherwise(content: Manifest | Index) -> str:
+    return f"names {f'{content.subject.digest} as its subject' if content.subject else 'no subject'}"
 
 
 def _is_foreign(descriptor: Descriptor) -> bool:

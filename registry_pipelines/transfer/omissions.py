@@ -14,12 +14,13 @@ _SENTENCES: Mapping[str, tuple[str, str]] = {
     "foreign-layer": ("layer{size} stays with its publisher", "layers{size} stay with their publisher"),
     "platform": ("platform was not chosen", "platforms were not chosen"),
     "referrer": ("referrer stays behind", "referrers stay behind"),
+    "claim": ("entry of a list of referrers is not believed", "entries of lists of referrers are not believed"),
     "tag": ("tag stays behind", "tags stay behind"),
     "repository": ("repository is not taken", "repositories are not taken"),
 }
 """Kind to what is said of one and of several; ``{size}`` is the sum of what is known."""
 
-_REASONED = ("referrer", "tag", "repository")
+_REASONED = ("referrer", "claim", "tag", "repository")
 """Kinds that are left out for different reasons, so that each reason has a part of the note."""
 
 

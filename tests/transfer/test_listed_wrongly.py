@@ -135,7 +135,34 @@ def test_what_harbor_lists_of_cosign_comes_as_the_tag_that_it_is(
     listed.append(row(signature, artifactType=media_types.OCI_CONFIG))
     found = discover(place, "v1")
     assert found.digest_tags == {tag: signature.digest} and not found.subjects
-    assert digests(found) == {image.digest, signature.digest} and not found.omissions
+    assert digests(found) == {image.digest, signature.digest}
+    assert [(each.kind, each.what) for each in found.omissions] == [("claim", signature.digest)]
+
+
+def test_a_claim_about_the_index_hides_no_signature_of_its_child(
+    start_embedded: Callable[..., Counted], graphs: Graphs
+) -> None:
+    """The false claim is met a level before the tag that brings the signature."""
+    listed: list[dict[str, object]] = []
+    top: list[ManifestBytes] = []
+
+    def accessories(handler: Handler) -> Handler:
+        def handle(request: Request) -> Response:
+            if not (top and request.path.endswith(f"/referrers/{top[0].digest}")):
+                return handler(request)
+            raw = json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": listed}).encode()
+            return Response(200, [("Content-Type", media_types.OCI_INDEX)], raw)
+
+        return handle
+
+    place = start_embedded(wrap=accessories).place("app")
+    child = graphs.image(place, b"layer")
+    top.append(graphs.index(place, (child, "linux/amd64"), tag="v1"))
+    signature = graphs.image(place, b"simple signing", tag=f"{child.digest.fallback_tag}.sig")
+    listed.append(row(signature))
+    found = discover(place, "v1")
+    assert list(found.digest_tags.values()) == [signature.digest] and signature.digest in digests(found)
+    assert [(each.kind, each.what) for each in found.omissions] == [("claim", signature.digest)]
 
 
 @pytest.mark.parametrize("harm", ["no child", "another size"])
@@ -343,4 +370,6 @@ def test_of_any_list_the_closure_takes_what_is_true_and_names_the_rest(
     base = {world.top.digest, world.child.digest}
     assert digests(found) == base | true
     assert set(found.subjects) == true
-    assert {each.what for each in found.omissions} == listed - true - base
+    told = {each.what: each.kind for each in found.omissions}
+    unbelieved = listed - true - (set() if api else {world.top.digest})  # under the tag itself it cannot mean itself
+    assert told == {digest: "claim" if digest in base else "referrer" for digest in unbelieved}
