@@ -115,20 +115,13 @@ DOCKER_HUB = Family(
             "docker/hub-feedback#2360",
             "2023-12",
         ),
-        Row(
-            "referrers",
-            "GET referrers",
-            Change(),
-            "there is a referrers API since autumn 2025",
-            "used; fallback tags of before are merged by who reads them",
-            "awslabs/soci-snapshotter#1828; against it docker/roadmap#724, open since 2024-09",
-            "2025-12",
-        ),
     ),
     peers={
         f"{role} oras": Cell("takes no token service at a loopback address, where the double's is", "bearer realm host")
         for role in ("source", "target")
     },
+    remark="The referrers API is there since autumn 2025 (awslabs/soci-snapshotter#1828, 2025-12); docker/roadmap#724, "
+    "which asks for it, is open all the same. Fallback tags of before are read beside it.",
     finds={"referrers_api": True, "chunked_upload": True, "range_reads": True},
     source={
         "catalogue": Cell("no catalogue", "Unsupported"),

@@ -71,7 +71,16 @@ def _peers() -> str:
 
 def _family(family: Family) -> str:
     rows = [(row.situation, row.handling, row.source, row.date) for row in family.rows]
-    return f"### {family.title}\n\n" + _table(["What it does", "What our client does", "Source", "Seen"], rows)
+    told = [f"### {family.title}", _table(["What it does", "What our client does", "Source", "Seen"], rows)]
+    found = [f"{name} {'yes' if value else 'no'}" for name, value in _found(family)]
+    if found:
+        told.append(f"Found by trying: {', '.join(found)}.")
+    return "\n\n".join([*told, family.remark] if family.remark else told)
+
+
+def _found(family: Family) -> Iterable[tuple[str, bool]]:
+    names = {"referrers_api": "referrers API", "chunked_upload": "uploads in chunks", "range_reads": "reads of ranges"}
+    return [(names[name], value) for name, value in family.finds.items() if value is not None]
 
 
 def _limits(rules: Sequence[Rule]) -> str:

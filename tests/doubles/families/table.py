@@ -72,11 +72,10 @@ class Signed:
 @dataclass(frozen=True)
 class Ask:
     """The embedded server is asked for something else. reference: what stands for the reference, with ``\\1`` groups of
-    the row's pattern. drop: parameters it never sees. unranged: nor the Range."""
+    the row's pattern. drop: parameters it never sees."""
 
     reference: str = ""
     drop: tuple[str, ...] = ()
-    unranged: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,8 @@ class Row:
     """One deviation. on: ``GET referrers``; several methods are joined by ``|``, ``*`` is any method or route.
 
     situation, handling: sentences for the documentation. source: where the fact is from. date: year and month, of the
-    source.
+    source. provoke: (method, path, headers) of what our client never does, so that it never meets the row; ``{signed}``
+    is a repository with an image tagged v1, ``{basic}`` the account.
     """
 
     name: str
@@ -183,6 +183,8 @@ class Family:
     """Further tags of the image that is copied, which the family's lists have trouble with."""
     hidden: tuple[str, ...] = ()
     """Those of them that its lists leave out."""
+    remark: str = ""
+    """For the documentation: where sources contradict each other."""
 
 
 def problem(code: str, message: str, detail: str | Mapping[str, str] = "") -> dict[str, Any]:
