@@ -77,7 +77,7 @@ def open_base(reference: str, platform: Platform, open_place: OpenPlace) -> Base
         raise InputError(f"the base is for {config.platform}, not {platform}", where=reference)
     if len(config.diff_ids) != len(content.layers):
         raise ManifestInvalid("the config names another number of layers than the manifest", where=reference)
-    history = tuple(config.history or ())
+    history = tuple(each or {} for each in config.history or ())
     return BaseImage(place, reference, top, content, dict(config.config or {}), config.diff_ids, history)
 
 

@@ -16,6 +16,7 @@ import msgspec
 from registry_pipelines.errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.go_json import read_apart
 from registry_pipelines.oci.platforms import Platform
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -88,7 +89,7 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
     created: str = ""
     config: dict[str, Any] | None = None
     rootfs: dict[str, Any] | None = None
-    history: list[dict[str, Any]] | None = None
+    history: list[dict[str, Any] | None] | None = None
 
     @property
     def platform(self) -> Platform:
@@ -311,11 +312,18 @@ def descriptors(content: Manifest | Index) -> Sequence[Descriptor]:
 
 
 def read_image_config(raw: bytes, *, where: str = "") -> ImageConfig:
-    """Parse an image config. Raises ManifestInvalid, ManifestTooLarge."""
+    """Parse an image config. Refuses one that programs written in Go, which start images, read as something else.
+    Raises ManifestInvalid, ManifestTooLarge."""
     if len(raw) > MAX_CONFIG_BYTES:
         raise ManifestTooLarge(
             f"the image config has {len(raw)} bytes, at most {MAX_CONFIG_BYTES} are read", where=where
         )
+    try:
+        apart = read_apart(raw)
+    except (ValueError, RecursionError) as error:
+        raise ManifestInvalid(f"this image config is not valid: {error}", where=where) from error
+    if apart:
+        raise ManifestInvalid(f"`{apart}` of the image config is there twice, or in other letters", where=where)
     return decode_sloppy(raw, ImageConfig, where=where, what="image config")
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 from registry_pipelines.errors import ClosureIncomplete, ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.go_json import lists_layers
 from registry_pipelines.oci.manifests import (
     EMPTY,
     MAX_CONFIG_BYTES,
@@ -158,11 +159,14 @@ def _unpacked(place: Place, digest: Digest) -> set[tuple[str, tuple[Digest, ...]
 
 def image_config(place: Place, manifest: Manifest) -> ImageConfig:
     """A manifest's image config. Raises ClosureIncomplete when it is missing, ManifestInvalid, RegistryError."""
+    return read_image_config(_config_bytes(place, manifest), where=f"{place}@{manifest.config.digest}")
+
+
+def _config_bytes(place: Place, manifest: Manifest) -> bytes:
     try:
-        raw = read_blob(place, manifest.config, limit=MAX_CONFIG_BYTES)
+        return read_blob(place, manifest.config, limit=MAX_CONFIG_BYTES)
     except NotFound as error:
         raise ClosureIncomplete(f"the image config {manifest.config.digest} is missing", where=str(place)) from error
-    return read_image_config(raw, where=f"{place}@{manifest.config.digest}")
 
 
 class _Walk:
@@ -211,15 +215,16 @@ class _Walk:
         if not surely and manifest.config.digest == EMPTY.digest:
             return Entry(descriptor, _artifact(manifest), listed, manifest)
         try:
-            config = image_config(self._place, manifest)
-        except ManifestInvalid as error:
-            kind = "image" if surely else _artifact(manifest)
-            return Entry(descriptor, kind, listed, manifest, problem=error if surely else None)
+            raw = _config_bytes(self._place, manifest)
         except ContentError as error:
             return Entry(descriptor, "image", listed, manifest, problem=error)
-        if surely or (config.rootfs or {}).get("diff_ids"):
-            return Entry(descriptor, "image", listed, manifest, config)
-        return Entry(descriptor, _artifact(manifest), listed, manifest)
+        if not (surely or lists_layers(raw)):
+            return Entry(descriptor, _artifact(manifest), listed, manifest)
+        try:
+            config = read_image_config(raw, where=f"{self._place}@{manifest.config.digest}")
+        except ManifestInvalid as error:
+            return Entry(descriptor, "image", listed, manifest, problem=error)
+        return Entry(descriptor, "image", listed, manifest, config)
 
     def _child(self, line: Descriptor) -> ManifestBytes | None:
         """None: nothing is stored as a manifest under what the index itself does not call one."""

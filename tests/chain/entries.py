@@ -24,7 +24,7 @@ NOWHERE = Platform(os="unknown", architecture="unknown")
 
 def entry(place: Place, package: str, *, platform: Platform | None = AMD64, **changes: Any) -> Descriptor:
     """An image with one package, as a line of an index. changes: config_type, layer_type, media_type, artifact_type,
-    diff_ids, layer_notes (annotations), annotations of the line, line_type."""
+    diff_ids, layer_notes (annotations), annotations of the line, line_type, rewrite (of the config's bytes)."""
     tar = make_tar(dist_info(package, "1.0"))
     layer = push_blob(
         place, gzip.compress(tar, 1, mtime=0), media_type=changes.get("layer_type", media_types.OCI_LAYER_GZIP)
@@ -35,9 +35,8 @@ def entry(place: Place, package: str, *, platform: Platform | None = AMD64, **ch
         "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": changes.get("diff_ids", [Digest.of(tar)])},
     }
-    config = push_blob(
-        place, msgspec.json.encode(shape, enc_hook=str), media_type=changes.get("config_type", media_types.OCI_CONFIG)
-    )
+    raw = changes.get("rewrite", bytes)(msgspec.json.encode(shape, enc_hook=str))
+    config = push_blob(place, raw, media_type=changes.get("config_type", media_types.OCI_CONFIG))
     manifest = manifest_bytes(
         Manifest(
             schema_version=2,

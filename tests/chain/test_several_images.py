@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from registry_pipelines.errors import LayerInvalid, RegistryPipelinesError
+from registry_pipelines.errors import LayerInvalid, ManifestInvalid, PromotionDenied, RegistryPipelinesError
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
+from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.scan.cyclonedx import read_cyclonedx
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from tests.chain.entries import AMD64, NOWHERE, V2, entry, index, release
@@ -23,6 +24,15 @@ from tests.chain.fleet import Fleet
 from tests.scan.images import dist_info, make_tar
 
 SAYS_ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": "sha256:00"}
+
+
+def untyped(place: Place, rewrite: Callable[[bytes], bytes]) -> Descriptor:
+    """An image whose config is called anything; programs written in Go read it all the same."""
+    return entry(place, "badwheel", config_type="application/octet-stream", rewrite=rewrite)
+
+
+def stored(place: Place, line: Descriptor) -> ManifestBytes:
+    return place.registry.get_manifest(place.repository, line.digest)
 
 
 HIDDEN: dict[str, Callable[[Place], Sequence[Descriptor]]] = {
@@ -39,6 +49,7 @@ HIDDEN: dict[str, Callable[[Place], Sequence[Descriptor]]] = {
     "the artifactType of a SOCI index": lambda at: [entry(at, "badwheel", artifact_type=media_types.SOCI_V2)],
     "a config without a type": lambda at: [entry(at, "badwheel", config_type="application/octet-stream")],
     "a config of another type": lambda at: [entry(at, "badwheel", config_type="application/vnd.example+json")],
+    "a null in its history": lambda at: [untyped(at, lambda raw: raw[:-1] + b',"history":[null]}')],
     "a Docker manifest, config of another type": lambda at: [
         entry(
             at,
@@ -51,6 +62,31 @@ HIDDEN: dict[str, Callable[[Place], Sequence[Descriptor]]] = {
     "an entry that is called no manifest": lambda at: [entry(at, "badwheel", line_type="application/vnd.example+json")],
 }
 """What somebody who may push writes beside a clean image. Each of these some client starts (registry/platforms.py)."""
+
+
+READ_APART: dict[str, Callable[[bytes], bytes]] = {
+    "a config in other letters": lambda raw: raw.replace(b"rootfs", b"RootFS"),
+    "a list in other letters": lambda raw: raw.replace(b"diff_ids", b"Diff_Ids"),
+    "an escaped name": lambda raw: raw.replace(b"rootfs", rb"rootf\u017f"),
+    "layers in one of two members": lambda raw: raw[:-1] + b',"rootfs":{"type":"layers"}}',
+}
+"""Configs of no known type in which Go finds layers, and strict readers none."""
+
+
+@pytest.mark.parametrize("config_type", ["application/octet-stream", media_types.OCI_CONFIG])
+@pytest.mark.parametrize("how", READ_APART)
+def test_a_config_that_two_programs_read_as_different_things_passes_no_gate(
+    fleet: Fleet, how: str, config_type: str
+) -> None:
+    place = fleet.chain.place("app")
+    hidden = entry(place, "badwheel", config_type=config_type, rewrite=READ_APART[how])
+    assert hidden.digest in {each.digest for each in read_entries(place, stored(place, hidden)) if each.kind == "image"}
+    bad = release(place, entry(place, "goodwheel"), hidden)
+    apart = "of the image config is there twice, or in other letters"
+    with pytest.raises(ManifestInvalid, match=apart):
+        fleet.chain.sbom(bad)
+    with pytest.raises(PromotionDenied, match=apart):
+        fleet.chain.promote(bad)
 
 
 @pytest.mark.parametrize("first", [True, False])
