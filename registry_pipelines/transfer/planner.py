@@ -250,8 +250,9 @@ class _Assignment:
 
 
 def _lists_there(closure: Closure, target: Place, subject: Digest) -> bool:
-    """Whether the list of a manifest's referrers is to be under its tag."""
-    return subject in closure.subjects.values() and find_keeper(target, subject) == "tag"
+    """Whether the list of a manifest's referrers is to be under its tag, or may be: where that cannot be found out, the
+    tag is left alone, since signatures weigh more than a second name."""
+    return subject in closure.subjects.values() and find_keeper(target, subject) != "registry"
 
 
 def _unseen(job: Job, target: Place, error: RegistryPipelinesError) -> Delivery:
