@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
+from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, decode_json, decode_sloppy
 
@@ -47,12 +48,27 @@ class _Raw(msgspec.Struct):
     manifests: tuple[msgspec.Raw, ...] | None = None
 
 
+class _Shape(msgspec.Struct, rename="camel"):
+    manifests: msgspec.Raw = msgspec.Raw()
+    media_type: str | None = None
+
+
 def read_answer(raw: bytes, *, where: str = "") -> ReferrerList:
     """What the API answered. ``{}`` and a null list are empty (Harbor 2.15 and dhi.io write them). Raises
     ManifestInvalid for what is no JSON object with descriptors: such an answer says nothing."""
     document = decode_json(raw, _Raw, where=where, what="list of referrers")
     found = [decode_sloppy(bytes(item), Descriptor, where=where, what="referrer") for item in document.manifests or ()]
     return ReferrerList(_each_once(found))
+
+
+def looks_like_list(raw: bytes) -> bool:
+    """Whether an answer of no certain type is a list: an object with a list of manifests, or that calls itself an
+    index."""
+    try:
+        document = msgspec.json.decode(raw, type=_Shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return bytes(document.manifests)[:1] == b"[" or document.media_type in media_types.INDEXES
 
 
 def read_fallback(found: ManifestBytes, tag: str) -> ReferrerList:
@@ -105,4 +121,4 @@ def describe(manifest: ManifestBytes, content: Manifest | Index) -> Descriptor:
     return msgspec.structs.replace(manifest.descriptor, artifact_type=kind, annotations=content.annotations)
 
 
-__all__ = ["NO_LIST", "ReferrerList", "describe", "read_answer", "read_fallback"]
+__all__ = ["NO_LIST", "ReferrerList", "describe", "looks_like_list", "read_answer", "read_fallback"]

@@ -207,12 +207,76 @@ def test_an_api_that_answered_before_fails_where_it_answers_otherwise(
         registry.referrers("a", subject.digest)
 
 
+ODD = [
+    NO_API,
+    Status(404),
+    Status(400),
+    Status(405),
+    Status(404, {"Content-Type": "text/html"}, b"<p>" + b"x" * 1000),
+    Status(200, {"Content-Type": "text/html"}, b"<p>Back soon"),
+]
+
+
+@pytest.mark.parametrize("answer", ODD)
+def test_one_odd_answer_hides_nothing(registry: DistributionRegistry, faults: FaultRegistry, answer: Status) -> None:
+    """Of one manifest, before any list was seen: neither its signatures nor those of the others are taken for none."""
+    odd, other = (image(registry, "a", text).descriptor for text in ("one", "two"))
+    faults.play("GET", f"/v2/a/referrers/{odd.digest}", answer)
+    named = note(other, b"one").descriptor
+    faults.play("GET", LISTS, Status(200, INDEX, index_of(named).raw))
+    with pytest.raises(RegistryError, match="lists what refers to other manifests"):
+        registry.referrers("a", odd.digest)
+    assert [one.digest for one in registry.referrers("a", other.digest)] == [named.digest]
+    with pytest.raises(RegistryError):
+        registry.referrers("a", odd.digest)
+    gone = Digest.of(b"gone")
+    faults.clear()
+    faults.play("GET", LISTS, NO_API)
+    assert registry.referrers("a", gone) == [], "of what is not there there are none"
+
+
+def test_who_has_no_api_is_asked_for_another_manifest_once(
+    registry: DistributionRegistry, faults: FaultRegistry
+) -> None:
+    faults.play("GET", LISTS, NO_API)
+    for repository in "abcd":
+        assert registry.referrers(repository, image(registry, repository, "text").descriptor.digest) == []
+    assert len(faults.requests("GET", LISTS)) == 5
+
+
+@pytest.mark.parametrize("kind", ["application/json", "", media_types.OCI_MANIFEST, "text/plain"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_list_is_a_list_whatever_its_type(
+    registry: DistributionRegistry, faults: FaultRegistry, kind: str, named: bool
+) -> None:
+    subject = image(registry, "a", "text", tag="v1").descriptor
+    entry = note(subject, b"one").descriptor
+    document = json.loads(index_of(entry).raw)
+    own = document.pop("mediaType")
+    document["manifests"][0]["annotations"] = {"long": "x" * 2000}
+    body = json.dumps({**document, **({"mediaType": own} if named else {})}).encode()
+    faults.play("GET", LISTS, Status(200, {"Content-Type": kind}, body))
+    assert [one.digest for one in registry.referrers("a", subject.digest)] == [entry.digest]
+
+
+def test_a_registry_on_another_host_that_refuses_has_failed(
+    registry: DistributionRegistry, faults: FaultRegistry, tmp_path: Path
+) -> None:
+    """registry.k8s.io sends readers to Artifact Registry, whose limits are not "unsigned"; GHCR to a web page."""
+    subject = image(registry, "a", "text", tag="v1").descriptor
+    answer = Response(429, [("Content-Type", "application/json")], errors("TOOMANYREQUESTS"))
+    with elsewhere(tmp_path / "other", answer) as address:
+        faults.play("GET", LISTS, Status(307, {"Location": f"http://{address}/v2/a/referrers/x"}))
+        with pytest.raises(RateLimited):
+            registry.referrers("a", subject.digest)
+
+
 def test_that_there_is_no_api_is_believed_for_a_while_only(
     registry: DistributionRegistry, faults: FaultRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a registry that is upgraded while we look."""
     subject = image(registry, "a", "text", tag="v1").descriptor
-    faults.play("GET", LISTS, NO_API, times=1)
+    faults.play("GET", LISTS, NO_API, times=2)
     faults.play("GET", LISTS, Status(200, INDEX, index_of(note(subject, b"one").descriptor).raw))
     assert registry.referrers("a", subject.digest) == []
     assert registry.referrers("a", subject.digest) == [], "it is not asked again at once"
@@ -220,7 +284,7 @@ def test_that_there_is_no_api_is_believed_for_a_while_only(
     faults.clear()
     monkeypatch.setattr(room, "NO_API_S", 0.0)
     later = DistributionRegistry(faults.address)
-    faults.play("GET", LISTS, NO_API, times=1)
+    faults.play("GET", LISTS, NO_API, times=2)
     faults.play("GET", LISTS, Status(200, INDEX, index_of(note(subject, b"one").descriptor).raw))
     later.referrers("a", subject.digest)
     assert len(later.referrers("a", subject.digest)) == 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 
 from registry_pipelines.errors import (
     Forbidden,
@@ -26,7 +27,14 @@ from registry_pipelines.errors import (
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
-from registry_pipelines.oci.referrers import NO_LIST, ReferrerList, describe, read_answer, read_fallback
+from registry_pipelines.oci.referrers import (
+    NO_LIST,
+    ReferrerList,
+    describe,
+    looks_like_list,
+    read_answer,
+    read_fallback,
+)
 from registry_pipelines.registry.client.exchange import Call, Exchange
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.listing import pages
@@ -68,7 +76,11 @@ _ABOUT_CONTENT = frozenset(
 """Codes that are about this manifest or repository, and say nothing about whether there is an API: some registries
 answer so of what they do not know, against the rules. ``NOT_FOUND`` is Harbor's own."""
 
-_VAGUE_TYPES = frozenset({"", "application/json"})
+MAX_COMPARED_BYTES = 256
+"""Answers of registries without the API are told apart up to this; web pages differ from one to the next."""
+
+_NOTHING = Digest.of(b"")
+"""The subject that is asked about where none is meant; no manifest is empty."""
 
 
 class Referrers:
@@ -89,6 +101,7 @@ class Referrers:
         self._put = put
         self._delete = delete
         self._doubted: dict[str, float] = {}
+        self._no_api: set[tuple[int, str, bytes]] = set()
 
     def find(self, repository: str, digest: Digest, tags: Container[str] | None = None) -> list[Descriptor]:
         """All referrers, each once. tags: see Registry. Raises the RegistryError family when the answer is unclear."""
@@ -117,7 +130,7 @@ class Referrers:
         call = Call("GET", url, pull(repository), where, "listing referrers", expect, headers, elsewhere=True)
         found: list[Descriptor] | None = None
         for body, response in pages(self._exchange, call, limit=MAX_REFERRERS_PAGE_BYTES):
-            if not self._is_list(repository, call, response, body):
+            if not self._is_list(repository, digest, call, response, body):
                 if found is not None:
                     raise RegistryError(f"the list of referrers breaks off (HTTP {response.status})", where=where)
                 return None
@@ -127,22 +140,46 @@ class Referrers:
         self._facts.learn(repository, referrers_api=True)
         return found
 
-    def _is_list(self, repository: str, call: Call, response: Response, body: bytes) -> bool:
+    def _is_list(self, repository: str, subject: Digest, call: Call, response: Response, body: bytes) -> bool:
         """Whether an answer is the API's. Learns that there is none. Raises what never means "there is none"."""
         if response.status == 200 and _names_index(response, body):
             return True
         failure = translate_status(response.status, body, where=call.where, doing=call.doing)
+        code = read_error_body(body)[0]
         elsewhere = self._exchange.is_elsewhere(response)
         denied = isinstance(failure, Unauthorized | Forbidden | RateLimited)
-        if response.status >= 500 and response.status not in _NOT_THERE if elsewhere else denied:
+        if denied and (code or not elsewhere):  # of another host a web page says nothing, a registry all the same
+            raise failure
+        if response.status >= 500 and response.status not in _NOT_THERE:
             raise failure
         there = self._facts.of(repository).referrers_api is True
         if there and (elsewhere or response.status not in (400, 404)):
             raise failure  # it answered before, so this is a failure of today
-        if read_error_body(body)[0] not in _ABOUT_CONTENT and not there:
+        if code in _ABOUT_CONTENT:
+            return False
+        if not there and self._answers_everybody_so(repository, call, response, body):
             self._facts.learn(repository, referrers_api=False)
             self._doubted[repository] = time.monotonic() + NO_API_S
+        elif self._holds(repository, subject):
+            what = f"{failure.what}, though the registry lists what refers to other manifests here"
+            do = "Run it again; if it stays so, tell whoever runs the registry"
+            raise RegistryError(what, where=call.where, do=do, status=response.status, code=code)
         return False
+
+    def _answers_everybody_so(self, repository: str, call: Call, response: Response, body: bytes) -> bool:
+        """Whether an answer is about the API, and not about one manifest: then the same is said of what nobody has.
+        Asked once for each way to answer; learns that there is an API."""
+        kind = response.header("Content-Type"), body if len(body) <= MAX_COMPARED_BYTES else b""
+        if (response.status, *kind) in self._no_api:
+            return True
+        url = f"/v2/{repository}/referrers/{_NOTHING}"
+        with self._exchange.send(replace(call, url=url)) as other:
+            found = other.read(MAX_REFERRERS_PAGE_BYTES) or b""
+            if other.status == 200 and _names_index(other, found):
+                self._facts.learn(repository, referrers_api=True)
+                return False
+        self._no_api.add((response.status, *kind))
+        return True
 
     def _fallback(self, repository: str, digest: Digest) -> ReferrerList:
         try:
@@ -265,8 +302,9 @@ def _with(old: ReferrerList, entry: Descriptor) -> tuple[Descriptor, ...]:
 
 
 def _names_index(response: Response, body: bytes) -> bool:
+    """By its type, or by what it is: some registries call it any JSON, or a manifest."""
     kind = response.header("Content-Type").partition(";")[0].strip().lower()
-    return kind in media_types.INDEXES or (kind in _VAGUE_TYPES and media_types.OCI_INDEX.encode() in body[:1024])
+    return kind in media_types.INDEXES or looks_like_list(body)
 
 
 def _subject_of(manifest: ManifestBytes) -> Digest | None:
