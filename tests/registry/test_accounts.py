@@ -101,6 +101,28 @@ def test_a_variable_that_is_no_json_is_named_without_its_content() -> None:
     assert "c2VjcmV0" not in str(caught.value)
 
 
+def test_a_variable_that_is_no_text_is_an_error_of_the_configuration() -> None:
+    with pytest.raises(ConfigInvalid, match="DOCKER_AUTH_CONFIG: not JSON"):
+        CredentialSource("r", environ={"DOCKER_AUTH_CONFIG": os.fsdecode(b'{"auths": "\xff"}')}).find()
+
+
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("r.example", "r.example/"),
+        ("r.example", "r.example/team/"),
+        ("r.example:5000", "r.example:5000/"),
+        ("docker.io", "index.docker.io/v1/"),
+        ("docker.io", "docker.io/"),
+        ("docker.io", "docker.io/team/"),
+    ],
+)
+def test_a_key_that_ends_with_a_slash_is_the_same_key(host: str, key: str) -> None:
+    """docker/cli reads what stands before the first slash; people paste addresses."""
+    source = CredentialSource(host, environ={"DOCKER_AUTH_CONFIG": auths(**{key: "me"})})
+    assert source.find(source.account("team/app")).username == "me"
+
+
 def test_helpers_and_stores_with_paths(tmp_path: Path) -> None:
     program = tmp_path / "docker-credential-echo"
     program.write_text('#!/bin/sh\nread server\nprintf \'{"Username": "u", "Secret": "%s"}\' "$server"\n')

@@ -39,7 +39,7 @@ class AuthFile:
         """What stands behind the host in keys with a path: ``team`` for ``host/team``."""
         starts = tuple(f"{name}/" for name in _names(host))
         keys = [*self.section("auths"), *self.section("credHelpers")]
-        return {key.partition("/")[2] for key in keys if key.startswith(starts)}
+        return {path for key in keys if key.startswith(starts) and (path := key.partition("/")[2].rstrip("/"))}
 
 
 def read_auth_files(named: Path | None, environ: Mapping[str, str]) -> list[AuthFile]:
@@ -48,7 +48,7 @@ def read_auth_files(named: Path | None, environ: Mapping[str, str]) -> list[Auth
         return [AuthFile(str(named), read_config(named))]
     found = []
     if environ.get(VARIABLE, "").strip():
-        found.append(AuthFile(VARIABLE, _parse(environ[VARIABLE].encode(), VARIABLE)))
+        found.append(AuthFile(VARIABLE, _parse(environ[VARIABLE].encode(errors="surrogateescape"), VARIABLE)))
     return [*found, *(AuthFile(str(path), read_config(path)) for path in usual_files(environ))]
 
 
@@ -94,11 +94,12 @@ def _parse(raw: bytes, where: str) -> dict[str, Any]:
 def keys_of(host: str, account: str = "") -> list[str]:
     """How a host (or ``account``, a path below it) may be written as a key; Docker Hub has keys of its own."""
     if account:
-        return [f"{name}/{account}" for name in _names(host)]
+        return [f"{name}/{account}{end}" for name in _names(host) for end in ("", "/")]
     if host in _DOCKER_HUB:
-        return [DOCKER_HUB_KEY, *_DOCKER_HUB, "https://index.docker.io/v1"]
+        more = "https://index.docker.io/v1", "index.docker.io/v1/", "index.docker.io/v1"
+        return [DOCKER_HUB_KEY, *_DOCKER_HUB, *more, *(f"{name}/" for name in _DOCKER_HUB)]
     schemes = [f"{scheme}{host}{path}" for scheme in ("https://", "http://") for path in ("", "/", "/v1/", "/v2/")]
-    return [host, *schemes]
+    return [host, f"{host}/", *schemes]
 
 
 def _names(host: str) -> tuple[str, ...]:
