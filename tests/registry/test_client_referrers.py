@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client import referrers as room
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.application import Handler
+from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.interface import Place
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
@@ -68,11 +71,11 @@ def elsewhere(folder: Path, answer: Response) -> Iterator[str]:
         yield server.address
 
 
-def store_alone(faults: FaultRegistry, manifest: ManifestBytes) -> None:
+def store_alone(address: str, manifest: ManifestBytes, tag: str = "") -> None:
     """Store a manifest as a client does that is killed before it writes the list."""
-    connection = http.client.HTTPConnection(faults.address)
+    connection = http.client.HTTPConnection(address)
     headers = {"Content-Type": manifest.media_type}
-    connection.request("PUT", f"/v2/a/manifests/{manifest.digest}", manifest.raw, headers)
+    connection.request("PUT", f"/v2/a/manifests/{tag or manifest.digest}", manifest.raw, headers)
     assert connection.getresponse().status == 201
     connection.close()
 
@@ -388,7 +391,7 @@ def test_what_cannot_be_listed_is_removed_again(lacking: DistributionRegistry) -
 def test_what_was_there_before_stays(lacking: DistributionRegistry, faults: FaultRegistry) -> None:
     """As after a kill between the artifact and its list: the next run lists it."""
     subject, made = ready(lacking)
-    store_alone(faults, made)
+    store_alone(faults.address, made)
     with pytest.raises(Forbidden) as caught:
         lacking.put_manifest("a", made)
     assert "removed" not in caught.value.what
@@ -397,6 +400,42 @@ def test_what_was_there_before_stays(lacking: DistributionRegistry, faults: Faul
     faults.play("GET", LISTS, NO_API)
     lacking.put_manifest("a", made)
     assert [one.digest for one in lacking.referrers("a", subject.digest)] == [made.digest]
+
+
+@pytest.mark.parametrize("act", ["attach", "delete"])
+def test_what_others_list_while_ours_is_on_its_way_stays_listed(tmp_path: Path, act: str) -> None:
+    """A large attestation takes a while to be stored; another client attaches in that time and does not look again."""
+    during: list[Callable[[], None]] = []
+
+    def wrap(inner: Handler) -> Handler:
+        def answer(request: Request) -> Response:
+            if "/referrers/" in request.path:
+                return Response(404)
+            if request.method in ("PUT", "DELETE") and "/manifests/sha256:" in request.path and during:
+                during.pop()()
+            return inner(request)
+
+        return answer
+
+    with EmbeddedServer(tmp_path, wrap=wrap) as server:
+        client = DistributionRegistry(server.address)
+        subject, ours = ready(client)
+        push_blob(Place(client, "a"), b"two", media_type=KIND)
+        theirs = note(subject, b"two")
+        client.put_manifest("a", theirs)
+        listed = client.get_manifest("a", subject.digest.fallback_tag)
+        client.delete_manifest("a", theirs.digest)
+        if act == "delete":
+            client.put_manifest("a", ours)
+        store_alone(server.address, theirs)
+        during.append(partial(store_alone, server.address, listed, subject.digest.fallback_tag))
+        if act == "attach":
+            client.put_manifest("a", ours)
+        else:
+            client.delete_manifest("a", ours.digest)
+        found = {one.digest for one in client.referrers("a", subject.digest)}
+        assert found == ({ours.digest, theirs.digest} if act == "attach" else {theirs.digest})
+        client.close()
 
 
 def test_what_stays_unlisted_is_named(lacking: DistributionRegistry, faults: FaultRegistry) -> None:

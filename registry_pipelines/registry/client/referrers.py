@@ -206,7 +206,7 @@ class Referrers:
             try:
                 if self._known(repository) is None and self.has_api(repository, subject):
                     return  # some answer the API only of what they know
-                self._change(repository, subject, old, lambda one: _with(one, entry))
+                self._change(repository, subject, lambda one: _with(one, entry))
             except RegistryPipelinesError as error:
                 if self._names(repository, subject, entry):
                     return  # only the answer was lost
@@ -247,10 +247,10 @@ class Referrers:
             self._delete(repository, manifest.digest)
             return
         with one_writer(self._exchange.name, repository, subject):
-            old = self._fallback(repository, subject)
+            self._fallback(repository, subject)  # nothing is deleted where the list cannot be read
             self._delete(repository, manifest.digest)
             try:
-                self._change(repository, subject, old, lambda one: one.without({manifest.digest}))
+                self._change(repository, subject, lambda one: one.without({manifest.digest}))
             except RegistryPipelinesError as error:
                 error.what += f"; {manifest.digest} is deleted and still listed under {subject.fallback_tag}"
                 raise
@@ -259,11 +259,13 @@ class Referrers:
         self,
         repository: str,
         subject: Digest,
-        old: ReferrerList,
         change: Callable[[ReferrerList], tuple[Descriptor, ...]],
     ) -> None:
-        """Change, write, read again until our change stays: the tag has no lock, others may write it too."""
+        """Read, change, write, until our change stays: the tag has no lock, others may write it too. Nothing comes
+        between reading and writing, so that of two writers the first one sees, when it reads again, what the second
+        did."""
         for round_number in range(1, MAX_FALLBACK_ROUNDS + 1):
+            old = self._fallback(repository, subject)
             if change(old) == old.entries:
                 return
             fresh = Index(
@@ -278,7 +280,8 @@ class Referrers:
             if round_number > 1:
                 pause = random.uniform(0.0, 0.1) * round_number  # noqa: S311 - spreads writers, guards nothing
                 self._exchange.retries.sleep(pause)
-            old = self._fallback(repository, subject)
+        if change(old := self._fallback(repository, subject)) == old.entries:
+            return
         raise Unavailable(
             f"the fallback tag was overwritten {MAX_FALLBACK_ROUNDS} times by another writer",
             where=f"{self._exchange.name}/{repository}:{subject.fallback_tag}",
