@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from registry_pipelines import errors
-from registry_pipelines.cli.output import print_json
+from registry_pipelines.cli.output import harmless, print_json
 from registry_pipelines.errors import RegistryPipelinesError
 
 UNEXPECTED = 1
@@ -72,9 +72,9 @@ def guarded(run: Callable[[], Any], *, as_json: bool, debug: bool) -> int:
 def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, error: BaseException, debug: bool) -> None:
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True)
-    click.echo(f"error: {text}", err=True)
+    click.echo(harmless(f"error: {text}"), err=True)
     for note in getattr(error, "__notes__", ()):  # what became of the others, when one of several failed
-        click.echo(f"- {note}", err=True)
+        click.echo(harmless(f"- {note}"), err=True)
     if as_json:
         found: dict[str, Any] = {**facts, "exit_code": code}
         if notes := getattr(error, "__notes__", ()):

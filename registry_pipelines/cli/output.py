@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ PIPE_COLUMNS = 160
 """Width of tables when the output is no terminal: fixed, so that logs and tests look the same everywhere."""
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 MOST_ALIKE = 3
 """Reasons that differ only in what they are about and are still listed one by one."""
 
@@ -30,10 +33,15 @@ def print_json(value: Any) -> None:
 
 def console() -> Console:
     """The console of stdout."""
-    from rich.console import Console
+    from registry_pipelines.cli.terminal import HarmlessConsole
 
-    out = Console(highlight=False, soft_wrap=False)
-    return out if out.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
+    out = HarmlessConsole(highlight=False, soft_wrap=False)
+    return out if out.is_terminal else HarmlessConsole(highlight=False, width=PIPE_COLUMNS)
+
+
+def harmless(text: str) -> str:
+    """Text without what a terminal obeys: control characters but for tabs and line ends, and turned directions."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def bare_digest(digest: str) -> str:
@@ -99,7 +107,8 @@ def print_lines(sentences: Iterable[str]) -> None:
     """Reasons and notes below a table, those that are alike as one."""
     out = console()
     for line in condensed(sentences):
-        out.print(f"- {line}", markup=False, soft_wrap=True)
+        one_line = line.replace("\n", " ")  # names may have line ends, and would make sentences of their own
+        out.print(f"- {one_line}", markup=False, soft_wrap=True)
 
 
 def rows_table(

@@ -23,8 +23,12 @@ from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manife
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.application import Handler
+from registry_pipelines.registry.embedded.heads import Request
+from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.interface import Place
 from tests.cli.test_bad_input import fails
+from tests.registry.contract import image
 
 BOMB_BYTES = 704 * 1024 * 1024
 
@@ -185,3 +189,30 @@ def test_artifacts_that_refer_to_each_other(target: EmbeddedServer) -> None:
         assert (shown.exit_code, told["kind"], told["what"]) == (0, "claim", made.digest)
         assert "names no subject" in told["why"]
         assert asked.total() < 100
+
+
+def test_names_of_a_registry_do_nothing_to_a_terminal(tmp_path: Path, target: EmbeddedServer) -> None:
+    """Its catalogue and its tags are whatever it writes: colours, cursor movements, turned directions, line ends."""
+    odd = "e\x1b[31mvil\x07\u202ex\r\n- all is well\x9b2J"
+
+    def wrap(inner: Handler) -> Handler:
+        def answer(request: Request) -> Response:
+            named = {"/v2/_catalog": ("repositories", "ok"), "/v2/ok/tags/list": ("tags", "v1")}.get(request.path)
+            if named is None:
+                return inner(request)
+            return Response(
+                200, [("Content-Type", "application/json")], json.dumps({named[0]: [named[1], odd]}).encode()
+            )
+
+        return answer
+
+    with EmbeddedServer(tmp_path / "source", wrap=wrap) as server:
+        client = DistributionRegistry(server.address)
+        image(client, "ok", "text", tag="v1")
+        for more in ([], ["--dry-run"]):
+            done = CliRunner().invoke(main, ["sync", server.address, target.address, *more], color=True)
+            assert done.exit_code == 6
+            assert not any(character in done.output for character in "\x1b\x07\x9b\r\u202e"), done.output
+            assert "\n- all is well" not in done.output
+            assert done.output.count("- all is well") >= 2
+        client.close()
