@@ -73,7 +73,9 @@ class RegistryPipelinesError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         if not self.do:
             return text
-        return f"{text}\n{self.do}" if "\n" in self.what else f"{text}. {self.do}"
+        if "\n" in self.what:
+            return f"{text}\n{self.do}"
+        return f"{text}{' ' if text.endswith('?') else '. '}{self.do}"
 
     def diagnostics(self) -> dict[str, str]:
         """The same facts as a plain mapping, for JSON output and Dagster metadata."""
@@ -101,16 +103,16 @@ class PlatformInvalid(InputError):
 class ConfigInvalid(InputError):
     """The configuration has problems; all of them are listed.
 
-    problems: one line each, ``file:line: path: message``.
+    problems: one line each, ``file:line: path: message``. do: where the file is not this project's own.
     """
 
-    def __init__(self, problems: Sequence[str], *, where: str = "") -> None:
+    def __init__(self, problems: Sequence[str], *, where: str = "", do: str = "") -> None:
         self.problems = list(problems)
         count = len(self.problems)
         super().__init__(
             f"{count} problem{'s' if count != 1 else ''} in the configuration:\n  " + "\n  ".join(self.problems),
             where=where,
-            do="Correct them; `registry-pipelines config schema` prints what is allowed",
+            do=do or "Correct them; `registry-pipelines config schema` prints what is allowed",
         )
 
 

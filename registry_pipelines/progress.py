@@ -67,6 +67,11 @@ def size_text(byte_count: int) -> str:
     return f"{value:.1f} TiB"
 
 
+def count_text(number: int, one: str, several: str = "") -> str:
+    """``1 receipt``, ``2 receipts``. several: where it is not ``one`` with an s."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 def duration_text(seconds: float) -> str:
     """``14 s``, ``2 min 5 s``, ``3 h 20 min``."""
     whole = max(0, round(seconds))

@@ -76,9 +76,12 @@ class Places:
         """Read ``<configured registry>/repository[:tag][@digest]`` or any reference as Docker writes it.
 
         A configured name wins over a repository of Docker Hub with the same first part. Hosts that are not configured
-        get docker's own credentials, those of ECR the AWS credentials. Raises ReferenceInvalid.
+        get docker's own credentials, those of ECR the AWS credentials. Raises ReferenceInvalid, InputError for a
+        registry alone: Docker would take its name for an image of Docker Hub.
         """
         first, slash, rest = text.partition("/")
+        if not slash and self._is_registry(first):
+            raise InputError(f"{text!r} is a registry, and no repository is named", do=f"Write {text}/REPOSITORY")
         if slash and self._config and first in self._config.registries:
             # Only the host is ours; everything after it follows Docker's rules, so those are asked.
             parsed = Reference.parse(f"configured.invalid/{rest}", default_tag=default_tag)
@@ -107,6 +110,11 @@ class Places:
         if found.selector:
             raise InputError(f"{text!r} names a tag or digest where a repository is wanted")
         return found.place
+
+    def _is_registry(self, text: str) -> bool:
+        known = self._config.registries if self._config else {}
+        host = text.partition("@")[0].partition(":")[0]
+        return text in known or text in map(address, known.values()) or "." in host or host == "localhost"
 
     def _host(self, host: str) -> Registry:
         for name, settings in (self._config.registries if self._config else {}).items():

@@ -331,7 +331,7 @@ def mirror(session: Session, name: str) -> StageResult:
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
         tables={"left_out": left_out},
         notes=[*told, omissions.note(run.passed_over)] if run.passed_over else told,
-        reasons=[f"{each.upstream}{':' if each.tag else ''}{each.tag}: {each.error}" for each in run.problems],
+        reasons=[_problem_text(each) for each in run.problems],
         ok=not run.problems,
         exit_code=run.exit_code,
     )
@@ -360,6 +360,13 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
 
 def _upstream_name(row: MirrorRow) -> str:
     return f"{row.item.upstream.source}:{row.item.tag}"
+
+
+def _problem_text(problem: MirrorProblem) -> str:
+    """Errors of registries mostly begin with what they are about."""
+    name = f"{problem.upstream}:{problem.tag}" if problem.tag else problem.upstream
+    text = str(problem.error)
+    return text if text.startswith(name) else f"{name}: {text}"
 
 
 def _left_out(row: MirrorRow) -> Iterable[dict[str, Scalar]]:

@@ -15,7 +15,7 @@ import click
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.producing import bundled_advisories
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import condensed, console, print_json, rows_table
+from registry_pipelines.cli.output import condensed, console, print_below, print_json, rows_table
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
 from registry_pipelines.errors import EvidenceError, InputError
@@ -72,7 +72,7 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
     if options.as_json:
         print_json({"ok": True, "digest": packages[0].subject, "components": rows})
     else:
-        console().print(rows_table(rows, title=f"{located.place} {packages[0].subject}"))
+        print_below(f"{located.place} {packages[0].subject}", rows)
 
 
 def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:
@@ -184,7 +184,7 @@ def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
     if options.as_json:
         print_json({"ok": True, "digest": subject.digest, "verified": rows})
     else:
-        console().print(rows_table(rows, title=f"{located.place} {subject.digest}"))
+        print_below(f"{located.place} {subject.digest}", rows)
 
 
 def _trusted(options: Options, keys: tuple[Path, ...]) -> KeySet:

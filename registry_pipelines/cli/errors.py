@@ -17,13 +17,14 @@ from registry_pipelines.errors import RegistryPipelinesError
 UNEXPECTED = 1
 INCOMPLETE = errors.ContentError.exit_code
 """Copies are not as they should be: copy, sync, replicate, mirror, verify-copy. One that ends in an error of its own
-(a copy of what does not exist, a sync whose targets are all unreachable) has the error's code."""
+(a copy of what does not exist, or of which a target fails; a sync whose targets are all unreachable) has the error's
+code."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
 
 EXIT_CODES: dict[int, str] = {
     0: "done; nothing is wrong",
-    1: "unexpected failure, or the registry does not offer the operation",
+    1: "unexpected failure; the registry does not offer the operation, or sends us where we do not go",
     2: "wrong usage of the command line",
     3: "denied: evidence is missing, does not verify, or the policy says no",
     4: "not found: tag, manifest, blob or repository",

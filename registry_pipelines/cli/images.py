@@ -20,7 +20,16 @@ from registry_pipelines.cli.context import (
     read_selection,
 )
 from registry_pipelines.cli.errors import INCOMPLETE
-from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
+from registry_pipelines.cli.output import (
+    console,
+    print_below,
+    print_json,
+    print_lines,
+    print_omissions,
+    rows_table,
+    worth_showing,
+)
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.copy import copy_closure
@@ -103,7 +112,8 @@ def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
         shown = worth_showing(told.plan_rows(), ("drift", "refused", "shared", "relisted", "left_out"))
         out = console()
         out.print(rows_table(shown, title="plan; nothing was changed", limit=len(shown), width=out.width))
-        print_lines([*told.reasons(), *told.notes()])
+        print_lines(told.reasons())
+        print_omissions(result.left_out, title="left out")
     if any(delivery.refused for result in results for delivery in result.plan.deliveries):
         sys.exit(INCOMPLETE)
 
@@ -126,10 +136,12 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
         print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **told})
     else:
         shown = [{**row, "note": target.trouble} for row, target in zip(rows, done, strict=True)]
-        console().print(rows_table([{name: row[name] for name in COPY_COLUMNS} for row in shown], title=digest))
-        print_lines(dict.fromkeys(f"left out: {target.left_out_note}" for target in done if target.left_out))
+        print_below(digest, [{name: row[name] for name in COPY_COLUMNS} for row in shown])
+        print_omissions(results[0].left_out, title="left out")
         if signed < len(receipts):
-            console().print(f"{len(receipts) - signed} receipts are not signed: there was no key", markup=False)
+            verb = "is" if len(receipts) - signed == 1 else "are"
+            unsigned = count_text(len(receipts) - signed, "receipt")
+            console().print(f"{unsigned} {verb} not signed: there was no key", markup=False)
     if not ok:
         sys.exit(INCOMPLETE)
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json, rows_table
+from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
-from registry_pipelines.progress import size_text
+from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.choices import Choice, differing
 from registry_pipelines.registry.platforms import Entry, read_entries
 from registry_pipelines.registry.warnings import Found, footer_warnings, more_warnings, warnings_of
@@ -39,15 +39,20 @@ def inspect(options: Options, reference: str, footers: bool) -> None:
         print_json(found)
         return
     out = console()
-    out.print(f"{found['reference']}\n  {found['digest']}  {found['media_type']}", markup=False)
-    out.print(f"  {size_text(found['size_bytes'])} in {found['blobs']} blobs and {found['manifests']} manifests")
+    pieces = f"{count_text(found['blobs'], 'blob')} and {count_text(found['manifests'], 'manifest')}"
+    for line in (
+        found["reference"],
+        f"  {found['digest']}",
+        f"  {found['media_type']}, {size_text(found['size_bytes'])} in {pieces}",
+    ):
+        out.print(line, markup=False, soft_wrap=True)
     shown = [{name: row[name] for name in WARNING_COLUMNS} for row in found["warnings"]]
     for title, rows in (
-        ("entries", found["entries"]),
+        ("entries", worth_showing(found["entries"], ("os_version",))),
         ("who starts what", found["starts"]),
         ("warnings", shown),
         ("layers", found["layers"]),
-        ("evidence", found["evidence"]),
+        ("evidence", worth_showing(found["evidence"], ("says it is",))),
         ("cosign tags", found["digest_tags"]),
         ("a copy leaves out", found["left_out"]),
     ):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.chain.result import StageResult, cell_text
 from registry_pipelines.progress import size_text
+from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.closure import Omission
 
 if TYPE_CHECKING:  # rich is loaded by what draws: a tenth of the start of a command that prints JSON
     from rich.console import Console
@@ -35,8 +37,8 @@ def console() -> Console:
     """The console of stdout."""
     from registry_pipelines.cli.terminal import HarmlessConsole
 
-    out = HarmlessConsole(highlight=False, soft_wrap=False)
-    return out if out.is_terminal else HarmlessConsole(highlight=False, width=PIPE_COLUMNS)
+    out = HarmlessConsole(highlight=False, soft_wrap=False, emoji=False)  # `mirror:m:` is a stage, and no emoji
+    return out if out.is_terminal else HarmlessConsole(highlight=False, width=PIPE_COLUMNS, emoji=False)
 
 
 def harmless(text: str) -> str:
@@ -50,10 +52,12 @@ def bare_digest(digest: str) -> str:
 
 
 def _table(title: str) -> Table:
+    """Titles hold names: they are no markup, and ``mirror:m:`` is no emoji."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    return Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    return Table(title=Text(title, style="table.title") if title else None, title_justify="left", box=box.SIMPLE_HEAD)
 
 
 def stage_table(title: str, *first: str) -> Table:
@@ -88,10 +92,10 @@ def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
 
 
 def condensed(reasons: Iterable[str]) -> list[str]:
-    """Reasons for people: those that differ only in what they are about (``no-data:pkg:generic/libz.so.1: ...``) become
-    one line with their number."""
+    """Reasons for people, each once: more than ``MOST_ALIKE`` that differ only in what they are about
+    (``no-data:pkg:generic/libz.so.1: ...``) become one line with their number."""
     groups: dict[str, list[str]] = {}
-    for reason in reasons:
+    for reason in dict.fromkeys(reasons):
         about, colon, text = reason.partition(": ")
         groups.setdefault(text if colon else reason, []).append(about if colon else "")
     lines = []
@@ -111,6 +115,13 @@ def print_lines(sentences: Iterable[str]) -> None:
         out.print(f"- {one_line}", markup=False, soft_wrap=True)
 
 
+def print_below(heading: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table below a line that is not broken: it holds a whole digest, or is long."""
+    out = console()
+    out.print(heading, markup=False, soft_wrap=True)
+    out.print(rows_table(rows))
+
+
 def rows_table(
     rows: Sequence[Mapping[str, Any]], *, title: str = "", limit: int = 50, width: int | None = None
 ) -> Table:
@@ -124,14 +135,25 @@ def rows_table(
         columns = _fitting(rows[:limit], columns, width)
     for name in columns:
         numbers = all(isinstance(row.get(name, 0), int | float) for row in rows)
-        table.add_column(
-            name, overflow="fold", no_wrap=numbers and width is not None, justify="right" if numbers else "left"
-        )
+        whole = (numbers and width is not None) or all(_is_digest(row.get(name, "")) for row in rows[:limit])
+        table.add_column(name, overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
     for row in rows[:limit]:
         table.add_row(*(escape(cell_text(name, row.get(name, ""))) for name in columns))
     if len(rows) > limit:
         table.caption = f"and {len(rows) - limit} more"
     return table
+
+
+def _is_digest(value: Any) -> bool:
+    """Or nothing; a cell shows the beginning of a digest, and half of that is no use."""
+    return isinstance(value, str) and (not value or value.startswith(("sha256:", "sha512:")))
+
+
+def print_omissions(left: Sequence[Omission], *, title: str) -> None:
+    """What one image leaves out, below a line that sums it up; nothing where there is none."""
+    if left:
+        rows = [{name: row[name] for name in row if row[name] or name != "size_bytes"} for row in omissions.rows(left)]
+        print_below(f"{title}: {omissions.note(left)}", rows)
 
 
 FEWEST_COLUMNS = 3
@@ -165,12 +187,11 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     out.print(results_table([result]))
     if result.rows and all("text" in row for row in result.rows):
         for line in _told(result.rows):
-            out.print(f"- {line}", markup=False)
+            out.print(f"- {line}", markup=False, soft_wrap=True)
         return
     if result.rows:
         out.print(rows_table(result.rows))
-    for reason in condensed([*result.reasons, *result.notes]):
-        out.print(f"- {reason}", markup=False)
+    print_lines([*result.reasons, *result.notes])
 
 
 def _told(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -37,7 +37,7 @@ def answer_all(options: Options, results: list[StageResult], *, not_ok: int = Ev
         console().print(results_table(results))
         for result in results:
             for reason in condensed([*result.reasons, *result.notes]):
-                console().print(f"- {result.stage}: {reason}", markup=False)
+                console().print(f"- {result.stage}: {reason}", markup=False, soft_wrap=True)
     if not all(result.ok for result in results):
         codes = {0 if result.ok else result.exit_code or not_ok for result in results}
         sys.exit(codes.pop() if len(codes) == 1 else not_ok)

@@ -10,7 +10,7 @@ import click
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.collecting import describe
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table
+from registry_pipelines.cli.output import console, print_json, print_lines, results_table, rows_table
 from registry_pipelines.collect.plan import MAX_PLAN_BYTES, RetentionPlan
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
 
@@ -79,8 +79,7 @@ def _show(results: list[StageResult]) -> None:
             out.print(rows_table(rows, title=f"plan for {result.subject}"))
     out.print(results_table(results))
     for result in results:
-        for reason in condensed(result.reasons):
-            out.print(f"- {reason}", markup=False)
+        print_lines(result.reasons)
 
 
 COMMANDS = [collect]

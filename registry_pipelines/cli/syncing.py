@@ -21,11 +21,11 @@ from registry_pipelines.cli.context import (
     read_selection,
 )
 from registry_pipelines.cli.errors import INCOMPLETE
-from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
+from registry_pipelines.cli.output import console, print_json, print_lines, print_omissions, rows_table, worth_showing
 from registry_pipelines.errors import InputError, NotFound, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import size_text
+from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.platforms import same_content
 from registry_pipelines.transfer import omissions
@@ -102,12 +102,12 @@ def _print_compared(here: Located, there: Located, rows: Rows, not_compared: Seq
     if rows:
         out.print(rows_table(rows, title=f"{there.place} differs from {here.place}", limit=len(rows)))
     elif not_compared:
-        out.print(f"{there.place} holds all that was compared of what {here.place} has of {what}", markup=False)
+        found = "all that was compared of what"
     else:
-        out.print(f"{there.place} holds exactly what {here.place} has of {what}", markup=False)
-    if not_compared:
-        out.print(f"not compared: {omissions.note(not_compared)}", markup=False, soft_wrap=True)
-        out.print(rows_table(omissions.rows(not_compared), title="not compared"))
+        found = "exactly what"
+    if not rows:
+        out.print(f"{there.place} holds {found} {here.place} has of {what}", markup=False, soft_wrap=True)
+    print_omissions(not_compared, title="not compared")
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ def _print_plan(name: str, told: Summary) -> None:
     total, mounts = len(plan.deliveries), sum(int(row["mount"]) for row in rows)
     out.print(
         f"{name}: {len(rows)} of {total} copies are to be made; {size_text(plan.fetch_bytes)} leave the source, "
-        f"{size_text(plan.upload_bytes)} are uploaded, {mounts} blobs mounted. Nothing was changed.",
+        f"{size_text(plan.upload_bytes)} are uploaded, {count_text(mounts, 'blob')} mounted. Nothing was changed.",
         markup=False,
         soft_wrap=True,
     )
@@ -353,8 +353,9 @@ def _print_plan(name: str, told: Summary) -> None:
 def _print_done(name: str, targets: Rows, images: Rows, told: Sequence[str]) -> None:
     out = console()
     hidden = ("mounted_bytes", "unchanged_bytes", "note")  # the note stands below, in full width
-    shown = worth_showing([{each: row[each] for each in row if each not in hidden} for row in targets], _QUIET)
-    out.print(rows_table(shown, title=name, width=out.width))
+    if any(row["images"] for row in targets):
+        shown = worth_showing([{each: row[each] for each in row if each not in hidden} for row in targets], _QUIET)
+        out.print(rows_table(shown, title=name, width=out.width))
     if images:
         shown = worth_showing(
             [{each: row[each] for each in row if each not in hidden} for row in images], ("left_out",)
@@ -372,11 +373,13 @@ def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
     parts = [
         f"{totals['copies_changed']} of {totals['copies']} copies made or completed",
         f"{size_text(bytes_moved)} uploaded in {seconds:.1f} s{rate}",
-        f"{totals['blobs_mounted']} blobs mounted, {totals['blobs_unchanged']} were there",
+        f"{count_text(totals['blobs_mounted'], 'blob')} mounted, {totals['blobs_unchanged']} there already",
     ]
-    parts += [f"{totals['requests']} requests"]
+    parts += [count_text(totals["requests"], "request")]
     unsigned = totals["receipts"] - totals["receipts_signed"]
-    parts += [f"{totals['receipts']} receipts" + (f", {unsigned} not signed: there was no key" if unsigned else "")]
+    parts += [
+        count_text(totals["receipts"], "receipt") + (f", {unsigned} not signed: there was no key" if unsigned else "")
+    ]
     words = (("left_out_count", "left out"), ("drift", "drifted"), ("failures", "failed"))
     parts += [f"{totals[name]} {word}" for name, word in words if totals[name]]
     return "; ".join(parts)

@@ -310,3 +310,4 @@ def test_a_mirror_brings_the_newest_upstreams_and_tells_of_those_it_cannot(fleet
     chain = fleet.reload(("upstreams:\n", "upstreams:\n      - {image: us/up/none}\n"))
     partly = chain.mirror("airgap")
     assert not partly.ok and partly.facts["problems"] == 1 and len(partly.rows) == 3
+    assert partly.reasons[0].count("up/none: ") == 1

@@ -73,7 +73,11 @@ def test_no_configuration_or_a_bad_one(fleet: Fleet, tmp_path: Path, monkeypatch
 def test_names_that_do_not_exist(fleet: Fleet) -> None:
     config = ("--config", fleet.path)
     fails(8, "unknown image `ap`; did you mean `app`?", "sign", "ap:v1", *config)
+    fails(8, "did you mean `app`? Name an image", "sign", "ap:v1", *config)
     fails(8, "unknown mirror `nowhere`", "mirror", "nowhere", *config)
+    for registry in ("us", "eu.example.com", "localhost:5000"):  # else images of Docker Hub
+        fails(8, f"Write {registry}/REPOSITORY", "copy", "us/team/app:v1.0.0", registry, *config)
+    fails(8, "Write ghcr.io/REPOSITORY", "inspect", "ghcr.io")
     fails(8, "unknown registry `mars`", "collect", "mars", *config)
     fails(8, "unknown target `mars`", "replicate", fleet.release("v1.0.0").key, "--target", "mars", *config)
     fails(8, "is not a repository name", "inspect", "us/UPPER:x", *config)

@@ -12,9 +12,11 @@ from rich.progress import Progress as Bars
 
 from registry_pipelines.chain import StageResult
 from registry_pipelines.cli.bars import TerminalBars
-from registry_pipelines.cli.output import condensed, rows_table, show_result
+from registry_pipelines.cli.output import condensed, print_below, print_omissions, rows_table, show_result
 from registry_pipelines.cli.progress import shown_progress
-from registry_pipelines.progress import Silent, size_text
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import Silent, count_text, size_text
+from registry_pipelines.transfer.closure import Omission
 from tests.cli.test_bad_input import PROGRAM
 from tests.patience import patient
 
@@ -23,6 +25,11 @@ def test_sizes() -> None:
     assert [size_text(count) for count in (0, 1023, 1024, 5 * 1024**2, 3 * 1024**3, 2 * 1024**4)] == [
         "0 B", "1023 B", "1.0 KiB", "5.0 MiB", "3.0 GiB", "2.0 TiB",
     ]  # fmt: skip
+
+
+def test_one_is_no_plural() -> None:
+    told = [count_text(1, "receipt"), count_text(2, "receipt"), count_text(0, "copy", "copies")]
+    assert told == ["1 receipt", "2 receipts", "0 copies"]
 
 
 def test_alike_reasons_are_said_once_and_others_all() -> None:
@@ -35,6 +42,7 @@ def test_alike_reasons_are_said_once_and_others_all() -> None:
         "b: two",
     ]
     assert condensed([]) == []
+    assert condensed(["host/a: down", "host/b: down"] * 3) == ["host/a: down", "host/b: down"]
 
 
 def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +55,34 @@ def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str])
     for expected in ("[red]found[/red]", "- [b]no[/b]", "2.0 KiB", "yes", "not ok", "app:v1"):
         assert expected in shown
     assert rows_table([{"n": number} for number in range(60)], limit=50).caption == "and 10 more"
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """``:m:`` is an emoji to rich, and a host of IPv6 its markup."""
+    rows = [{"target": "[fd00::1]:5000/x", "stage": "mirror:m:v1", "digest": f"sha256:{'ab' * 32}"}]
+    result = StageResult(stage="mirror:m:", subject="m", action="x", reasons=["mirror:m: no"], rows=rows, ok=False)
+    show_result(result, as_json=False)
+    assert "- mirror:m: no" in (shown := capsys.readouterr().out) and "mirror:m:v1" in shown
+    console = Console(file=io.StringIO(), width=44)
+    console.print(rows_table(rows, title="[fd00::1]:5000/x, mirror:m:"))
+    assert isinstance(console.file, io.StringIO)
+    narrow = console.file.getvalue()
+    assert "[fd00::1]:5000/x, mirror:m:" in narrow and "sha256:abababababab" in narrow
+
+
+def test_lines_with_digests_are_never_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    digest = f"sha256:{'ab' * 32}"
+    print_below(f"{'r' * 120} {digest}", [{"a": 1}])
+    left = Omission("platform", Digest(digest), f"platform linux/arm64 of {digest} was not chosen and {digest} neither")
+    print_omissions([left], title="left out")
+    print_omissions([], title="never")
+    show_result(
+        StageResult(stage="x", subject="x", action="x", notes=[f"{'n' * 120}: {digest}"]),
+        as_json=False,
+    )
+    shown = capsys.readouterr().out
+    assert shown.count(digest) >= 2 and "left out: 1 platform was not chosen\n" in shown and "never" not in shown
+    assert "0 B" not in shown.partition("left out")[2].partition("stage")[0]
 
 
 def test_on_a_narrow_terminal_the_last_columns_go_and_no_number_is_cut() -> None:

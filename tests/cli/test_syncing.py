@@ -116,7 +116,8 @@ def test_a_target_that_is_down_holds_the_other_up_in_nothing(fleet: Fleet) -> No
     ]
     assert str(port) in " ".join(done["reasons"])
     shown = run(fleet, "sync", "bases", code=6).stdout
-    assert "4 times, from" in shown and "nothing listens there" in shown and "4 failed" in shown
+    # Once for each repository, though two tags of each failed.
+    assert shown.count("nothing listens there") == 2 and "4 failed" in shown
     assert answer(fleet, "verify-copy", "us/bases/cuda", "eu/bases/cuda")["ok"]
 
 
@@ -261,7 +262,7 @@ def test_receipts_are_signed_by_the_key_there_is_and_else_said_to_be_unsigned(fl
     assert (told["receipts"], told["receipts_signed"]) == (2, 0)
     assert told["requests"] == sum(first["requests"].values()) and len(first["requests"]) == 2
     assert "2 receipts, 2 not signed: there was no key" in run(fleet, "sync", *places).stdout
-    assert "1 receipts are not signed" in run(fleet, "copy", "us/bases/cuda:1.0", "eu/y").stdout
+    assert "1 receipt is not signed" in run(fleet, "copy", "us/bases/cuda:1.0", "eu/y").stdout
     key = tmp_path / "receipts.pem"
     generate_key(key)
     told = answer(fleet, "sync", *places, "--key", str(key))["totals"]

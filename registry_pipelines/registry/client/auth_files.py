@@ -75,19 +75,24 @@ def read_config(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
-        raise ConfigInvalid([f"{path}: cannot be read ({error.strerror})"]) from error
+        raise wrong_file(f"{path}: cannot be read ({error.strerror})") from error
     return _parse(raw, str(path))
+
+
+def wrong_file(problem: str) -> ConfigInvalid:
+    """The error for one of Docker's files. problem: where and what, nothing of its content."""
+    return ConfigInvalid([problem], do="Correct it, or log in again (`docker login`, `skopeo login`)")
 
 
 def _parse(raw: bytes, where: str) -> dict[str, Any]:
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigInvalid([f"{where}: larger than {MAX_CONFIG_BYTES} bytes"])
+        raise wrong_file(f"{where}: larger than {MAX_CONFIG_BYTES} bytes")
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError):
-        raise ConfigInvalid([f"{where}: not JSON"]) from None
+        raise wrong_file(f"{where}: not JSON") from None
     if not isinstance(content, dict):
-        raise ConfigInvalid([f"{where}: not a JSON object"])
+        raise wrong_file(f"{where}: not a JSON object")
     return content
 
 

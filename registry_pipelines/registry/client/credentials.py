@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from registry_pipelines.errors import ConfigInvalid, ToolMissing, Unauthorized
-from registry_pipelines.registry.client.auth_files import AuthFile, keys_of, read_auth_files
+from registry_pipelines.registry.client.auth_files import AuthFile, keys_of, read_auth_files, wrong_file
 
 MAX_HELPER_OUTPUT_BYTES = 64 * 1024
 """A helper's answer holds one token; ECR's, the longest known, has about 3 KiB."""
@@ -150,7 +150,7 @@ def _read_entry(entry: Any, *, where: str) -> Credentials:
         except (binascii.Error, UnicodeDecodeError, ValueError):
             colon = ""
         if not colon:
-            raise ConfigInvalid([f"{where}: `auth` is not base64 of user:password"])
+            raise wrong_file(f"{where}: `auth` is not base64 of user:password")
     return _credentials(username, password.rstrip("\0") if isinstance(password, str) else "", identity)
 
 

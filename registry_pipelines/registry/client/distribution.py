@@ -233,7 +233,7 @@ class HttpRegistry:
             raise Unsupported(
                 "the registry does not list its repositories",
                 where=self.name,
-                do="Name the repositories in the configuration",
+                do="Name its repositories (`repositories:` of the configuration, `--repository`)",
                 status=error.status,
                 code=error.code,
             ) from error

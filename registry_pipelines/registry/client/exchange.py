@@ -23,7 +23,7 @@ from registry_pipelines.registry.client.quotas import quota_spent, read_quota
 from registry_pipelines.registry.client.redirects import READING, REDIRECTS, Guard, Redirects, Trail
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries, read_retry_after
-from registry_pipelines.registry.client.tokens import Authenticator, Scopes, pull
+from registry_pipelines.registry.client.tokens import LOG_IN, Authenticator, Scopes, pull
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
 from registry_pipelines.registry.client.words import Act
@@ -250,7 +250,11 @@ class Exchange:
         again = self._send(_request(call, url, header, guard))
         if again.status == 401:
             error = self.failure(call, again)
-            raise Unauthorized(error.what, where=call.where, do=error.do, status=401)
+            if self._authenticator.is_anonymous(call.scopes):
+                what, do = f"{error.what}, and no credentials for it are known here", LOG_IN
+            else:
+                what, do = error.what, error.do
+            raise Unauthorized(what, where=call.where, do=do, status=401)
         return again
 
     def _send(self, request: Request) -> Response:

@@ -140,7 +140,7 @@ class Authenticator:
             header = basic(self._find(scopes))
         if not header or header == tried:
             reason = "the credentials were refused" if tried else "credentials are needed"
-            raise Unauthorized(reason, where=self._where, do=_LOG_IN, status=401)
+            raise Unauthorized(reason, where=self._where, do=LOG_IN, status=401)
         return header
 
     def _choose(self, challenges: Sequence[Challenge]) -> Challenge:
@@ -163,6 +163,10 @@ class Authenticator:
         """Which account serves scopes; of several repositories the one that is written to decides."""
         with self._lock:
             return self._account(scopes)
+
+    def is_anonymous(self, scopes: Scopes) -> bool:
+        """Whether no credentials are known for scopes."""
+        return self._find(scopes).anonymous
 
     def _account(self, scopes: Scopes) -> str:
         if scopes not in self._accounts:
@@ -263,7 +267,7 @@ class Authenticator:
 
 
 _DOING = "asking for a token"
-_LOG_IN = "Give user name and password of this registry, or log in with docker login"
+LOG_IN = "Give user name and password of this registry, or log in with docker login"
 
 
 def basic(credentials: Credentials) -> str:
