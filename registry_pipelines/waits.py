@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
+
+import msgspec
 
 from registry_pipelines.progress import Progress, Silent
 
@@ -30,8 +31,7 @@ _VARYING = re.compile(r"[0-9a-f]{8,}|[0-9]+")
 """Digests and numbers: a reason that differs in these alone is no new one."""
 
 
-@dataclass(eq=False)
-class Wait:
+class Wait(msgspec.Struct, eq=False):
     """One wait of one thread. host: registry and port. reason: in a few words; it may change while it lasts.
 
     since: monotonic seconds, 0 when it does not wait just now. left_s: how long it will last or go on at most, from

@@ -9,7 +9,6 @@ names so whatever was mirrored by digest (oc-mirror#981).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -19,8 +18,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, decode_json, decode_sloppy
 
 
-@dataclass(frozen=True)
-class ReferrerList:
+class ReferrerList(msgspec.Struct, frozen=True):
     """What a list names, each digest once, and what is wrong with it.
 
     refused: why the whole of it is no list, empty when it is one. ordinary: the tag names something else that can be

@@ -13,7 +13,8 @@ a tag is a semantic version, and what the official images on Docker Hub, Helm an
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.errors import InputError
 
@@ -40,8 +41,7 @@ Natural = tuple[tuple[int, int, str], ...]
 """Text in pieces, numbers as numbers: (0, number, "") or (1, 0, word)."""
 
 
-@dataclass(frozen=True)
-class TagVersion:
+class TagVersion(msgspec.Struct, frozen=True):
     """What a tag says. numbers: at least one. letter: ``w`` of ``1.1.1w``. pre: empty for a release. revision: of
     builds of one version, ``2`` of ``1.2.3-r2``; -1 when there is none. variant: ``slim``, ``cuda12.4-runtime``.
     build: metadata, which decides nothing but the order of tags that are otherwise the same. date: written as a day
@@ -194,8 +194,7 @@ def _read_segments(
     return TagVersion(numbers, letter, _pre_tokens(pre), revision, "-".join(variant).strip("-"), build, date)
 
 
-@dataclass(frozen=True)
-class _Comparison:
+class _Comparison(msgspec.Struct, frozen=True):
     sign: str
     version: TagVersion
 
@@ -212,8 +211,7 @@ class _Comparison:
         }.get(self.sign, theirs == ours)
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """Comparisons that must all hold: ``>=1.2, <2``, ``^1.4`` (same major), ``~1.4`` (same minor). Any number of
     numbers; 1.2 is 1.2.0. Build metadata and revisions do not count."""
 

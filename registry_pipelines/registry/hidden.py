@@ -11,7 +11,8 @@ after ``0.1.2/~`` is 0.1.20, and it is listed. Other registries list what they l
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.errors import NotFound, RegistryError, Unsupported
 from registry_pipelines.oci.tags import natural
@@ -25,8 +26,7 @@ _BEHIND = "/~"
 """After all objects of a tag's own, before the next tag; no tag has such a name."""
 
 
-@dataclass(frozen=True)
-class Hidden:
+class Hidden(msgspec.Struct, frozen=True):
     """What asking around found. tags: there, and not listed. asked: requests made; 0 where the list shows that the
     registry has not this fault, or it cannot be asked."""
 

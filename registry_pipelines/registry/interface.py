@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
+
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 
@@ -141,8 +143,7 @@ class Registry(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Quota:
+class Quota(msgspec.Struct, frozen=True):
     """What a registry said of the requests it gives. Docker Hub counts manifests that are read, not HEADs or blobs."""
 
     limit: int
@@ -160,8 +161,7 @@ class Quota:
         return self.window_s if self.resets_after_s is None else self.resets_after_s
 
 
-@dataclass
-class UploadSession:
+class UploadSession(msgspec.Struct):
     """An upload that is open at the registry. ``location`` is used verbatim (distribution-spec 1.1)."""
 
     repository: str
@@ -215,8 +215,7 @@ class UploadSessions(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True):
     """A complete request for a carrier to send: everything but the body, which the carrier has.
 
     addresses: where to connect to, each (address family, the family's address tuple), best first; no others, for these

@@ -14,6 +14,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+import msgspec
+
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, ManifestTooLarge, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -169,8 +171,7 @@ def discover(
         return _Search(place, reference, platforms, selection, cache, pool, foreign_layers).run(digest_tags)
 
 
-@dataclass
-class _Wanted:
+class _Wanted(msgspec.Struct):
     """Something to open. via: the referrer, or what a cosign tag names, that led to it and that can be left out; None
     for what the reference itself needs."""
 
@@ -183,8 +184,7 @@ class _Wanted:
     tag: str = ""
 
 
-@dataclass
-class _Opened:
+class _Opened(msgspec.Struct):
     manifest: ManifestBytes
     content: Manifest | Index
     referrers: list[Descriptor]

@@ -17,9 +17,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.oci.manifests import decode_json
@@ -205,7 +206,7 @@ class Shipment:
             raise Unavailable("the registry asked for other credentials while content was sent", where=parcel.host)
         self._used = True
         head = base64.b64encode(parcel.head).decode()
-        order = {**asdict(parcel), "head": head, "note": str(self._note), "offset": self._offset}
+        order = {**msgspec.structs.asdict(parcel), "head": head, "note": str(self._note), "offset": self._offset}
         number = self._courier.open(order, self)
         try:
             self._feed(number)

@@ -12,7 +12,8 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.errors import Forbidden, ManifestInvalid, ManifestTooLarge, NotFound, Refused, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -44,8 +45,7 @@ def is_named_after_digest(tag: str) -> bool:
     return bool(_NAMED_AFTER.match(tag))
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     """Tags that were chosen, and those named after digests that are not tags by themselves."""
 
     tags: Sequence[str]

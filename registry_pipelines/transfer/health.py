@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Literal, TypeVar
+
+import msgspec
 
 from registry_pipelines.errors import RateLimited, RegistryError, RegistryPipelinesError, Unavailable
 from registry_pipelines.registry.client.retries import make_stalls_final, stalls_are_final
@@ -40,8 +41,7 @@ _ALL = ""
 _T = TypeVar("_T")
 
 
-@dataclass
-class _Trouble:
+class _Trouble(msgspec.Struct):
     """error: the first one. next_try: when one act may try, in seconds of the clock."""
 
     error: RegistryPipelinesError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.errors import NotFound, RegistryError
 from registry_pipelines.registry.hidden import could_be_hidden, hidden_tags, likely_to_hide, shows_such_tags
@@ -21,8 +22,7 @@ SAMPLED_TAGS = 4
 """Tags behind which a suspicious list is asked for more; only where that finds one, it is behind all."""
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """listed: as the registry lists them, each once. also: those that are there and not listed."""
 
     listed: Sequence[str] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -14,14 +15,13 @@ from registry_pipelines.transfer.lists import unlisted_at
 from registry_pipelines.transfer.receipts import ReceiptStore
 
 
-@dataclass
-class Seen:
+class Seen(msgspec.Struct):
     """What a target has of a closure."""
 
-    tags: dict[str, Digest] = field(default_factory=dict)
-    manifests: set[Digest] = field(default_factory=set)
-    blobs: set[Digest] = field(default_factory=set)
-    unlisted: set[Digest] = field(default_factory=set)
+    tags: dict[str, Digest] = {}
+    manifests: set[Digest] = set()
+    blobs: set[Digest] = set()
+    unlisted: set[Digest] = set()
     """Referrers that are there, and that the target's list does not name."""
 
 

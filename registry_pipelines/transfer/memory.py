@@ -8,7 +8,8 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
+
+import msgspec
 
 PART_BYTES = 8 * 1024 * 1024
 """One part: the unit of a ranged read, of a chunked upload and of the journal. At least 5 MiB (ECR's smallest part),
@@ -22,8 +23,7 @@ RESERVE_BYTES = PART_BYTES
 """Beyond the budget, for a group that has nothing: one that stands still must not take the last part."""
 
 
-@dataclass(eq=False)
-class _Ticket:
+class _Ticket(msgspec.Struct, eq=False):
     """turn: told when there may be room for it; of many that wait only the one is woken that can go on."""
 
     group: Hashable

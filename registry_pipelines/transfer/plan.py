@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
@@ -39,8 +41,7 @@ class Job:
     move_tags: bool = True
 
 
-@dataclass(frozen=True)
-class BlobStep:
+class BlobStep(msgspec.Struct, frozen=True):
     """One blob at one target. ``upload``: from the source. ``mount``: from repository ``mount_from`` of the target's
     registry. ``shared``: another delivery of the plan brings it to the same repository. ``present``: nothing to do."""
 
@@ -51,8 +52,7 @@ class BlobStep:
     """The delivery (its position in the plan) whose manifests must be committed before the mount."""
 
 
-@dataclass(frozen=True)
-class ManifestStep:
+class ManifestStep(msgspec.Struct, frozen=True):
     """One manifest at one target. ``list``: it is there, but the target's list of referrers does not name it; putting
     it once more completes the list. ``shared``: another delivery of the plan puts it into the same repository."""
 
@@ -60,8 +60,7 @@ class ManifestStep:
     action: Literal["put", "list", "shared", "present"]
 
 
-@dataclass(frozen=True)
-class TagStep:
+class TagStep(msgspec.Struct, frozen=True):
     """One tag at one target. ``drift``: it names another digest and may not move, or keeps the list of referrers.
     ``shared``: another delivery of the plan sets it, as a digest tag of an image that goes under several tags. before:
     what it named until now."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
+
+import msgspec
 
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
@@ -46,8 +47,7 @@ def make_plan(
         return planner.plan([planner.look(job) for job in jobs])
 
 
-@dataclass(frozen=True)
-class Looked:
+class Looked(msgspec.Struct, frozen=True):
     """A job whose targets are being looked at; answers in the order of its targets."""
 
     job: Job

@@ -12,11 +12,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
@@ -52,8 +53,7 @@ class ReceiptSigner(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """A read-back target. document: plain values. envelope: the DSSE envelope as JSON bytes."""
 
     document: Mapping[str, Any]

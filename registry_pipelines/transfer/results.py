@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
@@ -16,8 +18,7 @@ from registry_pipelines.transfer.plan import Plan
 from registry_pipelines.transfer.receipts import Receipt
 
 
-@dataclass(frozen=True)
-class Drift:
+class Drift(msgspec.Struct, frozen=True):
     """A tag that does not name what was planned. ``target``: it names something else there and may not move.
     ``source``: it moved at the source while its planned digest was copied. found: None when the tag is gone."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from registry_pipelines.oci.manifests import Descriptor
 
@@ -19,23 +20,21 @@ Action = Literal["read-manifest", "write-manifest", "read-blob", "begin", "appen
 ``read-manifest`` is every other question."""
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One kind of registry. host: regular expression for the whole host. max_layer_bytes: 0 is no limit known.
     per_second: requests a second, by action. refused_media_types: blobs not taken.
     sparse_indexes: False where an index is taken only when all its children are there."""
 
     host: str
     max_layer_bytes: int = 0
-    per_second: Mapping[Action, float] = field(default_factory=dict)
+    per_second: Mapping[Action, float] = {}
     refused_media_types: tuple[str, ...] = ()
     chunks: bool = True
     """False: a blob is taken only in one piece."""
     sparse_indexes: bool = True
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Why a registry will not take something, and what to do."""
 
     why: str

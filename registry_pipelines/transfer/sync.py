@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
@@ -65,8 +67,7 @@ class Source:
     foreign_layers: bool = False
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """What could not be read at a source: a registry that does not list its repositories, a repository that does not
     list its tags, or a tag whose closure is not whole. The others go on."""
 
@@ -126,11 +127,10 @@ def _code(error: RegistryPipelinesError | None, *, ok: bool) -> int:
 _T = TypeVar("_T")
 
 
-@dataclass
-class _Found:
-    looked: list[Looked] = field(default_factory=list)
-    passed_over: list[Omission] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+class _Found(msgspec.Struct):
+    looked: list[Looked] = []
+    passed_over: list[Omission] = []
+    failures: list[Failure] = []
 
     def keep(self, answers: Iterable[_T | Failure]) -> list[_T | None]:
         """The answers in order, None for those that are failures, which are kept here."""
@@ -220,8 +220,7 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
     return found
 
 
-@dataclass(frozen=True)
-class _Repositories:
+class _Repositories(msgspec.Struct, frozen=True):
     """The chosen repositories, and those that would be chosen and are never taken."""
 
     repositories: Sequence[str]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 MAX_HEADER_CHARACTERS = 16 * 1024
 """Longer challenges are cut; real ones stay below 1 KiB."""
@@ -16,12 +17,11 @@ _TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*(?=[ \t]*(?:,|$))")
 _ESCAPE = re.compile(r"\\(.)")
 
 
-@dataclass(frozen=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """One challenge: the scheme in lower case (``bearer``, ``basic``), its parameters with names in lower case."""
 
     scheme: str
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str] = {}
 
     @property
     def scopes(self) -> frozenset[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
+
+import msgspec
 
 from registry_pipelines.errors import RegistryError
 from registry_pipelines.registry.client.exchange import Call, Exchange
@@ -119,8 +121,7 @@ def some_after(exchange: Exchange, call: Call, key: str, last: str, count: int) 
         return list(islice(read_names(response.readinto, key, where=call.where), count))
 
 
-@dataclass
-class _Page:
+class _Page(msgspec.Struct):
     """What of the page at hand is remembered."""
 
     count: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +40,8 @@ def _open_lock(bucket: int) -> IO[bytes] | None:
     """The locked file, None where there is no safe place for it (the lock is then this process's alone)."""
     if fcntl is None:
         return None
+    import tempfile  # brings shutil, bz2 and lzma, and almost no run writes a fallback tag
+
     try:
         folder = Path(tempfile.gettempdir()) / f"registry-pipelines-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)

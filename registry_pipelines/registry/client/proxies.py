@@ -8,20 +8,20 @@ import os
 import socket
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from registry_pipelines.errors import Forbidden, InputError, RegistryError, Unauthorized, Unavailable
 from registry_pipelines.registry.client.origins import Origin, is_loopback
 from registry_pipelines.registry.client.wire import Answer, request_head
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(msgspec.Struct, frozen=True):
     """An HTTP proxy. headers: what each request (plain) or the CONNECT (TLS) carries for it."""
 
     host: str
     port: int
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
 
 
 def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str] | None = None) -> Proxy | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import TracebackType
+
+import msgspec
 
 from registry_pipelines.errors import RegistryError, Unavailable
 from registry_pipelines.registry.client.response import Response
@@ -13,8 +14,7 @@ from registry_pipelines.registry.interface import BUFFER_BYTES
 _CONTENT_RANGE = re.compile(r"bytes[ \t=]+(?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)\Z", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class ContentRange:
+class ContentRange(msgspec.Struct, frozen=True):
     """``Content-Range`` (RFC 9110 section 14.4). stop: behind the last byte. size: of the whole, None for ``*``."""
 
     start: int

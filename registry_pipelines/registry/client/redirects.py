@@ -14,6 +14,8 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from registry_pipelines.dialing import Address
 from registry_pipelines.errors import InputError, RedirectRefused, RegistryError
 from registry_pipelines.registry.client.networks import Network, is_in, kind_of
@@ -32,8 +34,7 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\](:[0-9]{1,5})?\Z")
 
 
-@dataclass(frozen=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True):
     """One entry of ``redirects.allow``: hosts by name, or addresses by network. port: 0 for any."""
 
     host: str = ""
@@ -85,8 +86,7 @@ def _port(text: str) -> int:
     return number
 
 
-@dataclass(frozen=True)
-class Guard:
+class Guard(msgspec.Struct, frozen=True):
     """Judges the addresses of a place that a registry named. outside: whether a public address named it, or one that
     nobody knows because a proxy stands between. named_by: that address. doing, where: for errors."""
 

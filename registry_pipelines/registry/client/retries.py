@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.waits import Wait, host_of
@@ -17,8 +18,7 @@ MAX_RETRY_AFTER_S = 365 * 86400.0
 """A longer Retry-After is a broken clock; it is read as this."""
 
 
-@dataclass(frozen=True)
-class Retries:
+class Retries(msgspec.Struct, frozen=True):
     """How temporary failures are tried again.
 
     attempts: requests in all, the first included. first_wait_s doubles up to longest_wait_s; each wait is drawn between

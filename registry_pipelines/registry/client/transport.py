@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from registry_pipelines import __version__
 from registry_pipelines.dialing import Address, Dialer, tls_context
 from registry_pipelines.errors import ConfigInvalid, RegistryPipelinesError, Unsupported
@@ -50,8 +52,7 @@ LEAST_HANDSHAKE_S = 1.0
 USER_AGENT = f"registry-pipelines/{__version__}"
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Seconds. connect: TCP and TLS. stall: no byte moved. commit: the answer to the end of an upload or a manifest.
 
     Registries hash and assemble before they answer the last request; minutes are normal for large layers.

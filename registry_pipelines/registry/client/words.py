@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from registry_pipelines.errors import (
     Forbidden,
@@ -51,8 +52,7 @@ HOSTS: Mapping[Family, str] = {
 """Hosts that are one family's for sure. At any other host all families' words count: most can be installed anywhere."""
 
 
-@dataclass(frozen=True)
-class Saying:
+class Saying(msgspec.Struct, frozen=True):
     """One way to refuse. acts: what was asked. code: the error's; text: a regular expression, looked for in its words;
     both empty for any. source: where it was seen; date: of the source's version or of the report."""
 
