@@ -34,6 +34,9 @@ _FINAL = frozenset({"final", "release", "ga", "lts"})
 _ALIASES = {"a": "alpha", "b": "beta", "c": "rc", "cr": "rc", "m": "milestone", "preview": "pre", "prerelease": "pre"}
 _PRE_WORD = re.compile(rf"(?<![a-z])(?:{_UNSTABLE}|{_PHASES})(?![a-z])", re.IGNORECASE)
 _RANGE_PART = re.compile(r"(>=|<=|==|!=|>|<|\^|~|=)?\s*v?(\d+(?:\.\d+)*)(?:-([0-9A-Za-z.-]+))?\Z")
+MAX_COMPARISON_CHARACTERS = 140
+"""Of one comparison of a range: a tag has at most 128, and Python reads no number of more than 4,300 digits."""
+
 _FIRST_YEAR = 1900
 """A first number from here on is a year: ``2026.11.28-1`` is the second build of that day, no pre-release."""
 
@@ -222,7 +225,8 @@ class Range(msgspec.Struct, frozen=True):
         """From text, the comparisons separated by commas. Raises InputError."""
         found: list[_Comparison] = []
         for piece in text.split(","):
-            match = _RANGE_PART.match(piece.strip()) if piece.isascii() else None
+            piece = piece.strip()
+            match = _RANGE_PART.match(piece) if piece.isascii() and len(piece) <= MAX_COMPARISON_CHARACTERS else None
             if not match:
                 raise InputError(
                     f"{text!r} is not a range of versions", do="Write comparisons as '>=1.2, <2', or '^1.4', or '~1.4'"

@@ -145,6 +145,7 @@ def test_globally_reachable_is_what_the_standard_library_calls_so(address: str) 
         assert (kind_of(address) == "public") == found.is_global
     assert kind_of(f"::ffff:{address}") == kind_of(address)
     assert kind_of(f"64:ff9b::{address}") == kind_of(address)
+    assert kind_of(f"64:ff9b:1::{address}") == "inner", "translated within a network; where to, nobody knows"
 
 
 @given(

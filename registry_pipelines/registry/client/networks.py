@@ -27,6 +27,7 @@ _INNER = tuple(
         "224.0.0.0/4",
         "240.0.0.0/4",  # reserved, and broadcast; some clouds route it inside
         "::/127",  # unspecified and loopback
+        "64:ff9b:1::/48",  # NAT64 of one's own network (RFC 8215), which may lead to any of its IPv4 addresses
         "fc00::/7",  # unique local (RFC 4193)
         "fec0::/10",  # site-local, deprecated and still used
         "ff00::/8",
