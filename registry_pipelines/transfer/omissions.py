@@ -33,18 +33,18 @@ def note(omissions: Iterable[Omission]) -> str:
 
 
 def rows(omissions: Iterable[Omission]) -> list[Row]:
-    """Each once: ``kind``, ``what`` (digest, tag or repository), ``why``, ``size_bytes`` (0 where unknown); in a stable
-    order, so that what two runs say can be compared."""
+    """Each once: ``kind``, ``why``, ``what`` (digest, tag or repository; long, so it comes late in tables),
+    ``size_bytes`` (0 where unknown); in a stable order, so that what two runs say can be compared."""
     ordered = sorted(dict.fromkeys(omissions), key=lambda each: (each.kind, each.what, each.why))
     return [
-        {"kind": each.kind, "what": str(each.what), "why": each.why, "size_bytes": each.size_bytes} for each in ordered
+        {"kind": each.kind, "why": each.why, "what": str(each.what), "size_bytes": each.size_bytes} for each in ordered
     ]
 
 
 def left_over(place: Place, tags: Iterable[str], theirs: Container[str]) -> list[Omission]:
     """Those of a repository's tags named after digests that are not among the companions of what is taken: they are of
     images that are not, or of none that is there."""
-    why = "it is named after a digest, and belongs to no image that is taken"
+    why = "named after a digest, and of no image that is taken"
     return [Omission("tag", f"{place}:{tag}", why) for tag in tags if tag not in theirs]
 
 
