@@ -261,7 +261,7 @@ def carry(
     """Copy a closure from each place to the next: source, first stop, second stop.
 
     tags: set at every stop, last. foreign_layers: see
-    :func:`~registry_pipelines.transfer.closure.discover`. state, journal_url, signer: as in :func:`apply_mirror`.
+    :func:`~registry_pipelines.transfer.discovery.discover`. state, journal_url, signer: as in :func:`apply_mirror`.
     """
     started = time.monotonic()
     changed, bytes_moved, here = False, 0, digest

@@ -55,7 +55,7 @@ def replicate(
     """Copy a release's whole closure, evidence included, to every target; tags last; each target is read back and gets
     a receipt below ``state``.
 
-    foreign_layers: see :func:`~registry_pipelines.transfer.closure.discover`. Whether the release may go there is not
+    foreign_layers: see :func:`~registry_pipelines.transfer.discovery.discover`. Whether the release may go there is not
     asked here; the caller has the verdict. Raises what
     :func:`~registry_pipelines.transfer.copy.copy_closure` raises.
     """

@@ -10,7 +10,8 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.closure import Closure, ManifestCache, discover
+from registry_pipelines.transfer.closure import Closure
+from registry_pipelines.transfer.discovery import ManifestCache, discover
 from registry_pipelines.transfer.plan import Job
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.pools import Pool

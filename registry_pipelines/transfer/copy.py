@@ -10,7 +10,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer.discovery import discover
 from registry_pipelines.transfer.plan import Job, Plan
 from registry_pipelines.transfer.platforms import Selection
 from registry_pipelines.transfer.receipts import ReceiptSigner
@@ -40,7 +40,7 @@ def copy_closure(
 
     tags: what the root is called at the targets; None keeps the tag asked for (none when it was a digest). move_tags:
     False reports a tag that names another digest as drift and leaves it. platforms, selection, foreign_layers: see
-    :func:`~registry_pipelines.transfer.closure.discover`. state: folder of the journal, known manifests and receipts;
+    :func:`~registry_pipelines.transfer.discovery.discover`. state: folder of the journal, known manifests and receipts;
     without it nothing is remembered. journal_url: see :class:`~registry_pipelines.transfer.state.State`. signer: signs
     the receipts. dry_run: only plan.
 

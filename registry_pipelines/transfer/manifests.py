@@ -25,7 +25,7 @@ KEPT_S = 90 * 24 * 3600.0
 
 
 class ManifestFolder:
-    """See :class:`~registry_pipelines.transfer.closure.ManifestCache`. Safe to use from many threads and processes.
+    """See :class:`~registry_pipelines.transfer.discovery.ManifestCache`. Safe to use from many threads and processes.
 
     Files are ``<algorithm>/<first two hex digits>/<hex>``: the media type, a space, its CRC-32 in hex, a line feed, the
     manifest's bytes. The digest vouches for the bytes alone, and a wrong type would fail each copy until it is swept.

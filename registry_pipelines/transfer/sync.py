@@ -15,8 +15,9 @@ from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer.closure import ManifestCache, Omission, discover
+from registry_pipelines.transfer.closure import Omission
 from registry_pipelines.transfer.digest_tags import Chosen, DigestTags
+from registry_pipelines.transfer.discovery import ManifestCache, discover
 from registry_pipelines.transfer.limited import limited
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.listed import list_tags

@@ -12,7 +12,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import BUFFER_BYTES, Place
-from registry_pipelines.transfer.closure import Closure, Omission, discover
+from registry_pipelines.transfer.closure import Closure, Omission
+from registry_pipelines.transfer.discovery import discover
 from registry_pipelines.transfer.look import digest_at
 from registry_pipelines.transfer.omissions import companions
 from registry_pipelines.transfer.platforms import Selection

@@ -17,8 +17,8 @@ from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.transfer import closure
-from registry_pipelines.transfer.closure import LOOKUP_THREADS, discover
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.discovery import LOOKUP_THREADS, discover
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs

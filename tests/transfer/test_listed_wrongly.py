@@ -24,8 +24,9 @@ from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.closure import Closure, discover
+from registry_pipelines.transfer.closure import Closure
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.discovery import discover
 from registry_pipelines.transfer.selectors import Selector
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare

@@ -17,7 +17,7 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.acts import Setting
-from registry_pipelines.transfer.closure import discover
+from registry_pipelines.transfer.discovery import discover
 from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.fanout import Means, move_blob
 from registry_pipelines.transfer.health import ATTEMPT_S, REVIVE_S, Health

@@ -15,8 +15,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Capabilities
 from registry_pipelines.transfer.acts import Setting
-from registry_pipelines.transfer.closure import discover
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.discovery import discover
 from registry_pipelines.transfer.execute import execute
 from registry_pipelines.transfer.limits import Limits
 from registry_pipelines.transfer.memory import PART_BYTES
