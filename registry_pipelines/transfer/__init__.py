@@ -3,8 +3,10 @@
 The files, in the order of a copy:
 
 - ``copy`` (one closure), ``batch`` (chosen closures), ``sync`` (whole registries): the ways in
-- ``selectors``, ``closure``, ``platforms``: which images, and what belongs to each
-- ``look``, ``rules``, ``planner``, ``plan``: what targets have, what they are known to refuse, what is to be done
+- ``listed``, ``digest_tags``, ``selectors``: which tags there are, which of them are tags by themselves, which are taken
+- ``discovery``, ``platforms``, ``closure``: what belongs to each image; ``omissions``: what is left out, in words
+- ``look``, ``lists``: what targets have, and whether they name the referrers that they hold
+- ``rules``, ``refusals``, ``planner``, ``plan``: what targets are known to refuse, what is to be done
 - ``schedule``, ``streams``, ``execute``, ``acts``: what runs when, how many large blobs at once, what waits for
   what, what each act does
 - ``fanout``: one blob to all its targets; ``window``, ``growth``, ``memory``: how it is read; ``sinks``, ``spool``,
