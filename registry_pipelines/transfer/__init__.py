@@ -3,7 +3,7 @@
 The files, in the order of a copy:
 
 - ``copy`` (one closure), ``batch`` (chosen closures), ``sync`` (whole registries): the ways in
-- ``listed``, ``digest_tags``, ``selectors``: which tags there are, which of them are tags by themselves, which are taken
+- ``listed``, ``digest_tags``, ``selectors``: which tags there are, which are tags by themselves, which are taken
 - ``discovery``, ``platforms``, ``closure``: what belongs to each image; ``omissions``: what is left out, in words
 - ``look``, ``lists``: what targets have, and whether they name the referrers that they hold
 - ``rules``, ``refusals``, ``planner``, ``plan``: what targets are known to refuse, what is to be done
