@@ -17,6 +17,8 @@ from tests.needs import missing, needed_module
 from tests.patience import patient
 
 pytest_plugins = ["tests.slowest_files"]
+# The contract suite is no test file by name; its assertions shall explain themselves all the same.
+pytest.register_assert_rewrite("tests.registry.contract")
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 PEERS = Path(__file__).parent.parent / ".peers" / "bin"

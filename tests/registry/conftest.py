@@ -17,9 +17,6 @@ from tests.doubles.fault_registry import (
 )
 from tests.registry.faulty import CONTENT, DIGEST
 
-# The contract suite is no test file by name; its assertions shall explain themselves all the same.
-pytest.register_assert_rewrite("tests.registry.contract")
-
 
 @pytest.fixture(params=["embedded", pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry"))])
 def kind(request: pytest.FixtureRequest) -> str:

@@ -16,7 +16,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
-from registry_pipelines.transfer import closure
+from registry_pipelines.transfer import discovery
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.discovery import LOOKUP_THREADS, discover
 
@@ -53,7 +53,7 @@ def test_a_closure_with_too_many_bytes_of_manifests_is_refused_before_all_are_fe
 ) -> None:
     push_large_referrers(source, graphs.image(source.place("app"), b"layer", tag="v1").descriptor)
     source.forget()
-    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", mebibytes * MEBIBYTE)
+    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", mebibytes * MEBIBYTE)
     with pytest.raises(ClosureIncomplete, match=f"more than {mebibytes} MiB together") as caught:
         copy_closure(source.place("app"), "v1", [target.place("app")])
     assert f"{source.address}/app (v1)" in str(caught.value) and "copy single platforms" in str(caught.value)
@@ -65,13 +65,13 @@ def test_a_closure_with_too_many_bytes_of_manifests_is_refused_before_all_are_fe
 def test_what_fits_is_found_whole(source: Counted, graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
     image = graphs.image(source.place("app"), b"layer", tag="v1")
     push_large_referrers(source, image.descriptor)
-    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", 6 * MEBIBYTE)
+    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", 6 * MEBIBYTE)
     found = discover(source.place("app"), "v1")
     assert len(found.manifests) == 1 + COUNT
-    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests) - 1)
+    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests) - 1)
     with pytest.raises(ClosureIncomplete):
         discover(source.place("app"), "v1")
-    monkeypatch.setattr(closure, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests))
+    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests))
     assert discover(source.place("app"), "v1").root == found.root
 
 
