@@ -23,6 +23,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.chain.fleet import Fleet
+from tests.disk import bytes_below
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldContent
 from tests.patience import patient
@@ -134,7 +135,7 @@ def bytes_at(fleet: Fleet, name: str) -> int:
     """What an embedded registry has on its disk, half received content included."""
     settings = fleet.config.registries[name]
     assert isinstance(settings, EmbeddedRegistry)
-    return sum(path.stat().st_size for path in fleet.config.root(settings).rglob("*") if path.is_file())
+    return bytes_below(fleet.config.root(settings))
 
 
 def address(fleet: Fleet, name: str) -> str:

@@ -8,12 +8,11 @@ import random
 import re
 import signal
 import socket
-import stat
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import free_ports
 from tests.cli.test_bad_input import PROGRAM
+from tests.disk import bytes_below
 from tests.doubles.fault_registry import FaultRegistry, HoldContent
 from tests.doubles.small_disk import small_disk as mounted_disk
 from tests.patience import patient
@@ -81,16 +81,6 @@ def copying(source: str, port: int) -> list[str]:
 def complains(text: str, said: str) -> None:
     assert "Traceback" not in text and text.count("error: ") == 1, text
     assert re.search(said, text), text
-
-
-def bytes_below(folder: Path) -> int:
-    """What is stored on disk, finished or not; files may come and go meanwhile."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            facts = path.stat()
-            total += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-    return total
 
 
 def is_there(port: int) -> int:

@@ -19,6 +19,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.fanout import Means, move_blob
 from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.rules import Rule
+from tests.disk import bytes_below
 from tests.doubles.fault_registry import CutAnswer, FaultRegistry, HoldAnswer, Status
 from tests.patience import patient
 
@@ -99,7 +100,7 @@ def test_two_that_collect_the_same_blob_do_not_hinder_each_other(
 
 def wait_for_file(folder: Path, work: Future[object]) -> Future[object]:
     deadline = time.monotonic() + patient(30)
-    while not any(path.is_file() and path.stat().st_size for path in folder.rglob("*")):
+    while not bytes_below(folder):
         assert time.monotonic() < deadline and not work.done()
         time.sleep(0.01)
     return work
