@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit_code_of_many
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
@@ -32,6 +33,9 @@ from registry_pipelines.transfer.results import TargetResult
 from registry_pipelines.transfer.selectors import ALL, Selector
 from registry_pipelines.transfer.state import State
 from registry_pipelines.waits import told_to
+
+NOBODYS = Digest.of(b"")
+"""A digest that no manifest has."""
 
 LOOKING = "looking at sources and targets"
 """The task before the first byte moves; with thousands of tags it takes seconds."""
@@ -203,6 +207,11 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
         taken = [(source, names) for source, names in zip(sources, named, strict=True) if names is not None]
         repositories = [(source, name) for source, names in taken for name in names.repositories]
         found.passed_over += [left for _, names in taken for left in names.passed_over]
+        for source, names in taken:
+            for name in names.repositories[:1]:
+                # How this registry answers where nothing refers to anything: found out while tags are listed, since the
+                # closures wait for it. What it fails with is met again, and told, by whoever needs the answer.
+                pool.submit(source.registry.referrers, name, NOBODYS, tags=())
         listed = found.keep(pool.map(lambda item: _tags(item[0], item[1]), repositories))
         wanted = [
             (source, name, tag, found_tags[1])

@@ -157,7 +157,7 @@ class Referrers:
             raise failure  # it answered before, so this is a failure of today
         if code in _ABOUT_CONTENT:
             return False
-        if not there and self._answers_everybody_so(repository, call, response, body):
+        if not there and self._answers_everybody_so(repository, subject, call, response, body):
             self._facts.learn(repository, referrers_api=False)
             self._doubted[repository] = time.monotonic() + NO_API_S
         elif self._holds(repository, subject):
@@ -166,18 +166,20 @@ class Referrers:
             raise RegistryError(what, where=call.where, do=do, status=response.status, code=code)
         return False
 
-    def _answers_everybody_so(self, repository: str, call: Call, response: Response, body: bytes) -> bool:
+    def _answers_everybody_so(
+        self, repository: str, subject: Digest, call: Call, response: Response, body: bytes
+    ) -> bool:
         """Whether an answer is about the API, and not about one manifest: then the same is said of what nobody has.
         Asked once for each way to answer; learns that there is an API."""
         kind = response.header("Content-Type"), body if len(body) <= MAX_COMPARED_BYTES else b""
         if (response.status, *kind) in self._no_api:
             return True
-        url = f"/v2/{repository}/referrers/{_NOTHING}"
-        with self._exchange.send(replace(call, url=url)) as other:
-            found = other.read(MAX_REFERRERS_PAGE_BYTES) or b""
-            if other.status == 200 and _names_index(other, found):
-                self._facts.learn(repository, referrers_api=True)
-                return False
+        if subject != _NOTHING:
+            with self._exchange.send(replace(call, url=f"/v2/{repository}/referrers/{_NOTHING}")) as other:
+                found = other.read(MAX_REFERRERS_PAGE_BYTES) or b""
+                if other.status == 200 and _names_index(other, found):
+                    self._facts.learn(repository, referrers_api=True)
+                    return False
         self._no_api.add((response.status, *kind))
         return True
 
