@@ -86,7 +86,7 @@ def test_warm_fleet_asks_once_per_manifest_and_target(
     assert source.count("HEAD", "/manifests/") == tags
     assert source.count("GET", "/referrers/") == tags + 1  # one finds out how the source answers, while tags are listed
     assert source.count("GET", "/tags/list") == IMAGES
-    assert len(source.exchanges) == tags * 2 + IMAGES + 1  # and the catalogue
+    assert len(source.exchanges) == tags * 2 + IMAGES + 2  # and the catalogue, and how the source answers
 
 
 def test_a_target_that_was_emptied_is_not_asked_for_every_piece(
