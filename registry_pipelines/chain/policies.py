@@ -26,6 +26,8 @@ def promote_policy(policy: Policy) -> promote.Policy:
             medium=limits.medium,
             low=limits.low,
             unknown=limits.unknown,
+            unknowns=limits.unknowns,
+            undeclared=policy.undeclared,
         ),
         fixable_only=policy.fixable_only,
         max_advisory_age_days=int(policy.max_advisory_age.total_seconds() // _SECONDS_A_DAY),

@@ -21,7 +21,7 @@ from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.warnings import summed, warnings_of
 from registry_pipelines.release import Release
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import SEVERITIES, Finding, Report
+from registry_pipelines.scan.interface import SEVERITIES, Finding, Report, undeclared_lines
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.publish import publish_report, publish_sboms, read_sboms
 from registry_pipelines.scan.sbom import scan_image
@@ -113,6 +113,7 @@ def sbom(session: Session, release: Release) -> StageResult:
     warnings = warnings_of(place, read_entries(place, top))
     components = sum(len(each.components) for each in packages)
     unknowns = sum(len(each.unknowns) for each in packages)
+    undeclared = [found for each in packages for found in each.components if not found.declared]
     changed = any(each.changed for each in published)
     return StageResult(
         stage="sbom",
@@ -126,11 +127,15 @@ def sbom(session: Session, release: Release) -> StageResult:
             "release": release.key,
             "platforms": len(packages),
             "components": components,
+            "undeclared": len({found.purl for found in undeclared}),
             "unknowns": unknowns,
             "warnings": len(warnings),
         },
         tables={"warnings": [each.row() for each in warnings]},
-        notes=[f"warning {name}: {text}" for name, text in summed(warnings).items()],
+        notes=[
+            *undeclared_lines(found.purl for found in undeclared),
+            *(f"warning {name}: {text}" for name, text in summed(warnings).items()),
+        ],
         rows=[
             {
                 "platform": str(each.platform),
@@ -140,6 +145,7 @@ def sbom(session: Session, release: Release) -> StageResult:
             }
             for each in packages
             for component in each.components
+            if component.declared
         ],
     )
 
@@ -167,6 +173,7 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
         facts={"release": release.key, **_report_facts(report, image)},
         rows=[_finding(each) for each in report.findings],
         reasons=breaches,
+        notes=[] if policy.limits.undeclared == "deny" else undeclared_lines(report.undeclared),
         ok=not breaches,
     )
 
@@ -197,7 +204,12 @@ def bundled_advisories() -> Path:
 
 def _summary(report: Report) -> str:
     counts = [f"{count} {severity.lower()}" for severity, count in report.counts().items() if count]
-    return f"{', '.join(counts) or 'no findings'}, {len(report.unknowns)} unknowns"
+    undeclared = f", {len(report.undeclared)} undeclared" if report.undeclared else ""
+    return f"{', '.join(counts) or 'no findings'}, {_uncertain(report)} unknowns{undeclared}"
+
+
+def _uncertain(report: Report) -> int:
+    return sum(unknown.kind != "undeclared" for unknown in report.unknowns)
 
 
 def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:
@@ -205,7 +217,8 @@ def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:
     return {
         "policy": image.policy,
         "components": report.components,
-        "unknowns": len(report.unknowns),
+        "unknowns": _uncertain(report),
+        "undeclared": len(report.undeclared),
         "advisories_newest": report.advisories.newest,
         "advisories_records": report.advisories.records,
         "advisories_digest": report.advisories.digest,

@@ -15,7 +15,7 @@ import click
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.producing import bundled_advisories
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import condensed, console, print_below, print_json, rows_table
+from registry_pipelines.cli.output import condensed, console, print_below, print_json, print_lines, rows_table
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
 from registry_pipelines.errors import EvidenceError, InputError
@@ -23,7 +23,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import write_cyclonedx
-from registry_pipelines.scan.interface import Limits, PlatformPackages
+from registry_pipelines.scan.interface import Limits, PlatformPackages, undeclared_lines
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.sbom import scan_image
 from registry_pipelines.sign.interface import read_attestations, verify_image
@@ -65,6 +65,7 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
             "purl": component.purl,
             "ecosystem": component.ecosystem,
             "image": each.manifest.digest,
+            "declared": component.declared,
         }
         for each in packages
         for component in each.components
@@ -72,7 +73,9 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
     if options.as_json:
         print_json({"ok": True, "digest": packages[0].subject, "components": rows})
     else:
-        print_below(f"{located.place} {packages[0].subject}", rows)
+        shown = [{name: row[name] for name in row if name != "declared"} for row in rows if row["declared"]]
+        print_below(f"{located.place} {packages[0].subject}", shown)
+        print_lines(undeclared_lines(row["purl"] for row in rows if not row["declared"]))
 
 
 def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:
@@ -138,6 +141,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
         console().print(f"advisories of {report.advisories.newest}, {report.advisories.records} records", markup=False)
         for breach in condensed(breaches):
             console().print(f"- {breach}", markup=False)
+        print_lines(undeclared_lines(report.undeclared))
         console().print(f"{report.components} components, {len(report.findings)} findings", markup=False)
     if breaches:
         sys.exit(EvidenceError.exit_code)

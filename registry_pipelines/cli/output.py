@@ -93,7 +93,7 @@ def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
 
 def condensed(reasons: Iterable[str]) -> list[str]:
     """Reasons for people, each once: more than ``MOST_ALIKE`` that differ only in what they are about
-    (``no-data:pkg:generic/libz.so.1: ...``) become one line with their number."""
+    (``uncovered:pkg:generic/libz.so.1: ...``) become one line with their number."""
     groups: dict[str, list[str]] = {}
     for reason in dict.fromkeys(reasons):
         about, colon, text = reason.partition(": ")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 
 from registry_pipelines.config.document import Reader, Scalar, line_of
-from registry_pipelines.config.fields import Between, Names, Several
+from registry_pipelines.config.fields import Between, Former, Names, Several
 from registry_pipelines.config.values import Cron, Duration, Pattern, Secret
 
 INVALID: Any = object()
@@ -138,7 +138,7 @@ class Decoder:
         if kind is Secret and not _is_reference(node.value):
             return self._problem(node, path, "a secret is not written in the file; write ${VARIABLE} and set VARIABLE")
         try:
-            found = _convert(kind, scalar)
+            found = _convert(kind, scalar, marks)
             if found is INVALID and scalar.has_variable:
                 raise ValueError(_scalar_name(kind))
             if isinstance(found, Path):
@@ -209,7 +209,10 @@ def _expectation(kind: Any, marks: tuple[Any, ...]) -> str:
     return _scalar_name(kind)
 
 
-def _convert(kind: Any, scalar: Scalar) -> Any:
+def _convert(kind: Any, scalar: Scalar, marks: tuple[Any, ...]) -> Any:
+    for mark in marks:
+        if isinstance(mark, Former) and scalar.text == mark.word:
+            raise ValueError(mark.now)
     if get_origin(kind) is Literal:
         if scalar.text in get_args(kind):
             return scalar.text

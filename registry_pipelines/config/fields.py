@@ -28,6 +28,14 @@ class Several:
     least: int = 1
 
 
+@dataclass(frozen=True)
+class Former:
+    """Marks a choice of which a word of earlier versions is gone; ``now`` says what to write instead."""
+
+    word: str
+    now: str
+
+
 def setting(doc: str, *, default: Any = MISSING, factory: Any = MISSING) -> Any:
     """A field with its description; required when it has neither default nor factory."""
     return field(default=default, default_factory=factory, metadata={"doc": doc})
@@ -38,4 +46,4 @@ def entry_name() -> Any:
     return field(metadata={"doc": "the entry's name", "key": True})
 
 
-__all__ = ["Between", "Names", "Several", "entry_name", "setting"]
+__all__ = ["Between", "Former", "Names", "Several", "entry_name", "setting"]

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from registry_pipelines.config.fields import Between, Names, entry_name, setting
+from registry_pipelines.config.fields import Between, Former, Names, entry_name, setting
 from registry_pipelines.config.places import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.values import (
     GLOB,
@@ -25,6 +25,7 @@ from registry_pipelines.config.values import (
     Secret,
 )
 from registry_pipelines.registry.warnings import WarningId
+from registry_pipelines.scan.interface import OLD_KIND_NOW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,10 @@ class Limits:
     medium: Count = setting("Medium findings.", default=None)
     low: Count = setting("Low findings.", default=None)
     unknown: Count = setting("Findings whose advisory names no severity.", default=0)
+    unknowns: Count = setting(
+        "What could not be judged and no acceptance names: `uncovered`, `cannot-compare`, `unreadable`, `incomplete`.",
+        default=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +110,13 @@ class Waiver:
 class AcceptedUnknown:
     """Something the scanner could not know and the policy accepts by name; the verdict says so."""
 
-    kind: Literal["no-data", "cannot-compare", "unreadable", "incomplete", "advisories-age"] = setting(
+    kind: Annotated[
+        Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "advisories-age"],
+        Former("no-data", OLD_KIND_NOW),
+    ] = setting(
         "What the scanner reported; `advisories-age` accepts advisories that are older than `max_advisory_age`."
     )
-    subject: str = setting("Pattern of what it is about, for example `pkg:generic/python@*`.", default="*")
+    subject: str = setting("Pattern of what it is about, for example `pkg:conda/*`.", default="*")
     until_age: Duration | None = setting("`advisories-age` only: accepted up to this age.", default=None)
     reason: str = setting("Why; it stands in the verdict.")
     expires: date | None = setting("Last day (UTC) it holds; for ever unless told.", default=None)
@@ -134,6 +142,11 @@ class Policy:
         default=("provenance", "sbom", "vulnerabilities", "signature"),
     )
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Platforms a release must have.", default=())
+    undeclared: Literal["list", "deny"] = setting(
+        "Libraries and programs that only their own file shows, without name and version in any list. `list`: one line "
+        "in the verdict. `deny`: they deny a release.",
+        default="list",
+    )
     deny_warnings: tuple[WarningId, ...] = setting(
         "Warnings of `inspect` that deny a release; the verdict lists the others.", default=()
     )

@@ -13,7 +13,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.warnings import WarningId
-from registry_pipelines.scan.interface import Limits
+from registry_pipelines.scan.interface import OLD_KIND, OLD_KIND_NOW, Limits
 
 VERDICT_TYPE = "https://slsa.dev/verification_summary/v1"
 """predicateType of a verdict: SLSA Verification Summary Attestation."""
@@ -35,7 +35,7 @@ DEFAULT_MAX_ADVISORY_AGE_DAYS = 7
 DEFAULT_LIMITS = Limits(critical=0, high=0, unknown=0)
 """Deny CRITICAL, HIGH, and findings whose severity nobody gave."""
 
-AcceptedKind = Literal["no-data", "cannot-compare", "unreadable", "incomplete", "advisories-age"]
+AcceptedKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "advisories-age"]
 
 
 class PolicyException(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +98,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         try:
             return msgspec.convert(found, cls, strict=False)
         except (msgspec.ValidationError, TypeError) as error:
-            raise InputError(f"the policy is not valid: {error}", do="Correct the field") from error
+            do = OLD_KIND_NOW if f"'{OLD_KIND}'" in str(error) else "Correct the field"
+            raise InputError(f"the policy is not valid: {error}", do=do) from error
 
 
 DEFAULT_POLICY = Policy()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
@@ -55,8 +56,8 @@ class _Found:
         key = (component.purl, component.os_owned)
         known = self.components.get(key)
         places = {*component.locations, *(known.locations if known else ())}
-        fields = {name: getattr(component, name) for name in component.__struct_fields__}
-        self.components[key] = Component(**{**fields, "locations": tuple(sorted(places))})
+        declared = component.declared or (known is not None and known.declared)
+        self.components[key] = msgspec.structs.replace(component, locations=tuple(sorted(places)), declared=declared)
 
     def doubt(self, kind: str, subject: str, reason: str) -> None:
         self.unknowns.add(Unknown(kind=kind, subject=subject, reason=reason))  # type: ignore[arg-type]
@@ -93,8 +94,7 @@ def find_components(tree: Tree) -> tuple[list[Component], list[Unknown]]:
 
 
 def _cut(component: Component) -> Component:
-    fields = {name: getattr(component, name) for name in component.__struct_fields__}
-    return Component(**{**fields, "locations": component.locations[:MAX_LOCATIONS]})
+    return msgspec.structs.replace(component, locations=component.locations[:MAX_LOCATIONS])
 
 
 def _add_doubts(found: _Found, tree: Tree, path: str, fact: AnyFact) -> None:
@@ -231,8 +231,9 @@ def _npm(path: str, fact: NpmPackage, owner: str) -> Component:
 
 
 def _generic(name: str, version: str, *paths: str) -> Component:
+    """What only its own file shows."""
     purl = PackageURL("generic", None, name, version or None).to_string()
-    return Component(purl=purl, name=name, version=version, type="generic", locations=paths)
+    return Component(purl=purl, name=name, version=version, type="generic", locations=paths, declared=False)
 
 
 def _add_interpreters(found: _Found, tree: Tree, owned: set[str]) -> None:

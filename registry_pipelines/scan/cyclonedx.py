@@ -87,6 +87,8 @@ def _component(component: Component) -> CycloneComponent:
     from packageurl import PackageURL
 
     pairs = [(name, str(getattr(component, name))) for name in _LIBRARY_FIELDS if getattr(component, name)]
+    if component.declared == (component.type == "generic"):
+        pairs.append(("declared", str(component.declared).lower()))
     pairs += [("location", place) for place in component.locations]
     return CycloneComponent(
         type=ComponentType.LIBRARY,
@@ -168,10 +170,13 @@ def _read_component(item: _ReadComponent) -> Component:
     fields: dict[str, Any] = {name: values[name][0] for name in _LIBRARY_FIELDS if name in values}
     if not item.purl or "type" not in fields:
         raise ValueError(f"component {item.name!r} has no purl or type")
+    # Documents of earlier versions do not say it: there, all that was generic came from the file alone.
+    declared = values.get("declared", ["false" if fields["type"] == "generic" else "true"])[0] != "false"
     return Component(
         purl=item.purl,
         name=item.name,
         version=item.version,
         locations=tuple(sorted(values.get("location", []))),
+        declared=declared,
         **fields,
     )

@@ -1,7 +1,8 @@
 """What scanning publishes: components, findings, unknowns and the report. Plain data, strict JSON both ways.
 
-"No finding", "no data", "cannot compare", "unreadable" and "incomplete" are different answers: the last four are
-:class:`Unknown` values, and a gate passes them only when its limits accept them by name.
+"No finding", "uncovered", "cannot compare", "unreadable", "incomplete" and "undeclared" are different answers: all but
+the first are :class:`Unknown` values. A gate passes them only when its limits accept them; what is undeclared is listed
+by every gate, and stopped by one that says so.
 """
 
 from __future__ import annotations
@@ -30,11 +31,26 @@ MAX_REPORT_BYTES = 64 * 1024 * 1024
 MAX_BREACHES_LISTED = 20
 """Findings named one by one for each severity; a kernel header package alone has 2,000, the count says the rest."""
 
+MAX_UNDECLARED_NAMED = 5
+"""An image has dozens; the report and the SBOM list all of them."""
+
 Severity = Literal["CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN"]
 SEVERITIES: tuple[Severity, ...] = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
 """UNKNOWN is a class of its own, neither below LOW nor a pass: 92 % of the PyPA records carry no score."""
 
-UnknownKind = Literal["no-data", "cannot-compare", "unreadable", "incomplete"]
+UnknownKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete"]
+"""``uncovered``: a package that some list names, and no advisories are there for its ecosystem. ``undeclared``: a
+library or program that only its own file shows, so that nobody says which version of what it is."""
+
+OLD_KIND = "no-data"
+"""What the first two kinds were together, in reports and policies of earlier versions."""
+
+OLD_KIND_NOW = (
+    "`no-data` is two kinds now: `uncovered` (a package that a list names, without advisories for its ecosystem) and "
+    "`undeclared` (only its file shows it: listed, never counted, unless the policy says `undeclared: deny`)"
+)
+
+Undeclared = Literal["list", "deny"]
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +76,8 @@ class Component(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What advisories call it, when not ``name``: Debian's source package, Alpine's origin."""
     source_version: str = ""
     """Version of ``source_name``, when not ``version``."""
+    declared: bool = True
+    """Whether a package database, metadata or an SBOM names it; False: only its own file shows it."""
 
 
 class Unknown(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,8 +148,12 @@ class Limits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     low: int | None = None
     unknown: int | None = 0
     """Findings whose severity nobody gave."""
+    unknowns: int | None = 0
+    """Unknowns that no pattern accepts, of every kind but ``undeclared``."""
+    undeclared: Undeclared = "list"
+    """What becomes of the undeclared: ``list`` names them and lets them pass; ``deny`` stops at the first."""
     accepted_unknowns: tuple[str, ...] = ()
-    """Patterns (``fnmatch``, case matters) over ``kind:subject``, e.g. ``no-data:pkg:generic/*``."""
+    """Patterns (``fnmatch``, case matters) over ``kind:subject``, e.g. ``uncovered:pkg:conda/*``."""
 
     def accepts(self, unknown: Unknown) -> bool:
         """Whether a pattern names this unknown."""
@@ -167,6 +189,15 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Unknowns that pass because a pattern names them: a verdict lists these."""
         return [unknown for unknown in self.unknowns if limits.accepts(unknown)]
 
+    @property
+    def undeclared(self) -> tuple[str, ...]:
+        """Package URLs of what only its file shows, sorted."""
+        return tuple(sorted({item.subject for item in self.unknowns if item.kind == "undeclared"}))
+
+    def uncertain(self, limits: Limits) -> list[Unknown]:
+        """Unknowns that count against ``limits.unknowns``: all but the ``undeclared``, and those accepted by name."""
+        return [item for item in self.unknowns if item.kind != "undeclared" and not limits.accepts(item)]
+
     def breaches(self, limits: Limits, *, excepted: Collection[str] = ()) -> list[str]:
         """Every reason why the limits are not kept, one sentence each; empty means the gate passes.
 
@@ -180,9 +211,13 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
             found = [finding for finding in counting if finding.severity == severity]
             if limit is not None and len(found) > limit:
                 reasons.extend(_explain(severity, found, limit))
-        for unknown in self.unknowns:
-            if not limits.accepts(unknown):
-                reasons.append(f"{unknown.kind}: {unknown.subject}: {unknown.reason}")
+        uncertain = self.uncertain(limits)
+        if limits.unknowns is not None and len(uncertain) > limits.unknowns:
+            permitted = f" ({limits.unknowns} permitted)" if limits.unknowns else ""
+            reasons.extend(f"{item.kind}: {item.subject}: {item.reason}{permitted}" for item in uncertain)
+        if limits.undeclared == "deny":
+            found = [item for item in self.unknowns if item.kind == "undeclared" and not limits.accepts(item)]
+            reasons.extend(undeclared_lines(item.subject for item in found))
         return reasons
 
     def encode(self) -> bytes:
@@ -194,7 +229,26 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Read :meth:`encode`'s form; strict. Raises ManifestInvalid, which names the field."""
         if len(raw) > MAX_REPORT_BYTES:
             raise ManifestInvalid(f"the report has {len(raw)} bytes, at most {MAX_REPORT_BYTES} are read", where=where)
-        return decode_json(raw, cls, where=where, what="vulnerability report")
+        try:
+            return decode_json(raw, cls, where=where, what="vulnerability report")
+        except ManifestInvalid as error:
+            if f'"kind":"{OLD_KIND}"'.encode() in raw:
+                raise ManifestInvalid(
+                    "the vulnerability report is of an earlier version, which told uncovered and undeclared not apart",
+                    where=where,
+                    do="Scan the release again",
+                ) from error
+            raise
+
+
+def undeclared_lines(purls: Iterable[str]) -> list[str]:
+    """One line about all that only its file shows, for tables, reasons and verdicts; none when there is nothing."""
+    names = sorted({purl.removeprefix("pkg:generic/") for purl in purls})
+    if not names:
+        return []
+    named = ", ".join(names) if len(names) <= MAX_UNDECLARED_NAMED else f"from {names[0]} to {names[-1]}"
+    what = "library or program" if len(names) == 1 else "libraries and programs"
+    return [f"undeclared: {len(names)} {what} that no list names: {named}"]
 
 
 def _explain(severity: str, found: list[Finding], limit: int) -> Iterable[str]:

@@ -59,7 +59,9 @@ def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Fi
     ecosystem = component.ecosystem
     if ecosystem not in store.ecosystems:
         what = f"the advisories hold nothing for {ecosystem}" if ecosystem else "no advisory ecosystem covers it"
-        return [], [Unknown(kind="no-data", subject=component.purl, reason=what)]
+        if not component.declared:
+            return [], [Unknown(kind="undeclared", subject=component.purl, reason="only its file shows it")]
+        return [], [Unknown(kind="uncovered", subject=component.purl, reason=what)]
     name = normal_name(ecosystem, component.source_name or component.name)
     version = component.source_version or component.version
     records = store.about(ecosystem, name)

@@ -33,9 +33,9 @@ def test_one_is_no_plural() -> None:
 
 
 def test_alike_reasons_are_said_once_and_others_all() -> None:
-    alike = [f"no-data:lib{number}: no data" for number in range(5)]
+    alike = [f"uncovered:lib{number}: no data" for number in range(5)]
     assert condensed([*alike, "CRITICAL: x", "plain", "a: two", "b: two"]) == [
-        "5 times, from no-data:lib0 to no-data:lib4: no data",
+        "5 times, from uncovered:lib0 to uncovered:lib4: no data",
         "CRITICAL: x",
         "plain",
         "a: two",

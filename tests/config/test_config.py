@@ -252,6 +252,12 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
             ("targets:\n", "policies: {p: {accept_unknowns: [{kind: advisories-age, reason: r}]}}\ntargets:\n"),
             "`until_age` is written for `advisories-age`",
         ),
+        (
+            ("targets:\n", "policies: {p: {accept_unknowns: [{kind: no-data, reason: r}]}}\ntargets:\n"),
+            "accept_unknowns[0].kind: `no-data` is two kinds now: `uncovered`",
+        ),
+        (("targets:\n", "policies: {p: {undeclared: deny, limits: {unknowns: 3}}}\ntargets:\n"), ""),
+        (("targets:\n", "policies: {p: {undeclared: refuse}}\ntargets:\n"), "unknown value `refuse`"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, change: tuple[str, str], said: str) -> None:

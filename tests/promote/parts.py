@@ -41,7 +41,11 @@ CRITICAL = Finding(
     score=9.8,
     fixed_versions=("3.1.6",),
 )
-NO_DATA = Unknown(kind="no-data", subject="pkg:generic/python@3.11", reason="no advisory ecosystem")
+UNCOVERED = Unknown(kind="uncovered", subject="pkg:conda/python@3.11", reason="no advisory ecosystem")
+UNDECLARED = tuple(
+    Unknown(kind="undeclared", subject=f"pkg:generic/lib{name}.so.1", reason="only its file shows it")
+    for name in "abcdefg"
+)
 
 
 @dataclass

@@ -40,7 +40,7 @@ from registry_pipelines.sign.keys import generate_key, load_verifier
 from registry_pipelines.sign.predicates import vulnerability_predicate
 from registry_pipelines.sign.statements import write_statement
 from registry_pipelines.transfer.copy import copy_closure
-from tests.promote.parts import ARM64, CRITICAL, NO_DATA, NOW, PROVENANCE, Candidate, candidate, day
+from tests.promote.parts import ARM64, CRITICAL, NOW, PROVENANCE, UNCOVERED, UNDECLARED, Candidate, candidate, day
 from tests.sign.parts import NO_LOG, Cosign, Key, push_image
 
 
@@ -352,31 +352,71 @@ def test_a_date_without_zone_is_utc(bare: Candidate) -> None:
 
 
 def test_an_unknown_is_denied_until_it_is_accepted_by_name(bare: Candidate) -> None:
-    bare.attach_everything(unknowns=[NO_DATA])
-    accepted = AcceptedUnknown(kind="no-data", subject="pkg:generic/python@*", reason="the interpreter has no feed")
+    bare.attach_everything(unknowns=[UNCOVERED])
+    accepted = AcceptedUnknown(kind="uncovered", subject="pkg:conda/python@*", reason="the interpreter has no feed")
     policy = change(accepted_unknowns=(accepted,))
-    assert bare.sign().withheld == ("no-data: pkg:generic/python@3.11: no advisory ecosystem",)
+    assert bare.sign().withheld == ("uncovered: pkg:conda/python@3.11: no advisory ecosystem",)
     bare.sign(policy)
     verdict = bare.judge(policy)
     assert verdict.allow
-    assert verdict.accepted == ("no-data:pkg:generic/python@3.11: the interpreter has no feed",)
-    assert bare.judge().reasons == ("no-data: pkg:generic/python@3.11: no advisory ecosystem",)
-    for wrong in ({"kind": "unreadable"}, {"subject": "pkg:generic/perl@*"}):
+    assert verdict.accepted == ("uncovered:pkg:conda/python@3.11: the interpreter has no feed",)
+    assert bare.judge().reasons == ("uncovered: pkg:conda/python@3.11: no advisory ecosystem",)
+    for wrong in ({"kind": "unreadable"}, {"subject": "pkg:conda/perl@*"}):
         assert not bare.judge(change(accepted_unknowns=(msgspec.structs.replace(accepted, **wrong),))).allow
     expired = bare.judge(change(accepted_unknowns=(msgspec.structs.replace(accepted, expires=day("2026-11-22")),)))
     assert not expired.allow
     assert expired.notes == (
-        "the acceptance of no-data:pkg:generic/python@* expired on 2026-11-22 and was not applied",
+        "the acceptance of uncovered:pkg:conda/python@* expired on 2026-11-22 and was not applied",
     )
 
 
 def test_an_unknown_accepted_by_the_limits_is_named_too(bare: Candidate) -> None:
-    policy = change(limits=Limits(accepted_unknowns=("no-data:pkg:generic/*",)))
-    bare.attach_everything(unknowns=[NO_DATA])
+    policy = change(limits=Limits(accepted_unknowns=("uncovered:pkg:conda/*",)))
+    bare.attach_everything(unknowns=[UNCOVERED])
     bare.sign(policy)
     verdict = bare.judge(policy)
     assert verdict.allow
-    assert "no-data:pkg:generic/python@3.11" in verdict.accepted[0]
+    assert "uncovered:pkg:conda/python@3.11" in verdict.accepted[0]
+
+
+def test_a_number_of_unknowns_passes_and_is_told(bare: Candidate) -> None:
+    policy = change(limits=Limits(unknowns=1))
+    bare.attach_everything(unknowns=[UNCOVERED])
+    bare.sign(policy)
+    verdict = bare.judge(policy)
+    assert verdict.allow
+    assert verdict.accepted == ("unknowns: 1 that no acceptance names (1 uncovered; 1 are permitted)",)
+    assert bare.judge(change(limits=Limits(unknowns=None))).accepted[0].endswith("any number is permitted)")
+
+
+def test_the_undeclared_are_one_line_of_a_verdict(bare: Candidate) -> None:
+    bare.attach_everything(unknowns=UNDECLARED)
+    bare.sign()
+    line = "undeclared: 7 libraries and programs that no list names: from liba.so.1 to libg.so.1"
+    assert bare.judge().allow and bare.judge().accepted == (line,)
+    limits = Limits(unknowns=None, undeclared="deny")
+    assert bare.judge(change(limits=limits)).reasons == (line,)
+    some = AcceptedUnknown(kind="undeclared", subject="pkg:generic/lib[a-f]*", reason="ours", expires=day("2026-11-23"))
+    verdict = bare.judge(change(limits=limits, accepted_unknowns=(some,)))
+    assert verdict.reasons == ("undeclared: 1 library or program that no list names: libg.so.1",)
+    assert verdict.accepted == (
+        "undeclared: 6 libraries and programs that no list names: from liba.so.1 to libf.so.1: ours",
+    )
+    rest = msgspec.structs.replace(some, subject="pkg:generic/libg*", expires=None)
+    assert bare.judge(change(limits=limits, accepted_unknowns=(some, rest))).allow
+    late = bare.judge(change(limits=limits, accepted_unknowns=(some, rest)), now=NOW + timedelta(days=1))
+    assert not late.allow and "expired on 2026-11-23" in late.notes[0]
+    by_pattern = Limits(undeclared="deny", accepted_unknowns=("undeclared:*",))
+    assert bare.judge(change(limits=by_pattern)).accepted == (line,)
+
+
+def test_a_report_of_an_earlier_version_is_not_believed_and_says_why(bare: Candidate) -> None:
+    bare.attach_everything()
+    old = bare.report(unknowns=[UNCOVERED], scanned_at="2026-11-23T09:00:00Z").encode()
+    bare.attach(REPORT_MEDIA_TYPE, old.replace(b'"uncovered"', b'"no-data"'))
+    bare.sign()
+    verdict = bare.judge()
+    assert verdict.allow and any("of an earlier version" in note for note in verdict.notes)
 
 
 def test_an_exception_excuses_a_finding_by_name_until_its_day(bare: Candidate) -> None:

@@ -56,7 +56,9 @@ class Says:
 
 def test_the_shipped_policy_is_what_the_documents_say() -> None:
     assert Policy.from_dict({}) == DEFAULT_POLICY
-    assert DEFAULT_POLICY.limits == Limits(critical=0, high=0, medium=None, low=None, unknown=0)
+    assert DEFAULT_POLICY.limits == Limits(
+        critical=0, high=0, medium=None, low=None, unknown=0, unknowns=0, undeclared="list"
+    )
     assert DEFAULT_POLICY.max_advisory_age_days == 7
     assert DEFAULT_POLICY.require_signature
     assert set(DEFAULT_POLICY.require_attestations) == {
@@ -75,13 +77,13 @@ def test_a_policy_is_read_from_plain_data() -> None:
             "max_advisory_age_days": 30,
             "require_platforms": [{"os": "linux", "architecture": "amd64"}],
             "exceptions": [{"advisory": "CVE-1", "reason": "r", "expires": "2027-01-31"}],
-            "accepted_unknowns": [{"kind": "no-data", "subject": "pkg:generic/*", "reason": "r"}],
+            "accepted_unknowns": [{"kind": "uncovered", "subject": "pkg:conda/*", "reason": "r"}],
         }
     )
     assert policy.limits.high == 2
     assert policy.require_platforms == (Platform(os="linux", architecture="amd64"),)
     assert policy.exceptions == (PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),)
-    assert policy.accepted_unknowns == (AcceptedUnknown(kind="no-data", subject="pkg:generic/*", reason="r"),)
+    assert policy.accepted_unknowns == (AcceptedUnknown(kind="uncovered", subject="pkg:conda/*", reason="r"),)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,8 @@ def test_a_policy_is_read_from_plain_data() -> None:
         ({"exceptions": [{"advisory": "CVE-1", "reason": "r"}]}, "expires"),
         ({"exceptions": [{"advisory": "CVE-1", "expires": "2027-01-31"}]}, "reason"),
         ({"accepted_unknowns": [{"kind": "anything", "reason": "r"}]}, "anything"),
+        ({"accepted_unknowns": [{"kind": "no-data", "reason": "r"}]}, "no-data"),
+        ({"limits": {"undeclared": "allow"}}, "allow"),
     ],
 )
 def test_a_wrong_policy_names_its_field(found: dict[str, Any], field: str) -> None:
@@ -99,11 +103,19 @@ def test_a_wrong_policy_names_its_field(found: dict[str, Any], field: str) -> No
         Policy.from_dict(found)
 
 
+def test_the_old_kind_of_unknown_is_refused_with_what_to_write() -> None:
+    with pytest.raises(InputError) as caught:
+        Policy.from_dict({"accepted_unknowns": [{"kind": "no-data", "reason": "r"}]})
+    assert "`uncovered`" in caught.value.do and "`undeclared: deny`" in caught.value.do
+
+
 def test_the_digest_names_the_content() -> None:
     assert Policy().digest == Policy().digest
     changed = [
         {"name": "x"},
         {"limits": Limits(high=1)},
+        {"limits": Limits(unknowns=1)},
+        {"limits": Limits(undeclared="deny")},
         {"fixable_only": True},
         {"max_advisory_age_days": 8},
         {"require_signature": False},

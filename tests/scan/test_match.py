@@ -104,13 +104,21 @@ def test_a_legacy_version_hits_by_text_and_is_unknown_otherwise(pypa: AdvisorySt
     assert not findings and {unknown.kind for unknown in unknowns} == {"cannot-compare"}
 
 
-def test_no_data_is_not_no_finding(pypa: AdvisoryStore) -> None:
-    generic = Component(purl="pkg:generic/python@3.11.2", name="python", version="3.11.2", type="generic")
+def test_uncovered_is_not_no_finding_and_undeclared_is_neither(pypa: AdvisoryStore) -> None:
+    conda = Component(purl="pkg:conda/python@3.11.2", name="python", version="3.11.2", type="conda")
+    library = Component(purl="pkg:generic/libz.so.1", name="libz.so.1", version="", type="generic", declared=False)
     npm = Component(purl="pkg:npm/x@1.0.0", name="x", version="1.0.0", type="npm", ecosystem="npm")
-    assert match_component(generic, pypa) == (
+    assert match_component(conda, pypa) == (
         [],
-        [Unknown(kind="no-data", subject="pkg:generic/python@3.11.2", reason="no advisory ecosystem covers it")],
+        [Unknown(kind="uncovered", subject="pkg:conda/python@3.11.2", reason="no advisory ecosystem covers it")],
     )
+    assert match_component(library, pypa) == (
+        [],
+        [Unknown(kind="undeclared", subject="pkg:generic/libz.so.1", reason="only its file shows it")],
+    )
+    assert match_component(msgspec.structs.replace(npm, declared=False), pypa)[1][0].kind == "undeclared"
+    named = Component(purl="pkg:pypi/x@1", name="jinja2", version="2.0", type="pypi", ecosystem="PyPI", declared=False)
+    assert match_component(named, pypa)[0], "what advisories know by name is matched, whoever says its name"
     assert match_component(npm, pypa)[1][0].reason == "the advisories hold nothing for npm"
     assert match_component(python("never-heard-of", "1"), pypa) == ([], [])
 
@@ -131,7 +139,7 @@ def test_debian_is_matched_by_source_name_and_version(tmp_path: Path) -> None:
     fixed = Component(**common, ecosystem="Debian:12", source_name="glibc", source_version="2.36-9+deb12u5")
     assert match_component(fixed, store) == ([], [])
     other = Component(**common, ecosystem="Debian:11", source_name="glibc")
-    assert match_component(other, store)[1][0].kind == "no-data"
+    assert match_component(other, store)[1][0].kind == "uncovered"
 
 
 def test_alpine_and_npm(tmp_path: Path) -> None:

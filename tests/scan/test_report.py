@@ -17,10 +17,11 @@ from registry_pipelines.scan.interface import (
     Report,
     Severity,
     Unknown,
+    undeclared_lines,
 )
 
 DIGEST = Digest.of(b"x")
-NO_DATA = Unknown(kind="no-data", subject="pkg:generic/python@3.11.2", reason="no advisory ecosystem covers it")
+UNCOVERED = Unknown(kind="uncovered", subject="pkg:conda/python@3.11.2", reason="no advisory ecosystem covers it")
 
 
 def report(*findings: Finding, unknowns: tuple[Unknown, ...] = ()) -> Report:
@@ -71,12 +72,46 @@ def test_excepted_ids_do_not_count() -> None:
 
 
 def test_unknowns_pass_only_by_name() -> None:
-    found = report(unknowns=(NO_DATA,))
-    assert found.breaches(ANY) == ["no-data: pkg:generic/python@3.11.2: no advisory ecosystem covers it"]
-    accepting = Limits(accepted_unknowns=("no-data:pkg:generic/*",))
-    assert found.breaches(accepting) == [] and found.accepted(accepting) == [NO_DATA]
-    for pattern in ("no-data:pkg:deb/*", "incomplete:*", "NO-DATA:*", "pkg:generic/*"):
+    found = report(unknowns=(UNCOVERED,))
+    assert found.breaches(ANY) == ["uncovered: pkg:conda/python@3.11.2: no advisory ecosystem covers it"]
+    accepting = Limits(accepted_unknowns=("uncovered:pkg:conda/*",))
+    assert found.breaches(accepting) == [] and found.accepted(accepting) == [UNCOVERED]
+    for pattern in ("uncovered:pkg:deb/*", "incomplete:*", "NO-DATA:*", "pkg:generic/*"):
         assert found.breaches(Limits(accepted_unknowns=(pattern,)))
+
+
+def test_unknowns_pass_up_to_a_number() -> None:
+    found = report(unknowns=(UNCOVERED, Unknown(kind="incomplete", subject="var/lib/rpm/Packages", reason="rpm")))
+    assert len(found.breaches(Limits(unknowns=1))) == 2
+    assert found.breaches(Limits(unknowns=1))[0].endswith("(1 permitted)")
+    assert found.breaches(Limits(unknowns=2)) == found.breaches(Limits(unknowns=None)) == []
+    assert found.breaches(Limits(unknowns=0, accepted_unknowns=("incomplete:*",)))
+
+
+def undeclared(*names: str) -> Report:
+    return report(
+        unknowns=tuple(Unknown(kind="undeclared", subject=f"pkg:generic/{name}", reason="its file") for name in names)
+    )
+
+
+def test_the_undeclared_are_one_line_and_deny_only_on_request() -> None:
+    many = undeclared(*(f"lib{letter}.so" for letter in "fedcba"))
+    assert many.breaches(Limits()) == many.breaches(Limits(unknowns=0)) == []
+    assert len(many.undeclared) == 6 and many.uncertain(Limits()) == []
+    deny = Limits(unknowns=None, undeclared="deny")
+    line = "undeclared: 6 libraries and programs that no list names: from liba.so to libf.so"
+    assert many.breaches(deny) == [line] == undeclared_lines(many.undeclared)
+    assert undeclared("tool").breaches(deny) == ["undeclared: 1 library or program that no list names: tool"]
+    named = Limits(undeclared="deny", accepted_unknowns=("undeclared:pkg:generic/lib[a-e].so",))
+    assert many.breaches(named) == ["undeclared: 1 library or program that no list names: libf.so"]
+    assert undeclared_lines([]) == []
+
+
+def test_a_report_of_the_one_old_kind_asks_for_a_new_scan() -> None:
+    old = report(unknowns=(UNCOVERED,)).encode().replace(b'"uncovered"', b'"no-data"')
+    with pytest.raises(ManifestInvalid, match="earlier version") as caught:
+        Report.decode(old)
+    assert caught.value.do == "Scan the release again"
 
 
 def test_long_lists_end_with_a_count() -> None:
@@ -84,7 +119,7 @@ def test_long_lists_end_with_a_count() -> None:
     assert len(reasons) == MAX_BREACHES_LISTED + 1 and reasons[-1] == "HIGH: 30 more findings (0 permitted)"
 
 
-FULL = report(finding("HIGH", "A", fixed=("2",)), finding("LOW", suppressed="why"), unknowns=(NO_DATA,))
+FULL = report(finding("HIGH", "A", fixed=("2",)), finding("LOW", suppressed="why"), unknowns=(UNCOVERED,))
 
 
 def test_json_round_trip_and_strictness() -> None:

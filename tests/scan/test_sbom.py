@@ -175,7 +175,9 @@ def test_native_code_of_nobody_is_shown(place: Place) -> None:
         },
         executable=["usr/local/bin/tool", "usr/local/bin/script"],
     )
-    assert purls(scan(place, tar)) == [
+    packages = scan(place, tar)
+    assert [item.name for item in packages.components if item.declared] == ["owner"]
+    assert purls(packages) == [
         "pkg:generic/_hidden.so",
         "pkg:generic/app.jar",
         "pkg:generic/libfree.so.1",
@@ -468,6 +470,13 @@ def test_the_sbom_is_valid_deterministic_and_reads_back(place: Place) -> None:
     assert document["metadata"]["timestamp"] == "2026-11-23T10:00:00+00:00"
     assert cyclonedx(packages) == raw
     assert read_cyclonedx(raw) == packages
+    assert [item.declared for item in packages.components if item.type == "generic"] == [False]
+    declared = msgspec.structs.replace(
+        packages, components=tuple(msgspec.structs.replace(item, declared=True) for item in packages.components)
+    )
+    assert read_cyclonedx(cyclonedx(declared)) == declared
+    earlier = cyclonedx(declared).replace(b"registry-pipelines:declared", b"registry-pipelines:of-another-time")
+    assert read_cyclonedx(earlier) == packages, "earlier documents do not say it: what is generic was undeclared"
     other = msgspec.structs.replace(
         packages, manifest=Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(b"other"), size=1)
     )
