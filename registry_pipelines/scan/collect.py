@@ -163,7 +163,8 @@ def _constant(fact: AnyFact) -> Reader:
 
 def _named_metadata(name: str) -> Reader | None:
     folder = posixpath.dirname(name)
-    wheel = name.endswith("/METADATA") and folder.endswith(".dist-info")
+    # Bundlers of command line tools write METADATA into an .egg-info; what is inside tells all the same.
+    wheel = name.endswith("/METADATA") and folder.endswith((".dist-info", ".egg-info"))
     egg = name.endswith("/PKG-INFO") and folder.endswith((".egg-info", ".egg/EGG-INFO"))
     return _metadata_reader if wheel or egg else None
 

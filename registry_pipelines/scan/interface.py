@@ -216,8 +216,8 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
             permitted = f" ({limits.unknowns} permitted)" if limits.unknowns else ""
             reasons.extend(f"{item.kind}: {item.subject}: {item.reason}{permitted}" for item in uncertain)
         if limits.undeclared == "deny":
-            found = [item for item in self.unknowns if item.kind == "undeclared" and not limits.accepts(item)]
-            reasons.extend(undeclared_lines(item.subject for item in found))
+            denied = [item for item in self.unknowns if item.kind == "undeclared" and not limits.accepts(item)]
+            reasons.extend(undeclared_lines(item.subject for item in denied))
         return reasons
 
     def encode(self) -> bytes:

@@ -104,6 +104,7 @@ def test_python_in_every_form(place: Place) -> None:
             **dist_info("Wheel_One", "1.0"),
             f"{SITE}/two.egg-info/PKG-INFO": "Name: two\nVersion: 2\n",
             f"{SITE}/three-3.egg-info": "Name: three\nVersion: 3\n",
+            f"{SITE}/six-6-py3.8.egg-info/METADATA": "Name: six\nVersion: 6\n",
             f"{SITE}/four.egg": egg.getvalue(),
             f"{SITE}/five.egg/EGG-INFO/PKG-INFO": "Name: five\nVersion: 5\n",
             f"{SITE}/five.egg/five/_x.so": ELF,
@@ -113,6 +114,7 @@ def test_python_in_every_form(place: Place) -> None:
     )
     assert purls(packages) == [
         "pkg:pypi/five@5",
+        "pkg:pypi/six@6",
         "pkg:pypi/three@3",
         "pkg:pypi/two@2",
         "pkg:pypi/wheel-one@1.0",
