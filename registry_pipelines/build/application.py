@@ -1,20 +1,15 @@
-"""The application folder as a layer: what is taken along, what is left out, what is refused.
-
-Patterns follow ``.dockerignore``: one a line, from the folder's root, ``*`` and ``?`` within a name, ``**`` across
-names, ``!`` takes back, a matched folder takes its content along, the last match wins.
-"""
+"""The application folder as a layer: what is taken along, what is left out, what is refused."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines.build.content import Item
 from registry_pipelines.build.entries import FILE_MODE, FOLDER_MODE, PROGRAM_MODE
+from registry_pipelines.build.ignorefile import Matches, Patterns, read_patterns
 from registry_pipelines.errors import InputError
 
 IGNORE_FILES = (".imageignore", ".dockerignore")
@@ -30,53 +25,6 @@ MAX_IGNORE_BYTES = 1024 * 1024
 """A larger folder or pattern file is a mistake (a data set, a virtual environment) and is refused."""
 
 
-@dataclass(frozen=True)
-class Pattern:
-    """One compiled line."""
-
-    expression: re.Pattern[str]
-    takes_back: bool
-
-
-def read_patterns(text: str) -> list[Pattern]:
-    """Compile the lines of an ignore file."""
-    patterns = []
-    for raw in text.splitlines():
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        takes_back = line.startswith("!")
-        line = line.lstrip("!").strip().strip("/")
-        patterns.append(Pattern(re.compile(_translate(line) + r"(/.*)?\Z", re.DOTALL), takes_back))
-    return patterns
-
-
-def _translate(pattern: str) -> str:
-    expression = ""
-    position = 0
-    while position < len(pattern):
-        if pattern.startswith("**/", position):
-            expression += r"(?:.*/)?"
-            position += 3
-        elif pattern.startswith("**", position):
-            expression += r".*"
-            position += 2
-        else:
-            letter = pattern[position]
-            expression += {"*": r"[^/]*", "?": r"[^/]"}.get(letter) or re.escape(letter)
-            position += 1
-    return expression
-
-
-def is_ignored(path: str, patterns: list[Pattern]) -> bool:
-    """Whether the last pattern that matches leaves the path out."""
-    ignored = False
-    for pattern in patterns:
-        if pattern.expression.match(path):
-            ignored = not pattern.takes_back
-    return ignored
-
-
 def application_items(folder: Path, workdir: str) -> list[Item]:
     """The folder's entries below ``workdir``. Owner, times and all but the executable bit are dropped.
 
@@ -85,7 +33,7 @@ def application_items(folder: Path, workdir: str) -> list[Item]:
     """
     if not folder.is_dir():
         raise InputError("the application folder does not exist", where=str(folder))
-    patterns = read_patterns("\n".join(ALWAYS_IGNORED)) + read_patterns(_ignore_text(folder))
+    patterns = read_patterns("\n".join(ALWAYS_IGNORED).encode(), "built in") + _own_patterns(folder)
     prefix = workdir.strip("/")
     items = [Item(prefix, FOLDER_MODE, folder=True)] if prefix else []
     for relative, entry in _walk(folder, "", patterns):
@@ -95,36 +43,42 @@ def application_items(folder: Path, workdir: str) -> list[Item]:
     return items
 
 
-def _ignore_text(folder: Path) -> str:
+def _own_patterns(folder: Path) -> Patterns:
     for name in IGNORE_FILES:
         path = folder / name
-        if path.is_file():
-            if path.stat().st_size > MAX_IGNORE_BYTES:
-                raise InputError(f"the file is larger than {MAX_IGNORE_BYTES} bytes", where=str(path))
+        # A link to nowhere is no absent file: what it should have kept out would be packed.
+        if os.path.lexists(path):
             try:
-                return path.read_text()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
-    return ""
+                if path.stat().st_size > MAX_IGNORE_BYTES:
+                    raise InputError(f"the file is larger than {MAX_IGNORE_BYTES} bytes", where=str(path))
+                raw = path.read_bytes()
+            except OSError as error:
+                raise InputError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+            return read_patterns(raw, str(path))
+    return Patterns(())
 
 
-def _walk(folder: Path, prefix: str, patterns: list[Pattern]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(folder: Path, prefix: str, patterns: Patterns, above: Matches = ()) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"the folder cannot be read: {error.strerror}", where=str(folder)) from error
-    takes_back = any(pattern.takes_back for pattern in patterns)
     for entry in entries:
         relative = prefix + entry.name
-        ignored = is_ignored(relative, patterns)
+        ignored, matches = patterns.ignores(relative, above)
+        if not ignored:
+            yield relative, entry
         if entry.is_dir(follow_symlinks=False):
             if not ignored:
-                yield relative, entry
-            if not ignored or takes_back:
-                yield from _walk(Path(entry.path), relative + "/", patterns)
-        elif not ignored:
-            yield relative, entry
+                yield from _walk(Path(entry.path), relative + "/", patterns, matches)
+            elif patterns.may_take_back_below(relative):
+                taken = _walk(Path(entry.path), relative + "/", patterns, matches)
+                first = next(taken, None)
+                if first is not None:
+                    yield relative, entry
+                    yield first
+                    yield from taken
 
 
 def _item(folder: Path, relative: str, entry: os.DirEntry[str], target: str) -> Item:

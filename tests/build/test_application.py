@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.application import application_items, is_ignored, read_patterns
+from registry_pipelines.build.application import application_items
 from registry_pipelines.build.content import Item, content_job
 from registry_pipelines.errors import InputError
 from tests.build.layers import entries, written
@@ -14,26 +14,6 @@ from tests.build.layers import entries, written
 
 def paths(folder: Path) -> list[str]:
     return sorted(item.path for item in application_items(folder, "/app"))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "path", "ignored"),
-    [
-        ("*.txt", "a.txt", True),
-        ("*.txt", "folder/a.txt", False),
-        ("**/*.txt", "folder/deep/a.txt", True),
-        ("**/*.txt", "a.txt", True),
-        ("folder", "folder/deep/a.txt", True),
-        ("/folder/", "folder/a", True),
-        ("fold?r", "folder", True),
-        ("a.c", "abc", False),
-        ("folder/**", "folder/x/y", True),
-        ("*\n!keep", "keep", False),
-        ("# comment\n\n", "comment", False),
-    ],
-)
-def test_patterns_mean_what_dockerignore_means(pattern: str, path: str, ignored: bool) -> None:
-    assert is_ignored(path, read_patterns(pattern)) is ignored
 
 
 def test_caches_and_ignored_files_stay_out(tmp_path: Path) -> None:
@@ -49,7 +29,7 @@ def test_an_exception_inside_an_ignored_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "data" / "keep").write_text("1")
     (tmp_path / "data" / "drop").write_text("1")
     (tmp_path / ".imageignore").write_text("data\n!data/keep\n")
-    assert paths(tmp_path) == ["app", "app/data/keep"]
+    assert paths(tmp_path) == ["app", "app/data", "app/data/keep"]
 
 
 def test_modes_owner_and_times_are_normalised(tmp_path: Path) -> None:
