@@ -5,30 +5,21 @@ Sources: PyPA "Binary distribution format" (spreading .data, rewriting ``#!pytho
 
 from __future__ import annotations
 
-import configparser
 import posixpath
-import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import pairwise
 
+from registry_pipelines.build.archive import Member, file_and_folder, listed
 from registry_pipelines.build.entries import FILE_MODE, PROGRAM_MODE
-from registry_pipelines.build.wheel import Member, Wheel, check_path
+from registry_pipelines.build.entry_points import read_entry_points
+from registry_pipelines.build.wheel import Wheel, data_place
 from registry_pipelines.errors import WheelInvalid
+
+WHEEL_FORMAT = 2
+"""Raised when an equal wheel shall be installed otherwise than before; part of what is remembered of wheels."""
 
 INSTALLER = b"registry-pipelines\n"
 """Content of INSTALLER: who put the files there."""
-
-MAX_SCRIPT_BYTES = 4 * 1024**2
-"""A script whose first line must be rewritten is held in memory."""
-
-_OBJECT_REFERENCE = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attr>[\w.]+)\s*(\[[\w\s,.-]*\])?\s*\Z", re.ASCII)
-_SCRIPT = """\
-#!{interpreter}
-import sys
-from {module} import {first}
-if __name__ == "__main__":
-    sys.exit({attr}())
-"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ class Scheme:
             "purelib": self.site_packages,
             "platlib": self.site_packages,
             "scripts": self.scripts,
-            "headers": f"{self.prefix}/include/site/python{self.python}/{wheel.name}",
+            "headers": f"{self.prefix}/include/python{self.python}/{wheel.name}",
             "data": self.prefix,
         }.get(key)
 
@@ -73,7 +64,7 @@ class Scheme:
 @dataclass(frozen=True)
 class Planned:
     """A file to install. ``path``: in the image, without leading slash. Either ``member`` (its content is taken over,
-    or rewritten when ``rewrite``) or ``content`` (written by us)."""
+    or with another first line when ``rewrite``) or ``content`` (written by us)."""
 
     path: str
     mode: int
@@ -82,64 +73,81 @@ class Planned:
     rewrite: bool = False
 
 
-def plan(wheel: Wheel, scheme: Scheme) -> list[Planned]:
-    """Everything to install except byte code and RECORD, sorted by path. Raises WheelInvalid."""
+@dataclass(frozen=True)
+class Plan:
+    """Everything to install except byte code and RECORD, sorted by path; notes: what the wheel's maker cannot have
+    meant and pip does all the same."""
+
+    files: tuple[Planned, ...]
+    record: str
+    """Where RECORD goes."""
+    notes: tuple[str, ...]
+
+
+def plan(wheel: Wheel, scheme: Scheme) -> Plan:
+    """Where each file of a wheel goes. Raises WheelInvalid.
+
+    As pip does: ``.data`` is spread, scripts that tools of old made for entry points are left out, and where two files
+    go to one place the later kind wins (root, ``.data``, ``.data/scripts``, entry points, our own).
+    """
     where = wheel.path.name
-    skipped = {f"{wheel.dist_info}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER")}
-    files = [_placed(wheel, member, scheme, where) for member in wheel.members if member.name not in skipped]
-    files += _console_scripts(wheel, scheme, where)
-    files.append(Planned(f"{scheme.site_packages}/{wheel.dist_info}/INSTALLER", FILE_MODE, content=INSTALLER))
-    files.sort(key=lambda file: file.path)
-    for one, following in pairwise(files):
-        if one.path == following.path:
-            raise WheelInvalid(f"two files of the wheel go to /{one.path}", where=where)
-    return files
+    entry_points, notes = read_entry_points(wheel.entry_points, scheme.python, where=where)
+    info = f"{scheme.site_packages}/{wheel.dist_info}"
+    order = sorted(wheel.members, key=lambda member: (_rank(member), member.offset))
+    chosen: dict[str, Planned] = {}
+    left_out, overwritten = [], []
+    for file in (_placed(member, wheel, scheme, where) for member in order):
+        if file.member and _is_wrapper(file, entry_points):
+            left_out.append(file.member.name)
+            continue
+        if file.path in chosen:
+            overwritten.append(file.path)
+        chosen[file.path] = file
+    for name, entry in entry_points.items():
+        path = f"{scheme.scripts}/{name}"
+        if path in chosen:
+            overwritten.append(path)
+        chosen[path] = Planned(path, PROGRAM_MODE, content=entry.script(scheme.interpreter))
+    chosen[f"{info}/INSTALLER"] = Planned(f"{info}/INSTALLER", FILE_MODE, content=INSTALLER)
+    chosen.pop(f"{info}/RECORD", None)
+    if both := file_and_folder([*chosen, f"{info}/RECORD"]):
+        raise WheelInvalid(f"/{both} would be both a file and a folder", where=where)
+    kinds = (("left out, an entry point makes the program", left_out), ("two files go to one place", overwritten))
+    notes += tuple(f"{what}: {listed(found)}" for what, found in kinds if found)
+    files = tuple(sorted(chosen.values(), key=lambda file: file.path))
+    return Plan(files, f"{info}/RECORD", wheel.notes + notes)
 
 
-def _placed(wheel: Wheel, member: Member, scheme: Scheme, where: str) -> Planned:
+def _rank(member: Member) -> int:
+    place = data_place(member.name)
+    return 0 if place is None else 2 if place[0] == "scripts" else 1
+
+
+def _placed(member: Member, wheel: Wheel, scheme: Scheme, where: str) -> Planned:
     mode = PROGRAM_MODE if member.executable else FILE_MODE
-    if not member.name.startswith(wheel.data_folder + "/"):
+    place = data_place(member.name)
+    if place is None:
         return Planned(f"{scheme.site_packages}/{member.name}", mode, member)
-    key, _, rest = member.name.removeprefix(wheel.data_folder + "/").partition("/")
+    key, rest = place
     root = scheme.of_data(wheel, key)
     if root is None or not rest:
         raise WheelInvalid(f"{member.name} belongs to no known installation folder", where=where)
-    is_script = key == "scripts"
-    return Planned(f"{root}/{rest}", PROGRAM_MODE if is_script else mode, member, rewrite=is_script)
+    mode = PROGRAM_MODE if key == "scripts" else mode
+    return Planned(f"{root}/{rest}", mode, member, rewrite=member.name in wheel.first_lines)
 
 
-def _console_scripts(wheel: Wheel, scheme: Scheme, where: str) -> list[Planned]:
-    parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    try:
-        parser.read_string(wheel.entry_points)
-        sections = ("console_scripts", "gui_scripts")
-        entries = {
-            name: target
-            for section in sections
-            if parser.has_section(section)
-            for name, target in parser[section].items()
-        }
-    except configparser.Error as error:
-        raise WheelInvalid(f"entry_points.txt cannot be read: {error.message}", where=where) from error
-    return [_script(name, target, scheme, where) for name, target in entries.items()]
+def _is_wrapper(file: Planned, entry_points: Collection[str]) -> bool:
+    """Whether setuptools made this script for an entry point; pip and we make our own."""
+    if not file.member or _rank(file.member) != 2:
+        return False
+    name = file.path.rpartition("/")[2]
+    suffix = next((end for end in _WRAPPER_SUFFIXES if name.lower().endswith(end)), "")
+    return name[: len(name) - len(suffix)] in entry_points
 
 
-def _script(name: str, target: str, scheme: Scheme, where: str) -> Planned:
-    check_path(name, where=f"{where}, entry_points.txt")
-    found = _OBJECT_REFERENCE.match(target.strip())
-    if "/" in name or not found:
-        raise WheelInvalid(f"entry point {name[:100]!r} = {target[:200]!r} is not module:attribute", where=where)
-    attr = found["attr"]
-    text = _SCRIPT.format(
-        interpreter=scheme.interpreter, module=found["module"], first=attr.partition(".")[0], attr=attr
-    )
-    return Planned(f"{scheme.scripts}/{name}", PROGRAM_MODE, content=text.encode())
+_WRAPPER_SUFFIXES = (".exe", "-script.py", ".pya")
 
 
-def rewrite_script(content: bytes, scheme: Scheme) -> bytes:
-    """A script of ``.data/scripts`` with ``#!python`` replaced by the image's interpreter."""
-    if not content.startswith(b"#!python"):
-        return content
-    _, newline, rest = content.partition(b"\n")
-    return b"#!" + scheme.interpreter.encode() + newline + rest
+def first_line(scheme: Scheme) -> bytes:
+    """What stands in place of ``#!python...``."""
+    return b"#!" + scheme.interpreter.encode() + b"\n"

@@ -72,6 +72,10 @@ class BuildSpec:
     """Where wheels go in the base; ``/usr/local/lib/python<version>/site-packages`` unless told."""
     interpreter: str = ""
     """The Python program of the base, for scripts; ``/usr/local/bin/python3`` unless told."""
+    conflicts: Mapping[str, str] = field(default_factory=dict)
+    """Whose file stands at a path that several wheels bring with different content: path below site-packages (or from
+    ``/`` on), or an ``fnmatch`` pattern of such, to a project's name; ``application`` is the application folder. A path
+    told exactly counts before patterns, and those count in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,19 @@ class LayerRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SettledConflict:
+    """A path that several brought with different content, and whose file the image has (``BuildSpec.conflicts``)."""
+
+    platform: str
+    path: str
+    """In the image, with leading slash."""
+    winner: str
+    """Package URL of the wheel, or ``application``."""
+    losers: tuple[str, ...]
+    """Package URLs of wheels whose file is left out, also of their RECORD."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildResult:
     """What a build made, or found made."""
 
@@ -135,6 +152,9 @@ class BuildResult:
     """The artifact manifest that carries the provenance statement."""
     changed: bool
     """False when everything, tags and provenance included, was there already."""
+    conflicts: tuple[SettledConflict, ...] = ()
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By file name of the wheel: what its format does not allow and pip takes, and what was left out of it."""
 
 
 class Builder(Protocol):

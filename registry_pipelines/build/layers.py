@@ -11,6 +11,7 @@ from pathlib import Path
 
 from registry_pipelines.build.bases import Base, OpenPlace, bring_base
 from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.conflicts import check_rules
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interface import (
     BUILDER_ID,
@@ -22,7 +23,7 @@ from registry_pipelines.build.interface import (
     BuildSpec,
     LayerRow,
 )
-from registry_pipelines.build.planning import PlatformPlan, check_spec, plan_platform
+from registry_pipelines.build.planning import PlatformPlan, check_spec, plan_platform, settled_conflicts, wheel_notes
 from registry_pipelines.build.provenance import provenance
 from registry_pipelines.build.pushing import LayerJob, ensure_layer
 from registry_pipelines.build.resolving import WheelStore
@@ -72,6 +73,7 @@ class LayersBuilder:
                 for platform in platforms
             ]
             progress.end("resolve requirements", note=f"{sum(len(plan.lock) for plan in plans)} wheels")
+            check_rules(spec.conflicts, [(plan.site_packages, plan.inventories) for plan in plans])
             return _Build(self, spec, place, cache, progress, revision).run(plans, started)
 
 
@@ -113,6 +115,8 @@ class _Build:
             seconds=time.monotonic() - started,
             provenance=attached,
             changed=self.changed or any(not row.reused for row in rows),
+            conflicts=tuple(each for plan in plans for each in settled_conflicts(plan)),
+            notes=wheel_notes(plans),
         )
 
     def _make_layers(self, jobs: Sequence[LayerJob], platform: str) -> dict[str, LayerRow]:
@@ -190,6 +194,8 @@ class _Build:
             manifests=[image.manifest.descriptor for image in images],
             bases={str(image.platform): image.base for image in images},
             lock={str(plan.platform): plan.lock for plan in plans},
+            conflicts=[each for plan in plans for each in settled_conflicts(plan)],
+            notes=wheel_notes(plans),
             rows=[row for image in images for row in image.rows],
             revision=self.revision,
         )

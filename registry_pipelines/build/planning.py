@@ -9,22 +9,33 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from registry_pipelines.build import compiling
 from registry_pipelines.build.application import application_items
+from registry_pipelines.build.archive import DO_NOT_USE
 from registry_pipelines.build.bases import BaseImage, OpenPlace, open_base
 from registry_pipelines.build.buckets import group
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.content import FORMAT, content_job
+from registry_pipelines.build.conflicts import (
+    APPLICATION,
+    Inventory,
+    Settled,
+    application_inventory,
+    settle,
+    take_inventory,
+)
+from registry_pipelines.build.content import content_job
 from registry_pipelines.build.images import check_environment
-from registry_pipelines.build.install import Scheme
-from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel
+from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
+from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel, SettledConflict
 from registry_pipelines.build.interpreter import interpreter_items, interpreter_scheme
 from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.resolving import RUNNING_PYTHON, StoredWheel, WheelStore, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
 from registry_pipelines.build.wheel import open_wheel
-from registry_pipelines.build.wheel_layer import WheelLayer, check_conflicts, inventory
-from registry_pipelines.errors import InputError
+from registry_pipelines.build.wheel_layer import WheelLayer
+from registry_pipelines.errors import InputError, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import check_tag
 
@@ -38,6 +49,11 @@ class PlatformPlan:
     base: BaseImage | None
     jobs: tuple[LayerJob, ...]
     lock: tuple[LockedWheel, ...]
+    site_packages: str
+    inventories: tuple[Inventory, ...]
+    """Of the wheels in the lock's order, then the application's."""
+    settled: tuple[Settled, ...]
+    """Paths that several bring, and whose file the image has."""
 
 
 def check_spec(spec: BuildSpec) -> tuple[Platform, ...]:
@@ -81,16 +97,45 @@ def plan_platform(
         else Scheme.of(python, site_packages=spec.site_packages, interpreter=spec.interpreter)
     )
     wheels = resolve(spec, platform, python, store=store, cache=cache)
-    check_conflicts([(wheel.locked.filename, _inventory(wheel, scheme, cache)) for wheel in wheels])
+    inventories = [_inventory(wheel, scheme, cache) for wheel in wheels]
+    above = []
+    if spec.application is not None:
+        items = application_items(spec.application, spec.workdir)
+        above.append(content_job("application", items, byte_code=byte_code))
+        inventories.append(application_inventory(items, inventories))
+    settled = settle(inventories, spec.conflicts, site_packages=scheme.site_packages)
     jobs = _base_jobs() if base is None else []
     base_layers = len(base.manifest.layers) if base else len(jobs)
     files = {wheel.locked.sha256: wheel for wheel in wheels}
     for members in group([wheel.locked for wheel in wheels], base_layers=base_layers):
-        jobs.append(_wheel_job([files[member.sha256] for member in members], scheme, store, byte_code=byte_code))
-    if spec.application is not None:
-        items = application_items(spec.application, spec.workdir)
-        jobs.append(content_job("application", items, byte_code=byte_code))
-    return PlatformPlan(platform, base, tuple(jobs), tuple(wheel.locked for wheel in wheels))
+        chosen = [(files[member.sha256], left_out(settled, member.name)) for member in members]
+        jobs.append(_wheel_job(chosen, scheme, store, byte_code=byte_code))
+    lock = tuple(wheel.locked for wheel in wheels)
+    return PlatformPlan(platform, base, (*jobs, *above), lock, scheme.site_packages, tuple(inventories), tuple(settled))
+
+
+def left_out(settled: Sequence[Settled], owner: str) -> tuple[str, ...]:
+    """Paths where another owner's file stands, sorted."""
+    return tuple(sorted(each.path for each in settled if owner in each.losers))
+
+
+def settled_conflicts(plan: PlatformPlan) -> list[SettledConflict]:
+    """Whose files the image has where several bring one path, with package URLs."""
+    names = {APPLICATION: APPLICATION, **{wheel.name: wheel.purl for wheel in plan.lock}}
+    return [
+        SettledConflict(
+            platform=str(plan.platform),
+            path=f"/{each.path}",
+            winner=names[each.winner],
+            losers=tuple(names[loser] for loser in each.losers),
+        )
+        for each in plan.settled
+    ]
+
+
+def wheel_notes(plans: Sequence[PlatformPlan]) -> dict[str, tuple[str, ...]]:
+    """By file name, what was let pass or left out of a wheel; without wheels of which nothing is to be said."""
+    return {each.label: each.notes for plan in plans for each in plan.inventories if each.notes}
 
 
 def _python_of(spec: BuildSpec, base: BaseImage | None) -> str:
@@ -107,24 +152,39 @@ def _base_jobs() -> list[LayerJob]:
     return [content_job("system", system, byte_code=False), content_job("python", python, byte_code=True)]
 
 
-def _inventory(wheel: StoredWheel, scheme: Scheme, cache: BuildCache) -> dict[str, str]:
-    key = f"inventory {FORMAT} {wheel.locked.sha256} {_scheme_identity(scheme)}"
+def _inventory(wheel: StoredWheel, scheme: Scheme, cache: BuildCache) -> Inventory:
+    """What the wheel brings, remembered by its hash. Raises WheelInvalid, also when the wheel is another version than
+    the one that was chosen (an index may tell its metadata apart from the file, PEP 658)."""
+    locked = wheel.locked
+    key = f"inventory {WHEEL_FORMAT} {locked.sha256} {locked.filename} {_scheme_identity(scheme)}"
     known = cache.note(key)
-    if isinstance(known, dict):
-        return known
-    found = inventory(open_wheel(wheel.path), scheme)
-    cache.remember_note(key, found)
-    return found
+    if not isinstance(known, dict):
+        found = take_inventory(open_wheel(wheel.path), scheme)
+        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes}
+        cache.remember_note(key, known)
+    if Version(known["version"]) != Version(locked.version):
+        raise WheelInvalid(
+            f"its METADATA has version {known['version']}, the index said {locked.version}",
+            where=locked.filename,
+            do=DO_NOT_USE,
+        )
+    paths, notes = known["paths"], tuple(known["notes"])
+    return Inventory(locked.name, locked.filename, paths, version=known["version"], notes=notes)
 
 
 def _scheme_identity(scheme: Scheme) -> str:
     return f"{scheme.prefix} {scheme.site_packages} {scheme.python} {scheme.interpreter}"
 
 
-def _wheel_job(wheels: Sequence[StoredWheel], scheme: Scheme, store: WheelStore, *, byte_code: bool) -> LayerJob:
+def _wheel_job(
+    wheels: Sequence[tuple[StoredWheel, tuple[str, ...]]], scheme: Scheme, store: WheelStore, *, byte_code: bool
+) -> LayerJob:
+    """One layer of wheels, each with the paths that are left out of it. Layers are shared between images by key, so the
+    key says what is missing."""
     identity = [
-        *("wheels", FORMAT, CODEC, compiling.IDENTITY if byte_code else "", _scheme_identity(scheme)),
-        *(wheel.locked.sha256 for wheel in wheels),
+        *("wheels", WHEEL_FORMAT, CODEC, compiling.IDENTITY if byte_code else "", _scheme_identity(scheme)),
+        *(wheel.locked.sha256 for wheel, _ in wheels),
+        *(["without", wheel.locked.sha256, *missing] for wheel, missing in wheels if missing),
     ]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
@@ -132,11 +192,11 @@ def _wheel_job(wheels: Sequence[StoredWheel], scheme: Scheme, store: WheelStore,
         layer = WheelLayer(writer, scheme, byte_code=byte_code, advance=advance)
         with ThreadPoolExecutor(1) as pool:
             # The file's own hash is checked beside the work; a wrong one fails the layer before it is committed.
-            checks = [pool.submit(store.verify, wheel.path, wheel.locked.sha256) for wheel in wheels]
-            for wheel in wheels:
-                layer.add(open_wheel(wheel.path))
+            checks = [pool.submit(store.verify, wheel.path, wheel.locked.sha256) for wheel, _ in wheels]
+            for wheel, missing in wheels:
+                layer.add(open_wheel(wheel.path), left_out=missing)
             for check in checks:
                 check.result()
 
-    contents = ", ".join(f"{wheel.locked.name} {wheel.locked.version}" for wheel in wheels)
-    return LayerJob(key, contents, sum(wheel.locked.size for wheel in wheels), write)
+    contents = ", ".join(f"{wheel.locked.name} {wheel.locked.version}" for wheel, _ in wheels)
+    return LayerJob(key, contents, sum(wheel.locked.size for wheel, _ in wheels), write)

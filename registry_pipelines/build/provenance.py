@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from registry_pipelines import __version__
 from registry_pipelines.build.bases import Base
 from registry_pipelines.build.compiling import IDENTITY
-from registry_pipelines.build.interface import BUILD_TYPE, SLSA_PROVENANCE, BuildSpec, LayerRow, LockedWheel
+from registry_pipelines.build.interface import (
+    BUILD_TYPE,
+    SLSA_PROVENANCE,
+    BuildSpec,
+    LayerRow,
+    LockedWheel,
+    SettledConflict,
+)
 from registry_pipelines.build.resolving import CREDENTIALS
 from registry_pipelines.build.revision import Revision
 from registry_pipelines.build.splice import CODEC
@@ -34,8 +42,14 @@ def provenance(
     lock: Mapping[str, Sequence[LockedWheel]],
     rows: Sequence[LayerRow],
     revision: Revision | None,
+    conflicts: Sequence[SettledConflict] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> bytes:
-    """The statement's JSON. Subjects: the top digest, then every platform manifest it covers."""
+    """The statement's JSON. Subjects: the top digest, then every platform manifest it covers.
+
+    conflicts: whose files the image has where several brought one path. notes: by file name of a wheel, what was let
+    pass; they stand in its annotations.
+    """
     digests = dict.fromkeys([top.digest, *(manifest.digest for manifest in manifests)])
     statement = {
         "_type": STATEMENT_TYPE,
@@ -45,8 +59,12 @@ def provenance(
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": _parameters(spec),
-                "internalParameters": {"codec": CODEC, "byteCode": IDENTITY},
-                "resolvedDependencies": _dependencies(bases, lock, rows, revision),
+                "internalParameters": {
+                    "codec": CODEC,
+                    "byteCode": IDENTITY,
+                    **({"settledConflicts": [asdict(each) for each in conflicts]} if conflicts else {}),
+                },
+                "resolvedDependencies": _dependencies(bases, lock, rows, revision, notes or {}),
             },
             "runDetails": {"builder": {"id": builder_id, "version": {"registry-pipelines": __version__}}},
         },
@@ -73,6 +91,11 @@ def _parameters(spec: BuildSpec) -> dict[str, Any]:
         "labels": dict(spec.labels),
         "user": spec.user,
         "platforms": [str(platform) for platform in spec.platforms],
+        **(
+            {"conflicts": [{"path": path, "wins": name} for path, name in spec.conflicts.items()]}
+            if spec.conflicts
+            else {}
+        ),
     }
 
 
@@ -81,6 +104,7 @@ def _dependencies(
     lock: Mapping[str, Sequence[LockedWheel]],
     rows: Sequence[LayerRow],
     revision: Revision | None,
+    notes: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for base in bases.values():
@@ -100,6 +124,8 @@ def _dependencies(
         )
     wheels = {wheel.sha256: wheel for wheels in lock.values() for wheel in wheels}
     for wheel in sorted(wheels.values(), key=lambda wheel: (wheel.name, wheel.filename)):
-        found.append({"uri": wheel.purl, "name": wheel.filename, "digest": {"sha256": wheel.sha256}})
+        said = notes.get(wheel.filename)
+        about = {"annotations": {"notes": list(said)}} if said else {}
+        found.append({"uri": wheel.purl, "name": wheel.filename, "digest": {"sha256": wheel.sha256}, **about})
     unique = {json.dumps(item, sort_keys=True): item for item in found}
     return list(unique.values())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import registry_pipelines
-from registry_pipelines.build.interface import BuildSpec, LayerRow
+from registry_pipelines.build.interface import BuildResult, BuildSpec, LayerRow
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.chain.policies import promote_policy
 from registry_pipelines.chain.result import Scalar, StageResult
@@ -61,7 +61,17 @@ def build(session: Session, image_name: str) -> StageResult:
             "provenance": result.provenance.digest,
         },
         rows=[_layer(row) for row in result.layers],
+        notes=_notes(result),
     )
+
+
+def _notes(result: BuildResult) -> list[str]:
+    """What was let pass in wheels, and whose files stand where several brought one."""
+    found = [f"{filename}: {note}" for filename, notes in result.notes.items() for note in notes]
+    for each in dict.fromkeys((one.path, one.winner, one.losers) for one in result.conflicts):
+        path, winner, losers = each
+        found.append(f"{path} is the file of {winner}; left out: that of {', '.join(losers)}")
+    return found
 
 
 def build_spec(name: str, settings: Build) -> BuildSpec:
@@ -84,6 +94,7 @@ def build_spec(name: str, settings: Build) -> BuildSpec:
         version=settings.version,
         site_packages=settings.site_packages,
         interpreter=settings.interpreter,
+        conflicts=settings.conflicts,
     )
 
 

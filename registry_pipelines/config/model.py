@@ -60,6 +60,11 @@ class Build:
     platforms: tuple[Annotated[str, PLATFORM], ...] = setting(
         "Platforms, each as os/architecture; this machine's unless told.", default=()
     )
+    conflicts: dict[str, str] = setting(
+        "Whose file stands where several wheels bring one path with different content: path below site-packages (or "
+        "from `/` on) or pattern, to a project, or to `application`.",
+        factory=dict,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from registry_pipelines.build.install import Scheme
@@ -35,11 +35,16 @@ def written(write: Callable[[LayerWriter], None]) -> tuple[bytes, LayerDigests]:
     return raw, digests
 
 
-def wheel_layer(*wheels: Path, scheme: Scheme = SCHEME, byte_code: bool = False) -> bytes:
+def wheel_layer(
+    *wheels: Path,
+    scheme: Scheme = SCHEME,
+    byte_code: bool = False,
+    left_out: Mapping[Path, Collection[str]] | None = None,
+) -> bytes:
     def write(writer: LayerWriter) -> None:
         layer = WheelLayer(writer, scheme, byte_code=byte_code, advance=lambda count: None)
         for wheel in wheels:
-            layer.add(open_wheel(wheel))
+            layer.add(open_wheel(wheel), left_out=(left_out or {}).get(wheel, ()))
 
     return written(write)[0]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.build import wheel as wheel_module
+from registry_pipelines.build import archive
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.errors import WheelInvalid
 from tests.build.layers import SITE, entries, wheel_layer
@@ -28,8 +28,6 @@ def test_a_whole_wheel_is_read(tmp_path: Path) -> None:
         "../evil.py",
         "/etc/passwd",
         "a/../../b.py",
-        "a//b.py",
-        "./a.py",
         "a\\b.py",
         "C:/x.py",
         "a\nb.py",
@@ -61,33 +59,27 @@ def test_a_size_that_differs_from_record_is_refused(tmp_path: Path) -> None:
         open_wheel(make_wheel(tmp_path, "pkg", files={"pkg.py": b"right"}, record={"pkg.py": row}))
 
 
-def test_files_that_record_does_not_know_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WheelInvalid, match=r"no hash of smuggled\.py"):
-        open_wheel(make_wheel(tmp_path, "pkg", extra={"smuggled.py": b"import os"}))
-
-
-def test_files_that_only_record_knows_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WheelInvalid, match=r"names gone\.py"):
-        open_wheel(make_wheel(tmp_path, "pkg", record={"gone.py": f"gone.py,{record_hash(b'')},0"}))
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"x": "only-one-field"}, "1 fields"),
-        ({"x": "x,md5=abc,1"}, "hash of x"),
-        ({"x": "x,sha256=abc,-1"}, "not a number"),
-        ({"x": '"x'}, "RECORD"),
+        ({"x": "pkg.py,sha256=abc,5"}, "sha256 of pkg.py in RECORD is none"),
+        ({"x": f"pkg.py,{record_hash(b'other')},5"}, "twice with different hashes"),
+        ({"x": "pkg.py,,7"}, "RECORD says 7"),
+        ({"x": "\udcff,,"}, "RECORD cannot be read"),
     ],
 )
-def test_a_malformed_record_is_refused(tmp_path: Path, rows: dict[str, str], message: str) -> None:
+def test_a_record_that_contradicts_the_files_is_refused(tmp_path: Path, rows: dict[str, str], message: str) -> None:
     with pytest.raises(WheelInvalid, match=message):
-        open_wheel(make_wheel(tmp_path, "pkg", record=rows))
+        open_wheel(make_wheel(tmp_path, "pkg", files={"pkg.py": b"right"}, record=rows))
 
 
 def test_other_methods_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(WheelInvalid, match="method 12"):
-        open_wheel(make_wheel(tmp_path, "pkg", compression=zipfile.ZIP_BZIP2))
+    path = make_wheel(tmp_path, "pkg")
+    path.write_bytes(
+        path.read_bytes().replace(b"PK\x01\x02\x14\x03\x14\0\0\0\x08", b"PK\x01\x02\x14\x03\x14\0\0\0\x62")
+    )
+    with pytest.raises(WheelInvalid, match="method 98"):
+        open_wheel(path)
 
 
 def test_encrypted_members_are_refused(tmp_path: Path) -> None:
@@ -120,9 +112,9 @@ def test_overlapping_members_are_refused(tmp_path: Path) -> None:
 
 def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, "pkg")
-    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr("pkg/__init__.py", b"other")
-    with pytest.raises(WheelInvalid, match="twice"):
+    with zipfile.ZipFile(path, "a") as added, pytest.warns(UserWarning, match="Duplicate"):
+        added.writestr("pkg/__init__.py", b"other")
+    with pytest.raises(WheelInvalid, match="twice, with different content"):
         open_wheel(path)
 
 
@@ -157,7 +149,7 @@ def test_a_wrong_crc_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheel_module, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
     with pytest.raises(WheelInvalid, match="at most 3"):
         open_wheel(make_wheel(tmp_path, "pkg"))
 
@@ -166,7 +158,6 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("new_name", "message"),
     [
         ("other-1.0-py3-none-any.whl", "does not fit"),
-        ("pkg-2.0-py3-none-any.whl", "does not fit"),
         ("pkg.whl", "file name"),
     ],
 )

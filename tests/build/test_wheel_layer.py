@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 from registry_pipelines.build import compiling
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.resolving import RUNNING_PYTHON
-from registry_pipelines.build.wheel import open_wheel
-from registry_pipelines.build.wheel_layer import check_conflicts, inventory
-from registry_pipelines.errors import PathConflict, WheelInvalid
-from tests.build.layers import SCHEME, SITE, entries, unpack, wheel_layer
+from registry_pipelines.errors import WheelInvalid
+from tests.build.layers import SITE, entries, unpack, wheel_layer
 from tests.build.wheels import make_wheel, record_hash
 
 RUNNING = Scheme.of(RUNNING_PYTHON)
@@ -71,6 +69,11 @@ def test_the_layer_holds_what_pip_installs(tmp_path: Path) -> None:
     installed = {
         str(path.relative_to(tmp_path / "pip")): path for path in (tmp_path / "pip").rglob("*") if path.is_file()
     }
+    # pip runs in a virtual environment here, where headers have a folder of their own; images have none.
+    site_include = f"include/site/python{RUNNING_PYTHON}"
+    installed = {
+        name.replace(site_include, f"include/python{RUNNING_PYTHON}"): path for name, path in installed.items()
+    }
     site = RUNNING.site_packages
     only_pips = {f"{site}/rich_pkg-1.0.dist-info/{name}" for name in ("REQUESTED", "direct_url.json")}
     ours = entries(wheel_layer(wheel, scheme=RUNNING, byte_code=True))
@@ -83,7 +86,10 @@ def test_the_layer_holds_what_pip_installs(tmp_path: Path) -> None:
     assert all(ours[name][0].mode == 0o755 for name in files if "/bin/" in name)
 
     record = f"{site}/rich_pkg-1.0.dist-info/RECORD"
-    theirs = record_of(installed[record].read_bytes())
+    theirs = {
+        path.replace("include/site/", "include/"): row
+        for path, row in record_of(installed[record].read_bytes()).items()
+    }
     mine = record_of(files[record])
     assert mine.keys() == {path for path in theirs if not path.endswith(("REQUESTED", "direct_url.json"))}
     for path, row in mine.items():
@@ -197,8 +203,11 @@ def test_any_zip_gives_the_same_files(
     [
         ("[console_scripts]\nx = os;system\n", "module:attribute"),
         ("[console_scripts]\n../x = a:b\n", "not allowed"),
-        ("[console_scripts]\na/b = a:b\n", "module:attribute"),
-        ("console_scripts\n", "cannot be read"),
+        ("[console_scripts]\n = a:b\n", "not allowed"),
+        ("[console_scripts]\nx = a\n", "module:attribute"),
+        ("[console_scripts]\nx\n", "module:attribute"),
+        ("[console_scripts]\nx = a:b:c\n", "module:attribute"),
+        ("[gui_scripts]\nx = a:b [extra\n", "module:attribute"),
     ],
 )
 def test_bad_entry_points_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -211,40 +220,7 @@ def test_an_unknown_data_folder_is_refused(tmp_path: Path) -> None:
         wheel_layer(make_wheel(tmp_path, "pkg", files={"pkg-1.0.data/etc/passwd": b""}))
 
 
-def test_two_files_for_one_place_are_refused(tmp_path: Path) -> None:
-    files = {"pkg.py": b"1", "pkg-1.0.data/purelib/pkg.py": b"2"}
-    with pytest.raises(WheelInvalid, match="two files"):
+def test_a_file_in_the_place_of_a_folder_after_spreading_is_refused(tmp_path: Path) -> None:
+    files = {"pkg": b"1", "pkg-1.0.data/purelib/pkg/more.py": b"2"}
+    with pytest.raises(WheelInvalid, match="both a file and a folder"):
         wheel_layer(make_wheel(tmp_path, "pkg", files=files))
-
-
-def inventories(*wheels: Path) -> list[tuple[str, dict[str, str]]]:
-    return [(path.name, inventory(open_wheel(path), SCHEME)) for path in wheels]
-
-
-def test_the_same_path_with_other_content_names_both_wheels(tmp_path: Path) -> None:
-    one = make_wheel(tmp_path, "one", files={"shared/__init__.py": b"1"})
-    two = make_wheel(tmp_path, "two", files={"shared/__init__.py": b"2"})
-    with pytest.raises(PathConflict, match=r"/usr/local/.*/shared/__init__.py: one-1.0.*two-1.0"):
-        check_conflicts(inventories(one, two))
-
-
-def test_two_wheels_with_the_same_script_name_conflict(tmp_path: Path) -> None:
-    one = make_wheel(tmp_path, "one", entry_points="[console_scripts]\nrun = one:main\n")
-    two = make_wheel(tmp_path, "two", entry_points="[console_scripts]\nrun = two:main\n")
-    with pytest.raises(PathConflict, match="/usr/local/bin/run"):
-        check_conflicts(inventories(one, two))
-
-
-def test_a_file_in_the_place_of_anothers_folder_conflicts(tmp_path: Path) -> None:
-    one = make_wheel(tmp_path, "one", files={"thing": b"file"})
-    two = make_wheel(tmp_path, "two", files={"thing/__init__.py": b""})
-    with pytest.raises(PathConflict, match="thing"):
-        check_conflicts(inventories(one, two))
-
-
-def test_the_same_content_twice_is_fine_and_written_once(tmp_path: Path) -> None:
-    one = make_wheel(tmp_path, "one", files={"space/__init__.py": b"", "space/one.py": b"1"})
-    two = make_wheel(tmp_path, "two", files={"space/__init__.py": b"", "space/two.py": b"2"})
-    check_conflicts(inventories(one, two))
-    there = entries(wheel_layer(one, two))
-    assert {f"{SITE}/space/{name}.py" for name in ("__init__", "one", "two")} <= there.keys()

@@ -43,7 +43,9 @@ def make_wheel(
     rows[f"{info}/RECORD"] = f"{info}/RECORD,,"
     rows.update(record or {})
     contents.update(extra or {})
-    contents[f"{info}/RECORD"] = ("\n".join(row for row in rows.values() if row) + "\n").encode()
+    contents[f"{info}/RECORD"] = ("\n".join(row for row in rows.values() if row) + "\n").encode(
+        errors="surrogateescape"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}-{tag}.whl"
     with zipfile.ZipFile(path, "w", compression, compresslevel=level) as archive:
