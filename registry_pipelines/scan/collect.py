@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from registry_pipelines.oci.layers import Entry, LayerWalk
 from registry_pipelines.scan import language_packages as language
-from registry_pipelines.scan import os_databases
+from registry_pipelines.scan import os_databases, software_lists
+from registry_pipelines.scan.os_databases import SBOM_FOLDER, SBOM_SUFFIXES
 from registry_pipelines.scan.facts import (
     AnyFact,
     HardLink,
@@ -24,6 +25,7 @@ from registry_pipelines.scan.facts import (
     StandardLibrary,
     Unreadable,
 )
+from registry_pipelines.scan.version_texts import version_text
 
 MIB = 1024 * 1024
 MAX_DATABASE_BYTES = 64 * MIB
@@ -131,6 +133,8 @@ def _resolve_hard_links(facts: dict[str, AnyFact]) -> dict[str, AnyFact]:
 
 def _reader_by_name(name: str, base: str) -> Reader | None:
     """Who reads the file, decided by its path alone; None: nobody. Called for every file, so cheap tests come first."""
+    if SBOM_FOLDER in name or base.endswith(SBOM_SUFFIXES):
+        return _read_sbom
     fixed = _BY_BASE.get(base)
     if fixed is not None:
         return fixed(name)
@@ -180,6 +184,24 @@ def _wheel_record(name: str) -> Reader | None:
     return _bounded(MAX_RECORD_BYTES, lambda raw: language.read_wheel_record(raw, name))
 
 
+def _list_reader(read: Callable[[bytes], AnyFact]) -> Reader:
+    def reader(entry: Entry) -> AnyFact:
+        if entry.size > software_lists.MAX_LIST_BYTES:
+            return software_lists.too_large(entry.size)
+        return read(entry.read(software_lists.MAX_LIST_BYTES))
+
+    return reader
+
+
+_read_sbom = _list_reader(software_lists.read_sbom)
+_read_vendor_list = _list_reader(software_lists.read_vendor_list)
+
+
+def _vendor_list(name: str) -> Reader | None:
+    """The list of what a package vendors, beside the copies."""
+    return _read_vendor_list if posixpath.basename(posixpath.dirname(name)) in ("_vendor", "vendor") else None
+
+
 def _npm(name: str) -> Reader | None:
     return _bounded(language.MAX_METADATA_BYTES, language.read_npm) if _NPM.search(name) else None
 
@@ -219,6 +241,8 @@ _BY_BASE: dict[str, Callable[[str], Reader | None]] = {
     "Packages.db": _rpm,
     "Packages": _rpm,
     "os.py": _standard_library,
+    "vendor.txt": _vendor_list,
+    "vendored.txt": _vendor_list,
 }
 
 
@@ -249,7 +273,15 @@ def _native_reader(name: str, base: str) -> Reader | None:
         return _interpreter_reader(match[1])
     if not _LIBRARY.search(base):
         return None
-    return lambda entry: Native(name=base) if entry.head(4) == ELF_MAGIC else Plain()
+    return lambda entry: _read_library(entry, base)
+
+
+def _read_library(entry: Entry, base: str) -> AnyFact:
+    start = entry.head(4)
+    if start != ELF_MAGIC:
+        return Plain()
+    product, version = version_text(entry, base, start)
+    return Native(name=base, product=product, version=version)
 
 
 def _interpreter_reader(series: str) -> Reader:

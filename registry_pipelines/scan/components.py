@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 from packageurl import PackageURL
@@ -27,8 +28,18 @@ from registry_pipelines.scan.facts import (
     Unreadable,
     WheelRecord,
 )
-from registry_pipelines.scan.interface import Component, Unknown
+from registry_pipelines.scan.interface import EVIDENCE, Component, Evidence, LeftOut, Unknown
 from registry_pipelines.scan.merge import Tree
+from registry_pipelines.scan.purls import ecosystem_of_release
+from registry_pipelines.scan.wheel_contents import (
+    Carried,
+    Wheels,
+    find_wheels,
+    fixture,
+    from_lists,
+    left_out_of_lists,
+    undeclared,
+)
 
 MAX_LOCATIONS = 20
 """Paths named for one component; vendored copies of one npm package come in hundreds."""
@@ -36,65 +47,117 @@ MAX_LOCATIONS = 20
 _DISTRIBUTION_MAINTAINER = re.compile(
     r"@(?:[a-z0-9-]+\.)*(?:debian\.org|ubuntu\.com|debian\.net)>?\s*\Z", re.IGNORECASE
 )
-_ECOSYSTEMS = {
-    "debian": "Debian:{}",
-    "ubuntu": "Ubuntu:{}",
-    "alpine": "Alpine:v{}",
-    "wolfi": "Wolfi",
-    "chainguard": "Chainguard",
-}
 
 
 @dataclass
 class _Found:
-    """Components by identity (purl and owner), so that one thing at several places is one component."""
+    """Components by identity (purl, owner, what it is inside), so that one thing at several places is one component."""
 
-    components: dict[tuple[str, str], Component] = field(default_factory=dict)
+    components: dict[tuple[str, str, str], Component] = field(default_factory=dict)
     unknowns: set[Unknown] = field(default_factory=set)
+    left_out: set[LeftOut] = field(default_factory=set)
 
     def add(self, component: Component) -> None:
-        key = (component.purl, component.os_owned)
+        key = (component.purl, component.os_owned, component.inside)
         known = self.components.get(key)
-        places = {*component.locations, *(known.locations if known else ())}
-        declared = component.declared or (known is not None and known.declared)
-        self.components[key] = msgspec.structs.replace(component, locations=tuple(sorted(places)), declared=declared)
+        if known is not None:
+            component = msgspec.structs.replace(
+                min(component, known, key=lambda item: EVIDENCE.index(item.evidence)),
+                locations=tuple(sorted({*component.locations, *known.locations})),
+                sboms=tuple(sorted({*component.sboms, *known.sboms}, key=lambda item: item.path)),
+            )
+        self.components[key] = component
 
     def doubt(self, kind: str, subject: str, reason: str) -> None:
         self.unknowns.add(Unknown(kind=kind, subject=subject, reason=reason))  # type: ignore[arg-type]
 
 
-def find_components(tree: Tree) -> tuple[list[Component], list[Unknown]]:
-    """Everything installed, sorted by purl; and everything that could not be read."""
+class Contents(NamedTuple):
+    """What an image holds."""
+
+    components: list[Component]
+    """Sorted by purl."""
+    unknowns: list[Unknown]
+    left_out: list[LeftOut]
+
+
+def find_components(tree: Tree) -> Contents:
+    """Everything installed, everything that could not be read, and what was seen and is not listed."""
     found = _Found()
     release = _release(tree)
     os_owners = _os_owners(tree)
     owned = {*os_owners, *_other_owned(tree)}
     claimed = _python_paths(tree)
+    wheels = find_wheels(tree)
     for path, fact in sorted(tree.facts.items()):
         if isinstance(fact, OsDatabase):
             _add_os_packages(found, path, fact, release)
         elif isinstance(fact, PythonDistribution):
-            found.add(_python(path, fact, os_owners.get(tree.real(path), "")))
+            _add_python(found, tree, wheels, path, os_owners.get(tree.real(path), ""))
         elif isinstance(fact, CondaPackage):
             if not any(tree.real(item) in claimed for item in fact.paths):
                 found.add(_conda(path, fact))
         elif isinstance(fact, NpmPackage):
             found.add(_npm(path, fact, os_owners.get(tree.real(path), "")))
-        elif isinstance(fact, Native):
-            if not _is_owned(tree, path, owned):
-                found.add(_generic(fact.name, "", path))
-        else:
+        elif not isinstance(fact, Native):
             _add_doubts(found, tree, path, fact)
-    _add_interpreters(found, tree, owned)
+    _add_wheel_contents(found, wheels)
+    _add_binaries(found, tree, wheels, owned)
+    _add_interpreters(found, tree, owned | wheels.owners.keys())
     for name in tree.escapes:
         found.doubt("unreadable", name, "the symbolic link climbs above the image's root")
-    return [_cut(found.components[key]) for key in sorted(found.components)], sorted(
-        found.unknowns, key=lambda item: (item.kind, item.subject, item.reason)
+    return Contents(
+        [_cut(found.components[key]) for key in sorted(found.components)],
+        sorted(found.unknowns, key=lambda item: (item.kind, item.subject, item.reason)),
+        sorted(found.left_out, key=lambda item: (item.subject, item.reason)),
     )
 
 
 def _cut(component: Component) -> Component:
     return msgspec.structs.replace(component, locations=component.locations[:MAX_LOCATIONS])
+
+
+def _add_python(found: _Found, tree: Tree, wheels: Wheels, path: str, owner: str) -> None:
+    fact = tree.facts[path]
+    assert isinstance(fact, PythonDistribution)
+    component = _python(path, fact, owner)
+    place = component.locations[0]
+    around = wheels.around(tree, path, place)
+    if around is not None:
+        reason = fixture(around, tree.real(place), fact)
+        if reason:
+            found.left_out.add(LeftOut(subject=place, reason=reason))
+            return
+        component = msgspec.structs.replace(component, inside=around.purl)
+    wheel = wheels.by_info.get(place)
+    found.add(msgspec.structs.replace(component, sboms=wheel.sboms()) if wheel else component)
+
+
+def _add_wheel_contents(found: _Found, wheels: Wheels) -> None:
+    for wheel in wheels.by_info.values():
+        for component in from_lists(wheel):
+            found.add(component)
+        found.left_out.update(left_out_of_lists(wheel))
+        for path, carried in wheel.lists.items():
+            for problem in carried.problems:
+                found.doubt("unreadable", path, problem)
+    for path in wheels.stray:
+        found.doubt("unreadable", path, "the SBOM of a Python package without METADATA")
+
+
+def _add_binaries(found: _Found, tree: Tree, wheels: Wheels, owned: set[str]) -> None:
+    judges = {id(wheel): Carried(wheel) for wheel in wheels.by_info.values()}
+    for path, fact in sorted(tree.facts.items()):
+        if not isinstance(fact, Native) or _is_owned(tree, path, owned):
+            continue
+        real = tree.real(path)
+        wheel = wheels.owners.get(real)
+        if wheel is None:
+            found.add(undeclared(fact, path))
+            continue
+        component = judges[id(wheel)].component(path, real, fact)
+        if component is not None:
+            found.add(component)
 
 
 def _add_doubts(found: _Found, tree: Tree, path: str, fact: AnyFact) -> None:
@@ -136,14 +199,13 @@ def _os_owners(tree: Tree) -> dict[str, str]:
 
 
 def _other_owned(tree: Tree) -> Iterable[str]:
-    """Paths that any other package database lists: wheels, conda, dpkg packages of other makers."""
+    """Paths that any other database of packages lists: conda's, dpkg's for packages of other makers."""
     installed = {
         package.name for fact in tree.facts.values() if isinstance(fact, OsDatabase) for package in fact.packages
     }
-    for path, fact in tree.facts.items():
-        wheel = isinstance(fact, WheelRecord) and f"{posixpath.dirname(path)}/METADATA" in tree.facts
-        if wheel or isinstance(fact, CondaPackage) or (isinstance(fact, OwnedFiles) and fact.package in installed):
-            yield from (tree.real(item) for item in fact.paths)  # type: ignore[union-attr]
+    for fact in tree.facts.values():
+        if isinstance(fact, CondaPackage) or (isinstance(fact, OwnedFiles) and fact.package in installed):
+            yield from (tree.real(item) for item in fact.paths)
 
 
 def _python_paths(tree: Tree) -> set[str]:
@@ -176,11 +238,6 @@ def _add_os_packages(found: _Found, path: str, fact: OsDatabase, release: OsRele
 
 
 def _os_component(path: str, manager: str, package: OsPackage, release: OsRelease) -> Component:
-    version = release.version
-    if release.id == "alpine":
-        version = ".".join(version.split(".")[:2])
-    template = _ECOSYSTEMS.get(release.id, "")
-    usable = template and (version or "{}" not in template)
     qualifiers = {"arch": package.architecture}
     if release.id:
         qualifiers["distro"] = f"{release.id}-{release.version}" if release.version else release.id
@@ -190,7 +247,7 @@ def _os_component(path: str, manager: str, package: OsPackage, release: OsReleas
         name=package.name,
         version=package.version,
         type=manager,
-        ecosystem=template.format(version) if usable else "",
+        ecosystem=ecosystem_of_release(release.id, release.version),
         locations=(path,),
         source_name=package.source,
         source_version=package.source_version,
@@ -230,10 +287,11 @@ def _npm(path: str, fact: NpmPackage, owner: str) -> Component:
     )
 
 
-def _generic(name: str, version: str, *paths: str) -> Component:
-    """What only its own file shows."""
-    purl = PackageURL("generic", None, name, version or None).to_string()
-    return Component(purl=purl, name=name, version=version, type="generic", locations=paths, declared=False)
+def _interpreter(version: str, evidence: Evidence, paths: list[str]) -> Component:
+    purl = PackageURL("generic", None, "python", version or None).to_string()
+    return Component(
+        purl=purl, name="python", version=version, type="generic", locations=tuple(paths), evidence=evidence
+    )
 
 
 def _add_interpreters(found: _Found, tree: Tree, owned: set[str]) -> None:
@@ -246,9 +304,8 @@ def _add_interpreters(found: _Found, tree: Tree, owned: set[str]) -> None:
             if isinstance(fact, Interpreter) and fact.version:
                 versions.setdefault(fact.series, set()).add(fact.version)
     for series, paths in places.items():
-        known = versions.get(series) or {series}
-        for version in known:
-            found.add(_generic("python", version, *paths))
+        for version in versions.get(series) or {series}:
+            found.add(_interpreter(version, "content" if series in versions else "name", paths))
         if not series:
             found.doubt("unreadable", sorted(paths)[0], "a Python interpreter whose version could not be found in it")
         elif series not in versions:

@@ -1,26 +1,27 @@
-"""CycloneDX 1.6 JSON: written by cyclonedx-python-lib, read back with our own properties.
+"""CycloneDX 1.6 JSON, written and read back; properties of our own carry what CycloneDX has no field for, so that a
+rescan needs the document alone.
 
 Equal packages give equal bytes: the serial number is derived from the manifest's digest and the time is the image's.
-Properties carry what CycloneDX has no field for, so that a rescan needs the document alone.
+What a package brings along stands in the ``components`` of that package, with how it was found as its ``evidence``; an
+SBOM that lies in the package is referred to by path and hash, and stays as it is.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from registry_pipelines.errors import DigestInvalid, ManifestInvalid, PlatformInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, decode_json
+from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.scan.interface import Component, PlatformPackages, Unknown
-
-if TYPE_CHECKING:
-    from cyclonedx.model import Property
-    from cyclonedx.model.component import Component as CycloneComponent
+from registry_pipelines.scan.interface import CarriedSbom, Component, Evidence, LeftOut, PlatformPackages, Unknown
 
 MAX_SBOM_BYTES = 256 * 1024 * 1024
 """SBOMs of 20 GB images reach 50 MiB."""
@@ -30,29 +31,44 @@ PREFIX = "registry-pipelines:"
 
 _NAMESPACE = uuid.UUID("6f7e2d5a-9f5c-5b63-8f0f-4a52b1f4c0de")
 _LIBRARY_FIELDS = ("type", "ecosystem", "os_owned", "source_name", "source_version")
+_TECHNIQUES: dict[Evidence, tuple[str, float]] = {
+    "manifest": ("manifest-analysis", 1),
+    "list": ("attestation", 0.8),
+    "content": ("binary-analysis", 0.8),
+    "name": ("filename", 0.4),
+}
+"""CycloneDX's word for how a component was found, and a confidence that ranks the four (nobody measured it)."""
+
+_Node = dict[str, Any]
 
 
 def write_cyclonedx(packages: PlatformPackages) -> bytes:
     """The SBOM of one platform manifest: CycloneDX 1.6, JSON, one line, deterministic."""
-    # Imported here: the library takes 1.3 s to import, and most commands never write an SBOM.
-    from cyclonedx.model.bom import Bom
-    from cyclonedx.model.component import Component as CycloneComponent
-    from cyclonedx.model.component import ComponentType
-    from cyclonedx.output.json import JsonV1Dot6
-
     digest = packages.manifest.digest
-    root = CycloneComponent(
-        type=ComponentType.CONTAINER, name=packages.subject, version=digest, bom_ref=digest, properties=_root(packages)
-    )
-    tool = CycloneComponent(type=ComponentType.APPLICATION, name="registry-pipelines", bom_ref="registry-pipelines")
-    bom = Bom(
-        serial_number=uuid.uuid5(_NAMESPACE, digest), components=[_component(item) for item in packages.components]
-    )
-    bom.metadata.timestamp = _moment(packages.created)
-    bom.metadata.component = root
-    bom.metadata.tools.components.add(tool)
-    bom.register_dependency(root, bom.components)
-    return JsonV1Dot6(bom).output_as_string(indent=None).encode()
+    components = _arranged(packages.components)
+    root = {
+        "type": "container",
+        "bom-ref": digest,
+        "name": packages.subject,
+        "version": digest,
+        "properties": _root(packages),
+    }
+    tool = {"type": "application", "bom-ref": "registry-pipelines", "name": "registry-pipelines"}
+    document = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": uuid.uuid5(_NAMESPACE, digest).urn,
+        "version": 1,
+        "metadata": {
+            "timestamp": _moment(packages.created).isoformat(),
+            "tools": {"components": [tool]},
+            "component": root,
+        },
+        "components": components,
+        "dependencies": [{"ref": digest, "dependsOn": [node["bom-ref"] for node in components]}],
+    }
+    return encode_json(document)
 
 
 def _moment(created: str) -> datetime:
@@ -63,13 +79,11 @@ def _moment(created: str) -> datetime:
         return datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _properties(pairs: list[tuple[str, str]]) -> list[Property]:
-    from cyclonedx.model import Property
-
-    return [Property(name=PREFIX + name, value=value) for name, value in pairs]
+def _properties(pairs: Iterable[tuple[str, str]]) -> list[_Node]:
+    return [{"name": PREFIX + name, "value": value} for name, value in pairs]
 
 
-def _root(packages: PlatformPackages) -> list[Property]:
+def _root(packages: PlatformPackages) -> list[_Node]:
     pairs = [
         ("subject", packages.subject),
         ("manifest-media-type", packages.manifest.media_type),
@@ -78,31 +92,95 @@ def _root(packages: PlatformPackages) -> list[Property]:
         ("created", packages.created),
     ]
     pairs += [("unknown", msgspec.json.encode(unknown).decode()) for unknown in packages.unknowns]
+    pairs += [("left-out", msgspec.json.encode(left_out).decode()) for left_out in packages.left_out]
     return _properties(pairs)
 
 
-def _component(component: Component) -> CycloneComponent:
-    from cyclonedx.model.component import Component as CycloneComponent
-    from cyclonedx.model.component import ComponentType
-    from packageurl import PackageURL
+def _arranged(components: Iterable[Component]) -> list[_Node]:
+    """Components with what is inside them below them. What is inside something that is not here stands on top, with the
+    property ``inside``."""
+    waiting: dict[str, list[Component]] = {}
+    for component in components:
+        waiting.setdefault(component.inside, []).append(component)
+    top: list[_Node] = []
+    todo: deque[tuple[str, _Node]] = deque()
+    for component in waiting.pop("", []):
+        top.append(_node(component, ""))
+        todo.append((component.purl, top[-1]))
+    while todo:
+        purl, node = todo.popleft()
+        for component in waiting.pop(purl, []):
+            inner = _node(component, f"{node['bom-ref']}|")
+            node.setdefault("components", []).append(inner)
+            todo.append((component.purl, inner))
+    for outer, orphans in waiting.items():
+        for component in orphans:
+            node = _node(component, f"{outer}|")
+            node["properties"] += _properties([("inside", outer)])
+            top.append(node)
+    return top
 
+
+def _node(component: Component, outer: str) -> _Node:
     pairs = [(name, str(getattr(component, name))) for name in _LIBRARY_FIELDS if getattr(component, name)]
-    if component.declared == (component.type == "generic"):
-        pairs.append(("declared", str(component.declared).lower()))
-    pairs += [("location", place) for place in component.locations]
-    return CycloneComponent(
-        type=ComponentType.LIBRARY,
-        name=component.name,
-        version=component.version or None,
-        purl=PackageURL.from_string(component.purl),
-        bom_ref=f"{component.purl}#{component.os_owned}" if component.os_owned else component.purl,
-        properties=_properties(pairs),
-    )
+    own = f"{component.purl}#{component.os_owned}" if component.os_owned else component.purl
+    node: _Node = {"type": "library", "bom-ref": outer + own, "name": component.name}
+    if component.version:
+        node["version"] = component.version
+    node["purl"] = component.purl
+    if component.sboms:
+        node["externalReferences"] = [_reference(item) for item in component.sboms]
+    node["evidence"] = _evidence(component)
+    node["properties"] = _properties(pairs)
+    return node
+
+
+def _reference(sbom: CarriedSbom) -> _Node:
+    """The path in the image, as a relative reference (RFC 3986)."""
+    hashes = [{"alg": "SHA-256", "content": sbom.digest.hex}]
+    return {"url": quote(sbom.path), "type": "bom", "hashes": hashes}
+
+
+def _evidence(component: Component) -> _Node:
+    technique, confidence = _TECHNIQUES[component.evidence]
+    method = {"technique": technique, "confidence": confidence}
+    found: _Node = {"identity": [{"field": "purl", "confidence": confidence, "methods": [method]}]}
+    if component.locations:
+        found["occurrences"] = [{"location": place} for place in component.locations]
+    return found
 
 
 class _ReadProperty(msgspec.Struct):
     name: str
     value: str = ""
+
+
+class _ReadMethod(msgspec.Struct):
+    technique: str
+
+
+class _ReadIdentity(msgspec.Struct):
+    methods: list[_ReadMethod] = []
+
+
+class _ReadOccurrence(msgspec.Struct):
+    location: str
+
+
+class _ReadEvidence(msgspec.Struct):
+    identity: list[_ReadIdentity] = []
+    occurrences: list[_ReadOccurrence] = []
+
+
+class _ReadHash(msgspec.Struct):
+    alg: str
+    content: str
+
+
+class _ReadReference(msgspec.Struct):
+    url: str
+    type: str
+    hashes: list[_ReadHash] = []
 
 
 class _ReadComponent(msgspec.Struct, rename="camel"):
@@ -111,6 +189,9 @@ class _ReadComponent(msgspec.Struct, rename="camel"):
     version: str = ""
     purl: str = ""
     properties: list[_ReadProperty] = []
+    evidence: _ReadEvidence | None = None
+    external_references: list[_ReadReference] = []
+    components: list[_ReadComponent] = []
 
 
 class _ReadMetadata(msgspec.Struct):
@@ -139,15 +220,17 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
             digest=Digest.parse(bom.metadata.component.version),
             size=int(root["manifest-size"][0]),
         )
-        components = [_read_component(item) for item in bom.components]
+        components = [_read_component(item, inside) for item, inside in _flat(bom.components)]
         unknowns = [msgspec.json.decode(text, type=Unknown) for text in root.get("unknown", [])]
+        left_out = [msgspec.json.decode(text, type=LeftOut) for text in root.get("left-out", [])]
         return PlatformPackages(
             subject=Digest.parse(root["subject"][0]),
             manifest=descriptor,
             platform=msgspec.json.decode(root["platform"][0], type=Platform),
-            components=tuple(sorted(components, key=lambda item: (item.purl, item.os_owned))),
+            components=tuple(sorted(components, key=lambda item: (item.purl, item.os_owned, item.inside))),
             unknowns=tuple(sorted(unknowns, key=lambda item: (item.kind, item.subject, item.reason))),
             created=(root.get("created") or [""])[0],
+            left_out=tuple(sorted(left_out, key=lambda item: (item.subject, item.reason))),
         )
     except (KeyError, ValueError, msgspec.MsgspecError, DigestInvalid, PlatformInvalid) as error:
         raise ManifestInvalid(
@@ -165,18 +248,47 @@ def _grouped(component: _ReadComponent) -> dict[str, list[str]]:
     return values
 
 
-def _read_component(item: _ReadComponent) -> Component:
+def _flat(components: list[_ReadComponent]) -> Iterator[tuple[_ReadComponent, str]]:
+    """Each component with the package URL of the one around it."""
+    todo = deque((component, "") for component in components)
+    while todo:
+        component, inside = todo.popleft()
+        yield component, inside
+        todo.extend((inner, component.purl) for inner in component.components)
+
+
+def _read_component(item: _ReadComponent, inside: str) -> Component:
     values = _grouped(item)
     fields: dict[str, Any] = {name: values[name][0] for name in _LIBRARY_FIELDS if name in values}
     if not item.purl or "type" not in fields:
         raise ValueError(f"component {item.name!r} has no purl or type")
-    # Documents of earlier versions do not say it: there, all that was generic came from the file alone.
-    declared = values.get("declared", ["false" if fields["type"] == "generic" else "true"])[0] != "false"
+    occurrences = item.evidence.occurrences if item.evidence else []
     return Component(
         purl=item.purl,
         name=item.name,
         version=item.version,
-        locations=tuple(sorted(values.get("location", []))),
-        declared=declared,
+        # Earlier versions of this program wrote the property.
+        locations=tuple(sorted({*values.get("location", []), *(found.location for found in occurrences)})),
+        evidence=_read_evidence(item, fields["type"]),
+        inside=values.get("inside", [inside])[0],
+        sboms=tuple(_read_references(item)),
         **fields,
     )
+
+
+def _read_evidence(item: _ReadComponent, kind: str) -> Evidence:
+    """Documents of earlier versions do not say it: there, all that was generic came from the file alone."""
+    told = [method.technique for found in (item.evidence.identity if item.evidence else []) for method in found.methods]
+    for evidence, (technique, _) in _TECHNIQUES.items():
+        if technique in told:
+            return evidence
+    if kind != "generic":
+        return "manifest"
+    return "content" if item.version else "name"
+
+
+def _read_references(item: _ReadComponent) -> Iterator[CarriedSbom]:
+    for found in item.external_references:
+        for each in found.hashes:
+            if found.type == "bom" and each.alg == "SHA-256":
+                yield CarriedSbom(path=unquote(found.url), digest=Digest.parse(f"sha256:{each.content}"))

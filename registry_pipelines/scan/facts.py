@@ -98,6 +98,37 @@ class Native(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     """The library's file name, which is its soname or starts with it."""
+    product: str = ""
+    """Whose version text stands in the file (``openssl``); empty: none that is known."""
+    version: str = ""
+    """The version in that text."""
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that a list of software names."""
+
+    purl: str
+    """Canonical, without subpath; ``pkg:generic/...`` where the list gives a name only."""
+    name: str
+    version: str = ""
+    described: bool = False
+    """The list is about this, or about a part of it."""
+    path_hash: str = ""
+    """auditwheel's mark: sha256 of the path, on the machine that built the wheel, of the library that it copied."""
+
+
+class SoftwareList(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """An SBOM that a package carries, or a list of what it vendors."""
+
+    digest: str
+    """sha256 of the file, hex; empty when it was not read."""
+    is_sbom: bool = True
+    """Whether it is an SBOM, not a vendor list."""
+    listed: tuple[Listed, ...] = ()
+    excluded: int = 0
+    """How many things the list names as not being there at run time."""
+    problems: tuple[str, ...] = ()
+    """Why it, or some of it, could not be read."""
 
 
 class RpmDatabase(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,6 +162,7 @@ AnyFact = (
     | Interpreter
     | StandardLibrary
     | Native
+    | SoftwareList
     | RpmDatabase
     | HardLink
     | Unreadable

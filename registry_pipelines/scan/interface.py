@@ -57,6 +57,27 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Base of everything here: immutable, fields by name only, unknown JSON fields refused."""
 
 
+Evidence = Literal["manifest", "list", "content", "name"]
+EVIDENCE: tuple[Evidence, ...] = ("manifest", "list", "content", "name")
+"""How a component was found, the best first: a package database or a package's own metadata; an SBOM or a vendor list
+that a package carries; a version text in the file; the file's name alone."""
+
+
+class CarriedSbom(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An SBOM that lies in the image, in its package. Its bytes are not repeated anywhere."""
+
+    path: str
+    digest: Digest
+
+
+class LeftOut(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that is in the image and was not listed, and why."""
+
+    subject: str
+    """A path in the image."""
+    reason: str
+
+
 class Component(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One installed thing."""
 
@@ -76,8 +97,11 @@ class Component(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What advisories call it, when not ``name``: Debian's source package, Alpine's origin."""
     source_version: str = ""
     """Version of ``source_name``, when not ``version``."""
-    declared: bool = True
-    """Whether a package database, metadata or an SBOM names it; False: only its own file shows it."""
+    evidence: Evidence = "manifest"
+    inside: str = ""
+    """purl of the package that brings this along, for example in its ``.libs`` folder; empty: it stands by itself."""
+    sboms: tuple[CarriedSbom, ...] = ()
+    """SBOMs that this package carries, by path."""
 
 
 class Unknown(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,6 +130,7 @@ class PlatformPackages(_Document, frozen=True, kw_only=True, forbid_unknown_fiel
     unknowns: tuple[Unknown, ...] = ()
     created: str = ""
     """``created`` of the image config, as written there."""
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Finding(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):

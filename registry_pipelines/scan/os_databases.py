@@ -15,6 +15,20 @@ _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?\s*\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}\Z")
 _MD5_LINE = re.compile(r"[0-9a-f]{32} [ *](.+)\Z")
 
+SBOM_FOLDER = ".dist-info/sboms/"
+"""Every file in it is an SBOM (PEP 770)."""
+
+SBOM_SUFFIXES = (".cdx.json", ".cyclonedx.json", ".spdx.json")
+"""Names of SBOMs, as CycloneDX and SPDX recommend them and cargo-cyclonedx writes them."""
+
+_KEPT_SUFFIXES = (
+    *SBOM_SUFFIXES,
+    "-info/METADATA",
+    "-INFO/PKG-INFO",
+    "-info/PKG-INFO",
+    "vendor/vendor.txt",
+    "vendor/vendored.txt",
+)
 _STANDARD_LIBRARY = re.compile(r"/python3\.\d+t?/os\.py\Z")
 _USELESS_FOLDERS = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/include/", "usr/share/info/")
 _USELESS_PARTS = re.compile(
@@ -27,7 +41,7 @@ _USELESS_PARTS = re.compile(
 
 def may_matter(path: str) -> bool:
     """Whether ownership of this path can decide something: not for sources, texts and documentation."""
-    keeps = path.endswith(("-info/METADATA", "-INFO/PKG-INFO", "-info/PKG-INFO")) or _STANDARD_LIBRARY.search(path)
+    keeps = path.endswith(_KEPT_SUFFIXES) or _STANDARD_LIBRARY.search(path)
     return bool(keeps) or not (path.startswith(_USELESS_FOLDERS) or _USELESS_PARTS.search(path))
 
 

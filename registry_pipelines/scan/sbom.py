@@ -82,14 +82,15 @@ class _Scanner:
             return msgspec.structs.replace(kept, subject=self._subject)
         config = image_config(self._place, manifest)
         tree = merge_layers(self._layers(image, manifest, config))
-        components, unknowns = find_components(tree)
+        contents = find_components(tree)
         packages = PlatformPackages(
             subject=self._subject,
             manifest=image,
             platform=config.platform,
-            components=tuple(components),
-            unknowns=tuple(unknowns),
+            components=tuple(contents.components),
+            unknowns=tuple(contents.unknowns),
             created=config.created,
+            left_out=tuple(contents.left_out),
         )
         self._write("images", image.digest, packages)
         return packages

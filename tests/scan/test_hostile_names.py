@@ -43,7 +43,7 @@ def test_everything_found_reads_back_equal(pypa: AdvisoryStore, name: str, first
     document = {"name": first, "version": second, "build": third, "channel": name}
     import msgspec
 
-    found: dict[str, AnyFact] = {
+    facts: dict[str, AnyFact] = {
         f"lib/{name}.so": Native(name=f"{name}.so"),
         "etc/os-release": os_databases.read_os_release(raw),
         "var/lib/dpkg/status": os_databases.read_dpkg(status.encode(), status_required=True),
@@ -52,25 +52,24 @@ def test_everything_found_reads_back_equal(pypa: AdvisoryStore, name: str, first
         "c/conda-meta/x.json": language.read_conda(msgspec.json.encode(document), "c/conda-meta/x.json"),
         f"node_modules/{name}/package.json": language.read_npm(msgspec.json.encode(document)),
     }
-    components, unknowns = find_components(
-        merge_layers([LayerContent(facts=found, links={name: "../x"}, escapes=(name,))])
-    )
+    found = find_components(merge_layers([LayerContent(facts=facts, links={name: "../x"}, escapes=(name,))]))
     packages = PlatformPackages(
         subject=DIGEST,
         manifest=Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=1),
         platform=Platform(os="linux", architecture="amd64"),
-        components=tuple(components),
-        unknowns=tuple(unknowns),
+        components=tuple(found.components),
+        unknowns=tuple(found.unknowns),
+        left_out=tuple(found.left_out),
     )
     assert read_cyclonedx(cyclonedx(packages)) == packages
     report = match([packages], pypa, now=datetime(2026, 1, 1, tzinfo=UTC))
     assert Report.decode(report.encode()) == report
-    assert any(item.name == f"{name}.so" for item in components)
+    assert any(item.name == f"{name}.so" for item in found.components)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1:2.3-4+deb12u1~bpo12", "3.11.0rc1+dfsg"])
 def test_ordinary_debian_versions_keep_their_text(version: str) -> None:
     status = f"Package: p\nStatus: install ok installed\nVersion: {version}\n".encode()
     facts: dict[str, AnyFact] = {"var/lib/dpkg/status": os_databases.read_dpkg(status, status_required=True)}
-    (component,), _ = find_components(merge_layers([LayerContent(facts=facts, links={})]))
+    (component,), _, _ = find_components(merge_layers([LayerContent(facts=facts, links={})]))
     assert component.version == version

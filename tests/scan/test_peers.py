@@ -65,7 +65,8 @@ def scan_host(target: Path, *paths: str) -> tuple[list[Component], list[Unknown]
                 tar.add(path)
     with target.open("rb", buffering=0) as stream:
         layer = read_layer(open_layer(stream, OCI_LAYER, where="this system"))
-    return find_components(merge_layers([layer]))
+    found = find_components(merge_layers([layer]))
+    return found.components, found.unknowns
 
 
 @pytest.mark.peer("dpkg-query")

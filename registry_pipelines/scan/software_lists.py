@@ -1,0 +1,292 @@
+"""Lists of software that a package brings along, read from bytes: SBOMs and vendor lists.
+
+A list says what its maker put into the package. Nothing is taken from it but names, versions and package URLs. Bad
+content gives a list with problems, never an exception.
+
+Sources: PEP 770 (``<name>.dist-info/sboms/``), CycloneDX 1.x (JSON), SPDX 2.2, 2.3 (JSON) and 3.0 (JSON-LD), pip's
+``vendor.txt``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from packageurl import PackageURL
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from registry_pipelines.scan.facts import Listed, SoftwareList
+
+MAX_LIST_BYTES = 32 * 1024 * 1024
+"""One list; uv's SBOM, with 566 crates, has 0.8 MiB."""
+MAX_LISTED = 50_000
+"""Things named by one list."""
+MAX_PROBLEMS = 20
+"""Entries that could not be read, named one by one."""
+
+_NOT_TOLD = frozenset({"NOASSERTION", "NONE"})
+"""What SPDX writes where nothing is known."""
+_MAX_TEXT = 1024
+"""Characters of a name or a package URL; a longer one counts as absent."""
+_VERSION = re.compile(r"[^\s\x00-\x1f]{1,256}\Z")
+_AUDITWHEEL_REF = re.compile(r"#([0-9a-f]{64})\Z")
+_NAMELESS = "an entry of the SBOM has neither a name nor a package URL that can be read"
+_T = TypeVar("_T")
+
+
+class _Unusable(ValueError):
+    """The list cannot be used; the text is the reason."""
+
+
+class _Entry(NamedTuple):
+    name: str
+    version: str
+    purl: str
+    ref: str
+    described: bool
+
+
+def read_sbom(raw: bytes) -> SoftwareList:
+    """An SBOM; the content tells the format.
+
+    What CycloneDX calls ``excluded`` is counted and not listed: by its definition it is not there at run time.
+    """
+    digest = hashlib.sha256(raw).hexdigest()
+    try:
+        entries, excluded = _entries(raw.removeprefix(b"\xef\xbb\xbf"))
+        if len(entries) > MAX_LISTED:
+            raise _Unusable(f"the SBOM names {len(entries)} things, at most {MAX_LISTED} are read")
+    except _Unusable as problem:
+        return SoftwareList(digest=digest, problems=(str(problem),))
+    listed = [found for entry in entries if (found := _listed(entry)) is not None]
+    about = {item.purl for item in listed if item.described}
+    marked = (msgspec.structs.replace(item, described=item.purl in about) for item in listed)
+    return SoftwareList(
+        digest=digest,
+        listed=tuple(dict.fromkeys(marked)),
+        excluded=excluded,
+        problems=(_NAMELESS,) if len(listed) < len(entries) else (),
+    )
+
+
+def too_large(size: int) -> SoftwareList:
+    """The list in a file beyond the limit."""
+    return SoftwareList(digest="", problems=(f"the file has {size} bytes, at most {MAX_LIST_BYTES} are read",))
+
+
+def read_vendor_list(raw: bytes) -> SoftwareList:
+    """``vendor.txt``: one requirement a line; what is not pinned is listed without a version."""
+    listed: dict[Listed, None] = {}
+    problems: list[str] = []
+    for number, line in enumerate(raw.decode("utf-8", "backslashreplace").split("\n"), 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        try:
+            found = Requirement(text)
+        except InvalidRequirement:
+            problems.append(f"line {number} ({text[:60]!r}) is not a requirement")
+            continue
+        pins = [item.version for item in found.specifier if item.operator in ("==", "===")]
+        version = pins[0] if len(pins) == 1 and "*" not in pins[0] else ""
+        name = str(canonicalize_name(found.name))
+        purl = PackageURL("pypi", None, name, version or None).to_string()
+        listed[Listed(purl=purl, name=name, version=version)] = None
+    digest = hashlib.sha256(raw).hexdigest()
+    return SoftwareList(digest=digest, is_sbom=False, listed=tuple(listed), problems=_distinct(problems))
+
+
+def _distinct(problems: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(problems))[:MAX_PROBLEMS]
+
+
+def _listed(entry: _Entry) -> Listed | None:
+    """The entry with its package URL in canonical form; as ``pkg:generic`` where it has a name only."""
+    mark = _AUDITWHEEL_REF.search(entry.ref)
+    told = entry.version if _VERSION.match(entry.version) else ""
+    try:
+        given = PackageURL.from_string(entry.purl)
+    except ValueError:
+        if not entry.name:
+            return None
+        given = PackageURL("generic", None, entry.name, told or None)
+    version = given.version if given.version and _VERSION.match(given.version) else told
+    name = str(canonicalize_name(given.name)) if given.type == "pypi" else given.name
+    # The subpath names a part of the package; a folder of the machine that built it says nothing here.
+    qualifiers = {
+        key: value
+        for key, value in (given.qualifiers.items() if isinstance(given.qualifiers, dict) else ())
+        if not (key == "download_url" and value.startswith("file:"))
+    }
+    return Listed(
+        purl=PackageURL(given.type, given.namespace, name, version or None, qualifiers).to_string(),
+        name=name,
+        version=version,
+        described=entry.described,
+        path_hash=mark[1] if mark else "",
+    )
+
+
+def _text(value: Any) -> str:
+    """A text that can be written again, without blanks around it; empty for anything else."""
+    if not isinstance(value, str) or value in _NOT_TOLD:
+        return ""
+    cleaned = value.encode("utf-8", "backslashreplace").decode("utf-8").strip()
+    return cleaned if len(cleaned) <= _MAX_TEXT else ""
+
+
+def _decode(raw: bytes, shape: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise _Unusable(f"the SBOM cannot be read: {error}") from error
+
+
+class _Format(msgspec.Struct):
+    """The fields that tell the format."""
+
+    bom_format: Any = msgspec.field(name="bomFormat", default="")
+    bom_version: Any = msgspec.field(name="specVersion", default="")
+    spdx_version: Any = msgspec.field(name="spdxVersion", default="")
+    context: Any = msgspec.field(name="@context", default="")
+
+
+def _entries(raw: bytes) -> tuple[list[_Entry], int]:
+    if raw.lstrip()[:1] != b"{":
+        raise _Unusable("an SBOM in a format that is not read; CycloneDX and SPDX are, as JSON")
+    told = _decode(raw, _Format)
+    if told.bom_format == "CycloneDX" and _text(told.bom_version).startswith("1."):
+        return _cyclonedx(_decode(raw, _Bom))
+    if _text(told.spdx_version).startswith("SPDX-2."):
+        return _spdx2(_decode(raw, _Spdx2)), 0
+    if "spdx.org/rdf/3." in str(told.context):
+        return _spdx3(_decode(raw, _Spdx3)), 0
+    named = f"{_text(told.bom_format)} {_text(told.bom_version)} {_text(told.spdx_version)}".strip()[:60]
+    raise _Unusable(f"JSON that is no SBOM of a known format{f' ({named})' if named else ''}")
+
+
+class _Item(msgspec.Struct):
+    """A CycloneDX component; documents of others may hold anything in these fields."""
+
+    name: Any = ""
+    version: Any = ""
+    purl: Any = ""
+    scope: Any = ""
+    ref: Any = msgspec.field(name="bom-ref", default="")
+    components: list[_Item] | None = None
+
+
+class _Metadata(msgspec.Struct):
+    component: _Item | None = None
+
+
+class _Bom(msgspec.Struct):
+    metadata: _Metadata | None = None
+    components: list[_Item] | None = None
+
+
+def _cyclonedx(bom: _Bom) -> tuple[list[_Entry], int]:
+    described = bom.metadata.component if bom.metadata else None
+    marks = {_text(described.ref), _text(described.purl)} - {""} if described else set()
+    entries: list[_Entry] = []
+    excluded = 0
+    for item in _walk([*([described] if described else []), *(bom.components or [])]):
+        if item.scope == "excluded":
+            excluded += 1
+            continue
+        name, version, purl, ref = (_text(value) for value in (item.name, item.version, item.purl, item.ref))
+        entries.append(_Entry(name, version, purl, ref, item is described or bool(marks & {ref, purl})))
+    return entries, excluded
+
+
+def _walk(items: list[_Item]) -> Iterator[_Item]:
+    todo = items[::-1]
+    while todo:
+        item = todo.pop()
+        yield item
+        todo.extend((item.components or [])[::-1])
+
+
+class _Reference(msgspec.Struct):
+    type: Any = msgspec.field(name="referenceType", default="")
+    locator: Any = msgspec.field(name="referenceLocator", default="")
+
+
+class _Package(msgspec.Struct):
+    id: Any = msgspec.field(name="SPDXID", default="")
+    name: Any = ""
+    version: Any = msgspec.field(name="versionInfo", default="")
+    references: list[_Reference] | None = msgspec.field(name="externalRefs", default=None)
+
+
+class _Relationship(msgspec.Struct):
+    kind: Any = msgspec.field(name="relationshipType", default="")
+    target: Any = msgspec.field(name="relatedSpdxElement", default="")
+
+
+class _Spdx2(msgspec.Struct):
+    packages: list[_Package] | None = None
+    describes: list[Any] | None = msgspec.field(name="documentDescribes", default=None)
+    relationships: list[_Relationship] | None = None
+
+
+def _spdx2(document: _Spdx2) -> list[_Entry]:
+    described = {_text(item) for item in document.describes or []}
+    described |= {_text(item.target) for item in document.relationships or [] if item.kind == "DESCRIBES"}
+    entries = []
+    for package in document.packages or []:
+        purls = [_text(item.locator) for item in package.references or [] if item.type == "purl"]
+        entries.append(
+            _Entry(
+                _text(package.name),
+                _text(package.version),
+                purls[0] if purls else "",
+                "",
+                _text(package.id) in described,
+            )
+        )
+    return entries
+
+
+class _Element(msgspec.Struct):
+    type: Any = ""
+    id: Any = msgspec.field(name="spdxId", default="")
+    name: Any = ""
+    version: Any = msgspec.field(name="software_packageVersion", default="")
+    url: Any = msgspec.field(name="software_packageUrl", default="")
+    identifiers: Any = msgspec.field(name="externalIdentifier", default=None)
+    roots: Any = msgspec.field(name="rootElement", default=None)
+
+
+class _Spdx3(msgspec.Struct):
+    graph: list[_Element] = msgspec.field(name="@graph")
+
+
+def _spdx3(document: _Spdx3) -> list[_Entry]:
+    roots = {_text(root) for item in document.graph if isinstance(item.roots, list) for root in item.roots}
+    entries = []
+    for element in document.graph:
+        if element.type != "software_Package":
+            continue
+        purls = [_text(element.url), *_identified(element.identifiers)]
+        entries.append(
+            _Entry(
+                _text(element.name),
+                _text(element.version),
+                next(filter(None, purls), ""),
+                "",
+                _text(element.id) in roots,
+            )
+        )
+    return entries
+
+
+def _identified(identifiers: Any) -> Iterator[str]:
+    """``externalIdentifier`` entries that are package URLs; blank references to other elements are passed over."""
+    for item in identifiers if isinstance(identifiers, list) else []:
+        if isinstance(item, dict) and item.get("externalIdentifierType") == "packageUrl":
+            yield _text(item.get("identifier"))
