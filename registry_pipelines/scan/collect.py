@@ -13,7 +13,6 @@ from collections.abc import Callable
 from registry_pipelines.oci.layers import Entry, LayerWalk
 from registry_pipelines.scan import language_packages as language
 from registry_pipelines.scan import os_databases, software_lists
-from registry_pipelines.scan.os_databases import SBOM_FOLDER, SBOM_SUFFIXES
 from registry_pipelines.scan.facts import (
     AnyFact,
     HardLink,
@@ -25,6 +24,7 @@ from registry_pipelines.scan.facts import (
     StandardLibrary,
     Unreadable,
 )
+from registry_pipelines.scan.os_databases import SBOM_FOLDER, SBOM_SUFFIXES
 from registry_pipelines.scan.version_texts import version_text
 
 MIB = 1024 * 1024

@@ -93,7 +93,7 @@ def find_components(tree: Tree) -> Contents:
         if isinstance(fact, OsDatabase):
             _add_os_packages(found, path, fact, release)
         elif isinstance(fact, PythonDistribution):
-            _add_python(found, tree, wheels, path, os_owners.get(tree.real(path), ""))
+            _add_python(found, tree, wheels, path, fact, os_owners.get(tree.real(path), ""))
         elif isinstance(fact, CondaPackage):
             if not any(tree.real(item) in claimed for item in fact.paths):
                 found.add(_conda(path, fact))
@@ -117,9 +117,7 @@ def _cut(component: Component) -> Component:
     return msgspec.structs.replace(component, locations=component.locations[:MAX_LOCATIONS])
 
 
-def _add_python(found: _Found, tree: Tree, wheels: Wheels, path: str, owner: str) -> None:
-    fact = tree.facts[path]
-    assert isinstance(fact, PythonDistribution)
+def _add_python(found: _Found, tree: Tree, wheels: Wheels, path: str, fact: PythonDistribution, owner: str) -> None:
     component = _python(path, fact, owner)
     place = component.locations[0]
     around = wheels.around(tree, path, place)

@@ -103,6 +103,11 @@ class Component(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True
     sboms: tuple[CarriedSbom, ...] = ()
     """SBOMs that this package carries, by path."""
 
+    @property
+    def declared(self) -> bool:
+        """Whether a list names it, and not its own file alone."""
+        return self.evidence in ("manifest", "list")
+
 
 class Unknown(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that could not be judged, and why."""

@@ -52,8 +52,8 @@ def ecosystem_of_release(distribution: str, version: str) -> str:
 def named(purl: PackageURL) -> Named:
     """Ecosystem and name for one package URL.
 
-    Debian's and Alpine's advisories go by source package: without the qualifier ``upstream`` there is no ecosystem, since
-    a look-up by the binary package's name finds nothing whatever there is.
+    Debian's and Alpine's advisories go by source package: without the qualifier ``upstream`` there is no ecosystem,
+    since a look-up by the binary package's name finds nothing whatever there is.
     """
     if purl.type in _BY_TYPE:
         name = _SEPARATORS.get(purl.type, "/").join(filter(None, (purl.namespace, purl.name)))

@@ -59,7 +59,7 @@ def read_sbom(raw: bytes) -> SoftwareList:
     try:
         entries, excluded = _entries(raw.removeprefix(b"\xef\xbb\xbf"))
         if len(entries) > MAX_LISTED:
-            raise _Unusable(f"the SBOM names {len(entries)} things, at most {MAX_LISTED} are read")
+            raise _Unusable(f"the SBOM names {len(entries)} components, at most {MAX_LISTED} are read")
     except _Unusable as problem:
         return SoftwareList(digest=digest, problems=(str(problem),))
     listed = [found for entry in entries if (found := _listed(entry)) is not None]
@@ -109,26 +109,35 @@ def _listed(entry: _Entry) -> Listed | None:
     mark = _AUDITWHEEL_REF.search(entry.ref)
     told = entry.version if _VERSION.match(entry.version) else ""
     try:
-        given = PackageURL.from_string(entry.purl)
+        purl = _canonical(PackageURL.from_string(entry.purl), told)
+        name = purl.name
     except ValueError:
-        if not entry.name:
+        try:
+            purl = _canonical(PackageURL("generic", None, entry.name), told)
+            name = entry.name
+        except ValueError:
             return None
-        given = PackageURL("generic", None, entry.name, told or None)
-    version = given.version if given.version and _VERSION.match(given.version) else told
-    name = str(canonicalize_name(given.name)) if given.type == "pypi" else given.name
-    # The subpath names a part of the package; a folder of the machine that built it says nothing here.
-    qualifiers = {
-        key: value
-        for key, value in (given.qualifiers.items() if isinstance(given.qualifiers, dict) else ())
-        if not (key == "download_url" and value.startswith("file:"))
-    }
     return Listed(
-        purl=PackageURL(given.type, given.namespace, name, version or None, qualifiers).to_string(),
+        purl=purl.to_string(),
         name=name,
-        version=version,
+        version=purl.version or "",
         described=entry.described,
         path_hash=mark[1] if mark else "",
     )
+
+
+def _canonical(purl: PackageURL, told: str) -> PackageURL:
+    """Without subpath, which names a part of the package, and without folders of the machine that built it; with the
+    version that the list gives elsewhere, when the URL has none. Raises ValueError."""
+    version = purl.version if purl.version and _VERSION.match(purl.version) else told
+    name = str(canonicalize_name(purl.name)) if purl.type == "pypi" else purl.name
+    qualifiers = {
+        key: value
+        for key, value in (purl.qualifiers.items() if isinstance(purl.qualifiers, dict) else ())
+        if not (key == "download_url" and value.startswith("file:"))
+    }
+    # Read again: packageurl-python 0.17 writes a slash in a name as it is, and reads it as the end of a namespace.
+    return PackageURL.from_string(PackageURL(purl.type, purl.namespace, name, version or None, qualifiers).to_string())
 
 
 def _text(value: Any) -> str:

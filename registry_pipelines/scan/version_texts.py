@@ -34,7 +34,7 @@ _OPENSSL = _Text(
 _ZLIB = _Text("zlib", b" deflate ", re.compile(rb" deflate (\d+\.\d+(?:\.\d+){0,2}) Copyright "))
 _LIBPNG = _Text("libpng", b"libpng version ", re.compile(rb"libpng version (\d+\.\d+\.\d+)[ \n\0]"))
 _CURL = _Text("curl", b"libcurl/", re.compile(rb"libcurl/(\d+\.\d+\.\d+)[ \0]"))
-_FFMPEG = _Text("ffmpeg", b"FFmpeg version ", re.compile(rb"\0FFmpeg version n?(\d+\.\d+(?:\.\d+)?)[^\0]{0,40}\0"))
+_FFMPEG = _Text("ffmpeg", b"FFmpeg version ", re.compile(rb"FFmpeg version n?(\d+\.\d+(?:\.\d+)?)(?:-[^\0]{0,40})?\0"))
 
 _BY_STEM = {
     "libcrypto": _OPENSSL,

@@ -143,7 +143,7 @@ def _named_by_list(wheel: Wheel, item: Listed, path: str) -> Component:
     told = named(purl)
     return Component(
         purl=item.purl,
-        name=told.name,
+        name=told.name if told.ecosystem else item.name,
         version=item.version,
         type=purl.type,
         ecosystem=told.ecosystem,
@@ -159,7 +159,7 @@ def left_out_of_lists(wheel: Wheel) -> Iterator[LeftOut]:
     """What the wheel's SBOMs themselves say is not there."""
     for path, found in wheel.lists.items():
         if found.excluded:
-            reason = f"{found.excluded} things that this SBOM calls excluded: not there at run time"
+            reason = f"{found.excluded} components that this SBOM calls excluded: not there at run time"
             yield LeftOut(subject=path, reason=reason)
 
 
