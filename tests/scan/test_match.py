@@ -106,7 +106,7 @@ def test_a_legacy_version_hits_by_text_and_is_unknown_otherwise(pypa: AdvisorySt
 
 def test_uncovered_is_not_no_finding_and_undeclared_is_neither(pypa: AdvisoryStore) -> None:
     conda = Component(purl="pkg:conda/python@3.11.2", name="python", version="3.11.2", type="conda")
-    library = Component(purl="pkg:generic/libz.so.1", name="libz.so.1", version="", type="generic", declared=False)
+    library = Component(purl="pkg:generic/libz.so.1", name="libz.so.1", version="", type="generic", evidence="name")
     npm = Component(purl="pkg:npm/x@1.0.0", name="x", version="1.0.0", type="npm", ecosystem="npm")
     assert match_component(conda, pypa) == (
         [],
@@ -116,8 +116,8 @@ def test_uncovered_is_not_no_finding_and_undeclared_is_neither(pypa: AdvisorySto
         [],
         [Unknown(kind="undeclared", subject="pkg:generic/libz.so.1", reason="only its file shows it")],
     )
-    assert match_component(msgspec.structs.replace(npm, declared=False), pypa)[1][0].kind == "undeclared"
-    named = Component(purl="pkg:pypi/x@1", name="jinja2", version="2.0", type="pypi", ecosystem="PyPI", declared=False)
+    assert match_component(msgspec.structs.replace(npm, evidence="name"), pypa)[1][0].kind == "undeclared"
+    named = Component(purl="pkg:pypi/x@1", name="jinja2", version="2.0", type="pypi", ecosystem="PyPI", evidence="name")
     assert match_component(named, pypa)[0], "what advisories know by name is matched, whoever says its name"
     assert match_component(npm, pypa)[1][0].reason == "the advisories hold nothing for npm"
     assert match_component(python("never-heard-of", "1"), pypa) == ([], [])

@@ -474,7 +474,7 @@ def test_the_sbom_is_valid_deterministic_and_reads_back(place: Place) -> None:
     assert read_cyclonedx(raw) == packages
     assert [item.declared for item in packages.components if item.type == "generic"] == [False]
     declared = msgspec.structs.replace(
-        packages, components=tuple(msgspec.structs.replace(item, declared=True) for item in packages.components)
+        packages, components=tuple(msgspec.structs.replace(item, evidence="list") for item in packages.components)
     )
     assert read_cyclonedx(cyclonedx(declared)) == declared
     earlier = cyclonedx(declared).replace(b"registry-pipelines:declared", b"registry-pipelines:of-another-time")
