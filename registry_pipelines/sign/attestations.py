@@ -49,7 +49,7 @@ def attest_once(
     place: Place,
     subject: Descriptor,
     predicate_type: str,
-    predicate: Mapping[str, Any],
+    predicate: Mapping[str, Any] | msgspec.Raw,
     signer: Signer,
     *,
     known: Attestations | None = None,
@@ -57,7 +57,7 @@ def attest_once(
 ) -> Attested:
     """Sign a claim unless this key made the same one before.
 
-    predicate: JSON data. known: what :func:`read_attestations` found with a verifier that believes the signer, when the
+    predicate: JSON data, or a JSON object that goes in byte for byte. known: what :func:`read_attestations` found with a verifier that believes the signer, when the
     caller has it already. att_tag: write cosign's ``.att`` tag too. Raises InputError when the statement is larger than
     readers take, RegistryError.
     """

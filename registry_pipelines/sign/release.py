@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
 from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInvalid
 from registry_pipelines.oci.digest import Digest
@@ -119,7 +121,9 @@ class _Work:
             self.problems.append("no SBOM is attached")
         for document in dict.fromkeys(documents):
             try:
-                self._attest(CYCLONEDX_TYPE, decode_json(document, dict, what="SBOM"))
+                decode_json(document, dict, what="SBOM")
+                # The bytes as they are: an SBOM of another tool may say more than any model of it can hold.
+                self._attest(CYCLONEDX_TYPE, msgspec.Raw(document))
             except (ManifestInvalid, InputError) as error:
                 self.problems.append(f"an SBOM cannot be signed: {error.what}")
 
@@ -159,7 +163,7 @@ class _Work:
             return False
         return moment.tzinfo is not None and moment <= self.latest
 
-    def _attest(self, predicate_type: str, predicate: dict[str, object]) -> None:
+    def _attest(self, predicate_type: str, predicate: dict[str, object] | msgspec.Raw) -> None:
         self.made.append(
             attest_once(
                 self.place,

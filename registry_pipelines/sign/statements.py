@@ -43,7 +43,7 @@ class Statement:
 
 
 def write_statement(
-    predicate_type: str, predicate: Mapping[str, Any], *, subjects: Iterable[Digest], name: str
+    predicate_type: str, predicate: Mapping[str, Any] | msgspec.Raw, *, subjects: Iterable[Digest], name: str
 ) -> bytes:
     """Serialise a v1 statement. name: the repository, for people; verification goes by digest alone."""
     listed = [{"name": name, "digest": {item.algorithm: item.hex}} for item in subjects]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 
@@ -11,9 +12,9 @@ from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, artifact_manifest
+from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
 from registry_pipelines.registry.artifacts import attach
-from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, AdvisoryFacts, Report
 from registry_pipelines.sign.attestations import read_attestations
@@ -77,6 +78,22 @@ def test_everything_attached_is_attested_once(counted: Counted, key: Key) -> Non
     assert not again.changed
     assert [item.descriptor for item in again.attestations] == [item.descriptor for item in signed.attestations]
     assert counted.files() == before
+
+
+def test_an_sbom_of_another_tool_is_signed_byte_for_byte(place: Place, key: Key) -> None:
+    """Fields that no model knows, numbers and blanks as they were written."""
+    image = push_image(place)
+    document = b'{ "bomFormat": "CycloneDX", "specVersion": "1.7",\n "compositions": [{"aggregate": "incomplete"}], "x": 1.50 }'
+    put(place, image, SBOM_MEDIA_TYPE, document)
+    (made,) = sign(place, image, key).attestations
+    assert made.predicate_type == CYCLONEDX_TYPE
+    (found,) = read_attestations(place, image.digest, key.verifier).of_type(CYCLONEDX_TYPE)
+    assert found.predicate == json.loads(document)
+    manifest = place.registry.get_manifest(place.repository, made.descriptor.digest).content()
+    assert isinstance(manifest, Manifest)
+    bundle = json.loads(read_blob(place, manifest.layers[0], limit=1 << 20))
+    assert document in base64.b64decode(bundle["dsseEnvelope"]["payload"])
+    assert not sign(place, image, key).changed
 
 
 def test_the_report_is_attested_only_when_it_passes(place: Place, key: Key) -> None:
