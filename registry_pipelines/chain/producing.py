@@ -21,7 +21,7 @@ from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.warnings import summed, warnings_of
 from registry_pipelines.release import Release
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import SEVERITIES, Finding, Report, undeclared_lines
+from registry_pipelines.scan.interface import SEVERITIES, Finding, Report, left_out_lines, undeclared_lines
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.publish import publish_report, publish_sboms, read_sboms
 from registry_pipelines.scan.sbom import scan_image
@@ -125,6 +125,7 @@ def sbom(session: Session, release: Release) -> StageResult:
     components = sum(len(each.components) for each in packages)
     unknowns = sum(len(each.unknowns) for each in packages)
     undeclared = [found for each in packages for found in each.components if not found.declared]
+    left_out = list(dict.fromkeys(found for each in packages for found in each.left_out))
     changed = any(each.changed for each in published)
     return StageResult(
         stage="sbom",
@@ -142,9 +143,13 @@ def sbom(session: Session, release: Release) -> StageResult:
             "unknowns": unknowns,
             "warnings": len(warnings),
         },
-        tables={"warnings": [each.row() for each in warnings]},
+        tables={
+            "warnings": [each.row() for each in warnings],
+            "left_out": [{"what": found.subject, "why": found.reason} for found in left_out],
+        },
         notes=[
             *undeclared_lines(found.purl for found in undeclared),
+            *left_out_lines(left_out),
             *(f"warning {name}: {text}" for name, text in summed(warnings).items()),
         ],
         rows=[
@@ -152,6 +157,7 @@ def sbom(session: Session, release: Release) -> StageResult:
                 "platform": str(each.platform),
                 "purl": component.purl,
                 "ecosystem": component.ecosystem,
+                "inside": component.inside,
                 "image": each.manifest.digest.short,
             }
             for each in packages

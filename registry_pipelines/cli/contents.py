@@ -23,7 +23,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import write_cyclonedx
-from registry_pipelines.scan.interface import Limits, PlatformPackages, undeclared_lines
+from registry_pipelines.scan.interface import Limits, PlatformPackages, left_out_lines, undeclared_lines
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.sbom import scan_image
 from registry_pipelines.sign.interface import read_attestations, verify_image
@@ -64,18 +64,22 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
             "platform": str(each.platform),
             "purl": component.purl,
             "ecosystem": component.ecosystem,
+            "inside": component.inside,
             "image": each.manifest.digest,
             "declared": component.declared,
         }
         for each in packages
         for component in each.components
     ]
+    left_out = list(dict.fromkeys(found for each in packages for found in each.left_out))
     if options.as_json:
-        print_json({"ok": True, "digest": packages[0].subject, "components": rows})
+        told = [{"what": found.subject, "why": found.reason} for found in left_out]
+        print_json({"ok": True, "digest": packages[0].subject, "components": rows, "left_out": told})
     else:
         shown = [{name: row[name] for name in row if name != "declared"} for row in rows if row["declared"]]
         print_below(f"{located.place} {packages[0].subject}", shown)
         print_lines(undeclared_lines(row["purl"] for row in rows if not row["declared"]))
+        print_lines(left_out_lines(left_out))
 
 
 def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:

@@ -31,6 +31,9 @@ MAX_REPORT_BYTES = 64 * 1024 * 1024
 MAX_BREACHES_LISTED = 20
 """Findings named one by one for each severity; a kernel header package alone has 2,000, the count says the rest."""
 
+MAX_LEFT_OUT_NAMED = 10
+"""The SBOM lists all of them."""
+
 MAX_UNDECLARED_NAMED = 5
 """An image has dozens; the report and the SBOM list all of them."""
 
@@ -269,6 +272,14 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     do="Scan the release again",
                 ) from error
             raise
+
+
+def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
+    """A line for each thing left out, the first few; then how many more there are."""
+    found = sorted(set(left_out), key=lambda item: (item.subject, item.reason))
+    lines = [f"left out: {item.subject}: {item.reason}" for item in found[:MAX_LEFT_OUT_NAMED]]
+    more = len(found) - len(lines)
+    return [*lines, f"left out: {more} more, which the SBOM lists"] if more else lines
 
 
 def undeclared_lines(purls: Iterable[str]) -> list[str]:

@@ -57,9 +57,9 @@ def attest_once(
 ) -> Attested:
     """Sign a claim unless this key made the same one before.
 
-    predicate: JSON data, or a JSON object that goes in byte for byte. known: what :func:`read_attestations` found with a verifier that believes the signer, when the
-    caller has it already. att_tag: write cosign's ``.att`` tag too. Raises InputError when the statement is larger than
-    readers take, RegistryError.
+    predicate: JSON data, or a JSON object that goes in byte for byte. known: what :func:`read_attestations` found with
+    a verifier that believes the signer, when the caller has it already. att_tag: write cosign's ``.att`` tag too.
+    Raises InputError when the statement is larger than readers take, RegistryError.
     """
     statement = write_statement(predicate_type, predicate, subjects=[subject.digest], name=str(place))
     return attest_statement(place, subject, statement, signer, known=known, att_tag=att_tag)
