@@ -29,7 +29,8 @@ MAX_REPORT_BYTES = 64 * 1024 * 1024
 """A report holds a few hundred bytes a component; a distribution image of 5,000 packages stays below 5 MiB."""
 
 MAX_BREACHES_LISTED = 20
-"""Findings named one by one for each severity; a kernel header package alone has 2,000, the count says the rest."""
+"""Findings named one by one for each severity, unknowns for each kind and reason; the count says the rest. A kernel
+header package alone has 2,000 findings, one wheel may list 500 crates."""
 
 MAX_LEFT_OUT_NAMED = 10
 """The SBOM lists all of them."""
@@ -246,8 +247,7 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 reasons.extend(_explain(severity, found, limit))
         uncertain = self.uncertain(limits)
         if limits.unknowns is not None and len(uncertain) > limits.unknowns:
-            permitted = f" ({limits.unknowns} permitted)" if limits.unknowns else ""
-            reasons.extend(f"{item.kind}: {item.subject}: {item.reason}{permitted}" for item in uncertain)
+            reasons.extend(_explain_unknowns(uncertain, limits.unknowns))
         if limits.undeclared == "deny":
             denied = [item for item in self.unknowns if item.kind == "undeclared" and not limits.accepts(item)]
             reasons.extend(undeclared_lines(item.subject for item in denied))
@@ -290,6 +290,18 @@ def undeclared_lines(purls: Iterable[str]) -> list[str]:
     named = ", ".join(names) if len(names) <= MAX_UNDECLARED_NAMED else f"from {names[0]} to {names[-1]}"
     what = "library or program" if len(names) == 1 else "libraries and programs"
     return [f"undeclared: {len(names)} {what} that no list names: {named}"]
+
+
+def _explain_unknowns(unknowns: list[Unknown], limit: int) -> Iterable[str]:
+    permitted = f" ({limit} permitted)" if limit else ""
+    alike: dict[tuple[str, str], list[Unknown]] = {}
+    for item in unknowns:
+        alike.setdefault((item.kind, item.reason), []).append(item)
+    for (kind, reason), items in alike.items():
+        for item in items[:MAX_BREACHES_LISTED]:
+            yield f"{kind}: {item.subject}: {reason}{permitted}"
+        if len(items) > MAX_BREACHES_LISTED:
+            yield f"{kind}: {len(items) - MAX_BREACHES_LISTED} more: {reason}{permitted}"
 
 
 def _explain(severity: str, found: list[Finding], limit: int) -> Iterable[str]:

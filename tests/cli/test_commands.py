@@ -17,6 +17,8 @@ from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.errors import NotFound
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, push, start
+from tests.scan.images import push_image
+from tests.scan.test_wheel_contents import SETUPTOOLS
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,17 @@ def test_any_image_can_be_scanned_and_listed_without_writing(fleet: Fleet) -> No
     assert "TEST-2026-1" in run(fleet, "scan", reference, "--advisories", advisories, code=3).stdout
     assert answer(fleet, "sbom", reference)["components"][0]["purl"] == "pkg:pypi/badwheel@1.0"
     assert place.registry.referrers(place.repository, made.digest) == []
+
+
+def test_what_a_scan_leaves_out_is_said(fleet: Fleet) -> None:
+    place = fleet.chain.place("tool")
+    push_image(place, [SETUPTOOLS], tag="v8.0.0")
+    for target, table in ((f"{place}:v8.0.0", "left_out"), ("tool:v8.0.0", "tables")):
+        found = answer(fleet, "sbom", target)[table]
+        rows = found["left_out"] if table == "tables" else found
+        assert [row["what"].rpartition("/")[2] for row in rows] == ["my_test-1.egg", "other.egg-info"]
+        assert "a fixture, not installed" in rows[0]["why"]
+        assert "other.egg-info: metadata of other 1 in a tests folder" in run(fleet, "sbom", target).stdout
 
 
 def test_copy_plans_copies_and_repeats(fleet: Fleet) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from registry_pipelines.errors import EvidenceMissing
-from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
@@ -20,6 +20,7 @@ from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.publish import publish_report, publish_sboms, read_report, read_sboms
 from registry_pipelines.scan.sbom import scan_image
+from registry_pipelines.transfer.copy import copy_closure
 from tests.scan.images import DEBIAN, dist_info, push_image, push_index
 
 FIRST, LATER, LATEST = (datetime(2026, 11, day, tzinfo=UTC) for day in (23, 24, 25))
@@ -32,6 +33,23 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         return
     with EmbeddedServer(tmp_path / "registry") as server:
         yield Place(DistributionRegistry(server.address), "team/app")
+
+
+def test_an_sbom_of_another_tool_stays_as_it_is(anywhere: Place, tmp_path: Path) -> None:
+    """It is neither read nor written again; a copy has the same manifest and bytes, by digest."""
+    image = push_image(anywhere, [dist_info("PyYAML", "5.3")], tag="v1")
+    foreign = b'{ "bomFormat":"CycloneDX", "specVersion":"1.7",\n"compositions":[{"aggregate":"incomplete"}] }'
+    theirs = attach(anywhere, subject=image, artifact_type=SBOM_MEDIA_TYPE, content=foreign, media_type=SBOM_MEDIA_TYPE)
+    packages = scan_image(anywhere, image, state=tmp_path / "state")
+    (published,) = publish_sboms(anywhere, image, packages)
+    assert [item for _, item in read_sboms(anywhere, image.digest)] == packages
+    target = Place(LayoutRegistry(tmp_path / "copy"), "team/app")
+    copy_closure(anywhere, "v1", [target])
+    there = attached(target, image.digest, artifact_type=SBOM_MEDIA_TYPE)
+    assert {item.descriptor.digest: item.content for item in there} == {
+        theirs.digest: foreign,
+        published.descriptor.digest: published.content,
+    }
 
 
 def test_from_layers_to_a_rescan_without_layers(anywhere: Place, tmp_path: Path, pypa: AdvisoryStore) -> None:

@@ -80,6 +80,19 @@ def test_unknowns_pass_only_by_name() -> None:
         assert found.breaches(Limits(accepted_unknowns=(pattern,)))
 
 
+def test_unknowns_that_differ_in_their_subject_only_are_counted_beyond_the_first_ones() -> None:
+    crates = tuple(
+        Unknown(kind="uncovered", subject=f"pkg:cargo/{number}@1", reason="nothing for crates.io")
+        for number in range(500)
+    )
+    reasons = report(unknowns=(*crates, UNCOVERED)).breaches(Limits())
+    assert reasons[0] == "uncovered: pkg:cargo/0@1: nothing for crates.io"
+    assert reasons[MAX_BREACHES_LISTED:] == [
+        f"uncovered: {500 - MAX_BREACHES_LISTED} more: nothing for crates.io",
+        "uncovered: pkg:conda/python@3.11.2: no advisory ecosystem covers it",
+    ]
+
+
 def test_unknowns_pass_up_to_a_number() -> None:
     found = report(unknowns=(UNCOVERED, Unknown(kind="incomplete", subject="var/lib/rpm/Packages", reason="rpm")))
     assert len(found.breaches(Limits(unknowns=1))) == 2
