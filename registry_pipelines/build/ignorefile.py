@@ -62,6 +62,17 @@ class Patterns:
                 ignored = not pattern.takes_back
         return ignored, tuple(matches)
 
+    def leaves_out(self, path: str) -> bool:
+        """Whether the path stays out, by itself or with a folder above it."""
+        answer = False
+        above: Matches = ()
+        end = -1
+        while end < len(path):
+            end = path.find("/", end + 1)
+            end = len(path) if end < 0 else end
+            answer, above = self.ignores(path[:end], above)
+        return answer
+
     def may_take_back_below(self, folder: str) -> bool:
         """Whether something inside an ignored folder may be taken: else nobody needs to look."""
         return any(

@@ -38,7 +38,7 @@ def image_config(
 ) -> bytes:
     """The config's JSON. ``created`` is the commit's time, or a fixed one: the build's clock would make equal images
     differ."""
-    created = revision.rfc3339 if revision else _FIXED_CREATED
+    created = (revision and revision.rfc3339) or _FIXED_CREATED
     history = [
         *base.history,
         *({"created": created, "created_by": f"{CREATED_BY}: {row.contents}"} for row in _own(base, rows)),
@@ -87,10 +87,10 @@ def labels(spec: BuildSpec, revision: Revision | None) -> dict[str, str]:
     found = {"org.opencontainers.image.title": spec.name}
     if spec.version:
         found["org.opencontainers.image.version"] = spec.version
-    if revision:
+    if revision and revision.remote:
+        found["org.opencontainers.image.source"] = revision.remote
+    if revision and revision.commit:
         found["org.opencontainers.image.created"] = revision.rfc3339
-        if revision.remote:
-            found["org.opencontainers.image.source"] = revision.remote
         if not revision.dirty:
             found["org.opencontainers.image.revision"] = revision.commit
     return found
@@ -151,11 +151,12 @@ def image_index(
 def wanted_tags(spec: BuildSpec, digest: Digest, revision: Revision | None) -> tuple[str, ...]:
     """The version tag (of the digest when no version is told), then tags of the commit's time and id.
 
-    Changes that no commit holds get no commit tags: they would name something else. Raises ReferenceInvalid.
+    Changes that no commit holds, and a commit that cannot be told, give no commit tags: they would name something else.
+    Raises ReferenceInvalid.
     """
     version = spec.version or f"build-{digest.hex[:12]}"
     found = [check_tag(version)]
-    if revision and not revision.dirty:
+    if revision and revision.time and not revision.dirty:
         found += [f"{revision.time:%Y%m%d-%H%M%S}-{revision.commit[:7]}", f"git-{revision.commit[:12]}"]
     return tuple(dict.fromkeys(found))
 

@@ -148,6 +148,8 @@ class BuildResult:
     bytes_uploaded: int
     """Layer, config, manifest and evidence bytes sent."""
     seconds: float
+    warnings: tuple[str, ...]
+    """For people, one line each: what Git does not know of the application folder, what this machine could not give."""
     provenance: Descriptor
     """The artifact manifest that carries the provenance statement."""
     changed: bool

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from registry_pipelines.build.application import pointer_warnings
 from registry_pipelines.build.bases import Base, OpenPlace, bring_base
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.conflicts import check_rules
@@ -45,6 +47,10 @@ WORKERS = 2
 memory (about 25 MB each)."""
 
 
+CLOCKS_DIFFER_BY = timedelta(minutes=5)
+"""A commit is younger than now by less than this when only the clocks of two machines differ."""
+
+
 class LayersBuilder:
     """See ``interface.Builder``.
 
@@ -74,7 +80,7 @@ class LayersBuilder:
             ]
             progress.end("resolve requirements", note=f"{sum(len(plan.lock) for plan in plans)} wheels")
             check_rules(spec.conflicts, [(plan.site_packages, plan.inventories) for plan in plans])
-            return _Build(self, spec, place, cache, progress, revision).run(plans, started)
+            return _Build(self, spec, place, cache, progress, revision, _warnings(spec, revision)).run(plans, started)
 
 
 @dataclass
@@ -87,6 +93,7 @@ class _Build:
     cache: BuildCache
     progress: Progress
     revision: Revision | None
+    warnings: tuple[str, ...]
     sent: int = 0
     changed: bool = False
 
@@ -113,6 +120,7 @@ class _Build:
             lock={str(plan.platform): plan.lock for plan in plans},
             bytes_uploaded=self.sent + sum(row.bytes_uploaded for row in rows),
             seconds=time.monotonic() - started,
+            warnings=(*self.warnings, *_future(self.revision)),
             provenance=attached,
             changed=self.changed or any(not row.reused for row in rows),
             conflicts=tuple(each for plan in plans for each in settled_conflicts(plan)),
@@ -168,7 +176,7 @@ class _Build:
             raise TagImmutable(
                 f"version {wanted[0]} is {version}, and this build is {top.digest}",
                 where=f"{self.place}:{wanted[0]}",
-                do="Give the build a new version; versions never move",
+                do="; ".join(["Give the build a new version: versions never move", *self.warnings]),
             )
         tags = tuple(tag for tag in wanted if there[tag] in (None, top.digest))
         return tags, [tag for tag in tags if there[tag] is None]
@@ -198,6 +206,7 @@ class _Build:
             notes=wheel_notes(plans),
             rows=[row for image in images for row in image.rows],
             revision=self.revision,
+            warnings=self.warnings,
         )
         annotations = {PREDICATE_TYPE_ANNOTATION: SLSA_PROVENANCE}
         layer = Descriptor(media_type=PROVENANCE_ARTIFACT, digest=Digest.of(content), size=len(content))
@@ -216,6 +225,19 @@ class _Build:
             media_type=PROVENANCE_ARTIFACT,
             annotations=annotations,
         )
+
+
+def _warnings(spec: BuildSpec, revision: Revision | None) -> tuple[str, ...]:
+    """What is said of this build, now and in its provenance: the same for equal builds."""
+    pointers = pointer_warnings(spec.application) if spec.application else []
+    return (*(revision.warnings if revision else ()), *pointers)
+
+
+def _future(revision: Revision | None) -> list[str]:
+    """Not for the provenance: it depends on the clock."""
+    if revision and revision.time and revision.time > datetime.now(UTC) + CLOCKS_DIFFER_BY:
+        return [f"the commit's time, which images and tags carry, is in the future: {revision.rfc3339}"]
+    return []
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def provenance(
     revision: Revision | None,
     conflicts: Sequence[SettledConflict] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
+    warnings: Sequence[str] = (),
 ) -> bytes:
     """The statement's JSON. Subjects: the top digest, then every platform manifest it covers.
 
@@ -63,6 +64,7 @@ def provenance(
                     "codec": CODEC,
                     "byteCode": IDENTITY,
                     **({"settledConflicts": [asdict(each) for each in conflicts]} if conflicts else {}),
+                    **({"warnings": list(warnings)} if warnings else {}),
                 },
                 "resolvedDependencies": _dependencies(bases, lock, rows, revision, notes or {}),
             },
@@ -114,7 +116,7 @@ def _dependencies(
         if row.contents in ("system", "python", "application"):
             uri = f"urn:registry-pipelines:layer:{row.contents}:{row.platform}"
             found.append({"uri": uri, "digest": {row.diff_id.algorithm: row.diff_id.hex}})
-    if revision:
+    if revision and revision.commit:
         found.append(
             {
                 "uri": f"git+{revision.remote or 'local'}",

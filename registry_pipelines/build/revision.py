@@ -1,4 +1,8 @@
-"""Where an application folder comes from: its last Git commit. The working tree decides nothing else."""
+"""Where an application folder comes from: its last Git commit, and what Git does not know of it.
+
+What cannot be told is said, never guessed: a shallow clone whose history ends too early, a folder that Git refuses,
+packed files that are in no commit. Outside of any repository there is nothing to say.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +10,65 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-GIT_TIMEOUT_S = 30
+from registry_pipelines.build.application import application_patterns, packed_paths
+
+GIT_TIMEOUT_S = 60
+
+NAMED = 3
+"""Paths named in a warning; the rest is counted."""
+
+_KEPT = re.compile(r"GIT_CONFIG_(?:GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)\Z")
+"""What a caller may tell Git by the environment: settings, such as ``safe.directory``. Hooks set ``GIT_DIR``,
+``GIT_INDEX_FILE`` and others, which name another repository than the folder's."""
+
+_GITLINK = "160000"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Revision:
     """The last commit that touched a folder."""
 
-    commit: str
-    """40 (or 64) hex digits."""
-    time: datetime
-    """Committer time, UTC."""
-    dirty: bool
-    """Whether the folder has changes that no commit holds."""
-    remote: str
+    commit: str = ""
+    """40 (or 64) hex digits; empty when it cannot be told, and ``warnings`` say why."""
+    time: datetime | None = None
+    """Committer time, UTC; there is one when there is a commit."""
+    dirty: bool = False
+    """Whether the packed files are others than those of the commit."""
+    remote: str = ""
     """Address of ``origin`` without credentials, empty when there is none."""
+    warnings: tuple[str, ...] = ()
+    """For people: what Git does not tell, or does not know of the folder."""
 
     @property
     def rfc3339(self) -> str:
-        """``2026-01-31T12:00:00Z``."""
-        return f"{self.time:%Y-%m-%dT%H:%M:%SZ}"
+        """``2026-01-31T12:00:00Z``; empty without a commit."""
+        return f"{self.time:%Y-%m-%dT%H:%M:%SZ}" if self.time else ""
 
 
 def read_revision(folder: Path) -> Revision | None:
-    """The folder's revision; None without Git, outside a repository, or when nothing of it was ever committed.
+    """The folder's revision; None outside of any repository.
 
-    The last commit *of the folder* is taken, not HEAD: an image must not change because something else did.
+    The last commit *of the folder* is taken, not HEAD: an image must not change because something else did. Raises
+    InputError as ``application_items`` does.
     """
+    if not _stands_in_repository(folder):
+        return None
     if shutil.which("git") is None:
-        return None
-    found = _git(folder, "log", "-1", "--format=%H %ct", "--", ".")
-    match = re.fullmatch(r"([0-9a-f]{40,64}) (\d+)", found or "")
-    if not match:
-        return None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", ".")
-    return Revision(
-        commit=match[1],
-        time=datetime.fromtimestamp(int(match[2]), UTC),
-        dirty=changes is None or bool(changes),
-        remote=without_credentials(_git(folder, "remote", "get-url", "origin") or ""),
-    )
+        return _untold("the folder is under Git, and no git program is installed here")
+    try:
+        return _read(folder)
+    except _GitError as error:
+        hint = (
+            "; if you trust it: git config --global --add safe.directory <its path>" if "dubious" in str(error) else ""
+        )
+        return _untold(f"Git does not answer for the folder: {error}{hint}")
 
 
 def without_credentials(address: str) -> str:
@@ -61,12 +79,169 @@ def without_credentials(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    # fsmonitor and the pager would start programs that the repository names.
-    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.pager=cat", "-C", str(folder), *arguments]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+class _GitError(Exception):
+    """Git failed; the message is its own, without credentials."""
+
+
+def _untold(reason: str, remote: str = "") -> Revision:
+    return Revision(remote=remote, warnings=(f"no commit tags and labels: {reason}",))
+
+
+def _stands_in_repository(folder: Path) -> bool:
+    """Git's own search, without Git: it must be told apart from a repository that Git refuses."""
+    place = folder.resolve()
+    return any(os.path.lexists(parent / ".git") for parent in (place, *place.parents))
+
+
+def _read(folder: Path) -> Revision:
+    if _git(folder, "rev-parse", "--is-inside-work-tree").strip() != "true":
+        return _untold("the folder is no work tree of its repository")
     try:
-        done = subprocess.run(command, capture_output=True, timeout=GIT_TIMEOUT_S, env=environment)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
+        remote = without_credentials(_git(folder, "remote", "get-url", "origin").strip())
+    except _GitError:
+        remote = ""
+    try:
+        head = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
+    except _GitError:
+        return _untold("the repository has no commit yet", remote)
+    # Plumbing: settings for `git log` (signatures, following renames) must not change the answer.
+    found = re.search(
+        r"^(\d+) ([0-9a-f]{40,64})$", _git(folder, "rev-list", "-1", "--timestamp", head, "--", "."), re.M
+    )
+    if not found:
+        return _untold("nothing of the folder is in a commit", remote)
+    if found[2] in _ends_of_history(folder):
+        reason = "the clone is shallow, and the folder's last commit is not in it: fetch the whole history"
+        return _untold(f"{reason} (git fetch --unshallow)", remote)
+    changes = _changes(folder)
+    return Revision(
+        commit=found[2],
+        time=datetime.fromtimestamp(int(found[1]), UTC),
+        dirty=bool(changes),
+        remote=remote,
+        warnings=tuple(f"no commit tags and no revision label: {each}" for each in changes),
+    )
+
+
+def _ends_of_history(folder: Path) -> set[str]:
+    """Commits whose parents a shallow clone left out: such a one seems to have made every file."""
+    path = folder / _git(folder, "rev-parse", "--git-path", "shallow").strip()
+    return set(path.read_text().split()) if path.is_file() else set()
+
+
+def _changes(folder: Path) -> list[str]:
+    """How the packed files differ from those of the commit, in words; empty when they are the same."""
+    packed = packed_paths(folder)
+    patterns = application_patterns(folder)
+    differences = _differences(folder, packed)
+    missing = sorted(path for path in differences.missing if not patterns.leaves_out(path))
+    said = []
+    if differences.unknown:
+        said.append(f"files are packed that are in no commit: {_some(differences.unknown)}")
+    if differences.changed:
+        said.append(f"packed files were changed since the commit: {_some(differences.changed)}")
+    if missing:
+        said.append(f"the commit has what the folder has not: {_some(missing)}")
+    return said
+
+
+def _some(paths: Iterable[str]) -> str:
+    ordered = sorted(paths)
+    more = f", and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
+    return ", ".join(path.encode("utf-8", "backslashreplace").decode() for path in ordered[:NAMED]) + more
+
+
+@dataclass(frozen=True)
+class _Differences:
+    unknown: set[str]
+    changed: set[str]
+    missing: set[str]
+
+    def below(self, prefix: str) -> _Differences:
+        return _Differences(*({prefix + path for path in each} for each in (self.unknown, self.changed, self.missing)))
+
+
+def _differences(folder: Path, packed: set[str]) -> _Differences:
+    """Over the packed files of one repository and its submodules; paths relative to the folder."""
+    tracked, marked, submodules = _tracked(folder)
+    if marked:
+        # Files that Git was told not to look at (assume-unchanged, skip-worktree): it looks, in a copy of the index.
+        with tempfile.TemporaryDirectory(prefix="git-index-") as place:
+            status = _status(folder, _index_without_marks(folder, marked, Path(place)))
+    else:
+        status = _status(folder, {})
+    inside = {path for path in packed if any(path.startswith(name + "/") for name in submodules)}
+    found = _Differences(
+        unknown=packed - tracked - inside,
+        changed={path for path, state in status.items() if "D" not in state and path in packed | submodules},
+        missing={path for path, state in status.items() if "D" in state},
+    )
+    for name in sorted(submodules):
+        below = {path.removeprefix(name + "/") for path in inside if path.startswith(name + "/")}
+        if os.path.lexists(folder / name / ".git"):
+            inner = _differences(folder / name, below).below(name + "/")
+            found = _Differences(
+                found.unknown | inner.unknown, found.changed | inner.changed, found.missing | inner.missing
+            )
+        else:
+            found.unknown.update(f"{name}/{path}" for path in below)
+            found.missing.add(name)
+    return found
+
+
+def _tracked(folder: Path) -> tuple[set[str], list[str], set[str]]:
+    """Files that Git follows below the folder, those marked as not to be looked at, and submodules."""
+    tracked: set[str] = set()
+    marked: list[str] = []
+    submodules: set[str] = set()
+    for line in _git(folder, "ls-files", "-v", "--stage", "-z", "--", ".").split("\0"):
+        about, tab, path = line.partition("\t")
+        if tab:
+            tag, mode = about.split(" ")[:2]
+            (submodules if mode == _GITLINK else tracked).add(path)
+            if tag == "S" or tag.islower():
+                marked.append(path)
+    return tracked, marked, submodules
+
+
+def _index_without_marks(folder: Path, marked: list[str], place: Path) -> dict[str, str]:
+    index = place / "index"
+    shutil.copyfile(folder / _git(folder, "rev-parse", "--git-path", "index").strip(), index)
+    environment = {"GIT_INDEX_FILE": str(index)}
+    for mark in ("--no-assume-unchanged", "--no-skip-worktree"):
+        _git(folder, "update-index", mark, "-z", "--stdin", environment=environment, told="\0".join(marked))
+    return environment
+
+
+def _status(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Path below the folder to Git's two letters."""
+    prefix = _git(folder, "rev-parse", "--show-prefix").removesuffix("\n")
+    options = ["--porcelain", "-z", "--untracked-files=no", "--no-renames", "--ignore-submodules=dirty"]
+    lines = _git(folder, "status", *options, "--", ".", environment=environment).split("\0")
+    return {line[3:].removeprefix(prefix): line[:2] for line in lines if line}
+
+
+def _git(folder: Path, *arguments: str, environment: dict[str, str] | None = None, told: str = "") -> str:
+    """What Git prints. Raises _GitError with its words."""
+    # fsmonitor and the pager would start programs that the repository names.
+    settings = ("core.fsmonitor=false", "core.pager=cat", "core.sparseCheckout=false")
+    options = [part for setting in settings for part in ("-c", setting)]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _KEPT.match(name)}
+    kept |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
+    kept |= {"GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C", "LANGUAGE": "C", **(environment or {})}
+    try:
+        done = subprocess.run(
+            ["git", *options, "-C", str(folder), *arguments],
+            input=os.fsencode(told),
+            capture_output=True,
+            timeout=GIT_TIMEOUT_S,
+            env=kept,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _GitError(f"no answer within {GIT_TIMEOUT_S} s") from error
+    except OSError as error:
+        raise _GitError(f"git cannot be started: {error.strerror}") from error
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
+        raise _GitError(re.sub(r"://[^/@\s]*@", "://", words[0].removeprefix("fatal: "))[:300])
+    return os.fsdecode(done.stdout)

@@ -66,8 +66,9 @@ def build(session: Session, image_name: str) -> StageResult:
 
 
 def _notes(result: BuildResult) -> list[str]:
-    """What was let pass in wheels, and whose files stand where several brought one."""
-    found = [f"{filename}: {note}" for filename, notes in result.notes.items() for note in notes]
+    """What the builder warns of, what was let pass in wheels, and whose files stand where several brought one."""
+    found = [f"warning: {text}" for text in result.warnings]
+    found += [f"{filename}: {note}" for filename, notes in result.notes.items() for note in notes]
     for each in dict.fromkeys((one.path, one.winner, one.losers) for one in result.conflicts):
         path, winner, losers = each
         found.append(f"{path} is the file of {winner}; left out: that of {', '.join(losers)}")

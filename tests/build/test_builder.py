@@ -285,12 +285,12 @@ def test_without_a_version_the_tag_is_the_digest(tmp_path: Path, state: Path, sp
     assert result.tags == (f"build-{result.descriptor.digest.hex[:12]}",)
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str, date: str = "2026-02-03T04:05:06Z") -> str:
     author = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = {
         **os.environ,
         **author,
-        "GIT_COMMITTER_DATE": "2026-02-03T04:05:06Z",
+        "GIT_COMMITTER_DATE": date,
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
     done = subprocess.run(["git", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True)
@@ -320,6 +320,47 @@ def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, state: Path, 
     assert dirty.tags == ("v2",)
     manifest = manifest_of(place, dirty.descriptor.digest)
     assert "org.opencontainers.image.revision" not in (manifest.annotations or {})
+    said = "no commit tags and no revision label: packed files were changed since the commit: app.py"
+    assert (result.warnings, dirty.warnings) == ((), (said,))
+    (found,) = attached(place, dirty.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    definition = json.loads(found.content)["predicate"]["buildDefinition"]
+    assert definition["internalParameters"]["warnings"] == [said]
+
+
+def test_a_commit_that_cannot_be_told_gives_an_image_without_commit_and_says_so(
+    tmp_path: Path, state: Path, spec: BuildSpec, place: Place
+) -> None:
+    assert spec.application
+    git(spec.application, "init", "-q")
+    git(spec.application, "add", "app.py")
+    git(spec.application, "commit", "-qm", "first")
+    (spec.application / "app.py").write_text("print(2)\n")
+    git(spec.application, "commit", "-qam", "second")
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{spec.application}", "shallow")
+    LayersBuilder(state).build(spec, place)
+    shallow = replace(spec, application=tmp_path / "shallow")
+    result = LayersBuilder(state).build(replace(shallow, version="v2"), place)
+    assert result.tags == ("v2",)
+    assert "the clone is shallow" in result.warnings[0]
+    manifest = manifest_of(place, result.descriptor.digest)
+    assert not {"org.opencontainers.image.revision", "org.opencontainers.image.created"} & set(
+        manifest.annotations or {}
+    )
+    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert "gitCommit" not in found.content.decode()
+    with pytest.raises(TagImmutable, match="the clone is shallow"):
+        LayersBuilder(state).build(shallow, place)
+
+
+def test_a_commit_of_the_future_is_said_and_not_written_down(state: Path, spec: BuildSpec, place: Place) -> None:
+    assert spec.application
+    git(spec.application, "init", "-q")
+    git(spec.application, "add", "app.py")
+    git(spec.application, "commit", "-qm", "first", date="2099-01-01T00:00:00Z")
+    result = LayersBuilder(state).build(spec, place)
+    assert "is in the future: 2099-01-01T00:00:00Z" in result.warnings[0]
+    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert b"future" not in found.content
 
 
 def test_nothing_is_sent_when_anything_is_wrong(
