@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 import registry_pipelines
 from registry_pipelines.build.interface import BuildResult, BuildSpec, LayerRow
 from registry_pipelines.build.layers import LayersBuilder
@@ -190,6 +192,7 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
         seconds=time.monotonic() - started,
         facts={"release": release.key, **_report_facts(report, image)},
         rows=[_finding(each) for each in report.findings],
+        tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
         reasons=breaches,
         notes=[] if policy.limits.undeclared == "deny" else undeclared_lines(report.undeclared),
         ok=not breaches,
@@ -251,6 +254,8 @@ def _finding(found: Finding) -> dict[str, Scalar]:
         "component": found.component,
         "ids": " ".join(found.ids),
         "fixed": ", ".join(found.fixed_versions),
+        "matched": found.matched,
+        "rated_by": found.rated_by,
         "suppressed": found.suppressed,
         "summary": found.summary,
     }

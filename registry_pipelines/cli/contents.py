@@ -143,6 +143,9 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
     else:
         console().print(f"{located.place} {report.subject}", markup=False)
         console().print(f"advisories of {report.advisories.newest}, {report.advisories.records} records", markup=False)
+        for covered in report.coverage:
+            text = f"{covered.ecosystem}: {covered.components} components, {covered.records} records until"
+            console().print(f"{text} {covered.newest}", markup=False)
         for breach in condensed(breaches):
             console().print(f"- {breach}", markup=False)
         print_lines(undeclared_lines(report.undeclared))

@@ -26,9 +26,9 @@ from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.scan.interface import AdvisoryFacts
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
 from registry_pipelines.scan.state import replaced
-from registry_pipelines.scan.versions import normal_name
+from registry_pipelines.scan.versions import normal_name, spoken_of
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 """Part of a store's file name; raised when its tables or the reading of records change."""
 
 MAX_RECORDS = 5_000_000
@@ -47,6 +47,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE record (number INTEGER PRIMARY KEY, id TEXT NOT NULL, document BLOB NOT NULL);
 CREATE TABLE affects (ecosystem TEXT, name TEXT, number INTEGER, PRIMARY KEY (ecosystem, name, number)) WITHOUT ROWID;
 CREATE TABLE problem (subject TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE ecosystem (name TEXT PRIMARY KEY, records INTEGER NOT NULL, newest TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -59,6 +60,15 @@ class UnreadableRecord:
     reason: str
 
 
+@dataclass(frozen=True)
+class EcosystemFacts:
+    """What a source holds about one ecosystem. Withdrawn records count: they too show that somebody looks after it."""
+
+    records: int
+    newest: str
+    """``modified`` of the newest record, RFC 3339, UTC."""
+
+
 class AdvisoryStore:
     """Advisories by package, read-only; safe to use from many threads. Made by :meth:`load`."""
 
@@ -69,9 +79,10 @@ class AdvisoryStore:
             self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
             meta = dict(self._connection.execute("SELECT name, value FROM meta"))
             self.facts = msgspec.json.decode(meta["facts"], type=AdvisoryFacts, dec_hook=lambda kind, text: kind(text))
-            self.ecosystems = frozenset(
-                row[0] for row in self._connection.execute("SELECT DISTINCT ecosystem FROM affects")
-            )
+            self.ecosystems: dict[str, EcosystemFacts] = {
+                name: EcosystemFacts(records, newest)
+                for name, records, newest in self._connection.execute("SELECT * FROM ecosystem")
+            }
             self.problems = [UnreadableRecord(*row) for row in self._connection.execute("SELECT * FROM problem")]
         except (sqlite3.Error, KeyError, msgspec.MsgspecError) as error:
             raise AdvisoriesMissing(
@@ -102,16 +113,26 @@ class AdvisoryStore:
         with self._lock:
             self._connection.close()
 
+    def covers(self, ecosystem: str) -> bool:
+        """Whether there are records about this ecosystem: for a distribution, about this very release."""
+        return any(name in self.ecosystems for name in spoken_of(ecosystem) if ":" in name or ":" not in ecosystem)
+
     def about(self, ecosystem: str, name: str) -> list[Record]:
-        """Every record about a package that is not withdrawn, by id. Raises AdvisoriesMissing when the file fails."""
+        """Every record about a package that is not withdrawn, by id, under every name of its ecosystem. Raises
+        AdvisoriesMissing when the file fails."""
         question = (
-            "SELECT document FROM record JOIN affects USING (number)"
-            " WHERE ecosystem = ? AND name = ? ORDER BY id, number"
+            "SELECT DISTINCT number, id, document FROM record JOIN affects USING (number)"
+            " WHERE ecosystem = ? AND name = ?"
         )
         try:
             with self._lock:
-                rows = self._connection.execute(question, (ecosystem, normal_name(ecosystem, name))).fetchall()
-            records = [msgspec.json.decode(row[0], type=Record) for row in rows]
+                rows = {
+                    (row[1], row[0]): row[2]
+                    for each in spoken_of(ecosystem)
+                    if each in self.ecosystems
+                    for row in self._connection.execute(question, (each, normal_name(ecosystem, name)))
+                }
+            records = [msgspec.json.decode(rows[key], type=Record) for key in sorted(rows)]
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise AdvisoriesMissing(f"the advisory store cannot be read: {error}", where=self._path.name) from error
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -236,6 +257,7 @@ def _build(source: Path, digest: Digest, target: Path) -> None:
 
 def _fill(connection: sqlite3.Connection, source: Path, digest: Digest) -> AdvisoryFacts:
     newest, count, unreadable = "", 0, 0
+    ecosystems: dict[str, tuple[int, str]] = {}
     for name, raw in _documents(source):
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         try:
@@ -254,6 +276,11 @@ def _fill(connection: sqlite3.Connection, source: Path, digest: Digest) -> Advis
             "INSERT OR IGNORE INTO affects VALUES (?, ?, ?)",
             [(ecosystem, normal_name(ecosystem, package), count) for ecosystem, package in sorted(packages)],
         )
+        for ecosystem in {ecosystem for ecosystem, _ in packages}:
+            records, latest = ecosystems.get(ecosystem, (0, ""))
+            ecosystems[ecosystem] = (records + 1, max(latest, record.modified))
+    rows = [(name, records, latest) for name, (records, latest) in sorted(ecosystems.items())]
+    connection.executemany("INSERT INTO ecosystem VALUES (?, ?, ?)", rows)
     if not count:
         raise _missing(source, "there is no readable OSV record in it")
     return AdvisoryFacts(digest=digest, newest=newest, records=count, source=source.name, unreadable=unreadable)

@@ -151,7 +151,12 @@ class Finding(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every identifier, sorted: record ids and their aliases."""
     severity: Severity
     score: float | None = None
-    """CVSS v3 base score, 0.0 to 10.0; None when no record has a vector."""
+    """The highest CVSS base score, 0.0 to 10.0; None when no record has a vector."""
+    rated_by: str = ""
+    """What the severity comes from, and of which record: ``CVSS 4.0 of GHSA-...``; empty for UNKNOWN."""
+    matched: str = ""
+    """The version that the records speak of, where it is not the installed one: ``2.6.0 (public part of
+    2.6.0+cu124)``."""
     fixed_versions: tuple[str, ...] = ()
     """Versions that fix it, above the installed one, ascending; empty: no fix is known."""
     summary: str = ""
@@ -171,6 +176,19 @@ class AdvisoryFacts(_Document, frozen=True, kw_only=True, forbid_unknown_fields=
     source: str
     """File or folder name, without its path."""
     unreadable: int = 0
+
+
+class Coverage(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much the advisories say about one ecosystem that is in the release. Few records, or old ones, mean that "no
+    finding" says little."""
+
+    ecosystem: str
+    components: int
+    """Components of the release that were compared."""
+    records: int
+    """Advisory records about this ecosystem, under every name that it has in them."""
+    newest: str = ""
+    """``modified`` of the newest of them, RFC 3339, UTC."""
 
 
 class Limits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,6 +225,8 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many different components the platforms have together."""
     scanned_at: str
     """RFC 3339, UTC, whole seconds."""
+    coverage: tuple[Coverage, ...] = ()
+    """The ecosystems of ``components`` that advisories cover, sorted by name."""
 
     def counting(self, *, excepted: Collection[str] = ()) -> list[Finding]:
         """Findings that count: not suppressed, and none of their ids excepted."""
@@ -309,6 +329,7 @@ def _explain(severity: str, found: list[Finding], limit: int) -> Iterable[str]:
     for finding in sorted(found, key=lambda item: (item.component, item.ids))[:MAX_BREACHES_LISTED]:
         score = "" if finding.score is None else f" {finding.score:.1f}"
         fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
-        yield f"{severity}{score}: {finding.component}: {' '.join(finding.ids)}; {fixed} ({permitted})"
+        matched = f"; affected is {finding.matched}" if finding.matched else ""
+        yield f"{severity}{score}: {finding.component}: {' '.join(finding.ids)}; {fixed}{matched} ({permitted})"
     if len(found) > MAX_BREACHES_LISTED:
         yield f"{severity}: {len(found) - MAX_BREACHES_LISTED} more findings ({permitted})"

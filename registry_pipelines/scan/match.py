@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,17 +12,20 @@ import msgspec
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.scan.advisories import AdvisoryStore
+from registry_pipelines.scan.grouping import Vulnerability, group
 from registry_pipelines.scan.interface import (
     SEVERITIES,
     Component,
+    Coverage,
     Finding,
     PlatformPackages,
     Report,
-    Severity,
     Unknown,
 )
-from registry_pipelines.scan.osv import Judgement, Record, entries_for, judge, rate
-from registry_pipelines.scan.versions import normal_name, parse_version
+from registry_pipelines.scan.judging import Judgement, entries_for, judge
+from registry_pipelines.scan.osv import Record
+from registry_pipelines.scan.rating import Rating, rate, worst
+from registry_pipelines.scan.versions import normal_name, parse_version, spoken_of
 
 
 def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: datetime | None = None) -> Report:
@@ -51,81 +56,81 @@ def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: da
         unknowns=tuple(sorted(unknowns, key=lambda item: (item.kind, item.subject, item.reason))),
         components=len({(component.purl, component.os_owned) for component in components}),
         scanned_at=(now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        coverage=_coverage(components, store),
     )
 
 
 def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Finding], list[Unknown]]:
     """Findings and unknowns of one component."""
     ecosystem = component.ecosystem
-    if ecosystem not in store.ecosystems:
+    if not store.covers(ecosystem):
         what = f"the advisories hold nothing for {ecosystem}" if ecosystem else "no advisory ecosystem covers it"
         if not component.declared:
             return [], [Unknown(kind="undeclared", subject=component.purl, reason="only its file shows it")]
         return [], [Unknown(kind="uncovered", subject=component.purl, reason=what)]
     name = normal_name(ecosystem, component.source_name or component.name)
     version = component.source_version or component.version
-    records = store.about(ecosystem, name)
     findings: list[Finding] = []
-    unknowns: list[Unknown] = []
-    for group in merge_aliases(records):
-        judged = [(record, judge(entries_for(record, ecosystem, name), ecosystem, version)) for record in group]
-        hits = [(record, judgement) for record, judgement in judged if judgement.affected]
-        if hits:
-            findings.append(_finding(component, group, hits, ecosystem, name))
+    unknowns: dict[Unknown, None] = {}
+    for vulnerability in group(store.about(ecosystem, name)):
+        judged = [_judged(record, ecosystem, name, version) for record in vulnerability.records]
+        if any(found.judgement.affected for found in judged):
+            findings.append(_finding(component, vulnerability, judged))
             continue
-        for record, judgement in judged:
-            reasons = sorted(set(judgement.problems))
-            unknowns.extend(
-                Unknown(kind="cannot-compare", subject=component.purl, reason=f"{record.id}: {reason}")
-                for reason in reasons
-            )
-    return findings, unknowns
+        for found in judged:
+            for reason in sorted(set(found.judgement.problems)):
+                text = f"{found.record.id}: {reason}"
+                unknowns[Unknown(kind="cannot-compare", subject=component.purl, reason=text)] = None
+    return findings, list(unknowns)
 
 
-def merge_aliases(records: Sequence[Record]) -> list[list[Record]]:
-    """Records of **one package** that mean the same vulnerability, by id: connected through ids and ``aliases``.
-
-    Aliases are symmetric and transitive within a package; across packages they are not (one CVE, two projects).
-    The result does not depend on the order of ``records``.
-    """
-    leader: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while leader.setdefault(name, name) != name:
-            leader[name] = leader[leader[name]]
-            name = leader[name]
-        return name
-
-    for record in records:
-        for alias in record.aliases or ():
-            leader[find(alias)] = find(record.id)
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(find(record.id), []).append(record)
-    return sorted(
-        (sorted(group, key=lambda record: (record.id, record.modified)) for group in groups.values()),
-        key=lambda group: group[0].id,
-    )
+@dataclass(frozen=True)
+class _Judged:
+    record: Record
+    judgement: Judgement
+    rating: Rating
 
 
-def _finding(
-    component: Component, group: list[Record], hits: list[tuple[Record, Judgement]], ecosystem: str, name: str
-) -> Finding:
-    ratings = [rate(record, entries_for(record, ecosystem, name)) for record, _ in hits]
-    known: list[Severity] = [severity for severity, _ in ratings if severity != "UNKNOWN"]
-    scores = [score for _, score in ratings if score is not None]
-    fixed = list(dict.fromkeys(version for _, judgement in hits for version in judgement.fixed))
-    suppressed = f"os-owned: {component.os_owned}" if component.os_owned else ""
+def _judged(record: Record, ecosystem: str, name: str, version: str) -> _Judged:
+    entries = entries_for(record, spoken_of(ecosystem), name)
+    if "esm" in version and ecosystem.startswith("Ubuntu:"):
+        # A package of Ubuntu Pro: what is published about Pro speaks of it, not that the free release has no fix.
+        entries = [entry for entry in entries if entry.package and ":Pro:" in entry.package.ecosystem] or entries
+    rating = rate(record, entries)
+    by = f"{rating.by} of {record.id}" if rating.by else ""
+    return _Judged(record, judge(entries, ecosystem, version), Rating(rating.severity, rating.score, by))
+
+
+def _finding(component: Component, vulnerability: Vulnerability, judged: list[_Judged]) -> Finding:
+    """The worst of what the matching records say; where they give no severity, of all that speak of it."""
+    hits = [found for found in judged if found.judgement.affected]
+    rating = worst(found.rating for found in hits)
+    if rating.severity == "UNKNOWN":
+        rating = worst(found.rating for found in judged)
+    fixed = list(dict.fromkeys(version for found in hits for version in found.judgement.fixed))
+    matched = [found.judgement.matched for found in hits]
     return Finding(
         component=component.purl,
-        ids=tuple(sorted({name for record in group for name in (record.id, *(record.aliases or ()))})),
-        severity=min(known, key=SEVERITIES.index) if known else "UNKNOWN",
-        score=max(scores) if scores else None,
-        fixed_versions=tuple(_ascending(fixed, ecosystem)),
-        summary=next((record.summary for record, _ in hits if record.summary), "") or "",
-        suppressed=suppressed,
+        ids=vulnerability.ids,
+        severity=rating.severity,
+        score=rating.score,
+        rated_by=rating.by,
+        matched="" if "" in matched else matched[0],
+        fixed_versions=tuple(_ascending(fixed, component.ecosystem)),
+        summary=next((found.record.summary for found in hits if found.record.summary), "") or "",
+        suppressed=f"os-owned: {component.os_owned}" if component.os_owned else "",
         locations=component.locations,
     )
+
+
+def _coverage(components: Iterable[Component], store: AdvisoryStore) -> tuple[Coverage, ...]:
+    counts = Counter(component.ecosystem for component in components if store.covers(component.ecosystem))
+    found = []
+    for ecosystem, number in sorted(counts.items()):
+        parts = [store.ecosystems[name] for name in spoken_of(ecosystem) if name in store.ecosystems]
+        records, newest = sum(part.records for part in parts), max(part.newest for part in parts)
+        found.append(Coverage(ecosystem=ecosystem, components=number, records=records, newest=newest))
+    return tuple(found)
 
 
 def _ascending(versions: list[str], ecosystem: str) -> list[str]:

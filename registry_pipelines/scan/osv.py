@@ -1,18 +1,15 @@
-"""OSV records (OSV schema 1.6, ossf.github.io/osv-schema): reading them, and whether a version is affected."""
+"""OSV records (OSV schema 1.7, ossf.github.io/osv-schema): reading them."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
 import yaml
 
-from registry_pipelines.scan.cvss import base_score, severity_of
-from registry_pipelines.scan.interface import Severity
-from registry_pipelines.scan.versions import normal_ecosystem, normal_name, parse_version
+from registry_pipelines.scan.versions import normal_ecosystem
 
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """One record; the largest known list some 10,000 versions and stay below 1 MiB."""
@@ -20,15 +17,6 @@ MAX_RECORD_BYTES = 8 * 1024 * 1024
 MAX_SUMMARY_CHARACTERS = 240
 """A report shows one line a finding; the full text stays with the advisory's publisher."""
 
-_WORDS: dict[str, Severity] = {
-    "critical": "CRITICAL",
-    "high": "HIGH",
-    "important": "HIGH",
-    "moderate": "MEDIUM",
-    "medium": "MEDIUM",
-    "low": "LOW",
-    "negligible": "LOW",
-}
 _ALIAS = re.compile(rb"(?:^|[\s\[,:-])\*[A-Za-z0-9_-]+", re.MULTILINE)
 _SUPPORTED_SCHEMA = re.compile(r"1\.\d+\.\d+")
 
@@ -57,16 +45,21 @@ class Package(msgspec.Struct, omit_defaults=True):
 
 
 class Score(msgspec.Struct, omit_defaults=True):
-    """A severity: ``CVSS_V3`` with a vector, or a distribution's word."""
+    """A severity: ``CVSS_V2``, ``_V3`` or ``_V4`` with a vector, or ``Ubuntu`` with that distribution's priority."""
 
     type: str
     score: str
 
 
 class Remarks(msgspec.Struct, omit_defaults=True):
-    """The publisher's own fields that we read."""
+    """The publisher's own fields that we read. Their shapes are the publisher's: none makes a record unreadable."""
 
-    severity: str | list[Any] | None = None
+    severity: Any = None
+    """A word: GitHub's record, npm, distributions."""
+    urgency: Any = None
+    """Debian's."""
+    cvss: Any = None
+    """A vector: RustSec."""
 
 
 class Affected(msgspec.Struct, omit_defaults=True):
@@ -88,6 +81,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     schema_version: str = ""
     withdrawn: str | None = None
     aliases: list[str] | None = None
+    upstream: list[str] | None = None
     summary: str | None = None
     details: str | None = None
     affected: list[Affected] | None = None
@@ -148,116 +142,3 @@ def _one_line(record: Record) -> str:
     text = record.summary or record.details or ""
     line = " ".join(text.split())
     return line if len(line) <= MAX_SUMMARY_CHARACTERS else line[: MAX_SUMMARY_CHARACTERS - 1] + "…"
-
-
-@dataclass
-class Judgement:
-    """Whether a version is affected by a record's entries for its package."""
-
-    affected: bool = False
-    fixed: list[str] = field(default_factory=list)
-    """Versions above it that fix it."""
-    problems: list[str] = field(default_factory=list)
-    """Why parts could not be compared. They matter only when ``affected`` is False: a hit stays a hit."""
-
-
-def entries_for(record: Record, ecosystem: str, name: str) -> list[Affected]:
-    """The record's entries about one package."""
-    return [
-        entry
-        for entry in record.affected or ()
-        if entry.package is not None
-        and entry.package.ecosystem == ecosystem
-        and normal_name(ecosystem, entry.package.name) == name
-    ]
-
-
-def judge(entries: list[Affected], ecosystem: str, version: str) -> Judgement:
-    """OSV schema, "Evaluation": listed in ``versions`` **or** inside any range.
-
-    The two disagree in real records (gevent 23.9.0, PYSEC-2023-177), and then the safe answer is "affected".
-    """
-    result = Judgement()
-    value = parse_version(ecosystem, version)
-    for entry in entries:
-        listed = entry.versions or []
-        if version in listed or (value is not None and any(parse_version(ecosystem, text) == value for text in listed)):
-            result.affected = True
-        ranges = [found for found in entry.ranges or () if found.type != "GIT"]
-        if value is None:
-            result.problems.append(f"version {version!r} is not a {ecosystem} version")
-            continue
-        if not listed and not ranges:
-            result.problems.append("the record names neither versions nor version ranges")
-        for found in ranges:
-            _judge_range(found.events or [], ecosystem, value, result)
-    result.fixed = _fixes(entries, ecosystem, value)
-    return result
-
-
-def _judge_range(events: list[Event], ecosystem: str, value: Any, result: Judgement) -> None:
-    steps: list[tuple[bool, Any, int]] = []
-    below_limit: list[bool] = []
-    for event in events:
-        texts = [(0, event.fixed), (1, event.introduced), (2, event.last_affected), (3, event.limit)]
-        stated = [(order, text) for order, text in texts if text is not None]
-        if len(stated) != 1:
-            result.problems.append("an event states not exactly one of introduced, fixed, last_affected, limit")
-            return
-        order, text = stated[0]
-        if (order, text) == (1, "0") or (order, text) == (3, "*"):
-            steps.append((False, None, order)) if order == 1 else below_limit.append(True)
-            continue
-        bound = parse_version(ecosystem, text)
-        if bound is None:
-            result.problems.append(f"the event version {text[:80]!r} is not a {ecosystem} version")
-            return
-        if order == 3:
-            below_limit.append(value < bound)
-        else:
-            steps.append((True, bound, order))
-    if (not below_limit or any(below_limit)) and _inside(steps, value):
-        result.affected = True
-
-
-def _inside(steps: list[tuple[bool, Any, int]], value: Any) -> bool:
-    """Walk the events upwards. At equal versions: fixed, introduced, last_affected."""
-    inside = False
-    beginning = [step for step in steps if not step[0]]
-    ordered = sorted(sorted((step for step in steps if step[0]), key=lambda step: step[2]), key=lambda step: step[1])
-    for bounded, bound, order in [*beginning, *ordered]:
-        if order == 1 and (not bounded or value >= bound):
-            inside = True
-        elif (order == 0 and value >= bound) or (order == 2 and value > bound):
-            inside = False
-    return inside
-
-
-def _fixes(entries: list[Affected], ecosystem: str, value: Any | None) -> list[str]:
-    fixes: dict[str, Any] = {}
-    for entry in entries:
-        for found in entry.ranges or ():
-            for event in (found.events or ()) if found.type != "GIT" else ():
-                bound = parse_version(ecosystem, event.fixed) if event.fixed is not None else None
-                if event.fixed is not None and bound is not None and value is not None and bound > value:
-                    fixes[event.fixed] = bound
-    return sorted(fixes, key=lambda text: fixes[text])
-
-
-def rate(record: Record, entries: list[Affected]) -> tuple[Severity, float | None]:
-    """Severity and CVSS v3 base score. The entry's severity overrides the record's; vectors before words; else UNKNOWN.
-
-    Versions 2 and 4 of CVSS are not computed: such a record falls back to its publisher's word, if it has one.
-    """
-    own = [score for entry in entries for score in entry.severity or ()]
-    scores = own or list(record.severity or ())
-    numbers = [number for score in scores if (number := base_score(score.score)) is not None]
-    if numbers:
-        return severity_of(max(numbers)), max(numbers)
-    words = [score.score for score in scores]
-    for remarks in [*(entry.ecosystem_specific for entry in entries), *(entry.database_specific for entry in entries)]:
-        words.append(remarks.severity if remarks and isinstance(remarks.severity, str) else "")
-    if record.database_specific and isinstance(record.database_specific.severity, str):
-        words.append(record.database_specific.severity)
-    known = [_WORDS[word.lower()] for word in words if word.lower() in _WORDS]
-    return (known[0] if known else "UNKNOWN"), None

@@ -64,6 +64,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "Debian": _debian,
     "Ubuntu": _debian,
     "Alpine": AlpineLinuxVersion,
+    "Wolfi": AlpineLinuxVersion,
+    "Chainguard": AlpineLinuxVersion,
     "npm": SemVer,
     "crates.io": SemVer,
     "Go": SemVer,
@@ -98,3 +100,16 @@ def normal_ecosystem(ecosystem: str) -> str:
     """OSV marks Ubuntu's long-term releases (``Ubuntu:22.04:LTS``); os-release does not, so the mark is dropped."""
     head, _, tail = ecosystem.rpartition(":")
     return head if tail == "LTS" and head.startswith("Ubuntu:") else ecosystem
+
+
+def spoken_of(ecosystem: str) -> tuple[str, ...]:
+    """The names under which records speak of a component's ecosystem, its own first.
+
+    Ubuntu's fixes after the end of standard support, and those of its universe, are published for ``Ubuntu:Pro:22.04``
+    alone: an image without them is affected all the same. ``Debian`` without a release (the suffix is optional there)
+    means every release.
+    """
+    system, _, release = ecosystem.partition(":")
+    if system == "Ubuntu" and release and ":" not in release:
+        return ecosystem, f"Ubuntu:Pro:{release}", system
+    return (ecosystem, system) if release else (ecosystem,)

@@ -18,12 +18,14 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import Component, Finding, PlatformPackages, Unknown
-from registry_pipelines.scan.match import match, match_component, merge_aliases
+from registry_pipelines.scan.grouping import group
+from registry_pipelines.scan.interface import Component, Coverage, Finding, Limits, PlatformPackages, Unknown
+from registry_pipelines.scan.match import match, match_component
 from registry_pipelines.scan.osv import Record
 
 TOP = Digest.of(b"top")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
+HIGH = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"
 
 
 def python(name: str, version: str, **more: Any) -> Component:
@@ -46,7 +48,7 @@ def platform(
 
 def make_store(root: Path, *records: dict[str, object]) -> AdvisoryStore:
     source = root / "source"
-    source.mkdir()
+    source.mkdir(parents=True)
     for number, record in enumerate(records):
         (source / f"{number}.json").write_bytes(msgspec.json.encode({"modified": "2024-01-01T00:00:00Z", **record}))
     return AdvisoryStore.load(source, root / "state")
@@ -188,8 +190,7 @@ def test_records_of_one_vulnerability_are_one_finding_with_the_worst_severity(tm
         {
             "id": "P-2",
             "aliases": [],
-            "related": ["P-1"],
-            "upstream": ["P-1"],
+            "related": ["P-1", "CVE-1"],
             "affected": [entry("a", "PyPI", versions=("2",))],
         },
     )
@@ -220,11 +221,152 @@ def test_alias_merging_does_not_depend_on_the_order(rows: list[tuple[str, list[s
     records = [Record(id=name, modified=str(number), aliases=aliases) for number, (name, aliases) in enumerate(rows)]
     shuffled = records[:]
     chance.shuffle(shuffled)
-    merged = merge_aliases(records)
-    assert merged == merge_aliases(shuffled)
-    assert sum(len(group) for group in merged) == len(records)
-    named = [{name for record in group for name in (record.id, *(record.aliases or ()))} for group in merged]
+    merged = group(records)
+    assert merged == group(shuffled)
+    assert sum(len(found.records) for found in merged) == len(records)
+    named = [set(found.ids) for found in merged]
     assert all(not one & other for number, one in enumerate(named) for other in named[:number]), "groups share no name"
+
+
+def debian(record: str, *upstream: str, fixed: str = "2", **more: Any) -> dict[str, Any]:
+    affected = {**entry("tar", "Debian:12", {"introduced": "0"}, {"fixed": fixed}), **more.pop("affected", {})}
+    return {"id": record, "upstream": list(upstream), "affected": [affected], **more}
+
+
+TAR = Component(purl="pkg:deb/debian/tar@1", name="tar", version="1", type="deb", ecosystem="Debian:12")
+
+
+def found_in(folder: Path, component: Component, *records: dict[str, Any]) -> list[tuple[str, ...]]:
+    findings, unknowns = match_component(component, make_store(folder, *records))
+    assert not unknowns
+    return [found.ids for found in findings]
+
+
+def test_records_of_one_upstream_are_one_finding_with_the_worst_rating(tmp_path: Path) -> None:
+    store = make_store(
+        tmp_path,
+        debian("DEBIAN-CVE-2026-1111", "CVE-2026-1111", affected={"ecosystem_specific": {"urgency": "low"}}),
+        debian("DSA-1-1", "CVE-2026-1111", "DEBIAN-CVE-2026-1111", severity=[{"type": "CVSS_V3", "score": HIGH}]),
+        debian("DLA-2-1", "CVE-2026-1111", fixed="3"),
+        debian("OTHER-1", related=["CVE-2026-1111"]),
+    )
+    findings, _ = match_component(TAR, store)
+    assert [found.ids for found in findings] == [
+        ("CVE-2026-1111", "DEBIAN-CVE-2026-1111", "DLA-2-1", "DSA-1-1"),
+        ("OTHER-1",),
+    ]
+    assert (findings[0].severity, findings[0].rated_by) == ("HIGH", "CVSS 3.1 of DSA-1-1")
+    assert findings[0].fixed_versions == ("2", "3")
+
+
+def test_a_notice_about_several_is_a_finding_of_each(tmp_path: Path) -> None:
+    both = [("CVE-2026-1111", "DEBIAN-CVE-2026-1111", "DSA-1-1"), ("CVE-2026-2222", "DSA-1-1")]
+    one = debian("DEBIAN-CVE-2026-1111", "CVE-2026-1111")
+    assert found_in(tmp_path / "a", TAR, one, debian("DSA-1-1", "CVE-2026-1111", "CVE-2026-2222")) == both
+    aliases = debian("DSA-1-1", aliases=["CVE-2026-1111", "CVE-2026-2222"])
+    assert found_in(tmp_path / "b", TAR, one, aliases) == both, "older exports call them aliases"
+    without = {**one, "upstream": []}
+    assert found_in(tmp_path / "c", TAR, without, debian("DSA-1-1", "CVE-2026-1111", "CVE-2026-2222")) == both
+
+
+def test_what_has_a_name_of_its_own_is_not_its_upstream(tmp_path: Path) -> None:
+    bundled = {"id": "GHSA-1", "aliases": ["CVE-2026-2222"], "upstream": ["CVE-2026-1111"]}
+    affected = [entry("a", "PyPI", versions=("1",))]
+    assert found_in(tmp_path, python("a", "1"), {**bundled, "affected": affected}) == [
+        ("CVE-2026-1111", "GHSA-1"),
+        ("CVE-2026-2222", "GHSA-1"),
+    ]
+
+
+CVES = st.sampled_from([f"CVE-2026-{number}111" for number in range(1, 5)])
+
+
+def copy_of(name: str) -> Record:
+    return Record(id=f"DEBIAN-{name}", modified="", upstream=[name])
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["DSA-1", "DSA-2", "DLA-1", "X-1", "X-2"]), st.lists(CVES, max_size=3)),
+        max_size=6,
+    ),
+    st.lists(CVES, max_size=4).map(lambda names: [copy_of(name) for name in names]),
+    CVES,
+    st.randoms(use_true_random=False),
+)
+def test_an_exception_for_one_upstream_excuses_no_other(
+    rows: list[tuple[str, list[str]]], copies: list[Record], excepted: str, chance: random.Random
+) -> None:
+    records = [Record(id=name, modified=str(number), upstream=names) for number, (name, names) in enumerate(rows)]
+    records += copies
+    shuffled = records[:]
+    chance.shuffle(shuffled)
+    found = group(records)
+    assert found == group(shuffled)
+    left = [item for item in found if excepted not in item.ids]
+    for record in records:
+        for name in set(record.upstream or ()) - {excepted}:
+            assert any(name in item.ids and record in item.records for item in left)
+    assert all(len([name for name in item.ids if name.startswith("CVE-")]) <= 1 for item in found)
+
+
+def test_ubuntu_pro_speaks_of_the_same_packages(tmp_path: Path) -> None:
+    def ubuntu(release: str, *events: dict[str, str]) -> dict[str, Any]:
+        return entry("vim", f"Ubuntu:{release}:LTS", {"introduced": "0"}, *events)
+
+    def installed(version: str) -> Component:
+        return Component(purl="pkg:deb/ubuntu/vim", name="vim", version=version, type="deb", ecosystem="Ubuntu:18.04")
+
+    store = make_store(
+        tmp_path,
+        {"id": "UBUNTU-CVE-2026-1111", "affected": [ubuntu("Pro:18.04", {"fixed": "2:8.0-1ubuntu1+esm2"})]},
+        {
+            "id": "UBUNTU-CVE-2026-2222",
+            "affected": [ubuntu("18.04"), ubuntu("Pro:18.04", {"fixed": "2:8.0-1ubuntu1+esm1"})],
+        },
+        {"id": "USN-3-1", "affected": [ubuntu("Pro:FIPS:18.04")]},
+    )
+    plain, _ = match_component(installed("2:8.0-1ubuntu1"), store)
+    both = ["UBUNTU-CVE-2026-1111", "UBUNTU-CVE-2026-2222"]
+    assert [found.ids[-1] for found in plain] == both, "fixed for subscribers alone is not fixed here"
+    assert [found.ids[-1] for found in match_component(installed("2:8.0-1ubuntu1+esm1"), store)[0]] == both[:1]
+    assert match_component(installed("2:8.0-1ubuntu1+esm2"), store) == ([], [])
+
+
+def test_covered_is_what_has_records_of_its_release(tmp_path: Path) -> None:
+    everywhere = {"id": "D-2", "affected": [entry("tar", "Debian", {"introduced": "0"})]}
+    eleven = {"id": "D-1", "affected": [entry("x", "Debian:11", {"introduced": "0"})]}
+    assert match_component(TAR, make_store(tmp_path / "a", everywhere, eleven))[1][0].kind == "uncovered"
+    twelve = {"id": "D-3", "affected": [entry("x", "Debian:12", {"introduced": "0"})]}
+    store = make_store(tmp_path / "b", everywhere, eleven, twelve)
+    assert [found.ids for found in match_component(TAR, store)[0]] == [("D-2",)]
+    conda = Component(purl="pkg:conda/a@1", name="a", version="1", type="conda")
+    report = match([platform(TAR, python("a", "1"), python("b", "1"), conda)], store, now=NOW)
+    assert report.coverage == (Coverage(ecosystem="Debian:12", components=1, records=2, newest="2024-01-01T00:00:00Z"),)
+    assert [unknown.subject for unknown in report.unknowns] == ["pkg:conda/a@1", "pkg:pypi/a@1", "pkg:pypi/b@1"]
+
+
+@pytest.mark.parametrize("ecosystem", ["Alpine:v3.20", "Wolfi", "Chainguard"])
+def test_a_fix_in_zero_means_never_affected(tmp_path: Path, ecosystem: str) -> None:
+    """Alpine's tracker writes 0 for "not affected"."""
+    package = Component(purl="pkg:apk/a", name="a", version="1.2.3-r0", type="apk", ecosystem=ecosystem)
+    events = ({"introduced": "0"}, {"fixed": "0"})
+    assert found_in(tmp_path, package, {"id": "A-1", "affected": [entry("a", ecosystem, *events)]}) == []
+    older = {"id": "A-2", "affected": [entry("a", ecosystem, {"introduced": "0"}, {"fixed": "1.2.3-r1"})]}
+    assert found_in(tmp_path / "b", package, older) == [("A-2",)]
+
+
+def test_a_finding_says_that_the_public_part_matched(tmp_path: Path) -> None:
+    torch = Component(
+        purl="pkg:pypi/torch@2.6.0%2Bcu124", name="torch", version="2.6.0+cu124", type="pypi", ecosystem="PyPI"
+    )
+    affected = [entry("torch", "PyPI", {"introduced": "0"}, {"last_affected": "2.6.0"})]
+    (found,), _ = match_component(torch, make_store(tmp_path, {"id": "GHSA-1", "affected": affected}))
+    assert found.matched == "2.6.0 (public part of 2.6.0+cu124)"
+    report = match([platform(torch)], make_store(tmp_path / "b", {"id": "GHSA-1", "affected": affected}), now=NOW)
+    (reason,) = report.breaches(Limits())
+    assert "affected is 2.6.0 (public part of 2.6.0+cu124)" in reason
 
 
 def test_platforms_are_one_report(pypa: AdvisoryStore) -> None:

@@ -8,17 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
-from registry_pipelines.scan.osv import (
-    Affected,
-    Judgement,
-    Record,
-    RecordInvalid,
-    entries_for,
-    judge,
-    rate,
-    read_record,
-)
+from registry_pipelines.scan.judging import Judgement, entries_for, judge
+from registry_pipelines.scan.osv import Affected, Record, RecordInvalid, read_record
+from registry_pipelines.scan.rating import Rating, rate, worst
 
 
 def record(*affected: object, **fields: object) -> Record:
@@ -33,7 +28,7 @@ def package(*events: dict[str, str], versions: tuple[str, ...] = (), kind: str =
 
 def judged(version: str, *affected: object) -> Judgement:
     found = record(*affected)
-    return judge(entries_for(found, "PyPI", "a"), "PyPI", version)
+    return judge(entries_for(found, ["PyPI"], "a"), "PyPI", version)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +65,108 @@ def test_last_affected_is_inside(version: str, affected: bool) -> None:
 def test_one_version_introduced_and_last_affected() -> None:
     events = ({"last_affected": "1.0"}, {"introduced": "1.0"})
     assert judged("1.0", package(*events)).affected and not judged("1.1", package(*events)).affected
+
+
+# What a label says: PEP 440 ("Version matching"), `packaging.SpecifierSet("<=2.6.0").contains("2.6.0+cu124")`.
+PUBLIC = "2.6.0 (public part of 2.6.0+cu124)"
+SNAPSHOT = "2.6.0a0+ecf3bae40a.nv25.1"
+
+
+@pytest.mark.parametrize(
+    ("version", "events", "matched"),
+    [
+        ("2.6.0+cu124", ({"introduced": "0"}, {"last_affected": "2.6.0"}), PUBLIC),
+        ("2.6.0+cu124", ({"introduced": "2.6.0"}, {"last_affected": "2.6.0"}), PUBLIC),
+        ("2.5.1+cu124", ({"introduced": "0"}, {"last_affected": "2.6.0"}), ""),
+        ("2.6.1+cu124", ({"introduced": "0"}, {"last_affected": "2.6.0"}), None),
+        ("2.6.0+cu124", ({"introduced": "0"}, {"fixed": "2.6.0"}), None),
+        ("2.6.0+cu124", ({"introduced": "0"}, {"fixed": "2.6.1"}), ""),
+        ("1!2.6.0+cu124", ({"introduced": "0"}, {"last_affected": "2.6.0"}), None),
+        # Labels of one series are an order; what another builder patched is not known.
+        ("2.6.0+patch.2", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), None),
+        ("2.6.0+patch.1", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), None),
+        ("2.6.0+patch.0", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), ""),
+        ("2.6.0+cu124", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), ""),
+        ("2.6.0+zz9", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), "2.6.0 (public part of 2.6.0+zz9)"),
+        ("2.6.0", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), ""),
+        ("2.6.1+cu124", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), None),
+        ("2.6.0+cu124", ({"introduced": "0"}, {"last_affected": "2.6.0+cu118"}), PUBLIC),
+        # A builder's snapshot from before a release may hold what the release brought.
+        (SNAPSHOT, ({"introduced": "0"}, {"fixed": "2.6.0"}), ""),
+        (SNAPSHOT, ({"introduced": "2.6.0"}, {"fixed": "2.6.1"}), f"2.6.0 ({SNAPSHOT} was built before it)"),
+        (SNAPSHOT, ({"introduced": "2.6.1"}, {"fixed": "2.6.2"}), None),
+        ("2.6.0a0", ({"introduced": "2.6.0"}, {"fixed": "2.6.1"}), None),
+    ],
+)
+def test_local_labels(version: str, events: tuple[dict[str, str], ...], matched: str | None) -> None:
+    found = judged(version, package(*events))
+    assert (found.affected, found.matched) == (matched is not None, matched or "")
+
+
+@pytest.mark.parametrize(
+    ("version", "listed", "matched"),
+    [
+        ("2.6.0+cu124", "2.6.0", PUBLIC),
+        ("2.6.0+cu124", "2.6", "2.6.0 (public part of 2.6.0+cu124)"),
+        ("2.6.0+cu124", "2.6.0+CU124", ""),
+        ("2.6.0+cu124", "2.6.0+cu118", None),
+        ("2.6.0", "2.6.0+cu124", None),
+        (SNAPSHOT, "2.6.0", f"2.6.0 ({SNAPSHOT} was built before it)"),
+        (SNAPSHOT, "2.6.0a0", f"2.6.0a0 (public part of {SNAPSHOT})"),
+    ],
+)
+def test_local_labels_in_lists(version: str, listed: str, matched: str | None) -> None:
+    found = judged(version, package(versions=(listed,)))
+    assert (found.affected, found.matched) == (matched is not None, matched or "")
+
+
+def test_the_installed_version_itself_wins_over_its_public_part() -> None:
+    entry = package({"introduced": "0"}, {"last_affected": "2.6.0"}, versions=("2.6.0+cu124",))
+    assert judged("2.6.0+cu124", entry).matched == judged("2.6.0+cu124", package(), entry).matched == ""
+
+
+RELEASES = st.builds(
+    "{}{}.{}{}".format,
+    st.sampled_from(["", "1!"]),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.sampled_from(["", ".0", "a1", "rc1", ".post1", ".dev1", "a1.dev1"]),
+)
+LABELS = st.sampled_from(["", "+cu118", "+cu124", "+cpu", "+1", "+ubuntu.1"])
+
+
+@settings(deadline=None, max_examples=300)
+@given(RELEASES, LABELS, RELEASES)
+def test_ranges_agree_with_packaging(release: str, label: str, bound: str) -> None:
+    """The oracle is ``packaging.specifiers``: a bound without a label is compared with the public part. Beyond it goes
+    only what a labelled pre-release stands for; and ``<`` leaves pre-releases of the bound out, which OSV does not."""
+    version = Version(release + label)
+
+    def affected(*events: dict[str, str], versions: tuple[str, ...] = ()) -> bool:
+        return judged(str(version), package(*events, versions=versions)).affected
+
+    def contains(specifier: str) -> bool:
+        return SpecifierSet(f"{specifier}{bound}").contains(version, prereleases=True)
+
+    snapshot = bool(label) and version.is_prerelease and Version(version.base_version) >= Version(bound)
+    start = {"introduced": "0"}
+    assert affected(start, {"last_affected": bound}) == contains("<=")
+    assert affected(start, {"fixed": bound}) == (Version(version.public) < Version(bound))
+    assert affected(start, {"fixed": bound}) or not contains("<")
+    assert affected({"introduced": bound}) == (contains(">=") or snapshot)
+    listed = affected(versions=(bound,))
+    assert listed == (contains("==") or (snapshot and Version(version.base_version) == Version(bound)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(RELEASES, LABELS, RELEASES, LABELS)
+def test_labelled_bounds_never_lose_what_version_order_finds(release: str, label: str, bound: str, other: str) -> None:
+    version, limit = Version(release + label), Version(bound + other)
+    for kind, inside in (("fixed", version < limit), ("last_affected", version <= limit)):
+        found = judged(str(version), package({"introduced": "0"}, {kind: str(limit)})).affected
+        assert found >= inside
+        if version.public != limit.public or not label:
+            assert found == inside
 
 
 @pytest.mark.parametrize(("version", "affected"), [("1.9", True), ("2.0", False), ("3.0", False)])
@@ -126,26 +223,73 @@ def v3(vector: str) -> dict[str, object]:
     return {"severity": [{"type": "CVSS_V3", "score": vector}]}
 
 
+SMALL = "CVSS:3.1/AV:P/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N"
+TWO = "AV:N/AC:L/Au:N/C:C/I:C/A:C"
+
+
+def scores(**vectors: str) -> dict[str, object]:
+    return {"severity": [{"type": kind, "score": vector} for kind, vector in vectors.items()]}
+
+
 @pytest.mark.parametrize(
     ("entry", "whole", "expected"),
     [
-        ({}, {}, ("UNKNOWN", None)),
-        ({}, v3(CRITICAL), ("CRITICAL", 9.8)),
-        (v3(HIGH), v3(CRITICAL), ("HIGH", 7.5)),
-        ({}, {"severity": [{"type": "CVSS_V4", "score": FOUR}]}, ("UNKNOWN", None)),
+        ({}, {}, Rating()),
+        ({}, v3(CRITICAL), Rating("CRITICAL", 9.8, "CVSS 3.1")),
+        (v3(HIGH), v3(CRITICAL), Rating("HIGH", 7.5, "CVSS 3.1")),
+        ({}, scores(CVSS_V4=FOUR), Rating("CRITICAL", 9.3, "CVSS 4.0")),
+        ({}, scores(CVSS_V3=HIGH, CVSS_V4=FOUR), Rating("CRITICAL", 9.3, "CVSS 4.0")),
+        ({}, scores(CVSS_V3=CRITICAL, CVSS_V4=FOUR), Rating("CRITICAL", 9.8, "CVSS 3.1")),
+        ({}, scores(CVSS_V2=TWO), Rating("HIGH", 10.0, "CVSS 2.0")),
         (
             {},
-            {"severity": [{"type": "CVSS_V4", "score": FOUR}], "database_specific": {"severity": "MODERATE"}},
-            ("MEDIUM", None),
+            scores(CVSS_V2=TWO, CVSS_V3=SMALL),
+            Rating("LOW", 1.6, "CVSS 3.1"),
         ),
-        ({"ecosystem_specific": {"severity": "High"}}, {}, ("HIGH", None)),
-        ({}, {"severity": [{"type": "Ubuntu", "score": "negligible"}]}, ("LOW", None)),
-        ({}, {"database_specific": {"severity": ["odd"]}}, ("UNKNOWN", None)),
+        ({}, scores(CVSS_V4="CVSS:4.0/AV:N"), Rating()),
+        ({}, {**scores(CVSS_V4=FOUR), "database_specific": {"severity": "LOW"}}, Rating("CRITICAL", 9.3, "CVSS 4.0")),
+        ({}, {"database_specific": {"severity": "MODERATE"}}, Rating("MEDIUM", None, "publisher's severity")),
+        ({"ecosystem_specific": {"severity": "High"}}, {}, Rating("HIGH", None, "publisher's severity")),
+        ({"database_specific": {"cvss": HIGH}}, {}, Rating("HIGH", 7.5, "CVSS 3.1")),
+        ({"ecosystem_specific": {"urgency": "low"}}, {}, Rating()),
+        ({}, scores(Ubuntu="negligible"), Rating("LOW", None, "severity of type Ubuntu")),
+        ({}, {"database_specific": {"severity": ["odd"]}}, Rating()),
+        ({}, {"database_specific": {"severity": {"odd": 1}, "cvss": 7.5, "urgency": None}}, Rating()),
     ],
 )
-def test_severity(entry: dict[str, Any], whole: dict[str, object], expected: tuple[str, float | None]) -> None:
+def test_severity(entry: dict[str, Any], whole: dict[str, object], expected: Rating) -> None:
     found = record(package(versions=("1",), **entry), **whole)
-    assert rate(found, entries_for(found, "PyPI", "a")) == expected
+    assert rate(found, entries_for(found, ["PyPI"], "a")) == expected
+
+
+def of_distribution(ecosystem: str, whole: dict[str, object], **entry: object) -> Rating:
+    affected = {"package": {"ecosystem": ecosystem, "name": "a"}, "versions": ["1"], **entry}
+    found = record(affected, **whole)
+    return rate(found, entries_for(found, [ecosystem], "a"))
+
+
+@pytest.mark.parametrize(
+    ("urgency", "severity"),
+    [("unimportant", "LOW"), ("low", "LOW"), ("low**", "LOW"), ("medium", "MEDIUM"), ("high", "HIGH")]
+    + [(word, "UNKNOWN") for word in ("not yet assigned", "end-of-life", "", "new")],
+)
+def test_debian_rates_its_own_packages(urgency: str, severity: str) -> None:
+    assert of_distribution("Debian:12", {}, ecosystem_specific={"urgency": urgency}).severity == severity
+    rated = of_distribution("Debian:12", scores(CVSS_V2=TWO), ecosystem_specific={"urgency": urgency})
+    assert rated.severity == (severity if severity != "UNKNOWN" else "HIGH") and rated.score == 10.0
+    assert rated.by == ("Debian's urgency" if severity != "UNKNOWN" else "CVSS 2.0")
+
+
+def test_ubuntu_rates_its_own_packages() -> None:
+    both = scores(CVSS_V3=CRITICAL, Ubuntu="medium")
+    assert of_distribution("Ubuntu:22.04", both) == Rating("MEDIUM", 9.8, "Ubuntu's priority")
+    assert of_distribution("Debian:12", both) == Rating("CRITICAL", 9.8, "CVSS 3.1"), "not those of others"
+    assert of_distribution("Ubuntu:22.04", scores(Ubuntu="untriaged", CVSS_V3=HIGH)).severity == "HIGH"
+
+
+def test_the_worst_known_rating_counts() -> None:
+    assert worst([]) == worst([Rating()]) == Rating()
+    assert worst([Rating(score=9.8), Rating("LOW", None, "a"), Rating("HIGH", 7.0, "b")]) == Rating("HIGH", 9.8, "b")
 
 
 def test_yaml_timestamps_and_texts() -> None:

@@ -1,0 +1,106 @@
+"""How bad a record is: the rating of whoever publishes the package, CVSS vectors, and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry_pipelines.scan.cvss import Score as CvssScore
+from registry_pipelines.scan.cvss import score_of
+from registry_pipelines.scan.interface import SEVERITIES, Severity
+from registry_pipelines.scan.osv import Affected, Record, Remarks, Score
+
+_WORDS: dict[str, Severity] = {
+    "critical": "CRITICAL",
+    "high": "HIGH",
+    "important": "HIGH",
+    "moderate": "MEDIUM",
+    "medium": "MEDIUM",
+    "low": "LOW",
+    "minor": "LOW",
+    "negligible": "LOW",
+    "unimportant": "LOW",
+}
+"""GitHub, npm, Debian, Ubuntu, Red Hat and its rebuilds, SUSE, openEuler. Anything else (Debian's ``not yet assigned``
+and ``end-of-life``, Ubuntu's ``untriaged``) is no rating."""
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What a record says about how bad it is."""
+
+    severity: Severity = "UNKNOWN"
+    score: float | None = None
+    """The highest base score of its vectors, 0.0 to 10.0; None without one that can be computed."""
+    by: str = ""
+    """What the severity comes from: ``CVSS 4.0``, ``Debian's urgency``, ``severity``; empty for UNKNOWN."""
+
+
+def rate(record: Record, entries: Sequence[Affected]) -> Rating:
+    """Severity and score. What stands at the package's entry overrides what stands at the record (OSV schema,
+    "affected[].severity"); at each of the two in this order:
+
+    1. the distribution's own rating of its own package: Debian's urgency, Ubuntu's priority. It knows how it builds and
+       who may reach it, and a base image has hundreds of findings that only it has looked at;
+    2. the worst of the CVSS vectors of versions 3 and 4; one of version 2 only where there are no others;
+    3. the publisher's word (``severity`` in its own fields).
+    """
+    own = [
+        *(remarks for entry in entries if (remarks := entry.ecosystem_specific)),
+        *(remarks for entry in entries if (remarks := entry.database_specific)),
+    ]
+    distributions = {entry.package.ecosystem.partition(":")[0] for entry in entries if entry.package}
+    levels: list[tuple[list[Score], list[Remarks]]] = [
+        ([score for entry in entries for score in entry.severity or ()], own),
+        (record.severity or [], [record.database_specific] if record.database_specific else []),
+    ]
+    vectors = [_vectors(scores, remarks) for scores, remarks in levels]
+    numbers = [found.number for found in vectors[0] or vectors[1]]
+    highest = max(numbers, default=None)
+    for (scores, stated), found in zip(levels, vectors, strict=True):
+        severity, by = _rated(scores, stated, found, distributions)
+        if severity != "UNKNOWN":
+            return Rating(severity, highest, by)
+    return Rating(score=highest)
+
+
+def worst(ratings: Iterable[Rating]) -> Rating:
+    """The worst known rating, with the highest score of all; UNKNOWN only where nothing is known."""
+    found = list(ratings)
+    scores = [rating.score for rating in found if rating.score is not None]
+    known = [rating for rating in found if rating.severity != "UNKNOWN"]
+    first = min(known, key=lambda rating: SEVERITIES.index(rating.severity), default=Rating())
+    return Rating(first.severity, max(scores, default=None), first.by)
+
+
+def _rated(
+    scores: list[Score], remarks: list[Remarks], vectors: list[CvssScore], distributions: set[str]
+) -> tuple[Severity, str]:
+    own = [("Debian's urgency", item.urgency) for item in remarks if "Debian" in distributions]
+    own += [("Ubuntu's priority", item.score) for item in scores if item.type == "Ubuntu" and "Ubuntu" in distributions]
+    known = _known(own)
+    if known:
+        return _worst(known)
+    if vectors:
+        return _worst([(found.severity, f"CVSS {found.version}") for found in vectors])
+    words = [(f"severity of type {item.type}", item.score) for item in scores]
+    known = _known([*words, *(("publisher's severity", item.severity) for item in remarks)])
+    return _worst(known) if known else ("UNKNOWN", "")
+
+
+def _known(words: Iterable[tuple[str, Any]]) -> list[tuple[Severity, str]]:
+    """Those that are a rating. Debian marks urgencies that it took from NVD with asterisks."""
+    texts = [(by, word.strip().rstrip("*").lower()) for by, word in words if isinstance(word, str)]
+    return [(_WORDS[text], by) for by, text in texts if text in _WORDS]
+
+
+def _worst(known: list[tuple[Severity, str]]) -> tuple[Severity, str]:
+    return min(known, key=lambda pair: SEVERITIES.index(pair[0]))
+
+
+def _vectors(scores: list[Score], remarks: list[Remarks]) -> list[CvssScore]:
+    """Vectors of versions 3 and 4, else of version 2. The vector says its version; the type is often wrong."""
+    texts = [score.score for score in scores] + [item.cvss for item in remarks if isinstance(item.cvss, str)]
+    found = [score for text in texts if (score := score_of(text)) is not None]
+    return [score for score in found if score.version != "2.0"] or found
