@@ -60,7 +60,7 @@ def group(records: Sequence[Record]) -> list[Vulnerability]:
         )
         for root in members
     ]
-    return sorted(found, key=lambda item: item.ids)
+    return sorted(found, key=lambda item: (item.records[0].id, item.ids))
 
 
 def _own_names(record: Record) -> list[str]:
