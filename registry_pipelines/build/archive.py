@@ -69,15 +69,16 @@ class Member:
 def read_members(archive: zipfile.ZipFile, file: BinaryIO, where: str) -> tuple[tuple[Member, ...], tuple[str, ...]]:
     """All files (no folders), sorted by name, and what was let pass that a careful reader should know.
 
-    A path that comes twice with one content is taken once, as ``zipfile`` does: the last. Raises WheelInvalid for links
-    and devices, paths that leave the root, overlapping or encrypted members, unknown methods, one path with two
-    contents, and bombs. Contents are not read.
+    No link is ever made: a symbolic link is a file that holds its target's path, as pip writes it. A path that comes
+    twice with one content is taken once, as ``zipfile`` does: the last. Raises WheelInvalid for devices, paths that
+    leave the root, overlapping or encrypted members, unknown methods, one path with two contents, and bombs. Contents
+    are not read.
     """
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
         raise WheelInvalid(f"the wheel has {len(infos)} files, at most {MAX_MEMBERS} are read", where=where)
     members: dict[str, Member] = {}
-    twice = []
+    twice, links = [], []
     ranges = []
     for info in infos:
         _check_kind(info, where)
@@ -87,6 +88,8 @@ def read_members(archive: zipfile.ZipFile, file: BinaryIO, where: str) -> tuple[
             check_path(info.filename.rstrip("/") or ".", where=where, folder=True)
             continue
         member = _member(info, offset, where)
+        if stat.S_ISLNK(info.external_attr >> 16):
+            links.append(member.name)
         before = members.get(member.name)
         if before:
             if (before.size, before.crc) != (member.size, member.crc):
@@ -98,7 +101,8 @@ def read_members(archive: zipfile.ZipFile, file: BinaryIO, where: str) -> tuple[
     _check_ranges(ranges, file.seek(0, 2), where)
     _check_folders(members.keys(), where)
     _check_sizes(list(members.values()), where)
-    notes = (f"twice in the archive, with one content: {listed(twice)}",) if twice else ()
+    kinds = (("twice in the archive, with one content", twice), ("a link, written as a file with its text", links))
+    notes = tuple(f"{what}: {listed(found)}" for what, found in kinds if found)
     return tuple(sorted(members.values(), key=lambda member: member.name)), notes
 
 
@@ -146,8 +150,8 @@ def check_path(name: str, *, where: str, folder: bool = False) -> str:
 def _check_kind(info: zipfile.ZipInfo, where: str) -> None:
     if info.flag_bits & _ENCRYPTED:
         raise WheelInvalid(f"{info.filename!r} is encrypted", where=where, do="Use a wheel without encryption")
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise WheelInvalid(f"{info.filename!r} is a link or device", where=where, do=DO_NOT_USE)
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        raise WheelInvalid(f"{info.filename!r} is a device", where=where, do=DO_NOT_USE)
 
 
 def _member(info: zipfile.ZipInfo, offset: int, where: str) -> Member:

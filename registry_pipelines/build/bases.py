@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,18 +99,30 @@ def bring_base(image: BaseImage, place: Place, *, platform: Platform, cache: Bui
             copy_blob(image.place, place, layer)
             progress.advance(task, layer.size)
         progress.end(task, note=how)
-        rows.append(
-            LayerRow(
-                platform=str(platform),
-                contents=f"base {image.reference}",
-                key="",
-                digest=layer.digest,
-                diff_id=diff_id,
-                size=layer.size,
-                how=how,
-                bytes_uploaded=layer.size if how == "copied" else 0,
-            )
-        )
+        rows.append(_row(image, platform, layer, diff_id, how))
+    return _base(image, rows)
+
+
+def describe_base(image: BaseImage, platform: Platform) -> Base:
+    """What ``bring_base`` will give, before anything is brought; the rows do not say how."""
+    layers = zip(image.manifest.layers, image.diff_ids, strict=True)
+    return _base(image, [_row(image, platform, layer, diff_id, "") for layer, diff_id in layers])
+
+
+def _row(image: BaseImage, platform: Platform, layer: Descriptor, diff_id: Digest, how: str) -> LayerRow:
+    return LayerRow(
+        platform=str(platform),
+        contents=f"base {image.reference}",
+        key="",
+        digest=layer.digest,
+        diff_id=diff_id,
+        size=layer.size,
+        how=how,
+        bytes_uploaded=layer.size if how == "copied" else 0,
+    )
+
+
+def _base(image: BaseImage, rows: Sequence[LayerRow]) -> Base:
     return Base(
         rows=tuple(rows),
         descriptors=image.manifest.layers,

@@ -166,3 +166,32 @@ def check_environment(environment: Mapping[str, str]) -> None:
     for name in environment:
         if not name or "=" in name or "\0" in name + environment[name]:
             raise InputError(f"{name!r} cannot be the name of an environment variable")
+
+
+MAX_INTERPRETER_BYTES = 125
+"""Linux before 5.1 reads 127 bytes of a script's first line."""
+
+
+def check_settings(spec: BuildSpec) -> None:
+    """Raise InputError for words that an image or the first line of a script cannot hold."""
+    words = {
+        **{f"entrypoint {word!r}": word for word in spec.entrypoint},
+        **{f"command {word!r}": word for word in spec.command},
+        **{f"label {name!r}": f"{name}{value}" for name, value in spec.labels.items()},
+        **{f"{name} {word!r}": word for name, word in (("user", spec.user), ("site_packages", spec.site_packages))},
+    }
+    if broken := next((what for what, text in words.items() if "\0" in text), None):
+        raise InputError(f"{broken} has a zero byte", where=spec.name)
+    if "" in spec.labels:
+        raise InputError("a label has no name", where=spec.name)
+    if spec.user.count(":") > 1 or any(letter.isspace() for letter in spec.user):
+        raise InputError(f"user {spec.user!r} is not uid[:gid] or a name", where=spec.name)
+    if ".." in spec.site_packages.split("/"):
+        raise InputError(f"site_packages {spec.site_packages!r} leaves its folder", where=spec.name)
+    path = spec.interpreter
+    if path and (not path.startswith("/") or len(path.encode()) > MAX_INTERPRETER_BYTES or set(path) & set(" \t\n\0")):
+        raise InputError(
+            f"interpreter {path!r} cannot stand in the first line of a script",
+            where=spec.name,
+            do=f"An absolute path of at most {MAX_INTERPRETER_BYTES} bytes, without blanks",
+        )

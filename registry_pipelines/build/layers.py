@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from registry_pipelines.build.application import pointer_warnings
-from registry_pipelines.build.bases import Base, OpenPlace, bring_base
+from registry_pipelines.build.bases import Base, OpenPlace, bring_base, describe_base
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.conflicts import check_rules
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
@@ -27,7 +28,7 @@ from registry_pipelines.build.interface import (
 )
 from registry_pipelines.build.planning import PlatformPlan, check_spec, plan_platform, settled_conflicts, wheel_notes
 from registry_pipelines.build.provenance import provenance
-from registry_pipelines.build.pushing import LayerJob, ensure_layer
+from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, measure_layer
 from registry_pipelines.build.resolving import WheelStore
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.errors import NotFound, TagImmutable
@@ -41,6 +42,8 @@ from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.remote import remote_registry
+
+T = TypeVar("T")
 
 WORKERS = 2
 """Layers made at a time. Inflating and hashing keep a core busy; more than the cores of a small build machine only adds
@@ -98,12 +101,11 @@ class _Build:
     changed: bool = False
 
     def run(self, plans: Sequence[PlatformPlan], started: float) -> BuildResult:
-        made = self._make_layers([job for plan in plans for job in plan.jobs], str(plans[0].platform))
+        jobs = [job for plan in plans for job in plan.jobs]
+        self._check_version(plans, jobs)
+        made = self._make_layers(jobs, str(plans[0].platform))
         images = [self._image(plan, made) for plan in plans]
-        if len(images) == 1:
-            top = images[0].manifest
-        else:
-            top = image_index(self.spec, [(image.platform, image.manifest) for image in images], self.revision)
+        top = self._top(images)
         tags, missing = self._check_tags(top)
         for manifest in dict.fromkeys([*(image.manifest for image in images), top]):
             self._put(manifest)
@@ -127,13 +129,43 @@ class _Build:
             notes=wheel_notes(plans),
         )
 
+    def _check_version(self, plans: Sequence[PlatformPlan], jobs: Sequence[LayerJob]) -> None:
+        """Where the version is there already, find out before anything is sent whether it is this image: layers that
+        no earlier build made are made and thrown away. Raises TagImmutable."""
+        if not self.spec.version or (there := self._resolve(self.spec.version)) is None:
+            return
+        digests = self._for_each(jobs, lambda job: measure_layer(job, cache=self.cache, progress=self.progress))
+        images = []
+        for plan in plans:
+            platform = str(plan.platform)
+            rows = [layer_row(job, digests[job.key], platform=platform) for job in plan.jobs]
+            images.append(self._compose(plan, describe_base(plan.base, plan.platform) if plan.base else _NO_BASE, rows))
+        self._check_same_version(there, self._top(images))
+
+    def _check_same_version(self, there: Digest | None, top: ManifestBytes) -> None:
+        version = wanted_tags(self.spec, top.digest, self.revision)[0]
+        if there not in (None, top.digest):
+            raise TagImmutable(
+                f"version {version} is {there}, and this build is {top.digest}",
+                where=f"{self.place}:{version}",
+                do="; ".join(["Give the build a new version: versions never move", *self.warnings]),
+            )
+
+    def _top(self, images: Sequence[_Image]) -> ManifestBytes:
+        if len(images) == 1:
+            return images[0].manifest
+        return image_index(self.spec, [(image.platform, image.manifest) for image in images], self.revision)
+
     def _make_layers(self, jobs: Sequence[LayerJob], platform: str) -> dict[str, LayerRow]:
-        """Every distinct layer once, by key; the first failure stops what has not begun."""
+        return self._for_each(jobs, lambda job: self._ensure(job, platform))
+
+    def _for_each(self, jobs: Sequence[LayerJob], work: Callable[[LayerJob], T]) -> dict[str, T]:
+        """Every distinct layer once, by key, largest first; the first failure stops what has not begun."""
         with ThreadPoolExecutor(WORKERS) as pool:
-            futures: dict[str, Future[LayerRow]] = {}
+            futures: dict[str, Future[T]] = {}
             for job in sorted(jobs, key=lambda job: -job.work_bytes):
                 if job.key not in futures:
-                    futures[job.key] = pool.submit(self._ensure, job, platform)
+                    futures[job.key] = pool.submit(work, job)
             done, waiting = wait(futures.values(), return_when=FIRST_EXCEPTION)
             for future in waiting:
                 future.cancel()
@@ -146,38 +178,39 @@ class _Build:
         return ensure_layer(job, self.place, platform=platform, cache=self.cache, spool=spool, progress=self.progress)
 
     def _image(self, plan: PlatformPlan, made: dict[str, LayerRow]) -> _Image:
-        base = Base((), (), ())
+        """Bring the base and the config; the manifest is composed and not sent yet."""
+        base = _NO_BASE
         if plan.base:
             base = bring_base(plan.base, self.place, platform=plan.platform, cache=self.cache, progress=self.progress)
-        rows = [*base.rows]
+        rows = []
         for job in plan.jobs:
             row = made[job.key]
             if row.platform != str(plan.platform):
                 row = replace(row, platform=str(plan.platform), how="present", bytes_uploaded=0)
             rows.append(row)
-        content = image_config(self.spec, plan.platform, base, rows, self.revision)
-        config = self._push_config(content)
-        manifest = image_manifest(self.spec, config, base, rows, self.revision)
-        return _Image(plan.platform, base, tuple(rows), manifest)
+        image = self._compose(plan, base, rows)
+        self._push_config(image.config)
+        return image
 
-    def _push_config(self, content: bytes) -> Descriptor:
+    def _compose(self, plan: PlatformPlan, base: Base, own: Sequence[LayerRow]) -> _Image:
+        rows = (*base.rows, *own)
+        content = image_config(self.spec, plan.platform, base, rows, self.revision)
+        config = Descriptor(media_type=media_types.OCI_CONFIG, digest=Digest.of(content), size=len(content))
+        manifest = image_manifest(self.spec, config, base, rows, self.revision)
+        return _Image(plan.platform, base, rows, content, manifest)
+
+    def _push_config(self, content: bytes) -> None:
         if self.place.registry.blob_size(self.place.repository, Digest.of(content)) is None:
             self.sent += len(content)
             self.changed = True
-        return push_blob(self.place, content, media_type=media_types.OCI_CONFIG)
+        push_blob(self.place, content, media_type=media_types.OCI_CONFIG)
 
     def _check_tags(self, top: ManifestBytes) -> tuple[tuple[str, ...], list[str]]:
         """Tags that will name the image, and those that do not yet. A version that names something else is an error;
         a commit's tag that does (other wheels, same commit) stays where it is."""
         wanted = wanted_tags(self.spec, top.digest, self.revision)
         there = {tag: self._resolve(tag) for tag in wanted}
-        version = there[wanted[0]]
-        if version not in (None, top.digest):
-            raise TagImmutable(
-                f"version {wanted[0]} is {version}, and this build is {top.digest}",
-                where=f"{self.place}:{wanted[0]}",
-                do="; ".join(["Give the build a new version: versions never move", *self.warnings]),
-            )
+        self._check_same_version(there[wanted[0]], top)
         tags = tuple(tag for tag in wanted if there[tag] in (None, top.digest))
         return tags, [tag for tag in tags if there[tag] is None]
 
@@ -245,7 +278,12 @@ class _Image:
     platform: Platform
     base: Base
     rows: tuple[LayerRow, ...]
+    config: bytes
     manifest: ManifestBytes
+
+
+_NO_BASE = Base((), (), ())
+"""The interpreter base's layers are made like the others."""
 
 
 def _open_anywhere(text: str) -> tuple[Place, str]:

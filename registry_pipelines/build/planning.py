@@ -26,7 +26,7 @@ from registry_pipelines.build.conflicts import (
     take_inventory,
 )
 from registry_pipelines.build.content import content_job
-from registry_pipelines.build.images import check_environment
+from registry_pipelines.build.images import check_environment, check_settings
 from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
 from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel, SettledConflict
 from registry_pipelines.build.interpreter import interpreter_items, interpreter_scheme
@@ -65,6 +65,7 @@ def check_spec(spec: BuildSpec) -> tuple[Platform, ...]:
     if not spec.workdir.startswith("/") or ".." in spec.workdir.split("/"):
         raise InputError(f"workdir {spec.workdir!r} is not an absolute path", where=spec.name)
     check_environment(spec.environment)
+    check_settings(spec)
     if spec.version:
         check_tag(spec.version)
     if spec.base in INTERPRETER_BASES:
@@ -97,7 +98,7 @@ def plan_platform(
         else Scheme.of(python, site_packages=spec.site_packages, interpreter=spec.interpreter)
     )
     wheels = resolve(spec, platform, python, store=store, cache=cache)
-    inventories = [_inventory(wheel, scheme, cache) for wheel in wheels]
+    inventories = [_inventory(wheel, scheme, store, cache) for wheel in wheels]
     above = []
     if spec.application is not None:
         items = application_items(spec.application, spec.workdir)
@@ -152,15 +153,23 @@ def _base_jobs() -> list[LayerJob]:
     return [content_job("system", system, byte_code=False), content_job("python", python, byte_code=True)]
 
 
-def _inventory(wheel: StoredWheel, scheme: Scheme, cache: BuildCache) -> Inventory:
-    """What the wheel brings, remembered by its hash. Raises WheelInvalid, also when the wheel is another version than
-    the one that was chosen (an index may tell its metadata apart from the file, PEP 658)."""
+def _inventory(wheel: StoredWheel, scheme: Scheme, store: WheelStore, cache: BuildCache) -> Inventory:
+    """What the wheel brings, remembered by its hash; a stored file that was touched since is hashed again.
+
+    Raises WheelInvalid, also when the wheel is another version than the one that was chosen (an index may tell its
+    metadata apart from the file, PEP 658).
+    """
     locked = wheel.locked
     key = f"inventory {WHEEL_FORMAT} {locked.sha256} {locked.filename} {_scheme_identity(scheme)}"
     known = cache.note(key)
-    if not isinstance(known, dict):
+    status = wheel.path.stat()
+    file = [status.st_size, status.st_mtime_ns]
+    if isinstance(known, dict) and known["file"] != file:
+        store.verify(wheel.path, locked.sha256)
+        cache.remember_note(key, {**known, "file": file})
+    elif not isinstance(known, dict):
         found = take_inventory(open_wheel(wheel.path), scheme)
-        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes}
+        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes, "file": file}
         cache.remember_note(key, known)
     if Version(known["version"]) != Version(locked.version):
         raise WheelInvalid(

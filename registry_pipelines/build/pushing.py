@@ -60,16 +60,37 @@ def ensure_layer(
         cache.remember_layer(job.key, known)
         cache.remember_seen(known.digest, place.registry.name, place.repository)
     progress.end(task, note=how)
+    return layer_row(job, known, platform=platform, how=how, bytes_uploaded=sent)
+
+
+def layer_row(
+    job: LayerJob, digests: LayerDigests, *, platform: str, how: str = "", bytes_uploaded: int = 0
+) -> LayerRow:
+    """The row of a layer that came out as ``digests``."""
     return LayerRow(
         platform=platform,
         contents=job.contents,
         key=job.key,
-        digest=known.digest,
-        diff_id=known.diff_id,
-        size=known.size,
+        digest=digests.digest,
+        diff_id=digests.diff_id,
+        size=digests.size,
         how=how,
-        bytes_uploaded=sent,
+        bytes_uploaded=bytes_uploaded,
     )
+
+
+def measure_layer(job: LayerJob, *, cache: BuildCache, progress: Progress) -> LayerDigests:
+    """What the layer comes out as; made and thrown away when that is not known yet. Nothing is sent."""
+    known = cache.layer(job.key)
+    if known is None:
+        task = f"compare {job.contents}"
+        progress.begin(task, total_bytes=job.work_bytes)
+        with LayerWriter(lambda piece: None) as writer:
+            job.write(writer, lambda count: progress.advance(task, count))
+            known = writer.finish()
+        cache.remember_layer(job.key, known)
+        progress.end(task)
+    return known
 
 
 def place_blob(digest: Digest, place: Place, cache: BuildCache) -> str:

@@ -15,8 +15,6 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from packaging.utils import canonicalize_name
-
 from registry_pipelines.build.archive import DO_NOT_USE, Member, listed
 from registry_pipelines.errors import WheelInvalid
 
@@ -61,9 +59,9 @@ def read_record(
 ) -> tuple[dict[str, RecordRow], tuple[str, ...]]:
     """Rows by the member they are about, and notes on what RECORD leaves open.
 
-    Rows of folders and of files that are not there are left out; a path may be spelled with backslashes, ``./``, or
-    another spelling of the project's name in the ``.dist-info`` folder. Raises WheelInvalid when RECORD is no CSV in
-    UTF-8, or contradicts itself or the archive (two hashes for one file, another size, a hash nothing can have).
+    Rows of folders and of files that are not there are left out; a path may be spelled with backslashes, ``./`` or a
+    slash in front. Raises WheelInvalid when RECORD is no CSV in UTF-8, or contradicts itself or the archive (two hashes
+    for one file, another size, a hash nothing can have).
     """
     names = {member.name: member for member in members}
     itself = {f"{dist_info}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s")}
@@ -76,7 +74,7 @@ def read_record(
         row, as_it_should = _read_row(fields)
         if not as_it_should:
             strange.append(row.path)
-        name = _find(row.path, names, dist_info)
+        name = _find(row.path, names)
         if name is None:
             absent.append(row.path)
         elif name not in itself:
@@ -134,19 +132,12 @@ def _decode_hash(text: str, size: int) -> bytes | None:
     return raw if len(raw) == size else None
 
 
-def _find(path: str, names: dict[str, Member], dist_info: str) -> str | None:
+def _find(path: str, names: dict[str, Member]) -> str | None:
     """The member a row is about."""
     if path in names:
         return path
-    plain = posixpath.normpath(path.replace("\\", "/"))
-    if plain in names:
-        return plain
-    top, _, rest = plain.partition("/")
-    stem, dot, suffix = top.rpartition(".")
-    if dot and suffix == "dist-info" and canonicalize_name(stem) == canonicalize_name(dist_info[: -len(".dist-info")]):
-        name = f"{dist_info}/{rest}"
-        return name if name in names else None
-    return None
+    plain = posixpath.normpath(path.replace("\\", "/")).lstrip("/")
+    return plain if plain in names else None
 
 
 def _add(rows: dict[str, RecordRow], row: RecordRow, member: Member, where: str) -> None:

@@ -29,13 +29,15 @@ def make_wheel(
     compression: int = zipfile.ZIP_DEFLATED,
     level: int = 6,
     wheel_version: str = "1.0",
+    metadata: bytes = b"",
 ) -> Path:
     """``record``: rows that replace the right ones. ``extra``: files that RECORD does not name."""
     stem = f"{name.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
     contents = dict(files if files is not None else {f"{name.replace('-', '_')}/__init__.py": b"VALUE = 1\n"})
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    contents[f"{info}/METADATA"] = (metadata + "".join(f"Requires-Dist: {r}\n" for r in requires)).encode()
+    headers = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    whole = (headers + "".join(f"Requires-Dist: {r}\n" for r in requires)).encode()
+    contents[f"{info}/METADATA"] = metadata or whole
     contents[f"{info}/WHEEL"] = f"Wheel-Version: {wheel_version}\nRoot-Is-Purelib: true\nTag: {tag}\n".encode()
     if entry_points:
         contents[f"{info}/entry_points.txt"] = entry_points.encode()
