@@ -14,7 +14,6 @@ from typing import TypeVar
 from registry_pipelines.build.application import pointer_warnings
 from registry_pipelines.build.bases import Base, OpenPlace, bring_base, describe_base
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.conflicts import check_rules
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interface import (
     BUILDER_ID,
@@ -26,7 +25,14 @@ from registry_pipelines.build.interface import (
     BuildSpec,
     LayerRow,
 )
-from registry_pipelines.build.planning import PlatformPlan, check_spec, plan_platform, settled_conflicts, wheel_notes
+from registry_pipelines.build.planning import (
+    PlatformPlan,
+    check_spec,
+    gather,
+    plan_platforms,
+    settled_conflicts,
+    wheel_notes,
+)
 from registry_pipelines.build.provenance import provenance
 from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, measure_layer
 from registry_pipelines.build.resolving import WheelStore
@@ -69,7 +75,9 @@ class LayersBuilder:
     def build(self, spec: BuildSpec, place: Place, *, progress: Progress = SILENT) -> BuildResult:
         """Build, push, attach provenance, tag; the version tag moves last and never away from other content.
 
-        Everything that can be wrong with requirements, wheels and folders is found before the first byte is sent.
+        Everything that can be wrong with requirements, wheels and folders is found before the first byte is sent, and a
+        version that is something else; but for contents that differ from RECORD, which come to light as they pass: then
+        layers may be there, and no manifest or tag.
         """
         started = time.monotonic()
         platforms = check_spec(spec)
@@ -77,12 +85,11 @@ class LayersBuilder:
         with closing(BuildCache(self._state / "cache.sqlite")) as cache:
             store = WheelStore(self._state / "wheels")
             progress.begin("resolve requirements")
-            plans = [
-                plan_platform(spec, platform, store=store, cache=cache, open_place=self._open_place)
-                for platform in platforms
+            given = [
+                gather(spec, platform, store=store, cache=cache, open_place=self._open_place) for platform in platforms
             ]
-            progress.end("resolve requirements", note=f"{sum(len(plan.lock) for plan in plans)} wheels")
-            check_rules(spec.conflicts, [(plan.site_packages, plan.inventories) for plan in plans])
+            progress.end("resolve requirements", note=f"{sum(len(each.wheels) for each in given)} wheels")
+            plans = plan_platforms(spec, given, store)
             return _Build(self, spec, place, cache, progress, revision, _warnings(spec, revision)).run(plans, started)
 
 

@@ -22,6 +22,7 @@ from registry_pipelines.build.conflicts import (
     Inventory,
     Settled,
     application_inventory,
+    check_rules,
     settle,
     take_inventory,
 )
@@ -49,7 +50,6 @@ class PlatformPlan:
     base: BaseImage | None
     jobs: tuple[LayerJob, ...]
     lock: tuple[LockedWheel, ...]
-    site_packages: str
     inventories: tuple[Inventory, ...]
     """Of the wheels in the lock's order, then the application's."""
     settled: tuple[Settled, ...]
@@ -84,11 +84,26 @@ def check_spec(spec: BuildSpec) -> tuple[Platform, ...]:
     return platforms
 
 
-def plan_platform(
+@dataclass(frozen=True)
+class Ingredients:
+    """What one platform's image is made of, resolved and read; whether it fits together is not looked at yet."""
+
+    platform: Platform
+    base: BaseImage | None
+    scheme: Scheme
+    byte_code: bool
+    wheels: tuple[StoredWheel, ...]
+    inventories: tuple[Inventory, ...]
+    """Of the wheels, then the application's."""
+    above: tuple[LayerJob, ...]
+    """Layers above those of wheels."""
+
+
+def gather(
     spec: BuildSpec, platform: Platform, *, store: WheelStore, cache: BuildCache, open_place: OpenPlace
-) -> PlatformPlan:
-    """Resolve and check everything for one platform. Raises RequirementsInvalid, WheelInvalid, PathConflict,
-    InputError, and the RegistryError family for a base image."""
+) -> Ingredients:
+    """Resolve and read everything for one platform. Raises RequirementsInvalid, WheelInvalid, InputError, and the
+    RegistryError family for a base image."""
     base = None if spec.base in INTERPRETER_BASES else open_base(spec.base, platform, open_place)
     python = _python_of(spec, base)
     byte_code = python == RUNNING_PYTHON and sys.implementation.name == "cpython"
@@ -97,22 +112,33 @@ def plan_platform(
         if base is None
         else Scheme.of(python, site_packages=spec.site_packages, interpreter=spec.interpreter)
     )
-    wheels = resolve(spec, platform, python, store=store, cache=cache)
+    wheels = tuple(resolve(spec, platform, python, store=store, cache=cache))
     inventories = [_inventory(wheel, scheme, store, cache) for wheel in wheels]
     above = []
     if spec.application is not None:
         items = application_items(spec.application, spec.workdir)
         above.append(content_job("application", items, byte_code=byte_code))
         inventories.append(application_inventory(items, inventories))
-    settled = settle(inventories, spec.conflicts, site_packages=scheme.site_packages)
-    jobs = _base_jobs() if base is None else []
-    base_layers = len(base.manifest.layers) if base else len(jobs)
-    files = {wheel.locked.sha256: wheel for wheel in wheels}
-    for members in group([wheel.locked for wheel in wheels], base_layers=base_layers):
+    return Ingredients(platform, base, scheme, byte_code, wheels, tuple(inventories), tuple(above))
+
+
+def plan_platforms(spec: BuildSpec, platforms: Sequence[Ingredients], store: WheelStore) -> list[PlatformPlan]:
+    """One plan for each platform. Raises PathConflict, and InputError for rules that settle nothing on any."""
+    check_rules(spec.conflicts, [(each.scheme.site_packages, each.inventories) for each in platforms])
+    return [_plan_platform(spec, each, store) for each in platforms]
+
+
+def _plan_platform(spec: BuildSpec, given: Ingredients, store: WheelStore) -> PlatformPlan:
+    settled = settle(given.inventories, spec.conflicts, site_packages=given.scheme.site_packages)
+    jobs = _base_jobs() if given.base is None else []
+    base_layers = len(given.base.manifest.layers) if given.base else len(jobs)
+    files = {wheel.locked.sha256: wheel for wheel in given.wheels}
+    lock = tuple(wheel.locked for wheel in given.wheels)
+    for members in group(lock, base_layers=base_layers):
         chosen = [(files[member.sha256], left_out(settled, member.name)) for member in members]
-        jobs.append(_wheel_job(chosen, scheme, store, byte_code=byte_code))
-    lock = tuple(wheel.locked for wheel in wheels)
-    return PlatformPlan(platform, base, (*jobs, *above), lock, scheme.site_packages, tuple(inventories), tuple(settled))
+        jobs.append(_wheel_job(chosen, given.scheme, store, byte_code=given.byte_code))
+    jobs += given.above
+    return PlatformPlan(given.platform, given.base, tuple(jobs), lock, given.inventories, tuple(settled))
 
 
 def left_out(settled: Sequence[Settled], owner: str) -> tuple[str, ...]:
