@@ -9,7 +9,7 @@ from dagster_project.partitions import RELEASES, release_of
 from dagster_project.report import Materialized, materialized, refusals, table, telling
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Target
-from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.closure import omissions
 
 Told = Iterator[Materialized | dg.AssetCheckResult]
 

@@ -13,10 +13,11 @@ from registry_pipelines.oci.manifests import Index
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.oci.tags import read_version
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
-from registry_pipelines.transfer.digest_tags import is_named_after_digest
-from registry_pipelines.transfer.listed import list_tags
-from registry_pipelines.transfer.selectors import ALL
+from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
+from registry_pipelines.transfer.closure.listed import list_tags
+from registry_pipelines.transfer.closure.selectors import ALL
 
 FLOATING_TAGS = frozenset({"latest"})
 """Moves with every push by convention, so it names no version."""
@@ -56,18 +57,11 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     tags.sort(key=lambda tag: (tag != version, not _is_dotted(tag), tag))
     found: dict[Digest, str] = {}
     with ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="releases") as pool:
-        for tag, digest in zip(tags, pool.map(lambda tag: named.get(tag) or _resolve(place, tag), tags), strict=True):
+        for tag, digest in zip(tags, pool.map(lambda tag: named.get(tag) or digest_at(place, tag), tags), strict=True):
             if digest is not None:
                 found.setdefault(digest, tag)
         kinds = list(pool.map(lambda digest: digest in seen or _is_image(place, digest), found))
     return [Release(image.name, tag, digest) for (digest, tag), kind in zip(found.items(), kinds, strict=True) if kind]
-
-
-def _resolve(place: Place, tag: str) -> Digest | None:
-    try:
-        return place.registry.resolve(place.repository, tag).digest
-    except NotFound:
-        return None  # deleted between the list and the look
 
 
 def _is_dotted(tag: str) -> bool:

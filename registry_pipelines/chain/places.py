@@ -20,9 +20,9 @@ from registry_pipelines.registry.client import DistributionRegistry as Distribut
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder
 from registry_pipelines.registry.remote import remote_registry
-from registry_pipelines.transfer.buckets import CapWindow
-from registry_pipelines.transfer.limited import limited
-from registry_pipelines.transfer.limits import Limits
+from registry_pipelines.transfer.limits.buckets import CapWindow
+from registry_pipelines.transfer.limits.limited import limited
+from registry_pipelines.transfer.limits.limits import Limits
 
 
 @dataclass(frozen=True)

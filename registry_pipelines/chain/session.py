@@ -17,7 +17,7 @@ from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.sign.keys import FileSigner, KeySet, generate_key, load_signer, load_verifier
-from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 
 
 class Session:

@@ -24,9 +24,9 @@ from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.interface import read_artifacts, read_attestations
-from registry_pipelines.transfer import omissions
-from registry_pipelines.transfer.requests import Requests
-from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.closure import omissions
+from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.limits.requests import Requests
 from registry_pipelines.transfer.verify import Comparison
 
 

@@ -10,7 +10,7 @@ from registry_pipelines.config import Sync
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, SyncResult, Target
 from registry_pipelines.transfer.sync import sync as sync_fleet

@@ -20,9 +20,9 @@ from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, l
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
-from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.receipts import ReceiptSigner
+from registry_pipelines.transfer.closure.platforms import Selection
+from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+from registry_pipelines.transfer.limits.limits import Limits
 
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
     from registry_pipelines.chain import Chain

@@ -15,9 +15,9 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.choices import Choice, differing
 from registry_pipelines.registry.platforms import Entry, read_entries
 from registry_pipelines.registry.warnings import Found, footer_warnings, more_warnings, warnings_of
-from registry_pipelines.transfer import omissions
-from registry_pipelines.transfer.closure import Closure
-from registry_pipelines.transfer.discovery import discover
+from registry_pipelines.transfer.closure import omissions
+from registry_pipelines.transfer.closure.closure import Closure
+from registry_pipelines.transfer.closure.discovery import discover
 
 Row = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.chain.result import StageResult, cell_text
 from registry_pipelines.progress import size_text
-from registry_pipelines.transfer import omissions
-from registry_pipelines.transfer.closure import Omission
+from registry_pipelines.transfer.closure import omissions
+from registry_pipelines.transfer.closure.closure import Omission
 
 if TYPE_CHECKING:  # rich is loaded by what draws: a tenth of the start of a command that prints JSON
     from rich.console import Console

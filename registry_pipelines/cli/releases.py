@@ -16,7 +16,7 @@ from registry_pipelines.config import Secret
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.release import Release
 from registry_pipelines.sign.keys import generate_key
-from registry_pipelines.transfer import omissions
+from registry_pipelines.transfer.closure import omissions
 
 RELEASE_HELP = "RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release."
 

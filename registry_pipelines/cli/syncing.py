@@ -28,12 +28,12 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.platforms import same_content
-from registry_pipelines.transfer import omissions
-from registry_pipelines.transfer.closure import Omission
-from registry_pipelines.transfer.digest_tags import DigestTags
-from registry_pipelines.transfer.discovery import discover
-from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.closure import omissions
+from registry_pipelines.transfer.closure.closure import Omission
+from registry_pipelines.transfer.closure.digest_tags import DigestTags
+from registry_pipelines.transfer.closure.discovery import discover
+from registry_pipelines.transfer.closure.platforms import Selection
+from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import Comparison, Mismatch, examine

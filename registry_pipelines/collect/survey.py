@@ -26,7 +26,7 @@ from registry_pipelines.oci.manifests import (
 from registry_pipelines.oci.referrers import read_fallback
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.digest_tags import DigestTags
+from registry_pipelines.transfer.closure.digest_tags import DigestTags
 
 MAX_TAGS = 200_000
 """Tags of one repository; ECR permits 100,000 images."""

@@ -15,8 +15,8 @@ from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
-from registry_pipelines.transfer.buckets import CapWindow
-from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.limits.buckets import CapWindow
 
 _SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
 

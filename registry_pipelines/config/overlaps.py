@@ -8,7 +8,8 @@ file: one repository; a repository that a pattern takes; equal patterns, or one 
 - of a pattern that would have to find repositories below the prefix of another's target (``*`` to a registry, ``*`` to
   ``backup/`` in it), unless it begins with that prefix (``backup/*``);
 - of tags where both have a version range; ``newest`` is taken as if it left nothing out;
-- of one sync's patterns for several targets: its plan looks there (``transfer.planner``); between two syncs none looks.
+- of one sync's patterns for several targets: its plan looks there (``transfer.delivery.planner``); between two syncs
+  none looks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from registry_pipelines.config.model import Config
 from registry_pipelines.config.places import Mirror, Sync
 from registry_pipelines.errors import InputError, ReferenceInvalid
 from registry_pipelines.oci.references import Reference
-from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.closure.selectors import Selector
 
 _LITERAL = re.compile(r"[^*?\[]*")
 _WILDCARD = re.compile(r"\*|\?|\[([^]!])[^]]*\]")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from registry_pipelines.config.fields import Between, Names, Several, entry_name, setting
 from registry_pipelines.config.values import GLOB, HOST, PLATFORM, PREFIX, REPOSITORY, Secret
-from registry_pipelines.transfer.platforms import Selection
+from registry_pipelines.transfer.closure.platforms import Selection
 
 _SELECTION = (
     "What `platforms` do to an index. `sparse`: it keeps its digest and its signatures and lacks the other platforms, "

@@ -13,15 +13,15 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer import omissions
 from registry_pipelines.transfer.batch import Item, copy_items
-from registry_pipelines.transfer.closure import Omission
+from registry_pipelines.transfer.closure import omissions
+from registry_pipelines.transfer.closure.closure import Omission
+from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
+from registry_pipelines.transfer.closure.listed import list_tags
+from registry_pipelines.transfer.closure.platforms import Selection
+from registry_pipelines.transfer.closure.selectors import ALL, Selector
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.digest_tags import Chosen, DigestTags
-from registry_pipelines.transfer.listed import list_tags
-from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.receipts import Receipt, ReceiptSigner
-from registry_pipelines.transfer.selectors import ALL, Selector
+from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptSigner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +261,8 @@ def carry(
     """Copy a closure from each place to the next: source, first stop, second stop.
 
     tags: set at every stop, last. foreign_layers: see
-    :func:`~registry_pipelines.transfer.discovery.discover`. state, journal_url, signer: as in :func:`apply_mirror`.
+    :func:`~registry_pipelines.transfer.closure.discovery.discover`. state, journal_url, signer: as in
+    :func:`apply_mirror`.
     """
     started = time.monotonic()
     changed, bytes_moved, here = False, 0, digest

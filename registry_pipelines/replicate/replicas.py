@@ -12,8 +12,8 @@ from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer import verify
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.receipts import ReceiptSigner
-from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.verify import Comparison, Mismatch
 
 
@@ -55,8 +55,8 @@ def replicate(
     """Copy a release's whole closure, evidence included, to every target; tags last; each target is read back and gets
     a receipt below ``state``.
 
-    foreign_layers: see :func:`~registry_pipelines.transfer.discovery.discover`. Whether the release may go there is not
-    asked here; the caller has the verdict. Raises what
+    foreign_layers: see :func:`~registry_pipelines.transfer.closure.discovery.discover`. Whether the release
+    may go there is not asked here; the caller has the verdict. Raises what
     :func:`~registry_pipelines.transfer.copy.copy_closure` raises.
     """
     found = copy_closure(

@@ -1,21 +1,15 @@
-"""How images move: discover a closure, plan, execute, journal, limit, prove. docs/transfer.md tells it for users.
+"""How images move: find what belongs together, plan, do, prove. docs/transfer.md tells it for users.
 
-The files, in the order of a copy:
+The ways in are here: ``copy`` (one closure), ``batch`` (chosen closures), ``sync`` (whole registries), ``verify``
+(are two places the same?). ``state`` is what they keep between runs and hand to the rooms; ``summary`` tells what
+they did. Stages and the command line import these; the words of their answers come from the rooms:
 
-- ``copy`` (one closure), ``batch`` (chosen closures), ``sync`` (whole registries): the ways in
-- ``listed``, ``digest_tags``, ``selectors``: which tags there are, which are tags by themselves, which are taken
-- ``discovery``, ``platforms``, ``closure``: what belongs to each image; ``omissions``: what is left out, in words
-- ``look``, ``lists``: what targets have, and whether they name the referrers that they hold
-- ``rules``, ``refusals``, ``planner``, ``plan``: what targets are known to refuse, what is to be done
-- ``schedule``, ``streams``, ``execute``, ``acts``: what runs when, how many large blobs at once, what waits for
-  what, what each act does
-- ``fanout``: one blob to all its targets; ``window``, ``growth``, ``memory``: how it is read; ``sinks``, ``spool``,
-  ``courier``, ``courier_process``: how it is sent; ``patience``: how long something is tried again;
-  ``health``: which registries are in trouble, and which were given up
-- ``receipts``, ``results``, ``summary``: what was found at the targets, and how it is told; ``vouching``: what
-  registries look for themselves; ``verify`` compares places
-- ``state``: what is kept between runs; ``manifests``, ``journal``, ``database``, ``server`` keep it; ``owners``: whose
-  an open upload is
-- ``limits``, ``limited``, ``buckets``, ``quotas``, ``requests``: what registries and links permit, and what was used;
-  ``answers``: what is asked once in a run
+- ``delivery``: the plan of what goes where, and doing it: manifests, tags, receipts
+- ``closure``: which repositories, tags and platforms are taken, and what belongs to each image
+- ``blob``: one blob from its source to all its targets, also after a kill
+- ``limits``: what registries and links permit, and what was used
+- ``flow``: what runs when, and how long something that fails is tried again; knows no blob
+
+Each imports only those below it (``delivery``; ``closure`` beside ``blob``; ``limits``; ``flow``), held by import-
+linter.
 """

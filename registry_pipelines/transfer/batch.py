@@ -10,13 +10,13 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.closure import Closure
-from registry_pipelines.transfer.discovery import ManifestCache, discover
-from registry_pipelines.transfer.plan import Job
-from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.pools import Pool
-from registry_pipelines.transfer.receipts import ReceiptSigner
-from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.threads import Pool
+from registry_pipelines.transfer.closure.closure import Closure
+from registry_pipelines.transfer.closure.discovery import ManifestCache, discover
+from registry_pipelines.transfer.closure.platforms import Selection
+from registry_pipelines.transfer.delivery.plan import Job
+from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.state import State
 from registry_pipelines.transfer.sync import DISCOVERY_THREADS
 from registry_pipelines.waits import told_to

@@ -10,12 +10,12 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.discovery import discover
-from registry_pipelines.transfer.plan import Job, Plan
-from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.receipts import ReceiptSigner
-from registry_pipelines.transfer.requests import Requests
-from registry_pipelines.transfer.results import CopyResult, TargetResult
+from registry_pipelines.transfer.closure.discovery import discover
+from registry_pipelines.transfer.closure.platforms import Selection
+from registry_pipelines.transfer.delivery.plan import Job, Plan
+from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+from registry_pipelines.transfer.delivery.results import CopyResult, TargetResult
+from registry_pipelines.transfer.limits.requests import Requests
 from registry_pipelines.transfer.state import State
 from registry_pipelines.waits import told_to
 
@@ -40,9 +40,9 @@ def copy_closure(
 
     tags: what the root is called at the targets; None keeps the tag asked for (none when it was a digest). move_tags:
     False reports a tag that names another digest as drift and leaves it. platforms, selection, foreign_layers: see
-    :func:`~registry_pipelines.transfer.discovery.discover`. state: folder of the journal, known manifests and receipts;
-    without it nothing is remembered. journal_url: see :class:`~registry_pipelines.transfer.state.State`. signer: signs
-    the receipts. dry_run: only plan.
+    :func:`~registry_pipelines.transfer.closure.discovery.discover`. state: folder of the journal, known
+    manifests and receipts; without it nothing is remembered. journal_url: see
+    :class:`~registry_pipelines.transfer.state.State`. signer: signs the receipts. dry_run: only plan.
 
     Raises what discovery raises, and the first target's error once the other targets are done (they are named in its
     notes); every error is of the RegistryError, ContentError or LocalError family. Drift does not raise.

@@ -17,20 +17,20 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Registry, UploadSessions
-from registry_pipelines.transfer.acts import Setting
-from registry_pipelines.transfer.courier import COURIERS, Courier
-from registry_pipelines.transfer.execute import execute
-from registry_pipelines.transfer.fanout import Means
-from registry_pipelines.transfer.journal import Journal
-from registry_pipelines.transfer.manifests import ManifestFolder
-from registry_pipelines.transfer.memory import PartMemory
-from registry_pipelines.transfer.owners import OWNERS, new_name
-from registry_pipelines.transfer.plan import Job, Plan
-from registry_pipelines.transfer.planner import Planner, make_plan
-from registry_pipelines.transfer.receipts import ReceiptSigner, ReceiptStore
-from registry_pipelines.transfer.refusals import SparseRefusals
-from registry_pipelines.transfer.results import TargetResult
-from registry_pipelines.transfer.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
+from registry_pipelines.transfer.blob.courier import COURIERS, Courier
+from registry_pipelines.transfer.blob.fanout import Means
+from registry_pipelines.transfer.blob.journal import Journal
+from registry_pipelines.transfer.blob.memory import PartMemory
+from registry_pipelines.transfer.blob.owners import OWNERS, new_name
+from registry_pipelines.transfer.blob.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
+from registry_pipelines.transfer.closure.manifests import ManifestFolder
+from registry_pipelines.transfer.delivery.acts import Setting
+from registry_pipelines.transfer.delivery.execute import execute
+from registry_pipelines.transfer.delivery.plan import Job, Plan
+from registry_pipelines.transfer.delivery.planner import Planner, make_plan
+from registry_pipelines.transfer.delivery.receipts import ReceiptSigner, ReceiptStore
+from registry_pipelines.transfer.delivery.refusals import SparseRefusals
+from registry_pipelines.transfer.delivery.results import TargetResult
 
 SPOOL = "spool"
 """Folder of blobs on their way to registries that take them only whole."""
@@ -49,8 +49,8 @@ class State:
     journal_url: of a database for the journal (``postgresql://...`` for many machines, or another of SQLAlchemy's);
     empty is SQLite in the folder. Receipts, known manifests, spool and couriers' notes are in the folder always.
     expect_work: whether something will most likely be copied. Raises what
-    :func:`~registry_pipelines.transfer.database.open_database` raises; for SQLite in the folder not at once, but before
-    anything is copied.
+    :func:`~registry_pipelines.transfer.blob.database.open_database` raises; for SQLite in the folder not at once,
+    but before anything is copied.
     """
 
     def __init__(self, folder: Path | None = None, *, journal_url: str = "", expect_work: bool = False) -> None:
@@ -90,12 +90,13 @@ class State:
             return self._journal
 
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
-        """See :class:`~registry_pipelines.transfer.planner.Holdings`."""
+        """See :class:`~registry_pipelines.transfer.delivery.planner.Holdings`."""
         journal = self.open_journal()
         return journal.holders(registry, digests) if journal else {}
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
-        """See :func:`~registry_pipelines.transfer.planner.make_plan`; with what earlier runs left and found."""
+        """What is to be done, with what earlier runs left and found; see
+        :func:`~registry_pipelines.transfer.delivery.planner.make_plan`."""
         return make_plan(jobs, holdings=self, receipts=self.receipts, refusals=self._refusals)
 
     def planner(self) -> Planner:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry_pipelines.transfer import omissions
-from registry_pipelines.transfer.closure import Omission
-from registry_pipelines.transfer.plan import BlobKey, Delivery
-from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.transfer.closure import omissions
+from registry_pipelines.transfer.closure.closure import Omission
+from registry_pipelines.transfer.delivery.plan import BlobKey, Delivery
+from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.sync import SyncResult
 
 Row = dict[str, str | int | float | bool]
@@ -60,7 +60,7 @@ class Summary:
 
     def left_out_rows(self) -> list[Row]:
         """What no target gets, one row each: ``image`` (empty for what no image has), and the columns of
-        :func:`~registry_pipelines.transfer.omissions.rows`. What the configuration excludes is not among it."""
+        :func:`~registry_pipelines.transfer.closure.omissions.rows`. What the configuration excludes is not among it."""
         found: list[Row] = [{"image": "", **row} for row in omissions.rows(self.found.passed_over)]
         for name, left in self._left_out().items():
             found += [{"image": name, **row} for row in omissions.rows(left)]

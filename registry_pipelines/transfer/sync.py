@@ -16,21 +16,21 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.transfer.closure import Omission
-from registry_pipelines.transfer.digest_tags import Chosen, DigestTags
-from registry_pipelines.transfer.discovery import ManifestCache, discover
-from registry_pipelines.transfer.limited import limited
-from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.listed import list_tags
-from registry_pipelines.transfer.omissions import companions, left_over
-from registry_pipelines.transfer.plan import Job, Plan
-from registry_pipelines.transfer.planner import Looked, Planner
-from registry_pipelines.transfer.platforms import Selection
-from registry_pipelines.transfer.pools import Pool
-from registry_pipelines.transfer.receipts import ReceiptSigner
-from registry_pipelines.transfer.requests import Requests
-from registry_pipelines.transfer.results import TargetResult
-from registry_pipelines.transfer.selectors import ALL, Selector
+from registry_pipelines.threads import Pool
+from registry_pipelines.transfer.closure.closure import Omission
+from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
+from registry_pipelines.transfer.closure.discovery import ManifestCache, discover
+from registry_pipelines.transfer.closure.listed import list_tags
+from registry_pipelines.transfer.closure.omissions import companions, left_over
+from registry_pipelines.transfer.closure.platforms import Selection
+from registry_pipelines.transfer.closure.selectors import ALL, Selector
+from registry_pipelines.transfer.delivery.plan import Job, Plan
+from registry_pipelines.transfer.delivery.planner import Looked, Planner
+from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+from registry_pipelines.transfer.delivery.results import TargetResult
+from registry_pipelines.transfer.limits.limited import limited
+from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.requests import Requests
 from registry_pipelines.transfer.state import State
 from registry_pipelines.waits import told_to
 

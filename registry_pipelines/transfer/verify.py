@@ -12,11 +12,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import BUFFER_BYTES, Place
-from registry_pipelines.transfer.closure import Closure, Omission
-from registry_pipelines.transfer.discovery import discover
-from registry_pipelines.transfer.look import digest_at
-from registry_pipelines.transfer.omissions import companions
-from registry_pipelines.transfer.platforms import Selection
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.transfer.closure.closure import Closure, Omission
+from registry_pipelines.transfer.closure.discovery import discover
+from registry_pipelines.transfer.closure.omissions import companions
+from registry_pipelines.transfer.closure.platforms import Selection
 
 COMPARE_THREADS = 16
 """Small requests, so latency counts; with ``content`` also the number of blobs read at once (1 MiB each)."""

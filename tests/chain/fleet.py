@@ -19,7 +19,7 @@ from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.sign.keys import load_verifier
-from registry_pipelines.transfer.receipts import Receipt, ReceiptStore, pre_authentication_encoding
+from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptStore, pre_authentication_encoding
 from tests.scan.images import push_image
 
 SETTINGS = """\

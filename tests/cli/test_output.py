@@ -16,7 +16,7 @@ from registry_pipelines.cli.output import condensed, print_below, print_omission
 from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Silent, count_text, size_text
-from registry_pipelines.transfer.closure import Omission
+from registry_pipelines.transfer.closure.closure import Omission
 from tests.cli.test_bad_input import PROGRAM
 from tests.patience import patient
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from tests.chain.fleet import start
 from tests.chain.killing import address, configure, push_large, stop_and_run_again
 from tests.cli.test_bad_input import PROGRAM

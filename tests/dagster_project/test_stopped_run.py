@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from tests.chain.fleet import Fleet, free_ports, start
 from tests.chain.killing import (
     LIMIT_S,

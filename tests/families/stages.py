@@ -10,8 +10,8 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
+from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.discovery import discover
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.families.table import Stage
 from tests.families.content import SIGNED_TAG

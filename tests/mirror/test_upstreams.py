@@ -17,7 +17,7 @@ from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.docker_registry import DockerRegistry
 from tests.scan.images import push_image, push_platforms

@@ -25,9 +25,9 @@ from registry_pipelines.errors import (
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.blob.courier_process import Connections
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.courier_process import Connections
-from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect

@@ -57,7 +57,7 @@ class Counted:
 def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A blob is read over one connection, however long its receiver waits for bytes: where bytes are counted, or the
     answers to the first and to later requests differ, a slow machine must not ask for more."""
-    monkeypatch.setattr("registry_pipelines.transfer.growth.HUNGER_S", math.inf)
+    monkeypatch.setattr("registry_pipelines.transfer.blob.growth.HUNGER_S", math.inf)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.memory import BUDGET_BYTES, PART_BYTES
+from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
+from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, HoldAnswer

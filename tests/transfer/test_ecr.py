@@ -18,10 +18,10 @@ from registry_pipelines.errors import Forbidden
 from registry_pipelines.registry.client import Retries
 from registry_pipelines.registry.ecr import EcrRegistry
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.limited import limited
-from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.limits.limited import limited
+from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates

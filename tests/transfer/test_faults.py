@@ -18,8 +18,8 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.memory import PART_BYTES
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
@@ -117,7 +117,7 @@ def test_source_without_ranges_is_read_once_and_over_one_connection(
     """Each further connection would get the whole blob from its first byte. Known from an earlier read, or found out
     by the first connections that are added; those are the last. They are wanted at the first wait."""
     for name in ("HUNGER_S", "HUNGRY_SHARE"):
-        monkeypatch.setattr(f"registry_pipelines.transfer.growth.{name}", 0.0)
+        monkeypatch.setattr(f"registry_pipelines.transfer.blob.growth.{name}", 0.0)
     layer = graphs.noise(6 * PART_BYTES)
     graphs.image(source.place("app"), layer, tag="v1")
     faulty_source.play("GET", BLOBS, NoRange(bytes_per_s=30e6))

@@ -15,12 +15,12 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.acts import TRANSFER_THREADS
+from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.fanout import Means, move_blob
-from registry_pipelines.transfer.memory import PART_BYTES
-from registry_pipelines.transfer.patience import Patience
-from registry_pipelines.transfer.rules import Rule
+from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
+from registry_pipelines.transfer.flow.patience import Patience
+from registry_pipelines.transfer.limits.rules import Rule
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates

@@ -16,7 +16,7 @@ import pytest
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.link import Link
 

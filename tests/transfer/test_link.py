@@ -16,8 +16,8 @@ import pytest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.courier import SEGMENT_BYTES
-from registry_pipelines.transfer.memory import PART_BYTES
+from registry_pipelines.transfer.blob.courier import SEGMENT_BYTES
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.cli.test_bad_input import PROGRAM
 from tests.conftest import find_peer

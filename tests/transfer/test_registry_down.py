@@ -16,16 +16,16 @@ from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.acts import Setting
-from registry_pipelines.transfer.discovery import discover
-from registry_pipelines.transfer.execute import execute
-from registry_pipelines.transfer.fanout import Means, move_blob
-from registry_pipelines.transfer.health import ATTEMPT_S, REVIVE_S, Health
-from registry_pipelines.transfer.memory import PART_BYTES
-from registry_pipelines.transfer.patience import Patience
-from registry_pipelines.transfer.plan import Job
-from registry_pipelines.transfer.planner import make_plan
-from registry_pipelines.transfer.results import TargetResult
+from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.closure.discovery import discover
+from registry_pipelines.transfer.delivery.acts import Setting
+from registry_pipelines.transfer.delivery.execute import execute
+from registry_pipelines.transfer.delivery.plan import Job
+from registry_pipelines.transfer.delivery.planner import make_plan
+from registry_pipelines.transfer.delivery.results import TargetResult
+from registry_pipelines.transfer.flow.health import ATTEMPT_S, REVIVE_S, Health
+from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry, Status

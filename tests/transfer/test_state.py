@@ -17,14 +17,14 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import UploadSession
-from registry_pipelines.transfer.buckets import Bucket
+from registry_pipelines.transfer.blob.courier import COURIERS
+from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.journal import Journal
+from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.blob.sinks import UPLOAD_LIFE_S
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.courier import COURIERS
-from registry_pipelines.transfer.fanout import Means, move_blob
-from registry_pipelines.transfer.journal import Journal
-from registry_pipelines.transfer.memory import PART_BYTES
-from registry_pipelines.transfer.rules import Rule
-from registry_pipelines.transfer.sinks import UPLOAD_LIFE_S
+from registry_pipelines.transfer.limits.buckets import Bucket
+from registry_pipelines.transfer.limits.rules import Rule
 from registry_pipelines.transfer.state import SPOOL, State
 
 if TYPE_CHECKING:

@@ -14,16 +14,16 @@ from registry_pipelines.errors import Forbidden, InputError, NotFound, Refused, 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Capabilities
-from registry_pipelines.transfer.acts import Setting
+from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.closure.discovery import discover
+from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.discovery import discover
-from registry_pipelines.transfer.execute import execute
-from registry_pipelines.transfer.limits import Limits
-from registry_pipelines.transfer.memory import PART_BYTES
-from registry_pipelines.transfer.plan import Job
-from registry_pipelines.transfer.planner import make_plan
-from registry_pipelines.transfer.rules import Rule
-from registry_pipelines.transfer.selectors import Selector
+from registry_pipelines.transfer.delivery.acts import Setting
+from registry_pipelines.transfer.delivery.execute import execute
+from registry_pipelines.transfer.delivery.plan import Job
+from registry_pipelines.transfer.delivery.planner import make_plan
+from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.rules import Rule
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare

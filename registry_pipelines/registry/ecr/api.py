@@ -22,7 +22,7 @@ from registry_pipelines.registry.ecr.failures import error_code, raise_translate
 from registry_pipelines.registry.ecr.hosts import EcrHost
 
 MAX_CONNECTIONS = 128
-"""Idle connections kept to the API; as many requests as a window of ``transfer.limits`` lets be under way."""
+"""Idle connections kept to the API; as many requests as a window of ``transfer.limits.limits`` lets be under way."""
 
 RENEW_EARLY_S = 900.0
 """A token (12 h by ECR's guide) is renewed this long before its end: ECR answers 403, not 401, to one that has expired,

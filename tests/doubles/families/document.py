@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from registry_pipelines.registry.client.words import MEANINGS, SAYINGS, Saying
-from registry_pipelines.transfer.rules import KNOWN, Rule
+from registry_pipelines.transfer.limits.rules import KNOWN, Rule
 from tests.doubles.families import FAMILIES, Family
 from tests.doubles.families.table import PEERS, SOURCE_STAGES, TARGET_STAGES, Cell, Stage
 

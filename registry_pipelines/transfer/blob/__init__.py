@@ -1,0 +1,7 @@
+"""One blob from its source to all its targets, also after a kill. Used by ``delivery``, opened by ``state``.
+
+``fanout`` reads it once for all targets: ``window`` in ranges, as many as ``growth`` finds useful, in pieces that
+``memory`` lends. ``sinks`` send it: ``spool`` for registries that take a blob only whole, ``courier`` and
+``courier_process`` from a process that outlives this one. ``journal`` remembers what was sent, in ``database`` or
+``server``; ``owners`` tells whether somebody still works on an open upload.
+"""

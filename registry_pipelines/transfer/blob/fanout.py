@@ -1,0 +1,381 @@
+"""Move one blob from its source to several targets: it is read once, hashed on the way, and sent to all of them.
+
+A blob of one part is verified in memory before its first byte leaves. A larger one is committed only after its digest
+held; when its first bytes were sent by an earlier process, the registry's own check at the commit is the proof
+(distribution-spec 1.1, "Pushing a blob in chunks": the closing PUT carries the digest).
+
+All targets that are well take part in one read. A target that fails falls behind: the others are done without it, and
+it is tried again alone, with reads of its own, as long as there is patience.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry_pipelines.errors import DigestMismatch, LocalError, RegistryPipelinesError, Unavailable
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.blobs import BytesSource
+from registry_pipelines.registry.client.retries import stalls_are_final
+from registry_pipelines.registry.interface import Place, UploadSessions
+from registry_pipelines.transfer.blob.courier import Courier
+from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
+from registry_pipelines.transfer.blob.sinks import Inbox, Moved, SessionSink, Sink, Stopped, UploadJournal, WholeSink
+from registry_pipelines.transfer.blob.spool import SpoolSink
+from registry_pipelines.transfer.blob.window import CONNECTIONS, PartWindow
+from registry_pipelines.transfer.flow.health import Health
+from registry_pipelines.transfer.flow.patience import Patience
+from registry_pipelines.transfer.flow.schedule import aside
+from registry_pipelines.transfer.limits.rules import KNOWN, Rule, rule_for
+
+
+@dataclass
+class Means:
+    """What transfers share within a process."""
+
+    memory: PartMemory = field(default_factory=PartMemory)
+    journal: UploadJournal | None = None
+    courier: Courier | None = None
+    """Sends parts so that a kill does not tear them; without one they are sent from here."""
+    connections: int = CONNECTIONS
+    """Connections for one big blob."""
+    patience: Callable[[], Patience] = Patience
+    health: Health = field(init=False)
+    """How the registries of this run stand."""
+    spool: Path | None = None
+    """Folder for blobs on their way to registries that take them only whole; without one they are streamed."""
+    rules: Sequence[Rule] = KNOWN
+    whole_only: set[str] = field(default_factory=set)
+    """Registries that were found to refuse chunks."""
+
+    def __post_init__(self) -> None:
+        self.health = Health(self.patience)
+
+
+Outcome = RegistryPipelinesError | None
+"""None: the target has the blob."""
+
+LAG_S = 10.0
+"""When one target has a small blob, or its share of a large one, for so long before another, this one is only waited
+for, and the thread's place is another's. Less would let the fast of two healthy targets run ahead of the memory."""
+
+
+def move_blob(
+    source: Place,
+    descriptor: Descriptor,
+    targets: Sequence[Place],
+    means: Means,
+    moved: Callable[[int, int], None],
+    settled: Callable[[int, Outcome], None] = lambda *_: None,
+) -> list[Outcome]:
+    """Bring a blob to all targets; one GET (or one set of ranges) for all that are well.
+
+    moved: called with (position of the target, bytes) as targets take bytes; never more than the blob's size in all,
+    also when bytes had to be sent again. settled: called with (position of the target, its outcome), once for each and
+    as soon as that is known; both in any thread. Returns one outcome per target; one that fails stops no other.
+    """
+    blob = _Blob(source, descriptor, means)
+    lanes = [_Lane(at, target, means, moved, settled) for at, target in enumerate(targets)]
+    first = [lane for lane in lanes if means.health.ready(lane.target, "content")]
+    if first:
+        blob.send(first)
+    behind = [lane for lane in lanes if not lane.settled]
+    _each(behind, blob.catch_up, at_once=True)
+    return [lane.outcome for lane in lanes]
+
+
+class _Lane:
+    """One target of a blob through all attempts. error: why the last one failed; outcome: once it is settled."""
+
+    def __init__(
+        self,
+        position: int,
+        target: Place,
+        means: Means,
+        moved: Callable[[int, int], None],
+        report: Callable[[int, Outcome], None],
+    ) -> None:
+        self.target, self.patience = target, means.patience()
+        self.sink: Sink | None = None
+        self.inbox = Inbox()
+        self.error: RegistryPipelinesError | None = None
+        self.crash: BaseException | None = None
+        self.outcome: Outcome = None
+        self.settled = False
+        self.reached = 0
+        self._position, self._moved, self._report, self._health = position, moved, report, means.health
+        self._mark = 0
+
+    def reach(self, stop: int, _byte_count: int) -> None:
+        """The target took bytes up to an offset. Progress never goes backwards: bytes sent again do not count again."""
+        self._health.worked(self.target, "content")
+        if stop > self._mark:
+            self._moved(self._position, stop - self._mark)
+            self._mark = stop
+
+    def settle(self, outcome: Outcome) -> None:
+        """It has the blob, or will not get it."""
+        self.outcome, self.settled = outcome, True
+        self._report(self._position, outcome)
+        sink, self.sink = self.sink, None  # it knows us: a circle would keep the memory of parts
+        if outcome is None or sink is None:
+            return
+        if outcome.temporary or isinstance(outcome, LocalError):
+            sink.leave()
+        else:
+            sink.give_up()
+
+    def fail(self, error: RegistryPipelinesError) -> None:
+        """An attempt ended so; the end of the lane where another would end the same."""
+        self.error = error
+        if not error.temporary and not self.settled:
+            self.settle(error)
+
+    def run(self, act: Callable[[_Lane], None]) -> None:
+        """Run a step; its error is the lane's."""
+        try:
+            with stalls_are_final():
+                act(self)
+        except RegistryPipelinesError as error:
+            self.fail(error)
+        except BaseException as error:
+            self.crash, self.error = error, Unavailable("the upload crashed", where=str(self.target))
+
+
+def _each(lanes: Sequence[_Lane], act: Callable[[_Lane], None], *, at_once: bool = False) -> None:
+    """Run an act for each lane; a single one here. at_once: waiting for the others is known to be long."""
+    if len(lanes) == 1:
+        act(lanes[0])
+    else:
+        _join(_start(lanes, act), lag_s=0.0 if at_once else LAG_S)
+    for lane in lanes:
+        if lane.crash is not None:
+            raise lane.crash
+
+
+@dataclass
+class _Started:
+    """Threads of lanes; ended: counts those that are done."""
+
+    threads: list[threading.Thread] = field(default_factory=list)
+    ended: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+
+def _start(lanes: Sequence[_Lane], act: Callable[[_Lane], None]) -> _Started:
+    """Daemon threads, as a pool's would keep an interrupted process until their patience ends."""
+    started = _Started()
+
+    def run(lane: _Lane) -> None:
+        try:
+            act(lane)
+        finally:
+            started.ended.release()
+
+    for lane in lanes:
+        thread = threading.Thread(target=run, args=(lane,), name="send", daemon=True)
+        thread.start()
+        started.threads.append(thread)
+    return started
+
+
+def _join(started: _Started, *, lag_s: float) -> None:
+    """Wait for the threads; once those that are left lag behind the first, another works in our place meanwhile."""
+    if not started.threads:
+        return
+    started.ended.acquire()
+    until, left = time.monotonic() + lag_s, len(started.threads) - 1
+    while left and started.ended.acquire(timeout=max(0.0, until - time.monotonic())):
+        left -= 1
+    with aside() if left else contextlib.nullcontext():
+        for thread in started.threads:
+            thread.join()
+
+
+class _Settled(Exception):
+    """The lane's end, and no word about its target: the source may have failed."""
+
+
+class _Blob:
+    """A blob on its way to some of its targets, once or several times."""
+
+    def __init__(self, source: Place, descriptor: Descriptor, means: Means) -> None:
+        self._source, self._descriptor, self._means = source, descriptor, means
+        self._began = 0.0
+
+    def catch_up(self, lane: _Lane) -> None:
+        """Try again for one target that fell behind, until it is settled."""
+
+        def send() -> None:
+            lane.error = None
+            self.send([lane])
+            if lane.settled and lane.outcome is not None:
+                raise _Settled
+            if lane.error is not None:
+                raise lane.error
+
+        try:
+            self._means.health.persist(lane.target, "content", send, patience=lane.patience, failed=lane.error)
+        except _Settled:
+            return
+        except RegistryPipelinesError as error:
+            lane.settle(error)
+
+    def send(self, lanes: Sequence[_Lane]) -> None:
+        """One read for these targets. Afterwards each is settled, or has an error that may pass. The source's errors
+        are final: it was given its time."""
+        try:
+            self._began = self._means.health.admit(self._source, "read")
+            if self._descriptor.size <= PART_BYTES:
+                self._send_small(lanes)
+            else:
+                self._send_large(lanes)
+        except RegistryPipelinesError as error:
+            for lane in lanes:
+                if not lane.settled:
+                    lane.settle(error)
+
+    def _window(self, lanes: Sequence[_Lane], *, start: int = 0, connections: int = 1) -> PartWindow:
+        return PartWindow(
+            self._source,
+            self._descriptor,
+            self._means.memory,
+            start=start,
+            connections=connections,
+            patience=self._means.health.reading(self._source, self._began),
+            group=frozenset(lane.target.registry.name for lane in lanes),  # whose slowness holds the parts in memory
+        )
+
+    def _send_small(self, lanes: Sequence[_Lane]) -> None:
+        part = self._read_verified(lanes)
+        content = part.view if part else memoryview(b"")
+
+        def upload(lane: _Lane) -> None:
+            lane.target.registry.upload_blob(lane.target.repository, self._descriptor, BytesSource(content))
+            lane.reach(self._descriptor.size, self._descriptor.size)
+            lane.settle(None)
+
+        try:
+            _each(lanes, lambda lane: lane.run(upload))
+        finally:
+            if part:
+                part.release()
+
+    def _read_verified(self, lanes: Sequence[_Lane]) -> Part | None:
+        window, part = self._window(lanes), None
+        try:
+            for part in window:
+                self._check(self._descriptor.digest.hasher(), part)
+            return part
+        except DigestMismatch:
+            if part:
+                part.release()
+            raise
+        finally:
+            window.close()
+
+    def _check(self, hasher: Any, part: Part) -> None:
+        hasher.update(part.view)
+        if part.stop < self._descriptor.size:
+            return
+        found = hasher.hexdigest()
+        if found != self._descriptor.digest.hex:
+            raise DigestMismatch(
+                f"the source's blob {self._descriptor.digest} hashes to {found}",
+                where=str(self._source),
+                do="It is damaged there; push the image again. Nothing of it was stored at a target",
+            )
+
+    def _send_large(self, lanes: Sequence[_Lane]) -> None:
+        offsets: dict[_Lane, int] = {}
+        _each(lanes, lambda lane: lane.run(lambda lane: offsets.__setitem__(lane, self._open(lane))))
+        ready = [lane for lane in lanes if lane in offsets]
+        if not ready:
+            return
+        started = _start(ready, _take)
+        failure = None
+        try:
+            self._feed(ready, min(offsets.values()))
+        except RegistryPipelinesError as error:
+            failure = error
+        except BaseException:
+            for lane in ready:
+                lane.inbox.end(complete=False)
+            raise
+        for lane in ready:
+            lane.inbox.end(complete=failure is None)
+        _join(started, lag_s=LAG_S)
+        for lane in ready:
+            if lane.crash is not None:
+                raise lane.crash
+            if failure is not None and isinstance(lane.error, Stopped):
+                lane.settle(failure)
+
+    def _open(self, lane: _Lane) -> int:
+        target = lane.target
+        lane.inbox = Inbox()
+        if isinstance(lane.sink, SessionSink) and target.registry.name in self._means.whole_only:
+            lane.sink.give_up()
+            lane.sink = None
+        if lane.sink is None:
+            try:
+                lane.sink = _sink(target, self._descriptor, self._means, lane.reach)
+            except RegistryPipelinesError as error:
+                lane.settle(error)
+                raise
+        offset = lane.sink.open()
+        if offset > lane.reached:
+            lane.reached = offset
+            lane.patience.progress()
+            lane.reach(offset, 0)
+        return offset
+
+    def _feed(self, lanes: Sequence[_Lane], start: int) -> None:
+        hasher = self._descriptor.digest.hasher() if start == 0 else None
+        window = self._window(lanes, start=start, connections=self._means.connections)
+        try:
+            for part in window:
+                try:
+                    if hasher is not None:
+                        self._check(hasher, part)
+                    alive = [lane for lane in lanes if lane.error is None]
+                    if not alive:
+                        return
+                    part.share(len(alive))
+                    for lane in alive:
+                        lane.inbox.put(part)
+                finally:
+                    part.release()
+        finally:
+            window.close()
+
+
+def _take(lane: _Lane) -> None:
+    """Give what arrives to the target, in a thread of its own."""
+
+    def run(lane: _Lane) -> None:
+        assert lane.sink is not None  # noqa: S101 - opened before
+        lane.sink.run(lane.inbox)
+        lane.settle(None)
+
+    try:
+        lane.run(run)
+    finally:
+        lane.inbox.drain()
+
+
+def _sink(target: Place, descriptor: Descriptor, means: Means, moved: Moved) -> Sink:
+    """The registry's way: a session where it has them and takes chunks, else one pass."""
+    registry = target.registry
+    if not isinstance(registry, UploadSessions):
+        return WholeSink(target, descriptor, moved)
+    chunks = rule_for(registry.name, means.rules).chunks and registry.name not in means.whole_only
+    if chunks and registry.capabilities(target.repository).chunked_upload is not False:
+        return SessionSink(target, registry, descriptor, means.journal, means.courier, moved, means.whole_only)
+    if means.spool is not None:
+        return SpoolSink(target, descriptor, means.spool, moved)
+    return WholeSink(target, descriptor, moved)

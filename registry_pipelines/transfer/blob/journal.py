@@ -1,0 +1,286 @@
+"""What survives a kill: open uploads with their confirmed offsets, and who holds which blob.
+
+SQLite beside the state (write-ahead log, synchronous FULL: a confirmed offset survives power loss), or Postgres by
+URL for many workers (``database``). An upload belongs to the journal object that records it; another takes
+it over only when that owner is dead (see ``owners``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place, UploadSession
+from registry_pipelines.transfer.blob.courier import COURIERS, read_note, wait_for_courier
+from registry_pipelines.transfer.blob.database import FILE_URL, Row, Transaction, open_database
+from registry_pipelines.transfer.blob.owners import HEARTBEAT_S, NOBODY, OWNERS, Owner, new_name
+from registry_pipelines.transfer.blob.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
+
+MAX_HINTS = 500
+"""Digests asked about in one statement; SQLite takes 999 values in old builds."""
+
+HEART_ENDS_S = 1.0
+"""How long the end of a journal waits for a sign of life that is under way."""
+
+
+SAVE_EVERY_S = 1.0
+"""Between two times that holdings are written down: one transaction for each copy of a small image would take a tenth
+of its processor time. A kill loses the last second's, and a later run sends again what it could have mounted."""
+
+
+class AbandonedUpload(NamedTuple):
+    """An open upload at a registry that nobody will finish."""
+
+    registry: str
+    session: UploadSession
+
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS uploads (
+        id VARCHAR(32) NOT NULL PRIMARY KEY, registry TEXT NOT NULL, repository TEXT NOT NULL,
+        digest VARCHAR(140) NOT NULL, location TEXT NOT NULL, offset_bytes BIGINT NOT NULL,
+        min_chunk_bytes BIGINT NOT NULL, owner TEXT NOT NULL, updated_at FLOAT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS uploads_by_blob ON uploads (registry, repository, digest)",
+    """CREATE TABLE IF NOT EXISTS holdings (
+        registry TEXT NOT NULL, digest VARCHAR(140) NOT NULL, repository TEXT NOT NULL,
+        PRIMARY KEY (registry, digest))""",
+)
+_PUT_UPLOAD = """INSERT INTO uploads
+    (id, registry, repository, digest, location, offset_bytes, min_chunk_bytes, owner, updated_at)
+    VALUES (:id, :registry, :repository, :digest, :location, :offset_bytes, :min_chunk_bytes, :owner, :now)
+    ON CONFLICT (id) DO UPDATE SET registry = excluded.registry, repository = excluded.repository,
+        digest = excluded.digest, location = excluded.location, offset_bytes = excluded.offset_bytes,
+        min_chunk_bytes = excluded.min_chunk_bytes, owner = excluded.owner, updated_at = excluded.updated_at"""
+_FIND_UPLOADS = """SELECT * FROM uploads WHERE registry = :registry AND repository = :repository AND digest = :digest
+    ORDER BY offset_bytes DESC"""
+_DROP_FREE = "DELETE FROM uploads WHERE id = :id AND owner IN (:before, :owner)"
+_CLAIM_FREE = "UPDATE uploads SET owner = :owner, updated_at = :now WHERE id = :id AND owner IN (:before, :owner)"
+_PUT_HOLDING = """INSERT INTO holdings (registry, digest, repository) VALUES (:registry, :digest, :repository)
+    ON CONFLICT (registry, digest) DO UPDATE SET repository = excluded.repository"""
+
+
+class Journal:
+    """Safe to use from many threads and processes. url: see ``open_database``. folder: the state folder, where couriers
+    leave notes, None for no couriers. name: of the owner of its uploads and of their courier. Raises what
+    :func:`~registry_pipelines.transfer.blob.database.open_database` raises, and LocalError when the folder cannot be
+    written."""
+
+    def __init__(self, url: str, folder: Path | None = None, *, name: str = "") -> None:
+        self._database = open_database(url, _TABLES)
+        self._owner = Owner(name or new_name(), folder / OWNERS if folder else None)
+        self._folder = folder
+        self._closed = threading.Event()
+        self._heart: threading.Thread | None = None
+        self._ids: dict[tuple[str, str, str], str] = {}
+        self._held: dict[tuple[str, str], str] = {}
+        self._unsaved: dict[tuple[str, str], str] = {}
+        self._saved_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def at(cls, folder: Path, *, name: str = "") -> Journal:
+        """The journal of a state folder."""
+        with local_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(f"{FILE_URL}{folder / JOURNAL_FILE}", folder, name=name)
+
+    def close(self) -> None:
+        """Close the database; uploads that are still recorded can be taken over, by whoever comes first."""
+        with contextlib.suppress(RegistryPipelinesError):  # hints; without them a later run sends what it could mount
+            self._save_holdings()
+        self._closed.set()
+        if self._heart is not None:
+            self._heart.join(HEART_ENDS_S)
+        self._owner.close(named=not self._release())
+        self._database.close()
+
+    def _release(self) -> bool:
+        """Leave to others what is recorded; whether nothing names this owner any more."""
+        if self._heart is not None:
+            leave = "UPDATE uploads SET owner = :nobody WHERE owner = :owner"
+            values = {"nobody": NOBODY, "owner": self._owner.name}
+            try:
+                self._database.run(lambda database: database.change(leave, values), patient=False)
+            except RegistryPipelinesError:  # others take it when they see that this owner is dead
+                return False
+        return True
+
+    def _beat(self) -> None:
+        """Renew what others judge by whether this owner lives: a part, or a commit, may take longer than the lease."""
+        while not self._closed.wait(HEARTBEAT_S):
+            with contextlib.suppress(RegistryPipelinesError):
+                self._database.run(self._renew, patient=False)
+
+    def _renew(self, database: Transaction) -> None:
+        renew = "UPDATE uploads SET updated_at = :now WHERE owner = :owner"
+        database.change(renew, {"now": time.time(), "owner": self._owner.name})
+
+    def _know(self, key: tuple[str, str, str], upload_id: str) -> str:
+        """Remember the row of an upload of ours, which needs signs of life from now on; the row known before counts."""
+        with self._lock:
+            if self._heart is None:
+                self._heart = threading.Thread(target=self._beat, name="journal-lease", daemon=True)
+                self._heart.start()
+            return self._ids.setdefault(key, upload_id)
+
+    # Uploads (see sinks.UploadJournal)
+
+    def resume(self, target: Place, descriptor: Descriptor) -> UploadSession | None:
+        """Take over the furthest upload of the blob to the target that no living process owns.
+
+        Waits for the courier of a killed owner, whose part may still be on its way, and goes on behind it.
+        """
+        key = (target.registry.name, target.repository, str(descriptor.digest))
+        wanted = dict(zip(("registry", "repository", "digest"), key, strict=True))
+        for row in self._database.run(lambda database: database.rows(_FIND_UPLOADS, wanted)):
+            if row["owner"] == self._owner.name or not self._owner.sees_alive(row["owner"], row["updated_at"]):
+                session = self._take_over(key, row)
+                if session is not None:
+                    return session
+        return None
+
+    def _take_over(self, key: tuple[str, str, str], row: Row) -> UploadSession | None:
+        values = {"id": row["id"], "before": row["owner"], "owner": self._owner.name, "now": time.time()}
+        if row["updated_at"] < time.time() - UPLOAD_LIFE_S:
+            self._database.run(lambda database: database.change(_DROP_FREE, values))
+            self._drop_note(row["id"])
+            return None
+        if self._database.run(lambda database: database.change(_CLAIM_FREE, values)) != 1:
+            return None
+        with self._lock:
+            self._ids.pop(key, None)
+        self._know(key, row["id"])
+        session = UploadSession(key[1], row["location"], row["offset_bytes"], row["min_chunk_bytes"])
+        self._read_note(row, session)
+        return session
+
+    def _read_note(self, row: Row, session: UploadSession) -> None:
+        if self._folder is None:
+            return
+        if row["owner"] not in (self._owner.name, NOBODY):
+            wait_for_courier(self._folder / COURIERS, row["owner"])
+        note = read_note(self._note_path(self._folder, row["id"]))
+        if note and note[1] > session.offset:
+            session.location, session.offset = note
+
+    def note(self, target: Place, digest: Digest) -> Path | None:
+        """Where a courier writes down what the registry answered to a part of this upload; None without a folder."""
+        with self._lock:
+            upload_id = self._ids.get((target.registry.name, target.repository, str(digest)))
+        return self._note_path(self._folder, upload_id) if self._folder and upload_id else None
+
+    def _note_path(self, folder: Path, upload_id: str) -> Path:
+        return folder / COURIERS / f"{upload_id}.json"
+
+    def _drop_note(self, upload_id: str) -> None:
+        if self._folder:
+            with contextlib.suppress(OSError):  # swept away some day; the upload itself is done with
+                self._note_path(self._folder, upload_id).unlink()
+
+    def record(self, target: Place, descriptor: Descriptor, session: UploadSession) -> None:
+        """Keep session and offset; durable when this returns."""
+        key = (target.registry.name, target.repository, str(descriptor.digest))
+        upload_id = self._know(key, uuid.uuid4().hex)
+        row = {
+            "id": upload_id,
+            "registry": key[0],
+            "repository": key[1],
+            "digest": key[2],
+            "location": session.location,
+            "offset_bytes": session.offset,
+            "min_chunk_bytes": session.min_chunk_bytes,
+            "owner": self._owner.name,
+            "now": time.time(),
+        }
+        self._database.run(lambda database: database.change(_PUT_UPLOAD, row))
+
+    def forget(self, target: Place, digest: Digest) -> None:
+        """The upload of this process is committed, cancelled or gone."""
+        with self._lock:
+            upload_id = self._ids.pop((target.registry.name, target.repository, str(digest)), None)
+        if upload_id:
+            gone = "DELETE FROM uploads WHERE id = :id"
+            self._database.run(lambda database: database.change(gone, {"id": upload_id}))
+            self._drop_note(upload_id)
+
+    def abandoned(self, registries: Sequence[str], *, older_than_s: float = ABANDONED_S) -> list[AbandonedUpload]:
+        """Take over, and forget, uploads to these registries that no living process owns and nobody came back for."""
+        oldest = time.time() - older_than_s
+        taken = self._database.run(lambda database: self._take_abandoned(database, registries, oldest))
+        for row in taken:
+            self._drop_note(row["id"])
+        return [
+            AbandonedUpload(
+                row["registry"],
+                UploadSession(row["repository"], row["location"], row["offset_bytes"], row["min_chunk_bytes"]),
+            )
+            for row in taken
+        ]
+
+    def _take_abandoned(self, database: Transaction, registries: Sequence[str], oldest: float) -> list[Row]:
+        taken = []
+        for row in database.rows("SELECT * FROM uploads WHERE updated_at <= :oldest", {"oldest": oldest}):
+            if row["registry"] not in registries or self._owner.sees_alive(row["owner"], row["updated_at"]):
+                continue
+            mine = {"id": row["id"], "owner": row["owner"]}
+            if database.change("DELETE FROM uploads WHERE id = :id AND owner = :owner", mine) == 1:
+                taken.append(row)
+        return taken
+
+    # Holdings (see planner.Holdings and acts.Keeper)
+
+    def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """A repository of the registry for each blob that a finished copy left there."""
+
+        with self._lock:
+            unknown = [str(item) for item in digests if (registry, item) not in self._held]
+
+        def look(database: Transaction) -> dict[tuple[str, str], str]:
+            found = {(registry, item): "" for item in unknown}
+            for start in range(0, len(unknown), MAX_HINTS):
+                some = {f"digest{at}": item for at, item in enumerate(unknown[start : start + MAX_HINTS])}
+                names = ", ".join(f":{name}" for name in some)
+                wanted = f"SELECT * FROM holdings WHERE registry = :registry AND digest IN ({names})"  # noqa: S608 - ours
+                for row in database.rows(wanted, {"registry": registry, **some}):
+                    found[registry, row["digest"]] = row["repository"]
+            return found
+
+        looked = self._database.run(look) if unknown else {}
+        with self._lock:
+            for key, repository in looked.items():
+                self._held.setdefault(key, repository)
+            held = {item: self._held[registry, item] for item in digests}
+        return {item: repository for item, repository in held.items() if repository}
+
+    def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
+        """The target was read back and has these blobs. instead: those whose holder known so far is to be replaced; it
+        may be deleted, and each later copy would ask it in vain."""
+        known = self.holders(target.registry.name, digests)
+        new = [(target.registry.name, str(item)) for item in digests if item not in known or item in instead]
+        with self._lock:
+            for key in new:
+                self._held[key] = self._unsaved[key] = target.repository
+            due = time.monotonic() - self._saved_at >= SAVE_EVERY_S
+        if due:
+            self._save_holdings()
+
+    def _save_holdings(self) -> None:
+        with self._lock:
+            unsaved, self._unsaved = self._unsaved, {}
+            self._saved_at = time.monotonic()
+        if unsaved:
+            # All in one order: of two transactions that wait for each other's rows Postgres ends one.
+            rows = [
+                {"registry": name, "digest": item, "repository": where}
+                for (name, item), where in sorted(unsaved.items())
+            ]
+            self._database.run(lambda database: database.change(_PUT_HOLDING, *rows))

@@ -1,0 +1,110 @@
+"""Apply a plan: blobs, then manifests, then tags, then the read-back; as much at once as the plan's order permits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from registry_pipelines.errors import Refused
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.client.retries import make_stalls_final
+from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.delivery.acts import Acts, Copy, Setting
+from registry_pipelines.transfer.delivery.plan import BlobKey, BlobStep, Delivery, Plan
+from registry_pipelines.transfer.delivery.results import TargetResult
+from registry_pipelines.transfer.delivery.vouching import Vouchers
+from registry_pipelines.transfer.flow.schedule import Schedule, Task
+from registry_pipelines.transfer.flow.streams import Load
+
+_SMALL, _LED, _OWN = 0, 1, 2
+"""Ranks: requests that unblock others; blobs that other deliveries wait for; the rest. Within a rank largest first."""
+
+
+def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
+    """Apply the plan; returns one result per delivery, in the plan's order.
+
+    What fails at one target is in its result and does not stop the others. Nothing is tagged before everything it names
+    is there. Applying a plan twice changes nothing the second time.
+    """
+    copies = [Copy(delivery) for delivery in plan.deliveries]
+    for copy in copies:
+        group = str(copy.delivery.target.registry.name)
+        setting.progress.begin(copy.label, total_bytes=copy.delivery.upload_bytes, group=group)
+    for copy in copies:
+        if copy.delivery.refused:
+            copy.error = copy.delivery.unseen or _refused(copy.delivery)
+            setting.progress.end(copy.label, note="failed")
+    with ThreadPoolExecutor(setting.threads, "read-back", make_stalls_final) as questions:
+        _Order(copies, Acts(setting, questions, _vouchers(plan))).schedule.run(setting.threads)
+    return [copy.result() for copy in copies]
+
+
+def _vouchers(plan: Plan) -> Vouchers:
+    """Those of the registries that many blobs are sent to."""
+    targets = ((each.target.registry.name, each.blobs) for each in plan.deliveries)
+    return Vouchers(Counter(name for name, blobs in targets for step in blobs if step.action == "upload"))
+
+
+def _refused(delivery: Delivery) -> Refused:
+    return Refused(delivery.refused, where=str(delivery.target), do=f"{delivery.do}; nothing was sent")
+
+
+class _Order:
+    """What waits for what. Tasks know the acts and the copies, never this object or the schedule: a circle would keep
+    the memory of parts for long after the run."""
+
+    def __init__(self, copies: Sequence[Copy], acts: Acts) -> None:
+        self.schedule = Schedule()
+        self._acts = acts
+        self._bringing: dict[BlobKey, Task] = {}
+        self._committed: list[Task] = []
+        self._written = {key for copy in copies for key in copy.delivery.written()}
+        self._turns: dict[BlobKey, Task] = {}
+        self._add_uploads(copies)
+        for at, copy in enumerate(copies):
+            self._add_delivery(at, copy)
+
+    def _add_uploads(self, copies: Sequence[Copy]) -> None:
+        steps = [(copy, step) for copy in copies for step in copy.delivery.blobs]
+        led = {step.descriptor.digest for _, step in steps if step.leader is not None}
+        uploads: dict[Digest, list[tuple[Copy, BlobStep]]] = {}
+        for copy, step in steps:
+            if step.action == "upload":
+                uploads.setdefault(step.descriptor.digest, []).append((copy, step))
+        for digest, users in uploads.items():
+            rank = (_LED if digest in led else _OWN, -users[0][1].descriptor.size)
+            arrived = [self.schedule.signal() for _ in users]
+            self.schedule.add(partial(self._acts.upload, users, arrived), rank=rank, load=_load(users))
+            self._bringing |= {
+                copy.delivery.key(digest): signal for (copy, _), signal in zip(users, arrived, strict=True)
+            }
+
+    def _add_delivery(self, at: int, copy: Copy) -> None:
+        delivery, acts, add = copy.delivery, self._acts, partial(self.schedule.add, rank=(_SMALL, at))
+        for step in delivery.blobs:
+            if step.action == "mount":
+                after = [self._committed[step.leader]] if step.leader is not None else []
+                self._bringing[delivery.key(step.descriptor.digest)] = add(partial(acts.mount, copy, step), after=after)
+        keys = [delivery.key(step.descriptor.digest) for step in delivery.blobs if step.action != "present"]
+        # docker-registry empties a manifest's link for a moment when it is put again, also under another tag; whoever
+        # asks for it then, or for an index that names it, is told of a bad digest. So those that share one take turns.
+        touched = [] if delivery.unchanged else [delivery.key(step.manifest.digest) for step in delivery.manifests]
+        tasks = [self._bringing[key] for key in keys] + [self._turns[key] for key in touched if key in self._turns]
+        before = list({id(task): task for task in tasks}.values())
+        put = add(partial(acts.attempt, copy, acts.put_manifests), after=before)
+        # Only now the leader's blobs can be mounted on ECR: a tag may have brought the manifest that names them.
+        tagged = add(partial(acts.attempt, copy, acts.set_tags), after=[put])
+        self._committed.append(tagged)
+        finish = add(partial(acts.attempt, copy, acts.finish), after=[tagged])
+        self._turns |= dict.fromkeys((key for key in touched if key in self._written), finish)
+
+
+def _load(users: Sequence[tuple[Copy, BlobStep]]) -> Load | None:
+    """Of small blobs as many as possible are on their way: they wait for round trips, and hardly for bytes."""
+    delivery, size = users[0][0].delivery, users[0][1].descriptor.size
+    if size <= PART_BYTES:
+        return None
+    targets = frozenset(copy.delivery.target.registry.name for copy, _ in users)
+    return Load((delivery.job.closure.source.registry.name, targets), size)

@@ -1,0 +1,157 @@
+"""Who may take over an upload: containers with one host name, killed workers, silent ones, those that ended well."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sql
+
+from registry_pipelines.registry.interface import UploadSession
+from registry_pipelines.transfer.blob import journal as journals
+from registry_pipelines.transfer.blob import owners
+from registry_pipelines.transfer.blob.journal import Journal
+from registry_pipelines.transfer.blob.owners import OWNERS
+from registry_pipelines.transfer.blob.sinks import JOURNAL_FILE
+from tests.needs import missing
+from tests.patience import patient
+from tests.transfer.blob.owned_upload import LAYER
+
+if TYPE_CHECKING:
+    from tests.transfer.conftest import Counted
+
+PROGRAM = str(Path(__file__).with_name("owned_upload.py"))
+CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+"""Process ids of its own, and our host name."""
+
+Start = Callable[[str, Path | None], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_container(target: Counted) -> Iterator[Start]:
+    """Start a worker in a container; it has recorded an upload when this returns."""
+    with ExitStack() as stack:
+
+        def start(url: str, folder: Path | None) -> subprocess.Popen[str]:
+            if subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
+                missing("nobody may make containers (unshare) here")
+            command = [*CONTAINER, sys.executable, PROGRAM, url, str(folder or "-"), target.address]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            stack.callback(end, process)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "recorded\n"
+            return process
+
+        yield start
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill it, with what runs in it."""
+    if process.returncode is None:
+        process.kill()
+        process.communicate()
+
+
+def takes_over(url: str, folder: Path | None, target: Counted) -> bool:
+    """Whether a new worker here goes on with the upload."""
+    journal = Journal(url, folder)
+    try:
+        return journal.resume(target.place("app"), LAYER) is not None
+    finally:
+        journal.close()
+
+
+def test_containers_with_one_host_name_and_folders_of_their_own(
+    postgres_url: str, start_container: Start, target: Counted, tmp_path: Path
+) -> None:
+    """Neither sees the other's processes; the killed one is taken for alive until it has been silent for a lease."""
+    process = start_container(postgres_url, tmp_path / "theirs")
+    assert not takes_over(postgres_url, tmp_path / "ours", target)
+    end(process)
+    assert not takes_over(postgres_url, tmp_path / "ours", target)
+    set_back(postgres_url, owners.LEASE_S + 1)
+    assert takes_over(postgres_url, tmp_path / "ours", target)
+
+
+@pytest.mark.parametrize("postgres", [False, True])
+def test_containers_that_share_a_folder_know_at_once(
+    request: pytest.FixtureRequest, start_container: Start, target: Counted, tmp_path: Path, postgres: bool
+) -> None:
+    """As one that is started again after a crash, with its volume: silent for long is not dead, killed is dead at
+    once."""
+    url = request.getfixturevalue("postgres_url") if postgres else f"sqlite:///{tmp_path / JOURNAL_FILE}"
+    process = start_container(url, tmp_path)
+    set_back(url, 10 * owners.LEASE_S)
+    assert not takes_over(url, tmp_path, target)
+    set_back(url, 0)
+    end(process)
+    [lock] = (tmp_path / OWNERS).glob("*.lock")
+    with lock.open("rb") as another:  # asks at the same moment
+        fcntl.flock(another, fcntl.LOCK_SH)
+        assert takes_over(url, tmp_path, target)
+
+
+def test_a_living_worker_says_so_though_nothing_is_confirmed_for_long(
+    postgres_url: str, target: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit may take longer than the lease; then two would send into one upload."""
+    monkeypatch.setattr(journals, "HEARTBEAT_S", 0.05)
+    first = Journal(postgres_url)
+    first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 4))
+    set_back(postgres_url, owners.LEASE_S + 1)
+    until = time.monotonic() + patient(30)
+    while age_s(postgres_url) >= owners.LEASE_S:
+        assert time.monotonic() < until, "it never renewed its lease"
+    assert not takes_over(postgres_url, None, target)
+    first.close()
+    assert takes_over(postgres_url, None, target), "who ends well leaves his uploads to others"
+
+
+def test_an_owner_of_an_older_version_is_judged_by_its_lease(
+    postgres_url: str, target: Counted, tmp_path: Path
+) -> None:
+    first = Journal(postgres_url)
+    first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 4))
+    change(postgres_url, "owner = 'host/1/77/../../x', updated_at = updated_at")
+    assert not takes_over(postgres_url, tmp_path, target)
+    set_back(postgres_url, owners.LEASE_S + 1)
+    assert takes_over(postgres_url, tmp_path, target)
+    first.close()
+
+
+def set_back(url: str, seconds: float) -> None:
+    """As if every owner had written last so long ago."""
+    change(
+        url,
+        f"updated_at = extract(epoch from now()) - {seconds}"
+        if "postgres" in url
+        else f"updated_at = strftime('%s', 'now') - {seconds}",
+    )
+
+
+@contextmanager
+def connected(url: str) -> Iterator[sql.Connection]:
+    """A transaction beside the journal."""
+    engine = sql.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
+def change(url: str, values: str) -> None:
+    with connected(url) as database:
+        assert database.execute(sql.text(f"UPDATE uploads SET {values}")).rowcount == 1
+
+
+def age_s(url: str) -> float:
+    with connected(url) as database:
+        return float(
+            database.execute(sql.text("SELECT extract(epoch from now()) - updated_at FROM uploads")).scalar_one()
+        )

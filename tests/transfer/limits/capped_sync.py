@@ -1,0 +1,16 @@
+"""A sync under a cap in a process of its own: ``capped_sync.py SOURCE TARGET REPOSITORY FOLDER CAPPED RATE``."""
+
+import sys
+from pathlib import Path
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.transfer.limits.buckets import CapWindow
+from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.sync import Source, Target, sync
+
+source, target, repository, folder, capped, rate = sys.argv[1:]
+sync(
+    [Source(DistributionRegistry(source), (Target(DistributionRegistry(target)),), (repository,))],
+    state=Path(folder) / "state",
+    limits=Limits(Path(folder) / "limits", caps={capped: (CapWindow.parse(rate),)}),
+)
