@@ -23,6 +23,16 @@ LIMIT = 1.05
 
 WHERE = "import compileall, pathlib, registry_pipelines as p; here = pathlib.Path(p.__file__).parent; print(here)"
 
+KEEPING = """
+try:
+    from registry_pipelines.transfer.engine import Engine
+    keeping = lambda folder: {'engine': Engine(state=folder)}
+except ImportError:  # a build of before December 2026
+    keeping = lambda folder: {'state': folder}
+"""
+"""Python text for programs that both builds run: ``**keeping(folder)`` are the arguments of a copy that keeps its state
+there."""
+
 
 @dataclass(frozen=True)
 class Build:

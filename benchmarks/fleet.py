@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from benchmarks import measure
-from benchmarks.builds import HERE, Build, Figures
+from benchmarks.builds import HERE, KEEPING, Build, Figures
 from benchmarks.link_proxy import Link
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -56,14 +56,15 @@ class Noise:
         )
 
 
-FLEET_OURS = """
+FLEET_OURS = f"""
 import sys
+{KEEPING}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.transfer.sync import Source, Target, sync
 source, state, *targets = sys.argv[1:]
 targets = tuple(Target(DistributionRegistry(item)) for item in targets)
-result = sync([Source(DistributionRegistry(source), targets)], state=Path(state))
+result = sync([Source(DistributionRegistry(source), targets)], **keeping(Path(state)))
 assert result.ok, [str(item.error) for item in result.results if item.error][:3]
 print(sum(item.blobs_mounted for item in result.results))
 """

@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import measure
-from benchmarks.builds import HERE, Build, Figures, alternate
+from benchmarks.builds import HERE, KEEPING, Build, Figures, alternate
 from benchmarks.fleet import Noise, fleet, fleet_work
 from benchmarks.link_proxy import Link
 from registry_pipelines.oci import media_types
@@ -38,8 +38,9 @@ from tests.conftest import find_peer
 from tests.doubles.certificates import Certificates, make_certificates
 from tests.doubles.docker_registry import DockerRegistry
 
-OURS = """
+OURS = f"""
 import sys
+{KEEPING}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
@@ -48,7 +49,7 @@ source, target, ca, state = sys.argv[1:5]
 ca_file = Path(ca) if ca else None
 parts = [item.split('/', 1) for item in (source, target)]
 a, b = (Place(DistributionRegistry(host, ca_file=ca_file), repository) for host, repository in parts)
-copy_closure(a, 'v1', [b], state=Path(state))
+copy_closure(a, 'v1', [b], **keeping(Path(state)))
 status = Path('/proc/self/status').read_text().splitlines()
 (Path(state) / 'peak').write_text(next(line.split()[1] for line in status if line.startswith('VmHWM')))
 """
@@ -234,8 +235,9 @@ def link(folder: Path, gib: float) -> str:
     )
 
 
-LINK_OURS = """
+LINK_OURS = f"""
 import sys, time
+{KEEPING}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
@@ -244,7 +246,7 @@ from registry_pipelines.transfer.copy import copy_closure
 layouts, target, state = sys.argv[1:]
 began = time.monotonic()
 copy_closure(Place(LayoutRegistry(Path(layouts)), 'bench/image'), 'v1',
-             [Place(DistributionRegistry(target, plain_http=True), 'bench/image')], state=Path(state))
+             [Place(DistributionRegistry(target, plain_http=True), 'bench/image')], **keeping(Path(state)))
 (Path(state) / 'seconds').write_text(str(time.monotonic() - began))
 """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from copy import copy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import cast
 
 from registry_pipelines.chain.places import Places
@@ -18,6 +17,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.sign.keys import FileSigner, KeySet, generate_key, load_signer, load_verifier
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+from registry_pipelines.transfer.engine import Engine
 
 
 class Session:
@@ -36,15 +36,16 @@ class Session:
         found.progress = progress
         return found
 
-    @property
-    def transfer_state(self) -> Path:
-        """Folder of receipts, and of the copy journal where the configuration names no database."""
-        return self.config.state / "transfer"
-
-    @property
-    def journal_url(self) -> str:
-        """The database of the copy journal, with its password; empty is SQLite in :attr:`transfer_state`."""
-        return self.config.journal.reveal()
+    def engine(self) -> Engine:
+        """What images are copied with: receipts and known manifests below the state folder, the journal there or in
+        the configuration's database. Limits are on the registries of :attr:`places`. Raises InputError for a key that
+        cannot be read."""
+        return Engine(
+            state=self.config.state / "transfer",
+            journal_url=self.config.journal.reveal(),
+            signer=self._receipt_signer(),
+            progress=self.progress,
+        )
 
     def image(self, name: str) -> Image:
         """An image of the configuration. Raises InputError with the closest name."""
@@ -70,7 +71,7 @@ class Session:
                 self._signer = load_signer(self.config.signing_key, self.config.signing.password.reveal())
             return self._signer
 
-    def receipt_signer(self) -> ReceiptSigner | None:
+    def _receipt_signer(self) -> ReceiptSigner | None:
         """The signing key where there is one: a machine that only copies writes receipts without a signature."""
         return cast(ReceiptSigner, self.signer()) if self.config.signing_key.exists() else None
 

@@ -191,10 +191,7 @@ def replicate(session: Session, release: Release, target: str) -> StageResult:
         [destination],
         tags=tags,
         foreign_layers=session.config.targets[target].foreign_layers,
-        state=session.transfer_state,
-        journal_url=session.journal_url,
-        signer=session.receipt_signer(),
-        progress=session.progress,
+        engine=session.engine(),
     )
     counted = f"{found.blobs_moved} blobs, {found.manifests_put} manifests, {found.tags_moved} tags"
     return StageResult(
@@ -256,10 +253,7 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         stops,
         tags=tags.names,
         foreign_layers=mirror.foreign_layers,
-        state=session.transfer_state,
-        journal_url=session.journal_url,
-        signer=session.receipt_signer(),
-        progress=session.progress,
+        engine=session.engine(),
     )
     compared = replicas.examine(source, stops[-1], release.digest, tags=tags, foreign_layers=mirror.foreign_layers)
     way = " by way of ".join(reversed([str(stop) for stop in stops]))
@@ -304,10 +298,7 @@ def mirror(session: Session, name: str) -> StageResult:
         plan_mirror(upstreams),
         via=via,
         to=to,
-        state=session.transfer_state,
-        journal_url=session.journal_url,
-        signer=session.receipt_signer(),
-        progress=session.progress,
+        engine=session.engine(),
     )
     changed = sum(row.changed for row in run.rows)
     left_out: list[dict[str, Scalar]] = [{"image": "", **each} for each in omissions.rows(run.passed_over)]

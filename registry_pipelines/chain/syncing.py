@@ -33,11 +33,8 @@ def run(session: Session, name: str, *, dry_run: bool = False) -> SyncResult:
     """
     return sync_fleet(
         [source_of(session, sync_of(session, name))],
-        state=session.transfer_state,
-        journal_url=session.journal_url,
-        progress=session.progress,
-        signer=session.receipt_signer(),
         dry_run=dry_run,
+        engine=session.engine(),
     )
 
 

@@ -22,6 +22,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limits import Limits
 
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
@@ -72,13 +73,14 @@ class Options:
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return Path(home) / "registry-pipelines" / "transfer"
 
-    @property
-    def journal_url(self) -> str:
-        """The configuration's database for the journal, with its password; empty is SQLite in :attr:`state`."""
+    def engine(self, key: Path | None) -> Engine:
+        """What images are copied with, without progress. key: of the receipts; the configuration's unless told. Raises
+        InputError for a key that cannot be read."""
         config = self.config_if_any()
-        return config.journal.reveal() if config else ""
+        url = config.journal.reveal() if config else ""
+        return Engine(state=self.state, journal_url=url, signer=self._receipt_signer(key))
 
-    def receipt_signer(self, key: Path | None) -> ReceiptSigner | None:
+    def _receipt_signer(self, key: Path | None) -> ReceiptSigner | None:
         """Who signs the receipts of a copy: the key given, else the configuration's where that file is there; None is
         nobody. A key with a password gets the configuration's. Raises InputError."""
         config = self.config_if_any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def copy(
     A target is a repository, optionally with a tag. Killed in the middle, the same command sends the rest.
     Exit 6: a tag that was to stay names something else there.
     """
-    signer, (chosen, kind) = options.receipt_signer(key), read_selection(platforms, selection)
+    engine, (chosen, kind) = options.engine(key), read_selection(platforms, selection)
     with options.places([source, *targets]) as places, options.progress() as progress:
         located = places.locate(source)
         # One copy for all targets that get the same tags, so that the source is read once for them.
@@ -90,11 +91,8 @@ def copy(
                 platforms=chosen,
                 selection=kind,
                 foreign_layers=foreign_layers,
-                progress=progress,
-                state=options.state,
-                journal_url=options.journal_url,
-                signer=signer,
                 dry_run=dry_run,
+                engine=replace(engine, progress=progress),
             )
             for wanted, group in groups.items()
         ]

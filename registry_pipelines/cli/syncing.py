@@ -257,15 +257,12 @@ def _sync_configured(options: Options, names: Sequence[str]) -> None:
 def _sync_places(
     options: Options, source: str, targets: Sequence[str], chosen: dict[str, Any], *, dry_run: bool
 ) -> None:
-    started, signer = time.monotonic(), options.receipt_signer(chosen["key"])
+    started, engine = time.monotonic(), options.engine(chosen["key"])
     with options.places([source, *targets]) as places, options.progress() as progress:
         result = sync(
             [_chosen(places, source, targets, chosen)],
-            state=options.state,
-            journal_url=options.journal_url,
-            progress=progress,
-            signer=signer,
             dry_run=dry_run,
+            engine=replace(engine, progress=progress),
         )
     if not result.plan.deliveries and not result.failures:
         raise NotFound("nothing is chosen: no tag of any repository matches", where=source, do="Look at the options")

@@ -6,12 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.closure import omissions
@@ -21,7 +19,8 @@ from registry_pipelines.transfer.closure.listed import list_tags
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.closure.selectors import ALL, Selector
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptSigner
+from registry_pipelines.transfer.delivery.receipts import Receipt
+from registry_pipelines.transfer.engine import PLAIN, Engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,23 +144,18 @@ def apply_mirror(
     *,
     to: Registry,
     via: Registry | None = None,
-    state: Path | None = None,
-    journal_url: str = "",
-    signer: ReceiptSigner | None = None,
-    progress: Progress | None = None,
+    engine: Engine = PLAIN,
 ) -> MirrorRun:
     """Copy what the plan says: everything to the DMZ registry ``via`` first, then on to ``to``, tags last in each.
 
     Each hop is one plan over all tags: a layer that many share leaves an upstream once, and is mounted where it can be.
-    The private registry is filled from the DMZ alone, as a network with an air gap asks. state: folder of the copy
-    journals and receipts. journal_url: see :class:`~registry_pipelines.transfer.state.State`. signer: signs the
-    receipts. One failing tag does not hold the others up, and does not enter
-    the next hop.
+    The private registry is filled from the DMZ alone, as a network with an air gap asks. One failing tag does not hold
+    the others up, and does not enter the next hop.
     """
     under_way = [_Way(item, item.upstream.source, item.digest) for item in plan.items]
     for registry in (via, to):
         if registry is not None:
-            _hop([way for way in under_way if way.error is None], registry, state, journal_url, signer, progress)
+            _hop([way for way in under_way if way.error is None], registry, engine)
     rows = [_row(way) for way in under_way if way.error is None]
     problems = [MirrorProblem(str(way.item.upstream.source), way.item.tag, way.error) for way in under_way if way.error]
     return MirrorRun(tuple(rows), (*plan.problems, *problems), tuple(_left_over(plan, under_way)))
@@ -192,14 +186,7 @@ class _Way:
     error: RegistryPipelinesError | None = None
 
 
-def _hop(
-    ways: Sequence[_Way],
-    registry: Registry,
-    state: Path | None,
-    journal_url: str,
-    signer: ReceiptSigner | None,
-    progress: Progress | None,
-) -> None:
+def _hop(ways: Sequence[_Way], registry: Registry, engine: Engine) -> None:
     """Bring what got this far to the next registry, in one plan."""
     items = [
         Item(
@@ -213,7 +200,7 @@ def _hop(
         )
         for way in ways
     ]
-    results = copy_items(items, state=state, journal_url=journal_url, signer=signer, progress=progress)
+    results = copy_items(items, engine=engine)
     for way, item, result in zip(ways, items, results, strict=True):
         if isinstance(result, RegistryPipelinesError):
             way.error = result
@@ -253,16 +240,12 @@ def carry(
     tags: Sequence[str],
     platforms: Sequence[Platform] = (),
     foreign_layers: bool = False,
-    state: Path | None = None,
-    journal_url: str = "",
-    signer: ReceiptSigner | None = None,
-    progress: Progress | None = None,
+    engine: Engine = PLAIN,
 ) -> Carried:
     """Copy a closure from each place to the next: source, first stop, second stop.
 
     tags: set at every stop, last. foreign_layers: see
-    :func:`~registry_pipelines.transfer.closure.discovery.discover`. state, journal_url, signer: as in
-    :func:`apply_mirror`.
+    :func:`~registry_pipelines.transfer.closure.discovery.discover`.
     """
     started = time.monotonic()
     changed, bytes_moved, here = False, 0, digest
@@ -275,10 +258,7 @@ def carry(
             tags=tags,
             platforms=platforms,
             foreign_layers=foreign_layers,
-            state=state,
-            journal_url=journal_url,
-            signer=signer,
-            progress=progress,
+            engine=engine,
         )
         here = result.root.digest
         changed |= any(each.changed for each in result.per_target)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer import verify
 from registry_pipelines.transfer.copy import copy_closure
-from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.delivery.results import TargetResult
+from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.verify import Comparison, Mismatch
 
 
@@ -47,13 +45,10 @@ def replicate(
     *,
     tags: Tags,
     foreign_layers: bool = False,
-    state: Path | None = None,
-    journal_url: str = "",
-    signer: ReceiptSigner | None = None,
-    progress: Progress | None = None,
+    engine: Engine = PLAIN,
 ) -> list[TargetResult]:
     """Copy a release's whole closure, evidence included, to every target; tags last; each target is read back and gets
-    a receipt below ``state``.
+    a receipt.
 
     foreign_layers: see :func:`~registry_pipelines.transfer.closure.discovery.discover`. Whether the release
     may go there is not asked here; the caller has the verdict. Raises what
@@ -65,10 +60,7 @@ def replicate(
         targets,
         tags=tags.names,
         foreign_layers=foreign_layers,
-        state=state,
-        journal_url=journal_url,
-        signer=signer,
-        progress=progress,
+        engine=engine,
     )
     return list(found.per_target)
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure
-from registry_pipelines.transfer.closure.discovery import ManifestCache, discover
+from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, ManifestCache, discover
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.delivery.plan import Job
-from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.delivery.results import TargetResult
-from registry_pipelines.transfer.state import State
-from registry_pipelines.transfer.sync import DISCOVERY_THREADS
-from registry_pipelines.waits import told_to
+from registry_pipelines.transfer.engine import PLAIN, Engine
 
 
 @dataclass(frozen=True)
@@ -39,24 +34,20 @@ class Item:
 def copy_items(
     items: Sequence[Item],
     *,
-    state: Path | None = None,
-    journal_url: str = "",
-    signer: ReceiptSigner | None = None,
-    progress: Progress | None = None,
+    engine: Engine = PLAIN,
 ) -> list[TargetResult | RegistryPipelinesError]:
     """Copy every item; in their order, what became of each: a result, or why its closure could not be found.
 
-    journal_url: see :class:`~registry_pipelines.transfer.state.State`. Nothing that fails stops the others. Raises
-    LocalError when the state cannot be kept.
+    Nothing that fails stops the others. Raises LocalError when the state cannot be kept.
     """
-    told = progress or Silent()
-    with told_to(told), State(state, journal_url=journal_url) as kept:
+    items = [replace(item, source=engine.place(item.source), target=engine.place(item.target)) for item in items]
+    with engine.opened() as state:
         with Pool(DISCOVERY_THREADS, "discover") as pool:
-            closures = list(pool.map(lambda item: _find(item, kept.manifests), items))
+            closures = list(pool.map(lambda item: _find(item, state.manifests), items))
         found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
         jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
-        results = dict(zip(found, kept.apply(kept.plan(jobs), progress=told, signer=signer), strict=True))
-        kept.cancel_abandoned(item.target.registry for item in items)
+        results = dict(zip(found, state.apply(state.plan(jobs)), strict=True))
+        state.cancel_abandoned(item.target.registry for item in items)
     return [
         closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)
     ]

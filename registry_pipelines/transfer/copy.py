@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from registry_pipelines.errors import DigestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.delivery.plan import Job, Plan
-from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.delivery.results import CopyResult, TargetResult
+from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.limits.requests import Requests
-from registry_pipelines.transfer.state import State
-from registry_pipelines.waits import told_to
 
 
 def copy_closure(
@@ -30,41 +26,36 @@ def copy_closure(
     platforms: Sequence[Platform] = (),
     selection: Selection = "sparse",
     foreign_layers: bool = False,
-    progress: Progress | None = None,
-    state: Path | None = None,
-    journal_url: str = "",
-    signer: ReceiptSigner | None = None,
     dry_run: bool = False,
+    engine: Engine = PLAIN,
 ) -> CopyResult:
     """Bring everything that belongs to a tag or digest to every target.
 
     tags: what the root is called at the targets; None keeps the tag asked for (none when it was a digest). move_tags:
     False reports a tag that names another digest as drift and leaves it. platforms, selection, foreign_layers: see
-    :func:`~registry_pipelines.transfer.closure.discovery.discover`. state: folder of the journal, known
-    manifests and receipts; without it nothing is remembered. journal_url: see
-    :class:`~registry_pipelines.transfer.state.State`. signer: signs the receipts. dry_run: only plan.
+    :func:`~registry_pipelines.transfer.closure.discovery.discover`. dry_run: only plan.
 
     Raises what discovery raises, and the first target's error once the other targets are done (they are named in its
     notes); every error is of the RegistryError, ContentError or LocalError family. Drift does not raise.
     """
-    told = progress or Silent()
     requests = Requests([source.registry, *(target.registry for target in targets)])
-    with told_to(told), State(state, journal_url=journal_url, expect_work=not dry_run) as kept:
+    goals = tuple(engine.place(target) for target in targets)
+    with engine.opened(expect_work=not dry_run) as state:
         closure = discover(
-            source,
+            engine.place(source),
             reference,
             platforms=platforms,
             selection=selection,
-            cache=kept.manifests,
+            cache=state.manifests,
             foreign_layers=foreign_layers,
         )
         wanted = _default_tags(reference) if tags is None else tuple(tags)
-        plan = kept.plan([Job(closure, tuple(targets), wanted, move_tags)])
+        plan = state.plan([Job(closure, goals, wanted, move_tags)])
         if dry_run:
             _raise_unseen(plan)
             return CopyResult(closure.root, (), plan, requests.so_far())
-        results = kept.apply(plan, progress=told, signer=signer)
-        kept.cancel_abandoned(target.registry for target in targets)
+        results = state.apply(plan)
+        state.cancel_abandoned(goal.registry for goal in goals)
     _raise_first(results)
     return CopyResult(closure.root, tuple(results), plan, requests.so_far())
 

@@ -15,7 +15,7 @@ from typing import cast
 from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
-from registry_pipelines.progress import Progress
+from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Registry, UploadSessions
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier
 from registry_pipelines.transfer.blob.fanout import Means
@@ -48,14 +48,24 @@ class State:
 
     journal_url: of a database for the journal (``postgresql://...`` for many machines, or another of SQLAlchemy's);
     empty is SQLite in the folder. Receipts, known manifests, spool and couriers' notes are in the folder always.
-    expect_work: whether something will most likely be copied. Raises what
+    signer: of the receipts. expect_work: whether something will most likely be copied. Raises what
     :func:`~registry_pipelines.transfer.blob.database.open_database` raises; for SQLite in the folder not at once,
     but before anything is copied.
     """
 
-    def __init__(self, folder: Path | None = None, *, journal_url: str = "", expect_work: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        journal_url: str = "",
+        signer: ReceiptSigner | None = None,
+        progress: Progress | None = None,
+        expect_work: bool = False,
+    ) -> None:
         """Open, and create where needed."""
         self.folder = folder
+        self._signer = signer
+        self._progress = progress or Silent()
         self.memory = PartMemory()
         self._journal: Journal | None = None
         self._journal_url = journal_url
@@ -103,8 +113,8 @@ class State:
         """A planner that knows what earlier runs left and found."""
         return Planner(holdings=self, receipts=self.receipts, refusals=self._refusals)
 
-    def apply(self, plan: Plan, *, progress: Progress, signer: ReceiptSigner | None) -> list[TargetResult]:
-        """See :func:`~registry_pipelines.transfer.execute.execute`. signer: of the receipts."""
+    def apply(self, plan: Plan) -> list[TargetResult]:
+        """See :func:`~registry_pipelines.transfer.delivery.execute.execute`."""
         journal = None if plan.unchanged else self.open_journal()
         setting = Setting(
             means=Means(
@@ -113,9 +123,9 @@ class State:
                 courier=self._courier,
                 spool=self.folder / SPOOL if self.folder else None,
             ),
-            progress=progress,
+            progress=self._progress,
             receipts=self.receipts,
-            signer=signer,
+            signer=self._signer,
             keeper=journal,
             refusals=self._refusals,
         )

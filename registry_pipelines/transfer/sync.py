@@ -6,7 +6,6 @@ import fnmatch
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -14,33 +13,26 @@ import msgspec
 from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
-from registry_pipelines.transfer.closure.discovery import ManifestCache, discover
+from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, ManifestCache, discover
 from registry_pipelines.transfer.closure.listed import list_tags
 from registry_pipelines.transfer.closure.omissions import companions, left_over
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.closure.selectors import ALL, Selector
 from registry_pipelines.transfer.delivery.plan import Job, Plan
 from registry_pipelines.transfer.delivery.planner import Looked, Planner
-from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.delivery.results import TargetResult
-from registry_pipelines.transfer.limits.limited import limited
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.limits.requests import Requests
-from registry_pipelines.transfer.state import State
-from registry_pipelines.waits import told_to
 
 NOBODYS = Digest.of(b"")
 """A digest that no manifest has."""
 
 LOOKING = "looking at sources and targets"
 """The task before the first byte moves; with thousands of tags it takes seconds."""
-DISCOVERY_THREADS = 16
-"""Closures looked up at once, each with a few lookups of its own."""
 
 
 @dataclass(frozen=True)
@@ -152,33 +144,28 @@ class _Found(msgspec.Struct):
 def sync(
     sources: Sequence[Source],
     *,
-    state: Path | None = None,
-    journal_url: str = "",
-    progress: Progress | None = None,
-    signer: ReceiptSigner | None = None,
-    limits: Limits | None = None,
     dry_run: bool = False,
+    engine: Engine = PLAIN,
 ) -> SyncResult:
     """Bring every chosen tag's closure to its targets.
 
-    What fails is in the result and does not stop the rest. limits: request windows and bandwidth caps, shared by all
-    processes that use the same limits folder. Raises LocalError, and InputError when two sources are to have one tag at
-    one place.
+    What fails is in the result and does not stop the rest. Raises LocalError, and InputError when two sources are to
+    have one tag at one place.
     """
-    told = progress or Silent()
+    told = engine.progress
     requests = Requests(each for source in sources for each in _registries(source))
-    with told_to(told), State(state, journal_url=journal_url) as kept:
-        within = [_limit(source, limits) for source in sources]
+    within = [_limited(source, engine) for source in sources]
+    with engine.opened() as state:
         told.begin(LOOKING)
-        with kept.planner() as planner:
-            found = _discover_all(within, kept.manifests, planner)
+        with state.planner() as planner:
+            found = _discover_all(within, state.manifests, planner)
             plan = planner.plan(found.looked)
         told.end(LOOKING, note=_counted(plan))
         failures = tuple(found.failures)
         if dry_run:
             return SyncResult(plan, (), failures, requests.so_far(), tuple(found.passed_over))
-        results = tuple(kept.apply(plan, progress=told, signer=signer))
-        kept.cancel_abandoned(target.registry for source in within for target in source.targets)
+        results = tuple(state.apply(plan))
+        state.cancel_abandoned(target.registry for source in within for target in source.targets)
         return SyncResult(plan, results, failures, requests.so_far(), tuple(found.passed_over))
 
 
@@ -191,11 +178,9 @@ def _counted(plan: Plan) -> str:
     return f"{waiting} of {len(plan.deliveries)} copies are to be made"
 
 
-def _limit(source: Source, limits: Limits | None) -> Source:
-    if limits is None:
-        return source
-    targets = tuple(replace(target, registry=limited(target.registry, limits)) for target in source.targets)
-    return replace(source, registry=limited(source.registry, limits), targets=targets)
+def _limited(source: Source, engine: Engine) -> Source:
+    targets = tuple(replace(target, registry=engine.registry(target.registry)) for target in source.targets)
+    return replace(source, registry=engine.registry(source.registry), targets=targets)
 
 
 def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> _Found:

@@ -17,6 +17,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from tests.chain.fleet import push
 from tests.families.content import SIGNED_TAG, push_sibling
 from tests.families.matrix import Matrix
@@ -103,7 +104,7 @@ def try_large(matrix: Matrix) -> None:
         return
     push_image(Place(matrix.there, "large"), [random.Random(1).randbytes(max(limits) + 1)], tag="v1")
     target = Place(matrix.here, matrix.name("large"))
-    copy_closure(Place(matrix.there, "large"), "v1", [target], state=matrix.folder / "state")
+    copy_closure(Place(matrix.there, "large"), "v1", [target], engine=Engine(state=matrix.folder / "state"))
     matrix.check_same(matrix.layout_there("large"), matrix.layout_here("large"))
 
 

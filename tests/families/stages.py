@@ -12,6 +12,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.families.table import Stage
 from tests.families.content import SIGNED_TAG
@@ -34,7 +35,7 @@ def source_copy(matrix: Matrix) -> None:
     place, copied = Place(matrix.here, matrix.name("signed")), Place(matrix.there, "copied")
     tags = [SIGNED_TAG, *matrix.family.tags]
     for tag in tags:
-        copy_closure(place, tag, [copied], state=matrix.folder / "state")
+        copy_closure(place, tag, [copied], engine=Engine(state=matrix.folder / "state"))
     assert compare(place, copied, SIGNED_TAG, content=True) == []
     assert set(matrix.here.tags(place.repository)) >= set(tags) - set(matrix.family.hidden)
     matrix.check_same(matrix.layout_here("signed"), matrix.layout_there("copied"))
@@ -110,7 +111,7 @@ class Refusals(ContentError):
 def target_copy(matrix: Matrix) -> None:
     place, copied = Place(matrix.there, "signed"), Place(matrix.here, matrix.name("copied"))
     for tag in [SIGNED_TAG, *matrix.family.tags]:
-        copy_closure(place, tag, [copied], state=matrix.folder / "state")
+        copy_closure(place, tag, [copied], engine=Engine(state=matrix.folder / "state"))
     assert compare(place, copied, SIGNED_TAG, content=True) == []
     matrix.check_same(matrix.layout_there("signed"), matrix.layout_here("copied"))
 

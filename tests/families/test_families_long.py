@@ -15,6 +15,7 @@ import pytest
 
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.families import FAMILIES, Family
 from tests.families.content import SIGNED_TAG
@@ -63,10 +64,10 @@ def test_from_each_family_to_each_other(
         there.layout_here(name).create()
     place, copied = Place(here.here, here.name("signed")), Place(there.here, there.name(name))
     for tag in (SIGNED_TAG, *source.tags):
-        copy_closure(place, tag, [copied], state=there.folder / "pairs")
+        copy_closure(place, tag, [copied], engine=Engine(state=there.folder / "pairs"))
     assert compare(place, copied, SIGNED_TAG, content=True) == []
     there.check_same(here.layout_here("signed"), there.layout_here(name))
-    again = copy_closure(place, SIGNED_TAG, [copied], state=there.folder / "pairs")
+    again = copy_closure(place, SIGNED_TAG, [copied], engine=Engine(state=there.folder / "pairs"))
     assert not again.changed
 
 

@@ -18,6 +18,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.docker_registry import DockerRegistry
 from tests.scan.images import push_image, push_platforms
@@ -64,7 +65,7 @@ def test_tags_go_through_the_dmz_with_their_evidence_and_stay_pinned(three: Thre
     plan = plan_mirror([Upstream(source=place, repository="mirror/app", tags=Selector(glob=("1.*",), newest=5))])
     assert [(item.tag, item.digest) for item in plan.items] == [("1.1", digests["1.1"]), ("1.0", digests["1.0"])]
     push_image(place, [{"etc/version": "replaced"}], tag="1.1")  # the tag moves after the plan was made
-    run = apply_mirror(plan, via=three.dmz, to=three.private, state=tmp_path / "state")
+    run = apply_mirror(plan, via=three.dmz, to=three.private, engine=Engine(state=tmp_path / "state"))
     assert not run.problems and [row.digest for row in run.rows] == [digests["1.1"], digests["1.0"]]
     for registry in (three.dmz, three.private):
         found = Place(registry, "mirror/app")
@@ -72,7 +73,7 @@ def test_tags_go_through_the_dmz_with_their_evidence_and_stay_pinned(three: Thre
         assert registry.resolve("mirror/app", "1.1").digest == digests["1.1"]
         assert compare(place, found, digests["1.1"]) == []
     assert run.rows[0].bytes_moved > 0
-    again = apply_mirror(plan, via=three.dmz, to=three.private, state=tmp_path / "state")
+    again = apply_mirror(plan, via=three.dmz, to=three.private, engine=Engine(state=tmp_path / "state"))
     assert [(row.changed, row.bytes_moved) for row in again.rows] == [(False, 0), (False, 0)]
 
 
@@ -187,7 +188,7 @@ def test_a_shared_layer_leaves_its_upstream_once_and_is_mounted_after_that(tmp_p
         )
         for exchanges in seen.values():
             exchanges.clear()
-        run = apply_mirror(plan, via=dmz, to=private, state=tmp_path / "state")
+        run = apply_mirror(plan, via=dmz, to=private, engine=Engine(state=tmp_path / "state"))
         assert len(run.rows) == 6 and not run.problems
         for name in ("upstream", "dmz"):
             reads = Counter(

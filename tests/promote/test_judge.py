@@ -40,6 +40,7 @@ from registry_pipelines.sign.keys import generate_key, load_verifier
 from registry_pipelines.sign.predicates import vulnerability_predicate
 from registry_pipelines.sign.statements import write_statement
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from tests.promote.parts import ARM64, CRITICAL, NOW, PROVENANCE, UNCOVERED, UNDECLARED, Candidate, candidate, day
 from tests.sign.parts import NO_LOG, Cosign, Key, push_image
 
@@ -194,7 +195,7 @@ def test_provenance_that_a_team_attested_with_cosign_counts_when_its_key_is_trus
 def test_evidence_is_judged_behind_the_air_gap_from_a_folder(good: Candidate, tmp_path: Path) -> None:
     """A layout folder is a registry: no server, no network."""
     folder = Place(LayoutRegistry(tmp_path / "folder"), "team/app")
-    copy_closure(good.place, "v1-good", [folder], state=tmp_path / "state")
+    copy_closure(good.place, "v1-good", [folder], engine=Engine(state=tmp_path / "state"))
     assert judge(folder, good.top, DEFAULT_POLICY, good.key.verifier, image="app", now=NOW).allow
 
 

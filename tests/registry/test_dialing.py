@@ -28,6 +28,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.blob.courier_process import Connections
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
@@ -207,7 +208,7 @@ def test_a_large_blob_through_a_proxy(tmp_path: Path) -> None:
         source = Place(DistributionRegistry(here.address), "app")
         target = Place(DistributionRegistry("reg.example:5000", plain_http=True, environ=environ), "app")
         graphs.image(source, graphs.noise(PART_BYTES + 7), tag="v1")
-        copy_closure(source, "v1", [target], state=tmp_path / "state")
+        copy_closure(source, "v1", [target], engine=Engine(state=tmp_path / "state"))
         assert compare(source, Place(DistributionRegistry(there.address), "app"), "v1", content=True) == []
         assert [one.target for one in proxy.seen if one.target.startswith("http://reg.example:5000/v2/app/")]
 

@@ -34,6 +34,7 @@ from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.interface import Parcel, Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.needs import missing
@@ -442,5 +443,7 @@ def test_a_registry_that_is_somewhere_else_is_written_too(moved: tuple[str, Embe
     with EmbeddedServer(tmp_path / "from") as server:
         source = Place(DistributionRegistry(server.address), "new")
         graphs.image(source, graphs.noise(PART_BYTES + 9), tag="v1")
-        copy_closure(source, "v1", [Place(DistributionRegistry(address), "new")], state=tmp_path / "state")
+        copy_closure(
+            source, "v1", [Place(DistributionRegistry(address), "new")], engine=Engine(state=tmp_path / "state")
+        )
         assert compare(source, Place(DistributionRegistry(real.address), "new"), "v1", content=True) == []

@@ -14,6 +14,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.replicate.replicas import Tags, examine, replicate, tags_of
 from registry_pipelines.sign.keys import FileSigner, generate_key, load_signer
+from registry_pipelines.transfer.engine import Engine
 from tests.scan.images import push_image
 
 VERSION = Tags("v1.0.0", "prod")
@@ -43,14 +44,16 @@ def test_every_target_gets_everything_with_a_signed_receipt(
     places: list[Place], digest: Digest, tmp_path: Path
 ) -> None:
     source, *targets = places
-    found = replicate(source, digest, targets, tags=VERSION, state=tmp_path / "state", signer=signer(tmp_path))
+    found = replicate(
+        source, digest, targets, tags=VERSION, engine=Engine(state=tmp_path / "state", signer=signer(tmp_path))
+    )
     assert [each.place for each in found] == targets
     for result in found:
         assert result.ok and result.changed and result.bytes_moved > 0
         assert result.receipt is not None and result.receipt.signed
         assert result.receipt.document["tags"] == {"prod": digest, "v1.0.0": digest}
         assert examine(source, result.place, digest, tags=VERSION).differences == ()
-    again = replicate(source, digest, targets, tags=VERSION, state=tmp_path / "state")
+    again = replicate(source, digest, targets, tags=VERSION, engine=Engine(state=tmp_path / "state"))
     assert not any(each.changed for each in again) and sum(each.bytes_moved for each in again) == 0
 
 

@@ -13,6 +13,7 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
@@ -35,7 +36,7 @@ def test_a_narrow_window_and_full_memory_do_not_wait_for_each_other(
     place = Target(LayoutRegistry(tmp_path / "layouts") if whole else target.registry)
     limits = Limits()
     limits.window(place.registry.name, "append").size = 1.0
-    result = sync([Source(source.registry, (place,))], state=tmp_path / "state", limits=limits)
+    result = sync([Source(source.registry, (place,))], engine=Engine(state=tmp_path / "state", limits=limits))
     assert result.ok, [item.error for item in result.results]
     for name in ("a", "b", "c"):
         assert compare(source.place(name), place.place(name), "v1") == []
@@ -71,7 +72,7 @@ def test_a_target_that_stands_still_leaves_memory_to_the_others(
             Source(source.registry, (Target(connect(held.address)),), ("slow",)),
             Source(source.registry, (Target(other.registry),), ("quick",)),
         ]
-        result = sync(sources, progress=Releases(2 * ALL_OF_MEMORY, release))
+        result = sync(sources, engine=Engine(progress=Releases(2 * ALL_OF_MEMORY, release)))
     assert result.ok, [item.error for item in result.results]
     assert compare(source.place("slow"), target.place("slow"), "v1") == []
     assert compare(source.place("quick"), other.place("quick"), "v1") == []

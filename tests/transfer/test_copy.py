@@ -19,6 +19,7 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def test_copies_large_layers_between_all_kinds_of_places(
     docker = Place(connect(start_docker_registry()), "app")
     layout = Place(LayoutRegistry(tmp_path / "layouts"), "app")
     counter = Counter()
-    result = copy_closure(here, "v1", [target.place("app"), docker, layout], progress=counter)
+    result = copy_closure(here, "v1", [target.place("app"), docker, layout], engine=Engine(progress=counter))
     for place in (target.place("app"), docker, layout):
         assert compare(here, place, "v1", content=True) == []
     assert max(source.blob_reads().values()) <= LARGE // PART_BYTES + 1 + 3  # ranges of one read, then the comparisons
@@ -75,10 +76,10 @@ def test_second_pass_looks_once_at_everything_and_moves_nothing(
     here, there = source.place("app"), target.place("app")
     top = graphs.signed_index(here, "v1")
     reference = "v1" if by == "tag" else top.digest
-    first = copy_closure(here, reference, [there], state=tmp_path / "state")
+    first = copy_closure(here, reference, [there], engine=Engine(state=tmp_path / "state"))
     source.forget()
     target.forget()
-    again = copy_closure(here, reference, [there], state=tmp_path / "state")
+    again = copy_closure(here, reference, [there], engine=Engine(state=tmp_path / "state"))
     manifests = len(discover(here, "v1").manifests)
     assert first.changed
     assert not again.changed
@@ -92,9 +93,9 @@ def test_late_signature_arrives_with_the_next_pass(
 ) -> None:
     here, there = source.place("app"), target.place("app")
     top = graphs.image(here, b"layer", tag="v1")
-    copy_closure(here, "v1", [there], state=tmp_path)
+    copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
     late = graphs.artifact(here, b"late", subject=top.descriptor)
-    result = copy_closure(here, "v1", [there], state=tmp_path)
+    result = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
     assert result.per_target[0].manifests_put == 1
     assert [item.digest for item in there.registry.referrers("app", top.digest)] == [late.digest]
 
@@ -184,8 +185,8 @@ def test_blob_is_mounted_when_the_registry_has_it_elsewhere(
     base = graphs.noise(100_000)
     graphs.image(source.place("a"), base, b"one", tag="v1")
     graphs.image(source.place("b"), base, b"two", tag="v1")
-    copy_closure(source.place("a"), "v1", [target.place("a")], state=tmp_path)
-    second = copy_closure(source.place("b"), "v1", [target.place("b")], state=tmp_path).per_target[0]
+    copy_closure(source.place("a"), "v1", [target.place("a")], engine=Engine(state=tmp_path))
+    second = copy_closure(source.place("b"), "v1", [target.place("b")], engine=Engine(state=tmp_path)).per_target[0]
     assert second.blobs_mounted == 2  # the base and the equal config
     assert second.bytes_moved == 3
     within = copy_closure(source.place("a"), "v1", [source.place("c")]).per_target[0]
@@ -198,5 +199,5 @@ def test_more_large_layers_at_once_than_memory_has_parts(
     """Twelve uploads share eight parts of memory; none may keep a part that another waits for."""
     layers = [graphs.noise(PART_BYTES + 1_000_000 * number, number) for number in range(1, 13)]
     graphs.image(source.place("app"), *layers, tag="v1")
-    copy_closure(source.place("app"), "v1", [target.place("a"), target.place("b")], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [target.place("a"), target.place("b")], engine=Engine(state=tmp_path))
     assert compare(source.place("app"), target.place("b"), "v1", content=True) == []

@@ -20,6 +20,7 @@ from registry_pipelines.registry.ecr import EcrRegistry
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.sync import Source, Target, sync
@@ -170,7 +171,7 @@ def test_troubles_that_pass(
     wrong_offset = isinstance(fault, ApiError) and fault.fields
     ecr.double.fail(action, fault, times=1 if wrong_offset else 3, skip=1 if action == "UploadLayerPart" else 0)
     there = Place(limited(registry, Limits(folder=tmp_path / "limits")), "big")
-    copy_closure(source.place("big"), "v1", [there], state=tmp_path / "transfer")
+    copy_closure(source.place("big"), "v1", [there], engine=Engine(state=tmp_path / "transfer"))
     assert compare(source.place("big"), Place(registry, "big"), "v1", content=True) == []
 
 
@@ -179,7 +180,7 @@ def test_parts_smaller_than_ours_are_served_from_the_spool(
 ) -> None:
     ecr.double.part_bytes = 6 * 1024 * 1024
     graphs.image(source.place("big"), graphs.noise(2 * PART_BYTES + 77), tag="v1")
-    copy_closure(source.place("big"), "v1", [Place(registry, "big")], state=tmp_path / "transfer")
+    copy_closure(source.place("big"), "v1", [Place(registry, "big")], engine=Engine(state=tmp_path / "transfer"))
     assert compare(source.place("big"), Place(registry, "big"), "v1", content=True) == []
 
 
@@ -189,7 +190,7 @@ def test_no_permission_is_told_at_once(
     graphs.image(source.place("big"), graphs.noise(PART_BYTES + 1), tag="v1")
     ecr.double.fail("InitiateLayerUpload", ApiError("AccessDeniedException", "no", status=400), times=9)
     with pytest.raises(Forbidden, match="AccessDeniedException"):
-        copy_closure(source.place("big"), "v1", [Place(registry, "big")], state=tmp_path / "transfer")
+        copy_closure(source.place("big"), "v1", [Place(registry, "big")], engine=Engine(state=tmp_path / "transfer"))
     assert ecr.double.count("InitiateLayerUpload") == 1
 
 
@@ -199,7 +200,7 @@ def test_fleet_mounts_what_a_committed_manifest_names(
     base = graphs.noise(PART_BYTES + 1000)
     for name in ("one", "two"):
         graphs.image(source.place(name), base, name.encode() * 100, tag="v1")
-    assert sync([Source(source.registry, (Target(registry, "copies"),))], state=tmp_path / "transfer").ok
+    assert sync([Source(source.registry, (Target(registry, "copies"),))], engine=Engine(state=tmp_path / "transfer")).ok
     assert ecr.double.count("CompleteLayerUpload") == 1
     for name in ("one", "two"):
         assert compare(source.place(name), Place(registry, f"copies/{name}"), "v1", content=True) == []

@@ -20,6 +20,7 @@ from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
@@ -74,7 +75,7 @@ def copy_to_faulty(
     def copy(layers: list[bytes]) -> None:
         graphs.image(source.place("app"), *layers, tag="v1")
         there = Place(connect(faulty_target.address, retries=QUICK), "app")
-        copy_closure(source.place("app"), "v1", [there], state=tmp_path)
+        copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path))
         assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
     return copy
@@ -177,7 +178,7 @@ def test_target_behind_a_proxy_takes_parts(
     graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
     with FaultRegistry(target.address) as proxy:
         registry = connect("registry.test", plain_http=True, environ={"http_proxy": f"http://{proxy.address}"})
-        copy_closure(source.place("app"), "v1", [Place(registry, "app")], state=tmp_path)
+        copy_closure(source.place("app"), "v1", [Place(registry, "app")], engine=Engine(state=tmp_path))
         assert len(proxy.requests("PATCH")) == 4
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
@@ -211,8 +212,8 @@ def test_mount_that_is_not_done_becomes_an_upload(
     for name in ("a", "b"):
         graphs.image(source.place(name), base, name.encode(), tag="v1")
     faulty_target.play("POST", r".*mount=.*", DropQuery())
-    copy_closure(source.place("a"), "v1", [Place(registry, "a")], state=tmp_path)
-    result = copy_closure(source.place("b"), "v1", [Place(registry, "b")], state=tmp_path).per_target[0]
+    copy_closure(source.place("a"), "v1", [Place(registry, "a")], engine=Engine(state=tmp_path))
+    result = copy_closure(source.place("b"), "v1", [Place(registry, "b")], engine=Engine(state=tmp_path)).per_target[0]
     assert result.blobs_mounted == 0
     assert result.blobs_moved == 3
     assert compare(source.place("b"), target.place("b"), "v1", content=True) == []
@@ -234,8 +235,10 @@ def test_mount_that_is_confirmed_and_not_done_is_mended(
     with FaultRegistry(target.address) as faults:
         registry = connect(faults.address)
         faults.play("POST", r".*mount=.*", Status(201, {"Location": "/v2/b/blobs/there"}))
-        copy_closure(source.place("a"), "v1", [Place(registry, "a")], state=tmp_path)
-        result = copy_closure(source.place("b"), "v1", [Place(registry, "b")], state=tmp_path).per_target[0]
+        copy_closure(source.place("a"), "v1", [Place(registry, "a")], engine=Engine(state=tmp_path))
+        result = copy_closure(
+            source.place("b"), "v1", [Place(registry, "b")], engine=Engine(state=tmp_path)
+        ).per_target[0]
         assert faults.requests("POST", r".*mount=.*")
     assert (result.blobs_mounted, result.blobs_moved, result.tags_moved) == (0, 3, 1)
     assert compare(source.place("b"), target.place("b"), "v1", content=True) == []
@@ -249,7 +252,9 @@ def test_deleted_repository_is_asked_for_its_blobs_once(
 
     def copy(name: str) -> tuple[int, int]:
         target.forget()
-        done = copy_closure(source.place("app"), "v1", [target.place(name)], state=tmp_path).per_target[0]
+        done = copy_closure(source.place("app"), "v1", [target.place(name)], engine=Engine(state=tmp_path)).per_target[
+            0
+        ]
         return done.blobs_mounted, target.count("POST", "from=deleted")
 
     assert copy("deleted") == (0, 0)
@@ -303,7 +308,7 @@ class MovesTag(Silent):
 def test_tag_moved_during_the_copy_is_told(source: Counted, target: Counted, graphs: Graphs) -> None:
     here = source.place("app")
     first = graphs.image(here, graphs.noise(LARGE), tag="v1")
-    result = copy_closure(here, "v1", [target.place("app")], progress=MovesTag(graphs, here))
+    result = copy_closure(here, "v1", [target.place("app")], engine=Engine(progress=MovesTag(graphs, here)))
     assert result.root.digest == first.digest
     assert target.registry.resolve("app", "v1").digest == first.digest
     assert [drift.kind for drift in result.per_target[0].drift] == ["source"]
@@ -320,7 +325,7 @@ def test_tag_moved_during_the_copy_is_told_of_a_rewritten_index_too(
     still = copy_closure(here, "v1", [first], platforms=platforms, selection="rewritten")
     assert still.per_target[0].drift == ()
     moved = copy_closure(
-        here, "v1", [again], platforms=platforms, selection="rewritten", progress=MovesTag(graphs, here)
+        here, "v1", [again], platforms=platforms, selection="rewritten", engine=Engine(progress=MovesTag(graphs, here))
     )
     [drift] = moved.per_target[0].drift
     assert (drift.kind, drift.planned, moved.root.digest) == ("source", top.digest, still.root.digest)

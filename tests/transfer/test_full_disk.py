@@ -19,6 +19,7 @@ from registry_pipelines.transfer.blob.fanout import Means, move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.limits.rules import Rule
 from registry_pipelines.transfer.sync import Source, Target, sync
@@ -63,14 +64,14 @@ def test_a_full_target_is_told_keeps_nothing_half_and_takes_the_rest_when_there_
     with EmbeddedServer(full) as server:
         there = Place(connect(server.address), "app")
         with pytest.raises(RegistryFull, match="no space is left") as caught:
-            copy_closure(here, "v1", [there, good], state=tmp_path / "state")
+            copy_closure(here, "v1", [there, good], engine=Engine(state=tmp_path / "state"))
         assert "Free space at the registry" in str(caught.value)
         assert compare(here, good, "v1", content=True) == []
         with pytest.raises(NotFound):
             there.registry.resolve("app", "v1")
         assert used_bytes(full) < PART_BYTES
         (full / "filler").unlink()
-        copy_closure(here, "v1", [there, good], state=tmp_path / "state")
+        copy_closure(here, "v1", [there, good], engine=Engine(state=tmp_path / "state"))
         assert compare(here, there, "v1", content=True) == []
 
 
@@ -95,7 +96,7 @@ def test_docker_registry_that_is_full_is_told_at_once_and_takes_the_rest_when_th
     with DockerRegistry(peer("docker-registry"), full, **secured) as server:  # type: ignore[arg-type]
         there = Place(connect(server.address, ca_file=made.ca) if made else connect(server.address), "app")
         with pytest.raises(RegistryFull, match="disk is full: sending") as caught:
-            copy_closure(here, "v1", [there, good], state=state)
+            copy_closure(here, "v1", [there, good], engine=Engine(state=state))
         assert server.address in str(caught.value) and "garbage collection" in str(caught.value)
         assert compare(here, good, "v1", content=True) == []
         with pytest.raises(NotFound):
@@ -103,7 +104,7 @@ def test_docker_registry_that_is_full_is_told_at_once_and_takes_the_rest_when_th
         (full / "filler").unlink()
         # Torn uploads it does not even cancel: 404, the content stays until its own purge of uploads.
         shutil.rmtree(full / "data/docker/registry/v2/repositories/app/_uploads")
-        copy_closure(here, "v1", [there, good], state=state)
+        copy_closure(here, "v1", [there, good], engine=Engine(state=state))
         assert compare(here, there, "v1", content=True) == []
 
 

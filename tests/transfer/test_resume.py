@@ -22,6 +22,7 @@ from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
@@ -97,7 +98,7 @@ def taken_again(
         interrupted(here, there, tmp_path, stored=stored, confirmed=confirmed)
         faulty.reset_counts()
         faulty.play(method, UPLOADS, fault, times=times)
-        copy_closure(here, "v1", [there], state=tmp_path)
+        copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
         assert compare(here, target.place("app"), "v1", content=True) == []
         return stored_bytes(faulty)
 
@@ -135,13 +136,13 @@ def test_an_upload_that_nobody_came_back_for_is_cancelled_by_the_next_copy(
     graphs.image(here, graphs.noise(LARGE), tag="v1")
     interrupted(here, there, tmp_path, stored=1, confirmed=1)
     graphs.image(here, b"another", tag="v2")
-    copy_closure(here, "v2", [there], state=tmp_path)
+    copy_closure(here, "v2", [there], engine=Engine(state=tmp_path))
     assert target.count("DELETE", "/uploads/") == 0, "it may still be wanted"
     with sqlite3.connect(tmp_path / "transfers.sqlite") as journal:
         journal.execute("UPDATE uploads SET updated_at = updated_at - ?", (ABANDONED_S + 1,))
     journal.close()
     graphs.image(here, b"a third", tag="v3")
-    copy_closure(here, "v3", [there], state=tmp_path)
+    copy_closure(here, "v3", [there], engine=Engine(state=tmp_path))
     assert target.count("DELETE", "/uploads/") == 1
 
 
@@ -164,7 +165,7 @@ def test_a_registry_that_assembles_for_long_is_waited_for_and_one_that_stands_st
     done: list[object] = []
 
     def copy() -> None:
-        done.append(copy_closure(source.place("app"), "v1", [Place(registry, "app")], state=tmp_path))
+        done.append(copy_closure(source.place("app"), "v1", [Place(registry, "app")], engine=Engine(state=tmp_path)))
 
     copying = threading.Thread(target=copy)
     copying.start()
@@ -189,7 +190,7 @@ def test_a_target_that_stops_taking_bytes_is_dropped_and_asked_again(
         link.break_at("up", PART_BYTES, "silent")
         there = Place(connect(link.address, timeouts=Timeouts(stall_s=patient(0.25)), retries=NEVER), "app")
         copying = threading.Thread(
-            target=copy_closure, args=(source.place("app"), "v1", [there]), kwargs={"state": tmp_path}
+            target=copy_closure, args=(source.place("app"), "v1", [there]), kwargs={"engine": Engine(state=tmp_path)}
         )
         copying.start()
         link.wait_until_broken(lambda: not copying.is_alive())
@@ -230,7 +231,9 @@ def test_progress_never_goes_backwards_nor_counts_twice(
     for fault in (CutRequest(2 * PART_BYTES), Status(404), CutRequest(PART_BYTES), LoseAnswer()):
         faulty.play("PATCH", UPLOADS, fault, times=1)
     watch, there = Watch(), Place(connect(faulty.address, retries=NEVER), "app")
-    result = copy_closure(source.place("app"), "v1", [there, target.place("b")], progress=watch, state=tmp_path)
+    result = copy_closure(
+        source.place("app"), "v1", [there, target.place("b")], engine=Engine(progress=watch, state=tmp_path)
+    )
     assert stored_bytes(faulty) + sum(seen.bytes_up for seen in faulty.requests("PATCH") if not seen.status) > LARGE
     assert watch.wrong == []
     assert watch.done == watch.totals

@@ -23,6 +23,7 @@ from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import UPLOAD_LIFE_S
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import Bucket
 from registry_pipelines.transfer.limits.rules import Rule
 from registry_pipelines.transfer.state import SPOOL, State
@@ -43,7 +44,7 @@ def test_a_file_in_the_way_is_a_local_error(
         state.mkdir()
     (state / name).write_bytes(b"")
     with pytest.raises(LocalError, match="cannot be kept"):
-        copy_closure(source.place("app"), "v1", [target.place("app")], state=state)
+        copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=state))
 
 
 def test_a_file_in_the_way_of_the_spool_fails_that_target_only(
@@ -104,7 +105,7 @@ def test_the_memory_of_a_copy_ends_with_it(source: Counted, target: Counted, gra
     gc.disable()
     try:
         before = part_files()
-        copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+        copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path))
         assert part_files() == before
     finally:
         gc.enable()
@@ -113,7 +114,7 @@ def test_the_memory_of_a_copy_ends_with_it(source: Counted, target: Counted, gra
 def test_a_journal_by_url_needs_no_folder(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
     graphs.image(source.place("app"), b"layer", tag="v1")
     url = f"sqlite:///{tmp_path / 'journal.sqlite'}"
-    copy_closure(source.place("app"), "v1", [target.place("app")], journal_url=url)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(journal_url=url))
     journal = Journal(url)
     assert journal.holders(target.address, [Digest.of(b"layer")]) == {Digest.of(b"layer"): "app"}
     journal.close()

@@ -22,6 +22,7 @@ from registry_pipelines.transfer.delivery.acts import Setting
 from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job
 from registry_pipelines.transfer.delivery.planner import make_plan
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.limits.rules import Rule
 from registry_pipelines.transfer.summary import Summary
@@ -52,7 +53,7 @@ def test_cold_fleet_reads_each_blob_once_and_mounts_all_it_can(
     east, west = start_embedded(), start_embedded()
     source.forget()
     fleet = Source(source.registry, (Target(east.registry), Target(west.registry, "copies")))
-    result = sync([fleet], state=tmp_path)
+    result = sync([fleet], engine=Engine(state=tmp_path))
     assert result.ok
     assert len(result.results) == IMAGES * 2 * 2
     reads = source.blob_reads()
@@ -76,10 +77,10 @@ def test_warm_fleet_asks_once_per_manifest_and_target(
     push_fleet(source, graphs)
     east, west = start_embedded(), start_embedded()
     fleet = Source(source.registry, (Target(east.registry), Target(west.registry)))
-    sync([fleet], state=tmp_path)
+    sync([fleet], engine=Engine(state=tmp_path))
     for registry in (source, east, west):
         registry.forget()
-    again = sync([fleet], state=tmp_path)
+    again = sync([fleet], engine=Engine(state=tmp_path))
     tags = IMAGES * 2
     assert not again.changed
     assert len(east.exchanges) == len(west.exchanges) == tags
@@ -95,10 +96,10 @@ def test_a_target_that_was_emptied_is_not_asked_for_every_piece(
     """Receipts say that all was there; so each closure is looked for, and each repository once."""
     push_fleet(source, graphs)
     fleet = Source(source.registry, (Target(target.registry),))
-    sync([fleet], state=tmp_path)
+    sync([fleet], engine=Engine(state=tmp_path))
     shutil.rmtree(target.server.root / "team")
     target.forget()
-    assert not sync([fleet], state=tmp_path, dry_run=True).plan.unchanged
+    assert not sync([fleet], dry_run=True, engine=Engine(state=tmp_path)).plan.unchanged
     closures = IMAGES * 2
     assert target.count("HEAD", "/manifests/") == closures * 2  # by tag and by digest
     assert target.count("GET", "/tags/list") == IMAGES
@@ -253,7 +254,7 @@ def test_tells_how_many_requests_each_registry_got(
             choose_repositories=Selector(exclude=("backup/*",)),
         )
         source.forget()
-        result = sync([fleet], limits=Limits(), state=tmp_path)
+        result = sync([fleet], engine=Engine(limits=Limits(), state=tmp_path))
         registry.close()
         assert result.ok
         assert result.requests == {

@@ -46,6 +46,9 @@ MAX_REFERRER_DEPTH = 16
 LOOKUP_THREADS = 8
 """Manifests and referrers of one closure looked up at once; small requests, so latency and not bandwidth counts."""
 
+DISCOVERY_THREADS = 16
+"""Closures looked up at once, each with a few lookups of its own."""
+
 _NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable."
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 
 source, target, repository, state = sys.argv[1:]
 result = copy_closure(
     Place(DistributionRegistry(source), repository),
     "v1",
     [Place(DistributionRegistry(target), repository)],
-    state=Path(state),
+    engine=Engine(state=Path(state)),
 )
 print(result.bytes_moved)

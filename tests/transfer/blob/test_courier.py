@@ -14,6 +14,7 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier, Shipment
 from registry_pipelines.transfer.blob.memory import PART_BYTES, PartMemory
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Kills(Silent):
 def test_a_courier_that_dies_is_replaced(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
     graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1")
     kills = Kills(1)
-    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path, progress=kills)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path, progress=kills))
     assert kills.kills == 1
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert couriers() == []
@@ -71,7 +72,7 @@ def test_without_a_courier_parts_are_sent_from_here(
         monkeypatch.setattr("sys.executable", str(program))
     else:
         (tmp_path / COURIERS).write_bytes(b"")
-    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path))
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert target.count("PATCH") == LARGE // PART_BYTES + 1
 

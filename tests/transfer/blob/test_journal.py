@@ -26,6 +26,7 @@ from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import JOURNAL_FILE
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import NO_PROGRESS_S, Patience
 from registry_pipelines.transfer.state import State
 from registry_pipelines.transfer.verify import compare
@@ -58,11 +59,11 @@ def test_hints_that_cannot_be_written_down_fail_no_copy(
 ) -> None:
     monkeypatch.setattr("registry_pipelines.transfer.blob.journal.SAVE_EVERY_S", 0.0)
     graphs.image(source.place("app"), b"first", tag="v1")
-    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path))
     with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as database:
         database.execute("CREATE TRIGGER refuse BEFORE INSERT ON holdings BEGIN SELECT RAISE(FAIL, 'refused'); END")
     graphs.image(source.place("app"), b"second", tag="v2")
-    copy_closure(source.place("app"), "v2", [target.place("app")], state=tmp_path)
+    copy_closure(source.place("app"), "v2", [target.place("app")], engine=Engine(state=tmp_path))
     assert compare(source.place("app"), target.place("app"), "v2") == []
 
 
@@ -104,7 +105,7 @@ def test_expired_upload_is_begun_afresh(source: Counted, target: Counted, graphs
     gone.offset = PART_BYTES
     before.record(target.place("app"), manifest.layers[0], gone)
     before.close()
-    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path))
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
 
@@ -117,7 +118,7 @@ def test_lying_offset_ends_in_a_fresh_upload(source: Counted, target: Counted, g
     target.registry.append_upload(session, memoryview(b"x" * 1000))
     before.record(target.place("app"), manifest.layers[0], session)
     before.close()
-    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path))
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 
 
@@ -146,7 +147,7 @@ def test_two_copies_to_one_target_at_once(source: Counted, target: Counted, grap
         threading.Thread(
             target=copy_closure,
             args=(source.place("app"), "v1", [target.place(f"app{number}")]),
-            kwargs={"state": tmp_path},
+            kwargs={"engine": Engine(state=tmp_path)},
         )
         for number in range(3)
     ]
@@ -182,7 +183,10 @@ def test_token_that_expires_in_the_middle(
         faults.require_tokens()
         there = Place(connect(faults.address), "app")
         copy_closure(
-            source.place("app"), "v1", [there], progress=ExpiresTokens(faults), state=tmp_path if kept else None
+            source.place("app"),
+            "v1",
+            [there],
+            engine=Engine(progress=ExpiresTokens(faults), state=tmp_path if kept else None),
         )
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
 

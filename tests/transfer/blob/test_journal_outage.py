@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,7 @@ from registry_pipelines.transfer.blob import server as database_server
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
@@ -81,7 +83,10 @@ def test_a_restart_in_the_middle_is_waited_for_and_told(
     stop, start = (server.freeze, server.thaw) if frozen else (server.stop, server.start)
     progress, state = StopsTheServer(stop, start), tmp_path if courier else None
     result = copy_closure(
-        source.place("app"), "v1", [target.place("app")], state=state, journal_url=url_of(server), progress=progress
+        source.place("app"),
+        "v1",
+        [target.place("app")],
+        engine=Engine(state=state, journal_url=url_of(server), progress=progress),
     )
     assert progress.told == ["its database does not answer"]
     assert result.bytes_moved >= LARGE
@@ -91,13 +96,6 @@ def test_a_restart_in_the_middle_is_waited_for_and_told(
     assert set(journal.holders(target.address, list(result.plan.deliveries[0].job.closure.blobs)).values()) == {"app"}
     assert journal.abandoned([target.address], older_than_s=-1) == []
     journal.close()
-
-
-class Keeping(TypedDict):
-    """Where a copy keeps what outlives it."""
-
-    state: Path
-    journal_url: str
 
 
 def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
@@ -111,16 +109,16 @@ def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
 ) -> None:
     monkeypatch.setattr(database_server, "OUTAGE_S", 0.5)
     graphs.image(source.place("app"), graphs.noise(LARGE), b"small", tag="v1")
-    keeping = Keeping(state=tmp_path, journal_url=url_of(server))
+    engine = Engine(state=tmp_path, journal_url=url_of(server))
     with FaultRegistry(target.address) as wire:
         there = Place(connect(wire.address), "app")
         progress = StopsTheServer(server.stop)
         with pytest.raises(LocalError, match="the transfer journal cannot be used: ") as caught:
-            copy_closure(source.place("app"), "v1", [there], **keeping, progress=progress)
+            copy_closure(source.place("app"), "v1", [there], engine=replace(engine, progress=progress))
         assert "Check that the server runs" in str(caught.value)
         assert "s3cret" not in "".join(traceback.format_exception(caught.value))
         server.start()
-        copy_closure(source.place("app"), "v1", [there], **keeping)
+        copy_closure(source.place("app"), "v1", [there], engine=engine)
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert not wire.requests("DELETE"), "the upload was kept for the second run"
     assert wire.bytes_up < LARGE + PART_BYTES
@@ -138,11 +136,13 @@ def test_a_sync_tells_of_each_target_that_a_lasting_outage_failed(
     for seed, name in enumerate(("one", "two")):
         graphs.image(source.place(name), graphs.noise(LARGE, seed), tag="v1", config=name.encode())
     chosen = [Source(source.registry, (Target(target.registry),), repositories=("one", "two"))]
-    result = sync(chosen, state=tmp_path, journal_url=url_of(server), progress=StopsTheServer(server.stop))
+    result = sync(
+        chosen, engine=Engine(state=tmp_path, journal_url=url_of(server), progress=StopsTheServer(server.stop))
+    )
     assert [type(each.error) for each in result.results] == [LocalError, LocalError], result.results
     assert result.exit_code == LocalError.exit_code
     server.start()
-    assert sync(chosen, state=tmp_path, journal_url=url_of(server)).ok
+    assert sync(chosen, engine=Engine(state=tmp_path, journal_url=url_of(server))).ok
     assert target.bytes_in() < 2 * (LARGE + PART_BYTES)
 
 

@@ -19,6 +19,7 @@ from registry_pipelines.registry.interface import UploadSession
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.server import TABLE_LOCK
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.postgres import ESCAPED, PASSWORD
 
@@ -56,7 +57,7 @@ def test_journal_keeps_uploads_manifests_and_holdings(
     assert second.holders(target.address, [LAYER.digest]) == {LAYER.digest: "app"}
     second.close()
     graphs.image(source.place("app"), graphs.noise(20_000_000), tag="v1")
-    copy_closure(source.place("app"), "v1", [place], state=tmp_path, journal_url=postgres_url)
+    copy_closure(source.place("app"), "v1", [place], engine=Engine(state=tmp_path, journal_url=postgres_url))
     assert compare(source.place("app"), place, "v1", content=True) == []
     assert not (tmp_path / "transfers.sqlite").exists()
 

@@ -14,6 +14,7 @@ from registry_pipelines.mirror.upstreams import Upstream, plan_mirror
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.hidden import hidden_tags, likely_to_hide, shows_such_tags
 from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from tests.doubles.fault_registry import FaultRegistry, Status
@@ -91,7 +92,9 @@ def test_a_broad_choice_takes_the_tags_that_are_not_listed(
     choice = Selector(semver=">=0.1", newest=30)
     for limits in (None, Limits(tmp_path_factory.mktemp("limits"))):
         plan = sync(
-            [Source(short.registry, (Target(target.registry),), choose_tags=choice)], dry_run=True, limits=limits
+            [Source(short.registry, (Target(target.registry),), choose_tags=choice)],
+            dry_run=True,
+            engine=Engine(limits=limits),
         )
         tags = {step.tag for each in plan.plan.deliveries for step in each.tags}
         assert tags >= {"0.1.24", "0.1.20", "0.1.10"} and len(tags) == 30

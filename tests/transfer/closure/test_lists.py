@@ -19,6 +19,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.sign.keys import generate_key
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
@@ -80,21 +81,21 @@ def test_signatures_verify_again_after_another_tool_replaced_the_list(
     assert signed.returncode == 0, signed.stderr
     name, state = f"{target}@{image.digest}", tmp_path / "state"
 
-    copy_closure(source, "v1", [target], state=state)
+    copy_closure(source, "v1", [target], engine=Engine(state=state))
     assert cosign.verify(key.public, name).returncode == 0
     replaces(peer, other, target)
     assert cosign.verify(key.public, name).returncode != 0
     assert notation.ask("verify", "--insecure-registry", name).returncode != 0
 
-    planned = copy_closure(source, "v1", [target], state=state, dry_run=True).plan
+    planned = copy_closure(source, "v1", [target], dry_run=True, engine=Engine(state=state)).plan
     assert [step.action for step in planned.deliveries[0].manifests] == ["present", "list", "list"]
-    [done] = copy_closure(source, "v1", [target], state=state).per_target
+    [done] = copy_closure(source, "v1", [target], engine=Engine(state=state)).per_target
     assert (done.changed, done.manifests_put, done.bytes_moved) == (True, 2, 0)
     assert cosign.verify(key.public, name).returncode == 0
     assert "Successfully verified" in notation("verify", "--insecure-registry", name)
     expected = names_at(source, image) | (set() if replaces is cosign_copy else {theirs.digest})
     assert names_at(target, image) == expected
-    assert not copy_closure(source, "v1", [target], state=state).per_target[0].changed
+    assert not copy_closure(source, "v1", [target], engine=Engine(state=state)).per_target[0].changed
 
 
 def test_an_index_under_the_tags_of_its_lists_is_no_list_and_its_children_are_no_referrers(
@@ -103,14 +104,14 @@ def test_an_index_under_the_tags_of_its_lists_is_no_list_and_its_children_are_no
     """What ``cosign copy`` leaves of an index: the index itself and each child under the tag of its own list."""
     here, there = source.place("app"), old_registry()
     top = graphs.signed_index(here, "v1")
-    copy_closure(here, "v1", [there], state=tmp_path)
+    copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
     for digest in (top.digest, *(child.digest for child in top.content().manifests)):  # type: ignore[union-attr]
         manifest = there.registry.get_manifest(there.repository, digest)
         there.registry.put_manifest(there.repository, manifest, tag=digest.fallback_tag)
-    assert copy_closure(here, "v1", [there], state=tmp_path).per_target[0].manifests_put == 2
+    assert copy_closure(here, "v1", [there], engine=Engine(state=tmp_path)).per_target[0].manifests_put == 2
     assert compare(here, there, "v1") == []
     assert names_at(there, top) == {item.digest for item in here.registry.referrers("app", top.digest)}
-    assert not copy_closure(here, "v1", [there], state=tmp_path).per_target[0].changed
+    assert not copy_closure(here, "v1", [there], engine=Engine(state=tmp_path)).per_target[0].changed
 
 
 @pytest.mark.parametrize("remembers", [True, False])
@@ -127,14 +128,14 @@ def test_an_artifact_that_a_kill_left_unlisted_is_listed_by_the_next_copy(
     image = graphs.image(here, b"a layer", tag="v1")
     first = graphs.artifact(here, b"first", subject=image.descriptor)
     state = tmp_path / "state" if remembers else None
-    copy_closure(here, "v1", [there], state=state)
+    copy_closure(here, "v1", [there], engine=Engine(state=state))
     second = graphs.artifact(here, b"second", subject=image.descriptor)
     listed = there.registry.get_manifest(there.repository, image.digest.fallback_tag)
     copy_closure(here, second.digest, [there])  # all of it, and then the list as the kill left it
     there.registry.put_manifest(there.repository, listed, tag=image.digest.fallback_tag)
     assert names_at(there, image) == {first.digest}
     again = Place(connect(there.registry.name), there.repository)
-    [done] = copy_closure(here, "v1", [again], state=state).per_target
+    [done] = copy_closure(here, "v1", [again], engine=Engine(state=state)).per_target
     assert done.changed and names_at(there, image) == {first.digest, second.digest}
     assert compare(here, there, "v1") == []
 
@@ -158,7 +159,7 @@ def test_no_receipt_says_complete_of_what_no_list_names(
     registry = Replacing(there.registry.name)
     there.registry.put_manifest(there.repository, empty, tag=image.digest.fallback_tag)
     with pytest.raises(ClosureIncomplete, match=rf"{evidence.digest} on the list of what refers to {image.digest}"):
-        copy_closure(here, "v1", [Place(registry, there.repository)], state=tmp_path)
+        copy_closure(here, "v1", [Place(registry, there.repository)], engine=Engine(state=tmp_path))
     assert not list(tmp_path.rglob("receipts/**/*.json"))
     registry.close()
 
@@ -178,7 +179,10 @@ def test_lists_cost_one_request_for_each_image_that_has_referrers_and_none_where
     def asked_when_warm(kept: FaultRegistry) -> list[str]:
         for warm in (False, True):
             kept.reset_counts()
-            done = sync([Source(source.registry, (Target(connect(kept.address)),))], state=tmp_path / kept.address)
+            done = sync(
+                [Source(source.registry, (Target(connect(kept.address)),))],
+                engine=Engine(state=tmp_path / kept.address),
+            )
             assert done.ok and done.changed != warm
         asked = [item.target for item in kept.seen if "referrers" in item.target or "/sha256-" in item.target]
         return sorted(target.rpartition("/")[2] for target in asked)

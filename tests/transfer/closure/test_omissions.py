@@ -16,6 +16,7 @@ from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.delivery.receipts import ReceiptStore, make_receipt
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.summary import MAX_NOTES, Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import examine
@@ -74,7 +75,7 @@ def test_a_layer_that_stays_with_its_publisher_stands_in_plan_result_and_receipt
     planned = copy_closure(here, "v1", [there], dry_run=True)
     assert [each["left_out"] for each in planned.plan.to_json()["deliveries"]] == [told]  # type: ignore[attr-defined]
     for _ in ("copied", "unchanged"):
-        done = copy_closure(here, "v1", [there], state=tmp_path)
+        done = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
         [result] = done.per_target
         assert omissions.rows(done.left_out) == omissions.rows(result.left_out) == told
         assert (result.row()["left_out"], result.row()["note"]) == (1, "1 layer (31 B) stays with its publisher")
@@ -175,7 +176,7 @@ def test_a_sync_names_tags_that_no_image_takes_along_and_repositories_that_it_ne
     taken = Source(source.registry, (Target(target.registry),), never={"ours": "it is promoted"})
 
     def told(wanted: Source) -> list[tuple[object, ...]]:
-        found = Summary(sync([wanted], state=tmp_path), ["target"])
+        found = Summary(sync([wanted], engine=Engine(state=tmp_path)), ["target"])
         assert found.totals()["left_out_count"] == len(found.left_out_rows())
         return [(row["kind"], row["what"]) for row in found.left_out_rows()]
 
@@ -213,13 +214,13 @@ def test_a_receipt_of_before_says_nothing_wrong_and_one_that_says_too_little_is_
 ) -> None:
     here, there, store = source.place("app"), target.place("app"), ReceiptStore(tmp_path / "receipts")
     root = windows(here, foreign(BASE, "mcr.example"), tag="v1").digest
-    copy_closure(here, "v1", [there], state=tmp_path)
+    copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
     receipt = store.load(there, root)
     assert receipt is not None
     before = {name: value for name, value in receipt.document.items() if name != "left_out"}
     for document, kept in ((before, True), ({**before, "left_out": []}, False)):
         ReceiptStore(tmp_path / "receipts").save(there, root, make_receipt(document, None))
-        [result] = copy_closure(here, "v1", [there], state=tmp_path).per_target
+        [result] = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path)).per_target
         assert result.receipt is not None and not result.changed
         assert (result.receipt.document == document) is kept
         assert kept or result.receipt.document["left_out"] == receipt.document["left_out"]

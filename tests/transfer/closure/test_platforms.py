@@ -22,6 +22,7 @@ from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job
 from registry_pipelines.transfer.delivery.planner import make_plan
 from registry_pipelines.transfer.delivery.refusals import BELIEVED_S
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.rules import KNOWN, Rule, rule_for
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
@@ -69,19 +70,23 @@ def test_a_refusal_that_was_met_once_is_said_in_the_next_plan_before_a_byte_move
     here, registry = source.place("app"), connect(start_docker_registry())
     graphs.signed_index(here, "v1")
     with pytest.raises(Refused, match="without 1 of its manifests is not taken"):
-        copy_closure(here, "v1", [Place(registry, "first")], platforms=ARM, state=tmp_path)
+        copy_closure(here, "v1", [Place(registry, "first")], platforms=ARM, engine=Engine(state=tmp_path))
     there = Place(registry, "second")
-    [delivery] = copy_closure(here, "v1", [there], platforms=ARM, state=tmp_path, dry_run=True).plan.deliveries
+    [delivery] = copy_closure(
+        here, "v1", [there], platforms=ARM, dry_run=True, engine=Engine(state=tmp_path)
+    ).plan.deliveries
     assert "refused such an index on " in delivery.refused and "selection: rewritten" in delivery.do
     with pytest.raises(Refused, match="nothing was sent"):
-        copy_closure(here, "v1", [there], platforms=ARM, state=tmp_path)
+        copy_closure(here, "v1", [there], platforms=ARM, engine=Engine(state=tmp_path))
     assert "second" not in list(registry.repositories())
-    anew = copy_closure(here, "v1", [there], platforms=ARM, selection="rewritten", state=tmp_path)
+    anew = copy_closure(here, "v1", [there], platforms=ARM, selection="rewritten", engine=Engine(state=tmp_path))
     assert anew.per_target[0].ok
     for noted in (tmp_path / "sparse-refused").iterdir():
         long_ago = time.time() - BELIEVED_S - 60
         os.utime(noted, (long_ago, long_ago))
-    third = copy_closure(here, "v1", [Place(registry, "third")], platforms=ARM, state=tmp_path, dry_run=True)
+    third = copy_closure(
+        here, "v1", [Place(registry, "third")], platforms=ARM, dry_run=True, engine=Engine(state=tmp_path)
+    )
     assert not third.plan.deliveries[0].refused
 
 

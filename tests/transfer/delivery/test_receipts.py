@@ -11,6 +11,7 @@ from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.delivery.receipts import ReceiptStore
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def test_no_receipt_for_blobs_that_nobody_looked_at(
     """The manifest is there, so nothing is to be sent; but nobody has seen the target complete since."""
     content = graphs.image(source.place("app"), graphs.noise(5000), tag="v1").content()
     assert isinstance(content, Manifest)
-    copy_closure(source.place("app"), "v1", [target.place("app")], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path))
     lose(target, content.layers[0].digest)
     with pytest.raises(ClosureIncomplete, match=content.layers[0].digest):
         copy_closure(source.place("app"), "v1", [target.place("app")])
@@ -43,16 +44,16 @@ def test_a_blob_that_the_target_lost_is_sent_again(
     top = graphs.image(here, graphs.noise(5000), tag="v1")
     content = top.content()
     assert isinstance(content, Manifest)
-    copy_closure(here, "v1", [there], state=tmp_path)
+    copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
     lose(target, content.layers[0].digest)
     graphs.artifact(here, b"late", subject=top.descriptor)
     with pytest.raises(ClosureIncomplete, match=content.layers[0].digest):
-        copy_closure(here, "v1", [there], state=tmp_path)
-    (result,) = copy_closure(here, "v1", [there], state=tmp_path).per_target
+        copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
+    (result,) = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path)).per_target
     assert result.blobs_moved == 1
     assert compare(here, there, "v1", content=True) == []
     lose(target, content.layers[0].digest)
-    (result,) = copy_closure(here, "v1", [there], state=tmp_path / "new").per_target
+    (result,) = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path / "new")).per_target
     assert result.blobs_moved == 1
     assert compare(here, there, "v1", content=True) == []
 
@@ -63,9 +64,9 @@ def test_damaged_receipt_is_written_anew(
 ) -> None:
     top = graphs.image(source.place("app"), graphs.noise(5000), tag="v1")
     there, store = target.place("app"), ReceiptStore(tmp_path / "receipts")
-    copy_closure(source.place("app"), "v1", [there], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path))
     store.path(there, top.digest).write_bytes(damage)
-    copy_closure(source.place("app"), "v1", [there], state=tmp_path)
+    copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path))
     found = store.load(there, top.digest)
     assert found is not None
     assert found.document["target"] == str(there)
@@ -76,7 +77,7 @@ def test_a_name_longer_than_files_may_have(source: Counted, target: Counted, gra
     first, second = ("/".join(["x" * 100, "y" * 100, end * 45]) for end in "az")
     for _ in range(2):
         for repository in (first, second):
-            copy_closure(source.place("app"), "v1", [target.place(repository)], state=tmp_path)
+            copy_closure(source.place("app"), "v1", [target.place(repository)], engine=Engine(state=tmp_path))
     assert len(list((tmp_path / "receipts").rglob("*.json"))) == 2
 
 
@@ -87,6 +88,6 @@ def test_targets_whose_names_look_alike_as_files_keep_their_own_receipts(
     places = [target.place("team/app"), target.place("team_app")]
     for _ in range(2):
         for there in places:
-            (result,) = copy_closure(source.place("app"), "v1", [there], state=tmp_path).per_target
+            (result,) = copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path)).per_target
             assert result.receipt is not None
             assert result.receipt.document["target"] == str(there)

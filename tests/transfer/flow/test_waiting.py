@@ -18,6 +18,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.verify import compare
@@ -68,7 +69,7 @@ def test_a_body_that_stands_still_and_an_answer_that_does_not_come(
         faulty = Place(connect(faults.address), "app")
         here, there = (faulty, target.place("app")) if method == "GET" else (source.place("app"), faulty)
         progress = EndsTheTrouble(reason, held.release.set)
-        copy_closure(here, "v1", [there], progress=progress)
+        copy_closure(here, "v1", [there], engine=Engine(progress=progress))
     assert (faults.address, None) in progress.told
     assert compare(source.place("app"), target.place("app"), "v1") == []
 
@@ -95,7 +96,7 @@ def test_a_target_that_is_tried_again_and_again(
         faults.play(method, path, Status(status))
         progress = EndsTheTrouble(reason, faults.clear)
         there = Place(connect(faults.address, retries=Retries(attempts=1)), "app")
-        copy_closure(source.place("app"), "v1", [there], progress=progress)
+        copy_closure(source.place("app"), "v1", [there], engine=Engine(progress=progress))
     [(host, left_s)] = progress.told
     assert host == faults.address
     assert left_s is not None and 0 < left_s < 120
@@ -107,7 +108,9 @@ def test_a_pause_that_the_registry_asked_for(source: Counted, target: Counted, g
     limits = Limits()
     limits.window(target.address, "write-manifest").note(RateLimited("slow down", retry_after_s=patient(1)))
     progress = EndsTheTrouble("its limit of requests", lambda: None)
-    copy_closure(source.place("app"), "v1", [Place(limited(target.registry, limits), "app")], progress=progress)
+    copy_closure(
+        source.place("app"), "v1", [Place(limited(target.registry, limits), "app")], engine=Engine(progress=progress)
+    )
     assert [host for host, _ in progress.told] == [target.address]
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.sync import Source, Target, sync
@@ -11,6 +12,7 @@ from registry_pipelines.transfer.sync import Source, Target, sync
 source, target, repository, folder, capped, rate = sys.argv[1:]
 sync(
     [Source(DistributionRegistry(source), (Target(DistributionRegistry(target)),), (repository,))],
-    state=Path(folder) / "state",
-    limits=Limits(Path(folder) / "limits", caps={capped: (CapWindow.parse(rate),)}),
+    engine=Engine(
+        state=Path(folder) / "state", limits=Limits(Path(folder) / "limits", caps={capped: (CapWindow.parse(rate),)})
+    ),
 )

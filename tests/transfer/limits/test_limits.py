@@ -12,6 +12,7 @@ import pytest
 
 from registry_pipelines.errors import InputError, NotFound, RateLimited
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.limits import FIRST_WINDOW, Limits, Window
@@ -96,7 +97,7 @@ def test_sync_within_limits_is_the_same_sync(source: Counted, target: Counted, g
         rules=(Rule(".*", per_second={"append": 1000}),),
     )
     fleet = Source(source.registry, (Target(target.registry),))
-    assert sync([fleet], limits=limits, state=tmp_path / "state").ok
+    assert sync([fleet], engine=Engine(limits=limits, state=tmp_path / "state")).ok
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert Bucket(tmp_path / "limits" / f"{target.address.replace(':', '_')}.bytes").wait_s() >= 0
     assert (tmp_path / "limits" / f"{target.address.replace(':', '_')}.bytes").stat().st_size == 8

@@ -12,6 +12,7 @@ import pytest
 from registry_pipelines.errors import QuotaSpent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Quota
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import Bucket
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.limits import FIRST_WINDOW, Limits
@@ -83,14 +84,14 @@ def test_a_sync_says_until_when_and_the_next_one_does_the_rest(
     hub.play("GET", MANIFESTS, Status(429, announced(0)))
     registry = DistributionRegistry(hub.address)
     fleet = Source(registry, (Target(target.registry),), IMAGES)
-    found = sync([fleet], state=tmp_path / "state", limits=Limits(tmp_path / "limits"))
+    found = sync([fleet], engine=Engine(state=tmp_path / "state", limits=Limits(tmp_path / "limits")))
     assert [type(each.error) for each in found.failures] == [QuotaSpent] * 2
     assert all("Run it again after" in str(each.error) for each in found.failures)
     assert [item.ok for item in found.results] == [True]
     hub.clear()
     hub.play("HEAD", MANIFESTS, Rewrite(set=announced(100)))
     hub.reset_counts()
-    assert sync([fleet], state=tmp_path / "state", limits=Limits(tmp_path / "limits")).ok
+    assert sync([fleet], engine=Engine(state=tmp_path / "state", limits=Limits(tmp_path / "limits"))).ok
     assert len(hub.requests("GET", MANIFESTS)) == 2
     registry.close()
     assert all(compare(source.place(name), target.place(name), "v1") == [] for name in IMAGES)
