@@ -12,12 +12,17 @@ import msgspec
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import OCI_MANIFEST
+from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
-from registry_pipelines.scan.interface import Component, LeftOut, PlatformPackages
+from registry_pipelines.scan.interface import EVIDENCE, CarriedSbom, Component, LeftOut, PlatformPackages
 from registry_pipelines.scan.match import match
 from tests.scan.images import DEBIAN, ELF, make_tar
 from tests.scan.test_sbom import SITE, purls, scan
@@ -375,3 +380,48 @@ def test_documents_of_earlier_versions_are_read() -> None:
         ("content", ("a", "b")),
         ("manifest", ("a", "b")),
     ]
+
+
+PURL = st.sampled_from([f"pkg:{kind}/{name}@1" for kind in ("pypi", "generic") for name in "abc"])
+COMPONENTS = st.lists(
+    st.builds(
+        lambda purl, inside, owner, evidence, places: Component(
+            purl=purl,
+            name=purl[-3],
+            version="1",
+            type=purl[4:].partition("/")[0],
+            os_owned=owner,
+            inside="" if inside == purl else inside,
+            evidence=evidence,
+            locations=tuple(sorted(places)),
+            sboms=tuple(CarriedSbom(path=place, digest=Digest.of(place.encode())) for place in sorted(places)),
+        ),
+        PURL,
+        st.one_of(st.just(""), PURL),
+        st.sampled_from(["", "deb x"]),
+        st.sampled_from(EVIDENCE),
+        st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), max_size=2),
+    ),
+    unique_by=lambda item: (item.purl, item.os_owned, item.inside),
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(COMPONENTS)
+def test_any_nesting_reads_back_equal_and_every_reference_is_unique(components: list[Component]) -> None:
+    """Also packages that are inside each other, or inside something that is not there."""
+    packages = PlatformPackages(
+        subject=Digest.of(b"s"),
+        manifest=Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(b"m"), size=1),
+        platform=Platform(os="linux", architecture="amd64"),
+        components=tuple(sorted(components, key=lambda item: (item.purl, item.os_owned, item.inside))),
+    )
+    raw = write_cyclonedx(packages)
+    assert read_cyclonedx(raw) == packages
+    todo, references = [msgspec.json.decode(raw)], []
+    while todo:
+        node = todo.pop()
+        references += [item["bom-ref"] for item in node.get("components", [])]
+        todo += node.get("components", [])
+    assert len(references) == len(set(references)) == len(components)
