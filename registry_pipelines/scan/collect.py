@@ -203,7 +203,9 @@ def _vendor_list(name: str) -> Reader | None:
 
 
 def _npm(name: str) -> Reader | None:
-    return _bounded(language.MAX_METADATA_BYTES, language.read_npm) if _NPM.search(name) else None
+    if not _NPM.search(name):
+        return None
+    return _bounded(language.MAX_METADATA_BYTES, lambda raw: language.read_npm(raw, name))
 
 
 def _apk(name: str) -> Reader | None:

@@ -30,6 +30,7 @@ from registry_pipelines.scan.facts import (
 )
 from registry_pipelines.scan.interface import EVIDENCE, Component, Evidence, LeftOut, Unknown
 from registry_pipelines.scan.merge import Tree
+from registry_pipelines.scan.ownership import agrees
 from registry_pipelines.scan.purls import ecosystem_of_release
 from registry_pipelines.scan.wheel_contents import (
     Carried,
@@ -86,6 +87,7 @@ def find_components(tree: Tree) -> Contents:
     found = _Found()
     release = _release(tree)
     os_owners = _os_owners(tree)
+    packages = _os_packages(tree)
     owned = {*os_owners, *_other_owned(tree)}
     claimed = _python_paths(tree)
     wheels = find_wheels(tree)
@@ -93,12 +95,12 @@ def find_components(tree: Tree) -> Contents:
         if isinstance(fact, OsDatabase):
             _add_os_packages(found, path, fact, release)
         elif isinstance(fact, PythonDistribution):
-            _add_python(found, tree, wheels, path, fact, os_owners.get(tree.real(path), ""))
+            _add_python(found, tree, wheels, path, fact, _standing(os_owners, packages, tree.real(path), fact))
         elif isinstance(fact, CondaPackage):
             if not any(tree.real(item) in claimed for item in fact.paths):
                 found.add(_conda(path, fact))
         elif isinstance(fact, NpmPackage):
-            found.add(_npm(path, fact, os_owners.get(tree.real(path), "")))
+            found.add(_npm(path, fact, _standing(os_owners, packages, tree.real(path), fact)))
         elif not isinstance(fact, Native):
             _add_doubts(found, tree, path, fact)
     _add_wheel_contents(found, wheels)
@@ -196,6 +198,25 @@ def _os_owners(tree: Tree) -> dict[str, str]:
     return owners
 
 
+def _os_packages(tree: Tree) -> dict[str, list[OsPackage]]:
+    """By what :func:`_os_owners` calls them; several architectures of one package may be installed."""
+    packages: dict[str, list[OsPackage]] = {}
+    for fact in tree.facts.values():
+        if isinstance(fact, OsDatabase):
+            for package in fact.packages:
+                packages.setdefault(f"{fact.manager} {package.name}", []).append(package)
+    return packages
+
+
+def _standing(
+    owners: dict[str, str], packages: dict[str, list[OsPackage]], path: str, fact: PythonDistribution | NpmPackage
+) -> str:
+    """The package of the distribution that owns the file, if what the file tells is still that package; else nobody."""
+    owner = owners.get(path, "")
+    manager = owner.partition(" ")[0]
+    return owner if agrees(packages.get(owner, []), manager, fact.name, fact.version) else ""
+
+
 def _other_owned(tree: Tree) -> Iterable[str]:
     """Paths that any other database of packages lists: conda's, dpkg's for packages of other makers."""
     installed = {
@@ -275,7 +296,7 @@ def _conda(path: str, fact: CondaPackage) -> Component:
 def _npm(path: str, fact: NpmPackage, owner: str) -> Component:
     scope, slash, base = fact.name.rpartition("/")
     return Component(
-        purl=PackageURL("npm", scope if slash else None, base, fact.version).to_string(),
+        purl=PackageURL("npm", scope if slash else None, base, fact.version or None).to_string(),
         name=fact.name,
         version=fact.version,
         type="npm",

@@ -102,22 +102,28 @@ def read_conda(raw: bytes, path: str) -> AnyFact:
 
 
 class _NpmDocument(msgspec.Struct):
-    name: str
-    version: str
+    name: str | None = None
+    version: str | None = None
 
 
 _NPM_NAME = re.compile(r"(?:@[A-Za-z0-9._~-]{1,100}/)?[A-Za-z0-9._~-]{1,214}\Z")
 
 
-def read_npm(raw: bytes) -> AnyFact:
-    """A package.json directly below ``node_modules/[@scope/]<name>/``."""
+def read_npm(raw: bytes, path: str) -> AnyFact:
+    """A package.json at ``path``, directly below ``node_modules/[@scope/]<name>/``.
+
+    A package that is never published needs neither name nor version (npm, "package.json"): Node finds it by its folder,
+    so that is its name; without a version advisories about that name cannot be compared.
+    """
     try:
         found = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=_NpmDocument)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Unreadable(reason=f"the package.json cannot be read: {error}")
-    if not _NPM_NAME.match(found.name) or not _VERSION.match(found.version):
+    name = found.name or posixpath.dirname(path).rpartition("node_modules/")[2]
+    version = found.version or ""
+    if not _NPM_NAME.match(name) or (version and not _VERSION.match(version)):
         return Unreadable(reason="the package.json has no usable name and version")
-    return NpmPackage(name=found.name, version=found.version)
+    return NpmPackage(name=name, version=version)
 
 
 def _printable(text: str) -> str:

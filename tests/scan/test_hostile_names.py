@@ -50,7 +50,9 @@ def test_everything_found_reads_back_equal(pypa: AdvisoryStore, name: str, first
         "lib/apk/db/installed": os_databases.read_apk(apk.encode()),
         "s/a.dist-info/METADATA": language.read_metadata(f"Name: {first}\nVersion: {second}\n".encode()),
         "c/conda-meta/x.json": language.read_conda(msgspec.json.encode(document), "c/conda-meta/x.json"),
-        f"node_modules/{name}/package.json": language.read_npm(msgspec.json.encode(document)),
+        f"node_modules/{name}/package.json": language.read_npm(
+            msgspec.json.encode(document), f"node_modules/{name}/package.json"
+        ),
     }
     found = find_components(merge_layers([LayerContent(facts=facts, links={name: "../x"}, escapes=(name,))]))
     packages = PlatformPackages(

@@ -185,19 +185,21 @@ def test_conda_and_npm() -> None:
     assert language.read_conda(raw.encode(), "opt/conda/conda-meta/numpy.json") == CondaPackage(
         name="numpy", version="1.26", build="py311_0", paths=("opt/conda/lib/x.so",)
     )
-    assert language.read_npm(b'\xef\xbb\xbf{"name":"@s/x","version":"1.0.0","other":[]}') == NpmPackage(
+    place = "app/node_modules/@s/x/package.json"
+    assert language.read_npm(b'\xef\xbb\xbf{"name":"@s/x","version":"1.0.0","other":[]}', place) == NpmPackage(
         name="@s/x", version="1.0.0"
     )
+    for private in (b'{"private":true}', b'{"name":"@s/x"}', b'{"name":null,"version":null}'):
+        assert language.read_npm(private, place) == NpmPackage(name="@s/x", version="")
     for bad in (
         b"",
         b"[]",
         b"{",
-        b'{"name":"x"}',
         b'{"name":1,"version":"1"}',
         b'{"name":"a b","version":"1"}',
         b"\xff",
     ):
-        assert isinstance(language.read_npm(bad), Unreadable)
+        assert isinstance(language.read_npm(bad, place), Unreadable)
         assert isinstance(language.read_conda(bad, "conda-meta/x.json"), Unreadable)
 
 
@@ -212,7 +214,7 @@ READERS = {
     "record": lambda raw: language.read_wheel_record(raw, "a/b.dist-info/RECORD"),
     "egg": language.read_egg,
     "conda": lambda raw: language.read_conda(raw, "conda-meta/x.json"),
-    "npm": language.read_npm,
+    "npm": lambda raw: language.read_npm(raw, "node_modules/x/package.json"),
 }
 SEEDS = [
     STATUS,

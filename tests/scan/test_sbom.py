@@ -157,9 +157,11 @@ def test_npm_only_below_node_modules(place: Place) -> None:
             "app/node_modules/left/test/package.json": '{"type":"module"}',
             "app/node_modules/left/build/native.so": ELF,
             "app/node_modules/@s/right/package.json": '{"name":"@s/right","version":"2.0.0"}',
+            "app/node_modules/ours/package.json": '{"private":true}',
         },
     )
-    assert purls(packages) == ["pkg:npm/%40s/right@2.0.0", "pkg:npm/left@1.0.0"]
+    assert purls(packages) == ["pkg:npm/%40s/right@2.0.0", "pkg:npm/left@1.0.0", "pkg:npm/ours"]
+    assert packages.unknowns == ()
     assert by_name(packages, "@s/right").ecosystem == "npm"
 
 
@@ -228,6 +230,15 @@ def test_python_packages_of_the_distribution_name_their_owner(place: Place) -> N
     )
     assert by_name(packages, "jinja2").os_owned == "deb python3-jinja2"
     assert "pkg:generic/python@3.11.2" not in purls(packages), "the package python3.11-minimal stands for it"
+
+
+def test_what_lies_over_a_package_of_the_distribution_is_nobodys(place: Place) -> None:
+    metadata = f"{SITE}/Jinja2-3.1.2.dist-info/METADATA"
+    below = {**DEBIAN, **OWNED_LIST, **dist_info("Jinja2", "3.1.2")}
+    packages = scan(place, below, {metadata: "Name: Jinja2\nVersion: 2.0\n"})
+    assert [(item.version, item.os_owned) for item in packages.components if item.name == "jinja2"] == [("2.0", "")]
+    packages = scan(place, below, {metadata: "Name: Flask\nVersion: 3.1.2\n"})
+    assert by_name(packages, "flask").os_owned == ""
 
 
 def test_packages_of_other_makers_do_not_own(place: Place) -> None:
