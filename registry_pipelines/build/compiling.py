@@ -4,30 +4,42 @@ Without it every cold start compiles (``import torch`` reads about 2,000 modules
 unchecked), then the source's SipHash. How ``marshal`` writes an object depends on how often it
 is referred to in the process, so every batch is compiled by a fresh, isolated interpreter in a fixed order: equal
 batches give equal bytes.
+
+Compiling is half of the work of most wheels that are not libraries of CUDA. It is begun before a layer's files are
+written and goes on beside them; what is done early waits in temporary files, so memory stays flat.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib.util
 import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import IO
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.errors import DiskFull, LocalError
+from registry_pipelines.oci.files import local_errors
 
 MAX_SOURCE_BYTES = 4 * 1024**2
 """A larger source is left to the interpreter; the largest in wheels (generated tables) stay below 2 MiB."""
 
 BATCH_FILES = 200
 BATCH_BYTES = 8 * 1024**2
-"""Sources given to one interpreter: bounds memory, and the interpreter's own start (15 ms) does not count."""
+"""Sources given to one interpreter: the interpreter's own start (15 ms) does not count. What is in a batch
+decides about bytes: other limits are another FORMAT of layers."""
 
 BATCH_TIMEOUT_S = 300
 """Compiling 8 MiB of source takes about 10 s."""
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""That this process may use."""
 
 TAG = sys.implementation.cache_tag or ""
 MAGIC = importlib.util.MAGIC_NUMBER.hex()
@@ -56,10 +68,13 @@ while head := data.read(8):
 
 @dataclass(frozen=True)
 class Source:
-    """A module's source and where it stands in the image, with leading slash."""
+    """A module's source and where it stands in the image, with leading slash.
+
+    read: gives the source, ``size`` bytes; called once, in another thread. Its errors are of RegistryPipelinesError."""
 
     path: str
-    content: bytes
+    size: int
+    read: Callable[[], bytes]
 
 
 def compiled_path(path: str) -> str:
@@ -68,62 +83,95 @@ def compiled_path(path: str) -> str:
     return f"{folder}/__pycache__/{name.removesuffix('.py')}.{TAG}.pyc".lstrip("/")
 
 
-def compile_all(sources: Iterator[Source], *, workers: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Byte code of every source that compiles, as (path of the source, pyc bytes), in the order given; sources that do
-    not compile are left out, as pip does. At most ``workers`` batches run and wait at a time; 0: one per core."""
-    limit = workers or os.cpu_count() or 1
-    with concurrent.futures.ThreadPoolExecutor(limit) as pool:
-        waiting: list[concurrent.futures.Future[list[tuple[str, bytes]]]] = []
-        for batch in _batches(sources):
-            waiting.append(pool.submit(_compile_batch, batch))
-            if len(waiting) > limit:
-                yield from waiting.pop(0).result()
-        for future in waiting:
-            yield from future.result()
+class Compilation:
+    """Byte code of sources; interpreters of its own make it from now on, one per core for all compilations together.
+
+    A context manager: leaving it stops what has not begun. Iterate once: (path of the source, pyc bytes) in the order
+    given; sources that do not compile are left out, as pip does. Raises LocalError, DiskFull for temporary files, and
+    what ``Source.read`` raises.
+    """
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._pool = ThreadPoolExecutor(CORES, "compile")
+        self._answers = [(batch, self._pool.submit(_compile, batch)) for batch in _batches(sources)]
+
+    def __enter__(self) -> Compilation:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for _, answer in self._answers:
+            if not answer.cancelled() and not answer.exception():
+                answer.result().close()
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        for batch, answer in self._answers:
+            with answer.result() as file:
+                yield from _read_answer(batch, file)
 
 
-def _batches(sources: Iterator[Source]) -> Iterator[list[Source]]:
+_RUNNING = threading.BoundedSemaphore(CORES)
+"""Layers are made in several threads, and builds may be too; more interpreters than cores would only take memory."""
+
+
+def _batches(sources: Iterable[Source]) -> Iterator[list[Source]]:
     batch: list[Source] = []
     size = 0
     for source in sources:
-        if batch and (len(batch) >= BATCH_FILES or size + len(source.content) > BATCH_BYTES):
+        if batch and (len(batch) >= BATCH_FILES or size + source.size > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(source)
-        size += len(source.content)
+        size += source.size
     if batch:
         yield batch
 
 
-def _compile_batch(batch: Sequence[Source]) -> list[tuple[str, bytes]]:
-    request = b"".join(
-        struct.pack("<LL", len(path), len(source.content)) + path + source.content
-        for source in batch
-        for path in [source.path.encode()]
-    )
+def _compile(batch: list[Source]) -> IO[bytes]:
+    """The interpreter's whole answer as a file that is gone when it is closed, also after a kill."""
+    with _RUNNING, local_errors(tempfile.gettempdir()):
+        with ExitStack() as stack, tempfile.TemporaryFile() as request:
+            answer = stack.enter_context(tempfile.TemporaryFile())
+            for source in batch:
+                path, content = source.path.encode(), source.read()
+                request.write(struct.pack("<LL", len(path), len(content)) + path)
+                request.write(content)
+            request.seek(0)
+            _run(request, answer)
+            answer.seek(0)
+            stack.pop_all()
+        return answer
+
+
+def _run(request: IO[bytes], answer: IO[bytes]) -> None:
     command = [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _WORKER]
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=BATCH_TIMEOUT_S, env=_environment())
+        done = subprocess.run(
+            command,
+            stdin=request,
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            timeout=BATCH_TIMEOUT_S,
+            env=_environment(),
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalError(f"the compiling interpreter failed: {error}", where=sys.executable) from error
     if done.returncode:
         detail = done.stderr[-300:].decode(errors="replace")
+        if "No space left on device" in detail:
+            raise DiskFull("no space is left for byte code", where=tempfile.gettempdir(), do="Free space or set TMPDIR")
         raise LocalError(f"the compiling interpreter ended with {done.returncode}: {detail}", where=sys.executable)
-    return _read_answer(batch, done.stdout)
 
 
-def _read_answer(batch: Sequence[Source], answer: bytes) -> list[tuple[str, bytes]]:
-    compiled = []
-    position = 0
+def _read_answer(batch: list[Source], file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     for source in batch:
-        size = int.from_bytes(answer[position : position + 4], "little")
-        position += 4
-        if size:
-            compiled.append((source.path, answer[position : position + size]))
-        position += size
-    if position != len(answer):
-        raise LocalError("the compiling interpreter gave an incomplete answer", where=sys.executable)
-    return compiled
+        head = file.read(4)
+        size = int.from_bytes(head, "little")
+        pyc = file.read(size)
+        if len(head) < 4 or len(pyc) < size:
+            raise LocalError("the compiling interpreter gave an incomplete answer", where=sys.executable)
+        if pyc:
+            yield source.path, pyc
 
 
 def _environment() -> dict[str, str]:

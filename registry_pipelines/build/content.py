@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from registry_pipelines.build import compiling
@@ -44,28 +46,34 @@ def content_job(contents: str, items: Iterable[Item], *, byte_code: bool) -> Lay
     identity = ["content", FORMAT, CODEC, compiling.IDENTITY if byte_code else "", digests]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     size = sum(item.source.stat().st_size for item in ordered if item.source)
+    modules = _modules(ordered) if byte_code else []
 
     def write(writer: LayerWriter, advance: Callable[[int], None]) -> None:
-        for item, digest in zip(ordered, digests, strict=True):
-            _write(writer, item, digest, advance)
-        if byte_code:
-            _write_byte_code(writer, ordered)
+        with compiling.Compilation(modules) as compiled:
+            for item, digest in zip(ordered, digests, strict=True):
+                _write(writer, item, digest, advance)
+            _write_byte_code(writer, compiled)
 
-    return LayerJob(key, contents, size, write)
+    return LayerJob(key, contents, size, write, len(modules))
 
 
 def _fingerprint(item: Item) -> list[str | int]:
     kind = "link" if item.link else "folder" if item.folder else "file"
     content = item.link
     if item.source is not None:
-        try:
-            with item.source.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"the file cannot be read: {error.strerror}", where=str(item.source)) from error
+        with _reading(item.source), item.source.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
     elif item.content is not None:
         content = hashlib.sha256(item.content).hexdigest()
     return [item.path, kind, item.mode, item.owner, content]
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"the file cannot be read: {error.strerror}", where=str(source)) from error
 
 
 def _write(writer: LayerWriter, item: Item, digest: list[str | int], advance: Callable[[int], None]) -> None:
@@ -101,19 +109,26 @@ def _copy(writer: LayerWriter, item: Item, source: Path, sha256: str, advance: C
         raise InputError("the file changed while it was packed", where=str(source), do="Build again")
 
 
-def _write_byte_code(writer: LayerWriter, items: Sequence[Item]) -> None:
+def _modules(items: Sequence[Item]) -> list[compiling.Source]:
     taken = {item.path for item in items}
-    modules = [
-        item
-        for item in items
-        if item.source is not None
-        and item.path.endswith(".py")
-        and item.source.stat().st_size <= compiling.MAX_SOURCE_BYTES
-        and compiling.compiled_path(item.path) not in taken
-    ]
-    sources = (compiling.Source("/" + item.path, item.source.read_bytes()) for item in modules if item.source)
+    modules = []
+    for item in items:
+        if item.source is None or not item.path.endswith(".py") or compiling.compiled_path(item.path) in taken:
+            continue
+        size = item.source.stat().st_size
+        if size <= compiling.MAX_SOURCE_BYTES:
+            modules.append(compiling.Source("/" + item.path, size, partial(_read, item.source)))
+    return modules
+
+
+def _read(source: Path) -> bytes:
+    with _reading(source):
+        return source.read_bytes()
+
+
+def _write_byte_code(writer: LayerWriter, compiled: Iterable[tuple[str, bytes]]) -> None:
     folders: set[str] = set()
-    for source, pyc in compiling.compile_all(sources):
+    for source, pyc in compiled:
         path = compiling.compiled_path(source)
         folder = path.rpartition("/")[0]
         if folder not in folders:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from registry_pipelines.build.application import pointer_warnings
 from registry_pipelines.build.bases import Base, OpenPlace, bring_base, describe_base
 from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.compiling import CORES
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interface import (
     BUILDER_ID,
@@ -51,9 +52,9 @@ from registry_pipelines.registry.remote import remote_registry
 
 T = TypeVar("T")
 
-WORKERS = 2
-"""Layers made at a time. Inflating and hashing keep a core busy; more than the cores of a small build machine only adds
-memory (about 25 MB each)."""
+WORKERS = min(4, CORES) + 1
+"""Layers made at a time. Inflating and hashing keep a core busy; one more than cores, because a registry needs its time
+to store a layer. Each takes about 10 MB of memory."""
 
 
 CLOCKS_DIFFER_BY = timedelta(minutes=5)
@@ -170,7 +171,7 @@ class _Build:
         """Every distinct layer once, by key, largest first; the first failure stops what has not begun."""
         with ThreadPoolExecutor(WORKERS) as pool:
             futures: dict[str, Future[T]] = {}
-            for job in sorted(jobs, key=lambda job: -job.work_bytes):
+            for job in sorted(jobs, key=lambda job: -job.effort):
                 if job.key not in futures:
                     futures[job.key] = pool.submit(work, job)
             done, waiting = wait(futures.values(), return_when=FIRST_EXCEPTION)

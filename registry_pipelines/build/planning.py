@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
@@ -133,10 +133,12 @@ def _plan_platform(spec: BuildSpec, given: Ingredients, store: WheelStore) -> Pl
     jobs = _base_jobs() if given.base is None else []
     base_layers = len(given.base.manifest.layers) if given.base else len(jobs)
     files = {wheel.locked.sha256: wheel for wheel in given.wheels}
+    modules = {each.owner: sum(path.endswith(".py") for path in each.paths) for each in given.inventories}
     lock = tuple(wheel.locked for wheel in given.wheels)
     for members in group(lock, base_layers=base_layers):
         chosen = [(files[member.sha256], left_out(settled, member.name)) for member in members]
-        jobs.append(_wheel_job(chosen, given.scheme, store, byte_code=given.byte_code))
+        job = _wheel_job(chosen, given.scheme, store, byte_code=given.byte_code)
+        jobs.append(replace(job, modules=sum(modules[member.name] for member in members) if given.byte_code else 0))
     jobs += given.above
     return PlatformPlan(given.platform, given.base, tuple(jobs), lock, given.inventories, tuple(settled))
 

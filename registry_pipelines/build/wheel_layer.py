@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from io import FileIO
-from pathlib import Path
 
 from zlib_ng import zlib_ng
 
@@ -45,10 +46,9 @@ class WheelLayer:
         planned = plan(wheel, self._scheme)
         files = [file for file in planned.files if file.path not in left_out]
         self._folders([*(file.path for file in files), planned.record])
-        with _Content(wheel) as content:
+        with _Content(wheel) as content, compiling.Compilation(self._modules(files, content)) as compiled:
             rows = [self._file(file, content) for file in files]
-        if self._byte_code:
-            rows += self._compile(wheel, files)
+            rows += self._write_byte_code(compiled)
         rows.append(RecordRow(self._scheme.record_path(planned.record)))
         self._write(planned.record, FILE_MODE, write_record(rows))
 
@@ -103,19 +103,21 @@ class WheelLayer:
         check.finish()
         return RecordRow(file.path, "sha256", encode_hash(hashed.digest()), size)
 
-    def _compile(self, wheel: Wheel, files: Sequence[Planned]) -> list[RecordRow]:
+    def _modules(self, files: Sequence[Planned], content: _Content) -> Iterator[compiling.Source]:
         taken = {file.path for file in files} | self._written.keys()
-        sources = [
-            file
-            for file in files
-            if file.path.endswith(".py")
-            and file.path.startswith(self._scheme.site_packages + "/")
-            and file.member is not None
-            and file.member.size <= compiling.MAX_SOURCE_BYTES
-            and compiling.compiled_path(file.path) not in taken
-        ]
+        for file in files if self._byte_code else ():
+            if (
+                file.path.endswith(".py")
+                and file.path.startswith(self._scheme.site_packages + "/")
+                and file.member is not None
+                and file.member.size <= compiling.MAX_SOURCE_BYTES
+                and compiling.compiled_path(file.path) not in taken
+            ):
+                yield compiling.Source("/" + file.path, file.member.size, partial(content.source, file.member))
+
+    def _write_byte_code(self, compiled: Iterable[tuple[str, bytes]]) -> list[RecordRow]:
         rows = []
-        for source, pyc in compiling.compile_all(_read_sources(wheel.path, sources)):
+        for source, pyc in compiled:
             path = compiling.compiled_path(source)
             self._folders([path])
             self._write(path, FILE_MODE, pyc)
@@ -131,6 +133,8 @@ class _Content:
         self._open = ExitStack()
         self.file = self._open.enter_context(FileIO(wheel.path))
         self._archive: zipfile.ZipFile | None = None
+        self._sources: zipfile.ZipFile | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> _Content:
         return self
@@ -147,6 +151,13 @@ class _Content:
         if self._archive is None:
             self._archive = self._open.enter_context(zipfile.ZipFile(self.wheel.path))
         return read_pieces(self._archive, member, f"{self.wheel.path.name}, {member.name}")
+
+    def source(self, member: Member) -> bytes:
+        """A whole module; from any thread, beside whatever else is read."""
+        with self._lock:
+            if self._sources is None:
+                self._sources = self._open.enter_context(zipfile.ZipFile(self.wheel.path))
+            return b"".join(read_pieces(self._sources, member, f"{self.wheel.path.name}, {member.name}"))
 
 
 class _Check:
@@ -183,10 +194,3 @@ class _Check:
             )
         algorithm = self._row.algorithm if self._row.strong else "sha256"
         return RecordRow(self._member.name, algorithm, found[algorithm], self._size)
-
-
-def _read_sources(path: Path, files: Sequence[Planned]) -> Iterator[compiling.Source]:
-    with zipfile.ZipFile(path) as archive:
-        for file in files:
-            if file.member is not None:
-                yield compiling.Source("/" + file.path, archive.read(file.member.entry))

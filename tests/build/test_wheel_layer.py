@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.build import compiling
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.resolving import RUNNING_PYTHON
 from registry_pipelines.errors import WheelInvalid
@@ -167,14 +166,6 @@ def test_byte_code_is_used_and_never_checked_against_the_source(tmp_path: Path) 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     first = wheel_layer(rich_wheel(tmp_path / "a"), byte_code=True)
     assert wheel_layer(rich_wheel(tmp_path / "b"), byte_code=True) == first
-
-
-def test_batches_do_not_change_order_or_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = [compiling.Source(f"/m{i}.py", b"def (:" if i % 7 == 0 else b"x = %d\n" % i) for i in range(40)]
-    whole = list(compiling.compile_all(iter(sources)))
-    assert [path for path, _ in whole] == [f"/m{i}.py" for i in range(40) if i % 7]
-    monkeypatch.setattr(compiling, "BATCH_FILES", 3)
-    assert [path for path, _ in compiling.compile_all(iter(sources), workers=2)] == [path for path, _ in whole]
 
 
 @settings(deadline=None, max_examples=40)
