@@ -445,11 +445,13 @@ def test_two_builds_at_once_share_a_state_folder(
 KILLED = """
 import sys
 from pathlib import Path
+from registry_pipelines.build import layers
 from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 
+layers.WORKERS = 2  # at the third request one of the first two is stored and remembered
 address, state, wheels, base, *pins = sys.argv[1:]
 spec = BuildSpec(name="demo", base=base, requirements=tuple(pins), wheels=Path(wheels), version="v1")
 LayersBuilder(Path(state)).build(spec, Place(DistributionRegistry(address), "killed/app"))
