@@ -23,7 +23,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import write_cyclonedx
-from registry_pipelines.scan.interface import Limits, PlatformPackages, left_out_lines, undeclared_lines
+from registry_pipelines.scan.interface import LeftOut, Limits, PlatformPackages, left_out_lines, undeclared_lines
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.sbom import scan_image
 from registry_pipelines.sign.interface import read_attestations, verify_image
@@ -71,15 +71,23 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
         for each in packages
         for component in each.components
     ]
-    left_out = list(dict.fromkeys(found for each in packages for found in each.left_out))
+    left_out = _left_out(packages)
     if options.as_json:
-        told = [{"what": found.subject, "why": found.reason} for found in left_out]
-        print_json({"ok": True, "digest": packages[0].subject, "components": rows, "left_out": told})
+        told = {"ok": True, "digest": packages[0].subject, "components": rows}
+        print_json({**told, "left_out": _rows(left_out)})
     else:
         shown = [{name: row[name] for name in row if name != "declared"} for row in rows if row["declared"]]
         print_below(f"{located.place} {packages[0].subject}", shown)
         print_lines(undeclared_lines(row["purl"] for row in rows if not row["declared"]))
         print_lines(left_out_lines(left_out))
+
+
+def _left_out(packages: list[PlatformPackages]) -> list[LeftOut]:
+    return list(dict.fromkeys(found for each in packages for found in each.left_out))
+
+
+def _rows(left_out: list[LeftOut]) -> list[dict[str, str]]:
+    return [{"what": found.subject, "why": found.reason} for found in left_out]
 
 
 def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:
@@ -138,8 +146,10 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
     finally:
         store.close()
     breaches = report.breaches(Limits())
+    left_out = _left_out(packages)
     if options.as_json:
-        print_json({"ok": not breaches, "reasons": breaches, "report": json.loads(report.encode())})
+        document = {"ok": not breaches, "reasons": breaches, "report": json.loads(report.encode())}
+        print_json({**document, "left_out": _rows(left_out)})
     else:
         console().print(f"{located.place} {report.subject}", markup=False)
         console().print(f"advisories of {report.advisories.newest}, {report.advisories.records} records", markup=False)
@@ -149,6 +159,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
         for breach in condensed(breaches):
             console().print(f"- {breach}", markup=False)
         print_lines(undeclared_lines(report.undeclared))
+        print_lines(left_out_lines(left_out))
         console().print(f"{report.components} components, {len(report.findings)} findings", markup=False)
     if breaches:
         sys.exit(EvidenceError.exit_code)

@@ -21,6 +21,7 @@ from registry_pipelines.scan.facts import (
     Native,
     Plain,
     RpmDatabase,
+    SoftwareList,
     StandardLibrary,
     Unreadable,
 )
@@ -37,7 +38,7 @@ MAX_RECORD_BYTES = 32 * MIB
 MAX_EGG_BYTES = 32 * MIB
 """A zipped egg is held in memory to read its directory at the end."""
 MAX_FACTS = 300_000
-"""Facts of one layer, about 140 MB of memory; a CUDA and PyTorch environment has about 15,000."""
+"""Facts of one layer and what its SBOMs name, about 140 MB of memory; CUDA and PyTorch together have 15,000."""
 
 ELF_MAGIC = b"\x7fELF"
 _READ_BYTES = MIB
@@ -66,6 +67,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     folders: set[str] = set()
     removed: list[str] = []
     opaque: list[str] = []
+    listed = 0
     for entry in walk:
         name = _printable(entry.name)
         if entry.base.startswith(".wh."):
@@ -88,7 +90,8 @@ def read_layer(walk: LayerWalk) -> LayerContent:
             if fact is not None:
                 facts[name] = fact
                 links.pop(name, None)
-        if len(facts) > MAX_FACTS:
+                listed += len(fact.listed) if isinstance(fact, SoftwareList) else 0
+        if len(facts) + listed > MAX_FACTS:
             reason = f"more than {MAX_FACTS} files of this layer matter; the rest was not looked at"
             facts[name] = Unreadable(reason=reason)
             break

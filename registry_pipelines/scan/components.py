@@ -124,7 +124,7 @@ def _add_python(found: _Found, tree: Tree, wheels: Wheels, path: str, fact: Pyth
     place = component.locations[0]
     around = wheels.around(tree, path, place)
     if around is not None:
-        reason = fixture(around, tree.real(place), fact)
+        reason = fixture(around, tree.real(place), fact.name, fact.version)
         if reason:
             found.left_out.add(LeftOut(subject=place, reason=reason))
             return

@@ -93,25 +93,41 @@ class Wheels:
 
 
 def find_wheels(tree: Tree) -> Wheels:
-    """The wheels of an image with the lists they carry."""
+    """The wheels of an image with the lists they carry. A fixture of another wheel is none: what lies in it is that
+    other wheel's. What two list is the one's that lies deeper."""
     wheels = Wheels()
+    for info, wheel in sorted(_installed(tree), key=lambda pair: (pair[1].root.count("/"), pair[0])):
+        around = wheels.around(tree, f"{info}/METADATA", info)
+        if around is not None and fixture(around, tree.real(info), wheel.name, wheel.version):
+            continue
+        wheels.by_info[info] = wheel
+        record = tree.facts.get(f"{info}/RECORD")
+        if isinstance(record, WheelRecord):
+            own = tree.real(f"{info}/METADATA")
+            wheels.owners.update((path, wheel) for path in map(tree.real, record.paths) if path != own)
+            # Who brings the wheel along lists its METADATA, too, and was here before.
+            wheels.owners.setdefault(own, wheel)
+    for path, fact in sorted(tree.facts.items()):
+        if isinstance(fact, SoftwareList):
+            _add_list(wheels, tree, path, fact)
+    return wheels
+
+
+def _installed(tree: Tree) -> Iterator[tuple[str, Wheel]]:
     for path, fact in tree.facts.items():
         if isinstance(fact, PythonDistribution) and path.endswith(".dist-info/METADATA"):
             info = posixpath.dirname(path)
             root = _real_folder(tree, posixpath.dirname(info))
-            wheels.by_info[info] = Wheel(str(canonicalize_name(fact.name)), fact.version, root)
-    for path, fact in tree.facts.items():
-        if isinstance(fact, WheelRecord) and (wheel := wheels.by_info.get(posixpath.dirname(path))):
-            wheels.owners.update((tree.real(item), wheel) for item in fact.paths)
-    for path, fact in sorted(tree.facts.items()):
-        if isinstance(fact, SoftwareList):
-            info, folder, _ = path.rpartition(SBOM_FOLDER)
-            owner = wheels.by_info.get(f"{info}.dist-info") if folder else wheels.owners.get(tree.real(path))
-            if owner is not None:
-                owner.lists[path] = fact
-            elif folder:
-                wheels.stray.append(path)
-    return wheels
+            yield info, Wheel(str(canonicalize_name(fact.name)), fact.version, root)
+
+
+def _add_list(wheels: Wheels, tree: Tree, path: str, fact: SoftwareList) -> None:
+    info, folder, _ = path.rpartition(SBOM_FOLDER)
+    owner = wheels.by_info.get(f"{info}.dist-info") if folder else wheels.owners.get(tree.real(path))
+    if owner is not None:
+        owner.lists[path] = fact
+    elif folder and f"{info}.dist-info/METADATA" not in tree.facts:
+        wheels.stray.append(path)
 
 
 def _real_folder(tree: Tree, folder: str) -> str:
@@ -122,14 +138,14 @@ def _is_below(path: str, folder: str) -> bool:
     return not folder or path.startswith(f"{folder}/")
 
 
-def fixture(wheel: Wheel, real: str, fact: PythonDistribution) -> str:
+def fixture(wheel: Wheel, real: str, name: str, version: str) -> str:
     """Why the package whose metadata folder is ``real`` (links followed) does not count: it is material for the wheel's
     own tests, below a ``tests`` folder of one of its packages, and nothing is imported from where it lies. Empty: it
     counts. Only a wheel that lists the file can say so; a folder's name alone hides nothing."""
     folders = posixpath.dirname(real).removeprefix(f"{wheel.root}/").split("/")
     if folders[-1] in _IMPORTED_FOLDERS or not _TEST_FOLDERS & set(folders[1:]):
         return ""
-    told = f"{fact.name[:100]} {fact.version[:100]}"
+    told = f"{name[:100]} {version[:100]}"
     return f"metadata of {told} in a tests folder of {wheel.name} {wheel.version}: a fixture, not installed"
 
 

@@ -120,6 +120,9 @@ def test_what_a_scan_leaves_out_is_said(fleet: Fleet) -> None:
         assert [row["what"].rpartition("/")[2] for row in rows] == ["my_test-1.egg", "other.egg-info"]
         assert "a fixture, not installed" in rows[0]["why"]
         assert "other.egg-info: metadata of other 1 in a tests folder" in run(fleet, "sbom", target).stdout
+    advisories = str(fleet.folder / "advisories")
+    found = run(fleet, "scan", f"{place}:v8.0.0", "--advisories", advisories)
+    assert "other.egg-info: metadata of other 1 in a tests folder" in found.stdout
 
 
 def test_copy_plans_copies_and_repeats(fleet: Fleet) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import posixpath
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +26,8 @@ from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
 from registry_pipelines.scan.interface import EVIDENCE, CarriedSbom, Component, LeftOut, PlatformPackages
 from registry_pipelines.scan.match import match
+from tests.build.layers import wheel_layer
+from tests.build.wheels import make_wheel
 from tests.scan.images import DEBIAN, ELF, make_tar
 from tests.scan.test_sbom import SITE, purls, scan
 
@@ -257,6 +261,29 @@ def test_fixtures_of_a_package_are_none_and_are_said(place: Place) -> None:
         )
         for path, name in (("p/my_test-1.egg", "my-test"), ("q/other.egg-info", "other"))
     )
+
+
+def test_what_lies_in_a_fixture_belongs_to_the_package_around(place: Place) -> None:
+    fixture = wheel("demo", "1", {"demo/libx.so.1": ELF, "demo-1.dist-info/sboms/x.json": sbom({"name": "x"})})
+    below = {path.removeprefix(f"{SITE}/"): raw for path, raw in fixture.items()}
+    packages = scan(place, wheel("setup", "1", {f"setup/tests/data/{path}": raw for path, raw in below.items()}))
+    assert [(item.purl, item.inside) for item in packages.components] == [
+        ("pkg:generic/libx.so.1", "pkg:pypi/setup@1"),
+        ("pkg:pypi/setup@1", ""),
+    ]
+    assert len(packages.left_out) == 1 and packages.unknowns == ()
+
+
+def test_a_layer_of_wheels_that_the_builder_lays_out(place: Place, tmp_path: Path) -> None:
+    """RECORD, SBOMs and copied libraries as they are after an installation."""
+    files = {path.removeprefix(f"{SITE}/"): raw for path, raw in OPENCV.items() if path.count(".dist-info/") == 0}
+    auditwheel = f"{SITE}/opencv-5.0.dist-info/sboms/auditwheel.cdx.json"
+    content = {**files, "opencv-5.0.dist-info/sboms/auditwheel.cdx.json": OPENCV[auditwheel]}
+    built = make_wheel(tmp_path, "opencv", "5.0", {path: bytes(raw) for path, raw in content.items()})  # type: ignore[arg-type]
+    ours = scan(place, gzip.decompress(wheel_layer(built)))
+    theirs = scan(place, OPENCV)
+    assert purls(ours) == purls(theirs) and len(ours.components) == 5
+    assert [item.evidence for item in ours.components] == [item.evidence for item in theirs.components]
 
 
 HIDDEN = {"METADATA": "Name: evil\nVersion: 1\n"}
