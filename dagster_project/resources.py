@@ -31,8 +31,12 @@ def config_path(env: Mapping[str, str] = os.environ) -> Path:
 
 
 def find_config() -> Config:
-    """Load the configuration of :func:`config_path`. Raises InputError, ConfigInvalid."""
-    return load(config_path())
+    """Load the configuration of :func:`config_path`. Raises InputError, ConfigInvalid. Not for what is wrong in its
+    ``schedules``: those are shown as broken, and everything else goes on."""
+    config = load(config_path(), spare="schedules")
+    for note in config.notes:
+        dg.get_dagster_logger().warning("%s", note)
+    return config
 
 
 def chain_resource(build: Callable[[], Chain]) -> dg.ResourceDefinition:

@@ -1,4 +1,4 @@
-"""Jobs by what people ask for, and the two that run at night."""
+"""Jobs by what people ask for, and the schedules of those that run at night."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -48,10 +48,35 @@ def job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> J
 
 
 def nightly(job: Job, cron: str, config: Config) -> dg.ScheduleDefinition:
-    """A schedule that is on from the start."""
-    return dg.ScheduleDefinition(
+    """A schedule that is on from the start. One that Dagster refuses (a time zone that this machine does not know) or
+    that the configuration writes wrong is replaced by :func:`broken`: it must not take the whole code location down."""
+    if config.spared:
+        return broken(job, "; ".join(config.spared))
+    try:
+        return dg.ScheduleDefinition(
+            name=f"{job.name}_schedule",
+            job=job,
+            cron_schedule=cron,
+            execution_timezone=config.schedules.time_zone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        return broken(job, str(error))
+
+
+def broken(job: Job, why: str) -> dg.ScheduleDefinition:
+    """Stands where a schedule cannot: asks for no run, and fails every hour with the reason, so that the automation
+    page shows it red. It has the schedule's name; once the reason is gone the real one goes on."""
+    dg.get_dagster_logger().error("%s never runs: %s", job.name, why)
+
+    @dg.schedule(
+        name=f"{job.name}_schedule",
         job=job,
-        cron_schedule=cron,
-        execution_timezone=config.schedules.time_zone,
+        cron_schedule="0 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Never runs {job.name}: {why}",
     )
+    def told() -> None:
+        raise dg.Failure(f"{job.name} did not run: {why}", allow_retries=False)
+
+    return told

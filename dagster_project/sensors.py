@@ -1,17 +1,17 @@
 """Sensors: releases that appeared, and releases that may ship now.
 
-The cursor is the truth about what was asked for. Dagster keeps a ``run_key`` for ever, also after a failed run, so each
-key here ends with the number of the attempt. A sensor that raises keeps its old cursor: trouble with a registry fails
-the tick, visibly, and the next one starts from the same place.
+The cursor is the truth about what was asked for (:mod:`dagster_project.memory`). A sensor that raises keeps its old
+cursor: a registry that is down fails the tick, visibly, and the next one starts from the same place. Trouble with one
+image or one release is told in the tick's log and holds nothing else up.
 """
 
-import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
 
 import dagster as dg
 
+from dagster_project.memory import Memory, recall
 from dagster_project.partitions import RELEASES
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
@@ -27,6 +27,9 @@ MAX_ATTEMPTS = 3
 """Runs asked for one release before a person has to look: a step retries network trouble by itself already."""
 MAX_JUDGED = 10
 """Releases judged in one tick of the promotion sensor; a tick has 60 s, a judgement takes about a second."""
+LONGEST_LOOK_S = 30
+"""Seconds after which a look begins nothing more: Dagster ends a tick after 60 s and forgets it, so that the next would
+take as long again. What was not reached comes first in the next look."""
 JUDGED_EVERY = 10
 """The promotion sensor sleeps so many intervals of the push sensor: advisories and exceptions change by the hour."""
 
@@ -37,50 +40,6 @@ UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-
-
-@dataclass
-class Memory:
-    """What a sensor keeps in its cursor.
-
-    attempts: by fingerprint of the key (16 hex digits, so 3,000 releases stay below 100 KB), how many runs were asked
-    for, and for which evidence (the end of its digest; empty for a push). looks: how many there were. last: the last
-    key that was judged.
-    """
-
-    attempts: dict[str, tuple[str, int]] = field(default_factory=dict)
-    looks: int = 0
-    last: str = ""
-
-    @classmethod
-    def read(cls, cursor: str | None) -> "Memory":
-        """From a cursor; a first tick has none."""
-        return cls(**json.loads(cursor)) if cursor else cls()
-
-    def write(self) -> str:
-        """As a cursor."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    def tried(self, key: str, evidence: str = "") -> int:
-        """How many runs were asked for, for this evidence."""
-        about, count = self.attempts.get(fingerprint(key), ("", 0))
-        return count if about == evidence[-16:] else 0
-
-    def ask(self, key: str, evidence: str = "") -> dg.RunRequest:
-        """The request for the next attempt at a release."""
-        attempt = self.tried(key, evidence) + 1
-        self.attempts[fingerprint(key)] = (evidence[-16:], attempt)
-        return dg.RunRequest(run_key=f"{key}#{evidence}#{attempt}", partition_key=key)
-
-    def keep(self, keys: Iterable[str]) -> None:
-        """Forget everything about other keys."""
-        marks = {fingerprint(key) for key in keys}
-        self.attempts = {mark: tried for mark, tried in self.attempts.items() if mark in marks}
-
-
-def fingerprint(key: str) -> str:
-    """A short name for a key."""
-    return sha256(key.encode()).hexdigest()[:16]
 
 
 def by_version(release: Release) -> tuple[str, OrderKey]:
@@ -113,43 +72,83 @@ def known_releases(instance: dg.DagsterInstance, images: Collection[str]) -> lis
     return found
 
 
+@dataclass
+class Look:
+    """What a look at source registries found. answered: images whose repository was read. silent: those that were not,
+    with what went wrong. rest: images that were not reached in time."""
+
+    releases: list[Release] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
+    silent: dict[str, RegistryPipelinesError] = field(default_factory=dict)
+    rest: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """What was left out, in words."""
+        troubles = [f"{name} cannot be looked at: {error}" for name, error in self.silent.items()]
+        return [*troubles, *([f"next time: {', '.join(self.rest)}"] if self.rest else [])]
+
+
+def look_at(chain: Chain, images: Sequence[str], known: Collection[Release]) -> Look:
+    """Look at images, one after another. Raises the first error when none answers: then it is the registry's."""
+    look, started = Look(), monotonic()
+    for place, name in enumerate(images):
+        if place and monotonic() - started >= LONGEST_LOOK_S:
+            look.rest = list(images[place:])
+            break
+        try:
+            look.releases += chain.releases([name], known=known)
+            look.answered.append(name)
+        except RegistryPipelinesError as error:  # one repository's trouble must not hide the pushes to the others
+            look.silent[name] = error
+    if look.silent and not look.answered and not look.rest:
+        raise next(iter(look.silent.values()))
+    return look
+
+
 def look_for_pushed(
-    instance: dg.DagsterInstance, chain: Chain, images: Collection[str], memory: Memory, cap: int
+    context: dg.SensorEvaluationContext, chain: Chain, images: Sequence[str], memory: Memory, cap: int
 ) -> dg.SensorResult:
     """One look of the push sensor: new releases, and every so many looks the lost and the gone.
 
     The known keys are read before the registry is: a build that pushes in between is then new, never gone. A digest
     keeps the key it got first, whatever further tags it gets.
     """
+    instance = context.instance
     memory.looks += 1
     reconcile = memory.looks % LOOKS_PER_RECONCILE == 0
     known = known_releases(instance, images)
     keys = {(release.image, release.digest): release.key for release in known}
-    found = sorted(chain.releases(images, known=() if reconcile else known), key=by_version)
+    order = next_after(images, memory.last, len(images))
+    look = look_at(chain, order, () if reconcile else known)
+    memory.last = order[-len(look.rest) - 1] if look.rest else ""
+    found = sorted(look.releases, key=by_version)
     live = [keys.get((release.image, release.digest), release.key) for release in found]
-    wanted = untried(instance, live, memory)
+    wanted = untried(instance, known, live, memory)
     gone: list[str] = []
     if reconcile:
         present, answered = set(live), {release.image for release in found}
         # A registry that no longer lets us see a repository answers as if it were empty: nothing is removed then.
         gone = [release.key for release in known if release.image in answered and release.key not in present]
         wanted += lost(instance, known, present, memory)
-        memory.keep(present)
-    requests = [memory.ask(key) for key in wanted[:cap]]
+        memory.keep({*present, *(release.key for release in known)}.difference(gone))
+    # Dagster fails a tick that names one key twice, and then every tick after it.
+    requests = [memory.ask(key) for key in list(dict.fromkeys(wanted))[:cap]]
     changes = [RELEASES.build_add_request([str(request.partition_key) for request in requests])] if requests else []
+    for note in look.notes():
+        context.log.warning("%s", note)
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[*changes, *([RELEASES.build_delete_request(gone)] if gone else [])],
-        skip_reason=None if requests else f"{len(live)} releases, none of them new",
+        skip_reason=None if requests else "; ".join([f"{len(live)} releases, none of them new", *look.notes()]),
         cursor=memory.write(),
     )
 
 
-def untried(instance: dg.DagsterInstance, live: Sequence[str], memory: Memory) -> list[str]:
+def untried(instance: dg.DagsterInstance, known: Sequence[Release], live: Sequence[str], memory: Memory) -> list[str]:
     """Releases that no run was asked for, here or by anybody else: what was run by hand or by the demonstration is
-    noted as tried."""
+    noted as tried, and what is superseded too: after the cursor was reset everything looks new."""
     new = [key for key in live if not memory.tried(key)]
-    settled = materialized(instance, "verdict") | under_way(instance) if new else set()
+    settled = settled_releases(instance, known) if new else set()
     for key in settled.intersection(new):
         memory.ask(key)
     return [key for key in new if key not in settled]
@@ -158,9 +157,14 @@ def untried(instance: dg.DagsterInstance, live: Sequence[str], memory: Memory) -
 def lost(instance: dg.DagsterInstance, known: Sequence[Release], present: set[str], memory: Memory) -> list[str]:
     """Releases that were asked for but neither reached a verdict nor have a run that is under way: the run was lost, or
     failed for reasons of the machinery. Not those that were tried often enough, nor the superseded."""
-    settled = materialized(instance, "verdict") | under_way(instance) | superseded(instance, known)
+    settled = settled_releases(instance, known)
     keys = [release.key for release in known if release.key in present]
     return [key for key in keys if 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
+
+
+def settled_releases(instance: dg.DagsterInstance, known: Sequence[Release]) -> set[str]:
+    """Keys that no push asks a run for: judged, under way, or superseded."""
+    return materialized(instance, "verdict") | under_way(instance) | superseded(instance, known)
 
 
 def superseded(instance: dg.DagsterInstance, known: Sequence[Release]) -> set[str]:
@@ -191,8 +195,7 @@ def push_sensor(config: Config, registry: str, job: Job) -> dg.SensorDefinition:
         f"{config.sensors.max_requests} at a time. Finds lost runs and gone releases too.",
     )
     def push(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
-        memory = Memory.read(context.cursor)
-        return look_for_pushed(context.instance, chain, images, memory, config.sensors.max_requests)
+        return look_for_pushed(context, chain, images, recall(context), config.sensors.max_requests)
 
     return push
 
@@ -205,11 +208,10 @@ def held_back(instance: dg.DagsterInstance, images: Collection[str]) -> list[Rel
     return [release for release in known if release.key in judged and release.key not in out]
 
 
-def next_after(releases: Sequence[Release], last: str, count: int) -> list[Release]:
+def next_after(keys: Sequence[str], last: str, count: int) -> list[str]:
     """The next ``count`` in a circle that starts after key ``last``."""
-    keys = [release.key for release in releases]
     start = keys.index(last) + 1 if last in keys else 0
-    return [*releases[start:], *releases[:start]][:count]
+    return [*keys[start:], *keys[:start]][:count]
 
 
 def evidence_that_allows(chain: Chain, release: Release) -> str:
@@ -226,18 +228,23 @@ def look_for_allowed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str], memory: Memory
 ) -> dg.SensorResult:
     """One look of the promotion sensor: judge held releases again, by digest, and ask for runs of those that pass."""
-    held = held_back(context.instance, images)
-    memory.keep(release.key for release in held)
-    requests = []
-    for release in next_after(held, memory.last, MAX_JUDGED):
-        memory.last = release.key
+    held = {release.key: release for release in held_back(context.instance, images)}
+    memory.keep(held)
+    allowed, started = {}, monotonic()
+    for place, key in enumerate(next_after(list(held), memory.last, MAX_JUDGED)):
+        if place and monotonic() - started >= LONGEST_LOOK_S:
+            break
+        memory.last = key
         try:
-            allowed = evidence_that_allows(chain, release)
+            evidence = evidence_that_allows(chain, held[key])
         except RegistryPipelinesError as error:  # one release's trouble must not hold the others
-            context.log.warning("%s: cannot be judged: %s", release.key, error)
+            context.log.warning("%s: cannot be judged: %s", key, error)
             continue
-        if allowed and memory.tried(release.key, allowed) < MAX_ATTEMPTS:
-            requests.append(memory.ask(release.key, allowed))
+        if evidence and memory.tried(key, evidence) < MAX_ATTEMPTS:
+            allowed[key] = evidence
+    # A key that the other sensor removed meanwhile would fail the tick, and with it the requests for the others.
+    still = set(context.instance.get_dynamic_partitions(str(RELEASES.name))) if allowed else set()
+    requests = [memory.ask(key, evidence) for key, evidence in allowed.items() if key in still]
     reason = None if requests else f"{len(held)} releases are held, none may go"
     return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())
 
@@ -254,6 +261,6 @@ def promotion_sensor(config: Config, job: Job) -> dg.SensorDefinition:
         f"advisories and policy, {MAX_JUDGED} at a time; asks for a run when the verdict is allow now.",
     )
     def promotion(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
-        return look_for_allowed(context, chain, list(config.images), Memory.read(context.cursor))
+        return look_for_allowed(context, chain, list(config.images), recall(context))
 
     return promotion

@@ -27,9 +27,13 @@ def check(options: Options) -> None:
         for name in ("registries", "images", "targets", "policies", "mirrors", "syncs", "retention")
     }
     if options.as_json:
-        print_json({"ok": True, "file": str(config.path), "state": str(config.state), **counts})
+        print_json(
+            {"ok": True, "file": str(config.path), "state": str(config.state), "notes": list(config.notes), **counts}
+        )
     else:
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        for note in config.notes:
+            console().print(f"note: {note}", markup=False)
         console().print(f"{config.path}: no problems ({told})", markup=False)
 
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from registry_pipelines.config.checks import check
+import yaml
+
+from registry_pipelines.config.checks import check, notes
 from registry_pipelines.config.decode import INVALID, Decoder
 from registry_pipelines.config.document import Problems, Reader, read_document
 from registry_pipelines.config.model import (
@@ -38,7 +40,8 @@ from registry_pipelines.config.places import (
     Target,
     Upstream,
 )
-from registry_pipelines.config.values import Cron, Duration, Secret
+from registry_pipelines.config.times import Cron, TimeZone
+from registry_pipelines.config.values import Duration, Secret
 
 FILE_NAME = "registry-pipelines.yaml"
 """The name that is looked for when none is given."""
@@ -47,10 +50,12 @@ ENVIRONMENT_VARIABLE = "REGISTRY_PIPELINES_CONFIG"
 """Names the configuration file when no option does."""
 
 
-def load(path: Path, env: Mapping[str, str] = os.environ) -> Config:
+def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "") -> Config:
     """Read a configuration file.
 
     env: what ``${NAME}`` may name. Paths in the file are relative to its folder; they come back absolute.
+    spare: a section whose problems do not refuse the file, for a service that goes on without it: it then has its
+    default values, and ``Config.spared`` the problems.
     Raises ConfigInvalid with every problem as ``file:line: path: message``; secret values are in none of them.
     Not checked here: that files, hosts and keys it names exist; each stage says so when it needs them.
     """
@@ -60,13 +65,24 @@ def load(path: Path, env: Mapping[str, str] = os.environ) -> Config:
         problems.add(0, "", "is empty")
         problems.raise_if_any()
         raise AssertionError("raise_if_any raised")
+    config = _decoded(node, path, env, problems)
+    if spare and problems.found and all(where.split(".")[0] == spare for where in problems.paths):
+        spared = problems.told()
+        problems = Problems(path)
+        node.value = [(key, value) for key, value in node.value if key.value != spare]
+        config = _decoded(node, path, env, problems)
+        config = config and replace(config, spared=tuple(spared))
+    problems.raise_if_any()
+    if config is None:
+        raise AssertionError("an invalid value without a problem")
+    return replace(config, notes=tuple(notes(node, config)))
+
+
+def _decoded(node: yaml.Node, path: Path, env: Mapping[str, str], problems: Problems) -> Config | None:
     decoder = Decoder(Reader(problems, env), path.absolute().parent)
     found = decoder.value(Config, node, "")
     config = None if found is INVALID else _completed(found, path)
     check(node, config, decoder.names, problems)
-    problems.raise_if_any()
-    if config is None:
-        raise AssertionError("an invalid value without a problem")
     return config
 
 
@@ -104,6 +120,7 @@ __all__ = [
     "Signing",
     "Sync",
     "Target",
+    "TimeZone",
     "Upstream",
     "Waiver",
     "load",

@@ -33,6 +33,7 @@ def check(
             problems.add(line, path, unknown(name, declared[section], _SINGULAR[section]))
     if config is not None and not problems.found:
         for path, message in (
+            *_lookalikes(config),
             *_ports(config),
             *_bandwidth(config),
             *_redirects(config),
@@ -44,6 +45,14 @@ def check(
             *_policies(config),
         ):
             problems.add(_line(root, path), path, message)
+
+
+def notes(root: yaml.Node, config: Config) -> Iterable[str]:
+    """What a good file says otherwise than it reads, each as ``file:line: path: message``."""
+    found = config.schedules
+    for name, value in (("mirror", found.mirror), ("retention", found.retention), ("time_zone", found.time_zone)):
+        path = f"schedules.{name}"
+        yield from (f"{config.path}:{_line(root, path)}: {path}: {note}" for note in value.notes())
 
 
 def _declared(root: yaml.Node, section: str) -> set[str]:
@@ -82,6 +91,15 @@ def _item(node: yaml.Node, part: str) -> yaml.Node | None:
         found: yaml.Node = node.value[int(part.strip("[]"))]
         return found
     return None
+
+
+def _lookalikes(config: Config) -> Iterable[tuple[str, str]]:
+    """Dagster's names have no dashes: of two that differ by one alone nothing would load."""
+    for section in ("registries", "targets", "mirrors", "syncs"):
+        used: dict[str, str] = {}
+        for name in getattr(config, section):
+            if (first := used.setdefault(name.replace("-", "_"), name)) != name:
+                yield f"{section}.{name}", f"differs from `{first}` only by - and _, which are one in Dagster's names"
 
 
 def _ports(config: Config) -> Iterable[tuple[str, str]]:

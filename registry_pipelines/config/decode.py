@@ -14,7 +14,8 @@ import yaml
 
 from registry_pipelines.config.document import Reader, Scalar, line_of
 from registry_pipelines.config.fields import Between, Former, Names, Several
-from registry_pipelines.config.values import Cron, Duration, Pattern, Secret
+from registry_pipelines.config.times import Cron, TimeZone
+from registry_pipelines.config.values import Duration, Pattern, Secret
 
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
@@ -27,7 +28,8 @@ _SCALAR_NAMES = {
     bool: "true or false",
     date: "a date like 2027-01-31",
     Duration: "a duration like 7d",
-    Cron: "a cron expression",
+    Cron: "a cron expression like 0 2 * * *",
+    TimeZone: "a time zone like Europe/Berlin",
 }
 
 
@@ -120,7 +122,9 @@ class Decoder:
             return self._expected("a mapping", node, path)
         hints = get_type_hints(kind, include_extras=True)
         known = {each.name: each for each in fields(kind) if not each.metadata.get("key")}
-        given: dict[str, Any] = {each.name: key for each in fields(kind) if each.metadata.get("key")}
+        given: dict[str, Any] = {
+            each.name: key for each in fields(kind) if each.metadata.get("key") and each.default is MISSING
+        }
         for name, key_node, value in self._reader.entries(node, path):
             inner = f"{path}.{name}" if path else name
             if name in known:
@@ -227,7 +231,7 @@ def _convert(kind: Any, scalar: Scalar, marks: tuple[Any, ...]) -> Any:
         return _date(scalar)
     if scalar.tag not in ("str", "timestamp") and not scalar.has_variable:
         return INVALID
-    if kind in (Duration, Cron):
+    if kind in (Duration, Cron, TimeZone):
         return kind.parse(scalar.text)
     if kind is Path:
         return _path(scalar.text)

@@ -28,6 +28,8 @@ class Problems:
 
     file: Path
     found: list[tuple[int, str]] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
+    """What the problems are about."""
 
     def add(self, line: int, path: str, message: str) -> None:
         """Note a problem. line: 1-based, 0 for the whole file."""
@@ -35,11 +37,16 @@ class Problems:
         text = where + (f"{path}: {message}" if path else message)
         if (line, text) not in self.found:
             self.found.append((line, text))
+            self.paths.add(path)
+
+    def told(self) -> list[str]:
+        """All of them in the file's order."""
+        return [text for _, text in sorted(self.found)]
 
     def raise_if_any(self) -> None:
         """Raise ConfigInvalid with all problems in the file's order."""
         if self.found:
-            raise ConfigInvalid([text for _, text in sorted(self.found)])
+            raise ConfigInvalid(self.told())
 
 
 @dataclass(frozen=True)

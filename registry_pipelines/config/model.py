@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from registry_pipelines.config.fields import Between, Former, Names, entry_name, setting
 from registry_pipelines.config.places import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
+from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.config.values import (
     GLOB,
     JOURNAL,
@@ -19,8 +20,6 @@ from registry_pipelines.config.values import (
     PLATFORM,
     REPOSITORY,
     TAG,
-    TIME_ZONE,
-    Cron,
     Duration,
     Secret,
 )
@@ -197,7 +196,7 @@ class Schedules:
 
     mirror: Cron = setting("Mirrors and syncs.", default=Cron("0 2 * * *"))
     retention: Cron = setting("The retention plan.", default=Cron("30 3 * * *"))
-    time_zone: Annotated[str, TIME_ZONE] = setting("IANA time zone of both.", default="UTC")
+    time_zone: TimeZone = setting("IANA time zone of both.", default=TimeZone("UTC"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +212,8 @@ class Config:
     """A whole configuration; every path is absolute, every name it uses exists."""
 
     path: Path = field(default=Path(), metadata={"doc": "the file itself", "key": True})
+    notes: tuple[str, ...] = field(default=(), metadata={"doc": "what it says otherwise than it reads", "key": True})
+    spared: tuple[str, ...] = field(default=(), metadata={"doc": "problems of the section left out", "key": True})
     state: Path = setting(
         "Folder for keys, embedded registries, journals and Dagster's home.", default=Path(".registry-pipelines")
     )

@@ -12,14 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from registry_pipelines.config.fields import Between, Names
 from registry_pipelines.config.model import Config
-from registry_pipelines.config.values import (
-    CRON_PATTERN,
-    DURATION_PATTERN,
-    Cron,
-    Duration,
-    Pattern,
-    Secret,
-)
+from registry_pipelines.config.times import CRON_PATTERN, TIME_ZONE_PATTERN, Cron, TimeZone
+from registry_pipelines.config.values import DURATION_PATTERN, Duration, Pattern, Secret
 
 VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
 _WITH_VARIABLE = {"type": "string", "pattern": VARIABLE}
@@ -31,6 +25,7 @@ _SCALARS: dict[Any, dict[str, Any]] = {
     date: {"type": "string", "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     Duration: {"type": "string", "pattern": DURATION_PATTERN},
     Cron: {"type": "string", "pattern": CRON_PATTERN},
+    TimeZone: {"type": "string", "pattern": TIME_ZONE_PATTERN},
     Secret: {"type": "string", "pattern": r"^(\$\{[A-Za-z_][A-Za-z0-9_]*\})?$"},
 }
 
@@ -191,7 +186,7 @@ def _spelled(kind: Any) -> str:
         name = getattr(kind, "__name__", "")
         return f"[{name}](#{name.lower()})"
     names = {str: "text", Path: "path", int: "number", bool: "true or false", date: "date", Secret: "`${VARIABLE}`"}
-    return names.get(kind) or {Duration: "duration", Cron: "cron expression"}[kind]
+    return names.get(kind) or {Duration: "duration", Cron: "cron expression", TimeZone: "time zone"}[kind]
 
 
 def _mark(mark: Any) -> str:

@@ -1,4 +1,4 @@
-"""Small values of the configuration: secrets, durations, cron expressions, glob patterns, version ranges."""
+"""Small values of the configuration: secrets, durations, glob patterns, version ranges."""
 
 from __future__ import annotations
 
@@ -10,15 +10,6 @@ from typing import NoReturn
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 DURATION_PATTERN = r"^[0-9]{1,9}(ms|s|m|h|d|w)$"
-CRON_PATTERN = r"^\s*(\S+\s+){4}\S+\s*$"
-
-_CRON_FIELDS = (
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day of the month", 1, 31, ()),
-    ("month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")),
-    ("day of the week", 0, 7, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
-)
 
 
 class Secret(str):
@@ -68,46 +59,6 @@ class Duration(timedelta):
             raise ValueError(f"{text!r} is longer than a duration can be") from error
 
 
-class Cron(str):
-    """A cron expression of five fields (minute, hour, day of the month, month, day of the week)."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, text: str) -> Cron:
-        """Check and wrap an expression: numbers, names, ``*``, lists, ranges, steps. Raises ValueError."""
-        fields = text.split()
-        if len(fields) != len(_CRON_FIELDS):
-            raise ValueError(f"{text!r} is not a cron expression: it has {len(fields)} fields instead of 5")
-        for field, (name, low, high, names) in zip(fields, _CRON_FIELDS, strict=True):
-            for part in field.split(","):
-                _check_cron_part(part, text, name, low, high, names)
-        return cls(" ".join(fields))
-
-
-def _check_cron_part(part: str, text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> None:
-    wrong = f"{part!r} is not a {name} ({low}-{high}) in the cron expression {text!r}"
-    body, slash, step = part.partition("/")
-    if slash and (not _is_number(step) or int(step) == 0):
-        raise ValueError(wrong)
-    if body == "*":
-        return
-    bounds = []
-    for end in body.split("-"):
-        if end.lower() in names:
-            bounds.append(names.index(end.lower()) + low)
-        elif _is_number(end):
-            bounds.append(int(end))
-        else:
-            raise ValueError(wrong)
-    if len(bounds) > 2 or any(not low <= bound <= high for bound in bounds) or bounds != sorted(bounds):
-        raise ValueError(wrong)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 4
-
-
 @dataclass(frozen=True)
 class Pattern:
     """What a string must look like. ``what`` names it for people, ``do`` says how to write it."""
@@ -153,4 +104,3 @@ JOURNAL = Pattern(
     "the address of a Postgres database",
     "write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
 )
-TIME_ZONE = Pattern(r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$", "a time zone", "write an IANA name, for example Europe/Berlin")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from registry_pipelines.chain.policies import promote_policy
 from registry_pipelines.config import Config, Duration, EmbeddedRegistry, Policy, Secret, load
 from registry_pipelines.config.schema import reference_page, schema
-from registry_pipelines.config.values import Cron
+from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import ConfigInvalid
 from registry_pipelines.promote.interface import DEFAULT_POLICY
 from tests.config.files import SMALL, problems, written
@@ -341,7 +343,7 @@ def test_any_mangled_file_is_a_configuration_or_refused(
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=20))
 def test_values_are_read_or_refused_with_a_sentence(text: str) -> None:
-    for kind in (Duration, Cron):
+    for kind in (Duration, Cron, TimeZone):
         try:
             kind.parse(text)
         except ValueError as error:
@@ -359,11 +361,24 @@ def test_values() -> None:
         "0ms",
     ]
     assert Cron.parse("*/5 1-3,7 * jan-mar MON") == "*/5 1-3,7 * jan-mar MON"
+    assert Cron.parse(" @Daily ") == "0 0 * * *"
+    assert Cron.parse("0 2 29 2 *").values()[2:4] == [{29}, {2}]
+    assert Cron.parse("0 22-4 * * fri-sun").values()[1::3] == [{22, 23, 0, 1, 2, 3, 4}, {5, 6, 0}]
+    for never in ("0 2 30 2 *", "0 2 31 4 *", "0 2 30,31 feb *", "0 2 31 4,6,9,11 *", "0 2 31 4 mon"):
+        with pytest.raises(ValueError, match="never comes"):
+            Cron.parse(never)
     for wrong in (
         "* * * * * *",
+        "@reboot",
+        "",
+        "0 5-5 * * *",
+        "0 23/5 * * *",
+        "0 20-4/2 * * *",
+        "0 2 0 * *",
+        "0 2 * * 8",
+        "0 2 L * *",
         "60 * * * *",
         "*/0 * * * *",
-        "3-1 * * * *",
         "a * * * *",
         "1-2-3 * * * *",
         "-1 * * * *",
@@ -393,3 +408,73 @@ def test_the_journal_s_address_is_a_secret_and_is_looked_at(tmp_path: Path) -> N
         [found] = problems(tmp_path, text, JOURNAL_URL=wrong)
         assert "journal: what ${JOURNAL_URL} holds is not permitted here; expected the address of a Postgres" in found
         assert "s3cret" not in found
+
+
+def scheduled(mirror: str, retention: str, zone: str) -> str:
+    return f"{SMALL}schedules: {{mirror: {mirror}, retention: {retention}, time_zone: {zone}}}\n"
+
+
+def test_schedules_that_never_come_are_refused_with_their_line(tmp_path: Path) -> None:
+    text = scheduled("'0 2 30 2 *'", "'0 0 31 4 *'", "Europe/Berln")
+    assert problems(tmp_path, text) == [
+        ":11: schedules.mirror: the day of the cron expression '0 2 30 2 *' never comes: no such month has it",
+        ":11: schedules.retention: the day of the cron expression '0 0 31 4 *' never comes: no such month has it",
+        ":11: schedules.time_zone: 'Europe/Berln' is not a time zone that this machine knows; "
+        "did you mean Europe/Berlin?",
+    ]
+    for zone, hint in (("CEST", "write an IANA name"), ("new_york", "America/New_York"), ("Europe", "did you mean")):
+        [found] = problems(tmp_path, scheduled("@daily", "@daily", zone).replace("@daily", "'@daily'"))
+        assert f"{zone!r} is not a time zone" in found and hint in found
+    for zone in ("../../etc/passwd", "/etc/localtime", "tzdata.zi", "zone.tab", "''", "[UTC]", "5"):
+        assert len(problems(tmp_path, scheduled("'@daily'", "'@daily'", zone))) == 1
+    assert "expected a cron expression" in problems(tmp_path, scheduled("['@daily']", "'@daily'", "UTC"))[0]
+
+
+def test_a_service_goes_on_without_a_section_that_is_wrong(tmp_path: Path) -> None:
+    path = written(tmp_path, scheduled("'0 2 30 2 *'", "'1 1 1 1 1'", "UTC"))
+    config = load(path, {"TOKEN": "x"}, spare="schedules")
+    assert "never comes" in config.spared[0] and len(config.spared) == 1
+    assert config.images and config.schedules == Config(registries={}).schedules
+    path.write_text(path.read_text().replace("targets: [eu]", "targets: [us]"))
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, {"TOKEN": "x"}, spare="schedules")
+    assert len(caught.value.problems) == 2
+    assert load(written(tmp_path, SMALL), {"TOKEN": "x"}, spare="schedules").spared == ()
+
+
+def test_what_reads_otherwise_than_it_is_meant_is_noted(tmp_path: Path) -> None:
+    config = load(written(tmp_path, scheduled("'*/90 * * * *'", "'*/45 */5 */2 * *'", "UTC")), {"TOKEN": "x"})
+    assert [note.partition(":11: ")[2] for note in config.notes] == [
+        "schedules.mirror: '*/90' means minute 0 of each hour, not one in 90",
+        "schedules.retention: '*/45' means minute 0, 45 of each hour, not one in 45",
+        "schedules.retention: '*/5' means hour 0, 5, 10, 15, ... of each day, not one in 5",
+    ]
+    assert load(written(tmp_path, SMALL), {"TOKEN": "x"}).notes == ()
+
+
+def test_a_machine_without_time_zones_takes_their_names_and_says_so(tmp_path: Path) -> None:
+    text = scheduled("'@daily'", "'@daily'", "Europe/Berln")
+    program = (
+        "import sys, zoneinfo; zoneinfo.reset_tzpath([]); sys.modules['tzdata'] = None\n"
+        "from pathlib import Path; from registry_pipelines.config import load\n"
+        "print(*load(Path(sys.argv[1]), {'TOKEN': 'x'}).notes)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, written(tmp_path, text)], capture_output=True, text=True, check=False
+    )
+    assert "'Europe/Berln' is not checked: this machine has no time zones; install tzdata" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("section", ["registries", "targets", "mirrors", "syncs"])
+def test_names_that_are_one_in_dagster_are_refused(tmp_path: Path, section: str) -> None:
+    entry = {
+        "registries": "{kind: embedded, port: 55%s}",
+        "targets": "{registry: there, prefix: x%s}",
+        "mirrors": "{to: here, images: [forecaster], prefix: x%s}",
+        "syncs": "{source: here, targets: [eu], repositories: ['x%s/*']}",
+    }[section]
+    two = f"  a-b: {entry % 11}\n  a_b: {entry % 12}\n"
+    text = (
+        SMALL.replace(f"{section}:\n", f"{section}:\n{two}") if f"{section}:" in SMALL else f"{SMALL}{section}:\n{two}"
+    )
+    assert any(f"{section}.a_b: differs from `a-b` only by - and _" in each for each in problems(tmp_path, text))

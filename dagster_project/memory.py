@@ -1,0 +1,82 @@
+"""What a sensor keeps in its cursor, and the run keys that follow from it.
+
+Dagster serves a run key once for ever, also after a failed run and after the cursor was reset. A key here therefore has
+a part that begins anew with every fresh cursor: within one cursor's life a request is served once, whatever ticks are
+repeated; after a reset, which is how a person asks for everything again, all keys are new.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Annotated
+
+import dagster as dg
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+@dataclass
+class Memory:
+    """A cursor, decoded.
+
+    attempts: by fingerprint of the key (16 hex digits, so 3,000 releases stay below 100 KB), how many runs were asked
+    for, and for which evidence (the end of its digest; empty for a push). looks: how many there were. last: what the
+    last look ended with, where it did not reach everything. life: the part of run keys that a fresh cursor renews.
+    """
+
+    attempts: dict[str, tuple[str, Count]] = field(default_factory=dict)
+    looks: Count = 0
+    last: str = ""
+    life: str = ""
+
+    @classmethod
+    def read(cls, cursor: str) -> "Memory":
+        """From a cursor, also of an earlier version, which has no life. Raises ValueError for what is none: the UI lets
+        people type one."""
+        return msgspec.json.decode(cursor, type=cls)
+
+    def write(self) -> str:
+        """As a cursor."""
+        return msgspec.json.encode(self).decode()
+
+    def tried(self, key: str, evidence: str = "") -> int:
+        """How many runs were asked for, for this evidence."""
+        about, count = self.attempts.get(fingerprint(key), ("", 0))
+        return count if about == evidence[-16:] else 0
+
+    def ask(self, key: str, evidence: str = "") -> dg.RunRequest:
+        """The request for the next attempt at a release."""
+        attempt = self.tried(key, evidence) + 1
+        self.attempts[fingerprint(key)] = (evidence[-16:], attempt)
+        return dg.RunRequest(run_key=f"{key}#{evidence}#{self.life}#{attempt}", partition_key=key)
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Forget everything about other keys."""
+        marks = {fingerprint(key) for key in keys}
+        self.attempts = {mark: tried for mark, tried in self.attempts.items() if mark in marks}
+
+
+def recall(context: dg.SensorEvaluationContext) -> Memory:
+    """The memory of this tick. A cursor that cannot be read begins anew, with a warning in the tick's log: a sensor
+    that failed over it would fail at every tick."""
+    memory = Memory()
+    if context.cursor:
+        try:
+            memory = Memory.read(context.cursor)
+        except ValueError as error:
+            context.log.warning("the cursor cannot be read and begins anew: %s", error)
+    memory.life = memory.life or beginning(context.last_tick_completion_time)
+    return memory
+
+
+def beginning(last_tick_s: float | None) -> str:
+    """The life of a cursor that begins now. Named after the tick before it, so that a tick that is evaluated twice, by
+    two daemons or after a kill, asks with the same keys; by chance where there was none."""
+    return secrets.token_hex(4) if last_tick_s is None else f"{round(last_tick_s * 1000):x}"
+
+
+def fingerprint(key: str) -> str:
+    """A short name for a key."""
+    return sha256(key.encode()).hexdigest()[:16]
