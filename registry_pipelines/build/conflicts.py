@@ -54,24 +54,27 @@ class Settled:
 def take_inventory(wheel: Wheel, scheme: Scheme) -> Inventory:
     """Everything a wheel installs. Only files without a sha256 in RECORD are read. Raises WheelInvalid."""
     planned = plan(wheel, scheme)
+    unknown = [file.member for file in planned.files if file.member and wheel.row(file.member).algorithm != "sha256"]
+    hashed = _hash_members(wheel, unknown) if unknown else {}
     paths = {planned.record: f"RECORD of {wheel.path.name}"}
-    try:
-        with zipfile.ZipFile(wheel.path) as archive:
-            for file in planned.files:
-                if file.member is None:
-                    paths[file.path] = encode_hash(hashlib.sha256(file.content).digest())
-                else:
-                    first_line = "with another first line, " if file.rewrite else ""
-                    paths[file.path] = first_line + _sha256(wheel, file.member, archive)
-    except (*ZIP_ERRORS, OSError) as error:
-        raise WheelInvalid(f"the wheel cannot be read: {error}", where=wheel.path.name) from error
+    for file in planned.files:
+        if file.member is None:
+            paths[file.path] = encode_hash(hashlib.sha256(file.content).digest())
+        else:
+            first_line = "with another first line, " if file.rewrite else ""
+            paths[file.path] = first_line + (hashed.get(file.member.name) or wheel.row(file.member).hash)
     return Inventory(wheel.name, wheel.path.name, paths, version=wheel.version, notes=planned.notes)
 
 
+def _hash_members(wheel: Wheel, members: Sequence[Member]) -> dict[str, str]:
+    try:
+        with zipfile.ZipFile(wheel.path) as archive:
+            return {member.name: _sha256(wheel, member, archive) for member in members}
+    except (*ZIP_ERRORS, OSError) as error:
+        raise WheelInvalid(f"the wheel cannot be read: {error}", where=wheel.path.name) from error
+
+
 def _sha256(wheel: Wheel, member: Member, archive: zipfile.ZipFile) -> str:
-    row = wheel.row(member)
-    if row.algorithm == "sha256":
-        return row.hash
     found = hashlib.sha256()
     for piece in read_pieces(archive, member, f"{wheel.path.name}, {member.name}"):
         found.update(piece)

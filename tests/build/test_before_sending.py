@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.resolving import RUNNING_PYTHON, WheelStore, resolve
+from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, PathConflict, TagImmutable, WheelInvalid
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
@@ -239,3 +241,38 @@ def test_what_was_let_pass_stands_in_result_and_provenance(
     annotations = {each["name"]: each.get("annotations") for each in dependencies if "name" in each}
     assert annotations.pop("good1-1.0-py3-none-any.whl") == {"notes": [note]}
     assert set(annotations.values()) == {None}
+
+
+def test_the_command_says_who_won_and_what_was_let_pass(
+    bases: Place, resolved: Path, wheels: Path, tmp_path: Path
+) -> None:
+    """The whole way from the configuration to a registry that is a folder."""
+    shutil.copytree(resolved, tmp_path / "state")
+    shutil.copytree(wheels, tmp_path / "wheels")
+    assert isinstance(bases.registry, LayoutRegistry)
+    config = tmp_path / "registry-pipelines.yaml"
+    config.write_text(f"""\
+state: state
+registries:
+  bases: {{kind: layout, root: {bases.registry.root}}}
+  here: {{kind: layout, root: registry}}
+images:
+  demo:
+    registry: here
+    repository: team/demo
+    build:
+      version: v1
+      base: bases/bases/python:slim
+      wheels: wheels
+      requirements: [{", ".join(GOOD)}]
+      conflicts: {{"tests/*": Good8}}
+""")
+    done = CliRunner().invoke(main, ["build", "demo", "--json", "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    notes = json.loads(done.stdout)[0]["notes"]
+    assert "good1-1.0-py3-none-any.whl: RECORD has no hash that can be checked of: good1/__init__.py" in notes
+    tests = f"/{SITE}/tests/__init__.py"
+    assert f"{tests} is the file of pkg:pypi/good8@1.0; left out: that of pkg:pypi/good7@1.0" in notes
+    config.write_text(config.read_text().replace("Good8", "absent"))
+    failed = CliRunner().invoke(main, ["build", "demo", "--config", str(config)])
+    assert (failed.exit_code, "absent cannot win there" in failed.output) == (8, True)

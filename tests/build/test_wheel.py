@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import stat
 import struct
 import zipfile
@@ -10,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.build import archive
+from registry_pipelines.build.archive import Member
+from registry_pipelines.build.entry_points import read_entry_points
+from registry_pipelines.build.record import read_record
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.errors import WheelInvalid
 from tests.build.layers import SITE, entries, wheel_layer
@@ -280,3 +284,29 @@ def test_versions_that_differ_are_said(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, "pkg").rename(tmp_path / "pkg-2.0+local.1-7-py3-none-any.whl")
     assert open_wheel(path).version == "1.0"
     assert open_wheel(path).notes == ("METADATA has version 1.0, the file name 2.0+local.1",)
+
+
+LINES = st.one_of(
+    st.text(max_size=40),
+    st.lists(
+        st.sampled_from(["pkg.py", "./pkg.py", "sha256=", "md5=XUFAKrxLKna5cZ2REBfFkg", "5", "a,b", '"']), max_size=5
+    ).map(",".join),
+    st.sampled_from(["[console_scripts]", "run = a:b", "x = ", "= a:b", "[", "# c", "../x = a:b", "a:b = c:d [e]"]),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(LINES, max_size=6).map("\n".join))
+def test_any_record_and_entry_points_are_read_or_refused(text: str) -> None:
+    """No other error than ours, and no row or program that names something else than it says."""
+    members = (Member("pkg.py", "pkg.py", 0, 5, 5, 0, 0, False),)
+    raw = text.encode(errors="surrogatepass")
+    with contextlib.suppress(WheelInvalid):
+        rows, _ = read_record(raw, members, "pkg-1.0.dist-info", where="pkg")
+        assert rows.keys() <= {"pkg.py"}
+        assert all(row.size in (None, 5) for row in rows.values())
+    with contextlib.suppress(WheelInvalid):
+        for name, entry in read_entry_points(text, "3.12", where="pkg")[0].items():
+            assert not name.startswith("/")
+            assert ".." not in name.split("/")
+            assert len(entry.script("/usr/bin/python3").splitlines()) == 5
