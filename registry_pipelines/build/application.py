@@ -24,10 +24,6 @@ MAX_FILES = 100_000
 MAX_IGNORE_BYTES = 1024 * 1024
 """A larger folder or pattern file is a mistake (a data set, a virtual environment) and is refused."""
 
-MAX_POINTER_BYTES = 1024
-"""Git LFS pointers are smaller."""
-_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
-
 
 def application_items(folder: Path, workdir: str) -> list[Item]:
     """The folder's entries below ``workdir``. Owner, times and all but the executable bit are dropped.
@@ -50,25 +46,6 @@ def application_items(folder: Path, workdir: str) -> list[Item]:
 def packed_paths(folder: Path) -> set[str]:
     """Files and links that are packed, relative to the folder. Raises InputError as ``application_items`` does."""
     return {item.path for item in application_items(folder, "/") if not item.folder}
-
-
-def pointer_warnings(folder: Path) -> list[str]:
-    """One line when Git LFS pointers are packed instead of what they point to; else nothing.
-
-    A pointer is a small text that begins with its version (git-lfs, ``docs/spec.md``).
-    """
-    pointers = [item.path for item in application_items(folder, "/") if item.source and _is_pointer(item.source)]
-    if not pointers:
-        return []
-    more = f", and {len(pointers) - 3} more" if len(pointers) > 3 else ""
-    return [f"Git LFS pointers are packed, not their content (git lfs pull): {', '.join(pointers[:3])}{more}"]
-
-
-def _is_pointer(path: Path) -> bool:
-    if path.stat().st_size > MAX_POINTER_BYTES:
-        return False
-    with path.open("rb") as file:
-        return file.read(len(_POINTER_START)) == _POINTER_START
 
 
 def application_patterns(folder: Path) -> Patterns:

@@ -7,9 +7,11 @@ Sources: System V ABI (program headers, dynamic section), ld.so(8) for the searc
 from __future__ import annotations
 
 import os
+import re
 import struct
+import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ MAX_CACHE_BYTES = 64 * 1024 * 1024
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
+_CACHE_HEADER_BYTES = 48
 _CACHE_ENTRY = struct.Struct("=iIIIQ")
 
 
@@ -145,12 +148,19 @@ class Loader:
         self._cache_path = cache
 
     @cached_property
-    def _cache(self) -> dict[str, list[Path]]:
+    def _raw_cache(self) -> bytes:
         try:
-            raw = self._cache_path.read_bytes()[:MAX_CACHE_BYTES]
+            return self._cache_path.read_bytes()[:MAX_CACHE_BYTES]
         except OSError:
-            return {}
-        return read_cache(raw)
+            return b""
+
+    @cached_property
+    def _cache(self) -> dict[str, list[Path]]:
+        return read_cache(self._raw_cache)
+
+    def cache_flags(self, name: str) -> int | None:
+        """What this machine's cache says of the kind of a library; None when it does not know the library."""
+        return next((flags for found, _, flags in _cache_entries(self._raw_cache) if found == name), None)
 
     def find(self, name: str, needing: Elf, program: Elf) -> Path | None:
         """The file the loader would take for ``name``; None when there is none of the right machine."""
@@ -221,16 +231,48 @@ def _fits(path: Path, program: Elf) -> bool:
 def read_cache(raw: bytes) -> dict[str, list[Path]]:
     """Libraries by name from ``/etc/ld.so.cache``; those for special hardware are left out. Empty when it is another
     format (musl has none)."""
-    start = raw.find(_CACHE_MAGIC)
-    if start < 0 or len(raw) < start + 48:
-        return {}
-    (count,) = struct.unpack_from("=I", raw, start + len(_CACHE_MAGIC))
     found: dict[str, list[Path]] = {}
-    for number in range(min(count, (len(raw) - start - 48) // _CACHE_ENTRY.size)):
-        _, key, value, _, hardware = _CACHE_ENTRY.unpack_from(raw, start + 48 + number * _CACHE_ENTRY.size)
-        if hardware == 0:
-            found.setdefault(_text(raw, start + key), []).append(Path(_text(raw, start + value)))
+    for name, path, _ in _cache_entries(raw):
+        found.setdefault(name, []).append(Path(path))
     return found
+
+
+def write_cache(paths: Iterable[str], flags: int) -> bytes:
+    """``/etc/ld.so.cache`` with these libraries, all of one kind, each under its file name.
+
+    flags: the kind, as another cache of this machine has it (``Loader.cache_flags``). The order is what the loader
+    searches by: numbers in names count as numbers, the highest first (glibc, ``_dl_cache_libcmp``).
+    """
+    ordered = sorted(paths, key=lambda path: _cache_order(path.rpartition("/")[2]), reverse=True)
+    entries, strings = b"", b""
+    first = _CACHE_HEADER_BYTES + len(ordered) * _CACHE_ENTRY.size
+    for path in ordered:
+        value = first + len(strings)
+        strings += os.fsencode(path) + b"\0"
+        # The name is the end of the path.
+        entries += _CACHE_ENTRY.pack(flags, value + len(os.fsencode(path.rpartition("/")[0])) + 1, value, 0, 0)
+    byte_order = 2 if sys.byteorder == "little" else 3
+    header = _CACHE_MAGIC + struct.pack("=IIB3xI12x", len(ordered), len(strings), byte_order, 0)
+    return header + entries + strings
+
+
+def _cache_order(name: str) -> list[tuple[int, int]]:
+    parts = re.findall(r"\d+|\D", name)
+    return [(2, int(part)) if part.isdigit() else (1, ord(part)) for part in parts]
+
+
+def _cache_entries(raw: bytes) -> Iterator[tuple[str, str, int]]:
+    """(name, path, flags), without what is for special hardware."""
+    start = raw.find(_CACHE_MAGIC)
+    if start < 0 or len(raw) < start + _CACHE_HEADER_BYTES:
+        return
+    (count,) = struct.unpack_from("=I", raw, start + len(_CACHE_MAGIC))
+    for number in range(min(count, (len(raw) - start - _CACHE_HEADER_BYTES) // _CACHE_ENTRY.size)):
+        flags, key, value, _, hardware = _CACHE_ENTRY.unpack_from(
+            raw, start + _CACHE_HEADER_BYTES + number * _CACHE_ENTRY.size
+        )
+        if hardware == 0:
+            yield _text(raw, start + key), _text(raw, start + value), flags
 
 
 def _text(raw: bytes, offset: int) -> str:

@@ -1,6 +1,7 @@
 """The interpreter base: a Linux root with the running Python, its standard library, the loader and shared libraries.
 
-Two layers: ``system`` (loader, libraries, certificates, ``/etc``) and ``python``. The interpreter moves to
+Two layers: ``system`` (loader, libraries, certificates, time zones, ``/etc``) and ``python``; both name the packages of
+the distribution that their files come from. The interpreter moves to
 ``/usr/local``; CPython finds its library from where its program stands (``getpath``: the landmark
 ``lib/python3.X/os.py``), so it works from there, wherever it was installed here: system, pyenv, or below a venv.
 Every shared library goes to the folder of the C library, which the loader searches without a cache.
@@ -20,6 +21,8 @@ from registry_pipelines.build.content import Item
 from registry_pipelines.build.elf import Elf, Loader, is_elf, read_elf
 from registry_pipelines.build.entries import FILE_MODE, FOLDER_MODE, PROGRAM_MODE
 from registry_pipelines.build.install import Scheme
+from registry_pipelines.build.system_files import data_items, finder_items, missing_data
+from registry_pipelines.build.system_packages import Dpkg, package_items
 from registry_pipelines.errors import LocalError
 
 PREFIX = "usr/local"
@@ -50,7 +53,7 @@ _ETC = {
     "etc/passwd": "root:x:0:0:root:/root:/sbin/nologin\n"
     f"nonroot:x:{USER_ID}:{USER_ID}:nonroot:/home/nonroot:/sbin/nologin\n",
     "etc/group": f"root:x:0:\nnonroot:x:{USER_ID}:\n",
-    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
 }
 
 
@@ -73,8 +76,31 @@ def interpreter_items() -> tuple[list[Item], list[Item]]:
     libraries = list(_library_items(elf, [read_elf(path) for path in modules]))
     # A shared libpython belongs to the interpreter: a Python update must not move the system layer.
     python += [item for item in libraries if "/libpython" in item.path]
-    system = [*(item for item in libraries if "/libpython" not in item.path), *_etc_items()]
-    return _with_parents(system), _with_parents(python)
+    libraries = [item for item in libraries if "/libpython" not in item.path]
+    database = Dpkg()
+    finder = finder_items((item for item in libraries if ".so" in item.path), Loader())
+    system = [*libraries, *finder, *data_items(database), *_etc_items()]
+    packages = package_items([system, python], database)
+    return _with_parents([*system, *packages[0]]), _with_parents([*python, *packages[1]])
+
+
+def interpreter_warnings() -> list[str]:
+    """For people: what the interpreter base lacks because this machine lacks it."""
+    said = missing_data(Dpkg())
+    if not _certificates():
+        said.append(
+            "no public certificate authorities were found here: TLS in the image trusts nobody (ca-certificates)"
+        )
+    return said
+
+
+def interpreter_programs() -> list[str]:
+    """Paths by which scripts in the image can name their interpreter: there is no shell, and no ``/usr/bin/env``."""
+    return [f"/{PREFIX}/bin/{name}" for name in (_program_name(), "python3", "python")]
+
+
+def _program_name() -> str:
+    return f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def _library() -> Path:
@@ -82,7 +108,7 @@ def _library() -> Path:
 
 
 def _python_items(program: Path) -> list[Item]:
-    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    name = _program_name()
     root = f"{PREFIX}/{sys.platlibdir}/{name}"
     items = [
         Item(f"{PREFIX}/bin/{name}", PROGRAM_MODE, source=program),

@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from registry_pipelines.build.application import pointer_warnings
+from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
 from registry_pipelines.build.bases import Base, OpenPlace, bring_base, describe_base
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.compiling import CORES
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interface import (
     BUILDER_ID,
+    INTERPRETER_BASES,
     PREDICATE_TYPE_ANNOTATION,
     PROVENANCE_ARTIFACT,
     SILENT,
@@ -26,6 +27,7 @@ from registry_pipelines.build.interface import (
     BuildSpec,
     LayerRow,
 )
+from registry_pipelines.build.interpreter import interpreter_programs, interpreter_warnings
 from registry_pipelines.build.planning import (
     PlatformPlan,
     check_spec,
@@ -270,8 +272,13 @@ class _Build:
 
 def _warnings(spec: BuildSpec, revision: Revision | None) -> tuple[str, ...]:
     """What is said of this build, now and in its provenance: the same for equal builds."""
-    pointers = pointer_warnings(spec.application) if spec.application else []
-    return (*(revision.warnings if revision else ()), *pointers)
+    said = [*revision.warnings] if revision else []
+    if spec.application:
+        said += pointer_warnings(spec.application)
+    if spec.base in INTERPRETER_BASES:
+        said += script_warnings(spec.application, interpreter_programs()) if spec.application else []
+        said += interpreter_warnings()
+    return tuple(said)
 
 
 def _future(revision: Revision | None) -> list[str]:

@@ -11,18 +11,15 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from registry_pipelines.build.application import application_patterns, packed_paths
+from registry_pipelines.build.application_warnings import some_of
 
 GIT_TIMEOUT_S = 60
-
-NAMED = 3
-"""Paths named in a warning; the rest is counted."""
 
 _KEPT = re.compile(r"GIT_CONFIG_(?:GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)\Z")
 """What a caller may tell Git by the environment: settings, such as ``safe.directory``. Hooks set ``GIT_DIR``,
@@ -137,18 +134,12 @@ def _changes(folder: Path) -> list[str]:
     missing = sorted(path for path in differences.missing if not patterns.leaves_out(path))
     said = []
     if differences.unknown:
-        said.append(f"files are packed that are in no commit: {_some(differences.unknown)}")
+        said.append(f"files are packed that are in no commit: {some_of(differences.unknown)}")
     if differences.changed:
-        said.append(f"packed files were changed since the commit: {_some(differences.changed)}")
+        said.append(f"packed files were changed since the commit: {some_of(differences.changed)}")
     if missing:
-        said.append(f"the commit has what the folder has not: {_some(missing)}")
+        said.append(f"the commit has what the folder has not: {some_of(missing)}")
     return said
-
-
-def _some(paths: Iterable[str]) -> str:
-    ordered = sorted(paths)
-    more = f", and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
-    return ", ".join(path.encode("utf-8", "backslashreplace").decode() for path in ordered[:NAMED]) + more
 
 
 @dataclass(frozen=True)

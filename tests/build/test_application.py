@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.build.application import application_items
+from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
 from registry_pipelines.build.content import Item, content_job
+from registry_pipelines.build.interpreter import interpreter_programs
 from registry_pipelines.errors import InputError
 from tests.build.layers import entries, written
 
@@ -91,3 +93,33 @@ def test_the_key_follows_content_and_mode(tmp_path: Path) -> None:
     assert content_job("application", application_items(tmp_path, "/app"), byte_code=False).key == first
     (tmp_path / "f").chmod(0o755)
     assert content_job("application", application_items(tmp_path, "/app"), byte_code=False).key != first
+
+
+def test_git_lfs_pointers_are_said(tmp_path: Path) -> None:
+    assert pointer_warnings(tmp_path) == []
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+    for number in range(5):
+        (tmp_path / f"model{number}.bin").write_text(text)
+    (tmp_path / "README").write_text("version https://git-lfs.github.com/spec/v1\n" + "long " * 1000)
+    (tmp_path / ".dockerignore").write_text("model0.bin\n")
+    assert pointer_warnings(tmp_path) == [
+        "Git LFS pointers are packed, not their content (git lfs pull): model1.bin, model2.bin, model3.bin, and 1 more"
+    ]
+
+
+def test_programs_that_the_base_cannot_start_are_said(tmp_path: Path) -> None:
+    scripts = {
+        "run.sh": b"#!/bin/sh\n",
+        "env.py": b"#! /usr/bin/env python3\n",
+        "own.py": b"#!/usr/local/bin/python3 -u\n",
+        "empty": b"",
+        "program": b"\x7fELF" + b"\0" * 300,
+        "notes.txt": b"#!/bin/sh\n",
+    }
+    for name, content in scripts.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o644 if name == "notes.txt" else 0o755)
+    assert script_warnings(tmp_path, interpreter_programs()) == [
+        "the base has no interpreter for programs that are packed: env.py (/usr/bin/env), run.sh (/bin/sh)"
+    ]
+    assert script_warnings(tmp_path, ["/bin/sh", "/usr/bin/env", "/usr/local/bin/python3"]) == []

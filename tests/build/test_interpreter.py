@@ -13,9 +13,16 @@ import pytest
 
 from registry_pipelines.build.content import content_job
 from registry_pipelines.build.elf import Loader, read_cache, read_elf
+from registry_pipelines.build.interface import BuildResult, BuildSpec
 from registry_pipelines.build.interpreter import EXTRA_LIBRARIES, interpreter_items
+from registry_pipelines.build.layers import LayersBuilder
+from registry_pipelines.build.pushing import layer_descriptor
 from registry_pipelines.errors import LocalError
-from tests.build.layers import unpack, written
+from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.scan.sbom import scan_image
+from tests.build.layers import unpack
 from tests.needs import missing
 
 PROGRAM = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
@@ -35,13 +42,22 @@ def in_root(root: Path, *command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter base, unpacked."""
+def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, BuildResult]:
+    """An image of nothing but the interpreter base."""
+    place = Place(LayoutRegistry(tmp_path_factory.mktemp("layout")), "base")
+    builder = LayersBuilder(tmp_path_factory.mktemp("state"))
+    return place, builder.build(BuildSpec(name="base", version="v1"), place)
+
+
+@pytest.fixture(scope="module")
+def root(base: tuple[Place, BuildResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter base, unpacked. Containers have a ``/dev``."""
+    place, result = base
     folder = tmp_path_factory.mktemp("root")
-    for name, items in zip(("system", "python"), interpreter_items(), strict=True):
-        job = content_job(name, items, byte_code=name == "python")
-        raw, _ = written(lambda writer, job=job: job.write(writer, lambda count: None))  # type: ignore[misc]
-        unpack(raw, folder)
+    for row in result.layers:
+        unpack(read_blob(place, layer_descriptor(row), limit=row.size), folder)
+    (folder / "dev").mkdir()
+    (folder / "dev/null").touch()
     return folder
 
 
@@ -123,3 +139,81 @@ def test_a_damaged_loader_cache_is_an_empty_one() -> None:
     assert read_cache(b"") == {}
     assert read_cache(b"glibc-ld.so.cache1.1") == {}
     assert read_cache(b"glibc-ld.so.cache1.1" + b"\xff" * 20) == {}
+
+
+def test_the_image_knows_time_zones_services_and_libraries(root: Path) -> None:
+    code = (
+        "import ctypes, ctypes.util, datetime, json, locale, os, socket, time, zoneinfo\n"
+        "os.environ['TZ'] = 'Asia/Tokyo'\n"
+        "time.tzset()\n"
+        "berlin = datetime.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin'))\n"
+        "found = [ctypes.util.find_library(name) for name in ('c', 'ssl', 'z', 'nowhere')]\n"
+        "[ctypes.CDLL(name) for name in found if name]\n"
+        "print(json.dumps([str(berlin.utcoffset()), time.tzname, time.timezone, socket.getservbyname('https'),"
+        "socket.getprotobyname('tcp'), len(zoneinfo.available_timezones()) > 400,"
+        "found, locale.setlocale(locale.LC_ALL, 'C.UTF-8')]))"
+    )
+    told = json.loads(in_root(root, "/usr/local/bin/python3", "-W", "error", "-c", code))
+    assert told[:6] == ["2:00:00", ["JST", "JST"], -32400, 443, 6, True]
+    assert told[6:] == [["libc.so.6", "libssl.so.3", "libz.so.1", None], "C.UTF-8"]
+
+
+@pytest.mark.peer("ldconfig")
+def test_the_cache_of_libraries_is_what_ldconfig_writes_for_this_root(
+    root: Path, tmp_path: Path, peer: Callable[[str], str]
+) -> None:
+    ldconfig = peer("ldconfig")
+
+    def listed(cache: Path) -> list[str]:
+        done = subprocess.run([ldconfig, "-p", "-C", cache], capture_output=True, text=True, check=True)
+        lines = [line.strip() for line in done.stdout.splitlines() if "=>" in line]
+        return [re.sub(r", OS ABI: [^)]*", "", line) for line in lines if "libpython" not in line]
+
+    # Without -X it would make links in the root.
+    command = [ldconfig, "-X", "-r", root, "-C", "/ld.so.cache.theirs", "-f", "/nowhere"]
+    subprocess.run([*command, *sorted({f"/{p.parent.relative_to(root)}" for p in root.rglob("*.so.*")})], check=True)
+    theirs = root / "ld.so.cache.theirs"
+    try:
+        assert listed(root / "etc/ld.so.cache") == listed(theirs)
+    finally:
+        theirs.unlink()
+
+
+@pytest.mark.peer("dpkg-query")
+def test_the_scanner_lists_the_packages_of_the_base_and_nothing_that_nobody_declares(
+    base: tuple[Place, BuildResult], tmp_path: Path, peer: Callable[[str], str]
+) -> None:
+    system, python = interpreter_items()
+    names = {item.source for item in [*system, *python] if item.source}
+    place, result = base
+    (packages,) = scan_image(place, result.descriptor, state=tmp_path)
+    found = {component.name: component for component in packages.components}
+    deb = {name for name, component in found.items() if component.type == "deb"}
+    assert deb == packages_of(names, peer("dpkg-query"))
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    version = release["VERSION_ID"].strip('"')
+    for name in deb:
+        query = [peer("dpkg-query"), "--show", "--showformat=${Version}", f"{name}"]
+        told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        assert found[name].version in told
+        assert found[name].ecosystem == f"{release['ID'].title()}:{version}"
+    assert {"libc6", "tzdata", "netbase"} <= deb
+    assert found["libc6"].source_name == "glibc"
+    # An interpreter that no package owns is one component, with its full version; then nothing else is undeclared.
+    undeclared = {component.purl for component in packages.components if not component.declared}
+    own = set() if packages_of({PROGRAM}, peer("dpkg-query")) else {f"pkg:generic/python@{sys.version.split()[0]}"}
+    assert undeclared == own
+    assert packages.unknowns == ()
+
+
+def packages_of(files: set[Path], query: str) -> set[str]:
+    """What dpkg itself says; it knows merged folders by the old name only."""
+    names = [str(path) for path in files] + [str(path).removeprefix("/usr") for path in files]
+    done = subprocess.run([query, "--search", *names], capture_output=True, text=True)
+    return {line.partition(":")[0] for line in done.stdout.splitlines() if " " not in line.partition(": ")[0]}
+
+
+def test_the_system_layer_holds_nothing_of_the_interpreter() -> None:
+    system, python = interpreter_items()
+    assert not [item.path for item in system if "python" in item.path]
+    assert [item.path for item in python if "os-release" in item.path] == []

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.application import pointer_warnings
 from registry_pipelines.build.revision import Revision, read_revision
 from tests.needs import missing
 
@@ -241,15 +240,3 @@ def test_settings_for_people_do_not_change_the_answer(service: Path) -> None:
     assert read(service) == expected
     (service / "ä b.py").write_text("1")
     assert read(service).warnings[0].endswith("in no commit: ä b.py")
-
-
-def test_git_lfs_pointers_are_said(tmp_path: Path) -> None:
-    assert pointer_warnings(tmp_path) == []
-    text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
-    for number in range(5):
-        (tmp_path / f"model{number}.bin").write_text(text)
-    (tmp_path / "README").write_text("version https://git-lfs.github.com/spec/v1\n" + "long " * 1000)
-    (tmp_path / ".dockerignore").write_text("model0.bin\n")
-    assert pointer_warnings(tmp_path) == [
-        "Git LFS pointers are packed, not their content (git lfs pull): model1.bin, model2.bin, model3.bin, and 1 more"
-    ]

@@ -1,0 +1,143 @@
+"""Files of a machine, the packages they come from, and what is said where a machine lacks something."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.build.content import Item
+from registry_pipelines.build.system_files import data_items, missing_data
+from registry_pipelines.build.system_packages import Dpkg, package_items
+
+STATUS = """\
+Package: libz
+Status: install ok installed
+Maintainer: Somebody <s@debian.org>
+Architecture: amd64
+Multi-Arch: same
+Source: zlib (1:1.2)
+Version: 1:1.2-1+b1
+Depends: libc6 (>= 2.14)
+Description: compression
+ Text that
+ goes on.
+
+Package: netbase
+Status: install ok installed
+Maintainer: Somebody <s@debian.org>
+Architecture: all
+Version: 6.4
+Conffiles:
+ /etc/protocols {protocols}
+ /etc/services {services}
+Description: names
+
+Package: base-files
+Architecture: amd64
+Version: 12
+"""
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A merged ``/usr`` whose packages know their libraries by the old folder, as Debian 12's do."""
+    root = tmp_path / "machine"
+    files = {
+        "usr/lib/libz.so.1": "z",
+        "usr/lib/libz2.so.1": "z2",
+        "usr/local/lib/libown.so": "own",
+        "etc/services": "https 443/tcp\n",
+        "etc/protocols": "tcp 6\n",
+        "usr/lib/os-release": "ID=debian\nVERSION_ID=12\n",
+        "usr/share/zoneinfo/Europe/Berlin": "TZif",
+        "usr/share/zoneinfo/right/UTC": "TZif",
+        "usr/lib/locale/C.utf8/LC_CTYPE": "c",
+        "var/lib/dpkg/status": STATUS.format(services=md5("https 443/tcp\n"), protocols=md5("tcp 6\n")),
+        "var/lib/dpkg/info/libz:amd64.list": "/.\n/lib\n/lib/libz.so.1\n/usr/lib/libz2.so.1\n",
+        "var/lib/dpkg/info/libz:amd64.md5sums": f"{md5('z')}  lib/libz.so.1\n{md5('z2')}  usr/lib/libz2.so.1\n",
+        "var/lib/dpkg/info/netbase.list": "/etc/services\n/etc/protocols\n",
+        "var/lib/dpkg/info/base-files.list": "/usr/lib/os-release\n",
+    }
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    (root / "lib").symlink_to("usr/lib")
+    (root / "usr/share/zoneinfo/UTC").symlink_to("Europe/Berlin")
+    (root / "usr/share/zoneinfo/localtime").symlink_to("/etc/localtime")
+    return root
+
+
+def item(root: Path, path: str, place: str) -> Item:
+    return Item(place, source=root / path)
+
+
+def texts(items: list[Item]) -> dict[str, str]:
+    return {each.path.removeprefix("var/lib/dpkg/status.d/"): (each.content or b"").decode() for each in items}
+
+
+def test_a_package_is_named_with_the_files_that_the_image_has(machine: Path) -> None:
+    layer = [
+        item(machine, "usr/lib/libz2.so.1", "usr/lib/libz2.so.1"),
+        item(machine, "usr/lib/libz.so.1", "opt/libz.so.1"),
+        item(machine, "usr/local/lib/libown.so", "usr/lib/libown.so"),
+    ]
+    (made,) = package_items([layer], Dpkg(machine))
+    assert texts(made) == {
+        "libz": "Package: libz\nSource: zlib (1:1.2)\nVersion: 1:1.2-1+b1\nArchitecture: amd64\n"
+        "Maintainer: Somebody <s@debian.org>\nDescription: compression\n",
+        "libz.md5sums": f"{md5('z')}  opt/libz.so.1\n{md5('z2')}  usr/lib/libz2.so.1\n",
+    }
+
+
+def test_a_file_that_was_changed_is_not_the_package_s(machine: Path) -> None:
+    (machine / "usr/lib/libz.so.1").write_text("patched")
+    layers = [[item(machine, f"usr/lib/{name}", name) for name in ("libz.so.1", "libz2.so.1")]]
+    assert texts(package_items(layers, Dpkg(machine))[0])["libz.md5sums"] == f"{md5('z2')}  libz2.so.1\n"
+    assert package_items([layers[0][:1]], Dpkg(machine)) == [[]]
+
+
+def test_a_package_of_two_layers_is_whole_in_the_upper_one(machine: Path) -> None:
+    layers = [[item(machine, f"usr/lib/{name}", name)] for name in ("libz.so.1", "libz2.so.1")]
+    lower, upper = package_items(layers, Dpkg(machine))
+    assert texts(lower)["libz.md5sums"].count("\n") == 1
+    assert texts(upper)["libz.md5sums"].count("\n") == 2
+
+
+def test_the_machine_s_data_is_taken_and_its_own_settings_are_not(machine: Path) -> None:
+    taken = {each.path: each.link or each.source for each in data_items(Dpkg(machine))}
+    assert taken.keys() == {
+        *("usr/share/zoneinfo/Europe/Berlin", "usr/share/zoneinfo/UTC", "usr/lib/locale/C.utf8/LC_CTYPE"),
+        *("etc/services", "etc/protocols", "usr/lib/os-release", "etc/os-release"),
+    }
+    assert taken["usr/share/zoneinfo/UTC"] == "Europe/Berlin"
+    assert missing_data(Dpkg(machine)) == []
+
+
+def test_names_that_somebody_added_here_are_not_packed_and_that_is_said(machine: Path) -> None:
+    with (machine / "etc/services").open("a") as file:
+        file.write("payroll 4711/tcp\n")
+    assert "etc/services" not in {each.path for each in data_items(Dpkg(machine))}
+    assert missing_data(Dpkg(machine)) == [
+        "/etc/services was changed on this machine and is not packed: the image knows none of its names"
+    ]
+
+
+def test_what_a_machine_lacks_is_said(tmp_path: Path) -> None:
+    said = " / ".join(missing_data(Dpkg(tmp_path)))
+    for part in (
+        "no /usr/share/zoneinfo (tzdata)",
+        "no /etc/services (netbase)",
+        "no /etc/protocols",
+        "no dpkg database",
+    ):
+        assert part in said
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "usr/lib/os-release").write_text("ID=debian\n")
+    assert list(data_items(Dpkg(tmp_path))) == []
+    assert package_items([[Item("x", source=tmp_path / "usr/lib/os-release")]], Dpkg(tmp_path)) == [[]]
