@@ -28,7 +28,7 @@ from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid,
 from registry_pipelines.scan.state import replaced
 from registry_pipelines.scan.versions import normal_name, spoken_of
 
-STORE_FORMAT = 2
+STORE_FORMAT = 3
 """Part of a store's file name; raised when its tables or the reading of records change."""
 
 MAX_RECORDS = 5_000_000
@@ -44,11 +44,21 @@ _SUFFIXES = (".json", ".yaml", ".yml")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE record (number INTEGER PRIMARY KEY, id TEXT NOT NULL, document BLOB NOT NULL);
+CREATE TABLE record (number INTEGER PRIMARY KEY, id TEXT NOT NULL, modified TEXT NOT NULL, document BLOB NOT NULL);
 CREATE TABLE affects (ecosystem TEXT, name TEXT, number INTEGER, PRIMARY KEY (ecosystem, name, number)) WITHOUT ROWID;
 CREATE TABLE problem (subject TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE ecosystem (name TEXT PRIMARY KEY, records INTEGER NOT NULL, newest TEXT NOT NULL) WITHOUT ROWID;
 """
+
+
+_ONLY_NEWEST = """
+CREATE INDEX by_id ON record (id, modified);
+DELETE FROM affects WHERE number IN (
+    SELECT older.number FROM record AS older JOIN record AS newer USING (id) WHERE older.modified < newer.modified
+);
+DROP INDEX by_id;
+"""
+"""Two feeds may hold one record, and one of them an earlier edition: what its publisher corrected or withdrew since."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +131,7 @@ class AdvisoryStore:
         """Every record about a package that is not withdrawn, by id, under every name of its ecosystem. Raises
         AdvisoriesMissing when the file fails."""
         question = (
-            "SELECT DISTINCT number, id, document FROM record JOIN affects USING (number)"
-            " WHERE ecosystem = ? AND name = ?"
+            "SELECT number, id, document FROM record JOIN affects USING (number) WHERE ecosystem = ? AND name = ?"
         )
         try:
             with self._lock:
@@ -270,7 +279,8 @@ def _fill(connection: sqlite3.Connection, source: Path, digest: Digest) -> Advis
         if count > MAX_RECORDS:
             raise _missing(source, f"there are more than {MAX_RECORDS} records")
         newest = max(newest, record.modified)
-        connection.execute("INSERT INTO record VALUES (?, ?, ?)", (count, record.id, msgspec.json.encode(record)))
+        row = (count, record.id, record.modified, msgspec.json.encode(record))
+        connection.execute("INSERT INTO record VALUES (?, ?, ?, ?)", row)
         packages = {(entry.package.ecosystem, entry.package.name) for entry in record.affected or () if entry.package}
         connection.executemany(
             "INSERT OR IGNORE INTO affects VALUES (?, ?, ?)",
@@ -281,6 +291,7 @@ def _fill(connection: sqlite3.Connection, source: Path, digest: Digest) -> Advis
             ecosystems[ecosystem] = (records + 1, max(latest, record.modified))
     rows = [(name, records, latest) for name, (records, latest) in sorted(ecosystems.items())]
     connection.executemany("INSERT INTO ecosystem VALUES (?, ?, ?)", rows)
+    connection.executescript(_ONLY_NEWEST)
     if not count:
         raise _missing(source, "there is no readable OSV record in it")
     return AdvisoryFacts(digest=digest, newest=newest, records=count, source=source.name, unreadable=unreadable)

@@ -39,20 +39,21 @@ def group(records: Sequence[Record]) -> list[Vulnerability]:
     Aliases are symmetric and transitive within a package; across packages they are not (one CVE, two projects).
     """
     names = _Names()
-    for record in records:
-        for name in (record.id, *_own_names(record), *_upstreams(record)):
+    stated = [(record, _own_names(record), _upstreams(record)) for record in records]
+    for record, own, upstreams in stated:
+        for name in (record.id, *own, *upstreams):
             names.add(name)
-        for name in _own_names(record):
+        for name in own:
             names.join(record.id, name)
-    _join_single(records, names)
+    _join_single(stated, names)
     members: dict[str, dict[int, Record]] = {}
     ids: dict[str, set[str]] = {}
-    for record in records:
-        own, upstreams = _own_names(record), _upstreams(record)
+    for record, own, upstreams in stated:
         for root in {names.find(name) for name in (*upstreams, *(own if upstreams else [record.id]))}:
             members.setdefault(root, {})[id(record)] = record
-            stated = (name for name in (*own, *upstreams) if names.find(name) == root)
-            ids.setdefault(root, set()).update((record.id, *stated))
+            known = ids.setdefault(root, set())
+            known.add(record.id)
+            known.update(name for name in (*own, *upstreams) if names.find(name) == root)
     found = [
         Vulnerability(
             tuple(sorted(members[root].values(), key=lambda record: (record.id, record.modified))),
@@ -73,22 +74,25 @@ def _upstreams(record: Record) -> list[str]:
     return [*(record.upstream or ()), *((record.aliases or ()) if _NOTICE.match(record.id) else ())]
 
 
-def _join_single(records: Iterable[Record], names: _Names) -> None:
+def _join_single(stated: Iterable[tuple[Record, list[str], list[str]]], names: _Names) -> None:
     """A record without a name of its own whose upstreams are all one vulnerability is that vulnerability; until nothing
     changes. With one (a GHSA of CVE-B, downstream of CVE-A) it is another one that belongs to both findings."""
     waiting: dict[str, set[str]] = {}
-    for record in records:  # two feeds may hold two editions of one record
-        waiting.setdefault(record.id, set()).update(_upstreams(record))
-    for record in records:
-        if _own_names(record):
-            waiting.pop(record.id, None)
+    named: set[str] = set()
+    for record, own, upstreams in stated:  # two feeds may hold two editions of one record
+        if upstreams:
+            waiting.setdefault(record.id, set()).update(upstreams)
+        if own:
+            named.add(record.id)
+    for name in named:
+        waiting.pop(name, None)
     changed = True
     while changed:
         changed = False
-        for own, upstreams in waiting.items():
-            roots = {names.find(name) for name in upstreams}
-            if len(roots) == 1 and names.find(own) not in roots:
-                names.join(own, roots.pop())
+        for name, causes in waiting.items():
+            roots = {names.find(cause) for cause in causes}
+            if len(roots) == 1 and names.find(name) not in roots:
+                names.join(name, roots.pop())
                 changed = True
 
 

@@ -74,10 +74,11 @@ def judge(entries: Sequence[Affected], ecosystem: str, version: str) -> Judgemen
             continue
         if not listed and not ranges:
             result.problems.append("the record names neither versions nor version ranges")
-        there = [bound for text in listed if (bound := parse_version(ecosystem, text)) is not None]
-        for candidate in candidates:
-            if candidate.value in there:
-                result.hit(candidate.told)
+        if listed and version not in listed:
+            for candidate in candidates:
+                if any(parse_version(ecosystem, text) == candidate.value for text in listed):
+                    result.hit(candidate.told)
+                    break
         for found in ranges:
             _judge_range(found.events or [], ecosystem, candidates, result)
     result.fixed = _fixes(entries, ecosystem, value)

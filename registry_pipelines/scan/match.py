@@ -23,7 +23,7 @@ from registry_pipelines.scan.interface import (
     Unknown,
 )
 from registry_pipelines.scan.judging import Judgement, entries_for, judge
-from registry_pipelines.scan.osv import Record
+from registry_pipelines.scan.osv import Affected, Record
 from registry_pipelines.scan.rating import Rating, rate, worst
 from registry_pipelines.scan.versions import normal_name, parse_version, spoken_of
 
@@ -87,8 +87,12 @@ def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Fi
 @dataclass(frozen=True)
 class _Judged:
     record: Record
+    entries: list[Affected]
     judgement: Judgement
-    rating: Rating
+
+    def rating(self) -> Rating:
+        rating = rate(self.record, self.entries)
+        return Rating(rating.severity, rating.score, f"{rating.by} of {self.record.id}" if rating.by else "")
 
 
 def _judged(record: Record, ecosystem: str, name: str, version: str) -> _Judged:
@@ -96,17 +100,15 @@ def _judged(record: Record, ecosystem: str, name: str, version: str) -> _Judged:
     if "esm" in version and ecosystem.startswith("Ubuntu:"):
         # A package of Ubuntu Pro: what is published about Pro speaks of it, not that the free release has no fix.
         entries = [entry for entry in entries if entry.package and ":Pro:" in entry.package.ecosystem] or entries
-    rating = rate(record, entries)
-    by = f"{rating.by} of {record.id}" if rating.by else ""
-    return _Judged(record, judge(entries, ecosystem, version), Rating(rating.severity, rating.score, by))
+    return _Judged(record, entries, judge(entries, ecosystem, version))
 
 
 def _finding(component: Component, vulnerability: Vulnerability, judged: list[_Judged]) -> Finding:
     """The worst of what the matching records say; where they give no severity, of all that speak of it."""
     hits = [found for found in judged if found.judgement.affected]
-    rating = worst(found.rating for found in hits)
-    if rating.severity == "UNKNOWN":
-        rating = worst(found.rating for found in judged)
+    rating = worst(found.rating() for found in hits)
+    if rating.severity == "UNKNOWN" and len(hits) < len(judged):
+        rating = worst(found.rating() for found in judged)
     fixed = list(dict.fromkeys(version for found in hits for version in found.judgement.fixed))
     matched = [found.judgement.matched for found in hits]
     return Finding(

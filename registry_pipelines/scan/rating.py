@@ -68,6 +68,8 @@ def rate(record: Record, entries: Sequence[Affected]) -> Rating:
 def worst(ratings: Iterable[Rating]) -> Rating:
     """The worst known rating, with the highest score of all; UNKNOWN only where nothing is known."""
     found = list(ratings)
+    if len(found) == 1:
+        return found[0]
     scores = [rating.score for rating in found if rating.score is not None]
     known = [rating for rating in found if rating.severity != "UNKNOWN"]
     first = min(known, key=lambda rating: SEVERITIES.index(rating.severity), default=Rating())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import resource
 import signal
 import tarfile
@@ -215,3 +216,23 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, before)
     assert not list((tmp_path / "state" / "advisories").iterdir())
     assert AdvisoryStore.load(tmp_path / "source", tmp_path / "state").facts.records == 300
+
+
+def test_of_two_editions_of_a_record_the_newer_counts(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for feed, day, more in (("a", 1, {}), ("b", 2, {"withdrawn": "2024-01-02T00:00:00Z"}), ("c", 1, {})):
+        (source / feed).mkdir(parents=True)
+        for name, package in (("T-1", "gone"), ("T-2", "kept")):
+            affected = [{"package": {"ecosystem": "PyPI", "name": package}, "versions": ["1"]}]
+            changed = more if name == "T-1" else {}
+            record = {"id": name, "modified": f"2024-01-0{day}T00:00:00Z", "affected": affected, **changed}
+            (source / feed / f"{name}.json").write_text(json.dumps(record))
+    moved = {
+        "id": "T-2",
+        "modified": "2024-01-03T00:00:00Z",
+        "affected": [{"package": {"ecosystem": "PyPI", "name": "x"}}],
+    }
+    (source / "T-2.json").write_text(json.dumps(moved))
+    store = AdvisoryStore.load(source, tmp_path / "state")
+    assert store.about("PyPI", "gone") == [] == store.about("PyPI", "kept")
+    assert [record.modified for record in store.about("PyPI", "x")] == ["2024-01-03T00:00:00Z"]
