@@ -190,7 +190,8 @@ class _Check:
             raise WheelInvalid(
                 f"its {self._row.algorithm} is not what RECORD says",
                 where=self.where,
-                do=f"{DO_NOT_USE}: its files were changed after RECORD was written",
+                do=f"{DO_NOT_USE}: the file was changed after RECORD was written. Where that is known and right, "
+                "`wheel unpack` and `wheel pack` write RECORD anew",
             )
         algorithm = self._row.algorithm if self._row.strong else "sha256"
         return RecordRow(self._member.name, algorithm, found[algorithm], self._size)

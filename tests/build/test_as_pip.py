@@ -211,6 +211,26 @@ def small_wheel(folder: Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
+def test_names_without_the_utf8_flag_are_read_as_pip_reads_them(tmp_path: Path) -> None:
+    """As code page 437: no name that anybody meant, but the same one; RECORD has another, which is said."""
+    path = small_wheel(tmp_path, {"top/é.txt": b"text"})
+    raw = path.read_bytes()
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        parts = raw.split(signature)
+        raw = signature.join([parts[0], *(unflagged(part, offset - 4) for part in parts[1:])])
+    path.write_bytes(raw)
+    theirs = pip_installs(path, tmp_path / "root")
+    assert f"{SITE}/top/├⌐.txt" in theirs
+    assert {
+        name for name, found in entries(wheel_layer(path, scheme=SCHEME)).items() if found[0].isfile()
+    } == theirs.keys()
+    assert any("├⌐" in note for note in open_wheel(path).notes)
+
+
+def unflagged(header: bytes, offset: int) -> bytes:
+    return header[: offset + 1] + bytes([header[offset + 1] & ~0x08]) + header[offset + 2 :]
+
+
 @pytest.mark.parametrize(
     "files",
     [

@@ -32,6 +32,7 @@ from tests.doubles.fault_registry import FaultRegistry
 
 GOOD = tuple(f"good{number}==1.0" for number in range(1, 9))
 BAD = (*GOOD, "zz-bad==1.0")
+CHANGED = (*GOOD, "zz-changed==1.0")
 SITE = f"usr/local/lib/python{RUNNING_PYTHON}/site-packages"
 RULE = {"tests/*": "good8"}
 
@@ -45,6 +46,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         unknown = {"good1/__init__.py": ""} if number == 1 else {}
         make_wheel(folder, f"good{number}", files={f"good{number}/__init__.py": b"", **shared}, record=unknown)
     make_wheel(folder, "zz-bad", entry_points="[console_scripts]\nrun = zz_bad\n")
+    row = {"zz_changed.py": f"zz_changed.py,{record_hash(b'before')},5"}
+    make_wheel(folder, "zz-changed", files={"zz_changed.py": b"after"}, record=row)
     return folder
 
 
@@ -53,7 +56,7 @@ def resolved(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state folder in which pip has answered, and nothing was built."""
     state = tmp_path_factory.mktemp("state")
     cache = BuildCache(state / "build" / "cache.sqlite")
-    for pins in (GOOD, BAD):
+    for pins in (GOOD, BAD, CHANGED):
         spec = BuildSpec(name="demo", requirements=pins, wheels=wheels)
         resolve(spec, Platform.here(), RUNNING_PYTHON, store=WheelStore(state / "build" / "wheels"), cache=cache)
     cache.close()
@@ -122,6 +125,15 @@ def test_one_bad_wheel_among_nine_sends_nothing(
     assert changes(wire) == 0
     builder.build(spec, place)
     assert changes(wire) > 0
+
+
+def test_a_file_that_is_not_what_record_says_leaves_no_manifest_and_no_tag(
+    builder: LayersBuilder, spec: BuildSpec, place: Place, wire: FaultRegistry
+) -> None:
+    """Contents come to light while they pass."""
+    with pytest.raises(WheelInvalid, match=r"zz_changed\.py: its sha256 is not what RECORD says"):
+        builder.build(replace(spec, requirements=CHANGED), place)
+    assert not wire.requests("PUT", ".*/manifests/.*")
 
 
 def test_conflicts_and_rules_that_settle_nothing_send_nothing(
