@@ -140,7 +140,7 @@ def test_modules_and_programs_of_the_wheel_itself_are_not_listed(place: Place) -
         ("libcurl.so.4", ELF + b"libcurl/8.4.0\0", "curl@8.4.0"),
     ],
 )
-@pytest.mark.parametrize("boundary", [0, (1 << 20) - 74])
+@pytest.mark.parametrize("boundary", [0, (1 << 20) - 130])
 def test_version_texts(name: str, content: bytes, expected: str, boundary: int, place: Place) -> None:
     """Also where the text lies across two of the blocks that are read."""
     raw = ELF + bytes(boundary) + content
