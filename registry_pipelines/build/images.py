@@ -168,6 +168,8 @@ def check_environment(environment: Mapping[str, str]) -> None:
             raise InputError(f"{name!r} cannot be the name of an environment variable")
 
 
+_BLANKS = " \t\n\r\0"
+
 MAX_INTERPRETER_BYTES = 125
 """Linux before 5.1 reads 127 bytes of a script's first line."""
 
@@ -188,8 +190,14 @@ def check_settings(spec: BuildSpec) -> None:
         raise InputError(f"user {spec.user!r} is not uid[:gid] or a name", where=spec.name)
     if ".." in spec.site_packages.split("/"):
         raise InputError(f"site_packages {spec.site_packages!r} leaves its folder", where=spec.name)
+    if not spec.interpreter and set(spec.site_packages) & set(_BLANKS):
+        raise InputError(
+            f"site_packages {spec.site_packages!r} has blanks, so no script can name the interpreter of that folder",
+            where=spec.name,
+            do="Name `interpreter`, by a path without blanks",
+        )
     path = spec.interpreter
-    if path and (not path.startswith("/") or len(path.encode()) > MAX_INTERPRETER_BYTES or set(path) & set(" \t\n\0")):
+    if path and (not path.startswith("/") or len(path.encode()) > MAX_INTERPRETER_BYTES or set(path) & set(_BLANKS)):
         raise InputError(
             f"interpreter {path!r} cannot stand in the first line of a script",
             where=spec.name,

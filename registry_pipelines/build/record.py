@@ -146,9 +146,9 @@ def _add(rows: dict[str, RecordRow], row: RecordRow, member: Member, where: str)
     if row.hash == _NO_HASH:
         raise WheelInvalid(f"the {row.algorithm} of {row.path} in RECORD is none", where=where, do=DO_NOT_USE)
     before = rows.get(row.path)
-    if before is None or not before.hash:
+    if before is None or not before.hash or (row.strong and not before.strong):
         rows[row.path] = row
-    elif row.hash and (row.algorithm, row.hash) != (before.algorithm, before.hash):
+    elif row.algorithm == before.algorithm and row.hash != before.hash:
         raise WheelInvalid(f"RECORD names {row.path} twice with different hashes", where=where, do=DO_NOT_USE)
 
 

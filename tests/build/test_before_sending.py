@@ -158,6 +158,7 @@ def test_conflicts_and_rules_that_settle_nothing_send_nothing(
         {"interpreter": "/opt/my python/bin/python"},
         {"interpreter": "/" + "x" * 200},
         {"site_packages": "/usr/../lib"},
+        {"site_packages": "/opt/my env/lib/python3.12/site-packages"},
         {"user": "a:b:c"},
         {"user": "some one"},
         {"labels": {"": "x"}},

@@ -259,6 +259,13 @@ def test_what_is_let_pass_is_said(tmp_path: Path, rows: dict[str, str], note: st
     assert record_hash(b"hello").encode() in entries(wheel_layer(path))[f"{SITE}/pkg-1.0.dist-info/RECORD"][1]
 
 
+def test_the_strongest_of_several_hashes_counts(tmp_path: Path) -> None:
+    rows = {"pkg.py": "pkg.py,md5=AAAAAAAAAAAAAAAAAAAAAA,5", "again": f"pkg.py,{record_hash(b'hello')},5"}
+    path = make_wheel(tmp_path, "pkg", files={"pkg.py": b"hello"}, record=rows)
+    assert open_wheel(path).notes == ()
+    wheel_layer(path)
+
+
 def test_a_weak_hash_is_checked_too(tmp_path: Path) -> None:
     row = {"pkg.py": "pkg.py,md5=XUFAKrxLKna5cZ2REBfFkg,5"}
     with pytest.raises(WheelInvalid, match="md5 is not what RECORD says"):
