@@ -12,10 +12,16 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from registry_pipelines.pem import read_blocks
 
 ATTEMPT_S = 0.25
 """The next address is tried beside those under way after this long (RFC 8305 section 5, Connection Attempt Delay)."""
+
+MAX_CA_BYTES = 16 * 1024 * 1024
+"""Of a file of certificates; the whole of what browsers trust has 0.2 MiB."""
 
 MAX_REMEMBERED_HOSTS = 1024
 """Hosts whose working address is remembered; object stores have one host name a bucket."""
@@ -167,7 +173,9 @@ def _begin(
 
 
 def tls_context(ca_file: str = "") -> ssl.SSLContext:
-    """What connections to registries trust: the system's certificates, and those of ca_file (PEM). Raises OSError.
+    """What connections to registries trust: the system's certificates, and those of ca_file (PEM or DER). Raises
+    OSError with the line of the first certificate that cannot be read: what OpenSSL makes of a bundle says neither
+    which, nor that it passed over a block whose mark is not right.
 
     The same on every Python: from 3.13 on ``create_default_context`` refuses certificates without the extensions that
     RFC 5280 asks of authorities, which company CAs lack and which curl and the Go tools take.
@@ -176,5 +184,40 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
     if ca_file:
-        context.load_verify_locations(cafile=ca_file)
+        for place, certificate in _certificates(ca_file):
+            try:
+                context.load_verify_locations(cadata=certificate)
+            except (ssl.SSLError, ValueError) as error:
+                raise OSError(f"{place} is not readable") from error
     return context
+
+
+def _certificates(ca_file: str) -> list[tuple[str, bytes]]:
+    """Every certificate of a file in DER, with its place in words. Raises OSError. Keys and revocation lists beside
+    them are passed over, as OpenSSL does."""
+    with Path(ca_file).open("rb") as file:
+        raw = file.read(MAX_CA_BYTES + 1)
+    if len(raw) > MAX_CA_BYTES:
+        raise OSError(f"it has more than {MAX_CA_BYTES} bytes")
+    if raw.startswith(b"\x30"):
+        return [("the certificate", raw)]
+    try:
+        blocks = read_blocks(raw)
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    found = [block for block in blocks if block.label in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")]
+    if not found:
+        there = f"only {', '.join(sorted({block.label for block in blocks}))}" if blocks else "no PEM block"
+        raise OSError(f"it has no certificate, {there}")
+    return [
+        (f"certificate {number} of {len(found)}, in line {block.line},", _first_value(block.content))
+        for number, block in enumerate(found, 1)
+    ]
+
+
+def _first_value(der: bytes) -> bytes:
+    """The certificate alone: behind it a TRUSTED CERTIFICATE has openssl's own remarks."""
+    if len(der) < 4 or der[1] <= 0x80:
+        return der
+    ends = 2 + (der[1] & 0x7F)
+    return der[: ends + int.from_bytes(der[2:ends], "big")]

@@ -26,7 +26,6 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 65536, 8, 1
 MAX_SCRYPT_MEMORY = 256 * 1024 * 1024
 """scrypt needs 128 * N * r bytes; a key file may not ask for more than four times cosign's 64 MiB."""
 MAX_SCRYPT_P = 8
-_WRONG = "Give the password the key was encrypted with (cosign reads it from COSIGN_PASSWORD)"
 
 
 class _Params(msgspec.Struct):
@@ -52,11 +51,6 @@ class _Box(msgspec.Struct):
     ciphertext: bytes
 
 
-def is_cosign_key(pem: bytes) -> bool:
-    """Whether this is an encrypted key in cosign's format."""
-    return any(f"-----BEGIN {kind}-----".encode() in pem for kind in PEM_TYPES)
-
-
 def encrypt_cosign_key(pkcs8_der: bytes, password: str) -> bytes:
     """The PEM file that ``cosign sign --key`` reads. password: may be empty, as cosign permits."""
     salt, nonce = os.urandom(32), os.urandom(nacl.secret.SecretBox.NONCE_SIZE)
@@ -68,31 +62,33 @@ def encrypt_cosign_key(pkcs8_der: bytes, password: str) -> bytes:
     return "\n".join([f"-----BEGIN {PEM_TYPE}-----", *lines, f"-----END {PEM_TYPE}-----", ""]).encode()
 
 
-def decrypt_cosign_key(pem: bytes, password: str, *, where: str = "") -> bytes:
-    """The PKCS#8 DER inside. Raises InputError; the text never holds key material or the password."""
+def decrypt_cosign_key(body: bytes, password: str, *, where: str = "") -> bytes:
+    """The PKCS#8 DER inside. body: the PEM block's content, a JSON document.
+
+    Raises ValueError for a password that does not fit (or a damaged file: the cipher cannot tell), InputError for a
+    document that no password opens. No text holds key material or the password.
+    """
     try:
-        body = pem.split(b"PRIVATE KEY-----", 1)[1].split(b"-----END", 1)[0]
-        box = msgspec.json.decode(base64.b64decode(body), type=_Box)
-    except (IndexError, ValueError, msgspec.MsgspecError) as error:
+        box = msgspec.json.decode(body, type=_Box)
+    except msgspec.MsgspecError as error:
         raise InputError("the encrypted cosign key is not readable", where=where, do="Copy the file again") from error
     if (box.kdf.name, box.cipher.name) != ("scrypt", "nacl/secretbox"):
         raise InputError("the cosign key uses another encryption than scrypt with nacl/secretbox", where=where)
+    params = box.kdf.params
+    in_range = params.n > 1 and params.n & (params.n - 1) == 0 and params.r > 0 and 0 < params.p <= MAX_SCRYPT_P
+    if not in_range or 128 * params.n * params.r > MAX_SCRYPT_MEMORY:
+        asked = f"N={params.n}, r={params.r}, p={params.p}"
+        raise InputError(f"the cosign key asks for scrypt with {asked}, which is out of range", where=where)
+    if len(box.cipher.nonce) != nacl.secret.SecretBox.NONCE_SIZE:
+        raise InputError("the encrypted cosign key is damaged: its nonce", where=where, do="Copy the file again")
+    secret = nacl.secret.SecretBox(_derive(password, box.kdf.salt, params))
     try:
-        return bytes(
-            nacl.secret.SecretBox(_derive(password, box.kdf.salt, box.kdf.params)).decrypt(
-                box.ciphertext, box.cipher.nonce
-            )
-        )
-    except (nacl.exceptions.CryptoError, ValueError) as error:
-        raise InputError("the key cannot be decrypted: wrong password or damaged file", where=where, do=_WRONG) from (
-            error if isinstance(error, nacl.exceptions.CryptoError) else None
-        )
+        return bytes(secret.decrypt(box.ciphertext, box.cipher.nonce))
+    except nacl.exceptions.CryptoError as error:
+        raise ValueError("wrong password or damaged file") from error
 
 
 def _derive(password: str, salt: bytes, params: _Params) -> bytes:
-    in_range = params.n > 1 and params.r > 0 and 0 < params.p <= MAX_SCRYPT_P
-    if not in_range or 128 * params.n * params.r > MAX_SCRYPT_MEMORY:
-        raise ValueError("scrypt parameters out of range")
     return hashlib.scrypt(
         password.encode(), salt=salt, n=params.n, r=params.r, p=params.p, dklen=32, maxmem=MAX_SCRYPT_MEMORY + 2**20
     )

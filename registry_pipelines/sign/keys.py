@@ -1,7 +1,4 @@
-"""P-256 key files: make them, sign with them, believe them.
-
-Private: PEM PKCS#8, plain or encrypted, or cosign's own encrypted format. Public: PEM SubjectPublicKeyInfo.
-"""
+"""P-256 key files: make them, sign with them, believe them. What may be in them: ``key_files``."""
 
 from __future__ import annotations
 
@@ -13,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
-from registry_pipelines.sign.cosign_key import decrypt_cosign_key, encrypt_cosign_key, is_cosign_key
+from registry_pipelines.sign.cosign_key import encrypt_cosign_key
+from registry_pipelines.sign.key_files import read_private_key, read_public_keys
 from registry_pipelines.sign.limits import MAX_KEY_BYTES
 from registry_pipelines.sign.model import Signer
 
@@ -59,10 +57,19 @@ class KeySet:
     """Public keys that are believed, all of them equally. Implements Verifier."""
 
     def __init__(self, pems: Sequence[bytes]) -> None:
-        """pems: one PEM public key each. Raises InputError when empty or when one is no P-256 key."""
-        if not pems:
+        """pems: PEM public keys, one or more in each. Raises InputError when empty or when one is no P-256 key."""
+        self._believe([key for pem in pems for key in read_public_keys(pem, where="trusted key")])
+
+    @classmethod
+    def of(cls, keys: Sequence[ec.EllipticCurvePublicKey]) -> KeySet:
+        """Of keys in memory. Raises InputError when there are none."""
+        found = cls.__new__(cls)
+        found._believe(keys)
+        return found
+
+    def _believe(self, keys: Sequence[ec.EllipticCurvePublicKey]) -> None:
+        if not keys:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
-        keys = [_read_public(pem, where="trusted key") for pem in pems]
         self._keys = {key_id_of(key): key for key in keys}
 
     @property
@@ -113,21 +120,12 @@ def generate_key(path: Path, *, password: str = "", form: KeyForm = "pkcs8") -> 
 
 def load_signer(path: Path, password: str = "") -> FileSigner:
     """Read a private key file. Raises InputError; its text holds neither the password nor the key."""
-    pem = _read_file(path)
-    if is_cosign_key(pem):
-        return FileSigner(_parse_private(decrypt_cosign_key(pem, password, where=str(path)), None, path, der=True))
-    encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in pem
-    if encrypted and not password:
-        raise InputError("the private key is encrypted", where=str(path), do="Give its password")
-    return FileSigner(_parse_private(pem, password.encode() if encrypted else None, path, der=False))
+    return FileSigner(read_private_key(_read_file(path), password, where=str(path)))
 
 
 def load_verifier(paths: Sequence[Path]) -> KeySet:
-    """Read public key files (PEM SubjectPublicKeyInfo, P-256). Raises InputError."""
-    pems = [_read_file(path) for path in paths]
-    for path, pem in zip(paths, pems, strict=True):
-        _read_public(pem, where=str(path))
-    return KeySet(pems)
+    """Read public key files; a file may hold several keys, and all of them are believed. Raises InputError."""
+    return KeySet.of([key for path in paths for key in read_public_keys(_read_file(path), where=str(path))])
 
 
 def verifier_of(signer: Signer) -> KeySet:
@@ -139,31 +137,6 @@ def key_id_of(key: ec.EllipticCurvePublicKey) -> str:
     """``sha256:<hex>`` of the DER SubjectPublicKeyInfo; the same value as the hint in a Sigstore bundle."""
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"sha256:{hashlib.sha256(spki).hexdigest()}"
-
-
-def _parse_private(raw: bytes, password: bytes | None, path: Path, *, der: bool) -> ec.EllipticCurvePrivateKey:
-    load = serialization.load_der_private_key if der else serialization.load_pem_private_key
-    try:
-        key = load(raw, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InputError(
-            "the private key cannot be read: wrong password, or not a PEM PKCS#8 or cosign key",
-            where=str(path),
-            do="Check the file and its password",
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise InputError("the private key is not an ECDSA P-256 key", where=str(path), do="Use a P-256 key")
-    return key
-
-
-def _read_public(pem: bytes, *, where: str) -> ec.EllipticCurvePublicKey:
-    try:
-        key = serialization.load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise InputError("this is not a PEM public key", where=where, do="Give the .pub file of the pair") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise InputError("the public key is not an ECDSA P-256 key", where=where, do="Use a P-256 key")
-    return key
 
 
 def _read_file(path: Path) -> bytes:

@@ -6,8 +6,9 @@ import http.client
 import inspect
 import socket
 import ssl
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.dialing import tls_context
 from registry_pipelines.errors import (
     ConfigInvalid,
     DigestMismatch,
@@ -152,11 +154,61 @@ def test_tls_where_none_is_spoken(tmp_path: Path) -> None:
         DistributionRegistry(server.address, plain_http=False, retries=ONCE, timeouts=Timeouts(connect_s=0.3)).ping()
 
 
-def test_a_bad_ca_file(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("no certificate")
-    for path in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
-        with pytest.raises(ConfigInvalid):
+def authorities(tmp_path: Path) -> tuple[bytes, bytes, bytes]:
+    """PEM certificates of three authorities."""
+    one, two, three = (make_certificates(tmp_path / name).ca.read_bytes() for name in ("one", "two", "three"))
+    return one, two, three
+
+
+def test_a_bad_ca_file_says_which_certificate_and_why(tmp_path: Path) -> None:
+    one, two, three = authorities(tmp_path)
+    lines = one.count(b"\n")
+    key = make_certificates(tmp_path / "key").key.read_bytes()
+    damaged = b"-----BEGIN CERTIFICATE-----\n" + two.splitlines()[1] + b"\n-----END CERTIFICATE-----\n"
+    path = tmp_path / "ca.pem"
+    for content, said in {
+        b"no certificate": "it has no certificate, no PEM block",
+        b"": "it has no certificate, no PEM block",
+        key: "it has no certificate, only PRIVATE KEY",
+        one + damaged + three: f"certificate 2 of 3, in line {lines + 1}, is not readable",
+        one + two[:-30] + three: f"the block CERTIFICATE in line {lines + 1} has no end",
+        one + two.replace(b"-----BEGIN", b"----BEGIN"): f"line {lines + 1} looks like the mark of a block",
+        b"0123": "the certificate is not readable",
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(ConfigInvalid) as caught:
             DistributionRegistry("localhost", ca_file=path)
+        assert f"ca_file {path} cannot be read: " in str(caught.value) and said in str(caught.value)
+    for missing, said in ((tmp_path / "missing.pem", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigInvalid, match=said):
+            DistributionRegistry("localhost", ca_file=missing)
+
+
+@pytest.mark.peer("openssl")
+def test_every_authority_of_a_bundle_is_trusted(tmp_path: Path, peer: Callable[[str], str]) -> None:
+    """As OpenSSL reads them, and what editors leave: no block is passed over."""
+    one, two, three = authorities(tmp_path)
+    path = tmp_path / "ca.pem"
+
+    def openssl(*arguments: str) -> bytes:
+        return subprocess.run([peer("openssl"), "x509", *arguments], input=one, capture_output=True, check=True).stdout
+
+    for first in (
+        one + one,
+        one.rstrip(),
+        b"\xef\xbb\xbf" + one,
+        b"".join(b"  " + line + b"\n" for line in one.splitlines()),
+        one.replace(b"\n", b"\r\n"),
+        one.replace(b" CERTIFICATE", b" X509 CERTIFICATE"),
+        b"# ours\n" + openssl("-text"),
+        openssl("-trustout", "-setalias", "ours", "-addtrust", "serverAuth"),
+        make_certificates(tmp_path / "key").key.read_bytes() + one,
+    ):
+        path.write_bytes(first + two + three)
+        assert len(tls_context(str(path)).get_ca_certs()) - len(tls_context().get_ca_certs()) == 3, first[:60]
+    for alone in (openssl("-outform", "DER"), (one + two).decode().encode("utf-16")):
+        path.write_bytes(alone)
+        assert len(tls_context(str(path)).get_ca_certs()) > len(tls_context().get_ca_certs())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import functools
 import json
 import stat
 import subprocess
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
-from registry_pipelines.sign.cosign_key import MAX_SCRYPT_P, decrypt_cosign_key, encrypt_cosign_key, is_cosign_key
+from registry_pipelines.sign.cosign_key import MAX_SCRYPT_P, encrypt_cosign_key
 from registry_pipelines.sign.keys import KeySet, generate_key, load_signer, load_verifier, verifier_of
 from registry_pipelines.sign.limits import MAX_KEY_BYTES
 from tests.sign.parts import Cosign, Key
@@ -154,32 +155,40 @@ def test_a_truncated_private_key_is_our_error(make_key: Callable[[str], Key], cu
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"kdf": {"name": "scrypt", "params": {"N": 2**30, "r": 8, "p": 1}, "salt": ""}}, "cannot be decrypted"),
-        ({"kdf": {"name": "scrypt", "params": {"N": 16, "r": 8, "p": MAX_SCRYPT_P + 1}, "salt": ""}}, "cannot be decr"),
-        ({"kdf": {"name": "scrypt", "params": {"N": 15, "r": 8, "p": 1}, "salt": ""}}, "cannot be decrypted"),
+        ({"kdf": {"name": "scrypt", "params": {"N": 2**30, "r": 8, "p": 1}, "salt": ""}}, "out of range"),
+        ({"kdf": {"name": "scrypt", "params": {"N": 16, "r": 8, "p": MAX_SCRYPT_P + 1}, "salt": ""}}, "out of range"),
+        ({"kdf": {"name": "scrypt", "params": {"N": 15, "r": 8, "p": 1}, "salt": ""}}, "N=15, r=8, p=1"),
         ({"kdf": {"name": "argon2", "params": {"N": 16, "r": 8, "p": 1}, "salt": ""}}, "another encryption"),
-        ({"cipher": {"name": "nacl/secretbox", "nonce": "AAAA"}}, "cannot be decrypted"),
+        ({"cipher": {"name": "nacl/secretbox", "nonce": "AAAA"}}, "damaged: its nonce"),
         ({"cipher": {"name": "aes", "nonce": "AAAA"}}, "another encryption"),
         ({"ciphertext": "!"}, "not readable"),
     ],
 )
-def test_a_strange_cosign_key_is_refused(change: dict[str, Any], reason: str) -> None:
-    pem = encrypt_cosign_key(b"der", "")
+def test_a_strange_cosign_key_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    pem = cosign_key()
     document = json.loads(base64.b64decode(b"".join(pem.split(b"\n")[1:-2])))
     body = base64.b64encode(json.dumps({**document, **change}).encode())
-    changed = b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY-----\n" + body + b"\n-----END"
-    assert is_cosign_key(changed)
+    path = tmp_path / "cosign.key"
+    path.write_bytes(
+        b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY-----\n" + body + b"\n-----END ENCRYPTED COSIGN PRIVATE KEY-----\n"
+    )
     with pytest.raises(InputError, match=reason):
-        decrypt_cosign_key(changed, "")
+        load_signer(path)
+
+
+@functools.cache
+def cosign_key() -> bytes:
+    return encrypt_cosign_key(b"der", "")
 
 
 @given(st.floats(0, 1))
 @settings(max_examples=15, deadline=None)
-def test_a_truncated_cosign_key_is_our_error(part: float) -> None:
-    pem = encrypt_cosign_key(b"der", "")
-    end = pem.index(b"\n-----END") - 4
+def test_a_truncated_cosign_key_is_our_error(make_key: Callable[[str], Key], part: float) -> None:
+    pem = cosign_key()
+    short = make_key("one").path.with_name("short-cosign.key")
+    short.write_bytes(pem[: int(part * (len(pem) - 4))])
     with pytest.raises(InputError):
-        decrypt_cosign_key(pem[: int(part * end)], "")
+        load_signer(short)
 
 
 @pytest.mark.peer("cosign")

@@ -290,8 +290,8 @@ def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return tls_context(str(ca_file or ""))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigInvalid([f"ca_file {ca_file} cannot be read as PEM certificates"]) from error
+    except OSError as error:
+        raise ConfigInvalid([f"ca_file {ca_file} cannot be read: {error.strerror or error}"]) from error
 
 
 class _Received:
