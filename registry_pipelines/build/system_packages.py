@@ -8,6 +8,7 @@ file whose content is not the package's is not listed: nobody's advisories speak
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Owner:
 
     package: str
     """The name in dpkg's folder: ``tzdata``, ``libc6:amd64``."""
+    md5: str
+    """Of the content."""
     intact: bool
     """Whether the content is the package's; true when the package does not tell."""
 
@@ -52,7 +55,9 @@ class Dpkg:
             name = next((name for name in self._names(path) if name in self._lists), None)
             if name is not None:
                 package = self._lists[name]
-                found[path] = Owner(package, self._is_intact(package, name, path))
+                md5 = _md5(path)
+                expected = self._sums(package).get(name.decode(errors="surrogateescape"), md5)
+                found[path] = Owner(package, md5, expected == md5)
         return found
 
     @cached_property
@@ -65,14 +70,14 @@ class Dpkg:
 
     def _names(self, path: Path) -> list[bytes]:
         """How lists may name a file: where ``/lib`` is a link to ``/usr/lib``, packages say either."""
-        name = "/" + str(path.relative_to(self.root))
+        name = "/" + str(path)[len(str(self.root)) :].lstrip("/")
         short = name.removeprefix("/usr")
-        merged = short != name and (self.root / short.split("/")[1]).is_symlink()
+        merged = short != name and short.split("/")[1] in self._merged
         return [each.encode(errors="surrogateescape") for each in ([name, short] if merged else [name])]
 
-    def _is_intact(self, package: str, name: bytes, path: Path) -> bool:
-        expected = self._sums(package).get(name.decode(errors="surrogateescape"))
-        return expected is None or expected == _md5(path)
+    @cached_property
+    def _merged(self) -> set[str]:
+        return {entry.name for entry in os.scandir(self.root) if entry.is_symlink()}
 
     def _sums(self, package: str) -> dict[str, str]:
         if package not in self._known_sums:
@@ -121,28 +126,25 @@ def package_items(layers: Sequence[Sequence[Item]], database: Dpkg) -> list[list
     files = {item.source: item for layer in layers for item in layer if item.source is not None}
     owners = database.owners(files)
     made: list[list[Item]] = []
-    listed: dict[str, list[Item]] = {}
+    listed: dict[str, dict[str, str]] = {}
     for layer in layers:
         touched = set()
         for item in layer:
             owner = owners.get(item.source) if item.source else None
             if owner and owner.intact:
                 touched.add(owner.package)
-                listed.setdefault(owner.package, []).append(item)
+                listed.setdefault(owner.package, {})[item.path] = owner.md5
         made.append([entry for name in sorted(touched) for entry in _entries(database.control(name), listed[name])])
     return made
 
 
-def _entries(control: str, items: list[Item]) -> list[Item]:
+def _entries(control: str, files: dict[str, str]) -> list[Item]:
+    """The two files of a package. files: path in the image to md5."""
     name = _field(control, "Package")
     if not name:
         return []
-    sums = "".join(f"{_md5(item.source)}  {item.path}\n" for item in sorted(items, key=_path) if item.source)
+    sums = "".join(f"{md5}  {path}\n" for path, md5 in sorted(files.items()))
     return [
         Item(f"{STATUS_FOLDER}/{name}", content=control.encode(errors="surrogateescape")),
         Item(f"{STATUS_FOLDER}/{name}.md5sums", content=sums.encode(errors="surrogateescape")),
     ]
-
-
-def _path(item: Item) -> str:
-    return item.path

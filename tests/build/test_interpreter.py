@@ -21,6 +21,9 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.scan.advisories import AdvisoryStore
+from registry_pipelines.scan.interface import Limits, PlatformPackages
+from registry_pipelines.scan.match import match
 from registry_pipelines.scan.sbom import scan_image
 from tests.build.layers import unpack
 from tests.needs import missing
@@ -47,6 +50,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, BuildResult]:
     place = Place(LayoutRegistry(tmp_path_factory.mktemp("layout")), "base")
     builder = LayersBuilder(tmp_path_factory.mktemp("state"))
     return place, builder.build(BuildSpec(name="base", version="v1"), place)
+
+
+@pytest.fixture(scope="module")
+def packages(base: tuple[Place, BuildResult], tmp_path_factory: pytest.TempPathFactory) -> PlatformPackages:
+    """What our scanner finds in it."""
+    place, result = base
+    (found,) = scan_image(place, result.descriptor, state=tmp_path_factory.mktemp("scan"))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +192,10 @@ def test_the_cache_of_libraries_is_what_ldconfig_writes_for_this_root(
 
 @pytest.mark.peer("dpkg-query")
 def test_the_scanner_lists_the_packages_of_the_base_and_nothing_that_nobody_declares(
-    base: tuple[Place, BuildResult], tmp_path: Path, peer: Callable[[str], str]
+    packages: PlatformPackages, peer: Callable[[str], str]
 ) -> None:
     system, python = interpreter_items()
     names = {item.source for item in [*system, *python] if item.source}
-    place, result = base
-    (packages,) = scan_image(place, result.descriptor, state=tmp_path)
     found = {component.name: component for component in packages.components}
     deb = {name for name, component in found.items() if component.type == "deb"}
     assert deb == packages_of(names, peer("dpkg-query"))
@@ -204,6 +213,33 @@ def test_the_scanner_lists_the_packages_of_the_base_and_nothing_that_nobody_decl
     own = set() if packages_of({PROGRAM}, peer("dpkg-query")) else {f"pkg:generic/python@{sys.version.split()[0]}"}
     assert undeclared == own
     assert packages.unknowns == ()
+
+
+def test_advisories_of_the_distribution_match_and_the_default_limits_have_nothing_else_to_say(
+    packages: PlatformPackages, tmp_path: Path
+) -> None:
+    (ecosystem,) = {each.ecosystem for each in packages.components if each.type == "deb"}
+
+    def breaches(package: str) -> list[str]:
+        record = {
+            "id": "DSA-1-1",
+            "modified": "2026-01-01T00:00:00Z",
+            "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],
+            "affected": [
+                {
+                    "package": {"ecosystem": ecosystem, "name": package},
+                    "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "999:1"}]}],
+                }
+            ],
+        }
+        folder = tmp_path / package
+        folder.mkdir()
+        (folder / "record.json").write_text(json.dumps(record))
+        return match([packages], AdvisoryStore.load(folder, tmp_path)).breaches(Limits())
+
+    assert breaches("not-in-the-base") == []
+    (denied,) = breaches("openssl")
+    assert "CRITICAL" in denied
 
 
 def packages_of(files: set[Path], query: str) -> set[str]:

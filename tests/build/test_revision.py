@@ -144,6 +144,15 @@ def test_a_sparse_checkout_says_what_is_not_there(service: Path) -> None:
     assert revision.warnings[0].endswith("the commit has what the folder has not: data/table.csv")
 
 
+def test_a_clone_that_lacks_contents_tells_the_commit_and_fetches_nothing(service: Path, tmp_path: Path) -> None:
+    git(service.parent, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--filter=blob:none", f"file://{service.parent}", "partial")
+    expected = last_commit(service)
+    service.parent.rename(tmp_path / "unreachable")
+    revision = read(tmp_path / "partial" / "service")
+    assert (revision.commit, revision.warnings) == (expected, ())
+
+
 def test_submodules_are_compared_by_their_own_repository(service: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     library.mkdir()
