@@ -42,6 +42,10 @@ from registry_pipelines.scan.wheel_contents import (
     undeclared,
 )
 
+INTERPRETER_ECOSYSTEM = "Bitnami"
+"""The OSV ecosystem with version ranges of CPython itself (package ``python``). The Python Software Foundation's own
+records name commits, which an installed interpreter does not tell."""
+
 MAX_LOCATIONS = 20
 """Paths named for one component; vendored copies of one npm package come in hundreds."""
 
@@ -309,7 +313,13 @@ def _npm(path: str, fact: NpmPackage, owner: str) -> Component:
 def _interpreter(version: str, evidence: Evidence, paths: list[str]) -> Component:
     purl = PackageURL("generic", None, "python", version or None).to_string()
     return Component(
-        purl=purl, name="python", version=version, type="generic", locations=tuple(paths), evidence=evidence
+        purl=purl,
+        name="python",
+        version=version,
+        type="generic",
+        ecosystem=INTERPRETER_ECOSYSTEM if evidence == "content" else "",
+        locations=tuple(paths),
+        evidence=evidence,
     )
 
 

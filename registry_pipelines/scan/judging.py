@@ -121,6 +121,9 @@ def _judge_range(events: list[Event], ecosystem: str, candidates: list[_Candidat
             result.problems.append(f"the event version {text[:80]!r} is not a {ecosystem} version")
             return
         (limits if kind == _LIMIT else steps).append((kind, bound))
+    if not any(kind == _INTRODUCED for kind, _ in steps):
+        result.problems.append("a range does not say where it begins (`introduced`)")
+        return
     for candidate in _fitting(candidates, [bound for _, bound in steps]):
         value = candidate.value
         below = not limits or any(bound is None or value < bound for _, bound in limits)
@@ -139,7 +142,8 @@ def _fitting(candidates: list[_Candidate], bounds: list[Any]) -> list[_Candidate
     value = candidates[0].value
     if len(candidates) == 1:
         return candidates
-    labelled = [bound.local for bound in bounds if bound and bound.local and bound.public == value.public]
+    public = candidates[1].value
+    labelled = [bound.local for bound in bounds if bound and bound.local and PypiVersion(bound.public) == public]
     if not labelled:
         return candidates
     series = {label.partition(".")[0] for label in labelled}

@@ -37,7 +37,7 @@ from registry_pipelines.scan.state import replaced
 
 __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]
 
-CACHE_FORMAT = 6
+CACHE_FORMAT = 7
 """Part of the cache's paths; raised when reading a layer gives other facts than before."""
 
 WORKERS = 4

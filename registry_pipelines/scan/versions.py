@@ -61,6 +61,7 @@ def _debian(text: str) -> Any:
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "PyPI": PypiVersion,
+    "Bitnami": PypiVersion,  # of its packages only CPython is looked up, whose versions are by PEP 440
     "Debian": _debian,
     "Ubuntu": _debian,
     "Alpine": AlpineLinuxVersion,

@@ -357,6 +357,23 @@ def test_a_fix_in_zero_means_never_affected(tmp_path: Path, ecosystem: str) -> N
     assert found_in(tmp_path / "b", package, older) == [("A-2",)]
 
 
+def test_the_interpreter_is_matched_where_advisories_speak_of_it(tmp_path: Path, pypa: AdvisoryStore) -> None:
+    interpreter = Component(
+        purl="pkg:generic/python@3.12.4",
+        name="python",
+        version="3.12.4",
+        type="generic",
+        ecosystem="Bitnami",
+        evidence="content",
+    )
+    events = ({"introduced": "3.12.0"}, {"fixed": "3.12.6"})
+    record = {"id": "BIT-python-2024-8088", "affected": [entry("python", "Bitnami", *events)]}
+    assert found_in(tmp_path, interpreter, record) == [("BIT-python-2024-8088",)]
+    fixed = msgspec.structs.replace(interpreter, version="3.12.6")
+    assert found_in(tmp_path / "b", fixed, record) == []
+    assert [unknown.kind for unknown in match_component(interpreter, pypa)[1]] == ["undeclared"]
+
+
 def test_a_finding_says_that_the_public_part_matched(tmp_path: Path) -> None:
     torch = Component(
         purl="pkg:pypi/torch@2.6.0%2Bcu124", name="torch", version="2.6.0+cu124", type="pypi", ecosystem="PyPI"

@@ -88,6 +88,7 @@ SNAPSHOT = "2.6.0a0+ecf3bae40a.nv25.1"
         ("2.6.0+patch.0", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), ""),
         ("2.6.0+cu124", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), ""),
         ("2.6.0+zz9", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), "2.6.0 (public part of 2.6.0+zz9)"),
+        ("2.6.0+zz9", ({"introduced": "0"}, {"fixed": "2.6+patch.1"}), "2.6.0 (public part of 2.6.0+zz9)"),
         ("2.6.0", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), ""),
         ("2.6.1+cu124", ({"introduced": "0"}, {"fixed": "2.6.0+patch.1"}), None),
         ("2.6.0+cu124", ({"introduced": "0"}, {"last_affected": "2.6.0+cu118"}), PUBLIC),
@@ -118,6 +119,13 @@ def test_local_labels(version: str, events: tuple[dict[str, str], ...], matched:
 def test_local_labels_in_lists(version: str, listed: str, matched: str | None) -> None:
     found = judged(version, package(versions=(listed,)))
     assert (found.affected, found.matched) == (matched is not None, matched or "")
+
+
+@pytest.mark.parametrize("events", [({"fixed": "2"},), ({"last_affected": "2"},), ({"limit": "2"},)])
+def test_a_range_without_a_beginning_cannot_be_compared(events: tuple[dict[str, str], ...]) -> None:
+    """The schema asks for one; read as "nothing is affected" it would clear every version."""
+    found = judged("1", package(*events))
+    assert not found.affected and "does not say where it begins" in found.problems[0]
 
 
 def test_the_installed_version_itself_wins_over_its_public_part() -> None:
@@ -165,7 +173,7 @@ def test_labelled_bounds_never_lose_what_version_order_finds(release: str, label
     for kind, inside in (("fixed", version < limit), ("last_affected", version <= limit)):
         found = judged(str(version), package({"introduced": "0"}, {kind: str(limit)})).affected
         assert found >= inside
-        if version.public != limit.public or not label:
+        if Version(version.public) != Version(limit.public) or not label:
             assert found == inside
 
 
