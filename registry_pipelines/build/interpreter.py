@@ -22,7 +22,7 @@ from registry_pipelines.build.elf import Elf, Loader, is_elf, read_elf
 from registry_pipelines.build.entries import FILE_MODE, FOLDER_MODE, PROGRAM_MODE
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.system_files import data_items, finder_items, missing_data
-from registry_pipelines.build.system_packages import Dpkg, package_items
+from registry_pipelines.build.system_packages import machine_packages, package_items
 from registry_pipelines.errors import LocalError
 
 PREFIX = "usr/local"
@@ -77,7 +77,7 @@ def interpreter_items() -> tuple[list[Item], list[Item]]:
     # A shared libpython belongs to the interpreter: a Python update must not move the system layer.
     python += [item for item in libraries if "/libpython" in item.path]
     libraries = [item for item in libraries if "/libpython" not in item.path]
-    database = Dpkg()
+    database = machine_packages()
     finder = finder_items((item for item in libraries if ".so" in item.path), Loader())
     system = [*libraries, *finder, *data_items(database), *_etc_items()]
     packages = package_items([system, python], database)
@@ -86,7 +86,7 @@ def interpreter_items() -> tuple[list[Item], list[Item]]:
 
 def interpreter_warnings() -> list[str]:
     """For people: what the interpreter base lacks because this machine lacks it."""
-    said = missing_data(Dpkg())
+    said = missing_data(machine_packages())
     if not _certificates():
         said.append(
             "no public certificate authorities were found here: TLS in the image trusts nobody (ca-certificates)"

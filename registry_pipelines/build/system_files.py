@@ -13,7 +13,7 @@ from pathlib import Path
 from registry_pipelines.build.content import Item
 from registry_pipelines.build.elf import Loader, is_elf, write_cache
 from registry_pipelines.build.entries import PROGRAM_MODE
-from registry_pipelines.build.system_packages import Dpkg
+from registry_pipelines.build.system_packages import Packages
 
 ZONES = "usr/share/zoneinfo"
 _ZONES_LEFT_OUT = ("right", "posix", "localtime")
@@ -26,19 +26,20 @@ _NAMES = ("etc/services", "etc/protocols")
 _LDCONFIG = ("sbin/ldconfig.real", "sbin/ldconfig")
 """Ubuntu's ``ldconfig`` is a shell script around the other."""
 
-_RELEASE = "usr/lib/os-release"
+_RELEASES = ("usr/lib/os-release", "etc/os-release")
 
 
-def data_items(database: Dpkg) -> Iterator[Item]:
+def data_items(database: Packages) -> Iterator[Item]:
     """Time zones, locale, services, protocols and ``os-release``, as far as this machine has them."""
     yield from _tree(database.root, ZONES, _ZONES_LEFT_OUT)
     for locale in _LOCALES:
         yield from _tree(database.root, locale)
     yield from (Item(path, source=(database.root / path).resolve()) for path in _packable_names(database))
     # It tells scanners whose packages these are; without a package database that would be a guess.
-    if database.exists and (database.root / _RELEASE).is_file():
-        yield Item(_RELEASE, source=(database.root / _RELEASE).resolve())
-        yield Item("etc/os-release", link=f"../{_RELEASE}")
+    release = next((path for path in (database.root / place for place in _RELEASES) if path.is_file()), None)
+    if database.exists and release is not None:
+        yield Item(_RELEASES[0], source=release.resolve())
+        yield Item(_RELEASES[1], link=f"../{_RELEASES[0]}")
 
 
 def finder_items(libraries: Iterable[Item], loader: Loader) -> Iterator[Item]:
@@ -55,7 +56,7 @@ def finder_items(libraries: Iterable[Item], loader: Loader) -> Iterator[Item]:
     yield Item("etc/ld.so.cache", content=write_cache((f"/{item.path}" for item in libraries), flags))
 
 
-def missing_data(database: Dpkg) -> list[str]:
+def missing_data(database: Packages) -> list[str]:
     """For people: what images will lack because this machine lacks it."""
     said = []
     if not (database.root / ZONES).is_dir():
@@ -69,11 +70,13 @@ def missing_data(database: Dpkg) -> list[str]:
         elif path not in packed:
             said.append(f"/{path} was changed on this machine and is not packed: the image knows none of its names")
     if not database.exists:
-        said.append("this machine has no dpkg database: the image does not name the packages of the base's libraries")
+        said.append(
+            "this machine has no database of dpkg or apk: the image does not name the packages of the base's libraries"
+        )
     return said
 
 
-def _packable_names(database: Dpkg) -> list[str]:
+def _packable_names(database: Packages) -> list[str]:
     """Files of names that are the distribution's own: an edited one may name what is internal."""
     there = {(database.root / path).resolve(): path for path in _NAMES if (database.root / path).is_file()}
     owners = database.owners(there)

@@ -1,26 +1,33 @@
 """Which distribution packages the files of this machine come from, written into the image for scanners.
 
-The form is that of distroless images, which scanners read: ``var/lib/dpkg/status.d/<package>`` holds the package's
-control fields, ``<package>.md5sums`` those of its files that the image has (``deb-control(5)``, ``deb-md5sums(5)``). A
-file whose content is not the package's is not listed: nobody's advisories speak of it.
+On Debian and Ubuntu in the form of distroless images: ``var/lib/dpkg/status.d/<package>`` holds the package's control
+fields, ``<package>.md5sums`` those of its files that the image has (``deb-control(5)``, ``deb-md5sums(5)``). On Alpine
+``lib/apk/db/installed`` (apk-tools v2) with the packages and files that the image has. A file whose content is not the
+package's is not listed: nobody's advisories speak of it.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from registry_pipelines.build.content import Item
 
 STATUS_FOLDER = "var/lib/dpkg/status.d"
 
+APK_DATABASE = "lib/apk/db/installed"
+
 _KEPT_FIELDS = ("Package", "Source", "Version", "Architecture", "Maintainer", "Section", "Homepage", "Description")
 """What names a package and its advisories. Dependencies are left out: most of them are not in the image."""
+_KEPT_LETTERS = "PVATUoLm"
+"""The same of apk: name, version, architecture, description, address, origin, licence, maintainer."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +35,42 @@ class Owner:
     """Who owns a file."""
 
     package: str
-    """The name in dpkg's folder: ``tzdata``, ``libc6:amd64``."""
-    md5: str
-    """Of the content."""
+    """The database's own name for it: ``tzdata``, ``libc6:amd64``."""
+    checksum: str
+    """Of the content, in the database's form."""
     intact: bool
     """Whether the content is the package's; true when the package does not tell."""
 
 
+class Packages(Protocol):
+    """The package database of a machine."""
+
+    root: Path
+    """Where the machine's files are."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the machine has one."""
+        ...
+
+    def owners(self, files: Iterable[Path]) -> dict[Path, Owner]:
+        """The owner of each file that has one. files: real paths, no links."""
+        ...
+
+    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
+        """What one layer says. listed: by package, path in the image to checksum, of this layer and those below.
+        touched: packages with files in this layer."""
+        ...
+
+
+def machine_packages(root: Path = Path("/")) -> Packages:
+    """This machine's database: apk's where there is one, else dpkg's."""
+    apk = Apk(root)
+    return apk if apk.exists else Dpkg(root)
+
+
 class Dpkg:
-    """The package database of this machine. root: where the machine's files are."""
+    """See Packages; ``dpkg(1)``."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
@@ -45,11 +79,11 @@ class Dpkg:
 
     @property
     def exists(self) -> bool:
-        """Whether this machine has one."""
+        """See Packages."""
         return (self._folder / "status").is_file()
 
     def owners(self, files: Iterable[Path]) -> dict[Path, Owner]:
-        """The owner of each file that has one. files: real paths, no links."""
+        """See Packages."""
         found: dict[Path, Owner] = {}
         for path in files:
             name = next((name for name in self._names(path) if name in self._lists), None)
@@ -100,11 +134,21 @@ class Dpkg:
             found[f"{name}:{architecture}"] = stanza
         return found
 
-    def control(self, package: str) -> str:
-        """The control fields that an image keeps; empty when the database does not know the package."""
-        stanza = self._stanzas.get(package, "")
-        lines = [f"{field}: {value}\n" for field in _KEPT_FIELDS if (value := _field(stanza, field))]
-        return "".join(lines)
+    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
+        """See Packages: two files for each package of this layer."""
+        made = []
+        for package in sorted(touched):
+            stanza = self._stanzas.get(package, "")
+            name = _field(stanza, "Package")
+            fields = "".join(f"{field}: {value}\n" for field in _KEPT_FIELDS if (value := _field(stanza, field)))
+            sums = "".join(f"{md5}  {path}\n" for path, md5 in sorted(listed[package].items()))
+            if name:
+                made += [_text(f"{STATUS_FOLDER}/{name}", fields), _text(f"{STATUS_FOLDER}/{name}.md5sums", sums)]
+        return made
+
+
+def _text(path: str, text: str) -> Item:
+    return Item(path, content=text.encode(errors="surrogateescape"))
 
 
 def _field(stanza: str, name: str) -> str:
@@ -118,13 +162,71 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def package_items(layers: Sequence[Sequence[Item]], database: Dpkg) -> list[list[Item]]:
+class Apk:
+    """See Packages; ``apk(8)``."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    @property
+    def exists(self) -> bool:
+        """See Packages."""
+        return (self.root / APK_DATABASE).is_file()
+
+    def owners(self, files: Iterable[Path]) -> dict[Path, Owner]:
+        """See Packages. Checksums are ``Q1`` and base64 of a SHA-1."""
+        found: dict[Path, Owner] = {}
+        for path in files:
+            package, expected = self._files.get(path, ("", ""))
+            if package:
+                with path.open("rb") as file:
+                    sha1 = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).digest()
+                checksum = "Q1" + base64.b64encode(sha1).decode()
+                found[path] = Owner(package, checksum, expected in ("", checksum))
+        return found
+
+    @cached_property
+    def _records(self) -> dict[str, list[str]]:
+        text = (self.root / APK_DATABASE).read_text(encoding="utf-8", errors="surrogateescape")
+        blocks = [block.splitlines() for block in text.split("\n\n")]
+        return {line[2:]: block for block in blocks for line in block if line.startswith("P:")}
+
+    @cached_property
+    def _files(self) -> dict[Path, tuple[str, str]]:
+        """Real path to package and checksum (empty when the database does not tell)."""
+        found: dict[Path, tuple[str, str]] = {}
+        for package, lines in self._records.items():
+            folder, path = self.root, None
+            for line in lines:
+                if line.startswith("F:"):
+                    folder = (self.root / line[2:]).resolve()
+                elif line.startswith("R:"):
+                    path = folder / line[2:]
+                    found[path] = (package, "")
+                elif line.startswith("Z:") and path is not None:
+                    found[path] = (package, line[2:])
+        return found
+
+    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
+        """See Packages: one file, which hides that of a lower layer and so tells of its packages too."""
+        if not touched:
+            return []
+        blocks = []
+        for package in sorted(listed):
+            lines = [line for line in self._records[package] if line[1:2] == ":" and line[0] in _KEPT_LETTERS]
+            for path, checksum in sorted(listed[package].items()):
+                folder, _, name = path.rpartition("/")
+                lines += [f"F:{folder}", f"R:{name}", f"Z:{checksum}"]
+            blocks.append("\n".join(lines) + "\n\n")
+        return [_text(APK_DATABASE, "".join(blocks))]
+
+
+def package_items(layers: Sequence[Sequence[Item]], database: Packages) -> list[list[Item]]:
     """For each layer, lowest first, the entries that name the packages its files come from.
 
-    A package with files in two layers is told in the upper one, with the files of both.
+    A package with files in two layers is told in the upper one with the files of both.
     """
-    files = {item.source: item for layer in layers for item in layer if item.source is not None}
-    owners = database.owners(files)
+    owners = database.owners({item.source for layer in layers for item in layer if item.source is not None})
     made: list[list[Item]] = []
     listed: dict[str, dict[str, str]] = {}
     for layer in layers:
@@ -133,18 +235,6 @@ def package_items(layers: Sequence[Sequence[Item]], database: Dpkg) -> list[list
             owner = owners.get(item.source) if item.source else None
             if owner and owner.intact:
                 touched.add(owner.package)
-                listed.setdefault(owner.package, {})[item.path] = owner.md5
-        made.append([entry for name in sorted(touched) for entry in _entries(database.control(name), listed[name])])
+                listed.setdefault(owner.package, {})[item.path] = owner.checksum
+        made.append(database.entries(listed, touched))
     return made
-
-
-def _entries(control: str, files: dict[str, str]) -> list[Item]:
-    """The two files of a package. files: path in the image to md5."""
-    name = _field(control, "Package")
-    if not name:
-        return []
-    sums = "".join(f"{md5}  {path}\n" for path, md5 in sorted(files.items()))
-    return [
-        Item(f"{STATUS_FOLDER}/{name}", content=control.encode(errors="surrogateescape")),
-        Item(f"{STATUS_FOLDER}/{name}.md5sums", content=sums.encode(errors="surrogateescape")),
-    ]

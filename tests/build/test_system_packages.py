@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from registry_pipelines.build.content import Item
 from registry_pipelines.build.system_files import data_items, missing_data
-from registry_pipelines.build.system_packages import Dpkg, package_items
+from registry_pipelines.build.system_packages import Apk, Dpkg, machine_packages, package_items
+from registry_pipelines.scan.os_databases import read_apk
 
 STATUS = """\
 Package: libz
@@ -134,10 +136,68 @@ def test_what_a_machine_lacks_is_said(tmp_path: Path) -> None:
         "no /usr/share/zoneinfo (tzdata)",
         "no /etc/services (netbase)",
         "no /etc/protocols",
-        "no dpkg database",
+        "no database of dpkg or apk",
     ):
         assert part in said
     (tmp_path / "usr/lib").mkdir(parents=True)
     (tmp_path / "usr/lib/os-release").write_text("ID=debian\n")
     assert list(data_items(Dpkg(tmp_path))) == []
     assert package_items([[Item("x", source=tmp_path / "usr/lib/os-release")]], Dpkg(tmp_path)) == [[]]
+
+
+APK = """\
+C:Q1signature
+P:musl
+V:1.2.5-r9
+A:x86_64
+T:the musl c library
+o:musl
+m:Somebody <s@alpinelinux.org>
+D:so:libother.so.1
+F:lib
+R:ld-musl-x86_64.so.1
+a:0:0:755
+Z:{loader}
+R:libc.musl-x86_64.so.1
+
+C:Q1other
+P:ssl_client
+V:1.36.1-r29
+A:x86_64
+o:busybox
+F:usr
+F:usr/lib
+R:libssl.so.3
+Z:{ssl}
+"""
+
+
+def q1(text: str) -> str:
+    return "Q1" + base64.b64encode(hashlib.sha1(text.encode(), usedforsecurity=False).digest()).decode()
+
+
+def test_on_alpine_one_database_tells_of_both_layers(tmp_path: Path) -> None:
+    root = tmp_path / "alpine"
+    files = {
+        "lib/ld-musl-x86_64.so.1": "loader",
+        "usr/lib/libssl.so.3": "ssl",
+        "lib/apk/db/installed": APK.format(loader=q1("loader"), ssl=q1("ssl")),
+        "etc/os-release": "ID=alpine\nVERSION_ID=3.20.3\n",
+    }
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    database = machine_packages(root)
+    assert isinstance(database, Apk)
+    assert {each.path for each in data_items(database)} == {"usr/lib/os-release", "etc/os-release"}
+    layers = [
+        [item(root, "lib/ld-musl-x86_64.so.1", "lib/ld.so")],
+        [item(root, "usr/lib/libssl.so.3", "usr/lib/libssl.so.3")],
+    ]
+    lower, upper = (read_apk(made[0].content or b"") for made in package_items(layers, database))
+    assert [(each.name, each.version) for each in lower.packages] == [("musl", "1.2.5-r9")]
+    assert [(each.name, each.source) for each in upper.packages] == [("musl", ""), ("ssl_client", "busybox")]
+    assert upper.owned == (("musl", ("lib/ld.so",)), ("ssl_client", ("usr/lib/libssl.so.3",)))
+    assert (lower.broken, upper.broken) == ((), ())
+    (root / "usr/lib/libssl.so.3").write_text("patched")
+    assert package_items(layers[1:], database) == [[]]
