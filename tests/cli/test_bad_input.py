@@ -68,6 +68,12 @@ def test_no_configuration_or_a_bad_one(fleet: Fleet, tmp_path: Path, monkeypatch
     assert "registry-pipelines.yaml:4: images.x.registry: unknown registry `b`" in text
     told = CliRunner().invoke(main, ["config", "check", "--json"])
     assert len(json.loads(told.stdout)["error"]["problems"]) == 2
+    bad.write_text("registries: {}\nschedules: {mirror: '*/90 * * * *'}\n")
+    told = CliRunner().invoke(main, ["config", "check"])
+    assert told.exit_code == 0
+    assert ":2: schedules.mirror: '*/90' means minute 0 of each hour" in told.stdout.replace("\n", " ")
+    [note] = json.loads(CliRunner().invoke(main, ["config", "check", "--json"]).stdout)["notes"]
+    assert note.startswith(str(bad))
 
 
 def test_names_that_do_not_exist(fleet: Fleet) -> None:

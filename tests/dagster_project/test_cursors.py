@@ -191,7 +191,7 @@ STEPS = st.lists(
 )
 
 
-@settings_of(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings_of(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_one_tick_names_no_key_twice_and_no_run_key_comes_back(
     world: World,

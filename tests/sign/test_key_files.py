@@ -167,8 +167,15 @@ def test_what_other_programs_write_is_named(tmp_path: Path) -> None:
     }.items():
         path.write_text(text)
         assert said in refusal(path), text
-    path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n")
-    assert "OPENSSH PRIVATE KEY; Convert a copy" in refusal(path, "")
+    for text, said in {
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----": "Convert a copy of it",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----": "cannot be read (PRIVATE KEY in line 1)",
+        "": "the file is empty",
+        "0123456789": "the file has no PEM block",
+        '{"kty": "EC"}': "a key as JSON (JWK)",
+    }.items():
+        path.write_text(text)
+        assert said in refusal(path, ""), text
     assert "Is a directory" in refusal(tmp_path)
 
 
@@ -212,6 +219,8 @@ def test_every_key_of_a_file_is_believed_or_the_file_is_refused(key: Key, other_
         assert said in refusal(path), said
     path.write_bytes(key.path.read_bytes() + other_key.path.read_bytes())
     assert "the file has 2 private keys: PRIVATE KEY in line 1, PRIVATE KEY in line 6" in refusal(path, "")
+    path.write_bytes(key.path.read_bytes() + two.replace(b"PUBLIC KEY", b"PKCS7"))
+    assert "the file has PKCS7 in line 6 beside the private key" in refusal(path, "")
     path.write_bytes(key.path.read_bytes() + two)
     assert load_signer(path).key_id == key.signer.key_id
 
@@ -245,13 +254,13 @@ def test_keys_go_from_openssl_through_cosign_to_us(openssl: Openssl, cosign: Cos
     imported = load_signer(cosign.home / "prime256v1.key", "pw")
     assert imported.key_id == load_signer(path.with_name("prime256v1")).key_id
     assert "not an ECDSA P-256 key but ECDSA secp384r1" in refusal(cosign.home / "secp384r1.key", "pw")
+    assert load_signer(cosign.home / "prime256v1.key", "pw\n").key_id == imported.key_id
+    assert "no password is given" in refusal(cosign.home / "prime256v1.key", "")
+    assert "wrong password" in refusal(cosign.home / "prime256v1.key", "other")
     assert cosign2("generate-key-pair", "--output-key-prefix", "prime256v1", password="pw").returncode == 0
     for program in (cosign, cosign2):
         private = program.home / "prime256v1.key"
         signer = load_signer(private, "pw")
-        assert signer.key_id == load_signer(private, "pw\n").key_id
-        assert "no password is given" in refusal(private, "")
-        assert "wrong password" in refusal(private, "other")
         public = program.home / "shown.pub"
         public.write_text(program("public-key", "--key", str(private), password="pw").stdout)
         assert load_verifier([public]).key_ids == (signer.key_id,)
