@@ -66,6 +66,8 @@ def read_revision(folder: Path) -> Revision | None:
             "; if you trust it: git config --global --add safe.directory <its path>" if "dubious" in str(error) else ""
         )
         return _untold(f"Git does not answer for the folder: {error}{hint}")
+    except OSError as error:
+        return _untold(f"the repository cannot be read: {error.strerror}")
 
 
 def without_credentials(address: str) -> str:
@@ -86,7 +88,7 @@ def _untold(reason: str, remote: str = "") -> Revision:
 
 def _stands_in_repository(folder: Path) -> bool:
     """Git's own search, without Git: it must be told apart from a repository that Git refuses."""
-    place = folder.resolve()
+    place = Path(os.path.realpath(folder))
     return any(os.path.lexists(parent / ".git") for parent in (place, *place.parents))
 
 

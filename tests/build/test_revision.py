@@ -209,6 +209,19 @@ def test_a_repository_without_git_or_in_pieces_is_said(
     assert "no git program is installed" in read(service).warnings[0]
 
 
+def test_a_part_of_the_repository_that_cannot_be_read_is_said(service: Path) -> None:
+    (service.parent / ".git" / "shallow").write_text("0" * 40 + "\n")
+    (service.parent / ".git" / "index").unlink()
+    (service.parent / ".git" / "index").mkdir()
+    assert "no commit tags and labels" in read(service).warnings[0]
+
+
+def test_a_link_that_leads_nowhere_is_no_repository(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert read_revision(tmp_path / "a") is None
+
+
 def test_a_folder_without_a_commit_is_said(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("1")
     git(tmp_path, "init", "-q")
