@@ -18,7 +18,7 @@ _COPY = re.compile(r"[A-Z]+-(CVE-\d{4}-\d{4,})\Z")
 """A distribution's own record of a CVE is named after it (``DEBIAN-CVE-2026-1111``, ``UBUNTU-CVE-...``)."""
 
 _NOTICE = re.compile(
-    r"(?:DSA|DLA|DTSA|USN|LSN|ALSA|ALBA|ALEA|RLSA|RXSA|RHSA|RHBA|RHEA|SUSE-[SRF]U|openSUSE-[SR]U|CGA)-"
+    r"(?:DSA|DLA|DTSA|USN|LSN|AL[SBE]A|ALAS|ELSA|MGASA|OESA|RLSA|RXSA|RH[SBE]A|SUSE-[SRF]U|openSUSE-[SR]U)-"
 )
 """Notices about an update. Some exports put the CVEs that it mends into ``aliases``, though they are different ones."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,8 +14,10 @@ from registry_pipelines.errors import ClosureIncomplete, InputError, ManifestInv
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_DEPTH, Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
+from registry_pipelines.oci.media_types import OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.evidence import Evidence
+from registry_pipelines.promote.findings import report_breaches
 from registry_pipelines.promote.interface import (
     DEFAULT_POLICY,
     AcceptedUnknown,
@@ -26,7 +30,9 @@ from registry_pipelines.registry import platforms
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import platform_images
-from registry_pipelines.scan.interface import Limits
+from registry_pipelines.scan.advisories import AdvisoryStore
+from registry_pipelines.scan.interface import Component, Limits, PlatformPackages
+from registry_pipelines.scan.match import match
 from tests.promote.parts import NOW
 from tests.sign.parts import push_image, push_index
 
@@ -206,3 +212,32 @@ def test_an_empty_image_is_an_image(place: Place) -> None:
     config = push_blob(place, b'{"os":"linux","architecture":"amd64"}', media_type=media_types.OCI_CONFIG)
     empty = manifest_bytes(Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=()))
     assert list(platform_images(place, empty).values()) == [Platform(os="linux", architecture="amd64")]
+
+
+def test_an_exception_for_one_cve_of_a_notice_excuses_no_other(tmp_path: Path) -> None:
+    """From the advisories to the policy: a notice about two vulnerabilities, one of them excused."""
+    fix = {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2"}]}
+    record = {
+        "id": "DSA-1-1",
+        "modified": "2026-11-20T00:00:00Z",
+        "upstream": ["CVE-2026-1111", "CVE-2026-2222"],
+        "affected": [{"package": {"ecosystem": "Debian:12", "name": "tar"}, "ranges": [fix]}],
+        "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],
+    }
+    (tmp_path / "osv").mkdir()
+    (tmp_path / "osv" / "DSA-1-1.json").write_text(json.dumps(record))
+    store = AdvisoryStore.load(tmp_path / "osv", tmp_path / "state")
+    tar = Component(purl="pkg:deb/debian/tar@1", name="tar", version="1", type="deb", ecosystem="Debian:12")
+    manifest = Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(b"m"), size=1)
+    platform = Platform(os="linux", architecture="amd64")
+    packages = PlatformPackages(subject=Digest.of(b"x"), manifest=manifest, platform=platform, components=(tar,))
+    report = match([packages], store, now=NOW)
+
+    def reasons(*advisories: str) -> list[str]:
+        excuses = tuple(PolicyException(advisory=name, reason="r", expires=date(2027, 1, 1)) for name in advisories)
+        return report_breaches(report, Policy(exceptions=excuses), image="app", now=NOW)
+
+    assert len(reasons()) == 2
+    (left,) = reasons("CVE-2026-1111")
+    assert "CVE-2026-2222 DSA-1-1" in left and "CVE-2026-1111" not in left
+    assert reasons("CVE-2026-1111", "CVE-2026-2222") == reasons("DSA-1-1") == []

@@ -269,6 +269,14 @@ def test_a_notice_about_several_is_a_finding_of_each(tmp_path: Path) -> None:
     assert found_in(tmp_path / "c", TAR, without, debian("DSA-1-1", "CVE-2026-1111", "CVE-2026-2222")) == both
 
 
+def test_a_record_of_one_vulnerability_with_two_names_stays_one(tmp_path: Path) -> None:
+    """Chainguard's are about one vulnerability each, unlike notices about an update."""
+    package = Component(purl="pkg:apk/a", name="a", version="1.2.3-r0", type="apk", ecosystem="Wolfi")
+    affected = [entry("a", "Wolfi", {"introduced": "0"})]
+    record = {"id": "CGA-aaaa-bbbb-cccc", "aliases": ["CVE-2026-1111", "GHSA-1"], "affected": affected}
+    assert found_in(tmp_path, package, record) == [("CGA-aaaa-bbbb-cccc", "CVE-2026-1111", "GHSA-1")]
+
+
 def test_what_has_a_name_of_its_own_is_not_its_upstream(tmp_path: Path) -> None:
     bundled = {"id": "GHSA-1", "aliases": ["CVE-2026-2222"], "upstream": ["CVE-2026-1111"]}
     affected = [entry("a", "PyPI", versions=("1",))]
