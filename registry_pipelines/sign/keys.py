@@ -146,7 +146,11 @@ def _read_file(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"the key file cannot be read: {error.strerror}", where=str(path)) from error
     if len(content) > MAX_KEY_BYTES:
-        raise InputError(f"a key file has at most {MAX_KEY_BYTES} bytes", where=str(path))
+        raise InputError(
+            f"a file of keys has at most {MAX_KEY_BYTES} bytes",
+            where=str(path),
+            do="Several keys may be in several files",
+        )
     return content
 
 

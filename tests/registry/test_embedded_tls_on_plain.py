@@ -3,7 +3,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from registry_pipelines.errors import InputError
 from registry_pipelines.registry.embedded import EmbeddedServer
+from tests.doubles.certificates import make_certificates
 from tests.patience import patient
 
 CLIENT_HELLO = bytes.fromhex("160301006c010000680303") + bytes(32)
@@ -26,3 +31,14 @@ def test_empty_lines_before_a_request_are_still_ignored(tmp_path: Path) -> None:
     ):
         peer.sendall(b"\r\n\r\nGET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
         assert peer.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_encrypted_key_is_refused_and_asks_nobody(tmp_path: Path) -> None:
+    """OpenSSL would wait for a password at the terminal."""
+    made = make_certificates(tmp_path / "made")
+    key = serialization.load_pem_private_key(made.key.read_bytes(), None)
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    made.key.write_bytes(key.private_bytes(pem, pkcs8, serialization.BestAvailableEncryption(b"secret")))
+    with pytest.raises(InputError, match="encrypted, and a server cannot ask") as caught:
+        EmbeddedServer(tmp_path / "r", certificate=made.certificate, key=made.key).start()
+    assert caught.value.where == str(made.key)

@@ -174,7 +174,7 @@ class EmbeddedServer:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
-            context.load_cert_chain(self._certificate, self._key)
+            context.load_cert_chain(self._certificate, self._key, password=self._no_password)
         except (OSError, ssl.SSLError) as error:
             raise InputError(
                 f"certificate or key cannot be used: {error}",
@@ -182,6 +182,14 @@ class EmbeddedServer:
                 do="Give PEM files that fit",
             ) from error
         return context
+
+    def _no_password(self) -> str:
+        """OpenSSL would ask the terminal for one, and a service wait there for ever."""
+        raise InputError(
+            "the key of the certificate is encrypted, and a server cannot ask for its password",
+            where=str(self._key or self._certificate),
+            do="Give a plain one that only the server may read: openssl pkey -in FILE -out PLAIN",
+        )
 
     def _listen(self) -> socket.socket:
         try:
