@@ -28,10 +28,10 @@ from registry_pipelines.build.interface import BuildResult, BuildSpec
 from registry_pipelines.build.interpreter import interpreter_scheme
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.record import encode_hash
-from registry_pipelines.build.resolving import check_sha256
 from registry_pipelines.build.splice import LayerWriter
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
+from registry_pipelines.build.wheel_store import read_sha256
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
@@ -46,11 +46,12 @@ GIB = 1024**3
 def make_layer(wheel: Path, target: Path, *, byte_code: bool) -> None:
     """One wheel to one layer with everything a build checks: sha256, RECORD, CRC, both digests."""
     with ThreadPoolExecutor(1) as pool, target.open("wb") as out, LayerWriter(out.write) as writer:
-        check = pool.submit(check_sha256, wheel, os.environ["WHEEL_SHA256"])
+        check = pool.submit(read_sha256, wheel)
         layer = WheelLayer(writer, interpreter_scheme(), byte_code=byte_code, advance=lambda count: None)
         layer.add(open_wheel(wheel))
         writer.finish()
-        check.result()
+        if check.result() != os.environ["WHEEL_SHA256"]:
+            raise SystemExit(f"{wheel} has another hash")
 
 
 def build(arguments: argparse.Namespace) -> None:

@@ -51,7 +51,9 @@ class BuildSpec:
     requirements_file: Path | None = None
     """A requirements file, beside or instead of the lines."""
     wheels: Path | None = None
-    """A folder with wheels; when given, nothing is taken from a package index."""
+    """A folder with wheels; when given, no package index is asked, and pip's own settings do not count."""
+    find_links: tuple[str, ...] = ()
+    """Folders, pages or addresses with wheels, beside the index, or beside ``wheels``: pip's ``--find-links``."""
     application: Path | None = None
     """A folder whose files become the last layer."""
     workdir: str = "/app"

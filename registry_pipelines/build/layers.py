@@ -38,8 +38,8 @@ from registry_pipelines.build.planning import (
 )
 from registry_pipelines.build.provenance import provenance
 from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, measure_layer
-from registry_pipelines.build.resolving import WheelStore
 from registry_pipelines.build.revision import Revision, read_revision
+from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import NotFound, TagImmutable
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -86,7 +86,7 @@ class LayersBuilder:
         platforms = check_spec(spec)
         revision = read_revision(spec.application) if spec.application else None
         with closing(BuildCache(self._state / "cache.sqlite")) as cache:
-            store = WheelStore(self._state / "wheels")
+            store = WheelStore(self._state / "wheels", cache)
             progress.begin("resolve requirements")
             given = [
                 gather(spec, platform, store=store, cache=cache, open_place=self._open_place) for platform in platforms

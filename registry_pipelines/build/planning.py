@@ -32,10 +32,12 @@ from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
 from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel, SettledConflict
 from registry_pipelines.build.interpreter import interpreter_items, interpreter_scheme
 from registry_pipelines.build.pushing import LayerJob
-from registry_pipelines.build.resolving import RUNNING_PYTHON, StoredWheel, WheelStore, resolve
+from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
+from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import check_tag
@@ -189,15 +191,11 @@ def _inventory(wheel: StoredWheel, scheme: Scheme, store: WheelStore, cache: Bui
     """
     locked = wheel.locked
     key = f"inventory {WHEEL_FORMAT} {locked.sha256} {locked.filename} {_scheme_identity(scheme)}"
+    store.verify(wheel.path, locked.sha256)
     known = cache.note(key)
-    status = wheel.path.stat()
-    file = [status.st_size, status.st_mtime_ns]
-    if isinstance(known, dict) and known["file"] != file:
-        store.verify(wheel.path, locked.sha256)
-        cache.remember_note(key, {**known, "file": file})
-    elif not isinstance(known, dict):
+    if not isinstance(known, dict):
         found = take_inventory(open_wheel(wheel.path), scheme)
-        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes, "file": file}
+        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes}
         cache.remember_note(key, known)
     if Version(known["version"]) != Version(locked.version):
         raise WheelInvalid(
@@ -205,7 +203,7 @@ def _inventory(wheel: StoredWheel, scheme: Scheme, store: WheelStore, cache: Bui
             where=locked.filename,
             do=DO_NOT_USE,
         )
-    paths, notes = known["paths"], tuple(known["notes"])
+    paths, notes = known["paths"], (*wheel.notes, *known["notes"])
     return Inventory(locked.name, locked.filename, paths, version=known["version"], notes=notes)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from registry_pipelines import __version__
@@ -22,7 +23,7 @@ from registry_pipelines.build.interface import (
     LockedWheel,
     SettledConflict,
 )
-from registry_pipelines.build.resolving import CREDENTIALS
+from registry_pipelines.build.requirement_lines import read_lines, redacted
 from registry_pipelines.build.revision import Revision
 from registry_pipelines.build.splice import CODEC
 from registry_pipelines.oci.manifests import Descriptor
@@ -76,16 +77,14 @@ def provenance(
 
 def _parameters(spec: BuildSpec) -> dict[str, Any]:
     """The specification as given. Environment values stand in the image config and are not repeated."""
-    lines = list(spec.requirements)
-    if spec.requirements_file:
-        lines += spec.requirements_file.read_text().splitlines()
-    wanted = (line.strip() for line in lines)
+    lines = read_lines(spec.requirements, spec.requirements_file, folder=Path.cwd())
     return {
         "name": spec.name,
         "version": spec.version,
         "base": spec.base,
         "python": spec.python,
-        "requirements": [CREDENTIALS.sub("://", line) for line in wanted if line and not line.startswith(("#", "-"))],
+        "requirements": [redacted(line.text) for line in lines if not line.option[0] and not line.constraint],
+        **({"findLinks": [redacted(place) for place in spec.find_links]} if spec.find_links else {}),
         "workdir": spec.workdir,
         "entrypoint": list(spec.entrypoint),
         "command": list(spec.command),

@@ -1,35 +1,36 @@
 """Requirements to pinned wheels, by pip's own resolver and with the user's own pip settings.
 
 ``pip install --dry-run --report`` answers which files would be installed, with their hashes; ``pip download`` fetches
-those that are not in the store yet, hash-checked. Indexes, credentials, proxies and certificates are pip's business.
+those that are not in the store yet, hash-checked. Indexes, credentials, proxies and certificates are pip's business;
+its HTTP cache asks an index only whether a page changed.
 Traps: pip 23 takes ``--platform`` only together with ``--target``, even for a dry run; with ``--platform`` it still
 judges environment markers (``platform_machine``) by the running machine.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec, LockedWheel
-from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing, WheelInvalid
+from registry_pipelines.build.question import Question
+from registry_pipelines.build.requirement_lines import redacted, source_options
+from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
+from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.platforms import Platform
 
@@ -39,22 +40,6 @@ PIP_TIMEOUT_S = 3600
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 """pip's report repeats the metadata of every package; 300 packages give about 5 MB."""
 
-GLIBC_MINORS = (28, 27, 26, 24, 17, 12, 5)
-"""manylinux levels asked for on another platform, best first: images from Debian 10 and RHEL 8 on have glibc 2.28."""
-
-SCRATCH_LIFE_S = 24 * 3600
-"""No resolution takes longer; an older scratch folder belongs to a build that was killed."""
-
-_SCRATCH = "resolve-"
-
-RUNNING_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
-_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-CREDENTIALS = re.compile(r"://[^/@\s]+@")
-"""User name and password in addresses, as pip prints them."""
-_NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REPORT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV")
-
 
 @dataclass(frozen=True)
 class StoredWheel:
@@ -62,51 +47,13 @@ class StoredWheel:
 
     locked: LockedWheel
     path: Path
+    notes: tuple[str, ...] = ()
+    """What a reader of the build should know of it: yanked, taken without a hash, of another content elsewhere."""
 
 
-class WheelStore:
-    """Wheel files by hash: ``<root>/<sha256>/<filename>``. What is in it was verified when it came in."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def find(self, sha256: str, filename: str) -> Path | None:
-        """The file, None when it is not there."""
-        path = self.root / sha256 / filename
-        return path if path.is_file() else None
-
-    def verify(self, path: Path, sha256: str) -> None:
-        """Check a stored file again; a damaged one is removed, so that it is fetched anew. Raises WheelInvalid."""
-        try:
-            check_sha256(path, sha256)
-        except WheelInvalid:
-            path.unlink(missing_ok=True)
-            raise
-
-    def sweep(self) -> None:
-        """Remove what builds that were killed left behind, a day after."""
-        for folder in self.root.glob(f"{_SCRATCH}*"):
-            with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > SCRATCH_LIFE_S:
-                    shutil.rmtree(folder, ignore_errors=True)
-
-    def take(self, path: Path, sha256: str) -> Path:
-        """Move a file in. Raises WheelInvalid when it has another hash."""
-        check_sha256(path, sha256)
-        target = self.root / sha256 / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
-        return target
-
-
-def check_sha256(path: Path, sha256: str) -> None:
-    """Raise WheelInvalid unless the file has this hash."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise WheelInvalid(
-            f"its sha256 is {found}, expected {sha256}", where=path.name, do="Build again; the file is fetched anew"
-        )
+Item = dict[str, Any]
+"""One package of pip's answer: ``name``, ``version``, ``filename``, ``sha256`` (empty: not known yet), ``url``,
+``notes``."""
 
 
 def resolve(
@@ -115,151 +62,142 @@ def resolve(
     """The wheels the requirements mean on a platform, sorted by name, all in the store.
 
     Raises RequirementsInvalid (pip's own words), ToolMissing without pip.
-    pip is asked every time, unless the requirements pin every package of its last answer.
+    pip is asked every time, unless the requirements pin every package of its last answer, or its only sources are local
+    folders that hold what they held then.
     """
     if not spec.requirements and not spec.requirements_file:
         return []
     with disk_errors(store.root):
         store.root.mkdir(parents=True, exist_ok=True)
     store.sweep()
-    with disk_errors(store.root), tempfile.TemporaryDirectory(dir=store.root, prefix=_SCRATCH) as name:
-        question = _Question(spec, platform, python, Path(name))
-        items = _reusable(cache.note(question.key), question.lines, store)
+    with disk_errors(store.root), tempfile.TemporaryDirectory(dir=store.root, prefix=SCRATCH) as name:
+        question = Question(spec, platform, python, Path(name))
+        known = cache.note(question.key)
+        items = _reusable(known, question, store)
         if items is None:
-            items = _ask(question)
-            _fetch(question, [item for item in items if not store.find(item["sha256"], item["filename"])], store)
-            cache.remember_note(question.key, items)
+            items = _fetch(question, _ask(question), store)
+            cache.remember_note(question.key, {"items": items, "folders": question.folders_hold})
     return [_stored(item, store) for item in sorted(items, key=lambda item: str(item["name"]))]
 
 
-class _Question:
-    """What pip is asked: requirement arguments and target options."""
-
-    def __init__(self, spec: BuildSpec, platform: Platform, python: str, folder: Path) -> None:
-        self.folder = folder
-        self.where = f"{spec.name}, {platform}, Python {python}"
-        self.lines = list(spec.requirements)
-        self.arguments: list[str] = []
-        if spec.requirements:
-            lines = folder / "requirements.txt"
-            lines.write_text("\n".join(spec.requirements) + "\n")
-            self.arguments += ["-r", str(lines)]
-        if spec.requirements_file:
-            self.lines += _read_lines(spec.requirements_file)
-            self.arguments += ["-r", str(spec.requirements_file)]
-        self.source = ["--no-index", "--find-links", str(spec.wheels)] if spec.wheels else []
-        self.target = _target_options(platform, python)
-        settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_"))
-        identity = json.dumps([self.lines, self.target, self.source, settings, sys.executable])
-        self.key = f"resolution {hashlib.sha256(identity.encode()).hexdigest()}"
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequirementsInvalid(f"the requirements file cannot be read: {error}", where=str(path)) from error
-
-
-def _target_options(platform: Platform, python: str) -> list[str]:
-    if platform == Platform.here() and python == RUNNING_PYTHON:
-        return []
-    machine = _MACHINES.get(platform.architecture)
-    if platform.os != "linux" or machine is None:
-        raise RequirementsInvalid(f"there are no wheels for {platform}", do=f"Use linux with {', '.join(_MACHINES)}")
-    names = [name for minor in GLIBC_MINORS for name in (f"manylinux_2_{minor}", _LEGACY.get(minor)) if name]
-    options = ["--python-version", python, "--implementation", "cp"]
-    for name in (*names, "linux"):
-        options += ["--platform", f"{name}_{machine}"]
-    return options
-
-
-def _ask(question: _Question) -> list[dict[str, Any]]:
+def _ask(question: Question) -> list[Item]:
     report = question.folder / "report.json"
     target = ["--target", str(question.folder / "target"), *question.target] if question.target else []
     _pip(
         [
-            *(
-                "install",
-                "--dry-run",
-                "--ignore-installed",
-                "--quiet",
-                "--only-binary",
-                ":all:",
-                "--report",
-                str(report),
-            ),
-            *(*target, *question.source, *question.arguments),
+            *("install", "--dry-run", "--ignore-installed", "--quiet", "--only-binary", ":all:"),
+            *("--report", str(report), *target, *question.sources(), *question.arguments()),
         ],
         question,
     )
     if report.stat().st_size > MAX_REPORT_BYTES:
         raise RequirementsInvalid(f"pip's report is larger than {MAX_REPORT_BYTES} bytes", where=question.where)
     answer = json.loads(report.read_bytes())
-    return [_read_item(item, question.where) for item in answer["install"]]
+    return [_read_item(item, question) for item in answer["install"]]
 
 
-def _read_item(item: dict[str, Any], where: str) -> dict[str, Any]:
+def _read_item(item: dict[str, Any], question: Question) -> Item:
     info = item["download_info"]
-    url = urlsplit(info["url"])
-    filename = unquote(url.path.rpartition("/")[2])
-    name = str(canonicalize_name(item["metadata"]["name"]))
+    filename = unquote(urlsplit(info["url"]).path.rpartition("/")[2])
+    name, version = str(canonicalize_name(item["metadata"]["name"])), str(item["metadata"]["version"])
     try:
         parse_wheel_filename(filename)
-    except InvalidWheelFilename as error:
+    except (InvalidWheelFilename, InvalidVersion) as error:
         raise RequirementsInvalid(
-            f"{name} is not a wheel ({filename})", where=where, do="Build a wheel of it first (`pip wheel`)"
+            f"{name} is not a wheel ({filename})", where=question.where, do="Build a wheel of it first (`pip wheel`)"
         ) from error
     sha256 = info.get("archive_info", {}).get("hashes", {}).get("sha256", "")
-    if not sha256 and url.scheme == "file":
-        with Path(unquote(url.path)).open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise RequirementsInvalid(f"the index gives no sha256 of {filename}", where=where, do="Use an index that does")
-    version = str(item["metadata"]["version"])
-    return {"name": name, "version": version, "filename": filename, "sha256": sha256, "url": info["url"]}
+    notes = [f"{name} {version} was yanked from its index"] if item.get("is_yanked") else []
+    return {
+        "name": name,
+        "version": version,
+        "filename": filename,
+        "sha256": sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else "",
+        "url": info["url"],
+        "notes": notes,
+    }
 
 
-def _fetch(question: _Question, items: Sequence[dict[str, Any]], store: WheelStore) -> None:
-    """Download by the exact addresses of the report; the index options of the requirements go along for credentials."""
+def _fetch(question: Question, items: list[Item], store: WheelStore) -> list[Item]:
+    """Have the files in the store and every item's sha256. Local files are linked; others are downloaded by the exact
+    addresses of the report, with the options of the requirements that name indexes, for their credentials."""
+    local = [item for item in items if urlsplit(item["url"]).scheme == "file"]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for item, sha256 in zip(local, pool.map(lambda item: _link(item, store, question), local), strict=True):
+            item["sha256"] = sha256
+    remote = [item for item in items if item not in local]
+    _download(
+        question,
+        [item for item in remote if item["sha256"] and not store.find(item["sha256"], item["filename"])],
+        store,
+    )
+    _download(question, [item for item in remote if not item["sha256"]], store)
+    for item in items:
+        other = question.other_content(item["filename"], item["sha256"], store)
+        if other:
+            item["notes"].append(f"{item['filename']} in {other} has another content; pip took that of the index")
+    return items
+
+
+def _link(item: Item, store: WheelStore, question: Question) -> str:
+    path = Path(unquote(urlsplit(item["url"]).path)).resolve()
+    try:
+        found = store.link(path)
+    except OSError as error:
+        raise RequirementsInvalid(
+            f"the wheel cannot be read: {error.strerror or error}", where=str(path), do="Repair the folder of wheels"
+        ) from error
+    if item["sha256"] not in ("", found):
+        raise RequirementsInvalid(
+            f"its sha256 is {found}, its index says {item['sha256']}", where=str(path), do="Fetch the file anew"
+        )
+    return found
+
+
+def _download(question: Question, items: Sequence[Item], store: WheelStore) -> None:
     if not items:
         return
-    options = [line for line in question.lines if line.lstrip().startswith("-") and not _INCLUDE.match(line)]
-    pins = [f"{item['name']} @ {item['url']} --hash=sha256:{item['sha256']}" for item in items]
-    wanted = question.folder / "pins.txt"
+    checked = all(item["sha256"] for item in items)
+    pins = [f"{item['name']} @ {item['url']}" + _hash_option(item) for item in items]
+    wanted = question.folder / f"pins-{checked}.txt"
     wanted.touch(mode=0o600)
-    wanted.write_text("\n".join([*options, *pins]) + "\n")
-    downloads = question.folder / "wheels"
+    wanted.write_text("\n".join([*source_options(question.lines), *pins]) + "\n")
+    downloads = question.folder / f"wheels-{checked}"
     _pip(
         [
-            *("download", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-d", str(downloads)),
-            *(*question.target, *question.source, "-r", str(wanted)),
+            *("download", "--quiet", "--no-deps", *(["--require-hashes"] if checked else [])),
+            *("--only-binary", ":all:", "-d", str(downloads)),
+            *(*question.target, *question.sources(), "-r", str(wanted)),
         ],
         question,
     )
     for item in items:
         path = downloads / item["filename"]
         if not path.is_file():
-            raise LocalError(f"pip did not fetch {item['filename']}", where=question.where)
+            raise RequirementsInvalid(
+                f"pip resolved {item['filename']} and did not download it",
+                where=question.where,
+                do="Look whether an index changes under way, or run the build again",
+            )
+        if not item["sha256"]:
+            item["sha256"] = store.sha256(path)
+            item["notes"].append(f"{item['filename']} was taken as it came: its index gives no sha256 of it")
         store.take(path, item["sha256"])
 
 
-_INCLUDE = re.compile(
-    r"\s*(-r|-c|-e|--requirement|--constraint|--editable|--require-hashes|--only-binary|--no-binary)\b"
-)
+def _hash_option(item: Item) -> str:
+    return f" --hash=sha256:{item['sha256']}" if item["sha256"] else ""
 
 
-def _pip(arguments: Sequence[str], question: _Question) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
-    environment |= {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONWARNINGS": "ignore"}
+def _pip(arguments: Sequence[str], question: Question) -> None:
     command = [sys.executable, "-m", "pip", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, env=environment, timeout=PIP_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, env=question.environment(), timeout=PIP_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalError(f"pip did not finish: {error}", where=question.where) from error
     if done.returncode == 0:
         return
-    output = CREDENTIALS.sub("://", (done.stderr or done.stdout)[-4000:].decode(errors="replace")).strip()
+    output = redacted((done.stderr or done.stdout)[-4000:].decode(errors="replace")).strip()
     if "No space left on device" in output:
         raise DiskFull("pip found no space left", where=question.where, do="Free space or choose another state folder")
     if "No module named pip" in output:
@@ -271,29 +209,40 @@ def _pip(arguments: Sequence[str], question: _Question) -> None:
     )
 
 
-def _reusable(items: Any, lines: Sequence[str], store: WheelStore) -> list[dict[str, Any]] | None:
-    """The last answer, when the requirements pin each of its packages and all files are there."""
-    if not items:
+def _reusable(known: Any, question: Question, store: WheelStore) -> list[Item] | None:
+    """The last answer, when another one cannot be given: each of its packages is pinned, or every source is a local
+    folder that holds what it held; and all files are there."""
+    if not isinstance(known, dict):
         return None
+    items: list[Item] = known["items"]
+    held = question.folders_hold
+    same = held is not None and known["folders"] == held
+    if not same and not _pinned(items, question):
+        return None
+    if any(not item["sha256"] or store.find(item["sha256"], item["filename"]) is None for item in items):
+        return None
+    return items
+
+
+def _pinned(items: Sequence[Item], question: Question) -> bool:
+    """Whether requirements name each of the packages with exactly its version, and nothing else is left open."""
     pinned: dict[str, str] = {}
-    for line in lines:
-        text = line.partition(" #")[0].strip()
-        if not text or (text.startswith(("#", "-")) and not _INCLUDE.match(text)):
+    for line in question.lines:
+        if line.constraint or (line.option[0] and not line.is_nested):
             continue
-        try:
-            requirement = Requirement(text.partition(" --hash")[0].rstrip("\\ "))
-        except InvalidRequirement:
-            return None
-        pins = [part.version for part in requirement.specifier if part.operator == "==" and "*" not in part.version]
-        if len(pins) == 1:
-            pinned[canonicalize_name(requirement.name)] = pins[0]
-    complete = all(
-        pinned.get(item["name"]) == item["version"] and store.find(item["sha256"], item["filename"]) for item in items
-    )
-    return list(items) if complete else None
+        pin = line.pin()
+        if pin is None:
+            return False
+        pinned[pin[0]] = pin[1]
+    try:
+        return all(
+            item["name"] in pinned and Version(pinned[item["name"]]) == Version(item["version"]) for item in items
+        )
+    except InvalidVersion:
+        return False
 
 
-def _stored(item: dict[str, Any], store: WheelStore) -> StoredWheel:
+def _stored(item: Item, store: WheelStore) -> StoredWheel:
     path = store.root / item["sha256"] / item["filename"]
     locked = LockedWheel(
         name=item["name"],
@@ -302,4 +251,4 @@ def _stored(item: dict[str, Any], store: WheelStore) -> StoredWheel:
         sha256=item["sha256"],
         size=path.stat().st_size,
     )
-    return StoredWheel(locked, path)
+    return StoredWheel(locked, path, tuple(item["notes"]))

@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
-from registry_pipelines.build.resolving import RUNNING_PYTHON, WheelStore, resolve
+from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.resolving import resolve
+from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, PathConflict, TagImmutable, WheelInvalid
 from registry_pipelines.oci import media_types

@@ -22,7 +22,9 @@ from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.provenance import STATEMENT_TYPE
-from registry_pipelines.build.resolving import RUNNING_PYTHON, WheelStore, resolve
+from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.resolving import resolve
+from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import (
     DiskFull,
     InputError,

@@ -10,7 +10,7 @@ import pytest
 
 from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
-from registry_pipelines.build.resolving import RUNNING_PYTHON
+from registry_pipelines.build.question import RUNNING_PYTHON
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from tests.build.bases import push_base

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build import resolving
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec
-from registry_pipelines.build.resolving import RUNNING_PYTHON, StoredWheel, WheelStore, resolve
+from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.resolving import StoredWheel, resolve
+from registry_pipelines.build.wheel_store import WheelStore, read_sha256
 from registry_pipelines.errors import RequirementsInvalid, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from tests.build.wheels import make_wheel
@@ -48,7 +49,7 @@ def test_pip_decides_and_hashes_are_pinned(resolver: Resolver) -> None:
     found = resolver("top")
     assert [(wheel.locked.name, wheel.locked.version) for wheel in found] == [("leaf", "1.0"), ("top", "1.0")]
     for wheel in found:
-        resolving.check_sha256(wheel.path, wheel.locked.sha256)
+        assert read_sha256(wheel.path) == wheel.locked.sha256
         assert wheel.locked.purl == f"pkg:pypi/{wheel.locked.name}@1.0"
 
 

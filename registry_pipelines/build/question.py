@@ -1,0 +1,149 @@
+"""What pip is asked for one platform of a build: requirements, where wheels come from, and for which target."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.offering import archives, offer
+from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_lines
+from registry_pipelines.build.wheel_store import WheelStore
+from registry_pipelines.errors import RequirementsInvalid
+from registry_pipelines.oci.platforms import Platform
+
+GLIBC_MINORS = (28, 27, 26, 24, 17, 12, 5)
+"""manylinux levels asked for on another platform, best first: images from Debian 10 and RHEL 8 on have glibc 2.28."""
+
+RUNNING_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
+_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+
+_NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REPORT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV")
+_SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
+
+
+class Question:
+    """folder: an empty one, for files that pip reads and writes. Raises RequirementsInvalid."""
+
+    def __init__(self, spec: BuildSpec, platform: Platform, python: str, folder: Path) -> None:
+        self.folder = folder
+        self.where = f"{spec.name}, {platform}, Python {python}"
+        self.target = _target_options(platform, python)
+        self._spec = spec
+        self._here = Path.cwd()
+        self.lines: list[Line] = read_lines(spec.requirements, spec.requirements_file, folder=self._here)
+
+    @cached_property
+    def key(self) -> str:
+        """Names the question: what pip's answer depends on beside the sources' content."""
+        settings = sorted(f"{name}={value}" for name, value in self.environment().items() if name.startswith("PIP_"))
+        identity = [
+            [(line.text, str(line.folder), line.constraint) for line in self.lines],
+            *(self.target, [str(self._spec.wheels or ""), *self._spec.find_links], settings, _constraints()),
+            *(sys.executable, importlib.metadata.version("pip") if _has_pip() else ""),
+        ]
+        return f"resolution {hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"
+
+    def arguments(self) -> list[str]:
+        """The requirements."""
+        found = []
+        if self._spec.requirements:
+            lines = self.folder / "requirements.txt"
+            lines.write_text("\n".join(absolute(self._spec.requirements, self._here)) + "\n")
+            found += ["-r", str(lines)]
+        if self._spec.requirements_file:
+            found += ["-r", str(self._spec.requirements_file)]
+        return found
+
+    def sources(self) -> list[str]:
+        """Where wheels come from, beside what the user's own settings of pip say. Folders are offered as a page."""
+        found = ["--no-index"] if self._spec.wheels else []
+        for place, folder in self._places():
+            found += ["--find-links", str(self._page(folder)) if folder and folder.is_dir() else place]
+        return found
+
+    def environment(self) -> Mapping[str, str]:
+        """pip's. With a folder of wheels nothing else is a source, so neither the user's indexes nor configuration
+        files count. Certificates that other programs trust by SSL_CERT_FILE are believed by every pip."""
+        dropped = (*_NOT_OURS, *_SOURCES) if self._spec.wheels else _NOT_OURS
+        found = {name: value for name, value in os.environ.items() if name not in dropped}
+        if self._spec.wheels:
+            found["PIP_CONFIG_FILE"] = os.devnull
+        if found.get("SSL_CERT_FILE"):
+            # What pip and requests read where no `cert` is configured.
+            found.setdefault("REQUESTS_CA_BUNDLE", found["SSL_CERT_FILE"])
+        return found | {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONWARNINGS": "ignore"}
+
+    @cached_property
+    def folders_hold(self) -> list[list[str | int]] | None:
+        """What the sources hold, when all of them are local folders or files: names, sizes, times; else None."""
+        named = local_links(self.lines)
+        if not self._spec.wheels or named is None:
+            return None
+        found: list[list[str | int]] = []
+        for _, folder in [*self._places(), *(("", path) for path in named)]:
+            if folder is None:
+                return None
+            for path in archives(folder) if folder.is_dir() else [folder]:
+                try:
+                    state = path.stat()
+                except OSError:
+                    return None
+                found.append([str(path), state.st_size, state.st_mtime_ns, state.st_ino])
+        return found
+
+    def other_content(self, filename: str, sha256: str, store: WheelStore) -> str:
+        """A folder among the sources that has another file under this name; empty without."""
+        for place, folder in self._places():
+            path = folder / filename if folder else None
+            if path and path.is_file() and store.sha256(path) != sha256:
+                return place
+        return ""
+
+    def _places(self) -> list[tuple[str, Path | None]]:
+        """Each place as written, and as a path where it is one."""
+        written = [*([str(self._spec.wheels)] if self._spec.wheels else []), *self._spec.find_links]
+        return [(place, None if "://" in place else Path(place)) for place in written]
+
+    def _page(self, folder: Path) -> Path:
+        name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+        page = self.folder / "links" / name / "index.html"
+        return page if page.exists() else offer(folder, page.parent)
+
+
+def _has_pip() -> bool:
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _constraints() -> list[str]:
+    """Content of the files that PIP_CONSTRAINT names."""
+    found = []
+    for name in os.environ.get("PIP_CONSTRAINT", "").split():
+        path = Path(name)
+        found.append(path.read_text(errors="replace") if path.is_file() else name)
+    return found
+
+
+def _target_options(platform: Platform, python: str) -> list[str]:
+    if platform == Platform.here() and python == RUNNING_PYTHON:
+        return []
+    machine = _MACHINES.get(platform.architecture)
+    if platform.os != "linux" or machine is None:
+        raise RequirementsInvalid(f"there are no wheels for {platform}", do=f"Use linux with {', '.join(_MACHINES)}")
+    names = [name for minor in GLIBC_MINORS for name in (f"manylinux_2_{minor}", _LEGACY.get(minor)) if name]
+    options = ["--python-version", python, "--implementation", "cp"]
+    for name in (*names, "linux"):
+        options += ["--platform", f"{name}_{machine}"]
+    return options

@@ -1,0 +1,133 @@
+"""Wheel files by hash, in the state folder. Local wheels are linked into it, not copied; nothing is hashed twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.errors import WheelInvalid
+
+SCRATCH = "resolve-"
+"""Beginning of the names of folders in which questions to pip are worked on."""
+
+SCRATCH_LIFE_S = 24 * 3600
+"""No resolution takes longer; an older scratch folder belongs to a build that was killed."""
+
+
+class WheelStore:
+    """Files at ``<root>/<sha256>/<filename>``. What is in it was verified when it came in. Safe for many processes.
+
+    A wheel of a local folder is a hard link, where the file system has them: 3 GB of CUDA wheels are not copied. Then
+    the file is still the user's, who may write it anew in place; so a file with several links is only found while it
+    has its hash. cache: remembers hashes by what a file system says of a file (device, inode, size, times of content
+    and inode in ns); without it every look reads the file.
+    """
+
+    def __init__(self, root: Path, cache: BuildCache | None = None) -> None:
+        self.root = root
+        self._cache = cache
+
+    def find(self, sha256: str, filename: str) -> Path | None:
+        """The file, None when it is not there (any more)."""
+        path = self.root / sha256 / filename
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_nlink == 1 or self.sha256(path) == sha256:
+                return path
+            path.unlink(missing_ok=True)
+        return None
+
+    def sha256(self, path: Path) -> str:
+        """The hex digest of any file; read only when it is not known or the file was touched. Raises OSError."""
+        key = _identity(path)
+        known = self._cache.note(key) if self._cache else None
+        if isinstance(known, str):
+            return known
+        found = read_sha256(path)
+        if _identity(path) == key:
+            self._remember(key, found)
+        return found
+
+    def verify(self, path: Path, sha256: str) -> None:
+        """Check a stored file again; a damaged one is removed, so that it is fetched anew. Raises WheelInvalid."""
+        found = self.sha256(path)
+        if found != sha256:
+            path.unlink(missing_ok=True)
+            raise _other_hash(path, found, sha256)
+
+    def sweep(self) -> None:
+        """Remove what builds that were killed left behind, a day after."""
+        for folder in self.root.glob(f"{SCRATCH}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > SCRATCH_LIFE_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def take(self, path: Path, sha256: str) -> Path:
+        """Move a file in. Raises WheelInvalid when it has another hash."""
+        found = read_sha256(path)
+        if found != sha256:
+            raise _other_hash(path, found, sha256)
+        target = self._place(path.name, sha256)
+        path.replace(target)
+        self._remember(_identity(target), sha256)
+        return target
+
+    def link(self, path: Path) -> str:
+        """Have a local file in the store, as a link where that works, else as a copy; its sha256."""
+        before, sha256 = path.stat(), self.sha256(path)
+        target = self._place(path.name, sha256)
+        if self.find(sha256, path.name):
+            return sha256
+        new = target.with_name(f".{target.name}.{os.getpid()}")
+        new.unlink(missing_ok=True)
+        try:
+            os.link(path.resolve(), new)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(path, new)
+            return self._place_copy(new, sha256)
+        new.replace(target)
+        after = target.stat()
+        if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+            # The link changed the inode's time, and with it the identity; the content is that which was read.
+            self._remember(_identity(target), sha256)
+        return sha256
+
+    def _place_copy(self, new: Path, sha256: str) -> str:
+        named = new.with_name(new.name.removeprefix(".").rpartition(".")[0])
+        found = read_sha256(new)
+        if found != sha256:
+            new.unlink()
+            raise _other_hash(named, found, sha256)
+        new.replace(named)
+        self._remember(_identity(named), sha256)
+        return sha256
+
+    def _place(self, filename: str, sha256: str) -> Path:
+        target = self.root / sha256 / filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _remember(self, key: str, sha256: str) -> None:
+        if self._cache:
+            self._cache.remember_note(key, sha256)
+
+
+def read_sha256(path: Path) -> str:
+    """The hex digest of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _identity(path: Path) -> str:
+    found = path.stat()
+    return f"sha256 {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _other_hash(path: Path, found: str, sha256: str) -> WheelInvalid:
+    return WheelInvalid(
+        f"its sha256 is {found}, expected {sha256}", where=path.name, do="Build again; the file is fetched anew"
+    )
