@@ -45,7 +45,10 @@ class BuildSpec:
     base: str = INTERPRETER_BASES[0]
     """One of INTERPRETER_BASES, or an image reference that the builder's ``open_place`` understands."""
     python: str = ""
-    """``3.12``: the Python of the base; the running interpreter's minor version unless told."""
+    """``3.12``, or ``3.13t`` when it is free-threaded: the Python of the base; what the base says unless told."""
+    libc: str = ""
+    """The base's C library, which wheels are chosen for: ``glibc-2.31``, ``musl-1.2``, or ``none`` for pure Python
+    wheels only; read from the base's layers unless told. The interpreter base has that of this machine."""
     requirements: tuple[str, ...] = ()
     """Lines of a requirements file."""
     requirements_file: Path | None = None
@@ -156,6 +159,8 @@ class BuildResult:
     """The artifact manifest that carries the provenance statement."""
     changed: bool
     """False when everything, tags and provenance included, was there already."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """Per platform, what wheels were chosen for: Python, C library, and how that was found. For people."""
     conflicts: tuple[SettledConflict, ...] = ()
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By file name of the wheel: what its format does not allow and pip takes, and what was left out of it."""

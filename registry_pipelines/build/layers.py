@@ -135,6 +135,7 @@ class _Build:
             warnings=(*self.warnings, *_future(self.revision)),
             provenance=attached,
             changed=self.changed or any(not row.reused for row in rows),
+            targets=_targets(plans),
             conflicts=tuple(each for plan in plans for each in settled_conflicts(plan)),
             notes=wheel_notes(plans),
         )
@@ -250,6 +251,7 @@ class _Build:
             rows=[row for image in images for row in image.rows],
             revision=self.revision,
             warnings=self.warnings,
+            targets=_targets(plans),
         )
         annotations = {PREDICATE_TYPE_ANNOTATION: SLSA_PROVENANCE}
         layer = Descriptor(media_type=PROVENANCE_ARTIFACT, digest=Digest.of(content), size=len(content))
@@ -299,6 +301,11 @@ class _Image:
 
 _NO_BASE = Base((), (), ())
 """The interpreter base's layers are made like the others."""
+
+
+def _targets(plans: Sequence[PlatformPlan]) -> dict[str, str]:
+    """By platform, what wheels were chosen for."""
+    return {str(plan.platform): str(plan.target) for plan in plans if plan.lock}
 
 
 def _open_anywhere(text: str) -> tuple[Place, str]:

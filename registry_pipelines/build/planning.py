@@ -32,9 +32,9 @@ from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
 from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel, SettledConflict
 from registry_pipelines.build.interpreter import interpreter_items, interpreter_scheme
 from registry_pipelines.build.pushing import LayerJob
-from registry_pipelines.build.question import RUNNING_PYTHON
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
+from registry_pipelines.build.target import RUNNING_PYTHON, Target, target_of
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
 from registry_pipelines.build.wheel_store import WheelStore
@@ -50,6 +50,7 @@ class PlatformPlan:
 
     platform: Platform
     base: BaseImage | None
+    target: Target
     jobs: tuple[LayerJob, ...]
     lock: tuple[LockedWheel, ...]
     inventories: tuple[Inventory, ...]
@@ -92,6 +93,7 @@ class Ingredients:
 
     platform: Platform
     base: BaseImage | None
+    target: Target
     scheme: Scheme
     byte_code: bool
     wheels: tuple[StoredWheel, ...]
@@ -104,24 +106,25 @@ class Ingredients:
 def gather(
     spec: BuildSpec, platform: Platform, *, store: WheelStore, cache: BuildCache, open_place: OpenPlace
 ) -> Ingredients:
-    """Resolve and read everything for one platform. Raises RequirementsInvalid, WheelInvalid, InputError, and the
-    RegistryError family for a base image."""
+    """Resolve and read everything for one platform. Raises RequirementsInvalid, WheelInvalid, InputError, and for a
+    base image LayerInvalid, DigestMismatch and the RegistryError family."""
     base = None if spec.base in INTERPRETER_BASES else open_base(spec.base, platform, open_place)
-    python = _python_of(spec, base)
+    target = target_of(spec, platform, base, cache)
+    python = target.python
     byte_code = python == RUNNING_PYTHON and sys.implementation.name == "cpython"
     scheme = (
         interpreter_scheme()
         if base is None
         else Scheme.of(python, site_packages=spec.site_packages, interpreter=spec.interpreter)
     )
-    wheels = tuple(resolve(spec, platform, python, store=store, cache=cache))
+    wheels = tuple(resolve(spec, target, store=store, cache=cache))
     inventories = [_inventory(wheel, scheme, store, cache) for wheel in wheels]
     above = []
     if spec.application is not None:
         items = application_items(spec.application, spec.workdir)
         above.append(content_job("application", items, byte_code=byte_code))
         inventories.append(application_inventory(items, inventories))
-    return Ingredients(platform, base, scheme, byte_code, wheels, tuple(inventories), tuple(above))
+    return Ingredients(platform, base, target, scheme, byte_code, wheels, tuple(inventories), tuple(above))
 
 
 def plan_platforms(spec: BuildSpec, platforms: Sequence[Ingredients], store: WheelStore) -> list[PlatformPlan]:
@@ -142,7 +145,7 @@ def _plan_platform(spec: BuildSpec, given: Ingredients, store: WheelStore) -> Pl
         job = _wheel_job(chosen, given.scheme, store, byte_code=given.byte_code)
         jobs.append(replace(job, modules=sum(modules[member.name] for member in members) if given.byte_code else 0))
     jobs += given.above
-    return PlatformPlan(given.platform, given.base, tuple(jobs), lock, given.inventories, tuple(settled))
+    return PlatformPlan(given.platform, given.base, given.target, tuple(jobs), lock, given.inventories, tuple(settled))
 
 
 def left_out(settled: Sequence[Settled], owner: str) -> tuple[str, ...]:
@@ -167,15 +170,6 @@ def settled_conflicts(plan: PlatformPlan) -> list[SettledConflict]:
 def wheel_notes(plans: Sequence[PlatformPlan]) -> dict[str, tuple[str, ...]]:
     """By file name, what was let pass or left out of a wheel; without wheels of which nothing is to be said."""
     return {each.label: each.notes for plan in plans for each in plan.inventories if each.notes}
-
-
-def _python_of(spec: BuildSpec, base: BaseImage | None) -> str:
-    """The Python of the base: told, else what the base says (official images set PYTHON_VERSION), else the running."""
-    environment = dict(item.split("=", 1) for item in (base.config.get("Env") or () if base else ()) if "=" in item)
-    said = ".".join(environment.get("PYTHON_VERSION", "").split(".")[:2])
-    if spec.python and said and spec.python != said:
-        raise InputError(f"the base has Python {said}, not {spec.python}", where=spec.base)
-    return spec.python or said or RUNNING_PYTHON
 
 
 def _base_jobs() -> list[LayerJob]:

@@ -46,11 +46,12 @@ def provenance(
     conflicts: Sequence[SettledConflict] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
     warnings: Sequence[str] = (),
+    targets: Mapping[str, str] | None = None,
 ) -> bytes:
     """The statement's JSON. Subjects: the top digest, then every platform manifest it covers.
 
     conflicts: whose files the image has where several brought one path. notes: by file name of a wheel, what was let
-    pass; they stand in its annotations.
+    pass; they stand in its annotations. targets: by platform, what wheels were chosen for.
     """
     digests = dict.fromkeys([top.digest, *(manifest.digest for manifest in manifests)])
     statement = {
@@ -66,6 +67,7 @@ def provenance(
                     "byteCode": IDENTITY,
                     **({"settledConflicts": [asdict(each) for each in conflicts]} if conflicts else {}),
                     **({"warnings": list(warnings)} if warnings else {}),
+                    **({"targets": dict(targets)} if targets else {}),
                 },
                 "resolvedDependencies": _dependencies(bases, lock, rows, revision, notes or {}),
             },
@@ -84,6 +86,7 @@ def _parameters(spec: BuildSpec) -> dict[str, Any]:
         "base": spec.base,
         "python": spec.python,
         "requirements": [redacted(line.text) for line in lines if not line.option[0] and not line.constraint],
+        **({"libc": spec.libc} if spec.libc else {}),
         **({"findLinks": [redacted(place) for place in spec.find_links]} if spec.find_links else {}),
         "workdir": spec.workdir,
         "entrypoint": list(spec.entrypoint),

@@ -14,17 +14,8 @@ from pathlib import Path
 from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.offering import archives, offer
 from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_lines
+from registry_pipelines.build.target import Target
 from registry_pipelines.build.wheel_store import WheelStore
-from registry_pipelines.errors import RequirementsInvalid
-from registry_pipelines.oci.platforms import Platform
-
-GLIBC_MINORS = (28, 27, 26, 24, 17, 12, 5)
-"""manylinux levels asked for on another platform, best first: images from Debian 10 and RHEL 8 on have glibc 2.28."""
-
-RUNNING_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
-_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 
 _NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REPORT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV")
 _SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
@@ -33,10 +24,10 @@ _SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_IN
 class Question:
     """folder: an empty one, for files that pip reads and writes. Raises RequirementsInvalid."""
 
-    def __init__(self, spec: BuildSpec, platform: Platform, python: str, folder: Path) -> None:
+    def __init__(self, spec: BuildSpec, target: Target, folder: Path) -> None:
         self.folder = folder
-        self.where = f"{spec.name}, {platform}, Python {python}"
-        self.target = _target_options(platform, python)
+        self.where = f"{spec.name}, {target}"
+        self.target = target.options()
         self._spec = spec
         self._here = Path.cwd()
         self.lines: list[Line] = read_lines(spec.requirements, spec.requirements_file, folder=self._here)
@@ -134,16 +125,3 @@ def _constraints() -> list[str]:
         path = Path(name)
         found.append(path.read_text(errors="replace") if path.is_file() else name)
     return found
-
-
-def _target_options(platform: Platform, python: str) -> list[str]:
-    if platform == Platform.here() and python == RUNNING_PYTHON:
-        return []
-    machine = _MACHINES.get(platform.architecture)
-    if platform.os != "linux" or machine is None:
-        raise RequirementsInvalid(f"there are no wheels for {platform}", do=f"Use linux with {', '.join(_MACHINES)}")
-    names = [name for minor in GLIBC_MINORS for name in (f"manylinux_2_{minor}", _LEGACY.get(minor)) if name]
-    options = ["--python-version", python, "--implementation", "cp"]
-    for name in (*names, "linux"):
-        options += ["--platform", f"{name}_{machine}"]
-    return options

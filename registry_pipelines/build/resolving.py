@@ -29,10 +29,10 @@ from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec, LockedWheel
 from registry_pipelines.build.question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
+from registry_pipelines.build.target import Target
 from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
 from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing
 from registry_pipelines.oci.files import disk_errors
-from registry_pipelines.oci.platforms import Platform
 
 PIP_TIMEOUT_S = 3600
 """Downloading a CUDA stack of 5 GB over a slow line."""
@@ -56,12 +56,10 @@ Item = dict[str, Any]
 ``notes``."""
 
 
-def resolve(
-    spec: BuildSpec, platform: Platform, python: str, *, store: WheelStore, cache: BuildCache
-) -> list[StoredWheel]:
-    """The wheels the requirements mean on a platform, sorted by name, all in the store.
+def resolve(spec: BuildSpec, target: Target, *, store: WheelStore, cache: BuildCache) -> list[StoredWheel]:
+    """The wheels the requirements mean for a target, sorted by name, all in the store.
 
-    Raises RequirementsInvalid (pip's own words), ToolMissing without pip.
+    Raises RequirementsInvalid (pip's own words, or a wheel that does not fit the target), ToolMissing without pip.
     pip is asked every time, unless the requirements pin every package of its last answer, or its only sources are local
     folders that hold what they held then.
     """
@@ -71,11 +69,13 @@ def resolve(
         store.root.mkdir(parents=True, exist_ok=True)
     store.sweep()
     with disk_errors(store.root), tempfile.TemporaryDirectory(dir=store.root, prefix=SCRATCH) as name:
-        question = Question(spec, platform, python, Path(name))
+        question = Question(spec, target, Path(name))
         known = cache.note(question.key)
         items = _reusable(known, question, store)
         if items is None:
-            items = _fetch(question, _ask(question), store)
+            items = _ask(question)
+            target.check(item["filename"] for item in items)
+            items = _fetch(question, items, store)
             cache.remember_note(question.key, {"items": items, "folders": question.folders_hold})
     return [_stored(item, store) for item in sorted(items, key=lambda item: str(item["name"]))]
 

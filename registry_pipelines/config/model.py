@@ -16,6 +16,7 @@ from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.config.values import (
     GLOB,
     JOURNAL,
+    LIBC,
     NAME,
     PLATFORM,
     REPOSITORY,
@@ -37,7 +38,15 @@ class Build:
         default="python",
     )
     version: Annotated[str, TAG] = setting("The release's version tag; it never moves.")
-    python: str = setting("Python of the base, like `3.12`; the running interpreter's unless told.", default="")
+    python: str = setting(
+        "Python of the base, like `3.12`, or `3.13t` when it is free-threaded; what the base says unless told.",
+        default="",
+    )
+    libc: Annotated[str, LIBC] = setting(
+        "C library of the base, which wheels are chosen for: `glibc-2.31`, `musl-1.2`, or `none` (pure Python wheels "
+        "only); read from the base's layers unless told.",
+        default="",
+    )
     requirements: tuple[str, ...] = setting("Python requirements, as in a requirements file.", default=())
     requirements_file: Path | None = setting("A requirements file, beside or instead of `requirements`.", default=None)
     wheels: Path | None = setting(

@@ -96,6 +96,9 @@ TAG = Pattern(
 PLATFORM = Pattern(
     r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$", "a platform", "write os/architecture, for example linux/amd64"
 )
+LIBC = Pattern(
+    r"^(glibc-2\.\d{1,3}|musl-1\.\d{1,3}|none)?$", "a C library", "write glibc-2.31, musl-1.2 or none, for example"
+)
 GLOB = Pattern(
     r"^[A-Za-z0-9_.*?\[\]!/-]{1,255}$", "a pattern", "use letters, digits, _ . - / and the wildcards * ? [ ]"
 )

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.target import RUNNING_PYTHON
 
 SITE = f"lib/python{RUNNING_PYTHON}/site-packages"
 INTERPRETER = b"#!<python>"

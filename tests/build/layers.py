@@ -9,10 +9,14 @@ import tarfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from registry_pipelines.build.c_library import told_c_library
+from registry_pipelines.build.entries import file_entry
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.splice import LayerDigests, LayerWriter
+from registry_pipelines.build.target import RUNNING_PYTHON, Target
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
+from registry_pipelines.oci.platforms import Platform
 
 SITE = "usr/local/lib/python3.11/site-packages"
 SCHEME = Scheme.of("3.11")
@@ -33,6 +37,21 @@ def written(write: Callable[[LayerWriter], None]) -> tuple[bytes, LayerDigests]:
         len(tar),
     )
     return raw, digests
+
+
+DPKG = b"".join(
+    b"Package: libc6\nStatus: install ok installed\nArchitecture: %s\nVersion: 2.36-9+deb12u14\n\n" % name
+    for name in (b"amd64", b"arm64")
+)
+"""What a Debian 12 says of its C library."""
+DEBIAN = Target(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36"), f"{RUNNING_PYTHON}.9")
+"""What wheels are chosen for on that base, where PYTHON_VERSION names the patch version too."""
+
+
+def debian(writer: LayerWriter) -> None:
+    """The layer of a base that tells its C library."""
+    writer.header(file_entry("var/lib/dpkg/status", len(DPKG)))
+    writer.content(DPKG)
 
 
 def wheel_layer(

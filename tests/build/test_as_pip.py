@@ -24,7 +24,7 @@ from pip._vendor.distlib import DistlibException
 
 from registry_pipelines.build.conflicts import take_inventory
 from registry_pipelines.build.install import Scheme
-from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.target import RUNNING_PYTHON
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.errors import WheelInvalid
 from tests.build.layers import entries, wheel_layer

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
-from registry_pipelines.build.question import RUNNING_PYTHON
 from registry_pipelines.build.resolving import resolve
+from registry_pipelines.build.target import RUNNING_PYTHON
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, PathConflict, TagImmutable, WheelInvalid
@@ -28,7 +28,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from tests.build.layers import entries, written
+from tests.build.layers import DEBIAN, debian, entries, written
 from tests.build.wheels import make_wheel, record_hash
 from tests.doubles.fault_registry import FaultRegistry
 
@@ -60,7 +60,7 @@ def resolved(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = BuildCache(state / "build" / "cache.sqlite")
     for pins in (GOOD, BAD, CHANGED):
         spec = BuildSpec(name="demo", requirements=pins, wheels=wheels)
-        resolve(spec, Platform.here(), RUNNING_PYTHON, store=WheelStore(state / "build" / "wheels"), cache=cache)
+        resolve(spec, DEBIAN, store=WheelStore(state / "build" / "wheels"), cache=cache)
     cache.close()
     return state
 
@@ -68,7 +68,7 @@ def resolved(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(LayoutRegistry(tmp_path_factory.mktemp("bases")), "bases/python")
-    raw, digests = written(lambda writer: None)
+    raw, digests = written(debian)
     config = {
         "architecture": Platform.here().architecture,
         "os": "linux",

@@ -22,8 +22,8 @@ from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.provenance import STATEMENT_TYPE
-from registry_pipelines.build.question import RUNNING_PYTHON
 from registry_pipelines.build.resolving import resolve
+from registry_pipelines.build.target import RUNNING_PYTHON
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import (
     DiskFull,
@@ -51,7 +51,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from tests.build.layers import entries, wheel_layer, written
+from tests.build.layers import DEBIAN, debian, entries, wheel_layer, written
 from tests.build.wheels import make_wheel
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry
@@ -80,7 +80,7 @@ def base(server: str) -> str:
     place = Place(DistributionRegistry(server), "bases/python")
     children = []
     for platform in (AMD, ARM):
-        raw, digests = written(lambda writer: None)
+        raw, digests = written(debian)
         layer = push_blob(place, raw, media_type=media_types.DOCKER_LAYER_GZIP)
         config = {
             "architecture": platform.architecture,
@@ -127,7 +127,7 @@ def resolved(made_wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     state = tmp_path_factory.mktemp("state")
     cache = BuildCache(state / "build" / "cache.sqlite")
     spec = BuildSpec(name="demo", requirements=PINS, wheels=made_wheels)
-    resolve(spec, Platform.here(), RUNNING_PYTHON, store=WheelStore(state / "build" / "wheels"), cache=cache)
+    resolve(spec, DEBIAN, store=WheelStore(state / "build" / "wheels"), cache=cache)
     cache.close()
     return state
 

@@ -10,11 +10,12 @@ import pytest
 
 from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
-from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.target import RUNNING_PYTHON
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from tests.build.bases import push_base
 from tests.build.installations import SITE, by_layers, by_pip, differences
+from tests.build.layers import DPKG
 from tests.build.shapes import NAMES, write_shapes
 from tests.needs import missing
 
@@ -31,7 +32,7 @@ def test_wheels_of_every_shape_are_laid_out_as_pip_lays_them_out(tmp_path: Path)
     write_shapes(tmp_path / "wheels")
     registry = LayoutRegistry(tmp_path / "registry")
     bases, place = Place(registry, "bases/python"), Place(registry, "ml/shapes")
-    push_base(bases, "slim", {"etc/motd": b"welcome"}, environment={"PYTHON_VERSION": f"{RUNNING_PYTHON}.1"})
+    push_base(bases, "slim", {"var/lib/dpkg/status": DPKG}, environment={"PYTHON_VERSION": f"{RUNNING_PYTHON}.1"})
     builder = LayersBuilder(tmp_path / "state", open_place=lambda reference: (bases, "slim"))
     spec = BuildSpec(name="shapes", base="python:slim", requirements=NAMES, wheels=tmp_path / "wheels")
     result = builder.build(spec, place)

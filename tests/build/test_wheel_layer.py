@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.build.install import Scheme
-from registry_pipelines.build.question import RUNNING_PYTHON
+from registry_pipelines.build.target import RUNNING_PYTHON
 from registry_pipelines.errors import WheelInvalid
 from tests.build.layers import SITE, entries, unpack, wheel_layer
 from tests.build.wheels import make_wheel, record_hash

@@ -25,7 +25,7 @@ SMALL_BYTES = 150_000
 """Config, manifests and evidence of one release."""
 
 BUILD = (
-    "targets: [eu, gcp], build: {{version: {0}, base: 'us/team/tool:base', python: '3.11', wheels: wheels,"
+    "targets: [eu, gcp], build: {{version: {0}, base: 'us/team/tool:base', python: '3.11', libc: none, wheels: wheels,"
     " platforms: [linux/amd64], requirements: [bulk==1.0, arrays=={1}], application: application}}}}"
 )
 

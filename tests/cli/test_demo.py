@@ -22,7 +22,7 @@ from tests.chain.fleet import Fleet, push, start
 from tests.needs import needed_module
 
 BUILD = (
-    "build: {{version: v1.0.0, base: 'us/team/tool:base', python: '3.11', platforms: [linux/amd64],"
+    "build: {{version: v1.0.0, base: 'us/team/tool:base', python: '3.11', libc: none, platforms: [linux/amd64],"
     " wheels: wheels, requirements: [{0}], application: application}}"
 )
 SYNC = "syncs:\n  bases: {source: us, repositories: [demo/base], semver: '>=1,<2', targets: [eu, gcp]}\n"

@@ -55,6 +55,7 @@ def with_builds(settings: Path) -> None:
             "version": "v1.0.0",
             "base": "source/team/base:v1",
             "python": "3.11",
+            "libc": "none",
             "requirements": [f"{package}==1.0"],
             "wheels": "wheels",
             "platforms": ["linux/amd64"],
