@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.markers import marker_values
 from registry_pipelines.build.offering import archives, offer
 from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_lines
 from registry_pipelines.build.target import Target
@@ -28,6 +29,7 @@ class Question:
         self.folder = folder
         self.where = f"{spec.name}, {target}"
         self.target = target.options()
+        self.markers = marker_values(target)
         self._spec = spec
         self._here = Path.cwd()
         self.lines: list[Line] = read_lines(spec.requirements, spec.requirements_file, folder=self._here)
@@ -38,7 +40,13 @@ class Question:
         settings = sorted(f"{name}={value}" for name, value in self.environment().items() if name.startswith("PIP_"))
         identity = [
             [(line.text, str(line.folder), line.constraint) for line in self.lines],
-            *(self.target, [str(self._spec.wheels or ""), *self._spec.find_links], settings, _constraints()),
+            *(
+                self.target,
+                self.markers,
+                [str(self._spec.wheels or ""), *self._spec.find_links],
+                settings,
+                _constraints(),
+            ),
             *(sys.executable, importlib.metadata.version("pip") if _has_pip() else ""),
         ]
         return f"resolution {hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"

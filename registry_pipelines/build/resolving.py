@@ -3,8 +3,7 @@
 ``pip install --dry-run --report`` answers which files would be installed, with their hashes; ``pip download`` fetches
 those that are not in the store yet, hash-checked. Indexes, credentials, proxies and certificates are pip's business;
 its HTTP cache asks an index only whether a page changed.
-Traps: pip 23 takes ``--platform`` only together with ``--target``, even for a dry run; with ``--platform`` it still
-judges environment markers (``platform_machine``) by the running machine.
+Trap: pip 23 takes ``--platform`` only together with ``--target``, even for a dry run.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec, LockedWheel
+from registry_pipelines.build.markers import pip_command
 from registry_pipelines.build.question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
 from registry_pipelines.build.target import Target
@@ -190,7 +190,7 @@ def _hash_option(item: Item) -> str:
 
 
 def _pip(arguments: Sequence[str], question: Question) -> None:
-    command = [sys.executable, "-m", "pip", *arguments]
+    command = pip_command(arguments, question.markers)
     try:
         done = subprocess.run(command, capture_output=True, env=question.environment(), timeout=PIP_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -200,7 +200,7 @@ def _pip(arguments: Sequence[str], question: Question) -> None:
     output = redacted((done.stderr or done.stdout)[-4000:].decode(errors="replace")).strip()
     if "No space left on device" in output:
         raise DiskFull("pip found no space left", where=question.where, do="Free space or choose another state folder")
-    if "No module named pip" in output:
+    if re.search("No module named '?pip", output):
         raise ToolMissing("pip is not installed", where=sys.executable, do="Run `python -m ensurepip`")
     raise RequirementsInvalid(
         f"pip found no set of wheels: {output}",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
 from packaging.tags import sys_tags
 
 from registry_pipelines.build.bases import open_base
@@ -17,7 +18,10 @@ from registry_pipelines.build.c_library import CLibrary, read_base, told_c_libra
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
+from registry_pipelines.build.markers import marker_values
+from registry_pipelines.build.resolving import resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, Target
+from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError, RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import Place
@@ -199,3 +203,41 @@ def test_free_threaded_bases_take_their_own_wheels() -> None:
 def test_only_c_libraries_can_be_told(text: str) -> None:
     with pytest.raises(InputError, match=r"glibc-2\.31"):
         told_c_library(text)
+
+
+@pytest.mark.parametrize(
+    ("platform", "python", "expected"),
+    [
+        (AMD, "3.9", ["backport", "top"]),
+        (AMD, "3.13", ["returned", "top"]),
+        (AMD, "3.13t", ["returned", "top"]),
+        (Platform.parse("linux/ppc64le"), "3.11", ["power", "top"]),
+    ],
+)
+def test_environment_markers_are_those_of_the_image(
+    tmp_path: Path, platform: Platform, python: str, expected: list[str]
+) -> None:
+    """pip judges them by the machine it runs on, also with ``--python-version`` and ``--platform``."""
+    wheels = tmp_path / "marked"
+    requires = (
+        'backport; python_version < "3.11"',
+        'returned; python_full_version >= "3.13" and implementation_name == "cpython"',
+        'power; platform_machine == "ppc64le" and python_version < "3.13" and python_version >= "3.11"',
+    )
+    make_wheel(wheels, "top", requires=requires)
+    for name in ("backport", "returned", "power"):
+        make_wheel(wheels, name)
+    cache = BuildCache(tmp_path / "cache.sqlite")
+    spec = BuildSpec(name="x", requirements=("top",), wheels=wheels)
+    target = Target(platform, python, told_c_library("glibc-2.36"))
+    found = resolve(spec, target, store=WheelStore(tmp_path / "store", cache), cache=cache)
+    cache.close()
+    assert [wheel.locked.name for wheel in found] == expected
+
+
+def test_the_markers_of_this_python_are_known() -> None:
+    own = {str(name): value for name, value in default_environment().items()}
+    ours = marker_values(Target(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36")))
+    assert ours == {name: own[name] for name in ours}
+    assert own.keys() - ours.keys() <= {"platform_release", "platform_version", "extra"}
+    assert marker_values(Target(Platform.here(), RUNNING_PYTHON)) == {}
