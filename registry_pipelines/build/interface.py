@@ -57,6 +57,8 @@ class BuildSpec:
     """A folder with wheels; when given, no package index is asked, and pip's own settings do not count."""
     find_links: tuple[str, ...] = ()
     """Folders, pages or addresses with wheels, beside the index, or beside ``wheels``: pip's ``--find-links``."""
+    folder: Path = Path()
+    """What relative paths in ``requirements`` and ``find_links`` start at; the current folder unless told."""
     application: Path | None = None
     """A folder whose files become the last layer."""
     workdir: str = "/app"

@@ -42,7 +42,9 @@ def archives(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz", ".zip")))
     except OSError as error:
         raise RequirementsInvalid(
-            f"the folder of wheels cannot be read: {error.strerror or error}", where=str(folder), do="Correct `wheels`"
+            f"the folder of wheels cannot be read: {error.strerror or error}",
+            where=str(folder),
+            do="Correct `wheels` or `find_links`",
         ) from error
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from registry_pipelines import __version__
@@ -79,7 +78,7 @@ def provenance(
 
 def _parameters(spec: BuildSpec) -> dict[str, Any]:
     """The specification as given. Environment values stand in the image config and are not repeated."""
-    lines = read_lines(spec.requirements, spec.requirements_file, folder=Path.cwd())
+    lines = read_lines(spec.requirements, spec.requirements_file, folder=spec.folder.absolute())
     return {
         "name": spec.name,
         "version": spec.version,

@@ -31,7 +31,7 @@ class Question:
         self.target = target.options()
         self.markers = marker_values(target)
         self._spec = spec
-        self._here = Path.cwd()
+        self._here = spec.folder.absolute()
         self.lines: list[Line] = read_lines(spec.requirements, spec.requirements_file, folder=self._here)
 
     @cached_property
@@ -66,7 +66,7 @@ class Question:
         """Where wheels come from, beside what the user's own settings of pip say. Folders are offered as a page."""
         found = ["--no-index"] if self._spec.wheels else []
         for place, folder in self._places():
-            found += ["--find-links", str(self._page(folder)) if folder and folder.is_dir() else place]
+            found += ["--find-links", self._offered(folder) if folder else place]
         return found
 
     def environment(self) -> Mapping[str, str]:
@@ -79,7 +79,14 @@ class Question:
         if found.get("SSL_CERT_FILE"):
             # What pip and requests read where no `cert` is configured.
             found.setdefault("REQUESTS_CA_BUNDLE", found["SSL_CERT_FILE"])
-        return found | {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONWARNINGS": "ignore"}
+        return found | {
+            "PIP_NO_INPUT": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # pip 26.3 believes a page for as long as its index says, ten minutes on the public one; older pips, which
+            # pass over this, always ask. Asked is only whether the page changed.
+            "PIP_REFRESH_PACKAGE": ":all:",
+            "PYTHONWARNINGS": "ignore",
+        }
 
     @cached_property
     def folders_hold(self) -> list[list[str | int]] | None:
@@ -110,12 +117,15 @@ class Question:
     def _places(self) -> list[tuple[str, Path | None]]:
         """Each place as written, and as a path where it is one."""
         written = [*([str(self._spec.wheels)] if self._spec.wheels else []), *self._spec.find_links]
-        return [(place, None if "://" in place else Path(place)) for place in written]
+        return [(place, None if "://" in place else self._here / place) for place in written]
 
-    def _page(self, folder: Path) -> Path:
-        name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    def _offered(self, path: Path) -> str:
+        """A page of a folder's wheels; a file, which is such a page already."""
+        if path.is_file():
+            return str(path)
+        name = hashlib.sha256(str(path).encode()).hexdigest()[:12]
         page = self.folder / "links" / name / "index.html"
-        return page if page.exists() else offer(folder, page.parent)
+        return str(page if page.exists() else offer(path, page.parent))
 
 
 def _has_pip() -> bool:

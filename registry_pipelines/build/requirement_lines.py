@@ -194,7 +194,7 @@ def _joined(lines: list[str]) -> Iterator[tuple[int, str]]:
             yield first, "".join([*begun, f" {line}" if comment and begun else line])
             begun = []
         else:
-            begun.append(line.removesuffix("\\"))
+            begun.append(line.strip("\\"))
     if begun:
         yield first, "".join(begun)
 

@@ -40,6 +40,9 @@ PIP_TIMEOUT_S = 3600
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 """pip's report repeats the metadata of every package; 300 packages give about 5 MB."""
 
+STRONG_HASHES = ("sha256", "sha512", "sha384")
+"""What pip takes for ``--hash``; an index that gives md5 alone gives nothing to check."""
+
 
 @dataclass(frozen=True)
 class StoredWheel:
@@ -53,7 +56,7 @@ class StoredWheel:
 
 Item = dict[str, Any]
 """One package of pip's answer: ``name``, ``version``, ``filename``, ``sha256`` (empty: not known yet), ``url``,
-``notes``."""
+``hash`` (algorithm and digits of the best that its index gives), ``notes``."""
 
 
 def resolve(spec: BuildSpec, target: Target, *, store: WheelStore, cache: BuildCache) -> list[StoredWheel]:
@@ -106,7 +109,9 @@ def _read_item(item: dict[str, Any], question: Question) -> Item:
         raise RequirementsInvalid(
             f"{name} is not a wheel ({filename})", where=question.where, do="Build a wheel of it first (`pip wheel`)"
         ) from error
-    sha256 = info.get("archive_info", {}).get("hashes", {}).get("sha256", "")
+    hashes = info.get("archive_info", {}).get("hashes") or {}
+    sha256 = hashes.get("sha256", "")
+    strong = next((f"{kind}:{hashes[kind]}" for kind in STRONG_HASHES if hashes.get(kind)), "")
     notes = [f"{name} {version} was yanked from its index"] if item.get("is_yanked") else []
     return {
         "name": name,
@@ -114,6 +119,7 @@ def _read_item(item: dict[str, Any], question: Question) -> Item:
         "filename": filename,
         "sha256": sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else "",
         "url": info["url"],
+        "hash": strong,
         "notes": notes,
     }
 
@@ -131,7 +137,8 @@ def _fetch(question: Question, items: list[Item], store: WheelStore) -> list[Ite
         [item for item in remote if item["sha256"] and not store.find(item["sha256"], item["filename"])],
         store,
     )
-    _download(question, [item for item in remote if not item["sha256"]], store)
+    _download(question, [item for item in remote if not item["sha256"] and item["hash"]], store)
+    _download(question, [item for item in remote if not item["hash"]], store)
     for item in items:
         other = question.other_content(item["filename"], item["sha256"], store)
         if other:
@@ -157,12 +164,12 @@ def _link(item: Item, store: WheelStore, question: Question) -> str:
 def _download(question: Question, items: Sequence[Item], store: WheelStore) -> None:
     if not items:
         return
-    checked = all(item["sha256"] for item in items)
+    checked = bool(items[0]["hash"])
     pins = [f"{item['name']} @ {item['url']}" + _hash_option(item) for item in items]
-    wanted = question.folder / f"pins-{checked}.txt"
+    downloads = Path(tempfile.mkdtemp(dir=question.folder))
+    wanted = downloads.with_suffix(".txt")
     wanted.touch(mode=0o600)
     wanted.write_text("\n".join([*source_options(question.lines), *pins]) + "\n")
-    downloads = question.folder / f"wheels-{checked}"
     _pip(
         [
             *("download", "--quiet", "--no-deps", *(["--require-hashes"] if checked else [])),
@@ -179,14 +186,14 @@ def _download(question: Question, items: Sequence[Item], store: WheelStore) -> N
                 where=question.where,
                 do="Look whether an index changes under way, or run the build again",
             )
-        if not item["sha256"]:
-            item["sha256"] = store.sha256(path)
-            item["notes"].append(f"{item['filename']} was taken as it came: its index gives no sha256 of it")
+        item["sha256"] = item["sha256"] or store.sha256(path)
+        if not checked:
+            item["notes"].append(f"{item['filename']} was taken as it came: its index gives no hash of it to check")
         store.take(path, item["sha256"])
 
 
 def _hash_option(item: Item) -> str:
-    return f" --hash=sha256:{item['sha256']}" if item["sha256"] else ""
+    return f" --hash={item['hash']}" if item["hash"] else ""
 
 
 def _pip(arguments: Sequence[str], question: Question) -> None:

@@ -41,7 +41,8 @@ def build(session: Session, image_name: str) -> StageResult:
     if image.build is None:
         raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
     builder = LayersBuilder(session.config.state, open_place=lambda text: _open_base(session, text))
-    result = builder.build(build_spec(image_name, image.build), session.places.source(image), progress=session.progress)
+    spec = build_spec(image_name, image.build, session.config.path.parent)
+    result = builder.build(spec, session.places.source(image), progress=session.progress)
     release = Release(image_name, image.build.version, result.descriptor.digest)
     sent = [row for row in result.layers if not row.reused]
     return StageResult(
@@ -78,8 +79,8 @@ def _notes(result: BuildResult) -> list[str]:
     return found
 
 
-def build_spec(name: str, settings: Build) -> BuildSpec:
-    """The builder's specification of a build section."""
+def build_spec(name: str, settings: Build, folder: Path) -> BuildSpec:
+    """The builder's specification of a build section. folder: the configuration's, where relative paths start."""
     return BuildSpec(
         name=name,
         base=settings.base,
@@ -88,6 +89,8 @@ def build_spec(name: str, settings: Build) -> BuildSpec:
         requirements=settings.requirements,
         requirements_file=settings.requirements_file,
         wheels=settings.wheels,
+        find_links=settings.find_links,
+        folder=folder,
         application=settings.application,
         workdir=settings.workdir,
         entrypoint=settings.entrypoint,

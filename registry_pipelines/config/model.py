@@ -50,7 +50,11 @@ class Build:
     requirements: tuple[str, ...] = setting("Python requirements, as in a requirements file.", default=())
     requirements_file: Path | None = setting("A requirements file, beside or instead of `requirements`.", default=None)
     wheels: Path | None = setting(
-        "Folder with wheels; when given, nothing is taken from a package index.", default=None
+        "Folder with wheels; when given, no package index is asked, and pip's own settings do not count.", default=None
+    )
+    find_links: tuple[str, ...] = setting(
+        "Folders, pages or addresses with more wheels, beside the index or beside `wheels`: pip's `--find-links`.",
+        default=(),
     )
     application: Path | None = setting("Folder whose files become the application layer.", default=None)
     workdir: str = setting("Where the application stands in the image; its working directory.", default="/app")
