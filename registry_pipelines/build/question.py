@@ -14,7 +14,7 @@ from pathlib import Path
 from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.markers import marker_values
 from registry_pipelines.build.offering import archives, offer
-from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_lines
+from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_constraints, read_lines
 from registry_pipelines.build.target import Target
 from registry_pipelines.build.wheel_store import WheelStore
 
@@ -33,20 +33,15 @@ class Question:
         self._spec = spec
         self._here = spec.folder.absolute()
         self.lines: list[Line] = read_lines(spec.requirements, spec.requirements_file, folder=self._here)
+        self._constraints = read_constraints(os.environ.get("PIP_CONSTRAINT", "").split(), folder=Path.cwd())
 
     @cached_property
     def key(self) -> str:
         """Names the question: what pip's answer depends on beside the sources' content."""
         settings = sorted(f"{name}={value}" for name, value in self.environment().items() if name.startswith("PIP_"))
         identity = [
-            [(line.text, str(line.folder), line.constraint) for line in self.lines],
-            *(
-                self.target,
-                self.markers,
-                [str(self._spec.wheels or ""), *self._spec.find_links],
-                settings,
-                _constraints(),
-            ),
+            [(line.expanded, str(line.folder), line.constraint) for line in [*self.lines, *self._constraints]],
+            *(self.target, self.markers, [str(self._spec.wheels or ""), *self._spec.find_links], settings),
             *(sys.executable, importlib.metadata.version("pip") if _has_pip() else ""),
         ]
         return f"resolution {hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"
@@ -91,7 +86,7 @@ class Question:
     @cached_property
     def folders_hold(self) -> list[list[str | int]] | None:
         """What the sources hold, when all of them are local folders or files: names, sizes, times; else None."""
-        named = local_links(self.lines)
+        named = local_links([*self.lines, *self._constraints])
         if not self._spec.wheels or named is None:
             return None
         found: list[list[str | int]] = []
@@ -134,12 +129,3 @@ def _has_pip() -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _constraints() -> list[str]:
-    """Content of the files that PIP_CONSTRAINT names."""
-    found = []
-    for name in os.environ.get("PIP_CONSTRAINT", "").split():
-        path = Path(name)
-        found.append(path.read_text(errors="replace") if path.is_file() else name)
-    return found

@@ -36,6 +36,7 @@ _EDITABLE = ("-e", "--editable")
 _LINKS = ("-f", "--find-links")
 _SOURCES = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "--no-index", "--trusted-host", *_LINKS)
 _VERSION_CONTROL = re.compile(r"(?:^|@\s*)(git|hg|svn|bzr)\+")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _BEHIND = re.compile(r"\s--[a-z]")
 
 
@@ -66,6 +67,17 @@ class Line(msgspec.Struct, frozen=True):
         """Whether it says where packages come from."""
         return self.option[0] in _SOURCES
 
+    @property
+    def expanded(self) -> str:
+        """The text as pip reads it, variables filled in; it may hold passwords."""
+        return _expand(self.text)
+
+    @property
+    def names_a_file(self) -> bool:
+        """Whether it is a requirement with an address or path in place of versions."""
+        requirement = _read(_BEHIND.split(self.expanded)[0])
+        return not self.option[0] and (requirement is None or bool(requirement.url))
+
     def pin(self) -> tuple[str, str] | None:
         """Normalised name and version of a requirement with exactly one ``==``; else None."""
         requirement = _read(_expand(_BEHIND.split(self.text)[0]))
@@ -86,8 +98,15 @@ def read_lines(lines: Sequence[str], file: Path | None, *, folder: Path) -> list
     if file is not None:
         found += _file(file, constraint=False, depth=0)
     for line in found:
+        _refuse_what_is_no_address(line)
         _refuse_what_is_built(line)
     return found
+
+
+def read_constraints(names: Sequence[str], *, folder: Path) -> list[Line]:
+    """All lines of constraint files that settings of pip name. Raises RequirementsInvalid."""
+    lines = [f"--constraint {name}" for name in names]
+    return list(_logical(lines, "PIP_CONSTRAINT", folder, constraint=True, depth=0))
 
 
 def absolute(lines: Sequence[str], folder: Path) -> list[str]:
@@ -106,11 +125,14 @@ def absolute(lines: Sequence[str], folder: Path) -> list[str]:
 
 
 def local_links(lines: Sequence[Line]) -> list[Path] | None:
-    """Local folders and pages that lines take wheels from; None where one is elsewhere."""
+    """Local folders and pages that lines take wheels from; None where one is elsewhere, or a line names a file of its
+    own: a wheel, or requirements at an address."""
     found = []
     for line in lines:
         name, value = line.option
-        if name in ("-i", "--index-url", "--pypi-url", "--extra-index-url"):
+        if name in ("-i", "--index-url", "--pypi-url", "--extra-index-url", *_NESTED, *_CONSTRAINT):
+            return None
+        if line.names_a_file:
             return None
         if name in _LINKS:
             path = _local(value, line.folder)
@@ -218,6 +240,16 @@ def _local(value: str, folder: Path) -> Path | None:
     return None if "://" in text else folder / text
 
 
+def _refuse_what_is_no_address(line: Line) -> None:
+    for address in _ADDRESS.findall(line.expanded):
+        try:
+            urlsplit(address)
+        except ValueError as error:
+            raise RequirementsInvalid(
+                f"{redacted(line.text)!r} has an address that cannot be read: {error}", where=line.where
+            ) from error
+
+
 def _refuse_what_is_built(line: Line) -> None:
     if line.option[0] in _EDITABLE or (not line.option[0] and _is_built(line)):
         raise RequirementsInvalid(
@@ -246,5 +278,5 @@ def redacted(text: str) -> str:
     return CREDENTIALS.sub("://", text)
 
 
-CREDENTIALS = re.compile(r"://[^/@\s]+@")
-"""User name and password in addresses, as pip prints them."""
+CREDENTIALS = re.compile(r"://(?:[^/\s]+@|[^/@\s:\[]+:(?!\d+/)[^@\s]*@)")
+"""User name and password in addresses, as pip prints them; also a password that is not escaped as it should be."""

@@ -73,13 +73,14 @@ def resolve(spec: BuildSpec, target: Target, *, store: WheelStore, cache: BuildC
     store.sweep()
     with disk_errors(store.root), tempfile.TemporaryDirectory(dir=store.root, prefix=SCRATCH) as name:
         question = Question(spec, target, Path(name))
+        held = question.folders_hold  # before pip looks: what changes while it works is seen the next time
         known = cache.note(question.key)
         items = _reusable(known, question, store)
         if items is None:
             items = _ask(question)
             target.check(item["filename"] for item in items)
             items = _fetch(question, items, store)
-            cache.remember_note(question.key, {"items": items, "folders": question.folders_hold})
+            cache.remember_note(question.key, {"items": items, "folders": held})
     return [_stored(item, store) for item in sorted(items, key=lambda item: str(item["name"]))]
 
 
@@ -149,7 +150,7 @@ def _fetch(question: Question, items: list[Item], store: WheelStore) -> list[Ite
 def _link(item: Item, store: WheelStore, question: Question) -> str:
     path = Path(unquote(urlsplit(item["url"]).path)).resolve()
     try:
-        found = store.link(path)
+        found = store.link(path, item["filename"])
     except OSError as error:
         raise RequirementsInvalid(
             f"the wheel cannot be read: {error.strerror or error}", where=str(path), do="Repair the folder of wheels"
@@ -218,7 +219,7 @@ def _pip(arguments: Sequence[str], question: Question) -> None:
 
 def _reusable(known: Any, question: Question, store: WheelStore) -> list[Item] | None:
     """The last answer, when another one cannot be given: each of its packages is pinned, or every source is a local
-    folder that holds what it held; and all files are there."""
+    folder that holds what it held; and all files are there, and no local folder has another under such a name."""
     if not isinstance(known, dict):
         return None
     items: list[Item] = known["items"]
@@ -228,6 +229,8 @@ def _reusable(known: Any, question: Question, store: WheelStore) -> list[Item] |
         return None
     if any(not item["sha256"] or store.find(item["sha256"], item["filename"]) is None for item in items):
         return None
+    if any(question.other_content(item["filename"], item["sha256"], store) for item in items):
+        return None  # a wheel was built anew under its old version
     return items
 
 

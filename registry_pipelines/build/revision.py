@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from registry_pipelines.build.application import application_patterns, packed_paths
 from registry_pipelines.build.application_warnings import some_of
+from registry_pipelines.build.requirement_lines import redacted
 
 GIT_TIMEOUT_S = 60
 
@@ -73,9 +74,11 @@ def read_revision(folder: Path) -> Revision | None:
 def without_credentials(address: str) -> str:
     """A remote's address without user name and password; ``git@host:path`` stays readable."""
     if "://" not in address:
-        return re.sub(r"^[^/@]*@", "", address)
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        return re.sub(r"^[^/]*@", "", address)
+    try:
+        return urlsplit(redacted(address))._replace(query="", fragment="").geturl()
+    except ValueError:  # no address at all
+        return ""
 
 
 class _GitError(Exception):
@@ -236,5 +239,5 @@ def _git(folder: Path, *arguments: str, environment: dict[str, str] | None = Non
         raise _GitError(f"git cannot be started: {error.strerror}") from error
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-        raise _GitError(re.sub(r"://[^/@\s]*@", "://", words[0].removeprefix("fatal: "))[:300])
+        raise _GitError(redacted(words[0].removeprefix("fatal: "))[:300])
     return os.fsdecode(done.stdout)

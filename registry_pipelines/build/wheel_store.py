@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -23,9 +24,9 @@ class WheelStore:
     """Files at ``<root>/<sha256>/<filename>``. What is in it was verified when it came in. Safe for many processes.
 
     A wheel of a local folder is a hard link, where the file system has them: 3 GB of CUDA wheels are not copied. Then
-    the file is still the user's, who may write it anew in place; so a file with several links is only found while it
-    has its hash. cache: remembers hashes by what a file system says of a file (device, inode, size, times of content
-    and inode in ns); without it every look reads the file.
+    the file is still the user's, who may write it anew in place and then remove the other link; so a file is only found
+    while it has its hash. cache: remembers hashes by what a file system says of a file (device, inode, size, times of
+    content and inode in ns); without it every look reads the file.
     """
 
     def __init__(self, root: Path, cache: BuildCache | None = None) -> None:
@@ -36,7 +37,7 @@ class WheelStore:
         """The file, None when it is not there (any more)."""
         path = self.root / sha256 / filename
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_nlink == 1 or self.sha256(path) == sha256:
+            if self.sha256(path) == sha256:
                 return path
             path.unlink(missing_ok=True)
         return None
@@ -76,13 +77,16 @@ class WheelStore:
         self._remember(_identity(target), sha256)
         return target
 
-    def link(self, path: Path) -> str:
-        """Have a local file in the store, as a link where that works, else as a copy; its sha256."""
+    def link(self, path: Path, filename: str) -> str:
+        """Have a local file in the store under a wheel's name, as a link where that works, else as a copy; its sha256.
+
+        path may be called otherwise: folders of wheels hold symbolic links into stores that go by hash.
+        """
         before, sha256 = path.stat(), self.sha256(path)
-        target = self._place(path.name, sha256)
-        if self.find(sha256, path.name):
+        target = self._place(filename, sha256)
+        if self.find(sha256, filename):
             return sha256
-        new = target.with_name(f".{target.name}.{os.getpid()}")
+        new = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
         new.unlink(missing_ok=True)
         try:
             os.link(path.resolve(), new)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZIP_STORED
 
 import pytest
 
 from registry_pipelines.build.c_library import told_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, Target
 from registry_pipelines.build.wheel_store import WheelStore, read_sha256
@@ -134,3 +136,94 @@ def test_scratch_folders_of_killed_builds_are_removed_a_day_later(resolver: Reso
     os.utime(old, (0, 0))
     resolver.store.sweep()
     assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "link"), reason="no hard links")
+def test_a_stored_wheel_that_was_rewritten_through_its_other_name_is_not_found(resolver: Resolver) -> None:
+    [wheel] = resolver("leaf==1.0")
+    mine = resolver.wheels / wheel.locked.filename
+    mine.write_bytes(b"other content")
+    mine.unlink()
+    assert resolver.store.find(wheel.locked.sha256, wheel.locked.filename) is None
+    with pytest.raises(RequirementsInvalid):
+        resolver("leaf==1.0")
+
+
+def test_a_wheel_that_is_a_link_to_a_file_of_another_name_is_built(resolver: Resolver, tmp_path: Path) -> None:
+    wheel = make_wheel(resolver.wheels, "linked", "1.0")
+    blob = tmp_path / "blob"
+    wheel.rename(blob)
+    wheel.symlink_to(blob)
+    [found] = resolver("linked")
+    assert (found.path.name, read_sha256(found.path)) == (wheel.name, read_sha256(blob))
+
+
+def test_a_variable_in_a_line_is_part_of_the_question(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("1.0", "2.0"):
+        monkeypatch.setenv("LEAF", version)
+        assert resolver("leaf<=${LEAF}")[0].locked.version == version
+
+
+def test_a_wheel_named_by_its_path_is_looked_at_again(resolver: Resolver, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "elsewhere", "own", "1.0")
+    assert resolver(str(wheel))[0].locked.sha256 == read_sha256(wheel)
+    wheel.unlink()
+    make_wheel(tmp_path / "elsewhere", "own", "1.0", files={"own/new.py": b"new = True\n"})
+    assert resolver(str(wheel))[0].locked.sha256 == read_sha256(wheel)
+    assert resolver(f"own @ {wheel.as_uri()}")[0].locked.sha256 == read_sha256(wheel)
+
+
+def test_files_that_a_constraint_file_of_the_environment_names_are_part_of_the_question(
+    resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, inner = tmp_path / "outer.txt", tmp_path / "inner.txt"
+    outer.write_text("-c inner.txt\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(outer))
+    for version in ("1.0", "2.0"):
+        inner.write_text(f"leaf=={version}\n")
+        assert resolver("leaf")[0].locked.version == version
+
+
+def test_a_wheel_of_the_folder_that_was_rewritten_within_its_times_is_seen(resolver: Resolver) -> None:
+    path = make_wheel(resolver.wheels, "own", "1.0", files={"own/new.py": b"new = 1\n"}, compression=ZIP_STORED)
+    before = path.stat()
+    resolver("own")
+    changed = {"own/new.py": b"new = 2\n"}
+    other = make_wheel(resolver.wheels.parent / "other", "own", "1.0", files=changed, compression=ZIP_STORED)
+    path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert resolver("own")[0].locked.sha256 == read_sha256(other)
+
+
+@pytest.mark.parametrize("password", ["p@ss", "a/b", "a@b@c"])
+def test_sloppy_passwords_are_not_told_in_part(password: str) -> None:
+    told = redacted(f"--index-url https://me:{password}@127.0.0.1/simple is refused")
+    assert told == "--index-url https://127.0.0.1/simple is refused"
+
+
+@pytest.mark.parametrize(
+    "line", ["foo @ http://[x/foo.whl", "--find-links http://[x", "-r http://[x/a", "http://[x/y.whl"]
+)
+def test_an_address_that_is_none_is_named(resolver: Resolver, line: str) -> None:
+    with pytest.raises(RequirementsInvalid, match="cannot be read"):
+        resolver(line)
+
+
+def test_a_stored_copy_gives_way_to_a_wheel_built_anew_under_its_version(resolver: Resolver) -> None:
+    path = make_wheel(resolver.wheels, "own", "1.0", files={"own/new.py": b"new = 1\n"})
+    [stored] = resolver("own==1.0")
+    content = stored.path.read_bytes()  # as on a file system without links
+    stored.path.unlink()
+    stored.path.write_bytes(content)
+    make_wheel(resolver.wheels, "own", "1.0", files={"own/new.py": b"new = 2\n"})
+    assert resolver("own==1.0")[0].locked.sha256 == read_sha256(path)
+
+
+def test_a_stored_wheel_that_is_written_to_beside_the_work_is_refused(resolver: Resolver) -> None:
+    [wheel] = resolver("leaf==1.0")
+    resolver.store.verify(wheel.path, wheel.locked.sha256)
+    wheel.path.write_bytes(b"other content")
+    with pytest.raises(WheelInvalid, match="its sha256 is"):
+        resolver.store.verify(wheel.path, wheel.locked.sha256)
+    assert not wheel.path.exists()

@@ -262,3 +262,17 @@ def test_settings_for_people_do_not_change_the_answer(service: Path) -> None:
     assert read(service) == expected
     (service / "ä b.py").write_text("1")
     assert read(service).warnings[0].endswith("in no commit: ä b.py")
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://me:p@ss@host.example/a/b?token=x", "https://host.example/a/b"),
+        ("https://me:a/b@host.example/c", "https://host.example/c"),
+        ("https://[x/y", ""),
+        ("git@host.example:a/b@c", "host.example:a/b@c"),
+    ],
+)
+def test_no_part_of_a_password_in_a_remote_is_told(service: Path, address: str, told: str) -> None:
+    git(service, "remote", "add", "origin", address)
+    assert read(service).remote == told
