@@ -56,18 +56,19 @@ _MUSL_NAMES = {"386": "i386", "arm": "armhf", "ppc64le": "powerpc64le"}
 
 _FOLDER = r"(?:usr/)?lib(?:|32|64|x32)/(?:[A-Za-z0-9_]+-linux-gnu[A-Za-z0-9]*/)?"
 _GLIBC = re.compile(
-    _FOLDER + r"(?:libc\.so\.6|ld-linux[A-Za-z0-9_-]*\.so\.[123]|ld64\.so\.[12]|(?:libc|ld)-2\.(\d+)\.so)\Z"
+    _FOLDER + r"(?:libc\.so\.6|ld-linux[A-Za-z0-9_-]*\.so\.[123]|ld64\.so\.[12]|(?:libc|ld)-2\.(\d{1,3})\.so)\Z"
 )
 _MUSL = re.compile(r"(?:usr/)?lib/(?:ld-musl-([A-Za-z0-9_]+)|libc\.musl-([A-Za-z0-9_]+))\.so\.1\Z")
 _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d+t?)\Z")
-_RELEASE = re.compile(rb"release version (\d+)\.(\d+)")
-_SYMBOL_VERSION = re.compile(rb"GLIBC_(2)\.(\d+)\0")
-_MUSL_VERSION = re.compile(rb"\0(1)\.(\d+)\.\d+(?:-git-[^\0]{1,80})?\0")
-_TOLD = re.compile(r"(glibc|musl)[- ](\d+)\.(\d+)(?:\.\d+)?\Z")
+# A base may say anything: every version is at most three digits long, and so is the list of tags made of it.
+_RELEASE = re.compile(rb"release version (\d{1,3})\.(\d{1,3})\b")
+_SYMBOL_VERSION = re.compile(rb"GLIBC_(2)\.(\d{1,3})\0")
+_MUSL_VERSION = re.compile(rb"\0(1)\.(\d{1,3})\.\d{1,3}(?:-git-[^\0]{1,80})?\0")
+_TOLD = re.compile(r"(glibc|musl)[- ](\d{1,3})\.(\d{1,3})(?:\.\d+)?\Z")
 
 _DATABASES = {"var/lib/dpkg/status": "dpkg", "lib/apk/db/installed": "apk", "usr/lib/apk/db/installed": "apk"}
 _DPKG = re.compile(rb"(?ms)^Package: libc6\n(.*?)(?:^\n|\Z)")
-_APK = re.compile(rb"(?m)^P:(musl|glibc)\nV:(\d+)\.(\d+)")
+_APK = re.compile(rb"(?m)^P:(musl|glibc)\nV:(\d{1,3})\.(\d{1,3})\b")
 
 _BY_RELEASE = {
     "debian": {"10": (2, 28), "11": (2, 31), "12": (2, 36), "13": (2, 41)},
@@ -232,7 +233,7 @@ class _Reading:
                 self._packages[kind.decode()] = CLibrary(kind.decode(), int(major), int(minor), found)
             return
         for stanza in _DPKG.findall(raw):
-            version = re.search(rb"(?m)^Version: (?:\d+:)?(\d+)\.(\d+)", stanza)
+            version = re.search(rb"(?m)^Version: (?:\d+:)?(\d{1,3})\.(\d{1,3})\b", stanza)
             architecture = re.search(rb"(?m)^Architecture: (\S+)", stanza)
             installed = re.search(rb"(?m)^Status: \S+ \S+ installed$", stanza)
             ours = architecture and architecture[1].decode() in _debian_names(self._architecture)

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from packaging.markers import default_environment
 from packaging.tags import sys_tags
 
@@ -197,6 +199,38 @@ def test_free_threaded_bases_take_their_own_wheels() -> None:
     for tags in ("cp313-cp313-manylinux_2_28_aarch64", "cp311-abi3-manylinux_2_28_aarch64"):
         with pytest.raises(RequirementsInvalid, match=r"3\.13t"):
             target.check([f"a-1-{tags}.whl"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    path=st.sampled_from(
+        [
+            f"{MULTIARCH}/libc.so.6",
+            "lib/ld-musl-x86_64.so.1",
+            "var/lib/dpkg/status",
+            "lib/apk/db/installed",
+            "bin/python3.12",
+        ]
+    ),
+    pieces=st.lists(
+        st.one_of(
+            st.binary(max_size=12),
+            st.sampled_from([MUSL, glibc(31), DPKG, APK, b"release version 2.99999999.", b"\nV:9999999999.1-1\n"]),
+        ),
+        max_size=5,
+    ),
+)
+def test_whatever_a_base_says_the_list_of_tags_is_short(
+    path: str, pieces: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = Place(LayoutRegistry(tmp_path_factory.mktemp("any") / "registry"), "bases/any")
+    push_image(place, [{path: b"".join(pieces)}], tag="v1")
+    image = open_base("v1", AMD, lambda text: (place, text))
+    cache = BuildCache(tmp_path_factory.mktemp("any") / "cache.sqlite")
+    facts = read_base(place, list(zip(image.manifest.layers, image.diff_ids, strict=True)), AMD, cache=cache)
+    cache.close()
+    if facts.c_library:
+        assert len(Target(AMD, "3.12", facts.c_library).options()) < 3000
 
 
 @pytest.mark.parametrize("text", ["glibc", "glibc-2", "musl-x", "bionic-1.2", "glibc-2.31 "])
