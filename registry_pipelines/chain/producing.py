@@ -23,7 +23,14 @@ from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.warnings import summed, warnings_of
 from registry_pipelines.release import Release
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import SEVERITIES, Finding, Report, left_out_lines, undeclared_lines
+from registry_pipelines.scan.interface import (
+    SEVERITIES,
+    Finding,
+    Report,
+    left_out_lines,
+    own_first,
+    undeclared_lines,
+)
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.publish import publish_report, publish_sboms, read_sboms
 from registry_pipelines.scan.sbom import scan_image
@@ -169,7 +176,7 @@ def sbom(session: Session, release: Release) -> StageResult:
                 "image": each.manifest.digest.short,
             }
             for each in packages
-            for component in each.components
+            for component in own_first(each.components)
             if component.declared
         ],
     )

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,20 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import condensed, console, print_below, print_json, print_lines, rows_table
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
+from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import write_cyclonedx
-from registry_pipelines.scan.interface import LeftOut, Limits, PlatformPackages, left_out_lines, undeclared_lines
+from registry_pipelines.scan.interface import (
+    LeftOut,
+    Limits,
+    PlatformPackages,
+    left_out_lines,
+    own_first,
+    undeclared_lines,
+)
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.sbom import scan_image
 from registry_pipelines.sign.interface import read_attestations, verify_image
@@ -36,8 +45,18 @@ RELEASE_OR_IMAGE = (
 
 
 def is_release(config: Config | None, text: str) -> bool:
-    """Whether a person means a release: what stands before the tag is an image of the configuration."""
-    return config is not None and text.partition("@")[0].partition(":")[0] in config.images
+    """Whether a person means a release: what stands before the tag is an image of the configuration.
+
+    Raises InputError for a slip of the pen, which would be read as an image of Docker Hub.
+    """
+    name = text.partition("@")[0].partition(":")[0]
+    if config is None or name in config.images:
+        return config is not None
+    if "/" not in text and get_close_matches(name, config.images):
+        raise InputError(
+            unknown(name, config.images, "image"), do=f"For the one of Docker Hub write docker.io/library/{text}"
+        )
+    return False
 
 
 @click.command("sbom", epilog=RELEASE_OR_IMAGE)
@@ -69,7 +88,7 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
             "declared": component.declared,
         }
         for each in packages
-        for component in each.components
+        for component in own_first(each.components)
     ]
     left_out = _left_out(packages)
     if options.as_json:

@@ -213,7 +213,8 @@ class AdvisoriesWithin:
         if newest > evidence.now + CLOCK_SKEW:
             return Outcome([f"advisories: the newest is of {_text(newest)}, in the future"])
         if evidence.now - newest > timedelta(days=self._days):
-            return Outcome([f"advisories: the newest is of {_text(newest)}, more than {self._days} days old"])
+            old = f"advisories: the newest is of {_text(newest)}, more than {self._days} days old"
+            return Outcome([f"{old}; load newer ones (`advisories.source`) and scan again"])
         if evidence.now - newest > timedelta(days=DEFAULT_MAX_ADVISORY_AGE_DAYS):
             return Outcome(accepted=[f"advisories-age: the newest is of {_text(newest)}; up to {self._days} days pass"])
         return Outcome()

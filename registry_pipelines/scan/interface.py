@@ -30,7 +30,13 @@ MAX_REPORT_BYTES = 64 * 1024 * 1024
 
 MAX_BREACHES_LISTED = 20
 """Findings named one by one for each severity, unknowns for each kind and reason; the count says the rest. A kernel
-header package alone has 2,000 findings, one wheel may list 500 crates."""
+header package alone has 2,000 findings."""
+
+NO_ECOSYSTEM = "no advisory ecosystem covers it"
+"""Reason of an ``uncovered`` unknown for which no advisories can be loaded."""
+
+DISTRIBUTED = ("pkg:deb", "pkg:apk", "pkg:rpm")
+"""Types of package URLs that have the distribution behind them."""
 
 MAX_LEFT_OUT_NAMED = 10
 """The SBOM lists all of them."""
@@ -294,6 +300,12 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise
 
 
+def own_first(components: Iterable[Component]) -> list[Component]:
+    """What stands by itself before what others bring along: a table's first rows name the packages that were asked
+    for, not the hundreds of crates inside one of them."""
+    return sorted(components, key=lambda each: bool(each.inside))
+
+
 def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
     """A line for each thing left out, the first few; then how many more there are."""
     found = sorted(set(left_out), key=lambda item: (item.subject, item.reason))
@@ -314,14 +326,33 @@ def undeclared_lines(purls: Iterable[str]) -> list[str]:
 
 def _explain_unknowns(unknowns: list[Unknown], limit: int) -> Iterable[str]:
     permitted = f" ({limit} permitted)" if limit else ""
-    alike: dict[tuple[str, str], list[Unknown]] = {}
+    alike: dict[tuple[str, str, str], list[Unknown]] = {}
     for item in unknowns:
-        alike.setdefault((item.kind, item.reason), []).append(item)
-    for (kind, reason), items in alike.items():
+        pattern = _pattern(item.subject) if item.kind == "uncovered" else ""
+        alike.setdefault((item.kind, item.reason, pattern), []).append(item)
+    for (kind, reason, pattern), items in alike.items():
+        if pattern:
+            yield f"{_uncovered(items, reason, pattern)}{permitted}"
+            continue
         for item in items[:MAX_BREACHES_LISTED]:
             yield f"{kind}: {item.subject}: {reason}{permitted}"
         if len(items) > MAX_BREACHES_LISTED:
             yield f"{kind}: {len(items) - MAX_BREACHES_LISTED} more: {reason}{permitted}"
+
+
+def _pattern(purl: str) -> str:
+    """Names the packages of the same type, and distribution where it has one: the unit that advisories cover."""
+    kind, _, rest = purl.partition("/")
+    distribution = rest.partition("/")[0] if kind in DISTRIBUTED and "/" in rest.partition("@")[0] else ""
+    return f"{kind}/{distribution}/*" if distribution else f"{kind}/*"
+
+
+def _uncovered(items: list[Unknown], reason: str, pattern: str) -> str:
+    """One line about packages without advisories, and what lets a release with them pass. One wheel may list 500."""
+    names = sorted(item.subject for item in items)
+    named = names[0] if len(names) == 1 else f"{len(names)} packages, from {names[0]} to {names[-1]}"
+    load = "" if reason == NO_ECOSYSTEM else "load them (`advisories.source`) and scan again, or "
+    return f"uncovered: {named}: {reason}; {load}accept {pattern} by name (`accept_unknowns`)"
 
 
 def _explain(severity: str, found: list[Finding], limit: int) -> Iterable[str]:

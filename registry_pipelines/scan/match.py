@@ -14,6 +14,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.grouping import Vulnerability, group
 from registry_pipelines.scan.interface import (
+    NO_ECOSYSTEM,
     SEVERITIES,
     Component,
     Coverage,
@@ -64,7 +65,7 @@ def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Fi
     """Findings and unknowns of one component."""
     ecosystem = component.ecosystem
     if not store.covers(ecosystem):
-        what = f"the advisories hold nothing for {ecosystem}" if ecosystem else "no advisory ecosystem covers it"
+        what = f"the advisories hold nothing for {ecosystem}" if ecosystem else NO_ECOSYSTEM
         if not component.declared:
             return [], [Unknown(kind="undeclared", subject=component.purl, reason="only its file shows it")]
         return [], [Unknown(kind="uncovered", subject=component.purl, reason=what)]

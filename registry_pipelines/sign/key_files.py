@@ -143,7 +143,11 @@ def _unlocked(password: str, where: str, load: Callable[[str], Any]) -> Any:
                 ) from error
             failed = error
     if not password:
-        raise InputError("the private key is encrypted, and no password is given", where=where, do="Give its password")
+        raise InputError(
+            "the private key is encrypted, and no password is given",
+            where=where,
+            do="Give its password (in the configuration: `signing.password: ${VARIABLE}`)",
+        )
     raise InputError(
         "the private key cannot be decrypted: wrong password or damaged file",
         where=where,

@@ -144,7 +144,11 @@ def _read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
-        raise InputError(f"the key file cannot be read: {error.strerror}", where=str(path)) from error
+        missing = isinstance(error, FileNotFoundError)
+        do = "Check `signing` in the configuration; `registry-pipelines sign --generate-key` makes the pair it names"
+        raise InputError(
+            f"the key file cannot be read: {error.strerror}", where=str(path), do=do if missing else ""
+        ) from error
     if len(content) > MAX_KEY_BYTES:
         raise InputError(
             f"a file of keys has at most {MAX_KEY_BYTES} bytes",

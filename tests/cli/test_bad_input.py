@@ -203,6 +203,20 @@ def test_a_manifest_of_five_mebibytes_is_not_read() -> None:
             server.shutdown()
 
 
+def test_a_slip_in_an_images_name_is_no_image_of_docker_hub(fleet: Fleet) -> None:
+    for command in ("sbom", "scan", "verify"):
+        shown = fails(8, "unknown image `tol`; did you mean `tool`?", command, "tol:v1", "--config", fleet.path)
+        assert "docker.io/library/tol:v1" in shown.stderr
+
+
+def test_a_key_that_is_not_there_names_what_makes_it(fleet: Fleet) -> None:
+    release = fleet.release("v5.0.0")
+    fleet.reload(("signing: {generate: true}", "signing: {generate: false}"))
+    for command in ("sign", "judge"):
+        shown = fails(8, "key file cannot be read", command, release.key, "--config", fleet.path)
+        assert "registry-pipelines sign --generate-key" in shown.stderr
+
+
 def test_a_registry_that_does_not_answer() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -20,6 +20,7 @@ from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.interface import (
+    NO_ECOSYSTEM,
     REPORT_MEDIA_TYPE,
     SBOM_MEDIA_TYPE,
     AdvisoryFacts,
@@ -41,7 +42,7 @@ CRITICAL = Finding(
     score=9.8,
     fixed_versions=("3.1.6",),
 )
-UNCOVERED = Unknown(kind="uncovered", subject="pkg:conda/python@3.11", reason="no advisory ecosystem")
+UNCOVERED = Unknown(kind="uncovered", subject="pkg:conda/python@3.11", reason=NO_ECOSYSTEM)
 UNDECLARED = tuple(
     Unknown(kind="undeclared", subject=f"pkg:generic/lib{name}.so.1", reason="only its file shows it")
     for name in "abcdefg"

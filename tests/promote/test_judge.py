@@ -44,6 +44,8 @@ from registry_pipelines.transfer.engine import Engine
 from tests.promote.parts import ARM64, CRITICAL, NOW, PROVENANCE, UNCOVERED, UNDECLARED, Candidate, candidate, day
 from tests.sign.parts import NO_LOG, Cosign, Key, push_image
 
+LOAD = "load newer ones (`advisories.source`) and scan again"
+
 
 def change(policy: Policy = DEFAULT_POLICY, **fields: Any) -> Policy:
     return msgspec.structs.replace(policy, **fields)
@@ -296,7 +298,7 @@ def test_the_clock_is_used_when_no_time_is_told(good: Candidate) -> None:
 def test_old_advisories_are_denied_with_their_date(bare: Candidate) -> None:
     bare.attach_everything(newest="2024-10-10T00:00:00Z")
     bare.sign()
-    assert bare.judge().reasons == ("advisories: the newest is of 2024-10-10T00:00:00Z, more than 7 days old",)
+    assert bare.judge().reasons == (f"advisories: the newest is of 2024-10-10T00:00:00Z, more than 7 days old; {LOAD}",)
     assert bare.judge(change(max_advisory_age_days=10000)).accepted == (
         "advisories-age: the newest is of 2024-10-10T00:00:00Z; up to 10000 days pass",
     )
@@ -319,8 +321,8 @@ def test_old_advisories_pass_by_name_up_to_an_age(bare: Candidate) -> None:
     later = NOW + timedelta(days=30)
     denied = bare.judge(change(accepted_unknowns=(accepted,)), now=later)
     assert denied.reasons == (
-        "advisories: the newest is of 2026-10-01T00:00:00Z, more than 7 days old",
-        "advisories: the newest is of 2026-10-01T00:00:00Z, more than 60 days old",
+        f"advisories: the newest is of 2026-10-01T00:00:00Z, more than 7 days old; {LOAD}",
+        f"advisories: the newest is of 2026-10-01T00:00:00Z, more than 60 days old; {LOAD}",
     )
 
 
@@ -356,12 +358,18 @@ def test_an_unknown_is_denied_until_it_is_accepted_by_name(bare: Candidate) -> N
     bare.attach_everything(unknowns=[UNCOVERED])
     accepted = AcceptedUnknown(kind="uncovered", subject="pkg:conda/python@*", reason="the interpreter has no feed")
     policy = change(accepted_unknowns=(accepted,))
-    assert bare.sign().withheld == ("uncovered: pkg:conda/python@3.11: no advisory ecosystem",)
+    assert bare.sign().withheld == (
+        "uncovered: pkg:conda/python@3.11: no advisory ecosystem covers it; "
+        "accept pkg:conda/* by name (`accept_unknowns`)",
+    )
     bare.sign(policy)
     verdict = bare.judge(policy)
     assert verdict.allow
     assert verdict.accepted == ("uncovered:pkg:conda/python@3.11: the interpreter has no feed",)
-    assert bare.judge().reasons == ("uncovered: pkg:conda/python@3.11: no advisory ecosystem",)
+    assert bare.judge().reasons == (
+        "uncovered: pkg:conda/python@3.11: no advisory ecosystem covers it; "
+        "accept pkg:conda/* by name (`accept_unknowns`)",
+    )
     for wrong in ({"kind": "unreadable"}, {"subject": "pkg:conda/perl@*"}):
         assert not bare.judge(change(accepted_unknowns=(msgspec.structs.replace(accepted, **wrong),))).allow
     expired = bare.judge(change(accepted_unknowns=(msgspec.structs.replace(accepted, expires=day("2026-11-22")),)))

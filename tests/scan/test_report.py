@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.scan.interface import (
     MAX_BREACHES_LISTED,
+    NO_ECOSYSTEM,
     AdvisoryFacts,
     Finding,
     Limits,
@@ -21,7 +24,11 @@ from registry_pipelines.scan.interface import (
 )
 
 DIGEST = Digest.of(b"x")
-UNCOVERED = Unknown(kind="uncovered", subject="pkg:conda/python@3.11.2", reason="no advisory ecosystem covers it")
+UNCOVERED = Unknown(kind="uncovered", subject="pkg:conda/python@3.11.2", reason=NO_ECOSYSTEM)
+CONDA = (
+    "uncovered: pkg:conda/python@3.11.2: no advisory ecosystem covers it; "
+    "accept pkg:conda/* by name (`accept_unknowns`)"
+)
 
 
 def report(*findings: Finding, unknowns: tuple[Unknown, ...] = ()) -> Report:
@@ -73,24 +80,57 @@ def test_excepted_ids_do_not_count() -> None:
 
 def test_unknowns_pass_only_by_name() -> None:
     found = report(unknowns=(UNCOVERED,))
-    assert found.breaches(ANY) == ["uncovered: pkg:conda/python@3.11.2: no advisory ecosystem covers it"]
+    assert found.breaches(ANY) == [CONDA]
     accepting = Limits(accepted_unknowns=("uncovered:pkg:conda/*",))
     assert found.breaches(accepting) == [] and found.accepted(accepting) == [UNCOVERED]
     for pattern in ("uncovered:pkg:deb/*", "incomplete:*", "NO-DATA:*", "pkg:generic/*"):
         assert found.breaches(Limits(accepted_unknowns=(pattern,)))
 
 
-def test_unknowns_that_differ_in_their_subject_only_are_counted_beyond_the_first_ones() -> None:
-    crates = tuple(
-        Unknown(kind="uncovered", subject=f"pkg:cargo/{number}@1", reason="nothing for crates.io")
-        for number in range(500)
-    )
-    reasons = report(unknowns=(*crates, UNCOVERED)).breaches(Limits())
-    assert reasons[0] == "uncovered: pkg:cargo/0@1: nothing for crates.io"
-    assert reasons[MAX_BREACHES_LISTED:] == [
-        f"uncovered: {500 - MAX_BREACHES_LISTED} more: nothing for crates.io",
-        "uncovered: pkg:conda/python@3.11.2: no advisory ecosystem covers it",
+def test_packages_without_advisories_are_one_line_that_says_what_to_do() -> None:
+    """ruff's SBOM lists 400 crates, a Debian base dozens of packages: each kind is one reason with one way out."""
+    crates = [Unknown(kind="uncovered", subject=f"pkg:cargo/c{number:03}@1", reason="none") for number in range(500)]
+    debian = [
+        Unknown(kind="uncovered", subject=f"pkg:deb/debian/{name}@1?distro=debian-12", reason="none")
+        for name in ("libc6", "base-files")
     ]
+    ubuntu = Unknown(kind="uncovered", subject="pkg:deb/ubuntu/libc6@1", reason="none")
+    found = report(unknowns=(*crates, *debian, ubuntu, UNCOVERED))
+    load = "load them (`advisories.source`) and scan again, or accept"
+    lines = [
+        f"uncovered: 500 packages, from pkg:cargo/c000@1 to pkg:cargo/c499@1: none; {load} pkg:cargo/* by name",
+        "uncovered: 2 packages, from pkg:deb/debian/base-files@1?distro=debian-12 to "
+        f"pkg:deb/debian/libc6@1?distro=debian-12: none; {load} pkg:deb/debian/* by name",
+        f"uncovered: pkg:deb/ubuntu/libc6@1: none; {load} pkg:deb/ubuntu/* by name",
+    ]
+    assert found.breaches(Limits()) == [*(f"{line} (`accept_unknowns`)" for line in lines), CONDA]
+    assert found.breaches(Limits(unknowns=503))[0].endswith("(503 permitted)")
+    named = ("pkg:cargo/*", "pkg:deb/debian/*", "pkg:deb/ubuntu/*", "pkg:conda/*")
+    accepting = tuple(f"uncovered:{pattern}" for pattern in named)
+    assert found.breaches(Limits(accepted_unknowns=accepting)) == []
+    assert all(found.breaches(Limits(accepted_unknowns=accepting[:number])) for number in range(4))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["npm", "npm/%40types", "deb/debian", "generic", "cargo"]), st.integers(0, 9)))
+)
+def test_the_pattern_that_a_line_names_accepts_all_that_it_is_about(packages: list[tuple[str, int]]) -> None:
+    found = report(
+        unknowns=tuple(
+            Unknown(kind="uncovered", subject=f"pkg:{kind}/p{number}@1", reason="none") for kind, number in packages
+        )
+    )
+    lines = found.breaches(Limits())
+    patterns = [re.search(r"accept (\S+) by name", line)[1] for line in lines]  # type: ignore[index]
+    assert bool(lines) == bool(packages) and len(set(patterns)) == len(lines)
+    assert found.breaches(Limits(accepted_unknowns=tuple(f"uncovered:{each}" for each in patterns))) == []
+
+
+def test_other_unknowns_that_are_alike_are_counted_beyond_the_first_ones() -> None:
+    files = [Unknown(kind="unreadable", subject=f"p/{number:03}", reason="broken") for number in range(50)]
+    reasons = report(unknowns=tuple(files)).breaches(Limits())
+    assert reasons[0] == "unreadable: p/000: broken"
+    assert reasons[MAX_BREACHES_LISTED:] == [f"unreadable: {50 - MAX_BREACHES_LISTED} more: broken"]
 
 
 def test_unknowns_pass_up_to_a_number() -> None:

@@ -84,7 +84,8 @@ def test_what_openssl_encrypted_says_whether_a_password_is_missing_or_wrong(open
         "pkcs8 -topk8 -in plain -passout pass:pw -outform DER -out der",
     ):
         path = openssl(line)
-        assert "encrypted, and no password is given" in refusal(path, "")
+        said = refusal(path, "")
+        assert "encrypted, and no password is given" in said and "`signing.password: ${VARIABLE}`" in said
         assert "wrong password or damaged" in refusal(path, "other")
         assert "wrong password or damaged" in refusal(path, "\N{SNOWMAN}" * 500)
 
