@@ -28,6 +28,7 @@ from registry_pipelines.errors import InputError, RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from tests.build.bases import push_base
 from tests.build.layers import DPKG
 from tests.build.wheels import make_wheel
 from tests.needs import missing
@@ -275,3 +276,36 @@ def test_the_markers_of_this_python_are_known() -> None:
     assert ours == {name: own[name] for name in ours}
     assert own.keys() - ours.keys() <= {"platform_release", "platform_version", "extra"}
     assert marker_values(Target(Platform.here(), RUNNING_PYTHON)) == {}
+
+
+@pytest.mark.parametrize(
+    ("programs", "environment", "told", "expected"),
+    [
+        (["3.9"], {}, "", "3.9"),
+        (["3.13t"], {}, "", "3.13t"),
+        (["3.12"], {"PYTHON_VERSION": "3.8.1"}, "3.12", "3.12"),
+        ([], {"PYTHON_VERSION": "3.12.4"}, "", "3.12"),
+        ([], {"PYTHON_VERSION": "3.8"}, "3.12", ""),
+        (["3.13t"], {"PYTHON_VERSION": "3.13.1"}, "", "3.13t"),
+    ],
+)
+def test_the_python_is_that_of_the_base(
+    tmp_path: Path, programs: list[str], environment: dict[str, str], told: str, expected: str
+) -> None:
+    """What the image's variables say may be meant for the application; a program that is there counts."""
+    make_wheel(tmp_path / "wheels", "pure")
+    bases = Place(LayoutRegistry(tmp_path / "bases"), "python")
+    loader = elf(62, b"/lib64/ld-linux-x86-64.so.2")
+    library = glibc(34, {"amd64": 62, "arm64": 183}[Platform.here().architecture])
+    files = {"usr/lib64/libc.so.6": library, **{f"usr/local/bin/python{version}": loader for version in programs}}
+    push_base(bases, "v1", files, environment=environment)
+    spec = BuildSpec(name="any", base="b", python=told, requirements=("pure",), wheels=tmp_path / "wheels")
+    builder = LayersBuilder(tmp_path / "state", open_place=lambda text: (bases, "v1"))
+    place = Place(LayoutRegistry(tmp_path / "registry"), "ml/any")
+    if not expected:
+        with pytest.raises(InputError, match=r"has Python 3\.8, not 3\.12"):
+            builder.build(spec, place)
+        return
+    result = builder.build(spec, place)
+    (chosen,) = result.targets.values()
+    assert chosen.startswith(f"Python {expected} with C library glibc 2.34")
