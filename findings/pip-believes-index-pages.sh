@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Guess:   pip asks an index at every run whether a project's page changed (it always sent `Cache-Control: max-age=0`), so a
 #          version that was published a minute ago is found.
-# Happens: pip 26.2 or older asks. pip 26.3 believes a page for as long as the index says (`max-age`) and does not ask: the
+# Happens: pip 25.3 asks. pip 26.3 believes a page for as long as the index says (`max-age`) and does not ask: the
 #          new version is not found, status 0. `--refresh-package :all:` (new) asks again, with the ETag.
 # Version: pip 25.3 and 26.3. Date: 2026-11-28.
 set -euo pipefail

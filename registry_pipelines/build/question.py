@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,6 +20,8 @@ from registry_pipelines.build.target import Target
 from registry_pipelines.build.wheel_store import WheelStore
 
 _NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REPORT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV")
+_CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""What says whom pip believes; the second beats the first."""
 _SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
 
 
@@ -42,7 +45,7 @@ class Question:
         identity = [
             [(line.expanded, str(line.folder), line.constraint) for line in [*self.lines, *self._constraints]],
             *(self.target, self.markers, [str(self._spec.wheels or ""), *self._spec.find_links], settings),
-            *(sys.executable, importlib.metadata.version("pip") if _has_pip() else ""),
+            *(sys.executable, _pip_version()),
         ]
         return f"resolution {hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"
 
@@ -71,9 +74,8 @@ class Question:
         found = {name: value for name, value in os.environ.items() if name not in dropped}
         if self._spec.wheels:
             found["PIP_CONFIG_FILE"] = os.devnull
-        if found.get("SSL_CERT_FILE"):
-            # What pip and requests read where no `cert` is configured.
-            found.setdefault("REQUESTS_CA_BUNDLE", found["SSL_CERT_FILE"])
+        if found.get("SSL_CERT_FILE") and not any(found.get(name) for name in _CERTIFICATES) and _is_old_pip():
+            found["REQUESTS_CA_BUNDLE"] = found["SSL_CERT_FILE"]
         return found | {
             "PIP_NO_INPUT": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -123,9 +125,13 @@ class Question:
         return str(page if page.exists() else offer(path, page.parent))
 
 
-def _has_pip() -> bool:
+def _pip_version() -> str:
     try:
-        importlib.metadata.version("pip")
+        return importlib.metadata.version("pip")
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return ""
+
+
+def _is_old_pip() -> bool:
+    """From 24.2 on pip believes SSL_CERT_FILE by itself."""
+    return tuple(int(part) for part in re.findall(r"\d+", _pip_version())[:2]) < (24, 2)
