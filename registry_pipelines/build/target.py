@@ -134,6 +134,12 @@ def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache
     be told, and what ``read_base`` raises.
     """
     if base is None:
+        if spec.libc:
+            raise InputError(
+                "libc is said of a base image, and this is the interpreter base, which has that of this machine",
+                where=spec.name,
+                do="Leave libc out, or name an image as base",
+            )
         return Target(platform, spec.python or RUNNING_PYTHON)
     said = _said_version(base)
     told = told_c_library(spec.libc) if spec.libc else None

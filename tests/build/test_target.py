@@ -182,6 +182,11 @@ def test_a_base_that_does_not_tell_is_refused_and_the_build_can_say_it(tmp_path:
     assert len(pure.lock["linux/amd64"]) == 2
 
 
+def test_the_interpreter_base_has_the_library_of_this_machine(tmp_path: Path, spec: BuildSpec) -> None:
+    with pytest.raises(InputError, match="that of this machine"):
+        build(tmp_path, {}, replace(spec, base="python", platforms=(), libc="musl-1.2"))
+
+
 def test_without_requirements_no_layer_is_read(tmp_path: Path, spec: BuildSpec) -> None:
     assert build(tmp_path, {"app": b""}, replace(spec, requirements=(), python="")).lock == {"linux/amd64": ()}
 
