@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -109,7 +109,8 @@ def find_components(tree: Tree) -> Contents:
             _add_doubts(found, tree, path, fact)
     _add_wheel_contents(found, wheels)
     _add_binaries(found, tree, wheels, owned)
-    _add_interpreters(found, tree, owned | wheels.owners.keys())
+    _add_interpreters(found, tree, os_owners.keys())
+    _doubt_databases_of_wheels(found, tree, wheels)
     for name in tree.escapes:
         found.doubt("unreadable", name, "the symbolic link climbs above the image's root")
     return Contents(
@@ -270,7 +271,7 @@ def _os_component(path: str, manager: str, package: OsPackage, release: OsReleas
         name=package.name,
         version=package.version,
         type=manager,
-        ecosystem=ecosystem_of_release(release.id, release.version),
+        ecosystem=ecosystem_of_release(manager, release.id, release.version),
         locations=(path,),
         source_name=package.source,
         source_version=package.source_version,
@@ -323,8 +324,20 @@ def _interpreter(version: str, evidence: Evidence, paths: list[str]) -> Componen
     )
 
 
-def _add_interpreters(found: _Found, tree: Tree, owned: set[str]) -> None:
-    """One component for each CPython that no package database owns, with its full version where a file tells it."""
+def _doubt_databases_of_wheels(found: _Found, tree: Tree, wheels: Wheels) -> None:
+    """A wheel may put files anywhere below its prefix, over what the system says of itself, too."""
+    for path, fact in tree.facts.items():
+        wheel = wheels.owners.get(tree.real(path))
+        if wheel and isinstance(fact, (OsDatabase, OsRelease, OwnedFiles, RpmDatabase)):
+            found.doubt("unreadable", path, f"{wheel.name} {wheel.version} lists it as its own: it is not the system's")
+
+
+def _add_interpreters(found: _Found, tree: Tree, owned: Container[str]) -> None:
+    """One component for each CPython, with its full version where a file tells it.
+
+    Only a distribution stands for its own, with the advisories and the backports of that package. Whoever else lists
+    its files (a wheel, conda, a vendor's package) says nothing of what is known about it.
+    """
     places: dict[str, list[str]] = {}
     versions: dict[str, set[str]] = {}
     for path, fact in tree.facts.items():

@@ -91,13 +91,13 @@ def read_conda(raw: bytes, path: str) -> AnyFact:
         return Unreadable(reason=f"the conda record cannot be read: {error}")
     if not _PYTHON_NAME.match(found.name.strip("_")) or not _VERSION.match(found.version):
         return Unreadable(reason="the conda record has no usable name and version")
-    paths = (clean_path(f"{root}/{_printable(name)}") for name in found.files)
+    paths = [clean_path(f"{root}/{_printable(name)}") for name in found.files]
     return CondaPackage(
         name=found.name,
         version=found.version,
         build=_printable(found.build),
         channel=_printable(found.channel),
-        paths=tuple(item for item in paths if item and may_matter(item)),
+        paths=tuple(item for item in paths if item.startswith(root and f"{root}/") and item and may_matter(item)),
     )
 
 

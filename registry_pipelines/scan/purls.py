@@ -28,6 +28,7 @@ _SEPARATORS = {"maven": ":"}
 """Between namespace and name; a slash elsewhere."""
 _RELEASED = {"debian": "Debian:{}", "ubuntu": "Ubuntu:{}", "alpine": "Alpine:v{}"}
 _ROLLING = {"wolfi": "Wolfi", "chainguard": "Chainguard"}
+_PACKED_AS = {"deb": ("debian", "ubuntu"), "apk": ("alpine", *_ROLLING)}
 _ALMA_RELEASE = re.compile(r"\.el(\d+)(?:[._]|\Z)")
 
 
@@ -41,8 +42,14 @@ class Named(NamedTuple):
     source_version: str = ""
 
 
-def ecosystem_of_release(distribution: str, version: str) -> str:
-    """``Debian:12`` for ``debian`` and ``12``; empty when advisories know no such distribution or it has no version."""
+def ecosystem_of_release(kind: str, distribution: str, version: str) -> str:
+    """``Debian:12`` for ``debian`` and ``12``; empty when advisories know no such distribution or it has no version.
+
+    kind: of the package, ``deb`` or ``apk``. A distribution with other packages says nothing about it: looked up there,
+    none would ever be found affected.
+    """
+    if distribution not in _PACKED_AS[kind]:
+        return ""
     if distribution == "alpine":
         version = ".".join(version.split(".")[:2])
     template = _RELEASED.get(distribution, "")
@@ -68,5 +75,5 @@ def named(purl: PackageURL) -> Named:
         source, _, source_version = qualifiers["upstream"].partition("@")
         if not distribution:
             distribution, version = purl.namespace or "", ""
-        return Named(ecosystem_of_release(distribution, version), purl.name, source, source_version)
+        return Named(ecosystem_of_release(purl.type, distribution, version), purl.name, source, source_version)
     return Named("", purl.name)

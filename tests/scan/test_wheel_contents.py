@@ -29,7 +29,7 @@ from registry_pipelines.scan.match import match
 from tests.build.layers import wheel_layer
 from tests.build.wheels import make_wheel
 from tests.scan.images import DEBIAN, ELF, make_tar
-from tests.scan.test_sbom import SITE, purls, scan
+from tests.scan.test_sbom import SITE, interpreter, purls, scan
 
 Content = Mapping[str, "bytes | str"]
 
@@ -452,3 +452,55 @@ def test_any_nesting_reads_back_equal_and_every_reference_is_unique(components: 
         references += [item["bom-ref"] for item in node.get("components", [])]
         todo += node.get("components", [])
     assert len(references) == len(set(references)) == len(components)
+
+
+INTERPRETER: Content = {
+    "usr/local/bin/python3.11": interpreter("3.11.9"),
+    "usr/local/lib/libpython3.11.so.1.0": interpreter("3.11.9"),
+    "usr/local/lib/python3.11/os.py": b"",
+}
+
+
+def claims(paths: list[str]) -> Content:
+    """A wheel whose RECORD lists files of others, which pip keeps as it is."""
+    made = wheel("evil", "1", {})
+    record = f"{SITE}/evil-1.dist-info/RECORD"
+    return {**made, record: str(made[record]) + "".join(f"/{path},,\n" for path in paths)}
+
+
+def test_no_wheel_hides_the_interpreter_by_listing_it(place: Place) -> None:
+    packages = scan(place, {**INTERPRETER, **claims([*INTERPRETER])})
+    assert "pkg:generic/python@3.11.9" in purls(packages)
+
+
+def test_an_interpreter_that_a_wheel_brings_is_one(place: Place) -> None:
+    packages = scan(place, wheel("bundle", "1", {"bundle/bin/python3.9": interpreter("3.9.1")}))
+    assert "pkg:generic/python@3.9.1" in purls(packages)
+
+
+def test_no_conda_record_hides_what_lies_outside_of_its_environment(place: Place) -> None:
+    record = {"name": "zlib", "version": "1.3", "files": [f"../../../../../{path}" for path in INTERPRETER]}
+    planted = wheel("evil", "1", {"evil/conda-meta/zlib.json": json.dumps(record)})
+    packages = scan(place, {**INTERPRETER, **planted})
+    assert "pkg:generic/python@3.11.9" in purls(packages)
+
+
+def test_an_interpreter_inside_a_package_of_another_maker_counts(place: Place) -> None:
+    status = str(DEBIAN["var/lib/dpkg/status"]).replace("Piotr <piotr@debian.org>", "Vendor <x@vendor.example>")
+    owned = "".join(f"/{path}\n" for path in INTERPRETER)
+    packages = scan(
+        place,
+        {**DEBIAN, "var/lib/dpkg/status": status, "var/lib/dpkg/info/python3-jinja2.list": owned, **INTERPRETER},
+    )
+    assert "pkg:generic/python@3.11.9" in purls(packages)
+
+
+def test_packages_of_one_distribution_are_not_matched_as_those_of_another(place: Place) -> None:
+    packages = scan(place, DEBIAN, {"etc/os-release": "ID=alpine\nVERSION_ID=3.20.1\n"})
+    assert {item.ecosystem for item in packages.components if item.type == "deb"} == {""}
+
+
+@pytest.mark.parametrize("path", ["usr/lib/apk/db/installed", "usr/lib/os-release"])
+def test_a_database_of_the_system_that_a_wheel_wrote_is_not_believed_silently(place: Place, path: str) -> None:
+    packages = scan(place, {path: "P:musl\nV:1.2.5-r9\n" if "apk" in path else "ID=debian\n", **claims([path])})
+    assert [unknown.subject for unknown in packages.unknowns if unknown.kind == "unreadable"] == [path]
