@@ -1,7 +1,7 @@
 """Building: wheels to layers, what a bumped wheel moves, how long a new application takes, peak memory.
 
 ``python benchmarks/build_wheels.py``: fetches about 1.2 GB of public wheels, needs 12 GB of free disk for some minutes,
-and writes docs/benchmarks/build.md.
+and writes docs/benchmarks/build.md. ``--against PYTHON --wheels FOLDER`` compares with another build of ours instead.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import Sample, beside, comparison, interleave, median, run, write_page
-
+from benchmarks.measure import Sample, beside, comparison, interleave, median, run, write_page
+from benchmarks.wheel_builds import EmbeddedServerProcess, against
 from registry_pipelines.build.interface import BuildResult, BuildSpec
 from registry_pipelines.build.interpreter import interpreter_scheme
 from registry_pipelines.build.layers import LayersBuilder
@@ -196,26 +196,6 @@ def write_huge_wheel(path: Path) -> None:
         archive.writestr("huge-1.0.dist-info/RECORD", record + "huge-1.0.dist-info/RECORD,,\n")
 
 
-class EmbeddedServerProcess:
-    """The registry in its own process, so that its memory does not count."""
-
-    def __init__(self, root: Path) -> None:
-        code = (
-            "import sys, pathlib; from registry_pipelines.registry.embedded import EmbeddedServer\n"
-            "with EmbeddedServer(pathlib.Path(sys.argv[1])) as s: print(s.address, flush=True); sys.stdin.read()"
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline().strip()
-
-    def __exit__(self, *error: object) -> None:
-        self._process.communicate("")
-
-
 def measure_all(runs: int) -> None:
     with tempfile.TemporaryDirectory(prefix="build-bench-") as name:
         folder = Path(name)
@@ -239,6 +219,10 @@ def measure_all(runs: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--against", metavar="PYTHON", help="compare with the build that this interpreter runs")
+    parser.add_argument("--rounds", type=int, default=3, help="of --against (default %(default)s)")
+    parser.add_argument("--wheels", dest="folder", type=Path, help="a folder of wheels, for --against")
+    parser.add_argument("--requirement", action="append", help="for --against (default torch)")
     commands = parser.add_subparsers(dest="command")
     layer = commands.add_parser("layer")
     layer.add_argument("--byte-code", action="store_true")
@@ -256,6 +240,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_layer(told.wheel, told.target, byte_code=told.byte_code)
     elif told.command == "build":
         build(told)
+    elif told.against:
+        with tempfile.TemporaryDirectory(prefix="build-bench-") as name:
+            table = against(Path(name), told.against, told.folder, told.requirement or ["torch"], told.rounds)
+        print(table)
     else:
         measure_all(told.runs)
         print(f"{time.monotonic() - started:.0f} s in all")
