@@ -180,7 +180,8 @@ def _text(path: Path) -> str:
             raise RequirementsInvalid(f"it has more than {MAX_FILE_BYTES} bytes", where=str(path))
         return _decode(raw)
     except (OSError, ValueError, LookupError) as error:
-        raise RequirementsInvalid(f"the requirements file cannot be read: {error}", where=str(path)) from error
+        reason = getattr(error, "strerror", None) or error
+        raise RequirementsInvalid(f"the requirements file cannot be read: {reason}", where=str(path)) from error
 
 
 def _decode(raw: bytes) -> str:

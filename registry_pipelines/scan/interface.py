@@ -350,7 +350,8 @@ def _pattern(purl: str) -> str:
 def _uncovered(items: list[Unknown], reason: str, pattern: str) -> str:
     """One line about packages without advisories, and what lets a release with them pass. One wheel may list 500."""
     names = sorted(item.subject for item in items)
-    named = names[0] if len(names) == 1 else f"{len(names)} packages, from {names[0]} to {names[-1]}"
+    first, last = (name.partition("?")[0] for name in (names[0], names[-1]))
+    named = names[0] if len(names) == 1 else f"{len(names)} packages, from {first} to {last}"
     load = "" if reason == NO_ECOSYSTEM else "load them (`advisories.source`) and scan again, or "
     return f"uncovered: {named}: {reason}; {load}accept {pattern} by name (`accept_unknowns`)"
 
