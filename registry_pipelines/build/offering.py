@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import html
 import zipfile
-import zlib
 from pathlib import Path
 
+from registry_pipelines.build.archive import ZIP_ERRORS
 from registry_pipelines.errors import RequirementsInvalid
 
 MAX_METADATA_BYTES = 16 * 1024**2
@@ -57,8 +57,10 @@ def _put_metadata(link: Path) -> str:
             [name] = [name for name in archive.namelist() if _is_metadata(name)]
             if archive.getinfo(name).file_size > MAX_METADATA_BYTES:
                 return ""
-            content = archive.read(name)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error):
+            with archive.open(name) as member:
+                # With a limit: without, a stream that unpacks to more than it says is unpacked whole.
+                content = member.read(MAX_METADATA_BYTES)
+    except (*ZIP_ERRORS, OSError, ValueError):
         return ""
     link.with_name(f"{link.name}.metadata").write_bytes(content)
     return ' data-core-metadata="true"'

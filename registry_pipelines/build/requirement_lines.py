@@ -275,9 +275,11 @@ def _is_built(line: Line) -> bool:
 
 
 def redacted(text: str) -> str:
-    """Without user names and passwords in addresses."""
-    return CREDENTIALS.sub("://", text)
+    """Without user names and passwords in addresses, and without queries: signed addresses are as good as passwords."""
+    return _QUERY.sub(r"\1", CREDENTIALS.sub("://", text))
 
+
+_QUERY = re.compile(r"(://[^\s?#]+)\?[^\s#]*")
 
 CREDENTIALS = re.compile(r"://(?:[^/\s]+@|[^/@\s:\[]+:(?!\d+/)[^@\s]*@)")
 """User name and password in addresses, as pip prints them; also a password that is not escaped as it should be."""

@@ -94,6 +94,7 @@ class WheelStore:
             shutil.copyfile(path, new)
             return self._place_copy(new, sha256)
         new.replace(target)
+        new.unlink(missing_ok=True)  # POSIX leaves both names where another build made the same link meanwhile
         after = target.stat()
         if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
             # The link changed the inode's time, and with it the identity; the content is that which was read.

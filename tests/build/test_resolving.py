@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from zipfile import ZIP_STORED
+from zipfile import ZIP_LZMA, ZIP_STORED
 
 import pytest
 
@@ -227,3 +227,17 @@ def test_a_stored_wheel_that_is_written_to_beside_the_work_is_refused(resolver: 
     with pytest.raises(WheelInvalid, match="its sha256 is"):
         resolver.store.verify(wheel.path, wheel.locked.sha256)
     assert not wheel.path.exists()
+
+
+def test_signatures_in_addresses_are_not_told() -> None:
+    told = redacted("own @ https://host.example/own-1.0-py3-none-any.whl?sig=secret#sha256=ab ; python_version > '3'")
+    assert told == "own @ https://host.example/own-1.0-py3-none-any.whl#sha256=ab ; python_version > '3'"
+
+
+def test_a_damaged_wheel_beside_those_that_are_wanted_changes_nothing(resolver: Resolver) -> None:
+    damaged = make_wheel(resolver.wheels, "damaged", "1.0", compression=ZIP_LZMA, metadata=b"Name: damaged\n" * 99)
+    raw = bytearray(damaged.read_bytes())
+    begin = raw.index(b"METADATA") + len(b"METADATA") + 20
+    raw[begin : begin + 8] = bytes(value ^ 255 for value in raw[begin : begin + 8])
+    damaged.write_bytes(raw)
+    assert resolver("leaf==1.0")[0].locked.version == "1.0"
