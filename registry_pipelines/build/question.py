@@ -67,6 +67,15 @@ class Question:
             found += ["--find-links", self._offered(folder) if folder else place]
         return found
 
+    @property
+    def advice(self) -> str:
+        """What to do when pip finds no set of wheels among what it may take."""
+        if self._spec.wheels:
+            return (
+                f"No index is asked beside `wheels`: each package needs a wheel for this Python in {self._spec.wheels}"
+            )
+        return "Only wheels are used; loosen or pin the requirements so that every package has one for this platform"
+
     def environment(self) -> Mapping[str, str]:
         """pip's. With a folder of wheels nothing else is a source, so neither the user's indexes nor configuration
         files count. Certificates that other programs trust by SSL_CERT_FILE are believed by every pip."""

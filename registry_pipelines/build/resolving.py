@@ -213,7 +213,7 @@ def _pip(arguments: Sequence[str], question: Question) -> None:
     raise RequirementsInvalid(
         f"pip found no set of wheels: {output}",
         where=question.where,
-        do="Only wheels are used; loosen or pin the requirements so that every package has one for this platform",
+        do=question.advice,
     )
 
 
