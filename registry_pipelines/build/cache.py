@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT);
 class BuildCache:
     """Keys of layers to their digests, where blobs were seen, and notes (resolutions, inventories of wheels).
 
-    Safe for threads and for several processes.
+    Safe for threads and for several processes. Raises LocalError when the file cannot be used; what is no database is
+    replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,8 +40,10 @@ class BuildCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._database = self._open()
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from error  # locked for long, or a full disk: another build may be using it
         except sqlite3.DatabaseError:
-            # A cache that cannot be read is worth nothing; the next build fills a new one.
+            # A cache that is none is worth nothing; the next build fills a new one.
             path.unlink(missing_ok=True)
             self._database = self._open()
 
@@ -61,9 +64,11 @@ class BuildCache:
             try:
                 yield self._database
             except sqlite3.Error as error:
-                raise LocalError(
-                    f"the build cache cannot be used: {error}", where=str(self._path), do="Delete the file"
-                ) from error
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.Error) -> LocalError:
+        do = "Look who uses it and whether the disk is full; else delete the file"
+        return LocalError(f"the build cache cannot be used: {error}", where=str(self._path), do=do)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZIP_LZMA, ZIP_STORED
 
 import pytest
 
+from registry_pipelines.build import cache as cache_module
 from registry_pipelines.build.c_library import told_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec
@@ -14,7 +17,7 @@ from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, Target
 from registry_pipelines.build.wheel_store import WheelStore, read_sha256
-from registry_pipelines.errors import RequirementsInvalid, WheelInvalid
+from registry_pipelines.errors import LocalError, RequirementsInvalid, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from tests.build.wheels import make_wheel
 
@@ -242,3 +245,16 @@ def test_a_damaged_wheel_beside_those_that_are_wanted_changes_nothing(resolver: 
     raw[begin : begin + 8] = bytes(value ^ 255 for value in raw[begin : begin + 8])
     damaged.write_bytes(raw)
     assert resolver("leaf==1.0")[0].locked.version == "1.0"
+
+
+def test_a_cache_that_another_build_holds_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cache.sqlite"
+    BuildCache(path).close()
+    monkeypatch.setattr(cache_module, "_WAIT_FOR_LOCK_S", 0.01)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LocalError, match="locked"):
+            BuildCache(path)
+        assert path.exists()
+        other.execute("ROLLBACK")
