@@ -67,7 +67,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     folders: set[str] = set()
     removed: list[str] = []
     opaque: list[str] = []
-    listed = 0
+    listed, cut = 0, ""
     for entry in walk:
         name = _printable(entry.name)
         if entry.base.startswith(".wh."):
@@ -92,8 +92,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
                 links.pop(name, None)
                 listed += len(fact.listed) if isinstance(fact, SoftwareList) else 0
         if len(facts) + listed > MAX_FACTS:
-            reason = f"more than {MAX_FACTS} files of this layer matter; the rest was not looked at"
-            facts[name] = Unreadable(reason=reason)
+            cut = f"more than {MAX_FACTS} files of a layer matter; the rest of it, behind {name}, was not looked at"
             break
     found = walk.finish()
     return LayerContent(
@@ -103,6 +102,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
         removed=tuple(removed),
         opaque=tuple(opaque),
         escapes=tuple(_printable(name) for name in found.link_escapes),
+        cut=cut,
     )
 
 

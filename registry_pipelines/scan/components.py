@@ -111,6 +111,8 @@ def find_components(tree: Tree) -> Contents:
     _add_binaries(found, tree, wheels, owned)
     _add_interpreters(found, tree, os_owners.keys())
     _doubt_databases_of_wheels(found, tree, wheels)
+    for reason in tree.cut:
+        found.doubt("incomplete", "layer", reason)
     for name in tree.escapes:
         found.doubt("unreadable", name, "the symbolic link climbs above the image's root")
     return Contents(

@@ -184,3 +184,5 @@ class LayerContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Directories whose lower content is hidden."""
     escapes: tuple[str, ...] = ()
     """Symbolic links that climb above the root."""
+    cut: str = ""
+    """Why the rest of the layer was not looked at; empty: all of it was. No layer above can take that back."""

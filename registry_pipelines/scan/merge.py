@@ -19,6 +19,8 @@ class Tree:
     facts: dict[str, AnyFact] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     escapes: set[str] = field(default_factory=set)
+    cut: list[str] = field(default_factory=list)
+    """Why the rest of a layer was not looked at, one for each such layer."""
     _folders: dict[str, str] = field(default_factory=dict)
 
     def real(self, path: str) -> str:
@@ -66,6 +68,7 @@ def merge_layers(layers: Sequence[LayerContent]) -> Tree:
         for path, fact in layer.facts.items():
             tree.facts[path] = _linked(tree, fact)
         tree.escapes.update(layer.escapes)
+        tree.cut += [layer.cut] if layer.cut else []
     tree.escapes &= tree.links.keys()
     return tree
 

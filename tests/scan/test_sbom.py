@@ -515,3 +515,14 @@ def test_a_tar_entry_twice_counts_as_its_last(place: Place) -> None:
             info.size = len(raw)
             tar.addfile(info, io.BytesIO(raw))
     assert purls(scan(place, buffer.getvalue())) == ["pkg:pypi/a@2"]
+
+
+def test_a_layer_that_was_not_looked_at_to_its_end_is_said_whatever_lies_above(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry_pipelines.scan.collect.MAX_FACTS", 2)
+    many: Files = {f"{SITE}/a{number}-1.dist-info/METADATA": f"Name: a{number}\nVersion: 1\n" for number in range(5)}
+    above: Files = {f"{SITE}/.wh.a{number}-1.dist-info": "" for number in range(5)}
+    (doubt,) = scan(place, many, above).unknowns
+    assert (doubt.kind, doubt.subject) == ("incomplete", "layer")
+    assert "more than 2 files" in doubt.reason
