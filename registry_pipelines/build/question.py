@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from registry_pipelines.build.interface import BuildSpec
-from registry_pipelines.build.markers import marker_values
+from registry_pipelines.build.launching import marker_values
 from registry_pipelines.build.offering import archives, offer
 from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_constraints, read_lines
 from registry_pipelines.build.target import Target

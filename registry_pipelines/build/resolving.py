@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec, LockedWheel
-from registry_pipelines.build.markers import pip_command
+from registry_pipelines.build.launching import pip_command, read_told
 from registry_pipelines.build.question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
 from registry_pipelines.build.target import Target
@@ -93,11 +93,29 @@ def _ask(question: Question) -> list[Item]:
             *("--report", str(report), *target, *question.sources(), *question.arguments()),
         ],
         question,
+        told=question.folder / "told",
     )
     if report.stat().st_size > MAX_REPORT_BYTES:
         raise RequirementsInvalid(f"pip's report is larger than {MAX_REPORT_BYTES} bytes", where=question.where)
     answer = json.loads(report.read_bytes())
-    return [_read_item(item, question) for item in answer["install"]]
+    items = [_read_item(item, question) for item in answer["install"]]
+    _add_status(items, read_told(question.folder / "told"), question.where)
+    return items
+
+
+def _add_status(items: Sequence[Item], told: Mapping[str, tuple[str, str]], where: str) -> None:
+    """Notes of what indexes say of projects. Raises RequirementsInvalid for one in quarantine."""
+    for item in items:
+        status, reason = told.get(item["name"], ("", ""))
+        said = f"{status}: {reason[:200]}" if reason else status
+        if status == "quarantined":
+            raise RequirementsInvalid(
+                f"its index has put {item['name']} into quarantine ({said}): it may be harmful",
+                where=where,
+                do="Do without it, or look at the project and name a wheel that you trust in `find_links`",
+            )
+        if status:
+            item["notes"].append(f"{item['name']} is {said} at its index")
 
 
 def _read_item(item: dict[str, Any], question: Question) -> Item:
@@ -197,8 +215,8 @@ def _hash_option(item: Item) -> str:
     return f" --hash={item['hash']}" if item["hash"] else ""
 
 
-def _pip(arguments: Sequence[str], question: Question) -> None:
-    command = pip_command(arguments, question.markers)
+def _pip(arguments: Sequence[str], question: Question, *, told: Path | None = None) -> None:
+    command = pip_command(arguments, question.markers, told)
     try:
         done = subprocess.run(command, capture_output=True, env=question.environment(), timeout=PIP_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -248,3 +248,30 @@ def test_a_folder_beside_an_index(ask: Resolve, wheel: Path, tmp_path: Path) -> 
     assert (own.locked.name, own.notes) == ("own", ())
     assert hash_of(leaf.path) == hash_of(wheel)
     assert "has another content; pip took that of the index" in leaf.notes[0]
+
+
+@pytest.mark.parametrize("form", ["html", "json"])
+@pytest.mark.parametrize("status", ["active", "archived", "quarantined"])
+def test_what_an_index_says_of_a_project_is_said(form: str, status: str, ask: Resolve, wheel: Path) -> None:
+    link, sha256 = f"/f/{wheel.name}", hash_of(wheel).partition("=")[2]
+    document = {
+        "meta": {"api-version": "1.4"},
+        "project-status": {"status": status, "reason": "moved on"},
+        "name": "leaf",
+        "files": [{"filename": wheel.name, "url": link, "hashes": {"sha256": sha256}}],
+    }
+    meta = f'<meta name="pypi:project-status" content="{status}">'
+    meta += '<meta name="pypi:project-status-reason" content="moved on">'
+    html = f'<!DOCTYPE html><html><head>{meta}</head><body><a href="{link}#sha256={sha256}">l</a></body></html>'
+    listed = (
+        (json.dumps(document).encode(), "application/vnd.pypi.simple.v1+json")
+        if form == "json"
+        else (html.encode(), "text/html")
+    )
+    with IndexServer({"/simple/leaf/": listed, link: file_of(wheel)}) as index:
+        if status == "quarantined":
+            with pytest.raises(RequirementsInvalid, match="quarantine"):
+                ask(f"-i {index.url}", "leaf")
+            return
+        [found] = ask(f"-i {index.url}", "leaf")
+    assert found.notes == (() if status == "active" else ("leaf is archived: moved on at its index",))
