@@ -6,6 +6,7 @@ Sources: PKWARE APPNOTE 6.3.10 (local headers, flags, methods). How names are re
 from __future__ import annotations
 
 import lzma
+import re
 import stat
 import struct
 import zipfile
@@ -38,6 +39,9 @@ _METHODS = {STORED: "stored", DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bzip2", z
 _ENCRYPTED = 0x1
 _UTF8_NAME = 0x800
 _LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
+
+_BAD_LETTER = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+"""Control characters, backslash, lone surrogates."""
 
 FETCH_AGAIN = "Delete the file and fetch it again"
 DO_NOT_USE = "Do not use this wheel"
@@ -136,9 +140,11 @@ def check_path(name: str, *, where: str, folder: bool = False) -> str:
         or name.startswith("/")
         or name.endswith("/")
         or ".." in parts
-        or any(len(part.encode("utf-8", "surrogatepass")) > MAX_PART_BYTES for part in parts)
-        or "\\" in name
-        or any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in name)
+        or (
+            len(raw) > MAX_PART_BYTES
+            and any(len(part.encode("utf-8", "surrogatepass")) > MAX_PART_BYTES for part in parts)
+        )
+        or _BAD_LETTER.search(name) is not None
         or (bool(parts) and len(parts[0]) == 2 and parts[0][1] == ":")
         or len(raw) > MAX_PATH_BYTES
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import tarfile
+from typing import Any
 
 FIXED_TIME = 315532800
 """1980-01-01T00:00:00Z, the oldest time a zip can hold; some tools choke on zero."""
@@ -31,6 +33,30 @@ def link_entry(path: str, target: str) -> tarfile.TarInfo:
     info = tarfile.TarInfo(path)
     info.type, info.linkname, info.mode, info.mtime = tarfile.SYMTYPE, target, 0o777, FIXED_TIME
     return info
+
+
+def header_bytes(info: tarfile.TarInfo) -> bytes:
+    """``info.tobuf(PAX_FORMAT)``. Most entries fit into one block and differ by name and size alone: those two are put
+    into a block that ``tarfile`` made, a fifth of the time."""
+    name = info.name + "/" * (info.isdir() and not info.name.endswith("/"))
+    facts = (info.type, info.mode, info.mtime, info.uid, info.gid, info.uname, info.gname)
+    block = bytearray(_nameless(facts))
+    simple = len(name) <= tarfile.LENGTH_NAME and name.isascii() and 0 <= info.size < 8**11
+    if not simple or info.linkname or info.pax_headers or len(block) != tarfile.BLOCKSIZE:
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    block[: len(name)] = name.encode()
+    block[124:135] = b"%011o" % info.size
+    block[148:156] = b" " * 8  # counts as blanks in its own sum
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@functools.lru_cache(64)
+def _nameless(facts: tuple[Any, ...]) -> bytes:
+    """What ``tarfile`` makes of an entry without name and size; more than a block where it cannot say it in one."""
+    info = tarfile.TarInfo("")
+    info.type, info.mode, info.mtime, info.uid, info.gid, info.uname, info.gname = facts
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def folders_of(paths: list[str], *, below: str) -> list[str]:

@@ -57,7 +57,10 @@ class Scheme:
         }.get(key)
 
     def record_path(self, path: str) -> str:
-        """An image path as RECORD writes it: relative to site-packages."""
+        """An image path (without ``..`` and doubled slashes) as RECORD writes it: relative to site-packages."""
+        inside = self.site_packages + "/"
+        if path.startswith(inside):
+            return path[len(inside) :]
         return posixpath.relpath(path, self.site_packages)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from zlib_ng import zlib_ng
 
+from registry_pipelines.build.entries import header_bytes
 from registry_pipelines.build.inflate import (
     END_OF_BLOCK,
     RAW_WINDOW,
@@ -106,7 +107,7 @@ class LayerWriter:
     def header(self, info: tarfile.TarInfo) -> None:
         """Start an entry, after padding the one before; its content must follow at once."""
         self._pad()
-        self._compress(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        self._compress(header_bytes(info))
 
     def content(self, piece: bytes | memoryview) -> None:
         """Some bytes of the entry, to be compressed here."""

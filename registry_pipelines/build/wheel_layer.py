@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
+import os
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -133,8 +134,6 @@ class _Content:
         self._open = ExitStack()
         self.file = self._open.enter_context(FileIO(wheel.path))
         self._archive: zipfile.ZipFile | None = None
-        self._sources: zipfile.ZipFile | None = None
-        self._lock = threading.Lock()
 
     def __enter__(self) -> _Content:
         return self
@@ -154,10 +153,18 @@ class _Content:
 
     def source(self, member: Member) -> bytes:
         """A whole module; from any thread, beside whatever else is read."""
-        with self._lock:
-            if self._sources is None:
-                self._sources = self._open.enter_context(zipfile.ZipFile(self.wheel.path))
-            return b"".join(read_pieces(self._sources, member, f"{self.wheel.path.name}, {member.name}"))
+        where = f"{self.wheel.path.name}, {member.name}"
+        if member.method not in (STORED, DEFLATED):
+            with zipfile.ZipFile(self.wheel.path) as archive:
+                return b"".join(read_pieces(archive, member, where))
+        raw = os.pread(self.file.fileno(), member.compressed_size, member.offset)
+        try:
+            content = zlib.decompressobj(-15).decompress(raw, member.size + 1) if member.method == DEFLATED else raw
+        except zlib.error as error:
+            raise WheelInvalid("a compressed file is damaged", where=where) from error
+        if len(content) != member.size or zlib_ng.crc32(content) != member.crc:
+            raise WheelInvalid("size or CRC-32 differ from the archive's directory", where=where)
+        return content
 
 
 class _Check:
