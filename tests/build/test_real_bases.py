@@ -5,6 +5,7 @@ The roots come from the Debian archive, the wheels from the public index.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.target import RUNNING_PYTHON
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.scan.interface import Component
+from registry_pipelines.scan.sbom import scan_image
 from tests.build.bases import push_base
 from tests.build.roots import RELEASES, Release, add_running_python, debian_root, in_system, unpack_image
 
@@ -123,3 +126,50 @@ def test_an_older_c_library_gets_older_wheels_of_the_same_python(
     assert max(levels) <= 31
     told = in_system(workshop.unpack(place, result), f"/usr/local/bin/python{RUNNING_PYTHON}", "-c", IMPORTS)
     assert told.split()[1] == "2.31"
+
+
+GRADIO = ("gradio<6", "opencv-python-headless", "torch")
+"""Up to version 5 gradio requires ruff."""
+STARTS = (
+    "import cv2, gradio, torch, json\n"
+    "interface = gradio.Interface(lambda text: text, 'text', 'text')\n"
+    "print(json.dumps({'cv2': cv2.__version__, 'gradio': gradio.__version__, 'torch': torch.__version__,"
+    " 'sum': float(torch.ones(3).sum())}))\n"
+)
+
+
+@pytest.mark.parametrize("base", ["trixie", "bookworm", "python"])
+def test_a_demo_of_a_model_is_built_started_and_listed(
+    base: str, workshop: Workshop, debian: Callable[[str], Path]
+) -> None:
+    """gradio brings a program of 10 MB and more in its scripts, opencv an old OpenSSL, torch the CUDA libraries."""
+    release = next((one for one in RELEASES if one.name == base), None)
+    if release:
+        workshop.add_base(base, debian(base))
+    spec = of_debian(release, *GRADIO) if release else BuildSpec(name=base, base=base, requirements=GRADIO)
+    result, place = workshop.build(base, spec)
+    python = spec.interpreter or "/usr/local/bin/python3"
+    root = workshop.unpack(place, result)
+    told = json.loads(in_system(root, python, "-W", "ignore", "-c", STARTS).splitlines()[-1])
+    (lock,) = result.lock.values()
+    versions = {wheel.name: wheel.version for wheel in lock}
+    assert told["sum"] == 3
+    assert told["gradio"] == versions["gradio"]
+    assert told["torch"].partition("+")[0] == versions["torch"]
+    assert "ruff" in in_system(root, "/usr/local/bin/ruff", "--version")
+    check_components(scan(place, result, workshop.state), versions)
+
+
+def scan(place: Place, result: BuildResult, state: Path) -> list[Component]:
+    (platform,) = scan_image(place, result.descriptor, state=state)
+    return list(platform.components)
+
+
+def check_components(found: list[Component], versions: dict[str, str]) -> None:
+    """Every wheel is there by its version, and what the wheels brought along: OpenSSL in opencv, the crates of ruff."""
+    listed = {(component.ecosystem, component.name): component.version for component in found}
+    for name, version in versions.items():
+        assert listed.get(("PyPI", name)) == version, name
+    names = {component.name.lower() for component in found}
+    assert {"openssl-libs", "ffmpeg"} <= names
+    assert len([component for component in found if component.purl.startswith("pkg:cargo/")]) > 100
