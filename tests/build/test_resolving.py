@@ -142,7 +142,6 @@ def test_scratch_folders_of_killed_builds_are_removed_a_day_later(resolver: Reso
     assert (old.exists(), new.exists()) == (False, True)
 
 
-@pytest.mark.skipif(not hasattr(os, "link"), reason="no hard links")
 def test_a_stored_wheel_that_was_rewritten_through_its_other_name_is_not_found(resolver: Resolver) -> None:
     [wheel] = resolver("leaf==1.0")
     mine = resolver.wheels / wheel.locked.filename
