@@ -4,18 +4,20 @@ process, which has no packages, makes its connections here too.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import os
 import select
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from registry_pipelines.pem import read_blocks
+from registry_pipelines.pem import Block, read_blocks
 
 ATTEMPT_S = 0.25
 """The next address is tried beside those under way after this long (RFC 8305 section 5, Connection Attempt Delay)."""
@@ -184,23 +186,36 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
     if ca_file:
-        for place, certificate in _certificates(ca_file):
+        for place, block in _certificates(ca_file):
             try:
-                context.load_verify_locations(cadata=certificate)
+                _load(context, block)
             except (ssl.SSLError, ValueError) as error:
                 raise OSError(f"{place} is not readable") from error
     return context
 
 
-def _certificates(ca_file: str) -> list[tuple[str, bytes]]:
-    """Every certificate of a file in DER, with its place in words. Raises OSError. Keys and revocation lists beside
-    them are passed over, as OpenSSL does."""
+def _load(context: ssl.SSLContext, block: Block) -> None:
+    """Behind the certificate a TRUSTED CERTIFICATE says what it is not trusted for (``x509 -addreject``; distributions
+    list distrusted authorities so). Only a file carries that into OpenSSL."""
+    if block.label != "TRUSTED CERTIFICATE":
+        context.load_verify_locations(cadata=block.content)
+        return
+    with tempfile.NamedTemporaryFile("wb") as file:
+        lines = base64.encodebytes(block.content)
+        file.write(b"-----BEGIN TRUSTED CERTIFICATE-----\n" + lines + b"-----END TRUSTED CERTIFICATE-----\n")
+        file.flush()
+        context.load_verify_locations(cafile=file.name)
+
+
+def _certificates(ca_file: str) -> list[tuple[str, Block]]:
+    """Every certificate of a file, with its place in words. Raises OSError. Keys and revocation lists beside them are
+    passed over, as OpenSSL does."""
     with Path(ca_file).open("rb") as file:
         raw = file.read(MAX_CA_BYTES + 1)
     if len(raw) > MAX_CA_BYTES:
         raise OSError(f"it has more than {MAX_CA_BYTES} bytes")
     if raw.startswith(b"\x30"):
-        return [("the certificate", raw)]
+        return [("the certificate", Block("CERTIFICATE", raw, 1))]
     try:
         blocks = read_blocks(raw)
     except ValueError as error:
@@ -210,14 +225,5 @@ def _certificates(ca_file: str) -> list[tuple[str, bytes]]:
         there = f"only {', '.join(sorted({block.label for block in blocks}))}" if blocks else "no PEM block"
         raise OSError(f"it has no certificate, {there}")
     return [
-        (f"certificate {number} of {len(found)}, in line {block.line},", _first_value(block.content))
-        for number, block in enumerate(found, 1)
+        (f"certificate {number} of {len(found)}, in line {block.line},", block) for number, block in enumerate(found, 1)
     ]
-
-
-def _first_value(der: bytes) -> bytes:
-    """The certificate alone: behind it a TRUSTED CERTIFICATE has openssl's own remarks."""
-    if len(der) < 4 or der[1] <= 0x80:
-        return der
-    ends = 2 + (der[1] & 0x7F)
-    return der[: ends + int.from_bytes(der[2:ends], "big")]

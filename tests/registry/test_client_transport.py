@@ -211,6 +211,24 @@ def test_every_authority_of_a_bundle_is_trusted(tmp_path: Path, peer: Callable[[
         assert len(tls_context(str(path)).get_ca_certs()) > len(tls_context().get_ca_certs())
 
 
+@pytest.mark.peer("openssl")
+@pytest.mark.parametrize(("told", "believed"), [("-addtrust", True), ("-addreject", False)])
+def test_an_authority_that_a_bundle_distrusts_is_not_believed(
+    told: str, believed: bool, tmp_path: Path, peer: Callable[[str], str]
+) -> None:
+    made = make_certificates(tmp_path / "pem")
+    marked = tmp_path / "marked.pem"
+    command = [peer("openssl"), "x509", "-in", made.ca, "-trustout", told, "serverAuth", "-out", marked]
+    subprocess.run(command, check=True, capture_output=True)
+    with EmbeddedServer(tmp_path / "r", certificate=made.certificate, key=made.key) as server:
+        registry = DistributionRegistry(server.address, ca_file=marked, retries=ONCE)
+        if believed:
+            registry.ping()
+        else:
+            with pytest.raises(TlsFailed, match="not trusted"):
+                registry.ping()
+
+
 @pytest.mark.parametrize(
     ("host", "plain", "ca", "base"),
     [

@@ -6,10 +6,10 @@ the registry cancels the upload at the next request: all of it is to be sent aga
 its parent is gone, this process ends every request behind the parts it was given, writes the answer's Location into a
 note beside the journal, and ends too.
 
-Run as a script, isolated, with the standard library and ``dialing`` alone: ``courier_process.py MEMORY_FD LOCK_FILE``.
-Frames on stdin and stdout are a 4-byte big-endian length and JSON. In: ``{id, head, ...}`` opens a request, ``{id,
-start, size}`` adds a piece, ``{id, end}`` ends its body. Out: ``{id, sent}`` for each piece, then ``{id, raw}`` or
-``{id, error}``. The lock is held as long as it lives.
+Run as a script, isolated, with the standard library, ``dialing`` and ``pem`` alone: ``courier_process.py MEMORY_FD
+LOCK_FILE``. Frames on stdin and stdout are a 4-byte big-endian length and JSON. In: ``{id, head, ...}`` opens a
+request, ``{id, start, size}`` adds a piece, ``{id, end}`` ends its body. Out: ``{id, sent}`` for each piece, then
+``{id, raw}`` or ``{id, error}``. The lock is held as long as it lives.
 """
 
 from __future__ import annotations
