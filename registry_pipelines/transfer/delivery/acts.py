@@ -77,45 +77,19 @@ class Setting:
 
 @dataclass
 class Copy:
-    """One delivery of the plan while it is made: what was done so far, and why it failed."""
+    """One delivery of the plan while it is made; its result says what was done so far, and why it failed."""
 
     delivery: Delivery
     label: str = field(init=False)
     """Its name in progress."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     began: float = field(default_factory=time.monotonic)
-    bytes_moved: int = 0
-    blobs_moved: int = 0
-    blobs_mounted: int = 0
-    manifests_put: int = 0
-    tags_moved: int = 0
-    seconds: float = 0.0
-    receipt: Receipt | None = None
-    drift: list[Drift] = field(default_factory=list)
-    error: RegistryPipelinesError | None = None
+    result: TargetResult = field(init=False)
 
     def __post_init__(self) -> None:
         closure = self.delivery.job.closure
         self.label = f"{closure.source}:{closure.reference} -> {self.delivery.target}"
-
-    def result(self) -> TargetResult:
-        """What became of it."""
-        changed = self.blobs_moved + self.blobs_mounted + self.manifests_put + self.tags_moved > 0
-        return TargetResult(
-            place=self.delivery.target,
-            root=self.delivery.job.closure.root,
-            changed=changed,
-            bytes_moved=self.bytes_moved,
-            blobs_moved=self.blobs_moved,
-            blobs_mounted=self.blobs_mounted,
-            manifests_put=self.manifests_put,
-            tags_moved=self.tags_moved,
-            seconds=self.seconds,
-            receipt=self.receipt,
-            drift=tuple(self.drift),
-            error=self.error,
-            left_out=self.delivery.job.closure.omissions,
-        )
+        self.result = TargetResult(self.delivery.target, closure.root, left_out=closure.omissions)
 
 
 _T = TypeVar("_T")
@@ -140,12 +114,12 @@ class Acts:
 
     def attempt(self, copy: Copy, act: Callable[[Copy], None]) -> None:
         """Run an act of a copy that did not fail before; its error is the copy's."""
-        if copy.error is not None:
+        if copy.result.error is not None:
             return
         try:
             act(copy)
         except RegistryPipelinesError as error:
-            copy.error = error
+            copy.result.error = error
             self._setting.progress.end(copy.label, note="failed")
 
     def upload(self, users: Sequence[tuple[Copy, BlobStep]], arrived: Sequence[Signal] = ()) -> None:
@@ -171,7 +145,7 @@ class Acts:
         def moved(position: int, byte_count: int) -> None:
             copy = users[sent[position]][0]
             with copy.lock:
-                copy.bytes_moved += byte_count
+                copy.result.bytes_moved += byte_count
             self._setting.progress.advance(copy.label, byte_count)
 
         targets = [users[at][0].delivery.target for at in sent]
@@ -188,7 +162,7 @@ class Acts:
         if isinstance(outcome, RegistryFull):
             self._full[copy.delivery.target.registry.name] = outcome
         with copy.lock:
-            copy.blobs_moved += outcome is None
+            copy.result.blobs_moved += outcome is None
 
     def mount(self, copy: Copy, step: BlobStep) -> None:
         """Mount a blob, or upload it where that fails; the error is kept for :meth:`put_manifests`."""
@@ -203,7 +177,7 @@ class Acts:
             return
         self._mounted.add(key)
         with copy.lock:
-            copy.blobs_mounted += 1
+            copy.result.blobs_mounted += 1
 
     def _mending(self, copy: Copy, kind: Kind, act: Callable[[], _T]) -> _T:
         """Persist, and once more when blobs were missing that a registry said it had mounted."""
@@ -226,7 +200,7 @@ class Acts:
             if (error := self._outcomes[key]) is not None:
                 raise error
             self._mounted.discard(key)
-            copy.blobs_mounted -= step.action == "mount"
+            copy.result.blobs_mounted -= step.action == "mount"
             mended = True
         return mended
 
@@ -256,7 +230,7 @@ class Acts:
             # A shared one is put here only when the delivery that should have brought it failed.
             if manifest.action != "present" and digest not in later and delivery.key(digest) not in self._written:
                 self._put(copy, digest)
-                copy.manifests_put += 1
+                copy.result.manifests_put += 1
 
     def _put(self, copy: Copy, digest: Digest, *, tag: str = "") -> None:
         target, closure = copy.delivery.target, copy.delivery.job.closure
@@ -290,7 +264,7 @@ class Acts:
 
     def _tag(self, copy: Copy, step: TagStep, untagged: set[Digest]) -> None:
         if step.action == "drift":
-            copy.drift.append(Drift("target", step.tag, step.digest, step.before))
+            copy.result.drift += (Drift("target", step.tag, step.digest, step.before),)
         name = (step.tag, copy.delivery.key(step.digest))
         # A shared one is set here only when the delivery that should have set it failed.
         if step.action not in ("set", "shared") or name in self._tagged:
@@ -299,28 +273,30 @@ class Acts:
             self._put(copy, step.digest, tag=step.tag)
             self._tagged.add(name)
         except TagImmutable:
-            copy.drift.append(Drift("target", step.tag, step.digest, step.before))
+            copy.result.drift += (Drift("target", step.tag, step.digest, step.before),)
             if step.digest in untagged:
                 self._put(copy, step.digest)
             else:
                 return
         else:
-            copy.tags_moved += 1
+            copy.result.tags_moved += 1
         if step.digest in untagged:
             untagged.discard(step.digest)
-            copy.manifests_put += 1
+            copy.result.manifests_put += 1
 
     def finish(self, copy: Copy) -> None:
         """Read the target back, keep the receipt, and remember which blobs are there."""
         delivery, closure = copy.delivery, copy.delivery.job.closure
-        tags = {step.tag: step.digest for step in delivery.tags if step.tag not in {item.tag for item in copy.drift}}
+        tags = {
+            step.tag: step.digest for step in delivery.tags if step.tag not in {item.tag for item in copy.result.drift}
+        }
         self._note_source_drift(copy)
-        copy.receipt = self._receipt(copy, tags)
+        copy.result.receipt = self._receipt(copy, tags)
         if self._setting.keeper and not delivery.unchanged:
             refused = [digest for digest in delivery.mounts() if delivery.key(digest) not in self._mounted]
             with contextlib.suppress(LocalError):  # hints for later runs; this copy is whole without them
                 self._setting.keeper.hold(delivery.target, list(closure.blobs), instead=refused)
-        copy.seconds = time.monotonic() - copy.began
+        copy.result.seconds = time.monotonic() - copy.began
         self._setting.progress.end(copy.label, note="unchanged" if delivery.unchanged else "copied")
 
     def _note_source_drift(self, copy: Copy) -> None:
@@ -331,7 +307,7 @@ class Acts:
         found = self._sources_now.get(named, lambda: self._digest_at_source(closure))
         planned = closure.named or closure.root.digest
         if found != planned:
-            copy.drift.append(Drift("source", closure.reference, planned, found))
+            copy.result.drift += (Drift("source", closure.reference, planned, found),)
 
     def _digest_at_source(self, closure: Closure) -> Digest | None:
         """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""

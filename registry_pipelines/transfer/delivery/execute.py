@@ -34,11 +34,11 @@ def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
         setting.progress.begin(copy.label, total_bytes=copy.delivery.upload_bytes, group=group)
     for copy in copies:
         if copy.delivery.refused:
-            copy.error = copy.delivery.unseen or _refused(copy.delivery)
+            copy.result.error = copy.delivery.unseen or _refused(copy.delivery)
             setting.progress.end(copy.label, note="failed")
     with ThreadPoolExecutor(setting.threads, "read-back", make_stalls_final) as questions:
         _Order(copies, Acts(setting, questions, _vouchers(plan))).schedule.run(setting.threads)
-    return [copy.result() for copy in copies]
+    return [copy.result for copy in copies]
 
 
 def _vouchers(plan: Plan) -> Vouchers:

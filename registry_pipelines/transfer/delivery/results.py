@@ -31,14 +31,16 @@ class Drift(msgspec.Struct, frozen=True):
         return f"tag {self.tag} at the {self.kind} names {self.found or 'nothing'}, planned was {self.planned}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class TargetResult:
-    """One closure at one target. error: why it is not complete there; then there is no receipt, and no tag was moved
-    unless all it names was there. bytes_moved counts blob content that was sent to the target."""
+    """One closure at one target; it is filled while the copy goes on, and nobody changes it afterwards.
+
+    error: why it is not complete there; then there is no receipt, and no tag was moved unless all it names was there.
+    bytes_moved counts blob content that was sent to the target.
+    """
 
     place: Place
     root: Descriptor
-    changed: bool = False
     bytes_moved: int = 0
     blobs_moved: int = 0
     blobs_mounted: int = 0
@@ -50,6 +52,11 @@ class TargetResult:
     error: RegistryPipelinesError | None = None
     left_out: tuple[Omission, ...] = ()
     """What belongs to the image and was not to come here, with the reason."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed there."""
+        return self.blobs_moved + self.blobs_mounted + self.manifests_put + self.tags_moved > 0
 
     @property
     def ok(self) -> bool:
