@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from registry_pipelines.build.application import application_items
+from registry_pipelines.build.content import Item
 from registry_pipelines.build.entries import PROGRAM_MODE
 
 NAMED = 3
@@ -26,13 +26,12 @@ def some_of(paths: Iterable[str]) -> str:
     return ", ".join(path.encode("utf-8", "backslashreplace").decode() for path in ordered[:NAMED]) + more
 
 
-def pointer_warnings(folder: Path) -> list[str]:
+def pointer_warnings(items: Iterable[Item]) -> list[str]:
     """One line when Git LFS pointers are packed instead of what they point to; else nothing.
 
-    A pointer is a small text that begins with its version (git-lfs, ``docs/spec.md``). Raises InputError as
-    ``application_items`` does.
+    items: of the application. A pointer is a small text that begins with its version (git-lfs, ``docs/spec.md``).
     """
-    pointers = [item.path for item in application_items(folder, "/") if item.source and _is_pointer(item.source)]
+    pointers = [item.path for item in items if item.source and _is_pointer(item.source)]
     return [f"Git LFS pointers are packed, not their content (git lfs pull): {some_of(pointers)}"] if pointers else []
 
 
@@ -40,14 +39,14 @@ def _is_pointer(path: Path) -> bool:
     return path.stat().st_size <= MAX_POINTER_BYTES and _start(path, len(_POINTER_START)) == _POINTER_START
 
 
-def script_warnings(folder: Path, programs: Iterable[str]) -> list[str]:
+def script_warnings(items: Iterable[Item], programs: Iterable[str]) -> list[str]:
     """One line when programs are packed that no interpreter of the base can start; else nothing.
 
-    programs: what the base has, with leading slash. Raises InputError as ``application_items`` does.
+    items: of the application. programs: what the base has, with leading slash.
     """
     there = set(programs)
     lost = []
-    for item in application_items(folder, "/"):
+    for item in items:
         if item.source is not None and item.mode == PROGRAM_MODE:
             interpreter = _interpreter(item.source)
             if interpreter and interpreter not in there:

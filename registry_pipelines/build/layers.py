@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from registry_pipelines.build.application import application_items
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
 from registry_pipelines.build.bases import Base, OpenPlace, bring_base, describe_base
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.compiling import CORES
+from registry_pipelines.build.content import Item
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interface import (
     BUILDER_ID,
@@ -85,15 +87,18 @@ class LayersBuilder:
         started = time.monotonic()
         platforms = check_spec(spec)
         revision = read_revision(spec.application) if spec.application else None
+        application = application_items(spec.application, spec.workdir) if spec.application else None
         with closing(BuildCache(self._state / "cache.sqlite")) as cache:
             store = WheelStore(self._state / "wheels", cache)
             progress.begin("resolve requirements")
             given = [
-                gather(spec, platform, store=store, cache=cache, open_place=self._open_place) for platform in platforms
+                gather(spec, platform, application, store=store, cache=cache, open_place=self._open_place)
+                for platform in platforms
             ]
             progress.end("resolve requirements", note=f"{sum(len(each.wheels) for each in given)} wheels")
             plans = plan_platforms(spec, given, store)
-            return _Build(self, spec, place, cache, progress, revision, _warnings(spec, revision)).run(plans, started)
+            said = _warnings(spec, revision, application or ())
+            return _Build(self, spec, place, cache, progress, revision, said).run(plans, started)
 
 
 @dataclass
@@ -272,14 +277,11 @@ class _Build:
         )
 
 
-def _warnings(spec: BuildSpec, revision: Revision | None) -> tuple[str, ...]:
+def _warnings(spec: BuildSpec, revision: Revision | None, application: Sequence[Item]) -> tuple[str, ...]:
     """What is said of this build, now and in its provenance: the same for equal builds."""
-    said = [*revision.warnings] if revision else []
-    if spec.application:
-        said += pointer_warnings(spec.application)
+    said = [*(revision.warnings if revision else ()), *pointer_warnings(application)]
     if spec.base in INTERPRETER_BASES:
-        said += script_warnings(spec.application, interpreter_programs()) if spec.application else []
-        said += interpreter_warnings()
+        said += [*script_warnings(application, interpreter_programs()), *interpreter_warnings()]
     return tuple(said)
 
 

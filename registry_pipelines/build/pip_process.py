@@ -1,13 +1,13 @@
 """pip's process: with the environment markers that the image will see, telling what indexes say of projects.
 
-Markers (``; python_version < "3.11"``):
-With ``--python-version`` and ``--platform`` pip chooses wheels for another Python, and still judges markers by the one
-that runs it: gradio for 3.13 comes without ``audioop-lts``, anyio for 3.9 without ``exceptiongroup``. So pip is started
-with the values of the target in place of its own. Source: PyPA "Dependency specifiers", "Environment Markers".
+Markers (``; python_version < "3.11"``): with ``--python-version`` and ``--platform`` pip chooses wheels for another
+Python, and still judges markers by the one that runs it: gradio for 3.13 comes without ``audioop-lts``, anyio for 3.9
+without ``exceptiongroup``. So pip is started with the values of the target in place of its own. Source: PyPA
+"Dependency specifiers", "Environment Markers".
 
 Projects: an index may call one archived, deprecated or quarantined (PEP 792, in the page that pip reads anyway), and
-pip does not say so. The page is looked at as it passes, which costs no request. A pip that is otherwise inside tells
-nothing.
+pip does not say so. The page is looked at as it passes, which costs no request. That reaches into pip: where another
+pip has no such place, it is said that nothing was told.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from urllib.parse import unquote
 from packaging.utils import canonicalize_name
 
 from registry_pipelines.build.target import RUNNING_PYTHON, Target
+
+UNTOLD = ""
+"""In place of a project's name: nothing could be read."""
 
 _LAUNCHER = """\
 import json, re, runpy, sys
@@ -57,8 +60,11 @@ def links(page):
         pass  # what is wrong with a page, pip says
     return parse_links(page)
 
-if parse_links and told:
+if told and parse_links:
     collector.parse_links = links
+elif told:
+    with open(told, "a") as file:
+        file.write(json.dumps(["", "", ""]) + "\\n")
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from packaging.version import Version
 
 from registry_pipelines.build import compiling
-from registry_pipelines.build.application import application_items
 from registry_pipelines.build.archive import DO_NOT_USE
 from registry_pipelines.build.bases import BaseImage, OpenPlace, open_base
 from registry_pipelines.build.buckets import group
@@ -26,7 +25,7 @@ from registry_pipelines.build.conflicts import (
     settle,
     take_inventory,
 )
-from registry_pipelines.build.content import content_job
+from registry_pipelines.build.content import Item, content_job
 from registry_pipelines.build.images import check_environment, check_settings
 from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
 from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel, SettledConflict
@@ -104,10 +103,19 @@ class Ingredients:
 
 
 def gather(
-    spec: BuildSpec, platform: Platform, *, store: WheelStore, cache: BuildCache, open_place: OpenPlace
+    spec: BuildSpec,
+    platform: Platform,
+    application: Sequence[Item] | None,
+    *,
+    store: WheelStore,
+    cache: BuildCache,
+    open_place: OpenPlace,
 ) -> Ingredients:
-    """Resolve and read everything for one platform. Raises RequirementsInvalid, WheelInvalid, InputError, and for a
-    base image LayerInvalid, DigestMismatch and the RegistryError family."""
+    """Resolve and read everything for one platform. application: its entries, None without one.
+
+    Raises RequirementsInvalid, WheelInvalid, InputError, and for a base image LayerInvalid, DigestMismatch and the
+    RegistryError family.
+    """
     base = None if spec.base in INTERPRETER_BASES else open_base(spec.base, platform, open_place)
     target = target_of(spec, platform, base, cache)
     python = target.python
@@ -120,10 +128,9 @@ def gather(
     wheels = tuple(resolve(spec, target, store=store, cache=cache))
     inventories = [_inventory(wheel, scheme, store, cache) for wheel in wheels]
     above = []
-    if spec.application is not None:
-        items = application_items(spec.application, spec.workdir)
-        above.append(content_job("application", items, byte_code=byte_code))
-        inventories.append(application_inventory(items, inventories))
+    if application is not None:
+        above.append(content_job("application", application, byte_code=byte_code))
+        inventories.append(application_inventory(application, inventories))
     return Ingredients(platform, base, target, scheme, byte_code, wheels, tuple(inventories), tuple(above))
 
 

@@ -26,8 +26,8 @@ from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildSpec, LockedWheel
-from registry_pipelines.build.launching import pip_command, read_told
-from registry_pipelines.build.question import Question
+from registry_pipelines.build.pip_process import UNTOLD, pip_command, read_told
+from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
 from registry_pipelines.build.target import Target
 from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
@@ -104,8 +104,12 @@ def _ask(question: Question) -> list[Item]:
 
 
 def _add_status(items: Sequence[Item], told: Mapping[str, tuple[str, str]], where: str) -> None:
-    """Notes of what indexes say of projects. Raises RequirementsInvalid for one in quarantine."""
+    """Notes of what indexes say of projects that come from there. Raises RequirementsInvalid for one in quarantine."""
     for item in items:
+        if urlsplit(item["url"]).scheme == "file":
+            continue  # somebody here chose this very file
+        if UNTOLD in told:
+            item["notes"].append("this pip does not show whether its index calls the project archived or quarantined")
         status, reason = told.get(item["name"], ("", ""))
         said = f"{status}: {reason[:200]}" if reason else status
         if status == "quarantined":
@@ -161,7 +165,7 @@ def _fetch(question: Question, items: list[Item], store: WheelStore) -> list[Ite
     for item in items:
         other = question.other_content(item["filename"], item["sha256"], store)
         if other:
-            item["notes"].append(f"{item['filename']} in {other} has another content; pip took that of the index")
+            item["notes"].append(f"{item['filename']} in {other} has another content than the one taken")
     return items
 
 

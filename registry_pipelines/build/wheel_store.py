@@ -92,23 +92,15 @@ class WheelStore:
             os.link(path.resolve(), new)
         except OSError:  # another file system, or one without links
             shutil.copyfile(path, new)
-            return self._place_copy(new, sha256)
+            if (found := read_sha256(new)) != sha256:
+                new.unlink()
+                raise _other_hash(path, found, sha256) from None
         new.replace(target)
         new.unlink(missing_ok=True)  # POSIX leaves both names where another build made the same link meanwhile
         after = target.stat()
         if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
             # The link changed the inode's time, and with it the identity; the content is that which was read.
             self._remember(_identity(target), sha256)
-        return sha256
-
-    def _place_copy(self, new: Path, sha256: str) -> str:
-        named = new.with_name(new.name.removeprefix(".").rpartition(".")[0])
-        found = read_sha256(new)
-        if found != sha256:
-            new.unlink()
-            raise _other_hash(named, found, sha256)
-        new.replace(named)
-        self._remember(_identity(named), sha256)
         return sha256
 
     def _place(self, filename: str, sha256: str) -> Path:

@@ -96,13 +96,13 @@ def test_the_key_follows_content_and_mode(tmp_path: Path) -> None:
 
 
 def test_git_lfs_pointers_are_said(tmp_path: Path) -> None:
-    assert pointer_warnings(tmp_path) == []
+    assert pointer_warnings(application_items(tmp_path, "/")) == []
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
     for number in range(5):
         (tmp_path / f"model{number}.bin").write_text(text)
     (tmp_path / "README").write_text("version https://git-lfs.github.com/spec/v1\n" + "long " * 1000)
     (tmp_path / ".dockerignore").write_text("model0.bin\n")
-    assert pointer_warnings(tmp_path) == [
+    assert pointer_warnings(application_items(tmp_path, "/")) == [
         "Git LFS pointers are packed, not their content (git lfs pull): model1.bin, model2.bin, model3.bin, and 1 more"
     ]
 
@@ -119,7 +119,9 @@ def test_programs_that_the_base_cannot_start_are_said(tmp_path: Path) -> None:
     for name, content in scripts.items():
         (tmp_path / name).write_bytes(content)
         (tmp_path / name).chmod(0o644 if name == "notes.txt" else 0o755)
-    assert script_warnings(tmp_path, interpreter_programs()) == [
+    assert script_warnings(application_items(tmp_path, "/"), interpreter_programs()) == [
         "the base has no interpreter for programs that are packed: env.py (/usr/bin/env), run.sh (/bin/sh)"
     ]
-    assert script_warnings(tmp_path, ["/bin/sh", "/usr/bin/env", "/usr/local/bin/python3"]) == []
+    assert (
+        script_warnings(application_items(tmp_path, "/"), ["/bin/sh", "/usr/bin/env", "/usr/local/bin/python3"]) == []
+    )

@@ -247,7 +247,7 @@ def test_a_folder_beside_an_index(ask: Resolve, wheel: Path, tmp_path: Path) -> 
         leaf, own = ask(f"-i {index.url}", "leaf", "own", find_links=(str(folder),))
     assert (own.locked.name, own.notes) == ("own", ())
     assert hash_of(leaf.path) == hash_of(wheel)
-    assert "has another content; pip took that of the index" in leaf.notes[0]
+    assert "has another content than the one taken" in leaf.notes[0]
 
 
 @pytest.mark.parametrize("form", ["html", "json"])
@@ -275,3 +275,16 @@ def test_what_an_index_says_of_a_project_is_said(form: str, status: str, ask: Re
             return
         [found] = ask(f"-i {index.url}", "leaf")
     assert found.notes == (() if status == "active" else ("leaf is archived: moved on at its index",))
+
+
+def test_a_wheel_of_ones_own_is_taken_whatever_the_index_says_of_the_project(
+    ask: Resolve, wheel: Path, tmp_path: Path
+) -> None:
+    own = make_wheel(tmp_path / "own", "leaf", "2.0")
+    meta = '<meta name="pypi:project-status" content="quarantined">'
+    html = (
+        f'<!DOCTYPE html><html><head>{meta}</head><body><a href="/f/{wheel.name}#{hash_of(wheel)}">l</a></body></html>'
+    )
+    with IndexServer({"/simple/leaf/": (html.encode(), "text/html"), f"/f/{wheel.name}": file_of(wheel)}) as index:
+        [found] = ask(f"-i {index.url}", "leaf", find_links=(str(own.parent),))
+    assert (found.locked.version, found.notes) == ("2.0", ())

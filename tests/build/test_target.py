@@ -19,8 +19,8 @@ from registry_pipelines.build.bases import open_base
 from registry_pipelines.build.c_library import CLibrary, read_base, told_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import BuildResult, BuildSpec
-from registry_pipelines.build.launching import marker_values
 from registry_pipelines.build.layers import LayersBuilder
+from registry_pipelines.build.pip_process import marker_values
 from registry_pipelines.build.resolving import resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, Target
 from registry_pipelines.build.wheel_store import WheelStore
