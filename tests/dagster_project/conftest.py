@@ -260,6 +260,22 @@ class World(Places):
             run_config=QUIET,
         )
 
+    def tick(self, sensor: str, cursor: str | None, last_tick_s: float | None = None) -> dg.SensorResult:
+        """One tick of a sensor; partitions are changed as the daemon does it."""
+        resources = {"chain": self.chain}
+        with dg.build_sensor_context(self.instance, cursor, definitions=self.defs, resources=resources) as context:
+            # What the daemon gives its contexts; Dagster's maker of contexts for tests has no parameter for it.
+            context._last_tick_completion_time = last_tick_s
+            found = self.defs.resolve_sensor_def(sensor)(context)
+        assert isinstance(found, dg.SensorResult)
+        for change in found.dynamic_partitions_requests or []:
+            if isinstance(change, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
+            else:
+                for key in change.partition_keys:
+                    self.instance.delete_dynamic_partition(change.partitions_def_name, key)
+        return found
+
     def steps(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """How each step that began ended."""
         ended = [event for event in result.all_events if event.is_step_success or event.is_step_failure]

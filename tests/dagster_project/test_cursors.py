@@ -32,23 +32,6 @@ GOOD = {"calm": "1.0"}
 JUDGED = ("provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
 
 
-def evaluate(world: World, name: str, cursor: str | None, last_tick_s: float | None = None) -> dg.SensorResult:
-    """One tick; partitions are changed as the daemon does it."""
-    resources = {"chain": world.chain}
-    with dg.build_sensor_context(world.instance, cursor, definitions=world.defs, resources=resources) as context:
-        # What the daemon gives its contexts; Dagster's maker of contexts for tests has no parameter for it.
-        context._last_tick_completion_time = last_tick_s
-        found = world.defs.resolve_sensor_def(name)(context)
-    assert isinstance(found, dg.SensorResult)
-    for change in found.dynamic_partitions_requests or []:
-        if isinstance(change, dg.AddDynamicPartitionsRequest):
-            world.instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
-        else:
-            for key in change.partition_keys:
-                world.instance.delete_dynamic_partition(change.partitions_def_name, key)
-    return found
-
-
 def forget(world: World, image: str, digest: Digest) -> None:
     """Remove a manifest from the source, with its tags."""
     with suppress(NotFound):
@@ -66,13 +49,13 @@ def test_run_keys_name_digest_life_and_attempt() -> None:
 
 def run_keys(world: World, cursor: str | None, last_tick_s: float | None = None) -> tuple[list[str], str | None]:
     """Run keys of one tick of the push sensor, whose requests nobody serves."""
-    found = evaluate(world, "push_source", cursor, last_tick_s)
+    found = world.tick("push_source", cursor, last_tick_s)
     return [str(request.run_key) for request in found.run_requests or []], found.cursor
 
 
 def tick(world: World, name: str, cursor: str | None) -> tuple[list[str], str | None]:
     """Keys that one tick asks runs for."""
-    found = evaluate(world, name, cursor)
+    found = world.tick(name, cursor)
     return [str(request.partition_key) for request in found.run_requests or []], found.cursor
 
 
@@ -136,7 +119,7 @@ def test_a_repository_that_fails_does_not_hide_the_pushes_to_another(world: Worl
     key = Release("tool", "v1", made.digest).key
     asked, cursor = tick(world, "push_disk", None)
     assert asked == [key]
-    found = evaluate(world, "push_disk", cursor)
+    found = world.tick("push_disk", cursor)
     assert "app cannot be looked at" in str(found.skip_reason)
 
 
@@ -219,7 +202,7 @@ def test_one_tick_names_no_key_twice_and_no_run_key_comes_back(
             elif what == "reset":
                 cursor = None
             else:
-                found = evaluate(fresh, "push_source", cursor, float(number))
+                found = fresh.tick("push_source", cursor, float(number))
                 cursor = found.cursor
                 asked = [str(request.run_key) for request in found.run_requests or []]
                 changed = [key for each in found.dynamic_partitions_requests or [] for key in each.partition_keys]

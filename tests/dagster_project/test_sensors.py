@@ -28,18 +28,8 @@ EVIL = {"calm": "1.0", "leaky": "1.0"}
 
 
 def tick(world: World, name: str, cursor: str | None) -> tuple[list[str], str | None]:
-    """One tick as the daemon does it: partitions are changed, requests come back as keys."""
-    sensor = world.defs.resolve_sensor_def(name)
-    resources = {"chain": world.chain}
-    with dg.build_sensor_context(world.instance, cursor, definitions=world.defs, resources=resources) as context:
-        found = sensor(context)
-    assert isinstance(found, dg.SensorResult)
-    for change in found.dynamic_partitions_requests or []:
-        if isinstance(change, dg.AddDynamicPartitionsRequest):
-            world.instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
-        else:
-            for key in change.partition_keys:
-                world.instance.delete_dynamic_partition(change.partitions_def_name, key)
+    """One tick: the partitions it asks runs for, and its cursor."""
+    found = world.tick(name, cursor)
     return [str(request.partition_key) for request in found.run_requests or []], found.cursor
 
 
