@@ -43,13 +43,13 @@ from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, 
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import NotFound, TagImmutable
+from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, artifact_manifest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.progress import Progress
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.remote import remote_registry

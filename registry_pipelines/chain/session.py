@@ -11,11 +11,11 @@ from registry_pipelines.chain.places import Places
 from registry_pipelines.config import Config, Image
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.keys import FileSigner, KeySet, generate_key, load_signer, load_verifier
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
-from registry_pipelines.sign.keys import FileSigner, KeySet, generate_key, load_signer, load_verifier
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.engine import Engine
 

@@ -12,6 +12,8 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError, ManifestInvalid, NotFound, PromotionDenied
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
@@ -23,7 +25,6 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
-from registry_pipelines.sign.interface import read_artifacts, read_attestations
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.limits.requests import Requests

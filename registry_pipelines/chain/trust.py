@@ -14,11 +14,12 @@ from registry_pipelines.chain.producing import current_report
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
+from registry_pipelines.evidence.artifacts import attached
+from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.promote.findings import report_breaches
-from registry_pipelines.registry.artifacts import attached
 from registry_pipelines.release import Release
 from registry_pipelines.scan.interface import Report
-from registry_pipelines.sign.interface import read_attestations, verify_image
+from registry_pipelines.sign.interface import verify_image
 from registry_pipelines.sign.release import sign_release
 
 

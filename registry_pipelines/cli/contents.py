@@ -21,6 +21,8 @@ from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import EvidenceError, InputError
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.keys import KeySet, load_verifier
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
@@ -35,8 +37,7 @@ from registry_pipelines.scan.interface import (
 )
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.sbom import scan_image
-from registry_pipelines.sign.interface import read_attestations, verify_image
-from registry_pipelines.sign.keys import KeySet, load_verifier
+from registry_pipelines.sign.interface import verify_image
 
 RELEASE_OR_IMAGE = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "

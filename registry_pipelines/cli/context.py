@@ -87,7 +87,7 @@ class Options:
         path = key or (config.signing_key if config else None)
         if path is None or (key is None and not path.exists()):
             return None
-        from registry_pipelines.sign.keys import load_signer
+        from registry_pipelines.evidence.keys import load_signer
 
         return cast(ReceiptSigner, load_signer(path, config.signing.password.reveal() if config else ""))
 

@@ -12,9 +12,9 @@ import tarfile
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config, EmbeddedRegistry
 from registry_pipelines.errors import NotFound
+from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 

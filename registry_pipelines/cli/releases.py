@@ -14,8 +14,8 @@ from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table, show_result
 from registry_pipelines.config import Secret
 from registry_pipelines.errors import EvidenceError, InputError
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.release import Release
-from registry_pipelines.sign.keys import generate_key
 from registry_pipelines.transfer.closure import omissions
 
 RELEASE_HELP = "RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release."

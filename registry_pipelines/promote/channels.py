@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from registry_pipelines.errors import ManifestInvalid, NotFound, PromotionDenied, Unavailable
+from registry_pipelines.evidence.attestations import attest_once, read_attestations
+from registry_pipelines.evidence.model import Attestations, Signer, Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.promote.interface import (
@@ -22,7 +24,6 @@ from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.verdicts import read as read_verdicts
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release, check_channel
-from registry_pipelines.sign.interface import Attestations, Signer, Verifier, attest_once, read_attestations
 
 _LOCKS = [threading.Lock() for _ in range(64)]
 

@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from registry_pipelines.errors import DigestInvalid, EvidenceError, ManifestInvalid
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation, Verifier
+from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
@@ -16,17 +19,8 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.warnings import WarningId, summed, warnings_of
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
-from registry_pipelines.sign.interface import (
-    Attestations,
-    ImageSignature,
-    Rejected,
-    VerifiedAttestation,
-    Verifier,
-    read_artifacts,
-    read_attestations,
-    report_of,
-    verify_image,
-)
+from registry_pipelines.scan.predicates import report_of
+from registry_pipelines.sign.interface import ImageSignature, verify_image
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from registry_pipelines.errors import ContentError
+from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.promote.evidence import Evidence, gather
@@ -15,7 +16,6 @@ from registry_pipelines.promote.findings import judge_findings
 from registry_pipelines.promote.interface import TIME_FORMAT, AdvisoriesUsed, EvidenceUsed, Policy, Verdict
 from registry_pipelines.promote.policy import Outcome, rules_of
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.interface import Attestations, Verifier
 
 MAX_NOTES = 50
 """Pieces of unbelieved evidence that a verdict lists; whoever may push can attach any number."""

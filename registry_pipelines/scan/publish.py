@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from registry_pipelines.errors import EvidenceMissing, ManifestInvalid
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx, write_cyclonedx
 from registry_pipelines.scan.interface import (

@@ -1,1 +1,1 @@
-"""Vouch for a release: keys, cosign signatures, attestations in Sigstore bundles, and their verification."""
+"""Vouch for a release: cosign's image signatures, attestations of what is attached, and their verification."""

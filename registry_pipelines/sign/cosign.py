@@ -14,25 +14,23 @@ from dataclasses import dataclass
 import msgspec
 
 from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
-from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.oci.media_types import SIMPLE_SIGNING
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.attestations import attest_once, read_attestations
-from registry_pipelines.sign.dsse import decode_base64, decode_unverified
-from registry_pipelines.sign.keys import verifier_of
-from registry_pipelines.sign.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
-from registry_pipelines.sign.model import (
+from registry_pipelines.evidence.attestations import attest_once, read_attestations
+from registry_pipelines.evidence.dsse import decode_base64, decode_unverified
+from registry_pipelines.evidence.keys import verifier_of
+from registry_pipelines.evidence.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
+from registry_pipelines.evidence.model import (
     Attestations,
-    ImageSignature,
-    ImageVerification,
     Rejected,
     Signer,
     VerifiedAttestation,
     Verifier,
 )
-from registry_pipelines.sign.referrers import read_layer
-from registry_pipelines.sign.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
+from registry_pipelines.evidence.referrers import read_layer
+from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import SIMPLE_SIGNING
+from registry_pipelines.registry.interface import Place
 
 SIGNATURE_TYPE = "https://sigstore.dev/cosign/sign/v1"
 """predicateType of an image signature in a bundle; every other type in a bundle is *not* an image signature."""
@@ -60,6 +58,28 @@ class _Payload(msgspec.Struct):
 
 
 @dataclass(frozen=True)
+class ImageSignature:
+    """A signature over an image's digest, believed because of ``key_id``."""
+
+    form: str
+    """``sig`` (cosign's tag) or ``bundle`` (Sigstore bundle v0.3 referrer)."""
+    key_id: str
+    identity: str
+    """The repository the signer named; empty when it named none. A copy keeps the name of its source."""
+    descriptor: Descriptor
+    """The manifest that carries the signature."""
+
+
+@dataclass(frozen=True)
+class ImageVerification:
+    """What verification of image signatures found; at least one is valid."""
+
+    digest: Digest
+    signatures: tuple[ImageSignature, ...]
+    rejected: tuple[Rejected, ...]
+
+
+@dataclass(frozen=True)
 class SignedImage:
     """Both forms of the signature, there now."""
 
@@ -77,7 +97,7 @@ def sign_image(
     """Sign a manifest by digest, in both forms, unless this key did so before. Signatures of others stay.
 
     identity: the repository it is signed for (``registry.example/app``), stated in the signature. known: as in
-    :func:`registry_pipelines.sign.attestations.attest_once`. Raises RegistryError, ManifestInvalid (the tag holds
+    :func:`registry_pipelines.evidence.attestations.attest_once`. Raises RegistryError, ManifestInvalid (the tag holds
     something that is not cosign's).
     """
     digest = descriptor.digest

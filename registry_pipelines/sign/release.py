@@ -10,18 +10,18 @@ import msgspec
 
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
 from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInvalid
+from registry_pipelines.evidence.attestations import Attested, attest_once, attest_statement, read_attestations
+from registry_pipelines.evidence.keys import verifier_of
+from registry_pipelines.evidence.model import Attestations, Signer
+from registry_pipelines.evidence.referrers import read_artifacts
+from registry_pipelines.evidence.statements import check_statement, read_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
-from registry_pipelines.sign.attestations import Attested, attest_once, attest_statement, read_attestations
+from registry_pipelines.scan.predicates import CYCLONEDX_TYPE, VULNERABILITIES_TYPE, vulnerability_predicate
 from registry_pipelines.sign.cosign import SignedImage, sign_image
-from registry_pipelines.sign.keys import verifier_of
-from registry_pipelines.sign.model import Attestations, Signer
-from registry_pipelines.sign.predicates import CYCLONEDX_TYPE, VULNERABILITIES_TYPE, vulnerability_predicate
-from registry_pipelines.sign.referrers import read_artifacts
-from registry_pipelines.sign.statements import check_statement, read_statement
 
 CLOCK_SKEW = timedelta(minutes=10)
 """A report may be this far in the future: it was made on another machine."""

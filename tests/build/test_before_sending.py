@@ -19,10 +19,10 @@ from registry_pipelines.build.target import RUNNING_PYTHON
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, PathConflict, TagImmutable, WheelInvalid
+from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.artifacts import attached
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer

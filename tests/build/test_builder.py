@@ -33,6 +33,7 @@ from registry_pipelines.errors import (
     RequirementsInvalid,
     TagImmutable,
 )
+from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -44,7 +45,6 @@ from registry_pipelines.oci.manifests import (
 )
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Counter
-from registry_pipelines.registry.artifacts import attached
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer

@@ -14,11 +14,11 @@ from registry_pipelines.build.interface import PREDICATE_TYPE_ANNOTATION, PROVEN
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import Config, load
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.keys import load_verifier
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
-from registry_pipelines.sign.keys import load_verifier
 from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptStore, pre_authentication_encoding
 from tests.scan.images import push_image
 

@@ -9,8 +9,8 @@ import pytest
 
 from registry_pipelines.chain.outcome import outcomes
 from registry_pipelines.errors import InputError, NotFound, PromotionDenied
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx

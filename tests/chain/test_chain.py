@@ -10,12 +10,12 @@ import pytest
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.outcome import outcomes
 from registry_pipelines.errors import EvidenceMissing, InputError, NotFound, PromotionDenied, TagImmutable
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci.manifests import artifact_manifest
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
-from registry_pipelines.sign.keys import generate_key
 from tests.chain.fleet import Fleet, check_receipt, push, write_advisory
 
 

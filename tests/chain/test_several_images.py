@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from registry_pipelines.errors import LayerInvalid, ManifestInvalid, PromotionDenied, RegistryPipelinesError
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_entries

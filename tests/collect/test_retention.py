@@ -18,11 +18,11 @@ from registry_pipelines.collect.decide import Rule
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, plan_retention
 from registry_pipelines.collect.survey import companion_of, read_time
 from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.ecr import EcrRegistry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import Descriptor, Index, descriptors, read_manifest
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.interface import Place
 from tests.scan.images import push_image, push_platforms
 

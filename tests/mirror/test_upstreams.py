@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import NotFound
+from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.mirror.upstreams import Upstream, apply_mirror, carry, plan_mirror, wanted_tags
 from registry_pipelines.oci.manifests import Index, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_INDEX
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from registry_pipelines.registry.interface import Place

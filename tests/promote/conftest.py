@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from registry_pipelines.registry.interface import Place
+from tests.evidence.conftest import any_place, cosign, cosign2, counted, key, make_key, other_key, place
+from tests.evidence.parts import Key
 from tests.promote.parts import Candidate, candidate
-from tests.sign.conftest import any_place, cosign, cosign2, counted, key, make_key, other_key, place
-from tests.sign.parts import Key
 
 __all__ = ["any_place", "cosign", "cosign2", "counted", "key", "make_key", "other_key", "place"]
 

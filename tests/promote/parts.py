@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
@@ -16,7 +18,6 @@ from registry_pipelines.promote.findings import report_breaches
 from registry_pipelines.promote.interface import DEFAULT_POLICY, Policy, Verdict
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.verdicts import publish
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.interface import (
@@ -29,8 +30,7 @@ from registry_pipelines.scan.interface import (
     Unknown,
 )
 from registry_pipelines.sign.release import SignedRelease, sign_release
-from registry_pipelines.sign.statements import write_statement
-from tests.sign.parts import Key, push_index
+from tests.evidence.parts import Key, push_index
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PROVENANCE = {"buildDefinition": {"buildType": "urn:x"}, "runDetails": {"builder": {"id": "urn:y"}}}

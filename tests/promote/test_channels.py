@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from registry_pipelines.errors import NotFound, PromotionDenied, ReferenceInvalid, TagImmutable, Unavailable
+from registry_pipelines.evidence.attestations import attest
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
@@ -24,9 +25,8 @@ from registry_pipelines.promote.interface import (
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release, check_channel
-from registry_pipelines.sign.attestations import attest
+from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
-from tests.sign.parts import Cosign, Counted, Key
 
 
 def ship(item: Candidate, policy: Policy = DEFAULT_POLICY, *, channel: str = "prod", now: datetime = NOW) -> Promotion:

@@ -13,6 +13,9 @@ import msgspec
 import pytest
 
 from registry_pipelines.errors import NotFound, Unavailable
+from registry_pipelines.evidence.attestations import attest, attest_statement
+from registry_pipelines.evidence.keys import generate_key, load_verifier
+from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
@@ -33,16 +36,13 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages, Report
+from registry_pipelines.scan.predicates import vulnerability_predicate
 from registry_pipelines.scan.publish import publish_report, publish_sboms
-from registry_pipelines.sign.attestations import attest, attest_statement
 from registry_pipelines.sign.cosign import sign_image
-from registry_pipelines.sign.keys import generate_key, load_verifier
-from registry_pipelines.sign.predicates import vulnerability_predicate
-from registry_pipelines.sign.statements import write_statement
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.engine import Engine
+from tests.evidence.parts import NO_LOG, Cosign, Key, push_image
 from tests.promote.parts import ARM64, CRITICAL, NOW, PROVENANCE, UNCOVERED, UNDECLARED, Candidate, candidate, day
-from tests.sign.parts import NO_LOG, Cosign, Key, push_image
 
 LOAD = "load newer ones (`advisories.source`) and scan again"
 

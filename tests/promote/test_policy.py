@@ -33,8 +33,8 @@ from registry_pipelines.registry.platforms import platform_images
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.interface import Component, Limits, PlatformPackages
 from registry_pipelines.scan.match import match
+from tests.evidence.parts import push_image, push_index
 from tests.promote.parts import NOW
-from tests.sign.parts import push_image, push_index
 
 NOTHING = Evidence(
     release=Digest.of(b"x"),

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import ManifestInvalid, SignatureInvalid
+from registry_pipelines.evidence.attestations import attest, read_attestations
+from registry_pipelines.evidence.keys import load_verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.interface import DEFAULT_POLICY, VERDICT_TYPE, PublishedVerdict, Verdict
 from registry_pipelines.promote.verdicts import EXTENSION, from_predicate, publish, read, to_predicate
-from registry_pipelines.sign.attestations import attest, read_attestations
-from registry_pipelines.sign.keys import load_verifier
+from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
-from tests.sign.parts import Cosign, Counted, Key
 
 
 def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

@@ -11,8 +11,8 @@ from registry_pipelines.errors import (
     RegistryError,
     Unavailable,
 )
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place

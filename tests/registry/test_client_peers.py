@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
@@ -101,7 +101,7 @@ def test_htpasswd_and_tls_with_docker_registry(
 _ATTACH = """
 import sys
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.artifacts import attach
+from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 address, kind, name = sys.argv[1:]

@@ -21,10 +21,10 @@ from registry_pipelines.errors import (
     Unauthorized,
     Unavailable,
 )
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, artifact_manifest
-from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client import referrers as room

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import NotFound
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.keys import FileSigner, generate_key, load_signer
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.replicate.replicas import Tags, examine, replicate, tags_of
-from registry_pipelines.sign.keys import FileSigner, generate_key, load_signer
 from registry_pipelines.transfer.engine import Engine
 from tests.scan.images import push_image
 

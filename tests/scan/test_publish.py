@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from registry_pipelines.errors import EvidenceMissing
-from registry_pipelines.registry.artifacts import attach, attached
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from registry_pipelines.errors import ClosureIncomplete, EvidenceMissing, ManifestInvalid, SignatureInvalid, Unavailable
+from registry_pipelines.evidence import referrers, tagged
+from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
+from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
@@ -18,12 +22,8 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign import referrers, tagged
-from registry_pipelines.sign.attestations import attest
 from registry_pipelines.sign.cosign import SIGNATURE_TYPE, sign_image, verify_image, write_payload
-from registry_pipelines.sign.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
-from registry_pipelines.sign.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag
-from tests.sign.parts import Counted, Key, push_image, push_index
+from tests.evidence.parts import Counted, Key, push_image, push_index
 
 
 def sig_layers(place: Place, digest: Digest) -> tuple[Descriptor, ...]:

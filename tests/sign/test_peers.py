@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
+from registry_pipelines.evidence.attestations import attest_once, read_attestations
+from registry_pipelines.evidence.keys import generate_key, load_signer, load_verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.attestations import attest_once, read_attestations
 from registry_pipelines.sign.cosign import sign_image, verify_image
-from registry_pipelines.sign.keys import generate_key, load_signer, load_verifier
+from tests.evidence.parts import NO_LOG, Cosign, Key, push_image
 from tests.patience import patient
-from tests.sign.parts import NO_LOG, Cosign, Key, push_image
 
 pytestmark = pytest.mark.peer("cosign", "cosign2", "docker-registry")
 PROVENANCE = "https://slsa.dev/provenance/v1"

@@ -10,25 +10,25 @@ import pytest
 
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.referrers import read_artifacts
+from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, AdvisoryFacts, Report
-from registry_pipelines.sign.attestations import read_attestations
-from registry_pipelines.sign.cosign import verify_image
-from registry_pipelines.sign.predicates import (
+from registry_pipelines.scan.predicates import (
     CYCLONEDX_TYPE,
     VULNERABILITIES_TYPE,
     report_of,
     vulnerability_predicate,
 )
-from registry_pipelines.sign.referrers import read_artifacts
+from registry_pipelines.sign.cosign import verify_image
 from registry_pipelines.sign.release import SignedRelease, sign_release
-from registry_pipelines.sign.statements import write_statement
-from tests.sign.parts import Cosign, Counted, Key, Listing, push_image, push_index
+from tests.evidence.parts import Cosign, Counted, Key, Listing, push_image, push_index
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PROVENANCE = "https://slsa.dev/provenance/v1"

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry_pipelines.errors import ClosureIncomplete
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Index, ManifestBytes, manifest_bytes
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.keys import generate_key
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
-from tests.sign.parts import NO_LOG, Cosign
+from tests.evidence.parts import NO_LOG, Cosign
 from tests.transfer.test_notation import Notation
 from tests.transfer.test_peers import run
 

@@ -1,4 +1,4 @@
-"""The signing protocols and what verification returns. Other stages import these from ``sign.interface``."""
+"""The signing protocols, and what reading and verifying of evidence returns."""
 
 from __future__ import annotations
 
@@ -75,25 +75,3 @@ class Attestations:
     def of_type(self, predicate_type: str) -> list[VerifiedAttestation]:
         """The verified ones of one predicate type."""
         return [item for item in self.verified if item.predicate_type == predicate_type]
-
-
-@dataclass(frozen=True)
-class ImageSignature:
-    """A signature over an image's digest, believed because of ``key_id``."""
-
-    form: str
-    """``sig`` (cosign's tag) or ``bundle`` (Sigstore bundle v0.3 referrer)."""
-    key_id: str
-    identity: str
-    """The repository the signer named; empty when it named none. A copy keeps the name of its source."""
-    descriptor: Descriptor
-    """The manifest that carries the signature."""
-
-
-@dataclass(frozen=True)
-class ImageVerification:
-    """What verification of image signatures found; at least one is valid."""
-
-    digest: Digest
-    signatures: tuple[ImageSignature, ...]
-    rejected: tuple[Rejected, ...]

@@ -11,8 +11,14 @@ import base64
 import msgspec
 
 from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.evidence.dsse import (
+    Envelope,
+    EnvelopeJson,
+    decode_unverified,
+    envelope_from_json,
+    envelope_json,
+)
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
-from registry_pipelines.sign.dsse import Envelope, EnvelopeJson, decode_unverified, envelope_from_json, envelope_json
 
 
 class _Bundle(msgspec.Struct, rename="camel"):

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import DigestInvalid, SignatureInvalid
+from registry_pipelines.evidence.dsse import decode_unverified
+from registry_pipelines.evidence.limits import MAX_SUBJECTS
 from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
-from registry_pipelines.sign.dsse import decode_unverified
-from registry_pipelines.sign.limits import MAX_SUBJECTS
 
 STATEMENT_V1 = "https://in-toto.io/Statement/v1"
 STATEMENT_TYPES = frozenset({STATEMENT_V1, "https://in-toto.io/Statement/v0.1"})

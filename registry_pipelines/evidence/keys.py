@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
-from registry_pipelines.sign.cosign_key import encrypt_cosign_key
-from registry_pipelines.sign.key_files import read_private_key, read_public_keys
-from registry_pipelines.sign.limits import MAX_KEY_BYTES
-from registry_pipelines.sign.model import Signer
+from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
+from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
+from registry_pipelines.evidence.limits import MAX_KEY_BYTES
+from registry_pipelines.evidence.model import Signer
 
 MAX_SIGNATURE_BYTES = 128
 """A DER signature of P-256 has at most 72 bytes."""

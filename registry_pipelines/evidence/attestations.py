@@ -13,19 +13,19 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import InputError, SignatureInvalid
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.bundles import read_bundle, write_bundle
+from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
+from registry_pipelines.evidence.keys import verifier_of
+from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
+from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
+from registry_pipelines.evidence.referrers import Referrer, open_referrers, read_layer
+from registry_pipelines.evidence.statements import check_statement, read_statement, write_statement
+from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import DSSE_ENVELOPE, SIGSTORE_BUNDLE
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.bundles import read_bundle, write_bundle
-from registry_pipelines.sign.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
-from registry_pipelines.sign.keys import verifier_of
-from registry_pipelines.sign.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
-from registry_pipelines.sign.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
-from registry_pipelines.sign.referrers import Referrer, open_referrers, read_layer
-from registry_pipelines.sign.statements import check_statement, read_statement, write_statement
-from registry_pipelines.sign.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
 
 
 @dataclass(frozen=True)

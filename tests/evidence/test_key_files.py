@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.keys import KeySet, generate_key, load_signer, load_verifier
 from registry_pipelines.pem import read_blocks
-from registry_pipelines.sign.keys import KeySet, generate_key, load_signer, load_verifier
+from tests.evidence.parts import Cosign, Key
 from tests.patience import patient
-from tests.sign.parts import Cosign, Key
 
 Openssl = Callable[..., Path]
 P256 = "ecparam -name prime256v1 -genkey -out"

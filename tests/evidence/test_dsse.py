@@ -12,11 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import SignatureInvalid
-from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.media_types import IN_TOTO, SIGSTORE_BUNDLE
-from registry_pipelines.sign.bundles import read_bundle, write_bundle
-from registry_pipelines.sign.cosign import check_payload, write_payload
-from registry_pipelines.sign.dsse import (
+from registry_pipelines.evidence.bundles import read_bundle, write_bundle
+from registry_pipelines.evidence.dsse import (
     Envelope,
     pae,
     read_envelope,
@@ -24,9 +21,12 @@ from registry_pipelines.sign.dsse import (
     verify_envelope,
     write_envelope,
 )
-from registry_pipelines.sign.limits import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES, MAX_SUBJECTS
-from registry_pipelines.sign.statements import check_statement, read_statement, write_statement
-from tests.sign.parts import Key
+from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES, MAX_SUBJECTS
+from registry_pipelines.evidence.statements import check_statement, read_statement, write_statement
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.media_types import IN_TOTO, SIGSTORE_BUNDLE
+from registry_pipelines.sign.cosign import check_payload, write_payload
+from tests.evidence.parts import Key
 
 DIGEST = Digest.of(b"image")
 STATEMENT = write_statement("https://slsa.dev/provenance/v1", {"a": [1, {"b": None}]}, subjects=[DIGEST], name="app")

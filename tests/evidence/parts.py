@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry_pipelines.evidence.keys import FileSigner, KeySet
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
@@ -16,7 +17,6 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.keys import FileSigner, KeySet
 from tests.patience import patient
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import ClosureIncomplete
+from registry_pipelines.evidence import artifacts
+from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest, artifact_manifest
-from registry_pipelines.registry import artifacts
-from registry_pipelines.registry.artifacts import attach, attached
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.cosign_key import PEM_TYPES, decrypt_cosign_key
 from registry_pipelines.pem import Block, read_blocks
-from registry_pipelines.sign.cosign_key import PEM_TYPES, decrypt_cosign_key
 
 _PARAMETERS = "EC PARAMETERS"
 _PRIVATE = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", *PEM_TYPES)

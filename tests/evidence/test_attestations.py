@@ -8,6 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from registry_pipelines.errors import InputError, SignatureInvalid
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.attestations import attest, attest_once, attest_statement, read_attestations
+from registry_pipelines.evidence.bundles import write_bundle
+from registry_pipelines.evidence.dsse import Envelope, sign_envelope, write_envelope
+from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
+from registry_pipelines.evidence.statements import write_statement
+from registry_pipelines.evidence.tagged import append_layer, cosign_tag
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -19,16 +26,9 @@ from registry_pipelines.oci.manifests import (
     manifest_bytes,
 )
 from registry_pipelines.oci.media_types import DSSE_ENVELOPE, SIGSTORE_BUNDLE
-from registry_pipelines.registry.artifacts import attach
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.attestations import attest, attest_once, attest_statement, read_attestations
-from registry_pipelines.sign.bundles import write_bundle
-from registry_pipelines.sign.dsse import Envelope, sign_envelope, write_envelope
-from registry_pipelines.sign.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
-from registry_pipelines.sign.statements import write_statement
-from registry_pipelines.sign.tagged import append_layer, cosign_tag
-from tests.sign.parts import Counted, Key, Listing, push_image
+from tests.evidence.parts import Counted, Key, Listing, push_image
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
 BOM = "https://cyclonedx.org/bom"

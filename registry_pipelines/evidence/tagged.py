@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound, Unavailable
+from registry_pipelines.evidence.model import Rejected
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, encode_json
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.model import Rejected
 
 SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 ATTEMPTS = 5
