@@ -16,7 +16,7 @@ from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.interface import Registry, UploadSessions
+from registry_pipelines.registry.interface import Place, Registry, UploadSessions
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier
 from registry_pipelines.transfer.blob.fanout import Means
 from registry_pipelines.transfer.blob.journal import Journal
@@ -104,6 +104,11 @@ class State:
         journal = self.open_journal()
         return journal.holders(registry, digests) if journal else {}
 
+    def begun(self, target: Place) -> bool:
+        """See :class:`~registry_pipelines.transfer.delivery.planner.Holdings`."""
+        journal = self.open_journal()
+        return journal.begun(target) if journal else False
+
     def plan(self, jobs: Sequence[Job]) -> Plan:
         """What is to be done, with what earlier runs left and found; see
         :func:`~registry_pipelines.transfer.delivery.planner.make_plan`."""
@@ -116,6 +121,8 @@ class State:
     def apply(self, plan: Plan) -> list[TargetResult]:
         """See :func:`~registry_pipelines.transfer.delivery.execute.execute`."""
         journal = None if plan.unchanged else self.open_journal()
+        if journal:
+            journal.begin({each.target for each in plan.deliveries if not each.unchanged})
         setting = Setting(
             means=Means(
                 memory=self.memory,
@@ -129,7 +136,12 @@ class State:
             keeper=journal,
             refusals=self._refusals,
         )
-        return execute(plan, setting)
+        results = execute(plan, setting)
+        if journal:
+            done = zip(plan.deliveries, results, strict=True)
+            with contextlib.suppress(LocalError):  # then the next run asks a few questions more
+                journal.end({each.target for each, result in done if each.tags and result.error is None})
+        return results
 
     def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
         """Cancel uploads that killed runs left open at these registries and that no run came back for; how many. What

@@ -14,6 +14,7 @@ import pytest
 from registry_pipelines.errors import Stalled, Unavailable
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
+from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.interface import Place
@@ -109,6 +110,26 @@ def test_a_range_that_stays_at_the_first_chunk_is_not_believed_after_a_kill(take
     """ECR says so for ever; every byte that was confirmed is there all the same."""
     stuck = Rewrite(set={"Range": f"0-{PART_BYTES - 1}"})
     assert taken_again("GET", stuck, stored=2, confirmed=2) < LARGE - 2 * PART_BYTES + HEADS
+
+
+def test_an_upload_that_was_committed_after_the_kill_is_not_begun_again(
+    source: Counted,
+    faulty: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    """The last request was on its way when the process died, and its registry took a while."""
+    here, there = source.place("app"), Place(connect(faulty.address), "app")
+    content = graphs.noise(2 * PART_BYTES)
+    graphs.image(here, content, tag="v1")
+    interrupted(here, there, tmp_path, stored=2, confirmed=2)
+    push_blob(there, content, media_type="application/octet-stream")
+    faulty.play("GET", UPLOADS, Status(404))
+    faulty.reset_counts()
+    copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
+    assert compare(here, there, "v1", content=True) == []
+    assert stored_bytes(faulty) < HEADS
 
 
 def test_a_registry_that_lost_a_part_is_asked_where_to_go_on(taken_again: Callable[..., int]) -> None:

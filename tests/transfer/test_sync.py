@@ -90,6 +90,20 @@ def test_warm_fleet_asks_once_per_manifest_and_target(
     assert len(source.exchanges) == tags * 2 + IMAGES + 2  # and the catalogue, and how the source answers
 
 
+def test_what_another_repository_of_the_plan_has_is_mounted_though_no_journal_tells_it(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    """A run was killed after the first image, and before its journal had written down where its blobs are."""
+    base = graphs.noise(300_000)
+    graphs.image(source.place("first"), base, tag="v1", config=b"first")
+    graphs.image(source.place("second"), base, tag="v1", config=b"second")
+    copy_closure(source.place("second"), "v1", [target.place("second")], engine=Engine(state=tmp_path / "elsewhere"))
+    target.forget()
+    result = sync([Source(source.registry, (Target(target.registry),))], engine=Engine(state=tmp_path / "state"))
+    assert result.ok and [each.blobs_mounted for each in result.results] == [1, 0]
+    assert target.bytes_in() < len(base)
+
+
 def test_a_target_that_was_emptied_is_not_asked_for_every_piece(
     source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:

@@ -167,12 +167,19 @@ class Exchange:
                 observer(quota)
         if response.status in call.expect or (call.elsewhere and self.is_elsewhere(response)):
             return response
+        raise self._unexpected(call, response, quota)
+
+    def _unexpected(self, call: Call, response: Response, quota: Quota | None) -> RegistryPipelinesError:
+        """The error of an answer that the call does not expect. Not made where it is raised: there a variable would
+        hold it, a circle that keeps everything its callers have until Python looks for circles."""
         error = self.failure(call, response)
         if response.status == 401 and self.is_elsewhere(response):
-            raise self._no_secret_there(call, response)
+            return self._no_secret_there(call, response)
         if isinstance(error, RateLimited) and quota is not None and not quota.remaining:
-            raise quota_spent(quota, quota.wait_s, where=call.where) from error
-        raise error
+            spent = quota_spent(quota, quota.wait_s, where=call.where)
+            spent.__cause__ = error
+            return spent
+        return error
 
     def _has_expired(self, call: Call, response: Response) -> bool:
         """Whether it was a signed address that refused; the signature is in its query."""

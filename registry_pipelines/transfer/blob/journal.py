@@ -53,6 +53,8 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS holdings (
         registry TEXT NOT NULL, digest VARCHAR(140) NOT NULL, repository TEXT NOT NULL,
         PRIMARY KEY (registry, digest))""",
+    """CREATE TABLE IF NOT EXISTS begun (
+        registry TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (registry, repository))""",
 )
 _PUT_UPLOAD = """INSERT INTO uploads
     (id, registry, repository, digest, location, offset_bytes, min_chunk_bytes, owner, updated_at)
@@ -64,6 +66,10 @@ _FIND_UPLOADS = """SELECT * FROM uploads WHERE registry = :registry AND reposito
     ORDER BY offset_bytes DESC"""
 _DROP_FREE = "DELETE FROM uploads WHERE id = :id AND owner IN (:before, :owner)"
 _CLAIM_FREE = "UPDATE uploads SET owner = :owner, updated_at = :now WHERE id = :id AND owner IN (:before, :owner)"
+_PUT_BEGUN = """INSERT INTO begun (registry, repository) VALUES (:registry, :repository)
+    ON CONFLICT (registry, repository) DO NOTHING"""
+_DROP_BEGUN = "DELETE FROM begun WHERE registry = :registry AND repository = :repository"
+_FIND_BEGUN = "SELECT repository FROM begun WHERE registry = :registry AND repository = :repository"
 _PUT_HOLDING = """INSERT INTO holdings (registry, digest, repository) VALUES (:registry, :digest, :repository)
     ON CONFLICT (registry, digest) DO UPDATE SET repository = excluded.repository"""
 
@@ -238,6 +244,25 @@ class Journal:
 
     # Holdings (see planner.Holdings and acts.Keeper)
 
+    def begin(self, targets: Collection[Place]) -> None:
+        """Blobs are about to be sent there; durable when this returns. Until its first tag comes a registry says that
+        the repository does not exist, whatever blobs a killed run has left in it."""
+        self._change_begun(_PUT_BEGUN, targets)
+
+    def end(self, targets: Collection[Place]) -> None:
+        """Tags are there now, so the registry itself tells that these are not new."""
+        self._change_begun(_DROP_BEGUN, targets)
+
+    def _change_begun(self, statement: str, targets: Collection[Place]) -> None:
+        rows = [dict(zip(("registry", "repository"), each, strict=True)) for each in sorted(map(_name, targets))]
+        if rows:
+            self._database.run(lambda database: database.change(statement, *rows))
+
+    def begun(self, target: Place) -> bool:
+        """Whether some run began to send blobs there and did not come to the tags."""
+        wanted = dict(zip(("registry", "repository"), _name(target), strict=True))
+        return bool(self._database.run(lambda database: database.rows(_FIND_BEGUN, wanted)))
+
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """A repository of the registry for each blob that a finished copy left there."""
 
@@ -284,3 +309,7 @@ class Journal:
                 for (name, item), where in sorted(unsaved.items())
             ]
             self._database.run(lambda database: database.change(_PUT_HOLDING, *rows))
+
+
+def _name(place: Place) -> tuple[str, str]:
+    return place.registry.name, place.repository

@@ -161,6 +161,7 @@ class SessionSink:
         self._session: UploadSession | None = None
         self._restarts = 0
         self._distrust_own_offset = False
+        self._committed = False
 
     def open(self) -> int:
         """Resume the journal's upload, else begin one. Raises RegistryError."""
@@ -168,6 +169,11 @@ class SessionSink:
             self._session = self._journal.resume(self.target, self._descriptor)
         if self._session is not None and not self._settle(self._session):
             self.give_up()
+            # An upload may be gone because its commit, which a killed process asked for, is through by now.
+            stored = self.target.registry.blob_size(self.target.repository, self._descriptor.digest)
+            self._committed = stored == self._descriptor.size
+        if self._committed:
+            return self._descriptor.size
         if self._session is None:
             self._session = self._sessions.begin_upload(self.target.repository)
             self._record()
@@ -189,6 +195,8 @@ class SessionSink:
 
     def run(self, inbox: Inbox) -> None:
         """Send what the registry lacks, then commit. Raises RegistryError, DigestMismatch."""
+        if self._committed:
+            return
         session = self._session
         assert session is not None  # noqa: S101 - open comes first
         try:

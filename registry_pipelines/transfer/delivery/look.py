@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -80,9 +80,14 @@ def _sizes(target: Place, digests: Sequence[Digest]) -> Mapping[Digest, int | No
 
 
 class NewRepositories:
-    """Repositories that were never written to: in them nothing needs to be looked for. One question per repository."""
+    """Repositories that were never written to: in them nothing needs to be looked for. One question per repository.
 
-    def __init__(self) -> None:
+    A registry says the same of one that has blobs and no manifest yet, as a killed run leaves it. begun: whether some
+    run began to send blobs to a place, None where nobody remembers; to such a place all questions are asked.
+    """
+
+    def __init__(self, begun: Callable[[Place], bool] | None = None) -> None:
+        self._begun = begun
         self._answers: Answers[tuple[str, str], bool] = Answers()
 
     def contains(self, target: Place) -> bool:
@@ -94,7 +99,7 @@ class NewRepositories:
         try:
             next(iter(target.registry.tags(target.repository)), None)
         except NotFound:
-            return True
+            return self._begun is None or not self._begun(target)
         except (Unsupported, Forbidden):
             return False
         return False

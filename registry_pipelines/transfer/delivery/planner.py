@@ -43,6 +43,10 @@ class Holdings(Protocol):
         """A repository of the registry for each blob known to be there."""
         ...
 
+    def begun(self, target: Place) -> bool:
+        """Whether an earlier run sent blobs there, be it that it was killed before the first manifest."""
+        ...
+
 
 def make_plan(
     jobs: Sequence[Job],
@@ -88,7 +92,7 @@ class Planner:
         refusals: SparseRefusals | None = None,
     ) -> None:
         self._holdings, self._rules, self._receipts, self._refusals = holdings, rules, receipts, refusals
-        self._new = NewRepositories()
+        self._new = NewRepositories(holdings.begun if holdings else None)
         self._pool = Pool(PLAN_THREADS, "plan")
 
     def look(self, job: Job) -> Looked:
@@ -105,7 +109,7 @@ class Planner:
         _check_goals([each.job for each in looked])
         answers = [(each.job, *pair) for each in looked for pair in zip(each.job.targets, each.answers, strict=True)]
         seen = [(job, target, answer.result()) for job, target, answer in answers]
-        assign = _Assignment(self._held(seen), self._rules, self._refusals)
+        assign = _Assignment(self._held(seen), _there(seen), self._rules, self._refusals)
         return Plan(tuple(assign.deliver(*each) for each in seen))
 
     def _held(
@@ -147,14 +151,30 @@ def _origin(closure: Closure) -> str:
     return f"{closure.source}{':' if closure.by_tag else '@'}{closure.reference}"
 
 
+def _there(seen: Sequence[tuple[Job, Place, Seen | RegistryPipelinesError]]) -> dict[tuple[str, Digest], str]:
+    """By registry name and blob, a repository in which a manifest of this plan has it already. The journal writes such
+    down once a second, and knows nothing of what others brought."""
+    found: dict[tuple[str, Digest], str] = {}
+    for job, target, answer in seen:
+        if isinstance(answer, Seen):
+            for manifest in answer.manifests:
+                for blob in answer.blobs.intersection(job.closure.blobs_of.get(manifest, ())):
+                    found.setdefault((target.registry.name, blob), target.repository)
+    return found
+
+
 class _Assignment:
     """Decides who uploads and who mounts. Pure but for one question: whether a registry that wants whole indexes has
     the children that were left out."""
 
     def __init__(
-        self, held: Mapping[str, Mapping[Digest, str]], rules: Sequence[Rule], refusals: SparseRefusals | None
+        self,
+        held: Mapping[str, Mapping[Digest, str]],
+        there: Mapping[tuple[str, Digest], str],
+        rules: Sequence[Rule],
+        refusals: SparseRefusals | None,
     ) -> None:
-        self.held, self.rules, self.refusals = held, rules, refusals
+        self.held, self.there, self.rules, self.refusals = held, there, rules, refusals
         self.count = 0
         self.coming: set[BlobKey] = set()
         self.put: set[BlobKey] = set()
@@ -221,6 +241,8 @@ class _Assignment:
             candidates.append((source.repository, None))
         if item.digest in held:
             candidates.append((held[item.digest], None))
+        if (name, item.digest) in self.there:
+            candidates.append((self.there[name, item.digest], None))
         if (name, item.digest) in self.leaders:
             leader, led_from = self.leaders[name, item.digest]
             candidates.append((led_from, leader))
