@@ -8,7 +8,6 @@ from typing import Any
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.interface import LayerRow
-from registry_pipelines.build.pushing import copy_blob, place_blob
 from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -21,9 +20,9 @@ from registry_pipelines.oci.manifests import (
     select_platform,
 )
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.transfer.uploads import Brought, Uploads, Wanted
 
 OpenPlace = Callable[[str], tuple[Place, str]]
 """From an image reference to its place and its tag or digest."""
@@ -85,31 +84,35 @@ def _child(index: Index, platform: Platform, reference: str) -> Descriptor:
     return select_platform(index, platform, where=reference)
 
 
-def bring_base(image: BaseImage, place: Place, *, platform: Platform, cache: BuildCache, progress: Progress) -> Base:
-    """Have the base's layers at the place: found, mounted from the same registry, or streamed; never unpacked."""
-    rows = []
-    for layer, diff_id in zip(image.manifest.layers, image.diff_ids, strict=True):
-        task = f"base layer {layer.digest.short}"
-        if image.place.registry.name == place.registry.name:
-            cache.remember_seen(layer.digest, place.registry.name, image.place.repository)
-        how = place_blob(layer.digest, place, cache)
-        if not how:
-            how = "copied"
-            progress.begin(task, total_bytes=layer.size)
-            copy_blob(image.place, place, layer)
-            progress.advance(task, layer.size)
-        progress.end(task, note=how)
-        rows.append(_row(image, platform, layer, diff_id, how))
-    return _base(image, rows)
+def bring_layers(images: Sequence[BaseImage], uploads: Uploads, cache: BuildCache) -> dict[Digest, Brought]:
+    """Have the bases' layers at the place, never unpacked; how each came. Raises what ``Uploads.bring`` raises."""
+    name, repository = uploads.target.registry.name, uploads.target.repository
+    wanted: dict[Digest, Wanted] = {}
+    for image in images:
+        for layer in image.manifest.layers:
+            if image.place.registry.name == name:
+                cache.remember_seen(layer.digest, name, image.place.repository)
+            seen, label = tuple(cache.seen(layer.digest, name)), f"base layer {layer.digest.short}"
+            wanted[layer.digest] = Wanted(image.place, layer, label, mount_from=seen)
+    brought = dict(zip(wanted, uploads.bring(list(wanted.values())), strict=True))
+    for digest in brought:
+        cache.remember_seen(digest, name, repository)
+    return brought
+
+
+def base_of(image: BaseImage, platform: Platform, brought: dict[Digest, Brought]) -> Base:
+    """The base with how its layers came. brought: of ``bring_layers``; what is taken from it counts once."""
+    layers = zip(image.manifest.layers, image.diff_ids, strict=True)
+    there = Brought("present")
+    return _base(image, [_row(image, platform, each, diff, brought.pop(each.digest, there)) for each, diff in layers])
 
 
 def describe_base(image: BaseImage, platform: Platform) -> Base:
-    """What ``bring_base`` will give, before anything is brought; the rows do not say how."""
-    layers = zip(image.manifest.layers, image.diff_ids, strict=True)
-    return _base(image, [_row(image, platform, layer, diff_id, "") for layer, diff_id in layers])
+    """What ``base_of`` will give, before anything is brought; the rows do not say how."""
+    return base_of(image, platform, {})
 
 
-def _row(image: BaseImage, platform: Platform, layer: Descriptor, diff_id: Digest, how: str) -> LayerRow:
+def _row(image: BaseImage, platform: Platform, layer: Descriptor, diff_id: Digest, brought: Brought) -> LayerRow:
     return LayerRow(
         platform=str(platform),
         contents=f"base {image.reference}",
@@ -117,8 +120,8 @@ def _row(image: BaseImage, platform: Platform, layer: Descriptor, diff_id: Diges
         digest=layer.digest,
         diff_id=diff_id,
         size=layer.size,
-        how=how,
-        bytes_uploaded=layer.size if how == "copied" else 0,
+        how=brought.how,
+        bytes_uploaded=brought.bytes_sent,
     )
 
 

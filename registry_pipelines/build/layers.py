@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from registry_pipelines.build.application import application_items
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
-from registry_pipelines.build.bases import Base, OpenPlace, bring_base, describe_base
+from registry_pipelines.build.bases import Base, OpenPlace, base_of, bring_layers, describe_base
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.compiling import CORES
 from registry_pipelines.build.content import Item
@@ -53,6 +53,9 @@ from registry_pipelines.progress import Progress
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.remote import remote_registry
+from registry_pipelines.threads import Pool
+from registry_pipelines.transfer.engine import Engine
+from registry_pipelines.transfer.uploads import Brought, Uploads, UploadsStopped
 
 T = TypeVar("T")
 
@@ -68,14 +71,27 @@ CLOCKS_DIFFER_BY = timedelta(minutes=5)
 class LayersBuilder:
     """See ``interface.Builder``.
 
-    state: folder for the wheel store, the build cache and spool files; safe for several processes, may be deleted.
-    open_place: how references of base images become places; public registries with docker's credentials unless told.
+    state: folder for the wheel store and the build cache; safe for several processes, may be deleted. engine: what
+    layers are uploaded and bases copied with; without it one with its state in ``state``, and no limits. open_place:
+    how references of base images become places; public registries with docker's credentials unless told.
     """
 
-    def __init__(self, state: Path, *, open_place: OpenPlace | None = None, builder_id: str = BUILDER_ID) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        engine: Engine | None = None,
+        open_place: OpenPlace | None = None,
+        builder_id: str = BUILDER_ID,
+    ) -> None:
         self._state = state / "build"
-        self._open_place = open_place or _open_anywhere
+        self._engine = engine or Engine(state=state / "transfer")
+        self._open_anywhere = open_place or _open_anywhere
         self._builder_id = builder_id
+
+    def _open_place(self, text: str) -> tuple[Place, str]:
+        place, selector = self._open_anywhere(text)
+        return self._engine.place(place), selector
 
     def build(self, spec: BuildSpec, place: Place, *, progress: Progress = SILENT) -> BuildResult:
         """Build, push, attach provenance, tag; the version tag moves last and never away from other content.
@@ -88,7 +104,8 @@ class LayersBuilder:
         platforms = check_spec(spec)
         revision = read_revision(spec.application) if spec.application else None
         application = application_items(spec.application, spec.workdir) if spec.application else None
-        with closing(BuildCache(self._state / "cache.sqlite")) as cache:
+        place = self._engine.place(place)
+        with closing(BuildCache(self._state / "cache.sqlite")) as cache, self._engine.opened() as state:
             store = WheelStore(self._state / "wheels", cache)
             progress.begin("resolve requirements")
             given = [
@@ -98,7 +115,10 @@ class LayersBuilder:
             progress.end("resolve requirements", note=f"{sum(len(each.wheels) for each in given)} wheels")
             plans = plan_platforms(spec, given, store)
             said = _warnings(spec, revision, application or ())
-            return _Build(self, spec, place, cache, progress, revision, said).run(plans, started)
+            uploads = Uploads(state, place, progress)
+            result = _Build(self, spec, place, uploads, cache, progress, revision, said).run(plans, started)
+            state.cancel_abandoned([place.registry])
+            return result
 
 
 @dataclass
@@ -108,6 +128,7 @@ class _Build:
     builder: LayersBuilder
     spec: BuildSpec
     place: Place
+    uploads: Uploads
     cache: BuildCache
     progress: Progress
     revision: Revision | None
@@ -118,8 +139,8 @@ class _Build:
     def run(self, plans: Sequence[PlatformPlan], started: float) -> BuildResult:
         jobs = [job for plan in plans for job in plan.jobs]
         self._check_version(plans, jobs)
-        made = self._make_layers(jobs, str(plans[0].platform))
-        images = [self._image(plan, made) for plan in plans]
+        made, brought = self._upload_layers(plans, jobs)
+        images = [self._image(plan, made, brought) for plan in plans]
         top = self._top(images)
         tags, missing = self._check_tags(top)
         for manifest in dict.fromkeys([*(image.manifest for image in images), top]):
@@ -172,8 +193,24 @@ class _Build:
             return images[0].manifest
         return image_index(self.spec, [(image.platform, image.manifest) for image in images], self.revision)
 
-    def _make_layers(self, jobs: Sequence[LayerJob], platform: str) -> dict[str, LayerRow]:
-        return self._for_each(jobs, lambda job: self._ensure(job, platform))
+    def _upload_layers(
+        self, plans: Sequence[PlatformPlan], jobs: Sequence[LayerJob]
+    ) -> tuple[dict[str, LayerRow], dict[Digest, Brought]]:
+        """Our own layers by key, those of bases by digest: made and brought at the same time. What fails ends both."""
+        platform = str(plans[0].platform)
+        bases = [plan.base for plan in plans if plan.base]
+        with Pool(1, "base") as pool:
+            bringing = pool.submit(bring_layers, bases, self.uploads, self.cache) if bases else None
+            try:
+                made = self._for_each(jobs, lambda job: self._ensure(job, platform))
+            except UploadsStopped:
+                if bringing:
+                    bringing.result()  # it failed, and says why
+                raise
+            except BaseException:
+                self.uploads.stop()
+                raise
+            return made, bringing.result() if bringing else {}
 
     def _for_each(self, jobs: Sequence[LayerJob], work: Callable[[LayerJob], T]) -> dict[str, T]:
         """Every distinct layer once, by key, largest first; the first failure stops what has not begun."""
@@ -190,14 +227,11 @@ class _Build:
             return {key: future.result() for key, future in futures.items()}
 
     def _ensure(self, job: LayerJob, platform: str) -> LayerRow:
-        spool = self.builder._state / "spool"
-        return ensure_layer(job, self.place, platform=platform, cache=self.cache, spool=spool, progress=self.progress)
+        return ensure_layer(job, self.uploads, platform=platform, cache=self.cache, progress=self.progress)
 
-    def _image(self, plan: PlatformPlan, made: dict[str, LayerRow]) -> _Image:
-        """Bring the base and the config; the manifest is composed and not sent yet."""
-        base = _NO_BASE
-        if plan.base:
-            base = bring_base(plan.base, self.place, platform=plan.platform, cache=self.cache, progress=self.progress)
+    def _image(self, plan: PlatformPlan, made: dict[str, LayerRow], brought: dict[Digest, Brought]) -> _Image:
+        """Bring the config; the manifest is composed and not sent yet."""
+        base = base_of(plan.base, plan.platform, brought) if plan.base else _NO_BASE
         rows = []
         for job in plan.jobs:
             row = made[job.key]

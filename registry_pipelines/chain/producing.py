@@ -47,7 +47,11 @@ def build(session: Session, image_name: str) -> StageResult:
     image = session.image(image_name)
     if image.build is None:
         raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
-    builder = LayersBuilder(session.config.state, open_place=lambda text: _open_base(session, text))
+    builder = LayersBuilder(
+        session.config.state,
+        engine=session.engine(receipts=False),
+        open_place=lambda text: _open_base(session, text),
+    )
     spec = build_spec(image_name, image.build, session.config.path.parent)
     result = builder.build(spec, session.places.source(image), progress=session.progress)
     release = Release(image_name, image.build.version, result.descriptor.digest)

@@ -36,14 +36,14 @@ class Session:
         found.progress = progress
         return found
 
-    def engine(self) -> Engine:
-        """What images are copied with: receipts and known manifests below the state folder, the journal there or in
-        the configuration's database. Limits are on the registries of :attr:`places`. Raises InputError for a key that
-        cannot be read."""
+    def engine(self, *, receipts: bool = True) -> Engine:
+        """What images are copied and built with: receipts and known manifests below the state folder, the journal there
+        or in the configuration's database. Limits are on the registries of :attr:`places`. receipts: False for what
+        writes none, and needs no key for them. Raises InputError for a key that cannot be read."""
         return Engine(
             state=self.config.state / "transfer",
             journal_url=self.config.journal.reveal(),
-            signer=self._receipt_signer(),
+            signer=self._receipt_signer() if receipts else None,
             progress=self.progress,
         )
 

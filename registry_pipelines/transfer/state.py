@@ -124,12 +124,7 @@ class State:
         if journal:
             journal.begin({each.target for each in plan.deliveries if not each.unchanged})
         setting = Setting(
-            means=Means(
-                memory=self.memory,
-                journal=journal,
-                courier=self._courier,
-                spool=self.folder / SPOOL if self.folder else None,
-            ),
+            means=self.means(journal),
             progress=self._progress,
             receipts=self.receipts,
             signer=self._signer,
@@ -142,6 +137,15 @@ class State:
             with contextlib.suppress(LocalError):  # then the next run asks a few questions more
                 journal.end({each.target for each, result in done if each.tags and result.error is None})
         return results
+
+    def means(self, journal: Journal | None = None) -> Means:
+        """What the blobs of one run are moved with."""
+        return Means(
+            memory=self.memory,
+            journal=journal,
+            courier=self._courier,
+            spool=self.folder / SPOOL if self.folder else None,
+        )
 
     def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
         """Cancel uploads that killed runs left open at these registries and that no run came back for; how many. What

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build import pushing
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
@@ -409,7 +408,7 @@ def test_registries_without_chunks_get_the_layer_from_a_spool_file(
     builder = LayersBuilder(state)
     result = builder.build(spec, place)
     assert not builder.build(spec, place).changed
-    assert not list((state / "build" / "spool").iterdir())
+    assert not list((state / "transfer" / "spool").iterdir())
     raw = read_blob(place, manifest_of(place, result.descriptor.digest).layers[-1], limit=1 << 20)
     assert entries(raw)["app/app.py"][1] == b"print('hello')\n"
 
@@ -423,7 +422,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, state: Path, spe
             LayersBuilder(state).build(spec, place)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not list((state / "build" / "spool").iterdir())
+    assert not list((state / "transfer" / "spool").iterdir())
     assert LayersBuilder(state).build(spec, place).changed
 
 
@@ -448,7 +447,7 @@ from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 
-layers.WORKERS = 2  # at the third request one of the first two is stored and remembered
+layers.WORKERS = 2  # at the third layer's request one of the first two is stored and remembered
 address, state, wheels, base, *pins = sys.argv[1:]
 spec = BuildSpec(name="demo", base=base, requirements=tuple(pins), wheels=Path(wheels), version="v1")
 LayersBuilder(Path(state)).build(spec, Place(DistributionRegistry(address), "killed/app"))
@@ -460,12 +459,12 @@ def test_a_build_that_was_killed_goes_on_and_sends_finished_layers_once(
 ) -> None:
     spec = BuildSpec(name="demo", base=base, requirements=PINS, wheels=made_wheels, version="v1")
     with FaultRegistry(server) as faults:
-        # The last request of the second layer never returns; by then the first is stored.
+        # The last request of the fourth blob never returns; by then the base's and one of the large are stored.
         release = threading.Event()
-        faults.play("PUT", r"/v2/killed/app/blobs/uploads/.*", HoldAnswer(release), skip=2)
+        faults.play("PUT", r"/v2/killed/app/blobs/uploads/.*", HoldAnswer(release), skip=3)
         arguments = [faults.address, str(state), str(made_wheels), base, *PINS]
         with subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.PIPE) as process:
-            while len(faults.requests("PUT", r"/v2/killed/app/blobs/uploads/.*")) < 3:
+            while len(faults.requests("PUT", r"/v2/killed/app/blobs/uploads/.*")) < 4:
                 assert process.poll() is None, process.stderr and process.stderr.read()
                 time.sleep(0.01)
             process.kill()
@@ -481,9 +480,8 @@ def test_a_build_that_was_killed_goes_on_and_sends_finished_layers_once(
 
 
 def test_layers_stream_into_docker_registry(
-    tmp_path: Path, state: Path, spec: BuildSpec, peer: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, state: Path, spec: BuildSpec, peer: Callable[[str], str]
 ) -> None:
-    monkeypatch.setattr(pushing, "CHUNK_BYTES", 1 << 20)
     assert spec.wheels
     with DockerRegistry(peer("docker-registry"), tmp_path / "registry") as registry:
         place = Place(DistributionRegistry(registry.address), "team/app")
@@ -493,7 +491,7 @@ def test_layers_stream_into_docker_registry(
         descriptor = Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=big.digest, size=big.size)
         expected = wheel_layer(next(spec.wheels.glob("big*")), scheme=Scheme.of(RUNNING_PYTHON), byte_code=True)
         assert read_blob(place, descriptor, limit=1 << 25) == expected
-    assert not (state / "build" / "spool").exists()
+    assert not (state / "transfer" / "spool").exists()
 
 
 def test_a_base_from_another_registry_is_copied(tmp_path: Path, state: Path, spec: BuildSpec) -> None:

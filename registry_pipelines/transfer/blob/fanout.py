@@ -31,6 +31,7 @@ from registry_pipelines.transfer.blob.window import CONNECTIONS, PartWindow
 from registry_pipelines.transfer.flow.health import Health
 from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.flow.schedule import aside
+from registry_pipelines.transfer.flow.streams import Load
 from registry_pipelines.transfer.limits.rules import KNOWN, Rule, rule_for
 
 
@@ -63,6 +64,14 @@ Outcome = RegistryPipelinesError | None
 LAG_S = 10.0
 """When one target has a small blob, or its share of a large one, for so long before another, this one is only waited
 for, and the thread's place is another's. Less would let the fast of two healthy targets run ahead of the memory."""
+
+
+def load_of(source: Place, descriptor: Descriptor, targets: Sequence[Place]) -> Load | None:
+    """What a blob is to its way, by which large ones are held back; of small ones as many as possible are on their way:
+    they wait for round trips, and hardly for bytes."""
+    if descriptor.size <= PART_BYTES:
+        return None
+    return Load((source.registry.name, frozenset(target.registry.name for target in targets)), descriptor.size)
 
 
 def move_blob(
@@ -368,13 +377,20 @@ def _take(lane: _Lane) -> None:
         lane.inbox.drain()
 
 
+def takes_chunks(target: Place, means: Means) -> bool:
+    """Whether an upload to it may be a session of chunks, as far as is known."""
+    registry = target.registry
+    if registry.name in means.whole_only or not rule_for(registry.name, means.rules).chunks:
+        return False
+    return isinstance(registry, UploadSessions) and registry.capabilities(target.repository).chunked_upload is not False
+
+
 def _sink(target: Place, descriptor: Descriptor, means: Means, moved: Moved) -> Sink:
     """The registry's way: a session where it has them and takes chunks, else one pass."""
     registry = target.registry
     if not isinstance(registry, UploadSessions):
         return WholeSink(target, descriptor, moved)
-    chunks = rule_for(registry.name, means.rules).chunks and registry.name not in means.whole_only
-    if chunks and registry.capabilities(target.repository).chunked_upload is not False:
+    if takes_chunks(target, means):
         return SessionSink(target, registry, descriptor, means.journal, means.courier, moved, means.whole_only)
     if means.spool is not None:
         return SpoolSink(target, descriptor, means.spool, moved)

@@ -51,11 +51,10 @@ class PartMemory:
         self._free = list(range(len(self._slots)))
 
     def _map(self, slots: int) -> list[memoryview]:
-        if not hasattr(os, "memfd_create"):
+        self.file = _shared_file(slots * PART_BYTES)
+        if self.file is None:
             return [memoryview(bytearray(PART_BYTES)) for _ in range(slots)]
-        self.file = os.memfd_create("registry-pipelines-parts")
         weakref.finalize(self, os.close, self.file)
-        os.ftruncate(self.file, slots * PART_BYTES)
         whole = memoryview(mmap.mmap(self.file, slots * PART_BYTES))
         return [whole[at * PART_BYTES : (at + 1) * PART_BYTES] for at in range(slots)]
 
@@ -105,6 +104,19 @@ class PartMemory:
             self._call_next()
 
 
+def _shared_file(size: int) -> int | None:
+    """A file in memory; None where there are none, or a limit on files (``ulimit -f``) holds for those, too."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    file = os.memfd_create("registry-pipelines-parts")
+    try:
+        os.ftruncate(file, size)
+    except OSError:
+        os.close(file)
+        return None
+    return file
+
+
 class Part:
     """A piece of a blob in memory, shared by its receivers; the last one to let go frees it. slot: where it lies in the
     shared memory file, in parts; None when it does not."""
@@ -124,6 +136,10 @@ class Part:
     def stop(self) -> int:
         """The offset behind the last byte."""
         return self.offset + len(self.view)
+
+    def shorten(self, byte_count: int) -> None:
+        """It holds only so many bytes; before it is given to anybody."""
+        self.view = self.view[:byte_count]
 
     def share(self, users: int) -> None:
         """So many more receivers will let go of it."""

@@ -73,7 +73,7 @@ class SpoolSink:
         try:
             with local_errors(self._path):
                 self._collect(inbox, file)
-                source = _FileSource(file, self._moved)
+                source = FileSource(file, self._moved)
                 self.target.registry.upload_blob(self.target.repository, self._descriptor, source)
         except (DigestMismatch, DiskFull):
             self._discard()
@@ -116,17 +116,19 @@ def _size(path: Path) -> int:
         return -1
 
 
-class _FileSource:
-    """A file as something to upload, again if need be."""
+class FileSource:
+    """A file as something to upload, again if need be. moved: told how far it was read."""
 
     def __init__(self, file: BinaryIO, moved: Moved) -> None:
         self._file, self._moved = file, moved
         self.rewind()
 
     def readinto(self, buffer: memoryview, /) -> int:
+        """See Readable."""
         count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
         self._moved(self._file.tell(), count)
         return count
 
     def rewind(self) -> None:
+        """Start again from the first byte."""
         self._file.seek(0)

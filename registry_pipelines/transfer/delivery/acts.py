@@ -23,7 +23,6 @@ from registry_pipelines.errors import (
     RegistryFull,
     RegistryPipelinesError,
     TagImmutable,
-    Unavailable,
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
@@ -31,6 +30,7 @@ from registry_pipelines.registry.client.retries import stalls_are_final
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer.blob.fanout import Means, Outcome, move_blob
+from registry_pipelines.transfer.blob.mounting import mount
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.delivery.answers import Answers
 from registry_pipelines.transfer.delivery.plan import BlobKey, BlobStep, Delivery, TagStep
@@ -168,7 +168,8 @@ class Acts:
         """Mount a blob, or upload it where that fails; the error is kept for :meth:`put_manifests`."""
         key = copy.delivery.key(step.descriptor.digest)
         try:
-            mounted = self._try_mount(copy.delivery.target, step)
+            health, blob = self._setting.means.health, step.descriptor
+            mounted = mount(copy.delivery.target, blob.digest, step.mount_from, health, size=blob.size)
         except RegistryPipelinesError as error:
             self._outcomes[key] = error
             return
@@ -203,19 +204,6 @@ class Acts:
             copy.result.blobs_mounted -= step.action == "mount"
             mended = True
         return mended
-
-    def _try_mount(self, target: Place, step: BlobStep) -> bool:
-        """A mount may fail whatever was promised (facts: 202 is normal), so look, and let the caller upload."""
-        registry, digest = target.registry, step.descriptor.digest
-        persist = partial(self._setting.means.health.persist, target, "mount")
-        try:
-            if persist(lambda: registry.mount_blob(target.repository, digest, source=step.mount_from)):
-                return True
-        except Unavailable:
-            raise
-        except RegistryError:
-            pass
-        return persist(lambda: registry.blob_size(target.repository, digest)) == step.descriptor.size
 
     def put_manifests(self, copy: Copy) -> None:
         """All manifests but those that a tag will bring; only when every blob is there, else the first one's error."""

@@ -10,7 +10,7 @@ from functools import partial
 from registry_pipelines.errors import Refused
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client.retries import make_stalls_final
-from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.blob.fanout import load_of
 from registry_pipelines.transfer.delivery.acts import Acts, Copy, Setting
 from registry_pipelines.transfer.delivery.plan import BlobKey, BlobStep, Delivery, Plan
 from registry_pipelines.transfer.delivery.results import TargetResult
@@ -102,9 +102,5 @@ class _Order:
 
 
 def _load(users: Sequence[tuple[Copy, BlobStep]]) -> Load | None:
-    """Of small blobs as many as possible are on their way: they wait for round trips, and hardly for bytes."""
-    delivery, size = users[0][0].delivery, users[0][1].descriptor.size
-    if size <= PART_BYTES:
-        return None
-    targets = frozenset(copy.delivery.target.registry.name for copy, _ in users)
-    return Load((delivery.job.closure.source.registry.name, targets), size)
+    source = users[0][0].delivery.job.closure.source
+    return load_of(source, users[0][1].descriptor, [copy.delivery.target for copy, _ in users])
