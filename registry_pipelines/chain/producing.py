@@ -17,7 +17,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Build, Config, Image
 from registry_pipelines.errors import AdvisoriesMissing, InputError
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.promote.findings import report_breaches
+from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.warnings import summed, warnings_of
@@ -242,11 +242,7 @@ def bundled_advisories() -> Path:
 def _summary(report: Report) -> str:
     counts = [f"{count} {severity.lower()}" for severity, count in report.counts().items() if count]
     undeclared = f", {len(report.undeclared)} undeclared" if report.undeclared else ""
-    return f"{', '.join(counts) or 'no findings'}, {_uncertain(report)} unknowns{undeclared}"
-
-
-def _uncertain(report: Report) -> int:
-    return sum(unknown.kind != "undeclared" for unknown in report.unknowns)
+    return f"{', '.join(counts) or 'no findings'}, {len(report.uncertain)} unknowns{undeclared}"
 
 
 def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:
@@ -254,7 +250,7 @@ def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:
     return {
         "policy": image.policy,
         "components": report.components,
-        "unknowns": _uncertain(report),
+        "unknowns": len(report.uncertain),
         "undeclared": len(report.undeclared),
         "advisories_newest": report.advisories.newest,
         "advisories_records": report.advisories.records,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.policies import promote_policy
@@ -11,20 +11,16 @@ from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.config.decode import unknown
-from registry_pipelines.errors import InputError, ManifestInvalid, NotFound, PromotionDenied
-from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.referrers import read_artifacts
+from registry_pipelines.errors import InputError
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
-from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote import channels, verdicts
-from registry_pipelines.promote.findings import report_breaches
-from registry_pipelines.promote.interface import Policy, PublishedVerdict, Verdict
+from registry_pipelines.promote.interface import Policy
 from registry_pipelines.promote.judge import judge as judge_evidence
+from registry_pipelines.promote.judge import require_promoted as ask_to_leave
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.limits.requests import Requests
@@ -105,75 +101,15 @@ def promote(session: Session, release: Release) -> StageResult:
 
 
 def require_promoted(session: Session, release: Release) -> list[str]:
-    """Raise PromotionDenied unless the source registry holds a signed record that this digest was promoted, the latest
-    signed verdict about it is allow by the policy as it is now, no later report breaks that policy, and the release's
-    tag is its own. Nothing outside the registry is asked.
-
-    Returns what the verdict accepted by name.
-    """
-    image, policy = session.image(release.image), policy_of(session, release)
-    place, verifier = session.source(release), session.verifier()
-    known = read_attestations(place, release.digest, verifier)
-    latest = verdicts.read(place, release.digest, verifier, known=known).latest(release.image, image.policy)
-    reasons = _against_verdict(latest, policy)
-    if latest is not None:
-        reasons += _against_later_reports(session, release, latest.verdict, policy)
-    records = [found for found, _ in channels.records(place, release.digest, verifier, known=known)]
-    if image.channel not in {record.channel for record in records}:
-        reasons.append(f"promotion: no signed record puts {image.channel} on it")
-    reasons += _against_tag(place, release, {record.version for record in records})
-    if reasons:
-        raise PromotionDenied(
-            f"{release.image}:{release.tag} may leave its source registry only when it is promoted",
-            reasons=list(dict.fromkeys(reasons)),
-            where=f"{place}@{release.digest}",
-            do="Promote it first",
-        )
-    return list(latest.verdict.accepted) if latest else []
-
-
-def _against_verdict(latest: PublishedVerdict | None, policy: Policy) -> list[str]:
-    if latest is None:
-        return [f"verdict: none by policy {policy.name} is signed by a trusted key"]
-    if not latest.verdict.allow:
-        return list(latest.verdict.reasons)
-    if latest.verdict.policy_digest != policy.digest:
-        return [f"verdict: made by policy {latest.verdict.policy_digest}, now it is {policy.digest}"]
-    return []
-
-
-def _against_later_reports(session: Session, release: Release, verdict: Verdict, policy: Policy) -> list[str]:
-    """What reports say that were attached after the judged one: a rescan counts before anybody judges again. Every one
-    of them counts, so that nobody can hide one behind a newer one; unsigned, they can only deny."""
-    found, _ = read_artifacts(session.source(release), release.digest, kinds=(REPORT_MEDIA_TYPE,))
-    reports: list[Report] = []
-    judged = ""
-    for _, content in found[REPORT_MEDIA_TYPE]:
-        try:
-            report = Report.decode(content)
-        except ManifestInvalid:
-            continue  # whoever may push can attach anything; the judge lists it
-        if report.subject == release.digest:
-            reports.append(report)
-        if Digest.of(report.encode()) == verdict.report:
-            judged = report.scanned_at
-    return [
-        f"vulnerability report of {report.scanned_at}, after the verdict: {breach}"
-        for report in reports
-        if report.scanned_at > judged
-        for breach in report_breaches(report, policy, image=release.image, now=session.now())
-    ]
-
-
-def _against_tag(place: Place, release: Release, versions: Collection[str]) -> list[str]:
-    """A release takes its tag along, so the tag must be its own, or, deleted since, the version it was promoted as."""
-    try:
-        named = place.registry.resolve(place.repository, release.tag).digest
-    except NotFound:
-        if release.tag in versions:
-            return []
-        return [f"version: the tag {release.tag} does not exist, and it was not promoted as that"]
-    return [] if named == release.digest else [f"version: the tag {release.tag} names {named}"]
+    """Raise PromotionDenied unless the gate lets a release leave its source registry; what the verdict accepted."""
+    return ask_to_leave(
+        session.source(release),
+        release,
+        policy_of(session, release),
+        session.verifier(),
+        channel=session.image(release.image).channel,
+        now=session.now(),
+    )
 
 
 def replicate(session: Session, release: Release, target: str) -> StageResult:

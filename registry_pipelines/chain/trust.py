@@ -16,7 +16,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
 from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.promote.findings import report_breaches
+from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.release import Release
 from registry_pipelines.scan.interface import Report
 from registry_pipelines.sign.interface import verify_image

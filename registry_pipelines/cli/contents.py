@@ -24,12 +24,13 @@ from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.keys import KeySet, load_verifier
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.promote.gate import report_breaches
+from registry_pipelines.promote.interface import DEFAULT_POLICY
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import write_cyclonedx
 from registry_pipelines.scan.interface import (
     LeftOut,
-    Limits,
     PlatformPackages,
     left_out_lines,
     own_first,
@@ -165,7 +166,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
             store.require_younger(max_age, datetime.now(UTC))
     finally:
         store.close()
-    breaches = report.breaches(Limits())
+    breaches = report_breaches(report, DEFAULT_POLICY, image="", now=datetime.now(UTC))
     left_out = _left_out(packages)
     if options.as_json:
         document = {"ok": not breaches, "reasons": breaches, "report": json.loads(report.encode())}

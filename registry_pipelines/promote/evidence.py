@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from registry_pipelines.errors import DigestInvalid, EvidenceError, ManifestInvalid
+from registry_pipelines.errors import ContentError, DigestInvalid, EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.referrers import read_artifacts
@@ -53,6 +53,8 @@ class Evidence:
     report: JudgedReport | None
     rejected: tuple[Rejected, ...]
     """Everything that was not believed or could not be read."""
+    problem: str = ""
+    """Why the release itself is not whole, so that nothing else here was read; empty when it is."""
 
     @property
     def platforms(self) -> dict[Digest, Platform]:
@@ -92,9 +94,30 @@ def gather(
 
     known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it.
 
-    Raises RegistryError when the registry does not answer, ContentError when the release itself is broken. Bad evidence
-    raises nothing: it is listed as rejected and the rules find it missing.
+    Raises RegistryError when the registry does not answer. Bad evidence raises nothing: it is listed as rejected and
+    the rules find it missing. A release that is itself broken is told in ``problem``.
     """
+    try:
+        return _gathered(place, top, verifier, image=image, now=now, known=known)
+    except ContentError as error:
+        return Evidence(
+            release=top.digest,
+            image=image,
+            now=now,
+            images=(),
+            warnings={},
+            signatures=(),
+            signature_problem="",
+            attestations=Attestations((), ()),
+            report=None,
+            rejected=(),
+            problem=error.what,
+        )
+
+
+def _gathered(
+    place: Place, top: ManifestBytes, verifier: Verifier, *, image: str, now: datetime, known: Attestations | None
+) -> Evidence:
     digest = top.digest
     entries = read_entries(place, top)
     images = images_of(entries)
@@ -106,7 +129,7 @@ def gather(
     except EvidenceError as error:
         problem = error.what
     signed, refused = _signed_reports(attestations, digest)
-    unsigned, unreadable = _unsigned_reports(place, digest)
+    unsigned, unreadable = attached_reports(place, digest)
     return Evidence(
         release=digest,
         image=image,
@@ -154,7 +177,10 @@ def _signed_reports(
     return found, rejected
 
 
-def _unsigned_reports(place: Place, digest: Digest) -> tuple[list[Report], list[Rejected]]:
+def attached_reports(place: Place, digest: Digest) -> tuple[list[Report], list[Rejected]]:
+    """Every readable vulnerability report about ``digest`` that anybody attached, and why others are none. Whoever may
+    push can attach any, so they can only deny. Raises RegistryError, ClosureIncomplete (more referrers than are read).
+    """
     artifacts, rejected = read_artifacts(place, digest, kinds=(REPORT_MEDIA_TYPE,))
     found: list[Report] = []
     for descriptor, content in artifacts[REPORT_MEDIA_TYPE]:

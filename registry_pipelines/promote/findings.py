@@ -1,4 +1,4 @@
-"""Apply a policy's limits, exceptions and accepted unknowns to a vulnerability report."""
+"""Rules of the gate about a vulnerability report: exceptions, accepted unknowns, limits. Only `gate` uses them."""
 
 from __future__ import annotations
 
@@ -8,89 +8,100 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
-import msgspec
-
 from registry_pipelines.promote.interface import AcceptedUnknown, Policy, PolicyException
-from registry_pipelines.scan.interface import Finding, Limits, Report, Unknown, undeclared_lines
+from registry_pipelines.scan.interface import (
+    NO_ECOSYSTEM,
+    SEVERITIES,
+    Finding,
+    Report,
+    Unknown,
+    count_severities,
+    undeclared_lines,
+)
+
+MAX_LISTED = 20
+"""Findings named one by one for each severity, unknowns for each kind and reason; the count says the rest. A kernel
+header package alone has 2,000 findings."""
+
+DISTRIBUTED = ("pkg:deb", "pkg:apk", "pkg:rpm")
+"""Types of package URLs that have the distribution behind them."""
 
 
 @dataclass
-class FindingsOutcome:
-    """What the policy makes of a report. Every text names what it is about."""
+class Outcome:
+    """What a rule, or the whole gate, says. It passes exactly when there is no reason against."""
 
     reasons: list[str] = field(default_factory=list)
-    """Why the limits are not kept."""
+    """Why not, one sentence each; each names what it is about."""
     accepted: list[str] = field(default_factory=list)
-    """Exceptions and accepted unknowns that were needed."""
+    """Exceptions and unknowns that the policy accepts and that were needed."""
     notes: list[str] = field(default_factory=list)
-    """Expired exceptions, suppressed findings."""
+    """What did not decide: expired exceptions, suppressed findings."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Counting findings of each severity, after exceptions."""
+    """Counting findings of each severity, after exceptions; empty where no report was looked at."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing speaks against."""
+        return not self.reasons
+
+    def add(self, other: Outcome) -> None:
+        """Take over everything another rule said."""
+        self.reasons.extend(other.reasons)
+        self.accepted.extend(other.accepted)
+        self.notes.extend(other.notes)
+        self.counts.update(other.counts)
 
 
-def report_breaches(report: Report, policy: Policy, *, image: str, now: datetime) -> list[str]:
-    """Why a report does not pass a policy's limits, after exceptions and accepted unknowns; empty: it passes.
+def held_against(report: Report, policy: Policy, *, image: str, now: datetime) -> Outcome:
+    """A report against a policy: exceptions first, then accepted unknowns, then limits. All that was accepted is said,
+    and what was not applied.
 
-    Not judged here: the age of the advisories, which platforms are covered, who signed.
+    image: the configuration's name, for exceptions.
     """
-    return judge_findings(report, policy, image=image, now=now).reasons
-
-
-def judge_findings(report: Report, policy: Policy, *, image: str, now: datetime) -> FindingsOutcome:
-    """Apply exceptions, then accepted unknowns, then limits; say all that was accepted and what was not applied."""
-    outcome = FindingsOutcome()
+    outcome = Outcome()
     today = now.astimezone(UTC).date()
-    counting = [item for item in report.findings if not item.suppressed]
+    counting = report.counting()
     if len(counting) < len(report.findings):
         outcome.notes.append(f"{len(report.findings) - len(counting)} findings are suppressed by the scanner")
-    remaining = [item for item in counting if not _excused(item, policy, image, today, outcome)]
-    uncertain = (item for item in report.unknowns if item.kind != "undeclared")
-    unknowns = [item for item in uncertain if not _accepted(item, policy, today, outcome)]
-    unknowns += _undeclared(report, policy, today, outcome)
-    limited = msgspec.structs.replace(report, findings=tuple(remaining), unknowns=tuple(unknowns))
-    outcome.counts = limited.counts()
-    outcome.reasons.extend(limited.breaches(policy.limits))
-    outcome.accepted.extend(_accepted_by_limits(limited, policy.limits))
+    findings = [item for item in counting if not _excused(item, policy, image, today, outcome)]
+    unknowns = [item for item in report.uncertain if not _accepted(item, policy, today, outcome)]
+    outcome.counts = count_severities(findings)
+    for severity in SEVERITIES:
+        limit: int | None = getattr(policy.limits, severity.lower())
+        found = [item for item in findings if item.severity == severity]
+        if limit is not None and len(found) > limit:
+            outcome.reasons.extend(_too_many(severity, found, limit))
+    undeclared = _undeclared(report, policy, today, outcome)
+    _count_unknowns(unknowns, policy.limits.unknowns, outcome)
+    told = outcome.reasons if policy.limits.undeclared == "deny" else outcome.accepted
+    told.extend(undeclared_lines(undeclared))
     return outcome
 
 
-def _accepted_by_limits(report: Report, limits: Limits) -> Iterable[str]:
-    for item in report.accepted(limits):
-        if item.kind != "undeclared":
-            yield f"{item.key}: {item.reason} (accepted by the policy's limits)"
-    uncertain = report.uncertain(limits)
-    if uncertain and (limits.unknowns is None or len(uncertain) <= limits.unknowns):
-        kinds = Counter(item.kind for item in uncertain)
-        permitted = "any number is" if limits.unknowns is None else f"{limits.unknowns} are"
-        yield (
-            f"unknowns: {len(uncertain)} that no acceptance names "
-            f"({', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}; {permitted} permitted)"
-        )
-    passed = [item for item in report.unknowns if item.kind == "undeclared"]
-    if limits.undeclared == "deny":
-        passed = [item for item in passed if limits.accepts(item)]
-    yield from undeclared_lines(item.subject for item in passed)
+def expired(what: str, day: date | None) -> str:
+    """What is said of an exception or acceptance whose last day is over."""
+    return f"{what} expired on {day} and was not applied"
 
 
-def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome: FindingsOutcome) -> bool:
+def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome: Outcome) -> bool:
     matching = [item for item in policy.exceptions if _matches(item, finding, image)]
-    valid = [item for item in matching if today <= item.expires]
-    for item in valid[:1]:
-        outcome.accepted.append(
-            f"exception {item.advisory} for {finding.component} until {item.expires}: {item.reason}"
-        )
-    if not valid:
-        outcome.notes.extend(
-            f"the exception {item.advisory} for {finding.component} expired on {item.expires} and was not applied"
-            for item in matching
-        )
-    if not valid and policy.fixable_only and not finding.fixed_versions:
+    for item in matching:
+        if today <= item.expires:
+            outcome.accepted.append(
+                f"exception {item.advisory} for {finding.component} until {item.expires}: {item.reason}"
+            )
+            return True
+    outcome.notes.extend(
+        expired(f"the exception {item.advisory} for {finding.component}", item.expires) for item in matching
+    )
+    if policy.fixable_only and not finding.fixed_versions:
         outcome.accepted.append(
             f"{finding.severity} {' '.join(finding.ids)} in {finding.component}: no fix is known, "
             "and the policy counts only findings with a fix"
         )
         return True
-    return bool(valid)
+    return False
 
 
 def _matches(item: PolicyException, finding: Finding, image: str) -> bool:
@@ -101,36 +112,95 @@ def _matches(item: PolicyException, finding: Finding, image: str) -> bool:
     )
 
 
-def _accepted(unknown: Unknown, policy: Policy, today: date, outcome: FindingsOutcome) -> bool:
+def _accepted(unknown: Unknown, policy: Policy, today: date, outcome: Outcome) -> bool:
     matching = [item for item in policy.accepted_unknowns if _names(item, unknown)]
-    valid = [item for item in matching if item.expires is None or today <= item.expires]
-    for item in valid[:1]:
-        outcome.accepted.append(f"{unknown.key}: {item.reason}")
-    if not valid:
-        outcome.notes.extend(_expired(item) for item in matching)
-    return bool(valid)
+    for item in matching:
+        if _holds(item, today):
+            outcome.accepted.append(f"{unknown.key}: {item.reason}")
+            return True
+    outcome.notes.extend(_no_longer(item) for item in matching)
+    return False
 
 
-def _undeclared(report: Report, policy: Policy, today: date, outcome: FindingsOutcome) -> list[Unknown]:
-    """What is undeclared and not accepted by name. Acceptances are needed only where the policy denies it; each is told
-    in one line, since an image has dozens of such files."""
+def _undeclared(report: Report, policy: Policy, today: date, outcome: Outcome) -> list[str]:
+    """Package URLs that are undeclared and not accepted by name. Acceptances are needed only where the policy denies
+    it; each is told in one line, since an image has dozens of such files."""
     left = [item for item in report.unknowns if item.kind == "undeclared"]
-    if policy.limits.undeclared == "list":
-        return left
-    for item in policy.accepted_unknowns:
-        named = [unknown for unknown in left if _names(item, unknown)]
-        if named and item.expires is not None and today > item.expires:
-            outcome.notes.append(_expired(item))
-        elif named:
-            line = undeclared_lines(unknown.subject for unknown in named)[0]
-            outcome.accepted.append(f"{line}: {item.reason}")
-            left = [unknown for unknown in left if unknown not in named]
-    return left
+    if policy.limits.undeclared == "deny":
+        for item in policy.accepted_unknowns:
+            named = [unknown for unknown in left if _names(item, unknown)]
+            if named and not _holds(item, today):
+                outcome.notes.append(_no_longer(item))
+            elif named:
+                [line] = undeclared_lines(unknown.subject for unknown in named)
+                outcome.accepted.append(f"{line}: {item.reason}")
+                left = [unknown for unknown in left if unknown not in named]
+    return [unknown.subject for unknown in left]
 
 
-def _expired(item: AcceptedUnknown) -> str:
-    return f"the acceptance of {item.kind}:{item.subject} expired on {item.expires} and was not applied"
+def _count_unknowns(unknowns: list[Unknown], limit: int | None, outcome: Outcome) -> None:
+    """Those that no acceptance names pass up to a number, and are told then too."""
+    if limit is not None and len(unknowns) > limit:
+        outcome.reasons.extend(_too_many_unknowns(unknowns, limit))
+    elif unknowns:
+        kinds = Counter(item.kind for item in unknowns)
+        permitted = "any number is" if limit is None else f"{limit} are"
+        outcome.accepted.append(
+            f"unknowns: {len(unknowns)} that no acceptance names "
+            f"({', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}; {permitted} permitted)"
+        )
 
 
 def _names(item: AcceptedUnknown, unknown: Unknown) -> bool:
     return item.kind == unknown.kind and fnmatchcase(unknown.subject, item.subject)
+
+
+def _holds(item: AcceptedUnknown, today: date) -> bool:
+    return item.expires is None or today <= item.expires
+
+
+def _no_longer(item: AcceptedUnknown) -> str:
+    return expired(f"the acceptance of {item.kind}:{item.subject}", item.expires)
+
+
+def _too_many(severity: str, found: list[Finding], limit: int) -> Iterable[str]:
+    permitted = f"{limit} permitted"
+    for finding in sorted(found, key=lambda item: (item.component, item.ids))[:MAX_LISTED]:
+        score = "" if finding.score is None else f" {finding.score:.1f}"
+        fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
+        matched = f"; affected is {finding.matched}" if finding.matched else ""
+        yield f"{severity}{score}: {finding.component}: {' '.join(finding.ids)}; {fixed}{matched} ({permitted})"
+    if len(found) > MAX_LISTED:
+        yield f"{severity}: {len(found) - MAX_LISTED} more findings ({permitted})"
+
+
+def _too_many_unknowns(unknowns: list[Unknown], limit: int) -> Iterable[str]:
+    permitted = f" ({limit} permitted)" if limit else ""
+    alike: dict[tuple[str, str, str], list[Unknown]] = {}
+    for item in unknowns:
+        pattern = _pattern(item.subject) if item.kind == "uncovered" else ""
+        alike.setdefault((item.kind, item.reason, pattern), []).append(item)
+    for (kind, reason, pattern), items in alike.items():
+        if pattern:
+            yield f"{_uncovered(items, reason, pattern)}{permitted}"
+            continue
+        for item in items[:MAX_LISTED]:
+            yield f"{kind}: {item.subject}: {reason}{permitted}"
+        if len(items) > MAX_LISTED:
+            yield f"{kind}: {len(items) - MAX_LISTED} more: {reason}{permitted}"
+
+
+def _pattern(purl: str) -> str:
+    """Names the packages of the same type, and distribution where it has one: the unit that advisories cover."""
+    kind, _, rest = purl.partition("/")
+    distribution = rest.partition("/")[0] if kind in DISTRIBUTED and "/" in rest.partition("@")[0] else ""
+    return f"{kind}/{distribution}/*" if distribution else f"{kind}/*"
+
+
+def _uncovered(items: list[Unknown], reason: str, pattern: str) -> str:
+    """One line about packages without advisories, and what lets a release with them pass. One wheel may list 500."""
+    names = sorted(item.subject for item in items)
+    first, last = (name.partition("?")[0] for name in (names[0], names[-1]))
+    named = names[0] if len(names) == 1 else f"{len(names)} packages, from {first} to {last}"
+    load = "" if reason == NO_ECOSYSTEM else "load them (`advisories.source`) and scan again, or "
+    return f"uncovered: {named}: {reason}; {load}accept {pattern} by name (`accept_unknowns`)"

@@ -73,7 +73,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     name: str = "default"
     limits: Limits = DEFAULT_LIMITS
-    """How many findings of each severity pass. ``limits.accepted_unknowns`` counts like ``accepted_unknowns`` here."""
+    """How many findings of each severity pass."""
     fixable_only: bool = False
     """Only findings with a fixed version count; the others are listed in the verdict as accepted."""
     max_advisory_age_days: int = DEFAULT_MAX_ADVISORY_AGE_DAYS

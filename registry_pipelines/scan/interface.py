@@ -1,14 +1,12 @@
 """What scanning publishes: components, findings, unknowns and the report. Plain data, strict JSON both ways.
 
 "No finding", "uncovered", "cannot compare", "unreadable", "incomplete" and "undeclared" are different answers: all but
-the first are :class:`Unknown` values. A gate passes them only when its limits accept them; what is undeclared is listed
-by every gate, and stopped by one that says so.
+the first are :class:`Unknown` values. They are counted and listed here; what of them is accepted is the gate's to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -28,15 +26,8 @@ SBOM_MEDIA_TYPE = CYCLONEDX
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 """A report holds a few hundred bytes a component; a distribution image of 5,000 packages stays below 5 MiB."""
 
-MAX_BREACHES_LISTED = 20
-"""Findings named one by one for each severity, unknowns for each kind and reason; the count says the rest. A kernel
-header package alone has 2,000 findings."""
-
 NO_ECOSYSTEM = "no advisory ecosystem covers it"
 """Reason of an ``uncovered`` unknown for which no advisories can be loaded."""
-
-DISTRIBUTED = ("pkg:deb", "pkg:apk", "pkg:rpm")
-"""Types of package URLs that have the distribution behind them."""
 
 MAX_LEFT_OUT_NAMED = 10
 """The SBOM lists all of them."""
@@ -207,15 +198,9 @@ class Limits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unknown: int | None = 0
     """Findings whose severity nobody gave."""
     unknowns: int | None = 0
-    """Unknowns that no pattern accepts, of every kind but ``undeclared``."""
+    """Unknowns that the policy does not accept by name, of every kind but ``undeclared``."""
     undeclared: Undeclared = "list"
     """What becomes of the undeclared: ``list`` names them and lets them pass; ``deny`` stops at the first."""
-    accepted_unknowns: tuple[str, ...] = ()
-    """Patterns (``fnmatch``, case matters) over ``kind:subject``, e.g. ``uncovered:pkg:conda/*``."""
-
-    def accepts(self, unknown: Unknown) -> bool:
-        """Whether a pattern names this unknown."""
-        return any(fnmatchcase(unknown.key, pattern) for pattern in self.accepted_unknowns)
 
 
 class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -234,50 +219,23 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     coverage: tuple[Coverage, ...] = ()
     """The ecosystems of ``components`` that advisories cover, sorted by name."""
 
-    def counting(self, *, excepted: Collection[str] = ()) -> list[Finding]:
-        """Findings that count: not suppressed, and none of their ids excepted."""
-        return [found for found in self.findings if not found.suppressed and not set(found.ids) & set(excepted)]
+    def counting(self) -> list[Finding]:
+        """Findings that the scanner does not suppress."""
+        return [found for found in self.findings if not found.suppressed]
 
-    def counts(self, *, excepted: Collection[str] = ()) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """How many findings count, for each severity (all five keys)."""
-        totals = dict.fromkeys(SEVERITIES, 0)
-        for found in self.counting(excepted=excepted):
-            totals[found.severity] += 1
-        return {str(severity): count for severity, count in totals.items()}
-
-    def accepted(self, limits: Limits) -> list[Unknown]:
-        """Unknowns that pass because a pattern names them: a verdict lists these."""
-        return [unknown for unknown in self.unknowns if limits.accepts(unknown)]
+        return count_severities(self.counting())
 
     @property
     def undeclared(self) -> tuple[str, ...]:
         """Package URLs of what only its file shows, sorted."""
         return tuple(sorted({item.subject for item in self.unknowns if item.kind == "undeclared"}))
 
-    def uncertain(self, limits: Limits) -> list[Unknown]:
-        """Unknowns that count against ``limits.unknowns``: all but the ``undeclared``, and those accepted by name."""
-        return [item for item in self.unknowns if item.kind != "undeclared" and not limits.accepts(item)]
-
-    def breaches(self, limits: Limits, *, excepted: Collection[str] = ()) -> list[str]:
-        """Every reason why the limits are not kept, one sentence each; empty means the gate passes.
-
-        excepted: advisory ids that a policy excuses; one id of a finding is enough. Not judged here: the age of the
-        advisories, and whether ``covers`` names every platform of the release.
-        """
-        reasons: list[str] = []
-        counting = self.counting(excepted=excepted)
-        for severity in SEVERITIES:
-            limit: int | None = getattr(limits, severity.lower())
-            found = [finding for finding in counting if finding.severity == severity]
-            if limit is not None and len(found) > limit:
-                reasons.extend(_explain(severity, found, limit))
-        uncertain = self.uncertain(limits)
-        if limits.unknowns is not None and len(uncertain) > limits.unknowns:
-            reasons.extend(_explain_unknowns(uncertain, limits.unknowns))
-        if limits.undeclared == "deny":
-            denied = [item for item in self.unknowns if item.kind == "undeclared" and not limits.accepts(item)]
-            reasons.extend(undeclared_lines(item.subject for item in denied))
-        return reasons
+    @property
+    def uncertain(self) -> tuple[Unknown, ...]:
+        """Unknowns of every kind but ``undeclared``: what keeps "no finding" from being known."""
+        return tuple(item for item in self.unknowns if item.kind != "undeclared")
 
     def encode(self) -> bytes:
         """Deterministic JSON."""
@@ -298,6 +256,14 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     do="Scan the release again",
                 ) from error
             raise
+
+
+def count_severities(findings: Iterable[Finding]) -> dict[str, int]:
+    """How many findings there are of each severity (all five keys)."""
+    totals = {str(severity): 0 for severity in SEVERITIES}
+    for found in findings:
+        totals[found.severity] += 1
+    return totals
 
 
 def own_first(components: Iterable[Component]) -> list[Component]:
@@ -322,46 +288,3 @@ def undeclared_lines(purls: Iterable[str]) -> list[str]:
     named = ", ".join(names) if len(names) <= MAX_UNDECLARED_NAMED else f"from {names[0]} to {names[-1]}"
     what = "library or program" if len(names) == 1 else "libraries and programs"
     return [f"undeclared: {len(names)} {what} that no list names: {named}"]
-
-
-def _explain_unknowns(unknowns: list[Unknown], limit: int) -> Iterable[str]:
-    permitted = f" ({limit} permitted)" if limit else ""
-    alike: dict[tuple[str, str, str], list[Unknown]] = {}
-    for item in unknowns:
-        pattern = _pattern(item.subject) if item.kind == "uncovered" else ""
-        alike.setdefault((item.kind, item.reason, pattern), []).append(item)
-    for (kind, reason, pattern), items in alike.items():
-        if pattern:
-            yield f"{_uncovered(items, reason, pattern)}{permitted}"
-            continue
-        for item in items[:MAX_BREACHES_LISTED]:
-            yield f"{kind}: {item.subject}: {reason}{permitted}"
-        if len(items) > MAX_BREACHES_LISTED:
-            yield f"{kind}: {len(items) - MAX_BREACHES_LISTED} more: {reason}{permitted}"
-
-
-def _pattern(purl: str) -> str:
-    """Names the packages of the same type, and distribution where it has one: the unit that advisories cover."""
-    kind, _, rest = purl.partition("/")
-    distribution = rest.partition("/")[0] if kind in DISTRIBUTED and "/" in rest.partition("@")[0] else ""
-    return f"{kind}/{distribution}/*" if distribution else f"{kind}/*"
-
-
-def _uncovered(items: list[Unknown], reason: str, pattern: str) -> str:
-    """One line about packages without advisories, and what lets a release with them pass. One wheel may list 500."""
-    names = sorted(item.subject for item in items)
-    first, last = (name.partition("?")[0] for name in (names[0], names[-1]))
-    named = names[0] if len(names) == 1 else f"{len(names)} packages, from {first} to {last}"
-    load = "" if reason == NO_ECOSYSTEM else "load them (`advisories.source`) and scan again, or "
-    return f"uncovered: {named}: {reason}; {load}accept {pattern} by name (`accept_unknowns`)"
-
-
-def _explain(severity: str, found: list[Finding], limit: int) -> Iterable[str]:
-    permitted = f"{limit} permitted"
-    for finding in sorted(found, key=lambda item: (item.component, item.ids))[:MAX_BREACHES_LISTED]:
-        score = "" if finding.score is None else f" {finding.score:.1f}"
-        fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
-        matched = f"; affected is {finding.matched}" if finding.matched else ""
-        yield f"{severity}{score}: {finding.component}: {' '.join(finding.ids)}; {fixed}{matched} ({permitted})"
-    if len(found) > MAX_BREACHES_LISTED:
-        yield f"{severity}: {len(found) - MAX_BREACHES_LISTED} more findings ({permitted})"

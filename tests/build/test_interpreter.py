@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,13 @@ from registry_pipelines.build.interpreter import EXTRA_LIBRARIES, interpreter_it
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.pushing import layer_descriptor
 from registry_pipelines.errors import LocalError
+from registry_pipelines.promote.gate import report_breaches
+from registry_pipelines.promote.interface import DEFAULT_POLICY
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import Limits, PlatformPackages
+from registry_pipelines.scan.interface import PlatformPackages
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.sbom import scan_image
 from tests.build.layers import unpack
@@ -235,7 +238,8 @@ def test_advisories_of_the_distribution_match_and_the_default_limits_have_nothin
         folder = tmp_path / package
         folder.mkdir()
         (folder / "record.json").write_text(json.dumps(record))
-        return match([packages], AdvisoryStore.load(folder, tmp_path)).breaches(Limits())
+        report = match([packages], AdvisoryStore.load(folder, tmp_path))
+        return report_breaches(report, DEFAULT_POLICY, image="app", now=datetime.now(UTC))
 
     assert breaches("not-in-the-base") == []
     (denied,) = breaches("openssl")

@@ -14,7 +14,7 @@ from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.promote.findings import report_breaches
+from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.promote.interface import DEFAULT_POLICY, Policy, Verdict
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.verdicts import publish

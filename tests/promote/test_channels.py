@@ -14,7 +14,7 @@ from registry_pipelines.evidence.attestations import attest
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
-from registry_pipelines.promote.channels import latest_record, promote, records
+from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.interface import (
     DEFAULT_POLICY,
     PROMOTION_TYPE,
@@ -22,6 +22,7 @@ from registry_pipelines.promote.interface import (
     Policy,
     Promotion,
 )
+from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release, check_channel

@@ -11,13 +11,14 @@ import msgspec
 import pytest
 
 from registry_pipelines.errors import ClosureIncomplete, InputError, ManifestInvalid
+from registry_pipelines.evidence.model import Attestations
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_DEPTH, Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.evidence import Evidence
-from registry_pipelines.promote.findings import report_breaches
+from registry_pipelines.promote.gate import judged, report_breaches
 from registry_pipelines.promote.interface import (
     DEFAULT_POLICY,
     AcceptedUnknown,
@@ -25,7 +26,6 @@ from registry_pipelines.promote.interface import (
     PolicyException,
     PromotionRecord,
 )
-from registry_pipelines.promote.policy import AllOf, AnyOf, Outcome, rules_of
 from registry_pipelines.registry import platforms
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.interface import Place
@@ -44,20 +44,10 @@ NOTHING = Evidence(
     warnings={},
     signatures=(),
     signature_problem="",
-    attestations=None,  # type: ignore[arg-type]
+    attestations=Attestations((), ()),
     report=None,
     rejected=(),
 )
-
-
-class Says:
-    """A rule with a fixed answer."""
-
-    def __init__(self, *reasons: str, accepted: str = "", note: str = "") -> None:
-        self._outcome = Outcome(list(reasons), [accepted] if accepted else [], [note] if note else [])
-
-    def check(self, evidence: Evidence) -> Outcome:
-        return self._outcome
 
 
 def test_the_shipped_policy_is_what_the_documents_say() -> None:
@@ -131,31 +121,9 @@ def test_the_digest_names_the_content() -> None:
     assert len(digests | {Policy().digest}) == len(changed) + 1
 
 
-def test_all_of_keeps_every_reason() -> None:
-    outcome = AllOf([Says("a", note="n"), Says(accepted="x"), Says("b", "c")]).check(NOTHING)
-    assert (outcome.reasons, outcome.accepted, outcome.notes) == (["a", "b", "c"], ["x"], ["n"])
-    assert not outcome.passes
-
-
-def test_any_of_passes_with_the_first_that_passes() -> None:
-    outcome = AnyOf([Says("a", note="n"), Says(accepted="x"), Says(accepted="y")]).check(NOTHING)
-    assert (outcome.reasons, outcome.accepted, outcome.notes) == ([], ["x"], ["n"])
-
-
-def test_any_of_keeps_the_reasons_of_all_when_none_passes() -> None:
-    outcome = AnyOf([Says("a", accepted="never"), Says("b", note="n")]).check(NOTHING)
-    assert (outcome.reasons, outcome.accepted, outcome.notes) == (["a", "b"], [], ["n"])
-
-
-@pytest.mark.parametrize("kind", [AllOf, AnyOf])
-def test_no_rules_at_all_is_refused(kind: Any) -> None:
-    with pytest.raises(InputError, match="would pass everything"):
-        kind([])
-
-
 def test_the_smallest_policy_still_asks_for_an_image() -> None:
-    policy = Policy(require_signature=False, require_attestations=())
-    assert rules_of(policy).check(NOTHING).reasons == ["platforms: the release holds no image that could be started"]
+    verdict = judged(NOTHING, Policy(require_signature=False, require_attestations=()))
+    assert verdict.reasons == ("platforms: the release holds no image that could be started",)
 
 
 def test_a_record_that_is_none_names_its_field() -> None:

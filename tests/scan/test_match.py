@@ -17,9 +17,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.gate import report_breaches
+from registry_pipelines.promote.interface import DEFAULT_POLICY
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.grouping import group
-from registry_pipelines.scan.interface import Component, Coverage, Finding, Limits, PlatformPackages, Unknown
+from registry_pipelines.scan.interface import Component, Coverage, Finding, PlatformPackages, Unknown
 from registry_pipelines.scan.match import match, match_component
 from registry_pipelines.scan.osv import Record
 
@@ -390,7 +392,7 @@ def test_a_finding_says_that_the_public_part_matched(tmp_path: Path) -> None:
     (found,), _ = match_component(torch, make_store(tmp_path, {"id": "GHSA-1", "affected": affected}))
     assert found.matched == "2.6.0 (public part of 2.6.0+cu124)"
     report = match([platform(torch)], make_store(tmp_path / "b", {"id": "GHSA-1", "affected": affected}), now=NOW)
-    (reason,) = report.breaches(Limits())
+    (reason,) = report_breaches(report, DEFAULT_POLICY, image="app", now=NOW)
     assert "affected is 2.6.0 (public part of 2.6.0+cu124)" in reason
 
 

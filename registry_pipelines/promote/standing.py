@@ -1,0 +1,62 @@
+"""How far a release has come: the verdicts and promotions about it that trusted keys signed, and what its tag names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry_pipelines.errors import ManifestInvalid
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.model import Attestations, Verifier
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import encode_json
+from registry_pipelines.promote.interface import PROMOTION_TYPE, PromotionRecord
+from registry_pipelines.promote.verdicts import Verdicts
+from registry_pipelines.promote.verdicts import read as read_verdicts
+from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.release import Release
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the registry shows about a release beside its evidence."""
+
+    release: Release
+    tagged: Digest | None
+    """What its version tag names now; None when there is no such tag."""
+    verdicts: Verdicts
+    records: tuple[PromotionRecord, ...]
+    """Every promotion of this digest, oldest first."""
+
+
+def read_standing(place: Place, release: Release, known: Attestations, verifier: Verifier) -> Standing:
+    """Where a release stands. known: what was read and verified about its digest. Raises RegistryError."""
+    return Standing(
+        release=release,
+        tagged=digest_at(place, release.tag),
+        verdicts=read_verdicts(place, release.digest, verifier, known=known),
+        records=tuple(record for record, _ in records(place, release.digest, verifier, known=known)),
+    )
+
+
+def records(
+    place: Place, digest: Digest, verifier: Verifier, *, known: Attestations | None = None
+) -> list[tuple[PromotionRecord, Digest]]:
+    """Every believed promotion record about ``digest`` and its manifest, oldest first. Raises RegistryError."""
+    found: list[tuple[PromotionRecord, Digest]] = []
+    for item in (known or read_attestations(place, digest, verifier)).of_type(PROMOTION_TYPE):
+        try:
+            record = PromotionRecord.decode(encode_json(item.predicate), where=str(item.descriptor.digest))
+        except ManifestInvalid:
+            continue
+        if record.to_digest == digest:
+            found.append((record, item.descriptor.digest))
+    return sorted(found, key=lambda item: (item[0].time, item[1]))
+
+
+def latest_record(
+    place: Place, digest: Digest, verifier: Verifier, *, channel: str, known: Attestations | None = None
+) -> tuple[PromotionRecord, Digest] | None:
+    """The latest believed record that put ``channel`` on ``digest``, and its manifest. Raises RegistryError."""
+    found = [item for item in records(place, digest, verifier, known=known) if item[0].channel == channel]
+    return max(found, key=lambda item: item[0].time, default=None)
