@@ -9,6 +9,7 @@ from registry_pipelines.config import Sync
 GROUP = "replicate"
 PARTS = {
     "bytes": ("█", "uploaded"),
+    "resumed_bytes": ("▓", "there from a run that did not finish"),
     "mounted_bytes": ("▒", "mounted"),
     "unchanged_bytes": ("░", "there already"),
 }

@@ -39,7 +39,7 @@ from registry_pipelines.transfer.delivery.results import CopyResult
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
 
-COPY_COLUMNS = ("target", "state", "bytes", "blobs", "mounted", "seconds", "note")
+COPY_COLUMNS = ("target", "state", "bytes", "resumed_bytes", "blobs", "mounted", "seconds", "note")
 
 Row = dict[str, Any]
 
@@ -134,7 +134,8 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
         print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **told})
     else:
         shown = [{**row, "note": target.trouble} for row, target in zip(rows, done, strict=True)]
-        print_below(digest, [{name: row[name] for name in COPY_COLUMNS} for row in shown])
+        shown = [{name: row[name] for name in COPY_COLUMNS} for row in shown]
+        print_below(digest, worth_showing(shown, ("resumed_bytes",)))
         print_omissions(results[0].left_out, title="left out")
         if signed < len(receipts):
             verb = "is" if len(receipts) - signed == 1 else "are"

@@ -356,13 +356,13 @@ def _print_done(name: str, targets: Rows, images: Rows, told: Sequence[str]) -> 
         out.print(rows_table(shown, title=name, width=out.width))
     if images:
         shown = worth_showing(
-            [{each: row[each] for each in row if each not in hidden} for row in images], ("left_out",)
+            [{each: row[each] for each in row if each not in hidden} for row in images], ("left_out", "resumed_bytes")
         )
         out.print(rows_table(shown, width=out.width))
     print_lines(told)
 
 
-_QUIET = ("failed", "drift", "mounted", "unchanged", "manifests", "tags", "bytes_per_second")
+_QUIET = ("failed", "drift", "resumed_bytes", "mounted", "unchanged", "manifests", "tags", "bytes_per_second")
 """Columns of the targets that are left out where they are 0 in every row."""
 
 
@@ -373,6 +373,8 @@ def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
         f"{size_text(bytes_moved)} uploaded in {seconds:.1f} s{rate}",
         f"{count_text(totals['blobs_mounted'], 'blob')} mounted, {totals['blobs_unchanged']} there already",
     ]
+    if totals["resumed_bytes"]:
+        parts.append(f"{size_text(totals['resumed_bytes'])} were there from a run that did not finish")
     parts += [count_text(totals["requests"], "request")]
     unsigned = totals["receipts"] - totals["receipts_signed"]
     parts += [

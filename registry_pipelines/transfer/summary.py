@@ -89,6 +89,7 @@ class Summary:
             "copies": len(self.found.plan.deliveries),
             "copies_changed": sum(each.changed for each in results),
             "fetch_bytes": self.found.plan.fetch_bytes,
+            "resumed_bytes": sum(each.bytes_resumed for each in results),
             "blobs_moved": sum(each.blobs_moved for each in results),
             "blobs_mounted": sum(each.blobs_mounted for each in results),
             "blobs_unchanged": sum(int(row["unchanged"]) for row in rows),
@@ -136,6 +137,7 @@ class Summary:
             "target": self._name(delivery),
             "state": result.state,
             "bytes": result.bytes_moved,
+            "resumed_bytes": result.bytes_resumed,
             "seconds": round(result.seconds, 3),
             "uploaded": result.blobs_moved,
             "mounted": result.blobs_mounted,
@@ -170,17 +172,20 @@ def _target_row(name: str, pairs: Sequence[tuple[Delivery, TargetResult]]) -> Ro
     results = [result for _, result in pairs]
     states = {result.state for result in results}
     moved = sum(each.bytes_moved for each in results)
+    resumed = sum(each.bytes_resumed for each in results)
     seconds = max((each.seconds for each in results), default=0.0)
     present, total = _sizes([delivery for delivery, _ in pairs])
     unchanged = sum(present.values())
     failed = sum(each.error is not None for each in results)
-    # What is there now was sent, was mounted, or was there before; of a target with failures nobody knows the rest.
-    mounted = 0 if failed else max(0, sum(total.values()) - unchanged - moved)
+    # What is there now was sent, by this run or one before, was mounted, or was there already; of a target with
+    # failures nobody knows the rest.
+    mounted = 0 if failed else max(0, sum(total.values()) - unchanged - moved - resumed)
     return {
         "target": name,
         "state": min(states, key=lambda state: _ORDER[state]) if states else "unchanged",
         "images": len(results),
         "bytes": moved,
+        "resumed_bytes": resumed,
         "seconds": round(seconds, 3),
         "bytes_per_second": round(moved / seconds) if seconds else 0,
         "uploaded": sum(each.blobs_moved for each in results),
@@ -222,6 +227,7 @@ def _no_image(reference: str, note: str) -> Row:
         "target": "",
         "state": "failed",
         "bytes": 0,
+        "resumed_bytes": 0,
         "seconds": 0.0,
         "uploaded": 0,
         "mounted": 0,

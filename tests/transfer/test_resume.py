@@ -25,6 +25,8 @@ from registry_pipelines.transfer.blob.sinks import ABANDONED_S
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
+from registry_pipelines.transfer.summary import Summary
+from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
     CutAnswer,
@@ -259,6 +261,24 @@ def test_progress_never_goes_backwards_nor_counts_twice(
     assert watch.wrong == []
     assert watch.done == watch.totals
     assert sorted(watch.done.values()) == sorted(each.bytes_moved for each in result.per_target)
+
+
+def test_what_an_earlier_run_sent_is_not_told_as_sent_now(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    here, there = source.place("app"), target.place("app")
+    config = graphs.image(here, graphs.noise(LARGE), tag="v1").content()
+    assert isinstance(config, Manifest)
+    interrupted(here, there, tmp_path, stored=2, confirmed=2)
+    watch, target_bytes = Watch(), LARGE + config.config.size
+    fleet = Source(source.registry, (Target(target.registry),))
+    result = sync([fleet], engine=Engine(progress=watch, state=tmp_path))
+    [done] = result.results
+    assert (done.bytes_resumed, done.bytes_moved) == (2 * PART_BYTES, target_bytes - 2 * PART_BYTES)
+    assert watch.wrong == []
+    assert sorted(watch.done.values()) == sorted(filter(None, watch.totals.values())) == [done.bytes_moved]
+    [row] = Summary(result, ["there"]).target_rows()
+    assert (row["bytes"], row["resumed_bytes"], row["mounted_bytes"]) == (done.bytes_moved, 2 * PART_BYTES, 0)
 
 
 def test_a_target_that_was_away_for_too_long_gets_the_rest_in_the_next_run(

@@ -81,15 +81,18 @@ def move_blob(
     means: Means,
     moved: Callable[[int, int], None],
     settled: Callable[[int, Outcome], None] = lambda *_: None,
+    resumed: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Outcome]:
     """Bring a blob to all targets; one GET (or one set of ranges) for all that are well.
 
     moved: called with (position of the target, bytes) as targets take bytes; never more than the blob's size in all,
-    also when bytes had to be sent again. settled: called with (position of the target, its outcome), once for each and
-    as soon as that is known; both in any thread. Returns one outcome per target; one that fails stops no other.
+    also when bytes had to be sent again. resumed: called with (position of the target, bytes) where a target has the
+    blob's beginning from an earlier run; these are not moved. settled: called with (position of the target, its
+    outcome), once for each and as soon as that is known; all of them in any thread. Returns one outcome per target; one
+    that fails stops no other.
     """
     blob = _Blob(source, descriptor, means)
-    lanes = [_Lane(at, target, means, moved, settled) for at, target in enumerate(targets)]
+    lanes = [_Lane(at, target, means, moved, resumed, settled) for at, target in enumerate(targets)]
     first = [lane for lane in lanes if means.health.ready(lane.target, "content")]
     if first:
         blob.send(first)
@@ -107,6 +110,7 @@ class _Lane:
         target: Place,
         means: Means,
         moved: Callable[[int, int], None],
+        resumed: Callable[[int, int], None],
         report: Callable[[int, Outcome], None],
     ) -> None:
         self.target, self.patience = target, means.patience()
@@ -118,7 +122,9 @@ class _Lane:
         self.settled = False
         self.reached = 0
         self._position, self._moved, self._report, self._health = position, moved, report, means.health
+        self._resumed = resumed
         self._mark = 0
+        self._has_begun = False
 
     def reach(self, stop: int, _byte_count: int) -> None:
         """The target took bytes up to an offset. Progress never goes backwards: bytes sent again do not count again."""
@@ -126,6 +132,15 @@ class _Lane:
         if stop > self._mark:
             self._moved(self._position, stop - self._mark)
             self._mark = stop
+
+    def has(self, stop: int) -> None:
+        """The target said how much of the blob it has: before this run sent anything that is an earlier run's, later
+        what a request brought whose answer was lost."""
+        if not self._has_begun and stop:
+            self._resumed(self._position, stop)
+            self._mark = stop
+        self._has_begun = True
+        self.reach(stop, 0)
 
     def settle(self, outcome: Outcome) -> None:
         """It has the blob, or will not get it."""
@@ -340,7 +355,8 @@ class _Blob:
         if offset > lane.reached:
             lane.reached = offset
             lane.patience.progress()
-            lane.reach(offset, 0)
+        if not isinstance(lane.sink, SpoolSink):  # of which nothing is at the target yet
+            lane.has(offset)
         return offset
 
     def _feed(self, lanes: Sequence[_Lane], start: int) -> None:

@@ -112,6 +112,12 @@ class Acts:
         self._full: dict[str, RegistryFull] = {}
         self._sources_now: Answers[tuple[str, str, str], Digest] = Answers()
 
+    def announce(self, copy: Copy) -> None:
+        """Tell progress what is to be sent of a copy, as far as is known by now."""
+        delivery = copy.delivery
+        total = max(0, delivery.upload_bytes - copy.result.bytes_resumed)
+        self._setting.progress.begin(copy.label, total_bytes=total, group=str(delivery.target.registry.name))
+
     def attempt(self, copy: Copy, act: Callable[[Copy], None]) -> None:
         """Run an act of a copy that did not fail before; its error is the copy's."""
         if copy.result.error is not None:
@@ -148,9 +154,21 @@ class Acts:
                 copy.result.bytes_moved += byte_count
             self._setting.progress.advance(copy.label, byte_count)
 
-        targets = [users[at][0].delivery.target for at in sent]
-        means = self._setting.means
-        move_blob(source, descriptor, targets, means, moved, lambda position, outcome: settle(sent[position], outcome))
+        def resumed(position: int, byte_count: int) -> None:
+            copy = users[sent[position]][0]
+            with copy.lock:
+                copy.result.bytes_resumed += byte_count
+            self.announce(copy)
+
+        move_blob(
+            source,
+            descriptor,
+            [users[at][0].delivery.target for at in sent],
+            self._setting.means,
+            moved,
+            settled=lambda position, outcome: settle(sent[position], outcome),
+            resumed=resumed,
+        )
 
     def _keep(self, copy: Copy, digest: Digest, outcome: Outcome) -> None:
         """Remember what became of a blob. A registry that is found full is sent nothing more: docker-registry keeps

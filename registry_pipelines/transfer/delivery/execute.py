@@ -29,16 +29,20 @@ def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
     is there. Applying a plan twice changes nothing the second time.
     """
     copies = [Copy(delivery) for delivery in plan.deliveries]
-    for copy in copies:
-        group = str(copy.delivery.target.registry.name)
-        setting.progress.begin(copy.label, total_bytes=copy.delivery.upload_bytes, group=group)
+    with ThreadPoolExecutor(setting.threads, "read-back", make_stalls_final) as questions:
+        acts = Acts(setting, questions, _vouchers(plan))
+        for copy in copies:
+            acts.announce(copy)
+        _tell_refused(copies, setting)
+        _Order(copies, acts).schedule.run(setting.threads)
+    return [copy.result for copy in copies]
+
+
+def _tell_refused(copies: Sequence[Copy], setting: Setting) -> None:
     for copy in copies:
         if copy.delivery.refused:
             copy.result.error = copy.delivery.unseen or _refused(copy.delivery)
             setting.progress.end(copy.label, note="failed")
-    with ThreadPoolExecutor(setting.threads, "read-back", make_stalls_final) as questions:
-        _Order(copies, Acts(setting, questions, _vouchers(plan))).schedule.run(setting.threads)
-    return [copy.result for copy in copies]
 
 
 def _vouchers(plan: Plan) -> Vouchers:

@@ -36,12 +36,14 @@ class TargetResult:
     """One closure at one target; it is filled while the copy goes on, and nobody changes it afterwards.
 
     error: why it is not complete there; then there is no receipt, and no tag was moved unless all it names was there.
-    bytes_moved counts blob content that was sent to the target.
+    bytes_moved counts blob content that this run sent to the target, bytes_resumed what its uploads had there already,
+    from an earlier run that did not finish them.
     """
 
     place: Place
     root: Descriptor
     bytes_moved: int = 0
+    bytes_resumed: int = 0
     blobs_moved: int = 0
     blobs_mounted: int = 0
     manifests_put: int = 0
@@ -85,6 +87,7 @@ class TargetResult:
             "digest": str(self.root.digest),
             "state": self.state,
             "bytes": self.bytes_moved,
+            "resumed_bytes": self.bytes_resumed,
             "blobs": self.blobs_moved,
             "mounted": self.blobs_mounted,
             "manifests": self.manifests_put,
