@@ -51,11 +51,11 @@ def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -
     owners=["team:security"],
     code_version="1",
     check_specs=[blocking(LIMITS, "vulnerabilities", "The findings stay within the limits of the image's policy.")],
-    description="The report held against the policy's limits. Over the limits it blocks the promotion in this run, but "
-    "not the verdict: a refusal is signed evidence too.",
+    description="The attached report held against the policy's limits. Over the limits it blocks the promotion in this "
+    "run, but not the verdict: a refusal is signed evidence too.",
 )
 def vulnerabilities(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The report against the policy's limits."""
     with refusals():
-        result = chain.vulnerabilities(release_of(context))
+        result = chain.limits(release_of(context))
     return materialized(result, outcome(LIMITS, passed=result.ok, reasons=result.reasons))

@@ -32,7 +32,7 @@ from registry_pipelines.scan.interface import (
     undeclared_lines,
 )
 from registry_pipelines.scan.match import match
-from registry_pipelines.scan.publish import publish_report, publish_sboms, read_sboms
+from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
 from registry_pipelines.scan.sbom import scan_image
 
 BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
@@ -195,6 +195,23 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     place, subject = session.source(release), session.subject(release)
     report = current_report(session, place, release)
     published = publish_report(place, subject, report)
+    return _held_against_limits(session, release, published, report, started)
+
+
+def limits(session: Session, release: Release) -> StageResult:
+    """Hold the newest attached report against the policy's limits; nothing is matched again and nothing is written.
+
+    Only a light: whoever may push could attach a report, so the verdict reads all of them and who signed.
+    Raises EvidenceMissing (no report).
+    """
+    started = time.monotonic()
+    published, report = read_report(session.source(release), release.digest)
+    return _held_against_limits(session, release, published, report, started)
+
+
+def _held_against_limits(
+    session: Session, release: Release, published: Published, report: Report, started: float
+) -> StageResult:
     image = session.image(release.image)
     policy = promote_policy(session.config.policies[image.policy])
     breaches = report_breaches(report, policy, image=image.name, now=session.now())

@@ -87,6 +87,10 @@ class Chain:
         """What is known against it, attached as a report; ``ok`` when the policy's limits hold."""
         return producing.vulnerabilities(self._session, release)
 
+    def limits(self, release: Release) -> StageResult:
+        """The attached report held against the policy's limits; nothing is matched again."""
+        return producing.limits(self._session, release)
+
     def sign(self, release: Release) -> StageResult:
         """Sign the release and attest its evidence."""
         return trust.sign(self._session, release)
