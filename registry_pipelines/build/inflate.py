@@ -21,8 +21,11 @@ Z_BLOCK = 5
 Z_OK = 0
 Z_STREAM_END = 1
 Z_BUF_ERROR = -5
+Z_NO_FLUSH = 0
 END_OF_BLOCK = 128
 """Bit of ``data_type`` right after an end-of-block code; the low three bits count the unused bits of the last byte."""
+LAST_BLOCK = 64
+"""Bit of ``data_type`` from the last block's first bit on."""
 RAW_WINDOW = -15
 
 
@@ -49,29 +52,35 @@ class Stream(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Library:
-    """Four functions of one of the two libraries."""
+    """Functions of one of the two libraries."""
 
     name: str
     init: Callable[[ctypes.Structure], int]
     inflate: Callable[..., int]
     reset: Callable[..., int]
+    copy: Callable[..., int]
     end: Callable[..., int]
 
 
 class Inflater:
     """One raw inflate stream; ``stream`` is driven directly by the splicer. Free it with ``close``."""
 
-    def __init__(self, library: Library | None = None) -> None:
+    def __init__(self, library: Library | None = None, *, of: Inflater | None = None) -> None:
         self.library = library or LIBRARY
         self.stream = Stream()
         self.pointer = ctypes.byref(self.stream)
-        if self.library.init(self.stream) != Z_OK:
+        made = self.library.copy(self.pointer, of.pointer) if of else self.library.init(self.stream)
+        if made != Z_OK:
             raise MemoryError("inflateInit2")
         self.inflate = self.library.inflate
 
     def reset(self) -> None:
         """Ready for the next stream."""
         self.library.reset(self.pointer)
+
+    def copy(self) -> Inflater:
+        """Another stream that stands where this one does; free it, too."""
+        return Inflater(self.library, of=self)
 
     def close(self) -> None:
         """Free the library's memory; safe to call twice."""
@@ -85,7 +94,7 @@ def _load_zlib_ng() -> Library:
     def init(stream: ctypes.Structure) -> int:
         return int(dll.zng_inflateInit2(ctypes.byref(stream), RAW_WINDOW))
 
-    return Library("zlib-ng", init, dll.zng_inflate, dll.zng_inflateReset, dll.zng_inflateEnd)
+    return Library("zlib-ng", init, dll.zng_inflate, dll.zng_inflateReset, dll.zng_inflateCopy, dll.zng_inflateEnd)
 
 
 def _load_zlib() -> Library:
@@ -95,7 +104,7 @@ def _load_zlib() -> Library:
         version = zlib.ZLIB_RUNTIME_VERSION.encode()
         return int(dll.inflateInit2_(ctypes.byref(stream), RAW_WINDOW, version, ctypes.sizeof(Stream)))
 
-    return Library("zlib", init, dll.inflate, dll.inflateReset, dll.inflateEnd)
+    return Library("zlib", init, dll.inflate, dll.inflateReset, dll.inflateCopy, dll.inflateEnd)
 
 
 _PROBE_TEXT = b"registry pipelines " * 30

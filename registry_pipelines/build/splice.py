@@ -14,6 +14,7 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -23,9 +24,11 @@ from zlib_ng import zlib_ng
 from registry_pipelines.build.entries import header_bytes
 from registry_pipelines.build.inflate import (
     END_OF_BLOCK,
+    LAST_BLOCK,
     RAW_WINDOW,
     Z_BLOCK,
     Z_BUF_ERROR,
+    Z_NO_FLUSH,
     Z_OK,
     Z_STREAM_END,
     Inflater,
@@ -46,8 +49,8 @@ CODEC = f"zlib-ng {zlib_ng.ZLIBNG_VERSION}, level {COMPRESSION_LEVEL}"
 """What the compressed bytes of headers and generated files depend on; part of every layer's key."""
 
 MAX_BLOCKS_PER_KIB = 64
-"""Deflate blocks per KiB of a member (beside 4,096 free ones). Real streams have less than one; a stream of
-empty blocks would cost a call each."""
+"""Deflate blocks per KiB of what is walked through block by block, one piece of input at most (beside 4,096 free ones).
+Real streams have less than one; a stream of empty blocks would cost a call each."""
 
 GZIP_HEADER = bytes.fromhex("1f8b08000000000000ff")
 """No name, no time, unknown system: equal input gives equal bytes."""
@@ -188,6 +191,11 @@ class LayerWriter:
 class _Splice:
     """One deflate stream on its way through a LayerWriter.
 
+    Only where the last block starts and ends must be known. So pieces before the last one are inflated at a stretch,
+    and a piece on whose way the last block began is walked through block by block once more, with a copy of the
+    inflater. The stops at all blocks (one in 25 KB) cost as much as a tenth of the inflating, and far more when
+    threads wait for each other at each of them.
+
     Byte 0 of the input buffer carries the last byte of the piece before: a block that ends inside that byte may set a
     bit in it. ``last_block_bit``: where in the buffer the bit to clear stands.
     """
@@ -209,7 +217,7 @@ class _Splice:
         self.peek_next_byte = True
         self.unused_bits = -1
         self.last_block_bit: tuple[int, int] | None = None
-        self.blocks_left = 4096 + size * MAX_BLOCKS_PER_KIB // 1024
+        self.blocks_left = 4096 + min(size, INPUT_BYTES) * MAX_BLOCKS_PER_KIB // 1024
 
     def run(self) -> None:
         """Take over the whole stream."""
@@ -221,7 +229,10 @@ class _Splice:
             if not count:
                 raise WheelInvalid("the archive ends in the middle of a file", where=self.where)
             self.left -= count
-            self._inflate(count)
+            if self.left and not self.in_last_block:
+                self._rush(count)
+            else:
+                self._walk(writer._inflater, count, self._hand_on)
             if self.last_block_bit:
                 index, bit = self.last_block_bit
                 writer._input[index] &= ~(1 << bit) & 0xFF
@@ -235,29 +246,59 @@ class _Splice:
             raise WheelInvalid("bytes follow the end of a compressed file", where=self.where)
         self._align(writer._input[0])
 
-    def _inflate(self, count: int) -> None:
-        """Inflate ``count`` bytes that stand from index 1 of the input buffer."""
-        writer, stream = self.writer, self.writer._inflater.stream
-        stream.next_in, stream.avail_in = writer._input_address + 1, count
+    def _rush(self, count: int) -> None:
+        """Inflate ``count`` bytes that stand from index 1 of the input buffer without a stop at blocks."""
+        inflater = self.writer._inflater
+        stream = inflater.stream
+        with closing(inflater.copy()) as before:
+            self._feed(inflater, count)
+            room = 0
+            while not room:
+                room = self._step(inflater, Z_NO_FLUSH)
+                self._hand_on(OUTPUT_BYTES - room)
+            if stream.data_type & LAST_BLOCK:
+                self._walk(before, count, lambda produced: None)
+                return
+        self.peek_next_byte = False
+        if stream.data_type & END_OF_BLOCK:
+            self._block_ended(count, stream.data_type & 7, count)
+
+    def _walk(self, inflater: Inflater, count: int, hand_on: Callable[[int], None]) -> None:
+        """Inflate the same, stopping at every block."""
+        stream = inflater.stream
         if self.peek_next_byte:
             self.peek_next_byte = False
             self._peek(1, 0)
+        self._feed(inflater, count)
         while True:
-            stream.next_out, stream.avail_out = writer._output_address, OUTPUT_BYTES
-            answer = writer._inflater.inflate(writer._inflater.pointer, Z_BLOCK)
-            produced = OUTPUT_BYTES - stream.avail_out
-            if answer not in (Z_OK, Z_STREAM_END, Z_BUF_ERROR):
-                raise WheelInvalid("a compressed file is damaged", where=self.where)
-            if produced:
-                piece = writer._output_view[:produced]
-                self.consume(piece)
-                writer._account(piece)
+            room = self._step(inflater, Z_BLOCK)
             if stream.data_type & END_OF_BLOCK:
                 self._block_ended(count - stream.avail_in, stream.data_type & 7, count)
-                if self.unused_bits >= 0:
-                    return
-            if not stream.avail_in and stream.avail_out:
+            done = self.unused_bits >= 0 or bool(room and not stream.avail_in)
+            if done or not room:
+                hand_on(OUTPUT_BYTES - room)
+            if done:
                 return
+
+    def _feed(self, inflater: Inflater, count: int) -> None:
+        stream = inflater.stream
+        stream.next_in, stream.avail_in = self.writer._input_address + 1, count
+        stream.avail_out = 0
+
+    def _step(self, inflater: Inflater, flush: int) -> int:
+        """One call, which goes on behind what is in the output buffer, or anew when that was full; the room left."""
+        stream = inflater.stream
+        if not stream.avail_out:
+            stream.next_out, stream.avail_out = self.writer._output_address, OUTPUT_BYTES
+        if inflater.inflate(inflater.pointer, flush) not in (Z_OK, Z_STREAM_END, Z_BUF_ERROR):
+            raise WheelInvalid("a compressed file is damaged", where=self.where)
+        return int(stream.avail_out)
+
+    def _hand_on(self, produced: int) -> None:
+        if produced:
+            piece = self.writer._output_view[:produced]
+            self.consume(piece)
+            self.writer._account(piece)
 
     def _block_ended(self, offset: int, unused: int, count: int) -> None:
         """A block ended before ``unused`` bits of byte ``offset - 1`` (buffer index ``offset``)."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from registry_pipelines.build import inflate
 from registry_pipelines.build.entries import file_entry
-from registry_pipelines.build.splice import LayerWriter
+from registry_pipelines.build.splice import INPUT_BYTES, LayerWriter
 from registry_pipelines.errors import WheelInvalid
 from registry_pipelines.oci.layers import open_layer
 from tests.build.layers import entries, written
@@ -79,6 +79,33 @@ def test_any_deflate_streams_become_one_gzip_member_with_the_same_files(
     for number, (content, _) in enumerate(packed):
         for kind in ("deflated", "stored", "compressed"):
             assert there[f"{kind}/{number}"][1] == content
+
+
+def fixed_block(content: bytes, *, last: bool) -> tuple[int, int]:
+    """Letters below 144 with the fixed code, as a number that holds the bits from the lowest on, and how many."""
+    reverse = bytes(int(f"{(0x30 + letter) & 255:08b}"[::-1], 2) for letter in range(256))
+    return int.from_bytes(content.translate(reverse), "little") << 3 | 2 | last, 3 + 8 * len(content) + 7
+
+
+@pytest.mark.parametrize("behind", [0, 1, INPUT_BYTES // 2, INPUT_BYTES, 2 * INPUT_BYTES + 5])
+@pytest.mark.parametrize("before", [INPUT_BYTES - 5, 2 * INPUT_BYTES - 5])
+def test_a_last_block_may_begin_anywhere_and_be_of_any_length(before: int, behind: int) -> None:
+    """Around the end of a piece that is read, at every second bit."""
+    for shift in range(20):
+        content, tail = b"\x0f" * before, b"q" * behind
+        bits, size = fixed_block(content, last=False)
+        for piece, last in (*[(b"", False)] * shift, (tail, True)):
+            more, count = fixed_block(piece, last=last)
+            bits, size = bits | more << size, size + count
+        stream = bits.to_bytes(-(-size // 8), "little")
+        raw, _ = written(lambda writer, packed=[(content + tail, stream)]: write_streams(writer, packed))
+        assert zlib.decompress(raw, 31)
+        assert entries(raw)["deflated/0"][1] == content + tail
+
+        with pytest.raises(WheelInvalid, match="ends early"):
+            written(lambda writer, cut=stream[:-1]: writer.deflated(io.BytesIO(cut), len(cut), len, "test"))
+        with pytest.raises(WheelInvalid, match="follow the end"):
+            written(lambda writer, more=stream + b"x": writer.deflated(io.BytesIO(more), len(more), len, "test"))
 
 
 @settings(deadline=None, max_examples=60)
