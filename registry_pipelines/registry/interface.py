@@ -7,7 +7,7 @@ distribution over HTTP) and ``layout`` (OCI layout folders). A registry object i
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 
@@ -169,6 +170,29 @@ class UploadSession(msgspec.Struct):
     offset: int = 0
     """Bytes that we know are stored; ours, never the registry's Range (ECR's stays at the first chunk)."""
     min_chunk_bytes: int = 0
+
+
+Observer = Callable[[RegistryPipelinesError], None]
+"""Is told of every failed attempt, those too that are repeated, in the thread of the caller."""
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """Rare ability: tells of failed attempts that it repeats by itself."""
+
+    def observed(self, observer: Observer) -> Registry:
+        """The same registry, with all that it learns, keeps open and counts, which tells this observer."""
+        ...
+
+
+@runtime_checkable
+class Repeating(Protocol):
+    """Rare ability: sends again by itself what failed."""
+
+    def leaving_stalls(self) -> Registry:
+        """The same registry, with all that it learns, keeps open and counts, which leaves a request that stalled to its
+        caller."""
+        ...
 
 
 @runtime_checkable

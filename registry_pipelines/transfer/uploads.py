@@ -18,6 +18,7 @@ from registry_pipelines.transfer.blob.fanout import Means, load_of, move_blob
 from registry_pipelines.transfer.blob.mounting import mount
 from registry_pipelines.transfer.blob.produced import Produce, Write, produce_blob
 from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
+from registry_pipelines.transfer.flow.health import left_to_us
 from registry_pipelines.transfer.flow.schedule import Schedule
 from registry_pipelines.transfer.state import State
 
@@ -54,7 +55,7 @@ class Uploads:
     """
 
     def __init__(self, state: State, target: Place, progress: Progress | None = None) -> None:
-        self.target = target
+        self.target = left_to_us(target)
         self._state, self._progress = state, progress or Silent()
         self._means = state.means()
         self._stopped = threading.Event()
@@ -96,7 +97,7 @@ class Uploads:
                 held = self._state.holders(name, digests)
                 left = self._settle("mounted", left, pool, partial(self._take_over, held))
         errors: list[RegistryPipelinesError] = []
-        schedule = Schedule()
+        schedule = Schedule(self._means.aside)
         for each, how in left:
             load = load_of(each.source, each.descriptor, [self.target])
             schedule.add(partial(self._copy, each, how, errors), rank=(0, -each.descriptor.size), load=load)
@@ -132,7 +133,7 @@ class Uploads:
         if errors:
             return
         self._progress.begin(wanted.label, total_bytes=wanted.descriptor.size)
-        [outcome] = move_blob(wanted.source, wanted.descriptor, [self.target], self._recording(), moved)
+        [outcome] = move_blob(left_to_us(wanted.source), wanted.descriptor, [self.target], self._recording(), moved)
         self._progress.end(wanted.label, note="failed" if outcome else brought.how)
         if outcome is not None:
             errors.append(outcome)

@@ -185,7 +185,7 @@ def test_troubles_that_pass(
 
 def test_throttling_is_seen_and_not_hidden_by_boto3(registry: EcrRegistry, ecr: EcrDouble, waits: list[float]) -> None:
     seen: list[RegistryPipelinesError] = []
-    registry.observe(seen.append)
+    registry = registry.observed(seen.append)
     ecr.fail("UploadLayerPart", ApiError("ThrottlingException", "Rate exceeded"), times=3)
     session = registry.begin_upload("app")
     with pytest.raises(RateLimited) as caught:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import urllib.parse
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
+
+import msgspec
 
 from registry_pipelines.errors import (
     ConfigInvalid,
@@ -17,7 +21,6 @@ from registry_pipelines.errors import (
     NotFound,
     Refused,
     RegistryError,
-    RegistryPipelinesError,
     TagImmutable,
     Unauthorized,
     Unsupported,
@@ -41,7 +44,7 @@ from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import Authenticator
 from registry_pipelines.registry.client.transport import Timeouts, Transport
 from registry_pipelines.registry.client.uploads import Uploads
-from registry_pipelines.registry.interface import Capabilities, Carrier, Quota, Readable, UploadSession
+from registry_pipelines.registry.interface import Capabilities, Carrier, Observer, Quota, Readable, UploadSession
 
 _ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
 
@@ -88,20 +91,33 @@ class HttpRegistry:
         self._referrers = Referrers(
             self._exchange, self._facts, get=self.get_manifest, put=self._put, delete=self._delete_manifest
         )
-        self._head_trusted = False
 
     def close(self) -> None:
         """Close idle connections; the object stays usable."""
         self._exchange.transport.close()
 
-    def observe(self, observer: Callable[[RegistryPipelinesError], None]) -> None:
-        """Call ``observer``, in the caller's thread, for every failed attempt, those too that are repeated here."""
-        self._exchange.observers.append(observer)
+    def observed(self, observer: Observer) -> Self:
+        """See Observable."""
+        return self._adjusted(self._exchange.retries, observer)
+
+    def leaving_stalls(self) -> Self:
+        """See Repeating."""
+        retries = msgspec.structs.replace(self._exchange.retries, repeat_stalls=False)
+        return self._adjusted(retries, self._exchange.observer)
+
+    def _adjusted(self, retries: Retries, observer: Observer | None) -> Self:
+        found = copy(self)
+        found._exchange = self._exchange.adjusted(retries, observer)
+        found._uploads = self._uploads.over(found._exchange)
+        found._referrers = self._referrers.over(
+            found._exchange, get=found.get_manifest, put=found._put, delete=found._delete_manifest
+        )
+        return found
 
     @property
     def requests_sent(self) -> int:
         """Requests since this object was made, with repeated and redirected ones, without those for tokens."""
-        return self._exchange.requests_sent
+        return self._exchange.sent.value
 
     def observe_quota(self, observer: Callable[[Quota], None]) -> None:
         """Call ``observer``, in the caller's thread, with every answer that tells of a quota (Docker Hub's do)."""
@@ -122,14 +138,14 @@ class HttpRegistry:
         if response.status == 200:
             found = described(response, reference, where=call.where)
             if found:
-                self._head_trusted = True
+                self._facts.head_trusted = True
                 return found
-        elif response.status == 404 and self._head_trusted and not self._exchange.is_elsewhere(response):
+        elif response.status == 404 and self._facts.head_trusted and not self._exchange.is_elsewhere(response):
             raise NotFound("reading a manifest was answered with HTTP 404", where=call.where, do="Check the name")
         try:
             return self.get_manifest(repository, reference).descriptor
         except NotFound:
-            self._head_trusted = self._head_trusted or response.status == 404
+            self._facts.head_trusted = self._facts.head_trusted or response.status == 404
             raise
 
     def get_manifest(self, repository: str, reference: str) -> ManifestBytes:

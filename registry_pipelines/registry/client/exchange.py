@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from registry_pipelines.errors import (
@@ -27,7 +28,7 @@ from registry_pipelines.registry.client.tokens import LOG_IN, Authenticator, Sco
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
 from registry_pipelines.registry.client.words import Act
-from registry_pipelines.registry.interface import Carrier, Quota
+from registry_pipelines.registry.interface import Carrier, Observer, Quota
 from registry_pipelines.waits import Wait
 
 MAX_SIGNED_URLS = 512
@@ -63,6 +64,19 @@ class Call:
     elsewhere: bool = False
     once: bool = False
     carrier: Carrier | None = None
+
+
+class Count:
+    """Counts what many threads do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.value = 0
+
+    def add(self) -> None:
+        """One more."""
+        with self._lock:
+            self.value += 1
 
 
 class SignedUrls:
@@ -110,14 +124,19 @@ class Exchange:
         self.transport = transport
         self.retries = retries
         self.origin: Origin = redirects.origin
-        self.observers: list[Callable[[RegistryPipelinesError], None]] = []
+        self.observer: Observer | None = None
         self.quota_observers: list[Callable[[Quota], None]] = []
-        self.requests_sent = 0
+        self.sent = Count()
         self._own = f"{base}/"
-        self._counting = threading.Lock()
         self._authenticator = authenticator
         self._redirects = redirects
         self._signed = SignedUrls()
+
+    def adjusted(self, retries: Retries, observer: Observer | None) -> Exchange:
+        """The same conversation for another use; everything learnt and counted is shared."""
+        found = copy(self)
+        found.retries, found.observer = retries, observer
+        return found
 
     def send(self, call: Call) -> Response:
         """The answer, its status among ``call.expect``; the caller closes it. Raises the RegistryError family."""
@@ -137,8 +156,8 @@ class Exchange:
             try:
                 return self._once(call)
             except RegistryPipelinesError as error:
-                for observer in self.observers:
-                    observer(error)
+                if self.observer is not None:
+                    self.observer(error)
                 if wait is not None:
                     wait.reason = error.what
                 if call.once or not _repeatable(call) or not retries.wait(error, attempt):
@@ -265,8 +284,7 @@ class Exchange:
         return again
 
     def _send(self, request: Request) -> Response:
-        with self._counting:
-            self.requests_sent += 1
+        self.sent.add()
         return self.transport.send(request)
 
 

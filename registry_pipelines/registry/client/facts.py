@@ -15,6 +15,8 @@ class Facts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, Capabilities] = {}
+        self.head_trusted = False
+        """Whether this registry's HEAD was seen to tell what is there from what is not."""
 
     def of(self, repository: str) -> Capabilities:
         """What is known so far."""

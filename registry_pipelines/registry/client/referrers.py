@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Container, Sequence
+from copy import copy
 from dataclasses import replace
 
 from registry_pipelines.errors import (
@@ -102,6 +103,19 @@ class Referrers:
         self._delete = delete
         self._doubted: dict[str, float] = {}
         self._no_api: set[tuple[int, str, bytes]] = set()
+
+    def over(
+        self,
+        exchange: Exchange,
+        *,
+        get: Callable[[str, str], ManifestBytes],
+        put: Callable[[str, ManifestBytes, str], None],
+        delete: Callable[[str, Digest], None],
+    ) -> Referrers:
+        """The same, what was learnt included, over an adjusted exchange."""
+        found = copy(self)
+        found._exchange, found._get, found._put, found._delete = exchange, get, put, delete
+        return found
 
     def find(self, repository: str, digest: Digest, tags: Container[str] | None = None) -> list[Descriptor]:
         """All referrers, each once. tags: see Registry. Raises the RegistryError family when the answer is unclear."""

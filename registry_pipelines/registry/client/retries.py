@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import email.utils
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import msgspec
 
@@ -23,20 +21,23 @@ class Retries(msgspec.Struct, frozen=True):
 
     attempts: requests in all, the first included. first_wait_s doubles up to longest_wait_s; each wait is drawn between
     half and all of it, so that many clients do not come back together. longest_retry_after_s: a Retry-After up to this
-    is obeyed, a longer one is the caller's to decide (its ``retry_after_s``).
+    is obeyed, a longer one is the caller's to decide (its ``retry_after_s``). repeat_stalls: whether a request that
+    stalled is sent again; where the caller repeats by itself, a registry that hangs costs it a minute for each attempt,
+    and not five.
     """
 
     attempts: int = 5
     first_wait_s: float = 0.25
     longest_wait_s: float = 10.0
     longest_retry_after_s: float = 60.0
+    repeat_stalls: bool = True
     sleep: Callable[[float], None] = time.sleep
 
     def wait(self, error: RegistryPipelinesError, attempt: int) -> bool:
         """Sleep before attempt ``attempt + 1`` (the first is 1); False when ``error`` is final."""
         if not error.temporary or attempt >= self.attempts:
             return False
-        if isinstance(error, Stalled) and getattr(_HERE, "stalls_are_final", False):
+        if isinstance(error, Stalled) and not self.repeat_stalls:
             return False
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
         if asked is not None and asked > self.longest_retry_after_s:
@@ -47,26 +48,6 @@ class Retries(msgspec.Struct, frozen=True):
         with Wait(host_of(error.where), error.what, left_s=pause_s):
             self.sleep(pause_s)
         return True
-
-
-_HERE = threading.local()
-
-
-@contextmanager
-def stalls_are_final() -> Iterator[None]:
-    """Within the block, in this thread, a request that stalled is not repeated by the client. For callers that repeat
-    by themselves: a registry that hangs costs them a minute for each attempt, and not five."""
-    before = getattr(_HERE, "stalls_are_final", False)
-    _HERE.stalls_are_final = True
-    try:
-        yield
-    finally:
-        _HERE.stalls_are_final = before
-
-
-def make_stalls_final() -> None:
-    """The same for the rest of this thread; for threads that do nothing else."""
-    _HERE.stalls_are_final = True
 
 
 NEVER = Retries(attempts=1)

@@ -99,6 +99,10 @@ class Uploads:
         self._facts = facts
         self._commit_s = commit_s
 
+    def over(self, exchange: Exchange) -> Uploads:
+        """The same over an adjusted exchange."""
+        return Uploads(exchange, self._facts, commit_s=self._commit_s)
+
     def upload(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """POST, then one PUT with Content-Length: the form every registry takes. See Registry.upload_blob.
 

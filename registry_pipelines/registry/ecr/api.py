@@ -11,15 +11,18 @@ import base64
 import binascii
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 from registry_pipelines.errors import RegistryError, RegistryPipelinesError, ToolMissing
 from registry_pipelines.registry.client.credentials import Credentials
+from registry_pipelines.registry.client.exchange import Count
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.client.transport import USER_AGENT, Timeouts
 from registry_pipelines.registry.ecr.failures import error_code, raise_translated, translate
 from registry_pipelines.registry.ecr.hosts import EcrHost
+from registry_pipelines.registry.interface import Observer
 
 MAX_CONNECTIONS = 128
 """Idle connections kept to the API; as many requests as a window of ``transfer.limits.limits`` lets be under way."""
@@ -40,7 +43,7 @@ class EcrApi:
     """The API of one host. Safe for many threads; nothing is asked before the first call.
 
     profile: of AWS's configuration, empty for the default. retries: ours; boto3's are off, because two that multiply
-    hide throttling from the limits. observers: told of every failed attempt. calls_sent: without those for tokens.
+    hide throttling from the limits. observer: told of every failed attempt. ``sent`` is without those for tokens.
     """
 
     def __init__(
@@ -51,15 +54,20 @@ class EcrApi:
         profile: str,
         timeouts: Timeouts,
         retries: Retries,
-        observers: Sequence[Callable[[RegistryPipelinesError], None]],
+        observer: Observer | None,
     ) -> None:
         self.account, self.name, self.retries = host.account, name, retries
-        self._host, self._profile, self._timeouts, self._observers = host, profile, timeouts, observers
+        self._host, self._profile, self._timeouts, self._observer = host, profile, timeouts, observer
         self._lock = threading.Lock()
-        self.calls_sent = 0
+        self.sent = Count()
         self._clients: dict[float, Any] = {}
         self._session: Any = None
-        self._part = threading.local()
+
+    def adjusted(self, retries: Retries, observer: Observer | None) -> EcrApi:
+        """The same API for another use; sessions and counts are shared."""
+        found = copy(self)
+        found.retries, found._observer = retries, observer
+        return found
 
     def call(
         self, operation: str, *, where: str, doing: str, settle: Callable[[], bool] | None = None, **values: Any
@@ -73,7 +81,7 @@ class EcrApi:
         client = self._client(answer_s, where=where)
         attempt = 1
         while True:
-            self._count()
+            self.sent.add()
             try:
                 answer: Mapping[str, Any] = getattr(client, operation)(registryId=self.account, **values)
                 return answer
@@ -85,10 +93,6 @@ class EcrApi:
                     raise_translated(error, where=where, doing=doing)
                 attempt += 1
 
-    def _count(self) -> None:
-        with self._lock:
-            self.calls_sent += 1
-
     def send_part(self, repository: str, upload_id: str, first: int, content: memoryview, *, where: str) -> int | None:
         """One UploadLayerPart, once. Returns the last byte ECR has: the part's own when it was taken, another when ECR
         says that the part does not follow what it has, None when it refuses the part but does not say what it has.
@@ -99,8 +103,9 @@ class EcrApi:
         client = self._client(self._timeouts.stall_s, where=where)
         last = first + len(content) - 1
         names = (self.account.encode(), repository.encode(), upload_id.encode(), first, last)
-        self._part.body = _encode(_OPEN % names, content)
-        self._count()
+        body = _Body()
+        body.request = _encode(_OPEN % names, content)
+        self.sent.add()
         try:
             client.upload_layer_part(
                 registryId=self.account,
@@ -108,7 +113,7 @@ class EcrApi:
                 uploadId=upload_id,
                 partFirstByte=first,
                 partLastByte=last,
-                layerPartBlob=b"",
+                layerPartBlob=body,
             )
             return last
         except Exception as error:
@@ -117,13 +122,11 @@ class EcrApi:
                 return valid if isinstance(valid, int) else None
             self._failed(error, where=where, doing="sending a part")
             raise_translated(error, where=where, doing="sending a part")
-        finally:
-            self._part.body = None
 
     def _failed(self, error: Exception, *, where: str, doing: str) -> RegistryPipelinesError:
         ours = translate(error, where=where, doing=doing)
-        for observer in self._observers:
-            observer(ours)
+        if self._observer is not None:
+            self._observer(ours)
         return ours
 
     def find(self) -> Credentials:
@@ -186,12 +189,25 @@ class EcrApi:
             tcp_keepalive=True,
         )
         client = self._session.client("ecr", config=config)
-        client.meta.events.register("before-call.ecr.UploadLayerPart", self._put_body)
+        client.meta.events.register("before-parameter-build.ecr.UploadLayerPart", _take_body)
+        client.meta.events.register("before-call.ecr.UploadLayerPart", _put_body)
         return client
 
-    def _put_body(self, params: dict[str, Any], **_: object) -> None:
-        """boto3's hook between writing a request and signing it: our body replaces the empty one."""
-        params["body"] = self._part.body
+
+class _Body(bytes):
+    """An empty part for boto3, and the request that is sent for it."""
+
+    request: bytes
+
+
+def _take_body(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    """boto3's hook before it writes a request; the context is this request's own."""
+    context["registry_pipelines_request"] = params["layerPartBlob"].request
+
+
+def _put_body(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    """boto3's hook between writing a request and signing it: our body replaces the empty one."""
+    params["body"] = context["registry_pipelines_request"]
 
 
 def _encode(opening: bytes, content: memoryview) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from registry_pipelines.errors import ConfigInvalid
 from registry_pipelines.oci.digest import Digest
@@ -16,7 +17,7 @@ from registry_pipelines.registry.client.transport import Timeouts
 from registry_pipelines.registry.ecr.api import EcrApi
 from registry_pipelines.registry.ecr.hosts import read_host
 from registry_pipelines.registry.ecr.uploads import EcrUploads
-from registry_pipelines.registry.interface import Readable, UploadSession
+from registry_pipelines.registry.interface import Observer, Readable, UploadSession
 
 
 class EcrRegistry(HttpRegistry):
@@ -61,15 +62,21 @@ class EcrRegistry(HttpRegistry):
             profile=profile,
             timeouts=self._timeouts,
             retries=exchange.retries,
-            observers=exchange.observers,
+            observer=exchange.observer,
         )
         self._api = finder.api
         self._native = EcrUploads(finder.api, self._uploads)
 
+    def _adjusted(self, retries: Retries, observer: Observer | None) -> Self:
+        found = super()._adjusted(retries, observer)
+        found._api = self._api.adjusted(retries, observer)
+        found._native = EcrUploads(found._api, found._uploads)
+        return found
+
     @property
     def requests_sent(self) -> int:
         """Requests of the distribution protocol and calls of ECR's own API."""
-        return super().requests_sent + self._api.calls_sent
+        return super().requests_sent + self._api.sent.value
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """See Registry. A broken request costs one part."""

@@ -21,7 +21,6 @@ from typing import Any
 from registry_pipelines.errors import DigestMismatch, LocalError, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
-from registry_pipelines.registry.client.retries import stalls_are_final
 from registry_pipelines.registry.interface import Place, UploadSessions
 from registry_pipelines.transfer.blob.courier import Courier
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
@@ -30,7 +29,7 @@ from registry_pipelines.transfer.blob.spool import SpoolSink
 from registry_pipelines.transfer.blob.window import CONNECTIONS, PartWindow
 from registry_pipelines.transfer.flow.health import Health
 from registry_pipelines.transfer.flow.patience import Patience
-from registry_pipelines.transfer.flow.schedule import aside
+from registry_pipelines.transfer.flow.schedule import Aside
 from registry_pipelines.transfer.flow.streams import Load
 from registry_pipelines.transfer.limits.rules import KNOWN, Rule, rule_for
 
@@ -46,6 +45,8 @@ class Means:
     connections: int = CONNECTIONS
     """Connections for one big blob."""
     patience: Callable[[], Patience] = Patience
+    aside: Aside = field(default_factory=Aside)
+    """What long waits are put into."""
     health: Health = field(init=False)
     """How the registries of this run stand."""
     spool: Path | None = None
@@ -55,7 +56,7 @@ class Means:
     """Registries that were found to refuse chunks."""
 
     def __post_init__(self) -> None:
-        self.health = Health(self.patience)
+        self.health = Health(self.patience, aside=self.aside)
 
 
 Outcome = RegistryPipelinesError | None
@@ -89,7 +90,8 @@ def move_blob(
     also when bytes had to be sent again. resumed: called with (position of the target, bytes) where a target has the
     blob's beginning from an earlier run; these are not moved. settled: called with (position of the target, its
     outcome), once for each and as soon as that is known; all of them in any thread. Returns one outcome per target; one
-    that fails stops no other.
+    that fails stops no other. source and targets: see
+    :func:`~registry_pipelines.transfer.flow.health.left_to_us`.
     """
     blob = _Blob(source, descriptor, means)
     lanes = [_Lane(at, target, means, moved, resumed, settled) for at, target in enumerate(targets)]
@@ -97,7 +99,7 @@ def move_blob(
     if first:
         blob.send(first)
     behind = [lane for lane in lanes if not lane.settled]
-    _each(behind, blob.catch_up, at_once=True)
+    _each(behind, blob.catch_up, means, at_once=True)
     return [lane.outcome for lane in lanes]
 
 
@@ -163,20 +165,19 @@ class _Lane:
     def run(self, act: Callable[[_Lane], None]) -> None:
         """Run a step; its error is the lane's."""
         try:
-            with stalls_are_final():
-                act(self)
+            act(self)
         except RegistryPipelinesError as error:
             self.fail(error)
         except BaseException as error:
             self.crash, self.error = error, Unavailable("the upload crashed", where=str(self.target))
 
 
-def _each(lanes: Sequence[_Lane], act: Callable[[_Lane], None], *, at_once: bool = False) -> None:
+def _each(lanes: Sequence[_Lane], act: Callable[[_Lane], None], means: Means, *, at_once: bool = False) -> None:
     """Run an act for each lane; a single one here. at_once: waiting for the others is known to be long."""
     if len(lanes) == 1:
         act(lanes[0])
     else:
-        _join(_start(lanes, act), lag_s=0.0 if at_once else LAG_S)
+        _join(_start(lanes, act), means, lag_s=0.0 if at_once else LAG_S)
     for lane in lanes:
         if lane.crash is not None:
             raise lane.crash
@@ -207,7 +208,7 @@ def _start(lanes: Sequence[_Lane], act: Callable[[_Lane], None]) -> _Started:
     return started
 
 
-def _join(started: _Started, *, lag_s: float) -> None:
+def _join(started: _Started, means: Means, *, lag_s: float) -> None:
     """Wait for the threads; once those that are left lag behind the first, another works in our place meanwhile."""
     if not started.threads:
         return
@@ -215,7 +216,7 @@ def _join(started: _Started, *, lag_s: float) -> None:
     until, left = time.monotonic() + lag_s, len(started.threads) - 1
     while left and started.ended.acquire(timeout=max(0.0, until - time.monotonic())):
         left -= 1
-    with aside() if left else contextlib.nullcontext():
+    with means.aside() if left else contextlib.nullcontext():
         for thread in started.threads:
             thread.join()
 
@@ -284,7 +285,7 @@ class _Blob:
             lane.settle(None)
 
         try:
-            _each(lanes, lambda lane: lane.run(upload))
+            _each(lanes, lambda lane: lane.run(upload), self._means)
         finally:
             if part:
                 part.release()
@@ -316,7 +317,7 @@ class _Blob:
 
     def _send_large(self, lanes: Sequence[_Lane]) -> None:
         offsets: dict[_Lane, int] = {}
-        _each(lanes, lambda lane: lane.run(lambda lane: offsets.__setitem__(lane, self._open(lane))))
+        _each(lanes, lambda lane: lane.run(lambda lane: offsets.__setitem__(lane, self._open(lane))), self._means)
         ready = [lane for lane in lanes if lane in offsets]
         if not ready:
             return
@@ -332,7 +333,7 @@ class _Blob:
             raise
         for lane in ready:
             lane.inbox.end(complete=failure is None)
-        _join(started, lag_s=LAG_S)
+        _join(started, self._means, lag_s=LAG_S)
         for lane in ready:
             if lane.crash is not None:
                 raise lane.crash

@@ -6,7 +6,6 @@ Each act is a task of the schedule that ``execute.py`` makes; which comes after 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
@@ -26,7 +25,6 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.client.retries import stalls_are_final
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer.blob.fanout import Means, Outcome, move_blob
@@ -75,23 +73,6 @@ class Setting:
     threads: int = TRANSFER_THREADS
 
 
-@dataclass
-class Copy:
-    """One delivery of the plan while it is made; its result says what was done so far, and why it failed."""
-
-    delivery: Delivery
-    label: str = field(init=False)
-    """Its name in progress."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    began: float = field(default_factory=time.monotonic)
-    result: TargetResult = field(init=False)
-
-    def __post_init__(self) -> None:
-        closure = self.delivery.job.closure
-        self.label = f"{closure.source}:{closure.reference} -> {self.delivery.target}"
-        self.result = TargetResult(self.delivery.target, closure.root, left_out=closure.omissions)
-
-
 _T = TypeVar("_T")
 
 
@@ -112,26 +93,26 @@ class Acts:
         self._full: dict[str, RegistryFull] = {}
         self._sources_now: Answers[tuple[str, str, str], Digest] = Answers()
 
-    def announce(self, copy: Copy) -> None:
+    def announce(self, copy: TargetResult) -> None:
         """Tell progress what is to be sent of a copy, as far as is known by now."""
         delivery = copy.delivery
-        total = max(0, delivery.upload_bytes - copy.result.bytes_resumed)
+        total = max(0, delivery.upload_bytes - copy.bytes_resumed)
         self._setting.progress.begin(copy.label, total_bytes=total, group=str(delivery.target.registry.name))
 
-    def attempt(self, copy: Copy, act: Callable[[Copy], None]) -> None:
+    def attempt(self, copy: TargetResult, act: Callable[[TargetResult], None]) -> None:
         """Run an act of a copy that did not fail before; its error is the copy's."""
-        if copy.result.error is not None:
+        if copy.error is not None:
             return
         try:
             act(copy)
         except RegistryPipelinesError as error:
-            copy.result.error = error
+            copy.error = error
             self._setting.progress.end(copy.label, note="failed")
 
-    def upload(self, users: Sequence[tuple[Copy, BlobStep]], arrived: Sequence[Signal] = ()) -> None:
+    def upload(self, users: Sequence[tuple[TargetResult, BlobStep]], arrived: Sequence[Signal] = ()) -> None:
         """One read of a blob for all users. The outcome is theirs alone: a blob that reached one target did reach it.
         Errors are kept for :meth:`put_manifests`. arrived: for each user, settled as soon as its outcome is known."""
-        source, descriptor = users[0][0].delivery.job.closure.source, users[0][1].descriptor
+        source, descriptor = users[0][0].source, users[0][1].descriptor
 
         def settle(at: int, outcome: Outcome) -> None:
             self._keep(users[at][0], descriptor.digest, outcome)
@@ -140,7 +121,7 @@ class Acts:
 
         sent = []
         for at, (copy, _) in enumerate(users):
-            full = self._full.get(copy.delivery.target.registry.name)
+            full = self._full.get(copy.target.registry.name)
             if full is None:
                 sent.append(at)
             else:
@@ -151,26 +132,26 @@ class Acts:
         def moved(position: int, byte_count: int) -> None:
             copy = users[sent[position]][0]
             with copy.lock:
-                copy.result.bytes_moved += byte_count
+                copy.bytes_moved += byte_count
             self._setting.progress.advance(copy.label, byte_count)
 
         def resumed(position: int, byte_count: int) -> None:
             copy = users[sent[position]][0]
             with copy.lock:
-                copy.result.bytes_resumed += byte_count
+                copy.bytes_resumed += byte_count
             self.announce(copy)
 
         move_blob(
             source,
             descriptor,
-            [users[at][0].delivery.target for at in sent],
+            [users[at][0].target for at in sent],
             self._setting.means,
             moved,
             settled=lambda position, outcome: settle(sent[position], outcome),
             resumed=resumed,
         )
 
-    def _keep(self, copy: Copy, digest: Digest, outcome: Outcome) -> None:
+    def _keep(self, copy: TargetResult, digest: Digest, outcome: Outcome) -> None:
         """Remember what became of a blob. A registry that is found full is sent nothing more: docker-registry keeps
         what torn uploads brought, and would be made fuller."""
         key = copy.delivery.key(digest)
@@ -178,16 +159,16 @@ class Acts:
         if outcome is None:
             self._sent.add(key)
         if isinstance(outcome, RegistryFull):
-            self._full[copy.delivery.target.registry.name] = outcome
+            self._full[copy.target.registry.name] = outcome
         with copy.lock:
-            copy.result.blobs_moved += outcome is None
+            copy.blobs_moved += outcome is None
 
-    def mount(self, copy: Copy, step: BlobStep) -> None:
+    def mount(self, copy: TargetResult, step: BlobStep) -> None:
         """Mount a blob, or upload it where that fails; the error is kept for :meth:`put_manifests`."""
         key = copy.delivery.key(step.descriptor.digest)
         try:
             health, blob = self._setting.means.health, step.descriptor
-            mounted = mount(copy.delivery.target, blob.digest, step.mount_from, health, size=blob.size)
+            mounted = mount(copy.target, blob.digest, step.mount_from, health, size=blob.size)
         except RegistryPipelinesError as error:
             self._outcomes[key] = error
             return
@@ -196,11 +177,11 @@ class Acts:
             return
         self._mounted.add(key)
         with copy.lock:
-            copy.result.blobs_mounted += 1
+            copy.blobs_mounted += 1
 
-    def _mending(self, copy: Copy, kind: Kind, act: Callable[[], _T]) -> _T:
+    def _mending(self, copy: TargetResult, kind: Kind, act: Callable[[], _T]) -> _T:
         """Persist, and once more when blobs were missing that a registry said it had mounted."""
-        health, target = self._setting.means.health, copy.delivery.target
+        health, target = self._setting.means.health, copy.target
         try:
             return health.persist(target, kind, act)
         except (NotFound, Refused, ClosureIncomplete) as error:
@@ -208,9 +189,9 @@ class Acts:
                 raise
             return health.persist(target, kind, act)
 
-    def _mend_mounts(self, copy: Copy) -> bool:
+    def _mend_mounts(self, copy: TargetResult) -> bool:
         """Upload what a registry said it had mounted and has not; whether there was any."""
-        target, mended = copy.delivery.target, False
+        target, mended = copy.target, False
         for step in copy.delivery.blobs:
             blob, key = step.descriptor, copy.delivery.key(step.descriptor.digest)
             if key not in self._mounted or target.registry.blob_size(target.repository, blob.digest) == blob.size:
@@ -219,11 +200,11 @@ class Acts:
             if (error := self._outcomes[key]) is not None:
                 raise error
             self._mounted.discard(key)
-            copy.result.blobs_mounted -= step.action == "mount"
+            copy.blobs_mounted -= step.action == "mount"
             mended = True
         return mended
 
-    def put_manifests(self, copy: Copy) -> None:
+    def put_manifests(self, copy: TargetResult) -> None:
         """All manifests but those that a tag will bring; only when every blob is there, else the first one's error."""
         delivery = copy.delivery
         for step in delivery.blobs:
@@ -236,10 +217,10 @@ class Acts:
             # A shared one is put here only when the delivery that should have brought it failed.
             if manifest.action != "present" and digest not in later and delivery.key(digest) not in self._written:
                 self._put(copy, digest)
-                copy.result.manifests_put += 1
+                copy.manifests_put += 1
 
-    def _put(self, copy: Copy, digest: Digest, *, tag: str = "") -> None:
-        target, closure = copy.delivery.target, copy.delivery.job.closure
+    def _put(self, copy: TargetResult, digest: Digest, *, tag: str = "") -> None:
+        target, closure = copy.target, copy.delivery.job.closure
         manifest = next(item for item in closure.manifests if item.digest == digest)
         try:
             put = partial(target.registry.put_manifest, target.repository, manifest, tag=tag)
@@ -262,15 +243,15 @@ class Acts:
         for blob in self._vouchers.vouched(target, manifest, sent):
             self._sizes_read.vouch(target, blob)
 
-    def set_tags(self, copy: Copy) -> None:
+    def set_tags(self, copy: TargetResult) -> None:
         """Tags, by digest; those that may not move are drift."""
         untagged = set(_brought_by_tag(copy.delivery))
         for step in copy.delivery.tags:
             self._tag(copy, step, untagged)
 
-    def _tag(self, copy: Copy, step: TagStep, untagged: set[Digest]) -> None:
+    def _tag(self, copy: TargetResult, step: TagStep, untagged: set[Digest]) -> None:
         if step.action == "drift":
-            copy.result.drift += (Drift("target", step.tag, step.digest, step.before),)
+            copy.drift += (Drift("target", step.tag, step.digest, step.before),)
         name = (step.tag, copy.delivery.key(step.digest))
         # A shared one is set here only when the delivery that should have set it failed.
         if step.action not in ("set", "shared") or name in self._tagged:
@@ -279,61 +260,58 @@ class Acts:
             self._put(copy, step.digest, tag=step.tag)
             self._tagged.add(name)
         except TagImmutable:
-            copy.result.drift += (Drift("target", step.tag, step.digest, step.before),)
+            copy.drift += (Drift("target", step.tag, step.digest, step.before),)
             if step.digest in untagged:
                 self._put(copy, step.digest)
             else:
                 return
         else:
-            copy.result.tags_moved += 1
+            copy.tags_moved += 1
         if step.digest in untagged:
             untagged.discard(step.digest)
-            copy.result.manifests_put += 1
+            copy.manifests_put += 1
 
-    def finish(self, copy: Copy) -> None:
+    def finish(self, copy: TargetResult) -> None:
         """Read the target back, keep the receipt, and remember which blobs are there."""
         delivery, closure = copy.delivery, copy.delivery.job.closure
-        tags = {
-            step.tag: step.digest for step in delivery.tags if step.tag not in {item.tag for item in copy.result.drift}
-        }
+        tags = {step.tag: step.digest for step in delivery.tags if step.tag not in {item.tag for item in copy.drift}}
         self._note_source_drift(copy)
-        copy.result.receipt = self._receipt(copy, tags)
+        copy.receipt = self._receipt(copy, tags)
         if self._setting.keeper and not delivery.unchanged:
             refused = [digest for digest in delivery.mounts() if delivery.key(digest) not in self._mounted]
             with contextlib.suppress(LocalError):  # hints for later runs; this copy is whole without them
                 self._setting.keeper.hold(delivery.target, list(closure.blobs), instead=refused)
-        copy.result.seconds = time.monotonic() - copy.began
+        copy.seconds = time.monotonic() - copy.began
         self._setting.progress.end(copy.label, note="unchanged" if delivery.unchanged else "copied")
 
-    def _note_source_drift(self, copy: Copy) -> None:
+    def _note_source_drift(self, copy: TargetResult) -> None:
         closure = copy.delivery.job.closure
         if copy.delivery.unchanged or not closure.by_tag:
             return
         named = (closure.source.registry.name, closure.source.repository, closure.reference)
-        found = self._sources_now.get(named, lambda: self._digest_at_source(closure))
+        found = self._sources_now.get(named, lambda: self._digest_at_source(copy.source, closure))
         planned = closure.named or closure.root.digest
         if found != planned:
-            copy.result.drift += (Drift("source", closure.reference, planned, found),)
+            copy.drift += (Drift("source", closure.reference, planned, found),)
 
-    def _digest_at_source(self, closure: Closure) -> Digest | None:
+    def _digest_at_source(self, source: Place, closure: Closure) -> Digest | None:
         """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""
         planned = closure.named or closure.root.digest
-        if not self._setting.means.health.ready(closure.source, "read"):
+        if not self._setting.means.health.ready(source, "read"):
             return planned
         try:
-            with stalls_are_final():
-                return digest_at(closure.source, closure.reference)
+            return digest_at(source, closure.reference)
         except RegistryError:
             return planned
 
-    def _receipt(self, copy: Copy, tags: dict[str, Digest]) -> Receipt:
+    def _receipt(self, copy: TargetResult, tags: dict[str, Digest]) -> Receipt:
         delivery, store = copy.delivery, self._setting.receipts
         closure, target = delivery.job.closure, delivery.target
         known = store.find(closure, target) if store and delivery.unchanged else None
         if known is not None and (known.signed or self._setting.signer is None):
             return known
         try:
-            read = partial(read_back, closure, target, tags, self._questions, self._sizes_read)
+            read = partial(read_back, closure, copy.target, tags, self._questions, self._sizes_read)
             document = self._mending(copy, "read-back", read)
         except ClosureIncomplete:
             if store:

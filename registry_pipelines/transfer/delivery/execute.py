@@ -9,13 +9,14 @@ from functools import partial
 
 from registry_pipelines.errors import Refused
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.client.retries import make_stalls_final
+from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.transfer.blob.fanout import load_of
-from registry_pipelines.transfer.delivery.acts import Acts, Copy, Setting
+from registry_pipelines.transfer.delivery.acts import Acts, Setting
 from registry_pipelines.transfer.delivery.plan import BlobKey, BlobStep, Delivery, Plan
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.delivery.vouching import Vouchers
-from registry_pipelines.transfer.flow.schedule import Schedule, Task
+from registry_pipelines.transfer.flow.health import left_to_us
+from registry_pipelines.transfer.flow.schedule import Aside, Schedule, Task
 from registry_pipelines.transfer.flow.streams import Load
 
 _SMALL, _LED, _OWN = 0, 1, 2
@@ -28,20 +29,33 @@ def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
     What fails at one target is in its result and does not stop the others. Nothing is tagged before everything it names
     is there. Applying a plan twice changes nothing the second time.
     """
-    copies = [Copy(delivery) for delivery in plan.deliveries]
-    with ThreadPoolExecutor(setting.threads, "read-back", make_stalls_final) as questions:
+    copies = _begin(plan)
+    with ThreadPoolExecutor(setting.threads, "read-back") as questions:
         acts = Acts(setting, questions, _vouchers(plan))
         for copy in copies:
             acts.announce(copy)
         _tell_refused(copies, setting)
-        _Order(copies, acts).schedule.run(setting.threads)
-    return [copy.result for copy in copies]
+        _Order(copies, acts, setting.means.aside).schedule.run(setting.threads)
+    return copies
 
 
-def _tell_refused(copies: Sequence[Copy], setting: Setting) -> None:
+def _begin(plan: Plan) -> list[TargetResult]:
+    """Each delivery with its result; what is done at a registry goes through one object for all of them."""
+    ours: dict[int, Registry] = {}
+
+    def at(place: Place) -> Place:
+        key = id(place.registry)
+        if key not in ours:
+            ours[key] = left_to_us(place).registry
+        return Place(ours[key], place.repository)
+
+    return [TargetResult(each, at(each.job.closure.source), at(each.target)) for each in plan.deliveries]
+
+
+def _tell_refused(copies: Sequence[TargetResult], setting: Setting) -> None:
     for copy in copies:
         if copy.delivery.refused:
-            copy.result.error = copy.delivery.unseen or _refused(copy.delivery)
+            copy.error = copy.delivery.unseen or _refused(copy.delivery)
             setting.progress.end(copy.label, note="failed")
 
 
@@ -59,8 +73,8 @@ class _Order:
     """What waits for what. Tasks know the acts and the copies, never this object or the schedule: a circle would keep
     the memory of parts for long after the run."""
 
-    def __init__(self, copies: Sequence[Copy], acts: Acts) -> None:
-        self.schedule = Schedule()
+    def __init__(self, copies: Sequence[TargetResult], acts: Acts, aside: Aside) -> None:
+        self.schedule = Schedule(aside)
         self._acts = acts
         self._bringing: dict[BlobKey, Task] = {}
         self._committed: list[Task] = []
@@ -70,10 +84,10 @@ class _Order:
         for at, copy in enumerate(copies):
             self._add_delivery(at, copy)
 
-    def _add_uploads(self, copies: Sequence[Copy]) -> None:
+    def _add_uploads(self, copies: Sequence[TargetResult]) -> None:
         steps = [(copy, step) for copy in copies for step in copy.delivery.blobs]
         led = {step.descriptor.digest for _, step in steps if step.leader is not None}
-        uploads: dict[Digest, list[tuple[Copy, BlobStep]]] = {}
+        uploads: dict[Digest, list[tuple[TargetResult, BlobStep]]] = {}
         for copy, step in steps:
             if step.action == "upload":
                 uploads.setdefault(step.descriptor.digest, []).append((copy, step))
@@ -85,7 +99,7 @@ class _Order:
                 copy.delivery.key(digest): signal for (copy, _), signal in zip(users, arrived, strict=True)
             }
 
-    def _add_delivery(self, at: int, copy: Copy) -> None:
+    def _add_delivery(self, at: int, copy: TargetResult) -> None:
         delivery, acts, add = copy.delivery, self._acts, partial(self.schedule.add, rank=(_SMALL, at))
         for step in delivery.blobs:
             if step.action == "mount":
@@ -105,6 +119,6 @@ class _Order:
         self._turns |= dict.fromkeys((key for key in touched if key in self._written), finish)
 
 
-def _load(users: Sequence[tuple[Copy, BlobStep]]) -> Load | None:
+def _load(users: Sequence[tuple[TargetResult, BlobStep]]) -> Load | None:
     source = users[0][0].delivery.job.closure.source
     return load_of(source, users[0][1].descriptor, [copy.delivery.target for copy, _ in users])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,7 +16,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
-from registry_pipelines.transfer.delivery.plan import Plan
+from registry_pipelines.transfer.delivery.plan import Delivery, Plan
 from registry_pipelines.transfer.delivery.receipts import Receipt
 
 
@@ -31,17 +33,19 @@ class Drift(msgspec.Struct, frozen=True):
         return f"tag {self.tag} at the {self.kind} names {self.found or 'nothing'}, planned was {self.planned}"
 
 
-@dataclass
+@dataclass(eq=False)
 class TargetResult:
-    """One closure at one target; it is filled while the copy goes on, and nobody changes it afterwards.
+    """A delivery and what became of it; it is filled while the copy goes on, and nobody changes it afterwards.
 
     error: why it is not complete there; then there is no receipt, and no tag was moved unless all it names was there.
     bytes_moved counts blob content that this run sent to the target, bytes_resumed what its uploads had there already,
     from an earlier run that did not finish them.
     """
 
-    place: Place
-    root: Descriptor
+    delivery: Delivery
+    source: Place
+    target: Place
+    """The delivery's, as they are asked while it is made."""
     bytes_moved: int = 0
     bytes_resumed: int = 0
     blobs_moved: int = 0
@@ -52,8 +56,30 @@ class TargetResult:
     receipt: Receipt | None = None
     drift: tuple[Drift, ...] = ()
     error: RegistryPipelinesError | None = None
-    left_out: tuple[Omission, ...] = ()
-    """What belongs to the image and was not to come here, with the reason."""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Held by who counts."""
+    began: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def label(self) -> str:
+        """Its name in progress."""
+        closure = self.delivery.job.closure
+        return f"{closure.source}:{closure.reference} -> {self.place}"
+
+    @property
+    def place(self) -> Place:
+        """The target."""
+        return self.delivery.target
+
+    @property
+    def root(self) -> Descriptor:
+        """What is copied."""
+        return self.delivery.job.closure.root
+
+    @property
+    def left_out(self) -> tuple[Omission, ...]:
+        """What belongs to the image and was not to come here, with the reason."""
+        return self.delivery.job.closure.omissions
 
     @property
     def changed(self) -> bool:

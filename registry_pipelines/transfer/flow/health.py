@@ -12,15 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import msgspec
 
 from registry_pipelines.errors import RateLimited, RegistryError, RegistryPipelinesError, Unavailable
-from registry_pipelines.registry.client.retries import make_stalls_final, stalls_are_final
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.interface import Place, Repeating
 from registry_pipelines.transfer.flow.patience import Elsewhere, Patience
-from registry_pipelines.transfer.flow.schedule import aside
 
 Kind = Literal["read", "content", "mount", "manifest", "read-back"]
 """What is done at a registry; kinds may fail one without the other."""
@@ -54,17 +53,19 @@ class _Trouble(msgspec.Struct):
 class Health:
     """What all acts of a run know of their registries. Safe for many threads.
 
-    patience: makes a fresh one. revive_s: see REVIVE_S.
+    patience: makes a fresh one. aside: what a long wait is put into, see
+    :meth:`~registry_pipelines.transfer.flow.schedule.Schedule.aside`. revive_s: see REVIVE_S.
     """
 
     def __init__(
         self,
         patience: Callable[[], Patience],
         *,
+        aside: Callable[[], AbstractContextManager[object]] = nullcontext,
         revive_s: float = REVIVE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._patience, self._revive_s, self._clock = patience, revive_s, clock
+        self._patience, self._aside, self._revive_s, self._clock = patience, aside, revive_s, clock
         self._change = threading.Condition()
         self._troubles: dict[tuple[str, str], _Trouble] = {}
 
@@ -98,8 +99,7 @@ class Health:
                 not_before = self.failed(place, kind, failed, patience, began)
             began = self.admit(place, kind, not_before, failed, patience)
             try:
-                with stalls_are_final():
-                    result = act()
+                result = act()
             except RegistryPipelinesError as error:
                 failed = error
             except BaseException:
@@ -114,7 +114,6 @@ class Health:
         failure of who was let try is news, and gives the turn on."""
 
         def make() -> Patience:
-            make_stalls_final()
             return _Reading(self, source, self._patience(), began)
 
         return make
@@ -132,7 +131,7 @@ class Health:
         with self._change:
             if self._turn(place, kind, not_before) <= 0:
                 return self._clock()
-        with aside(), self._change:
+        with self._aside(), self._change:
             while (wait_s := self._turn(place, kind, not_before)) > 0:
                 with self._told(place, kind, failed, patience):
                     self._change.wait(wait_s)
@@ -214,6 +213,13 @@ class Health:
         with self._change:
             if [self._troubles.pop(key) for key in keys if key in self._troubles]:
                 self._change.notify_all()
+
+
+def left_to_us(place: Place) -> Place:
+    """The place for acts that :class:`Health` persists with: how often and how long is its to say, so the client does
+    not send again what stalled."""
+    registry = place.registry
+    return replace(place, registry=registry.leaving_stalls()) if isinstance(registry, Repeating) else place
 
 
 def _is_trouble(error: RegistryPipelinesError) -> bool:

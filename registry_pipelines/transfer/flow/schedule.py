@@ -15,8 +15,6 @@ MAX_ASIDE = 256
 """Threads beyond the wanted number, in place of those that wait for a registry in trouble. Each holds some tens of KiB;
 with more waiting than that the rest waits, too, until the registry is back or given up."""
 
-_HERE = threading.local()
-
 
 @dataclass(eq=False)
 class Task:
@@ -47,27 +45,12 @@ def _nothing() -> None:
     """What a signal runs."""
 
 
-@contextmanager
-def aside() -> Iterator[None]:
-    """The block only waits, maybe for minutes: in a task's thread, another thread works in its place meanwhile."""
-    runner: _Runner | None = getattr(_HERE, "runner", None)
-    if runner is None:
-        yield
-        return
-    _HERE.runner = None
-    runner.step_aside()
-    try:
-        yield
-    finally:
-        runner.come_back()
-        _HERE.runner = runner
-
-
 class Schedule:
-    """A set of tasks without circles."""
+    """A set of tasks without circles. aside: what they put their waits into."""
 
-    def __init__(self) -> None:
+    def __init__(self, aside: Aside | None = None) -> None:
         self._tasks: list[Task] = []
+        self.aside = aside or Aside()
 
     def add(
         self, run: Callable[[], None], *, rank: tuple[int, int], after: Sequence[Task] = (), load: Load | None = None
@@ -85,11 +68,46 @@ class Schedule:
     def run(self, threads: int) -> None:
         """Run all. Errors that a task lets out stop the rest and are raised here; those under way finish first."""
         if self._tasks:
-            _Runner(self._tasks).run(min(threads, len(self._tasks)))
+            _Runner(self._tasks, self.aside).run(min(threads, len(self._tasks)))
+
+
+class Aside:
+    """A context for what only waits, maybe for minutes: in a task's thread, another thread works in its place
+    meanwhile; in others nothing happens. One object serves all schedules of a run: it knows tasks by their threads."""
+
+    def __init__(self) -> None:
+        self._at_work: dict[int, tuple[_Runner, Task]] = {}
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """The context; one within another changes nothing."""
+        here = threading.get_ident()
+        found = self._at_work.pop(here, None)
+        if found is None:
+            yield
+            return
+        runner, task = found
+        runner.step_aside(task)
+        try:
+            yield
+        finally:
+            runner.come_back(task)
+            self._at_work[here] = found
+
+    @contextmanager
+    def known(self, runner: _Runner, task: Task) -> Iterator[None]:
+        """While this thread works at a task."""
+        here = threading.get_ident()
+        self._at_work[here] = runner, task
+        try:
+            yield
+        finally:
+            del self._at_work[here]
 
 
 class _Runner:
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], aside: Aside) -> None:
+        self._known = aside.known
         lock = threading.RLock()
         self._change, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._left = len(tasks)
@@ -102,7 +120,7 @@ class _Runner:
         self._streams = Streams(task.load for task in tasks if task.load)
         self._signals = [task for task in tasks if isinstance(task, Signal)]
         self._workers: list[threading.Thread] = []
-        self._wanted = self._working = self._aside = 0
+        self._wanted = self._working = self._waiting = 0
         for task in tasks:
             for before in task.after:
                 self._followers.setdefault(id(before), []).append(task)
@@ -135,22 +153,20 @@ class _Runner:
         self._workers.append(worker)
         self._working += 1
 
-    def step_aside(self) -> None:
+    def step_aside(self, task: Task) -> None:
         with self._change:
-            self._aside += 1
-            load = _HERE.task.load
-            if load:
-                self._change.notify(self._admit(self._streams.step_aside(load)))
-            if self._working - self._aside < self._wanted and self._working < self._wanted + MAX_ASIDE:
+            self._waiting += 1
+            if task.load:
+                self._change.notify(self._admit(self._streams.step_aside(task.load)))
+            if self._working - self._waiting < self._wanted and self._working < self._wanted + MAX_ASIDE:
                 with contextlib.suppress(RuntimeError):  # the system has no more threads: this place stays empty
                     self._start_worker()
 
-    def come_back(self) -> None:
+    def come_back(self, task: Task) -> None:
         with self._change:
-            self._aside -= 1
-            load = _HERE.task.load
-            if load:
-                self._streams.come_back(load)
+            self._waiting -= 1
+            if task.load:
+                self._streams.come_back(task.load)
 
     def _push(self, task: Task) -> int:
         """Make a task ready; how many more may run by that."""
@@ -163,11 +179,10 @@ class _Runner:
         return len(entries)
 
     def _work(self) -> None:
-        _HERE.runner = self
         try:
             while (task := self._next()) is not None:
-                _HERE.task = task
-                task.run()
+                with self._known(self, task):
+                    task.run()
                 self._done(task)
         except BaseException as error:
             self._stop(error)
@@ -176,7 +191,7 @@ class _Runner:
     def _next(self) -> Task | None:
         with self._change:
             self._change.wait_for(lambda: self._heap or self._left == 0 or self._crash)
-            crowded = self._working - self._aside > self._wanted  # those that this one stood in for are back
+            crowded = self._working - self._waiting > self._wanted  # those that this one stood in for are back
             if self._crash or not self._heap or crowded:
                 self._leave()
                 return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, Self, TypeVar, cast, get_args, runtime_checkable
 
 from registry_pipelines.errors import RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -18,9 +18,11 @@ from registry_pipelines.registry.interface import (
     Capabilities,
     CarriedUploads,
     Carrier,
+    Observable,
     Quota,
     Readable,
     Registry,
+    Repeating,
     TagsAfter,
     UploadSession,
     UploadSessions,
@@ -42,13 +44,11 @@ MOST_AHEAD_BYTES = 4 * 1024 * 1024
 """Less is a trickle, more is what systems take by themselves."""
 
 
-@runtime_checkable
-class Observable(Protocol):
-    """Rare ability: tells of failed attempts that it repeats by itself."""
+class _Sessions(Registry, UploadSessions, Protocol):
+    """A registry with sessions."""
 
-    def observe(self, observer: Callable[[RegistryPipelinesError], None]) -> None:
-        """Call ``observer``, in the thread of the caller, for every failed attempt."""
-        ...
+
+_R = TypeVar("_R", bound=Registry)
 
 
 @runtime_checkable
@@ -80,148 +80,154 @@ def limited(registry: Registry, limits: Limits) -> Registry:
     return _Limited(registry, limits)
 
 
-class _Limited:
-    def __init__(self, registry: Registry, limits: Limits) -> None:
+class _Limited(Generic[_R]):
+    def __init__(self, registry: _R, limits: Limits) -> None:
         self.name = registry.name
         self._registry, self._limits = registry, limits
         self._bandwidth = limits.bandwidth(registry.name)
-        self._current = threading.local()
+        self._kinds = {action: self._told(action) for action in get_args(Action)}
+        """The registry for each kind of request: one whose failed attempts are told to that kind's window."""
         ahead = int(self._bandwidth.fastest * AHEAD_S) if self._bandwidth else 0
         self._ahead = min(max(ahead, LEAST_AHEAD_BYTES), MOST_AHEAD_BYTES)
         if self._bandwidth and isinstance(registry, Buffered):
             registry.receive_ahead(self._ahead)
-        if isinstance(registry, Observable):
-            registry.observe(self._trouble)
         if isinstance(registry, Metered):
             registry.observe_quota(limits.quota(registry.name).observe)
+
+    def _told(self, action: Action) -> _R:
+        if not isinstance(self._registry, Observable):
+            return self._registry
+
+        def note(error: RegistryPipelinesError) -> None:
+            self._limits.window(self.name, action).note(error)
+
+        return cast(_R, self._registry.observed(note))
+
+    def leaving_stalls(self) -> Self:
+        """See Repeating."""
+        found = copy(self)
+        found._kinds = {
+            action: cast(_R, each.leaving_stalls()) if isinstance(each, Repeating) else each
+            for action, each in self._kinds.items()
+        }
+        return found
 
     @property
     def requests_sent(self) -> int:
         return self._registry.requests_sent if isinstance(self._registry, CountsRequests) else 0
 
-    def _trouble(self, error: RegistryPipelinesError) -> None:
-        action: Action | None = getattr(self._current, "action", None)
-        if action:
-            self._limits.window(self.name, action).note(error)
-
     @contextmanager
-    def _request(self, action: Action, *, streamed: bool = False) -> Iterator[None]:
-        self._current.action = action
-        try:
-            with self._limits.window(self.name, action).request(streamed=streamed):
-                yield
-        finally:
-            self._current.action = None
+    def _request(self, action: Action, *, streamed: bool = False) -> Iterator[_R]:
+        with self._limits.window(self.name, action).request(streamed=streamed):
+            yield self._kinds[action]
 
     def _spend(self, byte_count: int) -> None:
         if self._bandwidth:
             self._bandwidth.spend(byte_count)
 
     def resolve(self, repository: str, reference: str) -> Descriptor:
-        with self._request("read-manifest"):
-            return self._registry.resolve(repository, reference)
+        with self._request("read-manifest") as registry:
+            return registry.resolve(repository, reference)
 
     def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
         where = f"{self.name}/{repository}{'@' if ':' in reference else ':'}{reference}"
         self._limits.quota(self.name).wait(where, lambda: self.resolve(repository, reference))
-        with self._request("read-manifest"):
-            return self._registry.get_manifest(repository, reference)
+        with self._request("read-manifest") as registry:
+            return registry.get_manifest(repository, reference)
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
-        with self._request("write-manifest"):
-            self._registry.put_manifest(repository, manifest, tag=tag)
+        with self._request("write-manifest") as registry:
+            registry.put_manifest(repository, manifest, tag=tag)
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
-        with self._request("read-manifest"):
-            return self._registry.blob_size(repository, digest)
+        with self._request("read-manifest") as registry:
+            return registry.blob_size(repository, digest)
 
     def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> BlobReader:
-        with self._request("read-blob"):
-            reader = self._registry.open_blob(repository, digest, start=start, stop=stop)
+        with self._request("read-blob") as registry:
+            reader = registry.open_blob(repository, digest, start=start, stop=stop)
         return _CappedReader(reader, self._bandwidth, min(SPEND_BYTES, self._ahead)) if self._bandwidth else reader
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         capped = _CappedContent(content, self._bandwidth) if self._bandwidth else content
-        with self._request("append", streamed=not isinstance(content, Rewindable)):
-            self._registry.upload_blob(repository, descriptor, capped)
+        with self._request("append", streamed=not isinstance(content, Rewindable)) as registry:
+            registry.upload_blob(repository, descriptor, capped)
 
     def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
-        with self._request("begin"):
-            return self._registry.mount_blob(repository, digest, source=source)
+        with self._request("begin") as registry:
+            return registry.mount_blob(repository, digest, source=source)
 
     def tags(self, repository: str) -> Iterator[str]:
-        with self._request("read-manifest"):
-            yield from self._registry.tags(repository)
+        with self._request("read-manifest") as registry:
+            yield from registry.tags(repository)
 
     def tags_after(self, repository: str, last: str, count: int) -> list[str]:
         if not isinstance(self._registry, TagsAfter):
             raise Unsupported("its list of tags cannot be asked for in parts", where=f"{self.name}/{repository}")
-        with self._request("read-manifest"):
-            return self._registry.tags_after(repository, last, count)
+        with self._request("read-manifest") as registry:
+            return registry.tags_after(repository, last, count)
 
     def repositories(self) -> Iterator[str]:
-        with self._request("read-manifest"):
-            yield from self._registry.repositories()
+        with self._request("read-manifest") as registry:
+            yield from registry.repositories()
 
     def referrers(
         self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
     ) -> list[Descriptor]:
-        with self._request("read-manifest"):
-            return self._registry.referrers(repository, digest, artifact_type=artifact_type, tags=tags)
+        with self._request("read-manifest") as registry:
+            return registry.referrers(repository, digest, artifact_type=artifact_type, tags=tags)
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
-        with self._request("write-manifest"):
-            self._registry.delete_manifest(repository, digest)
+        with self._request("write-manifest") as registry:
+            registry.delete_manifest(repository, digest)
 
     def delete_tag(self, repository: str, tag: str) -> None:
-        with self._request("write-manifest"):
-            self._registry.delete_tag(repository, tag)
+        with self._request("write-manifest") as registry:
+            registry.delete_tag(repository, tag)
 
     def delete_blob(self, repository: str, digest: Digest) -> None:
-        with self._request("write-manifest"):
-            self._registry.delete_blob(repository, digest)
+        with self._request("write-manifest") as registry:
+            registry.delete_blob(repository, digest)
 
     def capabilities(self, repository: str) -> Capabilities:
         return self._registry.capabilities(repository)
 
 
-class _LimitedSessions(_Limited):
-    _registry: UploadSessions  # type: ignore[assignment]
-
+class _LimitedSessions(_Limited[_Sessions]):
     def begin_upload(self, repository: str) -> UploadSession:
-        with self._request("begin"):
-            return self._registry.begin_upload(repository)
+        with self._request("begin") as registry:
+            return registry.begin_upload(repository)
 
     def append_upload(self, session: UploadSession, content: memoryview) -> None:
         self._spend(len(content))
-        with self._request("append"):
-            self._registry.append_upload(session, content)
+        with self._request("append") as registry:
+            registry.append_upload(session, content)
 
     def upload_offset(self, session: UploadSession) -> int | None:
-        with self._request("begin"):
-            return self._registry.upload_offset(session)
+        with self._request("begin") as registry:
+            return registry.upload_offset(session)
 
     def commit_upload(self, session: UploadSession, digest: Digest) -> None:
-        with self._request("begin"):
-            self._registry.commit_upload(session, digest)
+        with self._request("begin") as registry:
+            registry.commit_upload(session, digest)
 
     def cancel_upload(self, session: UploadSession) -> None:
-        with self._request("begin"):
-            self._registry.cancel_upload(session)
+        with self._request("begin") as registry:
+            registry.cancel_upload(session)
 
 
 class _LimitedSizes(_LimitedSessions):
     def blob_sizes(self, repository: str, digests: Sequence[Digest]) -> Mapping[Digest, int]:
-        assert isinstance(self._registry, BlobSizes)  # noqa: S101 - limited() chose this class by it
-        with self._request("read-manifest"):
-            return self._registry.blob_sizes(repository, digests)
+        with self._request("read-manifest") as registry:
+            assert isinstance(registry, BlobSizes)  # noqa: S101 - limited() chose this class by it
+            return registry.blob_sizes(repository, digests)
 
 
 class _LimitedCarried(_LimitedSessions):
     def append_carried(self, session: UploadSession, carrier: Carrier) -> None:
-        assert isinstance(self._registry, CarriedUploads)  # noqa: S101 - limited() chose this class by it
-        with self._request("append", streamed=True):
-            self._registry.append_carried(session, carrier)
+        with self._request("append", streamed=True) as registry:
+            assert isinstance(registry, CarriedUploads)  # noqa: S101 - limited() chose this class by it
+            registry.append_carried(session, carrier)
 
     @property
     def capped(self) -> bool:

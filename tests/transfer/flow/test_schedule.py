@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from registry_pipelines.transfer.flow.schedule import Schedule, Signal, Task, aside
+from registry_pipelines.transfer.flow.schedule import Schedule, Signal, Task
 from tests.patience import patient
 
 ROUNDS = 400
@@ -64,7 +64,7 @@ def _random_run(choose: random.Random) -> tuple[set[int], set[int]]:
         for signal in signals:
             signal.settle()
         if waits:
-            with aside():
+            with schedule.aside():
                 time.sleep(0.0)
         ran.add(number)
 
@@ -94,7 +94,7 @@ def test_a_system_without_more_threads_is_no_reason_to_fail(monkeypatch: pytest.
         start(thread)
 
     def waits() -> None:
-        with aside():
+        with schedule.aside():
             ran.append("aside")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)

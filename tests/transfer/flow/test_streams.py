@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_pipelines.transfer.flow.schedule import Schedule, aside
+from registry_pipelines.transfer.flow.schedule import Schedule
 from registry_pipelines.transfer.flow.streams import Load, Streams
 from tests.patience import patient
 
@@ -63,7 +63,7 @@ def test_one_that_only_waits_holds_nobody_back() -> None:
     schedule, last = Schedule(), threading.Event()
 
     def aside_until_the_last() -> None:
-        with aside():
+        with schedule.aside():
             assert last.wait(LONG_S)
 
     schedule.add(aside_until_the_last, rank=(0, -10), load=Load("here", 10))
