@@ -22,6 +22,7 @@ from registry_pipelines.promote.interface import (
     Policy,
     Promotion,
 )
+from registry_pipelines.promote.judge import require_promoted
 from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.interface import Place
@@ -249,6 +250,29 @@ def test_a_record_that_cannot_be_read_is_passed_over(good: Candidate) -> None:
     other = msgspec.structs.replace(done.record, to_digest=Digest.of(b"other"))
     attest(good.place, good.top, PROMOTION_TYPE, json.loads(encode_json(other)), good.key.signer)
     assert records(good.place, good.top.digest, good.key.verifier) == [(done.record, done.digest)]
+
+
+def test_only_what_was_promoted_may_leave(good: Candidate) -> None:
+    """Read from the registry, at this moment; a rescan that finds something counts although nobody signed it."""
+    policy = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=100_000)
+
+    def leave(**options: Any) -> list[str]:
+        return require_promoted(good.place, good.release, policy, good.key.verifier, channel="prod", **options)
+
+    with pytest.raises(PromotionDenied) as caught:
+        leave()
+    assert caught.value.reasons == [
+        "verdict: none by policy default is signed by a trusted key",
+        "promotion: no signed record puts prod on it",
+    ]
+    later = NOW + timedelta(days=100)
+    good.publish(good.judge(policy, now=later))
+    ship(good, policy, now=later)
+    accepted = ["advisories-age: the newest is of 2026-11-22T00:00:00Z; up to 100000 days pass"]
+    assert leave() == leave(now=NOW) == accepted
+    good.attach_report(CRITICAL, scanned_at="2026-11-23T11:00:00Z")
+    with pytest.raises(PromotionDenied, match="CVE-2026-1"):
+        leave()
 
 
 class Contested:

@@ -122,7 +122,9 @@ def test_the_undeclared_are_one_line_and_deny_only_on_request() -> None:
     assert breaches(many, deny) == [line]
     assert breaches(undeclared("tool"), deny) == ["undeclared: 1 library or program that no list names: tool"]
     named = accepted("pkg:generic/lib[a-e].so", "undeclared")
-    assert breaches(many, deny, named) == ["undeclared: 1 library or program that no list names: libf.so"]
+    assert breaches(many, deny, accepted("pkg:pypi/*", "undeclared"), named) == [
+        "undeclared: 1 library or program that no list names: libf.so"
+    ]
 
 
 def test_long_lists_end_with_a_count() -> None:

@@ -314,7 +314,8 @@ def test_old_advisories_pass_by_name_up_to_an_age(bare: Candidate) -> None:
     bare.attach_everything(newest="2026-10-01T00:00:00Z")
     bare.sign()
     accepted = AcceptedUnknown(kind="advisories-age", reason="feed is archived", until_age_days=60)
-    verdict = bare.judge(change(accepted_unknowns=(accepted,)))
+    other = AcceptedUnknown(kind="uncovered", reason="about packages, not about ages")
+    verdict = bare.judge(change(accepted_unknowns=(other, accepted)))
     assert verdict.allow
     assert verdict.accepted == (
         "advisories-age: the newest is of 2026-10-01T00:00:00Z; up to 60 days pass: feed is archived",
