@@ -63,7 +63,7 @@ def held_against(report: Report, policy: Policy, *, image: str, now: datetime) -
     today = now.astimezone(UTC).date()
     counting = report.counting()
     if len(counting) < len(report.findings):
-        outcome.notes.append(f"{len(report.findings) - len(counting)} findings are suppressed by the scanner")
+        outcome.notes.append(_suppressed(len(report.findings) - len(counting)))
     findings = [item for item in counting if not _excused(item, policy, image, today, outcome)]
     unknowns = [item for item in report.uncertain if not _accepted(item, policy, today, outcome)]
     outcome.counts = count_severities(findings)
@@ -82,6 +82,11 @@ def held_against(report: Report, policy: Policy, *, image: str, now: datetime) -
 def expired(what: str, day: date | None) -> str:
     """What is said of an exception or acceptance whose last day is over."""
     return f"{what} expired on {day} and was not applied"
+
+
+def _suppressed(count: int) -> str:
+    what = "1 finding does" if count == 1 else f"{count} findings do"
+    return f"{what} not count: a package of the operating system owns what it is about; the report names it"
 
 
 def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome: Outcome) -> bool:
@@ -144,10 +149,10 @@ def _count_unknowns(unknowns: list[Unknown], limit: int | None, outcome: Outcome
         outcome.reasons.extend(_too_many_unknowns(unknowns, limit))
     elif unknowns:
         kinds = Counter(item.kind for item in unknowns)
-        permitted = "any number is" if limit is None else f"{limit} are"
+        permitted = "any number passes" if limit is None else f"up to {limit} pass"
         outcome.accepted.append(
             f"unknowns: {len(unknowns)} that no acceptance names "
-            f"({', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}; {permitted} permitted)"
+            f"({', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}; {permitted})"
         )
 
 
