@@ -298,9 +298,9 @@ def _newest(evidence: Evidence) -> datetime | str:
     text = evidence.report.report.advisories.newest
     try:
         newest = datetime.fromisoformat(text)
-    except ValueError:
+        return newest.astimezone(UTC) if newest.tzinfo else newest.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # a zone can lead out of the calendar
         return f"advisories: the date of the newest is {text[:40]!r}, not a time"
-    return newest if newest.tzinfo else newest.replace(tzinfo=UTC)
 
 
 def _used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:
@@ -323,7 +323,7 @@ def _platform(entry: Entry) -> str:
 
 
 def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime(TIME_FORMAT)
+    return moment.strftime(TIME_FORMAT)
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

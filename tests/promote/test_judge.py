@@ -342,7 +342,13 @@ def test_an_expired_acceptance_of_old_advisories_is_not_applied_and_said(bare: C
 
 @pytest.mark.parametrize(
     ("newest", "reason"),
-    [("", "not a time"), ("yesterday", "not a time"), ("2026-11-25T00:00:00Z", "in the future")],
+    [
+        ("", "not a time"),
+        ("yesterday", "not a time"),
+        ("2026-11-25T00:00:00Z", "in the future"),
+        ("9999-12-31T23:59:59-05:00", "not a time"),
+        ("0001-01-01T00:00:00+05:00", "not a time"),
+    ],
 )
 def test_advisories_of_no_believable_date_are_denied(bare: Candidate, newest: str, reason: str) -> None:
     bare.attach_everything(newest=newest)
