@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, ManifestTooLarge, NotFound
 from registry_pipelines.oci import media_types
@@ -24,6 +24,7 @@ from registry_pipelines.oci.manifests import (
     read_image_config,
 )
 from registry_pipelines.oci.referrers import read_fallback
+from registry_pipelines.oci.times import read_created
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.closure.digest_tags import DigestTags
@@ -39,9 +40,6 @@ SURVEY_THREADS = 8
 
 COMPANION_SUFFIXES = ("", ".sig", ".att", ".sbom")
 """Of tags named after a digest: the referrers fallback tag (distribution-spec 1.1) and cosign's."""
-
-OLDEST_BELIEVED = datetime(1990, 1, 1, tzinfo=UTC)
-"""Reproducible builds write 1970 or 1980: that is no age."""
 
 CREATED = "org.opencontainers.image.created"
 
@@ -206,8 +204,8 @@ def _created(place: Place, content: Manifest | Index) -> datetime | None:
     """When an image was made: its config's ``created``, else the annotation. Never guessed from a push time."""
     found = None
     if isinstance(content, Manifest) and content.config.media_type in media_types.IMAGE_CONFIGS:
-        found = read_time(_config_time(place, content.config))
-    return found or read_time((content.annotations or {}).get(CREATED, ""))
+        found = read_created(_config_time(place, content.config))
+    return found or read_created((content.annotations or {}).get(CREATED, ""))
 
 
 def _config_time(place: Place, config: Descriptor) -> str:
@@ -215,15 +213,6 @@ def _config_time(place: Place, config: Descriptor) -> str:
         return read_image_config(read_blob(place, config, limit=MAX_CONFIG_BYTES)).created
     except (NotFound, ManifestInvalid, ManifestTooLarge):
         return ""
-
-
-def read_time(text: str) -> datetime | None:
-    """An RFC 3339 time, None when unreadable, without zone, or a reproducible build's constant."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None and found >= OLDEST_BELIEVED else None
 
 
 def _dated(nodes: dict[Digest, Node]) -> dict[Digest, Node]:

@@ -16,7 +16,7 @@ import pytest
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.decide import Rule
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, plan_retention
-from registry_pipelines.collect.survey import companion_of, read_time
+from registry_pipelines.collect.survey import companion_of
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci import media_types
@@ -502,22 +502,6 @@ def test_time_needs_a_zone(tmp_path: Path) -> None:
         plan_retention(LayoutRegistry(tmp_path), [], now=datetime(2026, 1, 1), in_use=())
     with pytest.raises(InputError):
         plan_retention(LayoutRegistry(tmp_path), [], now=NOW, in_use=["v1"])
-
-
-@pytest.mark.parametrize(
-    ("text", "known"),
-    [
-        ("2026-01-01T00:00:00Z", True),
-        ("2026-01-01T00:00:00.123456789+02:00", True),
-        ("2026-01-01T00:00:00", False),
-        ("1970-01-01T00:00:00Z", False),
-        ("0001-01-01T00:00:00Z", False),
-        ("", False),
-        ("yesterday", False),
-    ],
-)
-def test_times(text: str, known: bool) -> None:
-    assert (read_time(text) is not None) is known
 
 
 @pytest.mark.parametrize(
