@@ -11,12 +11,10 @@ import msgspec
 import registry_pipelines
 from registry_pipelines.build.interface import BuildResult, BuildSpec, LayerRow
 from registry_pipelines.build.layers import LayersBuilder
-from registry_pipelines.chain.policies import promote_policy
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Build, Config, Image
 from registry_pipelines.errors import AdvisoriesMissing, InputError
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_entries
@@ -109,7 +107,7 @@ def build_spec(name: str, settings: Build, folder: Path) -> BuildSpec:
         environment=settings.environment,
         labels=settings.labels,
         user=settings.user,
-        platforms=tuple(Platform.parse(text) for text in settings.platforms),
+        platforms=settings.platforms,
         version=settings.version,
         site_packages=settings.site_packages,
         interpreter=settings.interpreter,
@@ -213,7 +211,7 @@ def _held_against_limits(
     session: Session, release: Release, published: Published, report: Report, started: float
 ) -> StageResult:
     image = session.image(release.image)
-    policy = promote_policy(session.config.policies[image.policy])
+    policy = session.config.policies[image.policy]
     breaches = report_breaches(report, policy, image=image.name, now=session.now())
     return StageResult(
         stage="vulnerabilities",
@@ -227,7 +225,7 @@ def _held_against_limits(
         rows=[_finding(each) for each in report.findings],
         tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
         reasons=breaches,
-        notes=[] if policy.limits.undeclared == "deny" else undeclared_lines(report.undeclared),
+        notes=[] if policy.undeclared == "deny" else undeclared_lines(report.undeclared),
         ok=not breaches,
     )
 

@@ -6,14 +6,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from registry_pipelines.chain.places import join_repository
-from registry_pipelines.chain.policies import promote_policy
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.interface import Policy
 from registry_pipelines.promote.judge import judge as judge_evidence
@@ -30,7 +28,7 @@ from registry_pipelines.transfer.verify import Comparison
 
 def policy_of(session: Session, release: Release) -> Policy:
     """The policy a release must satisfy. Raises InputError for an unknown image."""
-    return promote_policy(session.config.policies[session.image(release.image).policy])
+    return session.config.policies[session.image(release.image).policy]
 
 
 def judge(session: Session, release: Release) -> StageResult:
@@ -319,7 +317,7 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
             source=place,
             repository=join_repository(mirror.prefix, each.repository or place.repository),
             tags=Selector(glob=each.tags, semver=each.semver or "", newest=each.newest or 0),
-            platforms=tuple(Platform.parse(text) for text in each.platforms),
+            platforms=each.platforms,
             selection=each.selection,
             foreign_layers=each.foreign_layers,
         )

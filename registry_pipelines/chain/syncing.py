@@ -9,7 +9,6 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Sync
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, SyncResult, Target
@@ -90,7 +89,7 @@ def source_of(session: Session, sync: Sync) -> Source:
         choose_tags=Selector(
             glob=sync.tags, exclude=sync.exclude_tags, semver=sync.semver or "", newest=sync.newest or 0
         ),
-        platforms=tuple(Platform.parse(text) for text in sync.platforms),
+        platforms=sync.platforms,
         selection=sync.selection,
         move_tags=sync.move_tags,
         foreign_layers=sync.foreign_layers,

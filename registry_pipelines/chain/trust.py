@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
-from registry_pipelines.chain.policies import promote_policy
 from registry_pipelines.chain.producing import current_report
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -130,7 +129,7 @@ def sign(session: Session, release: Release) -> StageResult:
 def _against_attesting(session: Session, release: Release, report: Report) -> list[str]:
     """Why a report is not attested: the policy's reasons, about it or about what we find ourselves."""
     image, now = session.image(release.image), session.now()
-    policy = promote_policy(session.config.policies[image.policy])
+    policy = session.config.policies[image.policy]
     breaches = report_breaches(report, policy, image=image.name, now=now)
     if breaches:
         return breaches

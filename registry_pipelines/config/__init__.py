@@ -17,18 +17,14 @@ from registry_pipelines.config.checks import check, notes
 from registry_pipelines.config.decode import INVALID, Decoder
 from registry_pipelines.config.document import Problems, Reader, read_document
 from registry_pipelines.config.model import (
-    AcceptedUnknown,
     Advisories,
     Build,
     Config,
     Image,
-    Limits,
-    Policy,
     RetentionRule,
     Schedules,
     Sensors,
     Signing,
-    Waiver,
 )
 from registry_pipelines.config.places import (
     DistributionRegistry,
@@ -41,7 +37,9 @@ from registry_pipelines.config.places import (
     Upstream,
 )
 from registry_pipelines.config.times import Cron, TimeZone
-from registry_pipelines.config.values import Duration, Secret
+from registry_pipelines.promote.interface import AcceptedUnknown, Policy, PolicyException
+from registry_pipelines.scan.interface import Limits
+from registry_pipelines.settings import Duration, Secret
 
 FILE_NAME = "registry-pipelines.yaml"
 """The name that is looked for when none is given."""
@@ -112,6 +110,7 @@ __all__ = [
     "Limits",
     "Mirror",
     "Policy",
+    "PolicyException",
     "RegistryPlace",
     "RetentionRule",
     "Schedules",
@@ -122,6 +121,5 @@ __all__ = [
     "Target",
     "TimeZone",
     "Upstream",
-    "Waiver",
     "load",
 ]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable
-from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 import yaml
 
 from registry_pipelines.config.document import Reader, Scalar, line_of
-from registry_pipelines.config.fields import Between, Former, Names, Several
+from registry_pipelines.config.fields import Setting, fields_of, is_object
 from registry_pipelines.config.times import Cron, TimeZone
-from registry_pipelines.config.values import Duration, Pattern, Secret
+from registry_pipelines.errors import PlatformInvalid
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.settings import Duration, Former, Names, Pattern, Secret
 
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
@@ -30,6 +32,7 @@ _SCALAR_NAMES = {
     Duration: "a duration like 7d",
     Cron: "a cron expression like 0 2 * * *",
     TimeZone: "a time zone like Europe/Berlin",
+    Platform: "a platform like linux/amd64",
 }
 
 
@@ -57,7 +60,7 @@ class Decoder:
         if origin is dict:
             key_kind, value_kind = get_args(kind)
             return self._mapping(key_kind, value_kind, node, path)
-        if is_dataclass(kind):
+        if is_object(kind) and kind is not Platform:
             return self._object(kind, node, path, key)
         return self._scalar(kind, marks, node, path)
 
@@ -95,8 +98,8 @@ class Decoder:
             return self._expected("a list", node, path)
         found = [self.value(item, child, f"{path}[{place}]") for place, child in enumerate(node.value)]
         for mark in marks:
-            if isinstance(mark, Several) and len(found) < mark.least:
-                return self._problem(node, path, f"needs at least {mark.least} entries")
+            if isinstance(mark, msgspec.Meta) and len(found) < (mark.min_length or 0):
+                return self._problem(node, path, f"needs at least {mark.min_length} entries")
         return INVALID if any(each is INVALID for each in found) else tuple(found)
 
     def _mapping(self, key_kind: Any, value_kind: Any, node: yaml.Node, path: str) -> Any:
@@ -120,15 +123,14 @@ class Decoder:
     def _object(self, kind: Any, node: yaml.Node, path: str, key: str) -> Any:
         if not isinstance(node, yaml.MappingNode):
             return self._expected("a mapping", node, path)
-        hints = get_type_hints(kind, include_extras=True)
-        known = {each.name: each for each in fields(kind) if not each.metadata.get("key")}
+        known = {each.name: each for each in fields_of(kind) if each.unwritten is None}
         given: dict[str, Any] = {
-            each.name: key for each in fields(kind) if each.metadata.get("key") and each.default is MISSING
+            each.name: key for each in fields_of(kind) if each.unwritten is not None and each.unwritten.from_key
         }
         for name, key_node, value in self._reader.entries(node, path):
             inner = f"{path}.{name}" if path else name
             if name in known:
-                given[name] = self.value(hints[name], value, inner)
+                given[name] = self.value(known[name].hint, value, inner)
             else:
                 given["?"] = self._problem(key_node, inner, unknown(name, known, "field"))
         for name in _missing(known.values(), given):
@@ -160,8 +162,8 @@ class Decoder:
             return
         if isinstance(mark, Names):
             self.names.append((mark.section, found, line_of(node), path))
-        elif isinstance(mark, Between) and not mark.low <= found <= mark.high:
-            raise ValueError(f"{found} is not between {mark.low} and {mark.high}")
+        elif isinstance(mark, msgspec.Meta) and not mark.ge <= found <= mark.le:
+            raise ValueError(f"{found} is not between {mark.ge} and {mark.le}")
         elif isinstance(mark, Pattern):
             mark.check(found)
 
@@ -186,12 +188,8 @@ def kind_name(option: Any) -> str:
     return str(get_args(get_type_hints(option)["kind"])[0])
 
 
-def _missing(known: Iterable[Field[Any]], given: dict[str, Any]) -> list[str]:
-    return [
-        each.name
-        for each in known
-        if each.name not in given and each.default is MISSING and each.default_factory is MISSING
-    ]
+def _missing(known: Iterable[Setting], given: dict[str, Any]) -> list[str]:
+    return [each.name for each in known if each.name not in given and each.required]
 
 
 def _is_reference(text: str) -> bool:
@@ -208,8 +206,8 @@ def _expectation(kind: Any, marks: tuple[Any, ...]) -> str:
     for mark in marks:
         if isinstance(mark, Pattern):
             return f"{mark.what}; {mark.do}"
-        if isinstance(mark, Between):
-            return f"a number from {mark.low} to {mark.high}"
+        if isinstance(mark, msgspec.Meta):
+            return f"a number from {mark.ge} to {mark.le}"
     return _scalar_name(kind)
 
 
@@ -231,11 +229,18 @@ def _convert(kind: Any, scalar: Scalar, marks: tuple[Any, ...]) -> Any:
         return _date(scalar)
     if scalar.tag not in ("str", "timestamp") and not scalar.has_variable:
         return INVALID
-    if kind in (Duration, Cron, TimeZone):
-        return kind.parse(scalar.text)
+    if kind in (Duration, Cron, TimeZone, Platform):
+        return _parsed(kind, scalar.text)
     if kind is Path:
         return _path(scalar.text)
     return scalar.text
+
+
+def _parsed(kind: Any, text: str) -> Any:
+    try:
+        return kind.parse(text)
+    except PlatformInvalid as error:
+        raise ValueError(f"{error.what}; {error.do}") from error
 
 
 def _integer(scalar: Scalar) -> Any:

@@ -5,27 +5,18 @@ what moves between them are in ``places``."""
 # ruff: noqa: RUF009 - `setting` is dataclasses.field with a sentence
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from registry_pipelines.config.fields import Between, Former, Names, entry_name, setting
+from msgspec import Meta
+
+from registry_pipelines.config.fields import entry_name, setting, unwritten
 from registry_pipelines.config.places import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
-from registry_pipelines.config.values import (
-    GLOB,
-    JOURNAL,
-    LIBC,
-    NAME,
-    PLATFORM,
-    REPOSITORY,
-    TAG,
-    Duration,
-    Secret,
-)
-from registry_pipelines.registry.warnings import WarningId
-from registry_pipelines.scan.interface import OLD_KIND_NOW
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.interface import Policy
+from registry_pipelines.settings import GLOB, JOURNAL, LIBC, NAME, REPOSITORY, TAG, Duration, Names, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +60,7 @@ class Build:
         "Where wheels go in the base; `/usr/local/lib/python<version>/site-packages` unless told.", default=""
     )
     interpreter: str = setting("Python program of the base; `/usr/local/bin/python3` unless told.", default="")
-    platforms: tuple[Annotated[str, PLATFORM], ...] = setting(
+    platforms: tuple[Platform, ...] = setting(
         "Platforms, each as os/architecture; this machine's unless told.", default=()
     )
     conflicts: dict[str, str] = setting(
@@ -92,83 +83,6 @@ class Image:
         "Targets every promoted release must reach.", default=()
     )
     build: Build | None = setting("How it is built; leave out when a team's CI pushes it.", default=None)
-
-
-Count = Annotated[int, Between(0, 1_000_000)] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The most findings of each severity a release may have; `null` is no limit."""
-
-    critical: Count = setting("Critical findings.", default=0)
-    high: Count = setting("High findings.", default=0)
-    medium: Count = setting("Medium findings.", default=None)
-    low: Count = setting("Low findings.", default=None)
-    unknown: Count = setting("Findings whose advisory names no severity.", default=0)
-    unknowns: Count = setting(
-        "What could not be judged and no acceptance names: `uncovered`, `cannot-compare`, `unreadable`, `incomplete`.",
-        default=0,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiver:
-    """An advisory that may be present, for a reason and for a time."""
-
-    advisory: str = setting("Advisory id or alias, for example CVE-2024-12345.")
-    component: str = setting("Pattern of package URLs it is limited to (`pkg:pypi/pillow@*`).", default="*")
-    image: str = setting("Pattern of image names it is limited to.", default="*")
-    reason: str = setting("Why; it stands in the verdict.")
-    expires: date = setting("Last day (UTC) it holds.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AcceptedUnknown:
-    """Something the scanner could not know and the policy accepts by name; the verdict says so."""
-
-    kind: Annotated[
-        Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "advisories-age"],
-        Former("no-data", OLD_KIND_NOW),
-    ] = setting(
-        "What the scanner reported; `advisories-age` accepts advisories that are older than `max_advisory_age`."
-    )
-    subject: str = setting("Pattern of what it is about, for example `pkg:conda/*`.", default="*")
-    until_age: Duration | None = setting("`advisories-age` only: accepted up to this age.", default=None)
-    reason: str = setting("Why; it stands in the verdict.")
-    expires: date | None = setting("Last day (UTC) it holds; for ever unless told.", default=None)
-
-
-Evidence = Literal["provenance", "sbom", "vulnerabilities", "signature"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What a release must show before its channel tag moves. Nothing passes by absence."""
-
-    name: str = entry_name()
-    limits: Limits = setting("The most findings by severity.", factory=Limits)
-    fixable_only: bool = setting(
-        "Count only findings with a fixed version; the verdict lists the others as accepted.", default=False
-    )
-    max_advisory_age: Duration = setting(
-        "How old the newest advisory may be when the report is judged; whole days.", default=Duration(days=7)
-    )
-    required: tuple[Evidence, ...] = setting(
-        "Evidence that must be there, signed by a trusted key, and cover every platform.",
-        default=("provenance", "sbom", "vulnerabilities", "signature"),
-    )
-    platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Platforms a release must have.", default=())
-    undeclared: Literal["list", "deny"] = setting(
-        "Libraries and programs that only their own file shows, without name and version in any list. `list`: one line "
-        "in the verdict. `deny`: they deny a release.",
-        default="list",
-    )
-    deny_warnings: tuple[WarningId, ...] = setting(
-        "Warnings of `inspect` that deny a release; the verdict lists the others.", default=()
-    )
-    exceptions: tuple[Waiver, ...] = setting("Advisories that may be present for a time.", default=())
-    accept_unknowns: tuple[AcceptedUnknown, ...] = setting("Unknowns that are accepted by name.", default=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +112,8 @@ class RetentionRule:
 
     registry: Annotated[str, Names("registries")] = setting("Registry it is for.")
     repositories: tuple[Annotated[str, GLOB], ...] = setting("Patterns of repositories.", default=("*",))
-    keep_newest: Annotated[int, Between(0, 1_000_000)] = setting("Keep so many of the newest images.", default=10)
-    keep_days: Annotated[int, Between(0, 36_500)] = setting("Keep what is younger than so many days.", default=30)
+    keep_newest: Annotated[int, Meta(ge=0, le=1_000_000)] = setting("Keep so many of the newest images.", default=10)
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = setting("Keep what is younger than so many days.", default=30)
     protect: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags that are never removed.", default=())
 
 
@@ -217,16 +131,16 @@ class Sensors:
     """How pushes are noticed."""
 
     interval: Duration = setting("How often source registries are asked.", default=Duration(seconds=30))
-    max_requests: Annotated[int, Between(1, 1000)] = setting("Most runs that one look asks for.", default=20)
+    max_requests: Annotated[int, Meta(ge=1, le=1000)] = setting("Most runs that one look asks for.", default=20)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole configuration; every path is absolute, every name it uses exists."""
 
-    path: Path = field(default=Path(), metadata={"doc": "the file itself", "key": True})
-    notes: tuple[str, ...] = field(default=(), metadata={"doc": "what it says otherwise than it reads", "key": True})
-    spared: tuple[str, ...] = field(default=(), metadata={"doc": "problems of the section left out", "key": True})
+    path: Path = unwritten("The file itself.", default=Path())
+    notes: tuple[str, ...] = unwritten("What it says otherwise than it reads.", default=())
+    spared: tuple[str, ...] = unwritten("Problems of the section left out.", default=())
     state: Path = setting(
         "Folder for keys, embedded registries, journals and Dagster's home.", default=Path(".registry-pipelines")
     )

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from registry_pipelines.config.fields import Between, Names, Several, entry_name, setting
-from registry_pipelines.config.values import GLOB, HOST, PLATFORM, PREFIX, REPOSITORY, Secret
+from msgspec import Meta
+
+from registry_pipelines.config.fields import entry_name, setting
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.settings import GLOB, HOST, PREFIX, REPOSITORY, Names, Secret
 from registry_pipelines.transfer.closure.platforms import Selection
 
 _SELECTION = (
@@ -28,7 +31,7 @@ class EmbeddedRegistry:
 
     name: str = entry_name()
     kind: Literal["embedded"] = setting("The registry is served by `registry-pipelines`.")
-    port: Annotated[int, Between(1, 65535)] = setting("TCP port it listens on.")
+    port: Annotated[int, Meta(ge=1, le=65535)] = setting("TCP port it listens on.")
     host: Annotated[str, HOST] = setting("Address it listens on; loopback unless told.", default="127.0.0.1")
     root: Path | None = setting("Folder of its content; `<state>/registries/<name>` unless told.", default=None)
     tls_cert: Path | None = setting("PEM certificate chain; with `tls_key` it serves HTTPS.", default=None)
@@ -130,11 +133,11 @@ class Upstream:
         "Repository it gets; the upstream's own path unless told.", default=None
     )
     tags: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags to take; all unless told.", default=("*",))
-    newest: Annotated[int, Between(1, 10_000)] | None = setting(
+    newest: Annotated[int, Meta(ge=1, le=10_000)] | None = setting(
         "Only so many of them, the highest versions first.", default=None
     )
     semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
-    platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
+    platforms: tuple[Platform, ...] = setting("Only these platforms; all unless told.", default=())
     selection: Selection = setting(_SELECTION, default="sparse")
     foreign_layers: bool = setting(_FOREIGN_LAYERS, default=False)
 
@@ -163,7 +166,9 @@ class Sync:
 
     name: str = entry_name()
     source: Annotated[str, Names("registries")] = setting("Registry to take from.")
-    targets: Annotated[tuple[Annotated[str, Names("targets")], ...], Several()] = setting("Targets, at least one.")
+    targets: Annotated[tuple[Annotated[str, Names("targets")], ...], Meta(min_length=1)] = setting(
+        "Targets, at least one."
+    )
     repositories: tuple[Annotated[str, GLOB], ...] = setting(
         "Names or patterns of repositories; names alone ask no catalogue, which clouds do not have. With neither these "
         "nor `repositories_regex`, all that the registry lists.",
@@ -175,11 +180,11 @@ class Sync:
     exclude_repositories: tuple[Annotated[str, GLOB], ...] = setting("Patterns of repositories to leave.", default=())
     tags: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags to take; all unless told.", default=("*",))
     exclude_tags: tuple[Annotated[str, GLOB], ...] = setting("Patterns of tags to leave.", default=())
-    newest: Annotated[int, Between(1, 10_000)] | None = setting(
+    newest: Annotated[int, Meta(ge=1, le=10_000)] | None = setting(
         "Only so many tags of each repository, the highest versions first.", default=None
     )
     semver: str | None = setting("Only versions in this range, for example `>=1.25,<2`.", default=None)
-    platforms: tuple[Annotated[str, PLATFORM], ...] = setting("Only these platforms; all unless told.", default=())
+    platforms: tuple[Platform, ...] = setting("Only these platforms; all unless told.", default=())
     selection: Selection = setting(_SELECTION, default="sparse")
     foreign_layers: bool = setting(_FOREIGN_LAYERS, default=False)
     move_tags: bool = setting(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from registry_pipelines.config.fields import Between, Names
+import msgspec
+
+from registry_pipelines.config.fields import Setting, is_object, meanings, written
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.times import CRON_PATTERN, TIME_ZONE_PATTERN, Cron, TimeZone
-from registry_pipelines.config.values import DURATION_PATTERN, Duration, Pattern, Secret
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.settings import DURATION_PATTERN, PLATFORM_PATTERN, Duration, Names, Pattern, Secret
 
 VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
 _WITH_VARIABLE = {"type": "string", "pattern": VARIABLE}
@@ -26,7 +28,20 @@ _SCALARS: dict[Any, dict[str, Any]] = {
     Duration: {"type": "string", "pattern": DURATION_PATTERN},
     Cron: {"type": "string", "pattern": CRON_PATTERN},
     TimeZone: {"type": "string", "pattern": TIME_ZONE_PATTERN},
+    Platform: {"type": "string", "pattern": PLATFORM_PATTERN},
     Secret: {"type": "string", "pattern": r"^(\$\{[A-Za-z_][A-Za-z0-9_]*\})?$"},
+}
+_SPELLED = {
+    str: "text",
+    Path: "path",
+    int: "number",
+    bool: "true or false",
+    date: "date",
+    Duration: "duration",
+    Cron: "cron expression",
+    TimeZone: "time zone",
+    Platform: "platform",
+    Secret: "`${VARIABLE}`",
 }
 
 
@@ -45,20 +60,12 @@ def schema() -> dict[str, Any]:
     }
 
 
-def settings(kind: Any) -> Iterator[Field[Any]]:
-    """The fields of a class that are written in the file."""
-    return (each for each in fields(kind) if not each.metadata.get("key"))
-
-
 def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind, include_extras=True)
-    properties = {}
-    required = []
-    for each in settings(kind):
-        described = _value(hints[each.name], definitions)
-        properties[each.name] = {**described, "description": each.metadata["doc"]}
-        if each.default is MISSING and each.default_factory is MISSING:
-            required.append(each.name)
+    told = meanings(kind)
+    properties = {
+        each.name: {**_value(each.hint, definitions), "description": told[each.name]} for each in written(kind)
+    }
+    required = [each.name for each in written(kind) if each.required]
     found = {
         "type": "object",
         "description": inspect.cleandoc(kind.__doc__),
@@ -82,7 +89,7 @@ def _value(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return _mapping(kind, definitions)
     if origin is Literal:
         return {"enum": list(get_args(kind))}
-    if isinstance(kind, type) and is_dataclass(kind):
+    if kind not in _SCALARS and is_object(kind):
         name = kind.__name__
         if name not in definitions:
             definitions[name] = {}
@@ -115,8 +122,8 @@ def _scalar(kind: Any, marks: tuple[Any, ...]) -> dict[str, Any]:
     for mark in marks:
         if isinstance(mark, Pattern) and kind is not Secret:  # it is about what the variable holds
             found["pattern"] = mark.expression
-        if isinstance(mark, Between):
-            found |= {"minimum": mark.low, "maximum": mark.high}
+        if isinstance(mark, msgspec.Meta):
+            found |= {"minimum": mark.ge, "maximum": mark.le}
     open_text = kind in (str, Path) and "pattern" not in found
     return found if kind is Secret or open_text else {"anyOf": [found, _WITH_VARIABLE]}
 
@@ -129,42 +136,41 @@ def reference_page() -> str:
 def _classes() -> list[Any]:
     kinds: list[Any] = [Config]
     for kind in kinds:
-        for hint in get_type_hints(kind, include_extras=True).values():
-            kinds.extend(each for each in _inner(hint) if each not in kinds)
+        for field in written(kind):
+            kinds.extend(each for each in _inner(field.hint) if each not in kinds)
     return kinds
 
 
 def _inner(kind: Any) -> Iterator[Any]:
-    if isinstance(kind, type) and is_dataclass(kind):
+    if kind not in _SCALARS and is_object(kind):
         yield kind
     for part in get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind):
         yield from _inner(part)
 
 
 def _section(kind: Any) -> Iterator[str]:
-    hints = get_type_hints(kind, include_extras=True)
+    told = meanings(kind)
     yield f"## {kind.__name__}"
     yield ""
     yield inspect.cleandoc(kind.__doc__).replace("\n", " ")
     yield ""
     yield "| field | value | default | meaning |"
     yield "|---|---|---|---|"
-    for each in settings(kind):
-        text = each.metadata["doc"].replace("|", "\\|")
-        yield f"| `{each.name}` | {_spelled(hints[each.name])} | {_default(each)} | {text} |"
+    for each in written(kind):
+        text = told[each.name].replace("|", "\\|")
+        yield f"| `{each.name}` | {_spelled(each.hint)} | {_default(each)} | {text} |"
     yield ""
 
 
-def _default(each: Field[Any]) -> str:
-    if each.default_factory is not MISSING:
-        return ""
-    if each.default is MISSING:
+def _default(each: Setting) -> str:
+    if each.required:
         return "required"
     if isinstance(each.default, bool):
         return f"`{str(each.default).lower()}`"
     if isinstance(each.default, tuple):
         return ", ".join(f"`{item}`" for item in each.default)
-    return f"`{each.default}`" if each.default not in (None, "") else ""
+    empty = each.default in (None, "", {}) or is_object(type(each.default))
+    return "" if empty else f"`{each.default}`"
 
 
 def _spelled(kind: Any) -> str:
@@ -182,19 +188,15 @@ def _spelled(kind: Any) -> str:
         return f"mapping to {_spelled(get_args(kind)[1])}"
     if origin is Literal:
         return ", ".join(f"`{option}`" for option in get_args(kind))
-    if is_dataclass(kind):
-        name = getattr(kind, "__name__", "")
-        return f"[{name}](#{name.lower()})"
-    names = {str: "text", Path: "path", int: "number", bool: "true or false", date: "date", Secret: "`${VARIABLE}`"}
-    return names.get(kind) or {Duration: "duration", Cron: "cron expression", TimeZone: "time zone"}[kind]
+    return _SPELLED.get(kind) or f"[{kind.__name__}](#{kind.__name__.lower()})"
 
 
 def _mark(mark: Any) -> str:
     if isinstance(mark, Names):
         return f"name from `{mark.section}`"
-    if isinstance(mark, Between):
-        return f"number, {mark.low} to {mark.high}"
+    if isinstance(mark, msgspec.Meta) and mark.ge is not None:
+        return f"number, {mark.ge} to {mark.le}"
     return mark.what.removeprefix("a ") if isinstance(mark, Pattern) else ""
 
 
-__all__ = ["VARIABLE", "reference_page", "schema", "settings"]
+__all__ = ["VARIABLE", "reference_page", "schema"]

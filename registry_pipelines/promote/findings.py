@@ -74,7 +74,7 @@ def held_against(report: Report, policy: Policy, *, image: str, now: datetime) -
             outcome.reasons.extend(_too_many(severity, found, limit))
     undeclared = _undeclared(report, policy, today, outcome)
     _count_unknowns(unknowns, policy.limits.unknowns, outcome)
-    told = outcome.reasons if policy.limits.undeclared == "deny" else outcome.accepted
+    told = outcome.reasons if policy.undeclared == "deny" else outcome.accepted
     told.extend(undeclared_lines(undeclared))
     return outcome
 
@@ -118,7 +118,7 @@ def _matches(item: PolicyException, finding: Finding, image: str) -> bool:
 
 
 def _accepted(unknown: Unknown, policy: Policy, today: date, outcome: Outcome) -> bool:
-    matching = [item for item in policy.accepted_unknowns if _names(item, unknown)]
+    matching = [item for item in policy.accept_unknowns if _names(item, unknown)]
     for item in matching:
         if _holds(item, today):
             outcome.accepted.append(f"{unknown.key}: {item.reason}")
@@ -131,8 +131,8 @@ def _undeclared(report: Report, policy: Policy, today: date, outcome: Outcome) -
     """Package URLs that are undeclared and not accepted by name. Acceptances are needed only where the policy denies
     it; each is told in one line, since an image has dozens of such files."""
     left = [item for item in report.unknowns if item.kind == "undeclared"]
-    if policy.limits.undeclared == "deny":
-        for item in policy.accepted_unknowns:
+    if policy.undeclared == "deny":
+        for item in policy.accept_unknowns:
             named = [unknown for unknown in left if _names(item, unknown)]
             if named and not _holds(item, today):
                 outcome.notes.append(_no_longer(item))

@@ -23,7 +23,7 @@ from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, expired, held_against
 from registry_pipelines.promote.interface import (
     CYCLONEDX_TYPE,
-    DEFAULT_MAX_ADVISORY_AGE_DAYS,
+    DEFAULT_MAX_ADVISORY_AGE,
     PROVENANCE_TYPE,
     TIME_FORMAT,
     VULNERABILITIES_TYPE,
@@ -134,7 +134,7 @@ def has_platforms(evidence: Evidence, policy: Policy) -> Outcome:
     return Outcome(
         [
             f"platforms: {wanted} is required, the release has {there}"
-            for wanted in policy.require_platforms
+            for wanted in policy.platforms
             if not any(entry.serves(wanted) for entry in evidence.images)
         ]
     )
@@ -145,7 +145,7 @@ def findings_within(evidence: Evidence, policy: Policy) -> Outcome:
     required is judged too where there is one; an unsigned one never passes, but its findings are named."""
     found = evidence.report
     if found is None:
-        required = VULNERABILITIES_TYPE in policy.require_attestations
+        required = VULNERABILITIES_TYPE in policy.predicate_types
         return Outcome(["vulnerability report: there is none about this digest"] if required else [])
     outcome = held_against(found.report, policy, image=evidence.image, now=evidence.now)
     if found.attestation is None:
@@ -162,12 +162,12 @@ def findings_within(evidence: Evidence, policy: Policy) -> Outcome:
 
 def advisories_within(evidence: Evidence, policy: Policy) -> Outcome:
     """The newest advisory that the report knew is young enough, or as old as the policy accepts by name."""
-    if evidence.report is None and VULNERABILITIES_TYPE not in policy.require_attestations:
+    if evidence.report is None and VULNERABILITIES_TYPE not in policy.predicate_types:
         return Outcome()
-    outcome = _age(evidence, policy.max_advisory_age_days)
+    outcome = _age(evidence, policy.max_advisory_age)
     if outcome.passes:
         return outcome
-    for item in policy.accepted_unknowns:
+    for item in policy.accept_unknowns:
         if item.kind == "advisories-age":
             accepted = _accepted_age(evidence, item)
             if accepted.passes:
@@ -187,7 +187,7 @@ def warnings_denied(evidence: Evidence, policy: Policy) -> Outcome:
 
 def is_signed(evidence: Evidence, policy: Policy) -> Outcome:
     """The image is signed by a trusted key, as ``.sig`` or bundle."""
-    missing = policy.require_signature and evidence.signature_problem
+    missing = "signature" in policy.required and evidence.signature_problem
     return Outcome([f"signature: {evidence.signature_problem}"] if missing else [])
 
 
@@ -197,7 +197,7 @@ def is_attested(evidence: Evidence, policy: Policy) -> Outcome:
     The vulnerability report has rules of its own, :func:`findings_within` and :func:`advisories_within`.
     """
     outcome = Outcome()
-    for kind in policy.require_attestations:
+    for kind in policy.predicate_types:
         name = NAMES.get(kind, kind)
         if kind == VULNERABILITIES_TYPE:
             continue
@@ -264,17 +264,17 @@ def _later_reports(reports: Iterable[Report], verdict: Verdict, policy: Policy, 
     ]
 
 
-def _age(evidence: Evidence, days: int) -> Outcome:
+def _age(evidence: Evidence, age: timedelta) -> Outcome:
     newest = _newest(evidence)
     if isinstance(newest, str):
         return Outcome([newest])
     if newest > evidence.now + CLOCK_SKEW:
         return Outcome([f"advisories: the newest is of {_text(newest)}, in the future"])
-    if evidence.now - newest > timedelta(days=days):
-        old = f"advisories: the newest is of {_text(newest)}, more than {days} days old"
+    if evidence.now - newest > age:
+        old = f"advisories: the newest is of {_text(newest)}, more than {age.days} days old"
         return Outcome([f"{old}; load newer ones (`advisories.source`) and scan again"])
-    if evidence.now - newest > timedelta(days=DEFAULT_MAX_ADVISORY_AGE_DAYS):
-        return Outcome(accepted=[f"advisories-age: the newest is of {_text(newest)}; up to {days} days pass"])
+    if evidence.now - newest > DEFAULT_MAX_ADVISORY_AGE:
+        return Outcome(accepted=[f"advisories-age: the newest is of {_text(newest)}; up to {age.days} days pass"])
     return Outcome()
 
 
@@ -282,13 +282,12 @@ def _accepted_age(evidence: Evidence, item: AcceptedUnknown) -> Outcome:
     if item.expires is not None and evidence.now.astimezone(UTC).date() > item.expires:
         note = expired("the acceptance of advisories-age", item.expires)
         return Outcome([f"advisories: {note}"], notes=[note])
-    outcome = _age(evidence, item.until_age_days)
+    age = item.until_age or timedelta()
+    outcome = _age(evidence, age)
     if not outcome.passes:
         return outcome
     newest = evidence.report.report.advisories.newest if evidence.report else ""
-    return Outcome(
-        accepted=[f"advisories-age: the newest is of {newest}; up to {item.until_age_days} days pass: {item.reason}"]
-    )
+    return Outcome(accepted=[f"advisories-age: the newest is of {newest}; up to {age.days} days pass: {item.reason}"])
 
 
 def _newest(evidence: Evidence) -> datetime | str:
@@ -311,7 +310,7 @@ def _used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:
     used |= {
         (item.predicate_type, item.descriptor.digest, item.key_id)
         for item in evidence.attestations.verified
-        if item.predicate_type in policy.require_attestations
+        if item.predicate_type in policy.predicate_types
     }
     return tuple(
         EvidenceUsed(predicate_type=kind, digest=digest, key_id=key_id) for kind, digest, key_id in sorted(used)

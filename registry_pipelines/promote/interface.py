@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.warnings import WarningId
-from registry_pipelines.scan.interface import OLD_KIND, OLD_KIND_NOW, Limits
+from registry_pipelines.scan.interface import OLD_KIND, OLD_KIND_NOW, Limits, Undeclared
+from registry_pipelines.settings import Duration, EntryName, Former
 
 VERDICT_TYPE = "https://slsa.dev/verification_summary/v1"
 """predicateType of a verdict: SLSA Verification Summary Attestation."""
@@ -24,82 +24,105 @@ PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
 VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
-DEFAULT_ATTESTATIONS = (PROVENANCE_TYPE, CYCLONEDX_TYPE, VULNERABILITIES_TYPE)
+
+Required = Literal["provenance", "sbom", "vulnerabilities", "signature"]
+REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
+ATTESTATIONS: dict[str, str] = {
+    "provenance": PROVENANCE_TYPE,
+    "sbom": CYCLONEDX_TYPE,
+    "vulnerabilities": VULNERABILITIES_TYPE,
+}
+"""predicateType of what a policy requires by a name of its own."""
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """Times in verdicts and records: RFC 3339, UTC, whole seconds; as text they sort by time."""
 
-DEFAULT_MAX_ADVISORY_AGE_DAYS = 7
+DEFAULT_MAX_ADVISORY_AGE = Duration(days=7)
 """Advisory feeds publish daily; older data than this passes only when a policy says so, and the verdict repeats it."""
-
-DEFAULT_LIMITS = Limits(critical=0, high=0, unknown=0)
-"""Deny CRITICAL, HIGH, and findings whose severity nobody gave."""
 
 AcceptedKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "advisories-age"]
 
+POLICY_MEANING = 2
+"""Part of each policy's digest; one more whenever a default below changes or a rule comes to mean something else."""
 
-class PolicyException(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An advisory that may be present, for a reason and until a day."""
+
+class PolicyException(msgspec.Struct, frozen=True, kw_only=True):
+    """An advisory that may be present, for a reason and for a time."""
 
     advisory: str
-    """Any identifier of the finding: CVE, GHSA, PYSEC, ..."""
-    reason: str
-    expires: date
-    """Last day (UTC) on which it applies. Afterwards it is not applied, and the verdict says so."""
+    """Advisory id or alias, for example CVE-2024-12345."""
     component: str = "*"
-    """purl pattern (``fnmatch``, case matters)."""
+    """Pattern of package URLs it is limited to (`pkg:pypi/pillow@*`)."""
     image: str = "*"
-    """Pattern of image names of the configuration."""
-
-
-class AcceptedUnknown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something the scanner could not know and the policy accepts by name."""
-
-    kind: AcceptedKind
+    """Pattern of image names it is limited to."""
     reason: str
+    """Why; it stands in the verdict."""
+    expires: date
+    """Last day (UTC) it holds. Afterwards it is not applied, and the verdict says so."""
+
+
+class AcceptedUnknown(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the scanner could not know and the policy accepts by name; the verdict says so."""
+
+    kind: Annotated[AcceptedKind, Former(OLD_KIND, OLD_KIND_NOW)]
+    """What the scanner reported; `advisories-age` accepts advisories that are older than `max_advisory_age`."""
     subject: str = "*"
-    """Pattern (``fnmatch``, case matters) of the unknown's subject, usually a purl. Unused for ``advisories-age``."""
-    until_age_days: int = 0
-    """``advisories-age`` only: advisories up to so many days old are accepted."""
+    """Pattern of what it is about, for example `pkg:conda/*`."""
+    until_age: Duration | None = None
+    """`advisories-age` only: accepted up to this age."""
+    reason: str
+    """Why; it stands in the verdict."""
     expires: date | None = None
-    """Last day (UTC) on which it applies; None: for ever."""
+    """Last day (UTC) it holds; for ever unless told."""
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a release must show before its channel tag moves. Nothing passes by absence.
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a release must show before its channel tag moves. Nothing passes by absence."""
 
-    The defaults are the shipped default policy.
-    """
-
-    name: str = "default"
-    limits: Limits = DEFAULT_LIMITS
-    """How many findings of each severity pass."""
+    name: EntryName = "default"
+    limits: Limits = Limits()
+    """The most findings by severity."""
     fixable_only: bool = False
-    """Only findings with a fixed version count; the others are listed in the verdict as accepted."""
-    max_advisory_age_days: int = DEFAULT_MAX_ADVISORY_AGE_DAYS
-    require_signature: bool = True
-    require_attestations: tuple[str, ...] = DEFAULT_ATTESTATIONS
-    """predicateTypes; the statement must be signed by a trusted key."""
-    require_platforms: tuple[Platform, ...] = ()
-    """Platforms the release must have; evidence must cover every platform it has in any case."""
+    """Count only findings with a fixed version; the verdict lists the others as accepted."""
+    max_advisory_age: Duration = DEFAULT_MAX_ADVISORY_AGE
+    """How old the newest advisory may be when the report is judged; whole days."""
+    required: tuple[Required, ...] = REQUIRED
+    """Evidence that must be there, signed by a trusted key, and cover every platform."""
+    attestations: tuple[str, ...] = ()
+    """Predicate types of further attestations that must be there, signed by a trusted key, for example
+    `https://in-toto.io/attestation/test-result/v0.1`."""
+    platforms: tuple[Platform, ...] = ()
+    """Platforms a release must have."""
+    undeclared: Undeclared = "list"
+    """Libraries and programs that only their own file shows, without name and version in any list. `list`: one line in
+    the verdict. `deny`: they deny a release."""
     deny_warnings: tuple[WarningId, ...] = ()
-    """Ids of warnings (``registry.warnings.KINDS``) that deny; any other is noted in the verdict."""
+    """Warnings of `inspect` that deny a release; the verdict lists the others."""
     exceptions: tuple[PolicyException, ...] = ()
-    accepted_unknowns: tuple[AcceptedUnknown, ...] = ()
+    """Advisories that may be present for a time."""
+    accept_unknowns: tuple[AcceptedUnknown, ...] = ()
+    """Unknowns that are accepted by name."""
+
+    @property
+    def predicate_types(self) -> tuple[str, ...]:
+        """The attestations that must be there, by their predicateType."""
+        return (*(kind for name, kind in ATTESTATIONS.items() if name in self.required), *self.attestations)
 
     @property
     def digest(self) -> Digest:
-        """Digest of the policy's canonical JSON: what a verdict was made by."""
-        return Digest.of(msgspec.json.encode(self, order="sorted"))
+        """What a verdict was made by: the digest of the policy's canonical JSON. Fields with their default are left
+        out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``."""
+        ordered = msgspec.structs.replace(self, required=tuple(each for each in REQUIRED if each in self.required))
+        return Digest.of(msgspec.json.encode([POLICY_MEANING, _told(ordered)], order="sorted", enc_hook=str))
 
-    @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> Policy:
-        """Read plain data (YAML, JSON) with the field names above. Raises InputError, which names the field."""
-        try:
-            return msgspec.convert(found, cls, strict=False)
-        except (msgspec.ValidationError, TypeError) as error:
-            do = OLD_KIND_NOW if f"'{OLD_KIND}'" in str(error) else "Correct the field"
-            raise InputError(f"the policy is not valid: {error}", do=do) from error
+
+def _told(item: object) -> object:
+    """The same without what has its default; msgspec's own ``omit_defaults`` leaves out the very object only, and not
+    ``7d`` that a file says."""
+    if isinstance(item, msgspec.Struct):
+        values = ((each.name, getattr(item, each.name), each.default) for each in msgspec.structs.fields(item))
+        return {name: _told(value) for name, value, default in values if value != default}
+    return [_told(each) for each in item] if isinstance(item, tuple) else item
 
 
 DEFAULT_POLICY = Policy()

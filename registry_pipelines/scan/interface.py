@@ -7,7 +7,7 @@ the first are :class:`Unknown` values. They are counted and listed here; what of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -188,19 +188,24 @@ class Coverage(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """``modified`` of the newest of them, RFC 3339, UTC."""
 
 
-class Limits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a gate lets pass. A number: so many findings of that severity at most; None: any number."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
-    critical: int | None = 0
-    high: int | None = 0
-    medium: int | None = None
-    low: int | None = None
-    unknown: int | None = 0
-    """Findings whose severity nobody gave."""
-    unknowns: int | None = 0
-    """Unknowns that the policy does not accept by name, of every kind but ``undeclared``."""
-    undeclared: Undeclared = "list"
-    """What becomes of the undeclared: ``list`` names them and lets them pass; ``deny`` stops at the first."""
+
+class Limits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most findings of each severity a release may have; `null` is no limit."""
+
+    critical: Count | None = 0
+    """Critical findings."""
+    high: Count | None = 0
+    """High findings."""
+    medium: Count | None = None
+    """Medium findings."""
+    low: Count | None = None
+    """Low findings."""
+    unknown: Count | None = 0
+    """Findings whose advisory names no severity."""
+    unknowns: Count | None = 0
+    """What could not be judged and no acceptance names: `uncovered`, `cannot-compare`, `unreadable`, `incomplete`."""
 
 
 class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):

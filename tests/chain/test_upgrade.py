@@ -21,8 +21,8 @@ from tests.chain.fleet import Fleet, free_ports, load_verifier
 
 KEPT = Path(__file__).parent.parent / "data" / "upgrade"
 BUILDS = ["785dced", "6fa6ad4"]
-POLICY_CHANGED = {"785dced"}
-"""Builds before a policy got another rule: their verdicts are of another policy now, and given again."""
+POLICY_CHANGED = {"785dced", "6fa6ad4"}
+"""Builds that made a policy's digest otherwise: their verdicts are of another policy now, and given again."""
 PORT = re.compile(r"port: (\d+)")
 
 

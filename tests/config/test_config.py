@@ -12,7 +12,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.chain.policies import promote_policy
 from registry_pipelines.config import Config, Duration, EmbeddedRegistry, Policy, Secret, load
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.config.times import Cron, TimeZone
@@ -42,8 +41,8 @@ def test_a_small_file_gives_typed_values_and_absolute_paths(tmp_path: Path) -> N
     assert config.trusted_keys == (config.state / "keys" / "signing.pub",)
 
 
-def test_the_default_policy_is_the_shipped_one() -> None:
-    assert promote_policy(Policy(name="default")) == DEFAULT_POLICY
+def test_the_default_policy_is_the_shipped_one(tmp_path: Path) -> None:
+    assert load(written(tmp_path, SMALL), {"TOKEN": "x"}).policies == {"default": DEFAULT_POLICY}
 
 
 def test_every_problem_is_named_at_once_with_its_line(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release, check_channel
+from registry_pipelines.settings import Duration
 from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
 
@@ -117,7 +118,7 @@ def test_a_moved_channel_without_record_gets_one(place: Place, key: Key) -> None
 def test_who_promotes_is_the_key_unless_told(place: Place, key: Key) -> None:
     release = passing(place, key, "one")
     place.registry.get_manifest(place.repository, release.top.digest)
-    policy = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=100_000)
+    policy = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age=Duration(days=100_000))
     release.publish(release.judge(policy))
     done = promote(place, release.release, policy, key.verifier, key.signer, channel="prod")
     assert done.record.promoted_by == key.signer.key_id
@@ -192,7 +193,7 @@ def test_the_latest_verdict_counts(good: Candidate) -> None:
 
 def test_a_verdict_by_an_earlier_form_of_the_policy_is_not_enough(good: Candidate) -> None:
     good.publish(good.judge())
-    stricter = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=6)
+    stricter = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age=Duration(days=6))
     assert f"made by policy {DEFAULT_POLICY.digest}" in denied(good, policy=stricter)
 
 
@@ -254,7 +255,7 @@ def test_a_record_that_cannot_be_read_is_passed_over(good: Candidate) -> None:
 
 def test_only_what_was_promoted_may_leave(good: Candidate) -> None:
     """Read from the registry, at this moment; a rescan that finds something counts although nobody signed it."""
-    policy = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=100_000)
+    policy = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age=Duration(days=100_000))
 
     def leave(**options: Any) -> list[str]:
         return require_promoted(good.place, good.release, policy, good.key.verifier, channel="prod", **options)

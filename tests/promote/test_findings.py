@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from registry_pipelines.promote.findings import MAX_LISTED
 from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.promote.interface import AcceptedKind, AcceptedUnknown, Policy
-from registry_pipelines.scan.interface import Limits, Report, Severity, Unknown
+from registry_pipelines.scan.interface import Limits, Report, Severity, Undeclared, Unknown
 from tests.promote.parts import NOW
 from tests.scan.reports import UNCOVERED, finding, report, undeclared
 
@@ -25,8 +25,10 @@ def accepted(subject: str, kind: AcceptedKind = "uncovered") -> AcceptedUnknown:
     return AcceptedUnknown(kind=kind, subject=subject, reason="r")
 
 
-def breaches(found: Report, limits: Limits | None = None, *accepting: AcceptedUnknown) -> list[str]:
-    policy = Policy(limits=limits or Limits(), accepted_unknowns=accepting)
+def breaches(
+    found: Report, limits: Limits | None = None, *accepting: AcceptedUnknown, undeclared: Undeclared = "list"
+) -> list[str]:
+    policy = Policy(limits=limits or Limits(), undeclared=undeclared, accept_unknowns=accepting)
     return report_breaches(found, policy, image="app", now=NOW)
 
 
@@ -117,12 +119,14 @@ def test_unknowns_pass_up_to_a_number() -> None:
 def test_the_undeclared_are_one_line_and_deny_only_on_request() -> None:
     many = undeclared(*(f"lib{letter}.so" for letter in "fedcba"))
     assert breaches(many) == breaches(many, Limits(unknowns=0)) == []
-    deny = Limits(unknowns=None, undeclared="deny")
+    any_number = Limits(unknowns=None)
     line = "undeclared: 6 libraries and programs that no list names: from liba.so to libf.so"
-    assert breaches(many, deny) == [line]
-    assert breaches(undeclared("tool"), deny) == ["undeclared: 1 library or program that no list names: tool"]
+    assert breaches(many, any_number, undeclared="deny") == [line]
+    assert breaches(undeclared("tool"), any_number, undeclared="deny") == [
+        "undeclared: 1 library or program that no list names: tool"
+    ]
     named = accepted("pkg:generic/lib[a-e].so", "undeclared")
-    assert breaches(many, deny, accepted("pkg:pypi/*", "undeclared"), named) == [
+    assert breaches(many, any_number, accepted("pkg:pypi/*", "undeclared"), named, undeclared="deny") == [
         "undeclared: 1 library or program that no list names: libf.so"
     ]
 

@@ -23,12 +23,13 @@ from registry_pipelines.promote.standing import Standing
 from registry_pipelines.promote.verdicts import Verdicts
 from registry_pipelines.release import Release
 from registry_pipelines.scan.interface import AdvisoryFacts, Report
+from registry_pipelines.settings import Duration
 from tests.promote.parts import CRITICAL, NOW
 
 OWN = Digest.of(b"own")
 OTHER = Digest.of(b"other")
 RELEASE = Release("app", "v1", OWN)
-STRICTER = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=1)
+STRICTER = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age=Duration(days=1))
 MOVED = f"version: the tag v1 names {OTHER} now; a version tag never moves"
 GONE = "version: the tag v1 does not exist, and it was never promoted as that"
 

@@ -39,6 +39,7 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages, Report
 from registry_pipelines.scan.predicates import vulnerability_predicate
 from registry_pipelines.scan.publish import publish_report, publish_sboms
+from registry_pipelines.settings import Duration
 from registry_pipelines.sign.cosign import sign_image
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.engine import Engine
@@ -265,9 +266,9 @@ def test_an_sbom_may_name_its_image_by_hash_or_property(place: Place, key: Key) 
 
 def test_required_platforms_must_be_there(good: Candidate) -> None:
     s390x = Platform(os="linux", architecture="s390x")
-    verdict = good.judge(change(require_platforms=(ARM64, s390x)))
+    verdict = good.judge(change(platforms=(ARM64, s390x)))
     assert verdict.reasons == ("platforms: linux/s390x is required, the release has linux/amd64, linux/arm64",)
-    assert good.judge(change(require_platforms=(ARM64,))).allow
+    assert good.judge(change(platforms=(ARM64,))).allow
 
 
 def test_an_index_without_images_is_denied(place: Place, key: Key) -> None:
@@ -300,7 +301,7 @@ def test_old_advisories_are_denied_with_their_date(bare: Candidate) -> None:
     bare.attach_everything(newest="2024-10-10T00:00:00Z")
     bare.sign()
     assert bare.judge().reasons == (f"advisories: the newest is of 2024-10-10T00:00:00Z, more than 7 days old; {LOAD}",)
-    assert bare.judge(change(max_advisory_age_days=10000)).accepted == (
+    assert bare.judge(change(max_advisory_age=Duration(days=10000))).accepted == (
         "advisories-age: the newest is of 2024-10-10T00:00:00Z; up to 10000 days pass",
     )
 
@@ -313,15 +314,15 @@ def test_advisories_age_while_nothing_changes(good: Candidate) -> None:
 def test_old_advisories_pass_by_name_up_to_an_age(bare: Candidate) -> None:
     bare.attach_everything(newest="2026-10-01T00:00:00Z")
     bare.sign()
-    accepted = AcceptedUnknown(kind="advisories-age", reason="feed is archived", until_age_days=60)
+    accepted = AcceptedUnknown(kind="advisories-age", reason="feed is archived", until_age=Duration(days=60))
     other = AcceptedUnknown(kind="uncovered", reason="about packages, not about ages")
-    verdict = bare.judge(change(accepted_unknowns=(other, accepted)))
+    verdict = bare.judge(change(accept_unknowns=(other, accepted)))
     assert verdict.allow
     assert verdict.accepted == (
         "advisories-age: the newest is of 2026-10-01T00:00:00Z; up to 60 days pass: feed is archived",
     )
     later = NOW + timedelta(days=30)
-    denied = bare.judge(change(accepted_unknowns=(accepted,)), now=later)
+    denied = bare.judge(change(accept_unknowns=(accepted,)), now=later)
     assert denied.reasons == (
         f"advisories: the newest is of 2026-10-01T00:00:00Z, more than 7 days old; {LOAD}",
         f"advisories: the newest is of 2026-10-01T00:00:00Z, more than 60 days old; {LOAD}",
@@ -332,12 +333,12 @@ def test_an_expired_acceptance_of_old_advisories_is_not_applied_and_said(bare: C
     bare.attach_everything(newest="2026-10-01T00:00:00Z")
     bare.sign()
     accepted = AcceptedUnknown(
-        kind="advisories-age", reason="feed is archived", until_age_days=60, expires=day("2026-11-22")
+        kind="advisories-age", reason="feed is archived", until_age=Duration(days=60), expires=day("2026-11-22")
     )
-    verdict = bare.judge(change(accepted_unknowns=(accepted,)))
+    verdict = bare.judge(change(accept_unknowns=(accepted,)))
     assert not verdict.allow
     assert verdict.notes == ("the acceptance of advisories-age expired on 2026-11-22 and was not applied",)
-    assert bare.judge(change(accepted_unknowns=(msgspec.structs.replace(accepted, expires=day("2026-11-23")),))).allow
+    assert bare.judge(change(accept_unknowns=(msgspec.structs.replace(accepted, expires=day("2026-11-23")),))).allow
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,7 @@ def test_a_date_without_zone_is_utc(bare: Candidate) -> None:
 def test_an_unknown_is_denied_until_it_is_accepted_by_name(bare: Candidate) -> None:
     bare.attach_everything(unknowns=[UNCOVERED])
     accepted = AcceptedUnknown(kind="uncovered", subject="pkg:conda/python@*", reason="the interpreter has no feed")
-    policy = change(accepted_unknowns=(accepted,))
+    policy = change(accept_unknowns=(accepted,))
     assert bare.sign().withheld == (
         "uncovered: pkg:conda/python@3.11: no advisory ecosystem covers it; "
         "accept pkg:conda/* by name (`accept_unknowns`)",
@@ -379,8 +380,8 @@ def test_an_unknown_is_denied_until_it_is_accepted_by_name(bare: Candidate) -> N
         "accept pkg:conda/* by name (`accept_unknowns`)",
     )
     for wrong in ({"kind": "unreadable"}, {"subject": "pkg:conda/perl@*"}):
-        assert not bare.judge(change(accepted_unknowns=(msgspec.structs.replace(accepted, **wrong),))).allow
-    expired = bare.judge(change(accepted_unknowns=(msgspec.structs.replace(accepted, expires=day("2026-11-22")),)))
+        assert not bare.judge(change(accept_unknowns=(msgspec.structs.replace(accepted, **wrong),))).allow
+    expired = bare.judge(change(accept_unknowns=(msgspec.structs.replace(accepted, expires=day("2026-11-22")),)))
     assert not expired.allow
     assert expired.notes == (
         "the acceptance of uncovered:pkg:conda/python@* expired on 2026-11-22 and was not applied",
@@ -402,17 +403,17 @@ def test_the_undeclared_are_one_line_of_a_verdict(bare: Candidate) -> None:
     bare.sign()
     line = "undeclared: 7 libraries and programs that no list names: from liba.so.1 to libg.so.1"
     assert bare.judge().allow and bare.judge().accepted == (line,)
-    limits = Limits(unknowns=None, undeclared="deny")
-    assert bare.judge(change(limits=limits)).reasons == (line,)
+    policy = change(limits=Limits(unknowns=None), undeclared="deny")
+    assert bare.judge(policy).reasons == (line,)
     some = AcceptedUnknown(kind="undeclared", subject="pkg:generic/lib[a-f]*", reason="ours", expires=day("2026-11-23"))
-    verdict = bare.judge(change(limits=limits, accepted_unknowns=(some,)))
+    verdict = bare.judge(change(policy, accept_unknowns=(some,)))
     assert verdict.reasons == ("undeclared: 1 library or program that no list names: libg.so.1",)
     assert verdict.accepted == (
         "undeclared: 6 libraries and programs that no list names: from liba.so.1 to libf.so.1: ours",
     )
     rest = msgspec.structs.replace(some, subject="pkg:generic/libg*", expires=None)
-    assert bare.judge(change(limits=limits, accepted_unknowns=(some, rest))).allow
-    late = bare.judge(change(limits=limits, accepted_unknowns=(some, rest)), now=NOW + timedelta(days=1))
+    assert bare.judge(change(policy, accept_unknowns=(some, rest))).allow
+    late = bare.judge(change(policy, accept_unknowns=(some, rest)), now=NOW + timedelta(days=1))
     assert not late.allow and "expired on 2026-11-23" in late.notes[0]
 
 
@@ -538,7 +539,7 @@ def test_the_latest_of_several_signed_reports_counts(good: Candidate) -> None:
 def test_a_signed_report_we_cannot_read_is_no_report(bare: Candidate, predicate: Any, note: str) -> None:
     bare.attach_everything()
     attest(bare.place, bare.top, VULNERABILITIES_TYPE, predicate, bare.key.signer)
-    verdict = bare.judge(change(require_signature=False, require_attestations=(VULNERABILITIES_TYPE,)))
+    verdict = bare.judge(change(required=("vulnerabilities",)))
     assert not verdict.allow
     assert verdict.reasons == ("vulnerability report: no trusted key signed it (done only when its findings pass)",)
     assert any(note in item for item in verdict.notes)
@@ -563,7 +564,7 @@ def test_unreadable_and_foreign_unsigned_reports_are_noted(good: Candidate) -> N
 
 
 def test_a_policy_may_do_without_a_report_but_not_overlook_one(bare: Candidate) -> None:
-    policy = change(require_signature=False, require_attestations=())
+    policy = change(required=())
     assert bare.judge(policy).allow
     bare.attach_report(CRITICAL)
     assert "CVE-2026-1" in bare.judge(policy).reasons[0]
@@ -571,7 +572,7 @@ def test_a_policy_may_do_without_a_report_but_not_overlook_one(bare: Candidate) 
 
 def test_any_other_predicate_type_can_be_required(bare: Candidate) -> None:
     review = "https://example.com/review/v1"
-    policy = change(require_signature=False, require_attestations=(review,))
+    policy = change(required=(), attestations=(review,))
     assert bare.judge(policy).reasons == (f"{review}: no attestation of type {review} is signed by a trusted key",)
     attest(bare.place, bare.top, review, {"by": "team"}, bare.key.signer)
     assert bare.judge(policy).allow
@@ -580,7 +581,7 @@ def test_any_other_predicate_type_can_be_required(bare: Candidate) -> None:
 def test_the_sig_tag_alone_is_a_signature(bare: Candidate) -> None:
     signed = sign_image(bare.place, bare.top, bare.key.signer, identity="app")
     bare.place.registry.delete_manifest(bare.place.repository, signed.bundle.digest)
-    verdict = bare.judge(change(require_attestations=()))
+    verdict = bare.judge(change(required=("signature",)))
     assert verdict.allow
     assert [item.predicate_type for item in verdict.evidence] == ["signature:sig"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from registry_pipelines.errors import ClosureIncomplete, InputError, ManifestInvalid
+from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid
 from registry_pipelines.evidence.model import Attestations
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -33,6 +32,7 @@ from registry_pipelines.registry.platforms import platform_images
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.interface import Component, Limits, PlatformPackages
 from registry_pipelines.scan.match import match
+from registry_pipelines.settings import Duration
 from tests.evidence.parts import push_image, push_index
 from tests.promote.parts import NOW
 
@@ -51,58 +51,36 @@ NOTHING = Evidence(
 
 
 def test_the_shipped_policy_is_what_the_documents_say() -> None:
-    assert Policy.from_dict({}) == DEFAULT_POLICY
-    assert DEFAULT_POLICY.limits == Limits(
-        critical=0, high=0, medium=None, low=None, unknown=0, unknowns=0, undeclared="list"
-    )
-    assert DEFAULT_POLICY.max_advisory_age_days == 7
-    assert DEFAULT_POLICY.require_signature
-    assert set(DEFAULT_POLICY.require_attestations) == {
+    policy = DEFAULT_POLICY
+    assert policy.limits == Limits(critical=0, high=0, medium=None, low=None, unknown=0, unknowns=0)
+    assert (policy.undeclared, policy.fixable_only, policy.max_advisory_age) == ("list", False, timedelta(days=7))
+    assert "signature" in policy.required
+    assert set(policy.predicate_types) == {
         "https://slsa.dev/provenance/v1",
         "https://cyclonedx.org/bom",
         "https://cosign.sigstore.dev/attestation/vuln/v1",
     }
-    assert DEFAULT_POLICY.exceptions == DEFAULT_POLICY.accepted_unknowns == ()
+    assert policy.platforms == policy.deny_warnings == policy.exceptions == policy.accept_unknowns == ()
 
 
-def test_a_policy_is_read_from_plain_data() -> None:
-    policy = Policy.from_dict(
-        {
-            "name": "demo",
-            "limits": {"critical": 0, "high": 2},
-            "max_advisory_age_days": 30,
-            "require_platforms": [{"os": "linux", "architecture": "amd64"}],
-            "exceptions": [{"advisory": "CVE-1", "reason": "r", "expires": "2027-01-31"}],
-            "accepted_unknowns": [{"kind": "uncovered", "subject": "pkg:conda/*", "reason": "r"}],
-        }
+def test_the_digest_of_a_policy_stays() -> None:
+    """Verdicts name it: where it changes, every release must be judged again. A changed default, which is not in the
+    digest's JSON, must change ``POLICY_MEANING``; see the test above."""
+    policy = Policy(
+        name="strict",
+        limits=Limits(high=1, medium=None, low=3),
+        max_advisory_age=Duration(days=10),
+        required=("sbom", "signature"),
+        attestations=("https://example.com/review/v1",),
+        platforms=(Platform(os="linux", architecture="arm64"),),
+        undeclared="deny",
+        deny_warnings=("several-images",),
+        exceptions=(PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),),
+        accept_unknowns=(AcceptedUnknown(kind="advisories-age", until_age=Duration(days=14), reason="r"),),
     )
-    assert policy.limits.high == 2
-    assert policy.require_platforms == (Platform(os="linux", architecture="amd64"),)
-    assert policy.exceptions == (PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),)
-    assert policy.accepted_unknowns == (AcceptedUnknown(kind="uncovered", subject="pkg:conda/*", reason="r"),)
-
-
-@pytest.mark.parametrize(
-    ("found", "field"),
-    [
-        ({"limts": {}}, "limts"),
-        ({"limits": {"critical": "none"}}, r"\$\.limits\.critical"),
-        ({"exceptions": [{"advisory": "CVE-1", "reason": "r"}]}, "expires"),
-        ({"exceptions": [{"advisory": "CVE-1", "expires": "2027-01-31"}]}, "reason"),
-        ({"accepted_unknowns": [{"kind": "anything", "reason": "r"}]}, "anything"),
-        ({"accepted_unknowns": [{"kind": "no-data", "reason": "r"}]}, "no-data"),
-        ({"limits": {"undeclared": "allow"}}, "allow"),
-    ],
-)
-def test_a_wrong_policy_names_its_field(found: dict[str, Any], field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        Policy.from_dict(found)
-
-
-def test_the_old_kind_of_unknown_is_refused_with_what_to_write() -> None:
-    with pytest.raises(InputError) as caught:
-        Policy.from_dict({"accepted_unknowns": [{"kind": "no-data", "reason": "r"}]})
-    assert "`uncovered`" in caught.value.do and "`undeclared: deny`" in caught.value.do
+    assert [Policy().digest.short, policy.digest.short] == ["sha256:ef1424cb5c9d", "sha256:d440c7ce9e57"]
+    written = Policy(limits=Limits(), max_advisory_age=Duration(hours=7 * 24), required=Policy().required[::-1])
+    assert written.digest == Policy().digest
 
 
 def test_the_digest_names_the_content() -> None:
@@ -111,10 +89,11 @@ def test_the_digest_names_the_content() -> None:
         {"name": "x"},
         {"limits": Limits(high=1)},
         {"limits": Limits(unknowns=1)},
-        {"limits": Limits(undeclared="deny")},
+        {"undeclared": "deny"},
         {"fixable_only": True},
-        {"max_advisory_age_days": 8},
-        {"require_signature": False},
+        {"max_advisory_age": Duration(days=8)},
+        {"required": ("provenance", "sbom", "vulnerabilities")},
+        {"attestations": ("https://example.com/review/v1",)},
         {"exceptions": (PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),)},
     ]
     digests = {msgspec.structs.replace(Policy(), **fields).digest for fields in changed}
@@ -122,7 +101,7 @@ def test_the_digest_names_the_content() -> None:
 
 
 def test_the_smallest_policy_still_asks_for_an_image() -> None:
-    verdict = judged(NOTHING, Policy(require_signature=False, require_attestations=()))
+    verdict = judged(NOTHING, Policy(required=()))
     assert verdict.reasons == ("platforms: the release holds no image that could be started",)
 
 

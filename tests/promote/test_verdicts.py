@@ -17,6 +17,7 @@ from registry_pipelines.evidence.keys import load_verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.interface import DEFAULT_POLICY, VERDICT_TYPE, PublishedVerdict, Verdict
 from registry_pipelines.promote.verdicts import EXTENSION, from_predicate, publish, read, to_predicate
+from registry_pipelines.settings import Duration
 from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
 
@@ -47,7 +48,7 @@ def test_the_standard_fields_say_the_same(good: Candidate) -> None:
     }
     assert predicate["timeVerified"] == "2026-11-23T12:00:00Z"
     assert len(predicate["inputAttestations"]) == 5
-    policy = msgspec.structs.replace(DEFAULT_POLICY, require_attestations=())
+    policy = msgspec.structs.replace(DEFAULT_POLICY, required=("signature",))
     assert to_predicate(good.place, good.judge(policy))["verifiedLevels"] == ["SLSA_BUILD_LEVEL_0"]
 
 
@@ -97,7 +98,7 @@ def test_a_verdict_by_an_untrusted_key_is_not_believed(good: Candidate, other_ke
 
 
 def test_each_policy_has_its_own_latest_verdict(good: Candidate) -> None:
-    strict = msgspec.structs.replace(DEFAULT_POLICY, name="strict", max_advisory_age_days=0)
+    strict = msgspec.structs.replace(DEFAULT_POLICY, name="strict", max_advisory_age=Duration(days=0))
     first = good.publish(good.judge())
     second = good.publish(good.judge(strict, now=NOW + timedelta(hours=1)))
     third = good.publish(good.judge(now=NOW + timedelta(hours=2)))
@@ -122,7 +123,7 @@ def test_of_equal_times_the_denial_counts(good: Candidate) -> None:
 def test_a_new_verdict_is_dated_after_the_latest(good: Candidate) -> None:
     """Two in one second, and one by a machine whose clock is behind: the last one made counts."""
     good.publish(good.judge(now=NOW + timedelta(hours=1)))
-    stricter = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age_days=0)
+    stricter = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age=Duration(days=0))
     second = good.publish(good.judge(stricter, now=NOW))
     assert second.verdict.time == "2026-11-23T13:00:01Z"
     third = good.publish(good.judge(now=NOW))

@@ -1,11 +1,16 @@
-"""Small values of the configuration: secrets, durations, glob patterns, version ranges."""
+"""What a setting may look like: secrets, lengths of time, names and patterns, and the marks that say so in a type.
+
+A policy, a target or a retention rule is one class, in its stage; the configuration holds that class itself. Its type
+hints say what may be written (``Annotated[str, GLOB]``, numbers by :class:`msgspec.Meta`), the docstring below each
+field what it means; :mod:`registry_pipelines.config` reads both. So this is below the stages.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -93,9 +98,7 @@ PREFIX = Pattern(
 TAG = Pattern(
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", "a tag", "use at most 128 letters, digits, _ . -, not starting with . or -"
 )
-PLATFORM = Pattern(
-    r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$", "a platform", "write os/architecture, for example linux/amd64"
-)
+PLATFORM_PATTERN = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"
 LIBC = Pattern(
     r"^(glibc-2\.\d{1,3}|musl-1\.\d{1,3}|none)?$", "a C library", "write glibc-2.31, musl-1.2 or none, for example"
 )
@@ -107,3 +110,28 @@ JOURNAL = Pattern(
     "the address of a Postgres database",
     "write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
 )
+
+
+@dataclass(frozen=True)
+class Names:
+    """Marks a string that names an entry of a top-level section of the configuration."""
+
+    section: str
+
+
+@dataclass(frozen=True)
+class Former:
+    """Marks a choice of which a word of earlier versions is gone; ``now`` says what to write instead."""
+
+    word: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """Marks a field that is not written in the file. from_key: it is the entry's own name in its section."""
+
+    from_key: bool = False
+
+
+EntryName = Annotated[str, Unwritten(from_key=True)]
