@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry_pipelines.errors import NotFound, PromotionDenied
+from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
@@ -80,10 +81,4 @@ def _places(chain: Chain, release: Release) -> Iterator[tuple[str, Place]]:
 
 def _is_at(place: Place, release: Release) -> bool:
     """By digest or under its version tag: either would let somebody pull it."""
-    for reference in (release.digest, release.tag):
-        try:
-            if place.registry.resolve(place.repository, reference).digest == release.digest:
-                return True
-        except NotFound:
-            continue
-    return False
+    return any(digest_at(place, reference) == release.digest for reference in (release.digest, release.tag))

@@ -58,6 +58,6 @@ def require_promoted(
             f"{release.image}:{release.tag} may leave its source registry only when it is promoted",
             reasons=found.reasons,
             where=f"{place}@{release.digest}",
-            do="Promote it first",
+            do="Remove the reasons, then judge and promote it",
         )
     return found.accepted
