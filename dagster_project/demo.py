@@ -25,6 +25,7 @@ from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import Config, load
 from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
+from registry_pipelines.interrupts import prompt_end
 from registry_pipelines.release import Release
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -38,6 +39,8 @@ STAGES = {
     "upstreams": "mirror",
 }
 """Stages of the assets that are not named as their stage; ``replica/x`` is ``replicate:x``."""
+WIND_UP_S = 1.0
+"""After a signal; whoever started this process waits a little longer."""
 QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
 """Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
@@ -190,4 +193,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with prompt_end(WIND_UP_S, silent=True):
+        sys.exit(main())

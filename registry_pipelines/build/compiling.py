@@ -19,13 +19,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import TracebackType
 from typing import IO
 
 from registry_pipelines.errors import DiskFull, LocalError
 from registry_pipelines.oci.files import local_errors
+from registry_pipelines.threads import Pool, is_interrupt, run_child
 
 MAX_SOURCE_BYTES = 4 * 1024**2
 """A larger source is left to the interpreter; the largest in wheels (generated tables) stay below 2 MiB."""
@@ -92,13 +93,18 @@ class Compilation:
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        self._pool = ThreadPoolExecutor(CORES, "compile")
+        self._pool = Pool(CORES, "compile")
         self._answers = [(batch, self._pool.submit(_compile, batch)) for batch in _batches(sources)]
 
     def __enter__(self) -> Compilation:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if is_interrupt(kind):
+            self._pool.stop()
+            return
         self._pool.shutdown(cancel_futures=True)
         for _, answer in self._answers:
             if not answer.cancelled() and not answer.exception():
@@ -146,14 +152,7 @@ def _compile(batch: list[Source]) -> IO[bytes]:
 def _run(request: IO[bytes], answer: IO[bytes]) -> None:
     command = [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _WORKER]
     try:
-        done = subprocess.run(
-            command,
-            stdin=request,
-            stdout=answer,
-            stderr=subprocess.PIPE,
-            timeout=BATCH_TIMEOUT_S,
-            env=_environment(),
-        )
+        done = run_child(command, stdin=request, stdout=answer, timeout_s=BATCH_TIMEOUT_S, env=_environment())
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalError(f"the compiling interpreter failed: {error}", where=sys.executable) from error
     if done.returncode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -214,7 +214,7 @@ class _Build:
 
     def _for_each(self, jobs: Sequence[LayerJob], work: Callable[[LayerJob], T]) -> dict[str, T]:
         """Every distinct layer once, by key, largest first; the first failure stops what has not begun."""
-        with ThreadPoolExecutor(WORKERS) as pool:
+        with Pool(WORKERS, "layers") as pool:
             futures: dict[str, Future[T]] = {}
             for job in sorted(jobs, key=lambda job: -job.effort):
                 if job.key not in futures:

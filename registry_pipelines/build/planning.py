@@ -6,7 +6,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from packaging.version import Version
@@ -40,6 +39,7 @@ from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import check_tag
+from registry_pipelines.threads import Pool
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _wheel_job(
 
     def write(writer: LayerWriter, advance: Callable[[int], None]) -> None:
         layer = WheelLayer(writer, scheme, byte_code=byte_code, advance=advance)
-        with ThreadPoolExecutor(1) as pool:
+        with Pool(1, "verify") as pool:
             # The file's own hash is checked beside the work; a wrong one fails the layer before it is committed.
             checks = [pool.submit(store.verify, wheel.path, wheel.locked.sha256) for wheel, _ in wheels]
             for wheel, missing in wheels:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from registry_pipelines.build.target import Target
 from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
 from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing
 from registry_pipelines.oci.files import disk_errors
+from registry_pipelines.threads import Pool, run_child
 
 PIP_TIMEOUT_S = 3600
 """Downloading a CUDA stack of 5 GB over a slow line."""
@@ -151,7 +151,7 @@ def _fetch(question: Question, items: list[Item], store: WheelStore) -> list[Ite
     """Have the files in the store and every item's sha256. Local files are linked; others are downloaded by the exact
     addresses of the report, with the options of the requirements that name indexes, for their credentials."""
     local = [item for item in items if urlsplit(item["url"]).scheme == "file"]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with Pool(os.cpu_count() or 1, "link") as pool:
         for item, sha256 in zip(local, pool.map(lambda item: _link(item, store, question), local), strict=True):
             item["sha256"] = sha256
     remote = [item for item in items if item not in local]
@@ -222,7 +222,7 @@ def _hash_option(item: Item) -> str:
 def _pip(arguments: Sequence[str], question: Question, *, told: Path | None = None) -> None:
     command = pip_command(arguments, question.markers, told)
     try:
-        done = subprocess.run(command, capture_output=True, env=question.environment(), timeout=PIP_TIMEOUT_S)
+        done = run_child(command, env=question.environment(), timeout_s=PIP_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalError(f"pip did not finish: {error}", where=question.where) from error
     if done.returncode == 0:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from registry_pipelines.build.application import application_patterns, packed_paths
 from registry_pipelines.build.application_warnings import some_of
 from registry_pipelines.build.requirement_lines import redacted
+from registry_pipelines.threads import run_child
 
 GIT_TIMEOUT_S = 60
 
@@ -226,11 +227,10 @@ def _git(folder: Path, *arguments: str, environment: dict[str, str] | None = Non
     kept |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
     kept |= {"GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C", "LANGUAGE": "C", **(environment or {})}
     try:
-        done = subprocess.run(
+        done = run_child(
             ["git", *options, "-C", str(folder), *arguments],
             input=os.fsencode(told),
-            capture_output=True,
-            timeout=GIT_TIMEOUT_S,
+            timeout_s=GIT_TIMEOUT_S,
             env=kept,
         )
     except subprocess.TimeoutExpired as error:

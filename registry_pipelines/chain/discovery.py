@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
@@ -15,6 +14,7 @@ from registry_pipelines.oci.tags import read_version
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
+from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
 from registry_pipelines.transfer.closure.listed import list_tags
 from registry_pipelines.transfer.closure.selectors import ALL
@@ -56,7 +56,7 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     version = image.build.version if image.build else ""
     tags.sort(key=lambda tag: (tag != version, not _is_dotted(tag), tag))
     found: dict[Digest, str] = {}
-    with ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="releases") as pool:
+    with Pool(LOOKUP_THREADS, "releases") as pool:
         for tag, digest in zip(tags, pool.map(lambda tag: named.get(tag) or digest_at(place, tag), tags), strict=True):
             if digest is not None:
                 found.setdefault(digest, tag)

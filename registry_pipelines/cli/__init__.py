@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from registry_pipelines import __version__
-from registry_pipelines.cli.errors import INTERRUPTED, exit_code_table
+from registry_pipelines.cli.errors import exit_code_table, say_interrupted
+from registry_pipelines.interrupts import prompt_end
 
 _MODULES = {
     "demo": "demonstration",
@@ -53,8 +54,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # while a command's module is loaded; from then on the command sees to it
-            click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(say_interrupted())
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """The whole program, in its main thread."""
+        with prompt_end():
+            return super().__call__(*arguments, **named)
 
 
 @click.group(cls=_Commands, epilog=exit_code_table(), context_settings={"max_content_width": 100})

@@ -29,6 +29,7 @@ from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, l
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
 from registry_pipelines.progress import size_text
 from registry_pipelines.release import Release
+from registry_pipelines.threads import CHILDREN
 
 DEMO_FOLDER = Path("deploy") / "demo"
 EXPECTED = {"forecaster": True, "recommender": False}
@@ -108,14 +109,17 @@ def _run_dagster(config: Config, *, quiet: bool) -> tuple[list[Event], int]:
         command = [sys.executable, "-m", "dagster_project.demo", "--config", str(config.path), "--events", str(path)]
         environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path)}
         with subprocess.Popen(command, env=environment, stdout=STDERR) as process, _ticker(quiet) as tick:
+            CHILDREN.add(process)
             try:
                 for event in _follow(path, process, tick):
                     events.append(event)
                     if not quiet:
                         click.echo(_line(event), err=True)
             except BaseException:
-                process.terminate()
+                process.terminate()  # it ends its own children, and is waited for; see interrupts
                 raise
+            finally:
+                CHILDREN.discard(process)
         return events, process.returncode
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from registry_pipelines import errors
+from registry_pipelines import errors, interrupts
 from registry_pipelines.cli.output import harmless, print_json
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.threads import is_interrupt
 
 UNEXPECTED = 1
 INCOMPLETE = errors.ContentError.exit_code
@@ -20,7 +21,7 @@ INCOMPLETE = errors.ContentError.exit_code
 (a copy of what does not exist, or of which a target fails; a sync whose targets are all unreachable) has the error's
 code."""
 INTERRUPTED = 130
-"""128 + SIGINT, as shells say it."""
+"""128 + SIGINT, as shells say it; after another signal its number counts."""
 
 EXIT_CODES: dict[int, str] = {
     0: "done; nothing is wrong",
@@ -33,7 +34,8 @@ EXIT_CODES: dict[int, str] = {
     7: "registry unreachable; trying again may help",
     8: "wrong input: configuration, reference, requirements, advisories",
     9: "this machine cannot do it: disk full, port taken, tool missing, state locked",
-    130: "interrupted",
+    130: "interrupted (Ctrl-C)",
+    143: "terminated (SIGTERM)",
 }
 
 
@@ -49,25 +51,37 @@ def guarded(run: Callable[[], Any], *, as_json: bool, debug: bool) -> int:
     """
     try:
         run()
-    except RegistryPipelinesError as error:
+    except BaseException as error:
+        if interrupts.caught() or isinstance(error, KeyboardInterrupt):  # also what it came to on the way here
+            return say_interrupted(error if debug else None)
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output (head, less) is gone: nothing is wrong, and Python must not say so at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort) or is_interrupt(type(error)):
+            raise
+        return _say_failed(error, as_json=as_json, debug=debug)
+    return 0
+
+
+def say_interrupted(error: BaseException | None = None) -> int:
+    """One line on stderr; the exit code. error: to be shown with its traceback."""
+    if error is not None:
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    interrupts.told()
+    click.echo(interrupts.word(interrupts.caught()), err=True)
+    return 128 + interrupts.caught() if interrupts.caught() else INTERRUPTED
+
+
+def _say_failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
+    if isinstance(error, RegistryPipelinesError):
         _explain(str(error), error.diagnostics(), error.exit_code, as_json=as_json, error=error, debug=debug)
         return error.exit_code
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output (head, less) is gone: nothing is wrong, and Python must not say so at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (click.ClickException, click.exceptions.Exit, click.Abort):
-        raise
-    except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error}"
-        hint = "This is a fault of the program; run again with --debug and report what it prints"
-        facts = {"error": type(error).__name__, "what": text, "where": "", "do": hint}
-        _explain(f"{text}. {hint}", facts, UNEXPECTED, as_json=as_json, error=error, debug=debug)
-        return UNEXPECTED
-    return 0
+    text = f"unexpected {type(error).__name__}: {error}"
+    hint = "This is a fault of the program; run again with --debug and report what it prints"
+    facts = {"error": type(error).__name__, "what": text, "where": "", "do": hint}
+    _explain(f"{text}. {hint}", facts, UNEXPECTED, as_json=as_json, error=error, debug=debug)
+    return UNEXPECTED
 
 
 def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, error: BaseException, debug: bool) -> None:

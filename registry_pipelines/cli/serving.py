@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from registry_pipelines import interrupts
 from registry_pipelines.chain.serving import ensure_registries, serve
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import print_json
@@ -22,9 +23,11 @@ from registry_pipelines.config import ENVIRONMENT_VARIABLE, Config, EmbeddedRegi
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded import serve as serve_here
+from registry_pipelines.threads import CHILDREN
 
-CHILD_STOP_S = 20.0
-"""How long Dagster gets to end its processes after TERM before the group is killed; it takes 2 s."""
+CHILD_STOP_S = 1.0
+"""How long Dagster gets to end its processes after TERM before the group is killed. It takes 2 s and more, which is for
+its own order; what it keeps stands a kill, and its run monitoring tells of runs that were under way."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
@@ -57,6 +60,7 @@ def serve_command(
     server = EmbeddedServer(
         root, host=host, port=5500 if port is None else port, certificate=tls_cert, key=tls_key, htpasswd=htpasswd
     )
+    interrupts.wanted()
     serve_here([server], ready=lambda servers: _announce(options, [{"name": "", "url": server.url, "root": str(root)}]))
 
 
@@ -84,6 +88,7 @@ def _signals() -> Iterator[threading.Event]:
     """An event that INT, TERM and QUIT set. A child started meanwhile has their default actions, even when this process
     was started with them ignored (by ``&`` in a script): handlers, unlike ignored signals, do not pass to a child."""
     ended = threading.Event()
+    interrupts.wanted()
     before = {number: signal.signal(number, lambda _number, _frame: ended.set()) for number in _SIGNALS}
     try:
         yield ended
@@ -123,6 +128,7 @@ def run_group(command: list[str], environment: Mapping[str, str], ended: threadi
     Returns the exit code.
     """
     process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
+    CHILDREN.add(process, lambda: os.killpg(process.pid, signal.SIGKILL))
     try:
         while process.poll() is None and not ended.wait(0.2):
             pass
@@ -135,6 +141,7 @@ def run_group(command: list[str], environment: Mapping[str, str], ended: threadi
         with suppress(ProcessLookupError):  # every process of the group has ended
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
+        CHILDREN.discard(process)
     return code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.threads import Pool
 
 MAX_PLAN_AGE = timedelta(hours=24)
 """An older plan is refused: what runs, and which signatures exist, is known by the plan's time only."""
@@ -103,7 +103,7 @@ def _apply_repository(
 
 def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
     """The tag list must be the plan's, less tags that the plan itself deletes."""
-    with ThreadPoolExecutor(SURVEY_THREADS, thread_name_prefix="collect") as pool:
+    with Pool(SURVEY_THREADS, "collect") as pool:
         try:
             tags = read_tags(place, pool)
         except NotFound:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Container, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -27,6 +27,7 @@ from registry_pipelines.oci.referrers import read_fallback
 from registry_pipelines.oci.times import read_created
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.interface import Place
+from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import DigestTags
 
 MAX_TAGS = 200_000
@@ -113,7 +114,7 @@ def state_of(tags: Mapping[str, Digest]) -> Digest:
     return Digest(f"sha256:{hasher.hexdigest()}")
 
 
-def read_tags(place: Place, pool: ThreadPoolExecutor, also: Iterable[str] = ()) -> dict[str, Digest]:
+def read_tags(place: Place, pool: Executor, also: Iterable[str] = ()) -> dict[str, Digest]:
     """All tags with their digests. also: tags that are not listed and there all the same. Raises RegistryError;
     ClosureIncomplete when there are too many or one vanished."""
     names = dict.fromkeys(also)
@@ -131,7 +132,7 @@ def read_tags(place: Place, pool: ThreadPoolExecutor, also: Iterable[str] = ()) 
 def survey(place: Place, also: Iterable[str] = ()) -> Survey:
     """Read a repository. also: tags that are not listed. Raises RegistryError, ContentError when anything is
     unclear."""
-    with ThreadPoolExecutor(SURVEY_THREADS, thread_name_prefix="survey") as pool:
+    with Pool(SURVEY_THREADS, "survey") as pool:
         tags = read_tags(place, pool, also)
         nodes: dict[Digest, Node] = {}
         absent: set[Digest] = set()

@@ -7,7 +7,6 @@ digest: a layer that two images share is streamed once, and a second scan reads 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +33,7 @@ from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.interface import PlatformPackages
 from registry_pipelines.scan.merge import merge_layers
 from registry_pipelines.scan.state import replaced
+from registry_pipelines.threads import Pool
 
 __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]
 
@@ -104,7 +104,7 @@ class _Scanner:
             )
         pairs = list(zip(diff_ids, manifest.layers, strict=True))
         unique = {_key(diff_id, layer): (diff_id, layer) for diff_id, layer in pairs}
-        with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1), "scan-layer") as pool:
+        with Pool(min(WORKERS, os.cpu_count() or 1), "scan-layer") as pool:
             contents = dict(zip(unique, pool.map(self._layer, unique, unique.values()), strict=True))
         return [contents[_key(*pair)] for pair in pairs]
 

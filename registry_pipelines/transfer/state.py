@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import cast
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError
@@ -17,6 +18,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry, UploadSessions
+from registry_pipelines.threads import is_interrupt
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier
 from registry_pipelines.transfer.blob.fanout import Means
 from registry_pipelines.transfer.blob.journal import Journal
@@ -83,7 +85,7 @@ class State:
             self.open_journal()
         if self._courier and expect_work:
             # It takes a while, in which the network is waited for.
-            self._starting = threading.Thread(target=self._courier.start, name="courier-start")
+            self._starting = threading.Thread(target=self._courier.start, name="courier-start", daemon=True)
             self._starting.start()
 
     def open_journal(self) -> Journal | None:
@@ -185,12 +187,14 @@ class State:
     def __enter__(self) -> State:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.ExitStack() as ends:  # an interrupt in the middle leaves out none
             if self._journal:
                 ends.callback(self._journal.close)
             if self._courier:
-                ends.callback(self._courier.close)
+                ends.callback(self._courier.close, hurry=is_interrupt(kind))
             if self._starting:
                 self._starting.join()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +12,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import BUFFER_BYTES, Place
 from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure, Omission
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.omissions import companions
@@ -120,7 +120,7 @@ class _Comparison:
             checks.append(lambda digest=manifest.digest: self._manifest(digest))  # type: ignore[misc]
         for blob in self.closure.blobs.values():
             checks.append(lambda blob=blob: self._blob(blob))  # type: ignore[misc]
-        with ThreadPoolExecutor(COMPARE_THREADS, thread_name_prefix="compare") as pool:
+        with Pool(COMPARE_THREADS, "compare") as pool:
             for found in pool.map(lambda check: check(), checks):
                 yield from found
 

@@ -149,5 +149,8 @@ def test_dev_serves_dagster_and_ends_all_of_it(tmp_path: Path) -> None:
         process.terminate()
         code = process.wait(patient(60))
     assert code == 0
-    assert living(group) == []
+    until = time.monotonic() + patient(30)
+    while left := living(group):  # killed, which a busy machine does when it comes to it
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
     assert not answers(f"http://127.0.0.1:{port}/server_info")

@@ -16,7 +16,7 @@ from tests.chain.killing import address, configure, push_large, stop_and_run_aga
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.fault_registry import FaultRegistry
 
-CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 130}
+CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 @pytest.mark.parametrize("how", CODES)

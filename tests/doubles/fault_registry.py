@@ -189,7 +189,7 @@ class FaultRegistry:
     def _pick(self, head: Head) -> Fault | None:
         with self._lock:
             for rule in self._rules:
-                if rule.method != head.method or not rule.target.fullmatch(head.target):
+                if not re.fullmatch(rule.method, head.method) or not rule.target.fullmatch(head.target):
                     continue
                 if rule.skip:
                     rule.skip -= 1

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from registry_pipelines.errors import ConfigInvalid, ToolMissing, Unauthorized
 from registry_pipelines.registry.client.auth_files import AuthFile, keys_of, read_auth_files, wrong_file
+from registry_pipelines.threads import started_child
 
 MAX_HELPER_OUTPUT_BYTES = 64 * 1024
 """A helper's answer holds one token; ECR's, the longest known, has about 3 KiB."""
@@ -186,23 +187,22 @@ def ask_helper(name: str, server: str, *, environ: Mapping[str, str] | None = No
 
 def _run(command: list[str], given: str, *, environ: Mapping[str, str] | None) -> tuple[int, bytes]:
     """(status, standard output) of a program; killed when it takes too long or writes too much."""
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=dict(environ) if environ is not None else None,
-        )
-    except OSError as error:
-        raise ToolMissing(
-            f"{command[0]} cannot be started ({error.strerror})", do="Install it, or change Docker's config.json"
-        ) from error
-    with process:
+    with contextlib.ExitStack() as stack:
         try:
-            return _converse(process, given, command[0])
-        finally:
-            process.kill()
+            process = stack.enter_context(
+                started_child(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=dict(environ) if environ is not None else None,
+                )
+            )
+        except OSError as error:
+            raise ToolMissing(
+                f"{command[0]} cannot be started ({error.strerror})", do="Install it, or change Docker's config.json"
+            ) from error
+        return _converse(process, given, command[0])
 
 
 def _converse(process: subprocess.Popen[bytes], given: str, program: str) -> tuple[int, bytes]:

@@ -25,12 +25,16 @@ import msgspec
 from registry_pipelines.errors import LocalError, RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.registry.interface import Parcel
-from registry_pipelines.transfer.blob.courier_process import read_frame
+from registry_pipelines.threads import CHILDREN
+from registry_pipelines.transfer.blob.courier_process import STILL_S, read_frame
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
 
 SETTLE_S = 150.0
 """How long a successor waits for the courier of a killed process: its stall time-out (60 s), and time for the answer. A
 registry that needs longer gets the parts since the last answer again."""
+
+HURRY_S = STILL_S + 0.2
+"""How long an interrupted process waits for its courier: until that has seen that nothing moves."""
 
 MAX_NOTE_BYTES = 64 * 1024
 
@@ -133,6 +137,7 @@ class Courier:
             pass_fds=(memory,),
             start_new_session=True,
         )
+        CHILDREN.add(process, process.terminate)
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         if read_frame(process.stdout) is None:  # type: ignore[arg-type]
             self._bury(process)
@@ -149,22 +154,29 @@ class Courier:
         for shipment in list(self._shipments.values()):
             shipment.receive({"error": "the courier process ended", "stalled": False})
 
-    def close(self) -> None:
-        """End the process after what it is sending."""
+    def close(self, *, hurry: bool = False) -> None:
+        """End the process after what it is sending. hurry: it takes little time for that, and is waited for less; what
+        it still sends then is in its note."""
         with self._lock:  # an interrupt may come while another thread starts it
             process, self._process = self._process, None
             self._closed = True
         if process is None:
             return
-        self._bury(process)
+        try:
+            self._bury(process, HURRY_S if hurry else None)
+        except subprocess.TimeoutExpired:  # its lock tells a successor that it is there
+            return
         self._lock_file.unlink(missing_ok=True)
 
-    def _bury(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a process, free what it had."""
+    def _bury(self, process: subprocess.Popen[bytes], hurry_s: float | None = None) -> None:
+        """Wait for the end of a process, free what it had. Raises TimeoutExpired when it hurries and needs longer."""
         assert process.stdin is not None and process.stdout is not None  # noqa: S101 - pipes
+        if hurry_s is not None:
+            process.terminate()
         with contextlib.suppress(OSError):  # what a dead one did not read
             process.stdin.close()
-        process.wait()
+        process.wait(hurry_s)
+        CHILDREN.discard(process)
         if self._reader:
             self._reader.join()
         process.stdout.close()

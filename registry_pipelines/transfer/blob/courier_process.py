@@ -4,7 +4,8 @@ Why: distribution 2.8 (docker-registry, and what is built on it) keeps an upload
 Location. When a sender is killed in the middle of a PATCH, the bytes that arrived do not fit any known Location, and
 the registry cancels the upload at the next request: all of it is to be sent again. So a sender must not be torn. When
 its parent is gone, this process ends every request behind the parts it was given, writes the answer's Location into a
-note beside the journal, and ends too.
+note beside the journal, and ends too. After TERM, which a parent sends that is interrupted, it does so in a hurry: a
+registry that stands still is not waited for, and a slow one not for long.
 
 Run as a script, isolated, with the standard library, ``dialing`` and ``pem`` alone: ``courier_process.py MEMORY_FD
 LOCK_FILE``. Frames on stdin and stdout are a 4-byte big-endian length and JSON. In: ``{id, head, ...}`` opens a
@@ -23,6 +24,7 @@ import mmap
 import os
 import queue
 import select
+import signal
 import socket
 import ssl
 import struct
@@ -40,6 +42,10 @@ if __name__ == "__main__":  # isolated, so this folder's parents are not searche
 from registry_pipelines.dialing import Address, Dialer, tls_context
 
 SEND_BYTES = 256 * 1024
+STILL_S = 1.0
+"""In a hurry, a request of which no byte moves for so long is given up."""
+LAST_S = 10.0
+"""In a hurry, no request gets longer. What is sent by then, two parts at most, needs a link of 2 MB/s."""
 IDLE_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
 """Answers to a PATCH have no body worth reading; error texts are short."""
@@ -97,7 +103,10 @@ Say = Callable[[dict[str, Any]], None]
 
 
 class Request:
-    """One request under way; its pieces come through a queue, None ends them."""
+    """One request under way; its pieces come through a queue, None ends them. moved_at: when content left last, for any
+    request."""
+
+    moved_at = 0.0
 
     def __init__(self, order: dict[str, Any], memory: memoryview, connections: Connections, say: Say) -> None:
         self._order, self._memory, self._connections, self._say = order, memory, connections, say
@@ -140,23 +149,23 @@ class Request:
         while (piece := self.pieces.get()) is not None:
             start, size = piece
             content = self._memory[start : start + size]
-            if not (send(sock, b"%x\r\n" % size) and send(sock, content) and send(sock, b"\r\n")):
+            if not (self._send(sock, b"%x\r\n" % size) and self._send(sock, content) and self._send(sock, b"\r\n")):
                 return False
             self._sent += size
             self._say({"id": self._order["id"], "sent": size})
-        return send(sock, b"0\r\n\r\n")
+        return self._send(sock, b"0\r\n\r\n")
 
-
-def send(sock: socket.socket, content: bytes | memoryview) -> bool:
-    """Small calls, so that the socket's time-out is one on progress; False when the other side left (an early refusal
-    is then worth reading)."""
-    view, sent = memoryview(content), 0
-    while sent < len(view):
-        try:
-            sent += sock.send(view[sent : sent + SEND_BYTES])
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-            return False
-    return True
+    def _send(self, sock: socket.socket, content: bytes | memoryview) -> bool:
+        """Small calls, so that the socket's time-out is one on progress; False when the other side left (an early
+        refusal is then worth reading)."""
+        view, sent = memoryview(content), 0
+        while sent < len(view):
+            try:
+                sent += sock.send(view[sent : sent + SEND_BYTES])
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                return False
+            Request.moved_at = time.monotonic()
+        return True
 
 
 def as_received(answer: http.client.HTTPResponse, body: bytes) -> bytes:
@@ -192,11 +201,24 @@ def read_frame(stream: BinaryIO) -> dict[str, Any] | None:
     return found
 
 
+def finish(hurry: threading.Event) -> None:
+    """Wait for the requests under way."""
+    ended_at = time.monotonic()
+    for thread in threading.enumerate():
+        while thread is not threading.main_thread() and thread.is_alive():
+            thread.join(0.05)
+            now = time.monotonic()
+            if hurry.is_set() and (now - Request.moved_at > STILL_S or now - ended_at > LAST_S):
+                return
+
+
 def main() -> None:
     """Serve until stdin ends; then finish what is under way."""
     memory = memoryview(mmap.mmap(int(sys.argv[1]), 0, prot=mmap.PROT_READ))
     lock = Path(sys.argv[2]).open("a")  # noqa: SIM115 - held for life
     fcntl.flock(lock, fcntl.LOCK_EX)
+    hurry = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: hurry.set())
     answers, gate, connections = sys.stdout.buffer, threading.Lock(), Connections()
     requests: dict[int, Request] = {}
 
@@ -216,9 +238,7 @@ def main() -> None:
             requests[frame["id"]].pieces.put((frame["start"], frame["size"]))
     for request in requests.values():
         request.pieces.put(None)
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread():
-            thread.join()
+    finish(hurry)
     os._exit(0)  # stdout may be a broken pipe
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from registry_pipelines.errors import Refused
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.blob.fanout import load_of
 from registry_pipelines.transfer.delivery.acts import Acts, Setting
 from registry_pipelines.transfer.delivery.plan import BlobKey, BlobStep, Delivery, Plan
@@ -30,7 +30,7 @@ def execute(plan: Plan, setting: Setting) -> list[TargetResult]:
     is there. Applying a plan twice changes nothing the second time.
     """
     copies = _begin(plan)
-    with ThreadPoolExecutor(setting.threads, "read-back") as questions:
+    with Pool(setting.threads, "read-back") as questions:
         acts = Acts(setting, questions, _vouchers(plan))
         for copy in copies:
             acts.announce(copy)

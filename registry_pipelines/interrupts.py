@@ -1,0 +1,137 @@
+"""A process that ends within two seconds of Ctrl-C or TERM, whatever it is doing.
+
+The first signal raises KeyboardInterrupt in the main thread, and the work winds up: pools are left behind
+(``threads``), journals are closed, temporary files go. That needs the main thread, which may be held where Python hears
+no signal (a look-up of a name, a locked database, a registry that is waited for while something is closed). So another
+thread hears it too, and ends the process when the time is over, or at a second signal. By then nothing is lost: what
+is written stands there whole or not at all, and journals are made for a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import IO
+
+from registry_pipelines.threads import CHILDREN
+
+WIND_UP_S = 1.5
+"""From the first signal until the process is ended all the same. With what a busy machine takes, two seconds."""
+
+_SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_NOBODY_LISTENS = 0
+"""In place of a signal's number: the program is done."""
+_STDERR = 2
+_SHOW_CURSOR = b"\x1b[?25h"
+"""Progress bars hide it."""
+
+
+class _Watch:
+    """Handlers, and the thread that hears the signals also while the main thread does not."""
+
+    def __init__(self, wind_up_s: float) -> None:
+        self.caught = 0
+        self.told = self.wanted = False
+        self._wind_up_s = wind_up_s
+        self._hear, told = os.pipe()
+        os.set_blocking(told, False)
+        self._handlers = {
+            number: signal.signal(number, self._interrupt)
+            for number in _SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN  # a shell's `&` and nohup mean it
+        }
+        self._wakeup = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, name="signals", daemon=True).start()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not self.caught:  # the second ends the process: it must not tear what winds up
+            self.caught = number
+            raise KeyboardInterrupt
+
+    def _listen(self) -> None:
+        with os.fdopen(self._hear, "rb", buffering=0) as heard:
+            number = _next(heard, None)
+            if number and _next(heard, self._wind_up_s) != _NOBODY_LISTENS:
+                self.end(number)
+
+    def end(self, number: int) -> None:
+        """End the process and its children now."""
+        CHILDREN.end()
+        with contextlib.suppress(OSError):
+            if os.isatty(_STDERR):
+                os.write(_STDERR, _SHOW_CURSOR)
+            if not (self.told or self.wanted):
+                os.write(_STDERR, f"{word(number)}\n".encode())
+        os._exit(0 if self.wanted else 128 + number)
+
+    def restore(self) -> None:
+        """The handlers from before; the thread ends."""
+        told = signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.write(told, bytes([_NOBODY_LISTENS]))
+        os.close(told)
+
+
+def _next(heard: IO[bytes], timeout_s: float | None) -> int | None:
+    """The next of our signals, or _NOBODY_LISTENS; None when the time is over."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([heard], [], [], left)[0]:
+            return None
+        [number] = heard.read(1)
+        if number in _SIGNALS or number == _NOBODY_LISTENS:
+            return number
+
+
+_watch: _Watch | None = None
+
+
+@contextlib.contextmanager
+def prompt_end(wind_up_s: float = WIND_UP_S, *, silent: bool = False) -> Iterator[None]:
+    """Around all that a program does, in its main thread. After a signal the process ends here, without the end of the
+    interpreter: that would wait for threads, and die of those that write at that moment. Exit code: 128 and the
+    signal's number. A signal that was ignored when the program started stays so. silent: whoever started it tells."""
+    global _watch
+    _watch = watch = _Watch(wind_up_s)
+    watch.told = silent
+    try:
+        yield
+    finally:
+        if watch.caught:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            watch.end(watch.caught)
+        watch.restore()
+        _watch = None
+
+
+def caught() -> int:
+    """The number of the signal that ends this process; 0 when there was none."""
+    return _watch.caught if _watch else 0
+
+
+def wanted() -> None:
+    """From now on a signal is how this program ends, with exit code 0: a server's."""
+    if _watch:
+        _watch.wanted = True
+
+
+def told() -> None:
+    """The user was told of the interrupt."""
+    if _watch:
+        _watch.told = True
+
+
+def word(number: int) -> str:
+    """What a signal did, in one word for the user."""
+    return {int(each): text for each, text in _SIGNALS.items()}.get(number, "interrupted")
