@@ -130,10 +130,14 @@ class Uploads:
             self._progress.advance(wanted.label, byte_count)
             self._go_on()
 
+        def resumed(_position: int, byte_count: int) -> None:
+            self._progress.begin(wanted.label, total_bytes=wanted.descriptor.size - byte_count)
+
         if errors:
             return
         self._progress.begin(wanted.label, total_bytes=wanted.descriptor.size)
-        [outcome] = move_blob(left_to_us(wanted.source), wanted.descriptor, [self.target], self._recording(), moved)
+        source, descriptor = left_to_us(wanted.source), wanted.descriptor
+        [outcome] = move_blob(source, descriptor, [self.target], self._recording(), moved, resumed=resumed)
         self._progress.end(wanted.label, note="failed" if outcome else brought.how)
         if outcome is not None:
             errors.append(outcome)

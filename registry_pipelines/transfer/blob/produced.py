@@ -177,9 +177,8 @@ class ProducedSink(SessionSink):
 
     def open(self) -> int:
         """Begin, and cancel what a process left that was killed over the same blob."""
-        if super().open():
+        while super().open():
             self.give_up()
-            super().open()
         return 0
 
     def _record(self) -> None:
