@@ -36,7 +36,7 @@ from tests.patience import patient
 
 BLOBS = r"/v2/bases/big/blobs/sha256.*"
 UPLOADS = r"/v2/team/app/blobs/uploads/.*"
-LIMIT_S = patient(10)
+LIMIT_S = patient(30)
 
 
 @dataclass
