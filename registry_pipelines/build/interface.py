@@ -15,13 +15,10 @@ from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place
 
 PROVENANCE_ARTIFACT = media_types.IN_TOTO
-"""Artifact and media type of the attached provenance: a bare in-toto Statement; signing it is a later stage."""
+"""Artifact and media type of the attached provenance: a bare in-toto Statement, whoever signs it."""
 
 PREDICATE_TYPE_ANNOTATION = "in-toto.io/predicate-type"
 """Annotation of the artifact manifest that names the statement's predicate."""
-
-SLSA_PROVENANCE = "https://slsa.dev/provenance/v1"
-"""Predicate type of the statement (slsa.dev, "Provenance", v1)."""
 
 BUILD_TYPE = "urn:registry-pipelines:build:layers:v1"
 """What ``externalParameters`` mean: the fields of BuildSpec."""

@@ -24,7 +24,6 @@ from registry_pipelines.build.interface import (
     PREDICATE_TYPE_ANNOTATION,
     PROVENANCE_ARTIFACT,
     SILENT,
-    SLSA_PROVENANCE,
     BuildResult,
     BuildSpec,
     LayerRow,
@@ -44,6 +43,9 @@ from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import NotFound, TagImmutable
 from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.attestations import attest_statement
+from registry_pipelines.evidence.model import Signer
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, artifact_manifest
@@ -73,7 +75,8 @@ class LayersBuilder:
 
     state: folder for the wheel store and the build cache; safe for several processes, may be deleted. engine: what
     layers are uploaded and bases copied with; without it one with its state in ``state``, and no limits. open_place:
-    how references of base images become places; public registries with docker's credentials unless told.
+    how references of base images become places; public registries with docker's credentials unless told. signer: signs
+    the provenance, before the version tag moves; without one it is left unsigned.
     """
 
     def __init__(
@@ -83,8 +86,10 @@ class LayersBuilder:
         engine: Engine | None = None,
         open_place: OpenPlace | None = None,
         builder_id: str = BUILDER_ID,
+        signer: Signer | None = None,
     ) -> None:
         self._state = state / "build"
+        self._signer = signer
         self._engine = engine or Engine(state=state / "transfer")
         self._open_anywhere = open_place or _open_anywhere
         self._builder_id = builder_id
@@ -292,7 +297,14 @@ class _Build:
             warnings=self.warnings,
             targets=_targets(plans),
         )
-        annotations = {PREDICATE_TYPE_ANNOTATION: SLSA_PROVENANCE}
+        attached = self._attach_unsigned(content, top)
+        if self.builder._signer is not None:
+            signed = attest_statement(self.place, top.descriptor, content, self.builder._signer)
+            self.changed |= signed.changed
+        return attached
+
+    def _attach_unsigned(self, content: bytes, top: ManifestBytes) -> Descriptor:
+        annotations = {PREDICATE_TYPE_ANNOTATION: PROVENANCE_TYPE}
         layer = Descriptor(media_type=PROVENANCE_ARTIFACT, digest=Digest.of(content), size=len(content))
         expected = artifact_manifest(
             artifact_type=PROVENANCE_ARTIFACT, layers=[layer], subject=top.descriptor, annotations=annotations

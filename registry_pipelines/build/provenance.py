@@ -16,7 +16,6 @@ from registry_pipelines.build.bases import Base
 from registry_pipelines.build.compiling import IDENTITY
 from registry_pipelines.build.interface import (
     BUILD_TYPE,
-    SLSA_PROVENANCE,
     BuildSpec,
     LayerRow,
     LockedWheel,
@@ -25,6 +24,7 @@ from registry_pipelines.build.interface import (
 from registry_pipelines.build.requirement_lines import read_lines, redacted
 from registry_pipelines.build.revision import Revision
 from registry_pipelines.build.splice import CODEC
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 
@@ -56,7 +56,7 @@ def provenance(
     statement = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": place.repository, "digest": {digest.algorithm: digest.hex}} for digest in digests],
-        "predicateType": SLSA_PROVENANCE,
+        "predicateType": PROVENANCE_TYPE,
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,

@@ -49,6 +49,7 @@ def build(session: Session, image_name: str) -> StageResult:
         session.config.state,
         engine=session.engine(receipts=False),
         open_place=lambda text: _open_base(session, text),
+        signer=session.keys.at_hand("builder"),
     )
     spec = build_spec(image_name, image.build, session.config.path.parent)
     result = builder.build(spec, session.places.source(image), progress=session.progress)
@@ -136,7 +137,7 @@ def sbom(session: Session, release: Release) -> StageResult:
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
     packages = scan_image(place, subject, state=session.config.state, progress=session.progress)
-    published = publish_sboms(place, subject, packages)
+    published = publish_sboms(place, subject, packages, signer=session.keys.at_hand("scanner"))
     top = place.registry.get_manifest(place.repository, subject.digest)
     warnings = warnings_of(place, read_entries(place, top))
     components = sum(len(each.components) for each in packages)
@@ -192,8 +193,10 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
     report = current_report(session, place, release)
-    published = publish_report(place, subject, report)
-    return _held_against_limits(session, release, published, report, started)
+    breaches = _breaches(session, release, report)
+    signer = session.keys.at_hand("scanner")
+    published = publish_report(place, subject, report, signer=signer, passes=not breaches)
+    return _held_against_limits(session, release, published, report, breaches, started)
 
 
 def limits(session: Session, release: Release) -> StageResult:
@@ -204,15 +207,20 @@ def limits(session: Session, release: Release) -> StageResult:
     """
     started = time.monotonic()
     published, report = read_report(session.source(release), release.digest)
-    return _held_against_limits(session, release, published, report, started)
+    breaches = _breaches(session, release, report)
+    return _held_against_limits(session, release, published, report, breaches, started)
+
+
+def _breaches(session: Session, release: Release, report: Report) -> list[str]:
+    image = session.image(release.image)
+    return report_breaches(report, session.config.policies[image.policy], image=image.name, now=session.now())
 
 
 def _held_against_limits(
-    session: Session, release: Release, published: Published, report: Report, started: float
+    session: Session, release: Release, published: Published, report: Report, breaches: list[str], started: float
 ) -> StageResult:
     image = session.image(release.image)
     policy = session.config.policies[image.policy]
-    breaches = report_breaches(report, policy, image=image.name, now=session.now())
     return StageResult(
         stage="vulnerabilities",
         subject=release.key,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from copy import copy
 from datetime import UTC, datetime
 from typing import cast
 
+from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.chain.places import Places
 from registry_pipelines.config import Config, Image
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
-from registry_pipelines.evidence.keys import FileSigner, KeySet, generate_key, load_signer, load_verifier
+from registry_pipelines.evidence.keys import KeySet
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place
@@ -27,8 +27,7 @@ class Session:
         self.config = config
         self.progress = progress
         self.places = Places(config)
-        self._signer: FileSigner | None = None
-        self._lock = threading.Lock()
+        self.keys = Keyring(config)
 
     def telling(self, progress: Progress) -> Session:
         """The same session, open registries and limits included, that tells its progress elsewhere."""
@@ -39,11 +38,13 @@ class Session:
     def engine(self, *, receipts: bool = True) -> Engine:
         """What images are copied and built with: receipts and known manifests below the state folder, the journal there
         or in the configuration's database. Limits are on the registries of :attr:`places`. receipts: False for what
-        writes none, and needs no key for them. Raises InputError for a key that cannot be read."""
+        writes none, and needs no key for them; a machine without the promoter's key writes them without a signature.
+        Raises InputError for a key that cannot be read."""
+        signer = self.keys.at_hand("promoter", make=False) if receipts else None
         return Engine(
             state=self.config.state / "transfer",
             journal_url=self.config.journal.reveal(),
-            signer=self._receipt_signer() if receipts else None,
+            signer=cast(ReceiptSigner | None, signer),
             progress=self.progress,
         )
 
@@ -63,35 +64,10 @@ class Session:
         place = self.source(release)
         return place.registry.resolve(place.repository, release.digest)
 
-    def signer(self) -> FileSigner:
-        """The signing key. With ``signing.generate`` it is made at first use. Raises InputError."""
-        with self._lock:
-            if self._signer is None:
-                self._make_key_if_told()
-                self._signer = load_signer(self.config.signing_key, self.config.signing.password.reveal())
-            return self._signer
-
-    def _receipt_signer(self) -> ReceiptSigner | None:
-        """The signing key where there is one: a machine that only copies writes receipts without a signature."""
-        return cast(ReceiptSigner, self.signer()) if self.config.signing_key.exists() else None
-
     def verifier(self) -> KeySet:
         """The keys that are believed. Raises InputError."""
-        with self._lock:
-            self._make_key_if_told()
-        return load_verifier(self.config.trusted_keys)
+        return self.keys.trusted()
 
     def now(self) -> datetime:
         """The time that policies are applied at."""
         return datetime.now(UTC)
-
-    def _make_key_if_told(self) -> None:
-        path = self.config.signing_key
-        if path.exists() or not self.config.signing.generate:
-            return
-        try:
-            generate_key(path, password=self.config.signing.password.reveal())
-        except InputError:
-            # Another process made it between the look and the try; a key is never overwritten.
-            if not path.exists():
-                raise

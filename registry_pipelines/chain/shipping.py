@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.config.decode import unknown
-from registry_pipelines.errors import InputError, RegistryPipelinesError
+from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.interface import Policy
@@ -21,7 +22,6 @@ from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.selectors import Selector
-from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.limits.requests import Requests
 from registry_pipelines.transfer.verify import Comparison
 
@@ -38,7 +38,7 @@ def judge(session: Session, release: Release) -> StageResult:
     verdict = judge_evidence(
         place, subject, policy_of(session, release), verifier, image=release.image, now=session.now()
     )
-    published = verdicts.publish(place, subject, verdict, session.signer(), verifier)
+    published = verdicts.publish(place, subject, verdict, session.keys.signer("promoter"), verifier)
     facts: dict[str, Scalar] = {
         "release": release.key,
         "verdict": "allow" if verdict.allow else "deny",
@@ -78,7 +78,7 @@ def promote(session: Session, release: Release) -> StageResult:
         release,
         policy_of(session, release),
         session.verifier(),
-        session.signer(),
+        session.keys.signer(*roles_for(PROMOTION_TYPE)),
         channel=image.channel,
         now=session.now(),
     )
@@ -112,60 +112,23 @@ def require_promoted(session: Session, release: Release) -> list[str]:
 
 
 def replicate(session: Session, release: Release, target: str) -> StageResult:
-    """Copy a promoted release with all its evidence to one target. Raises PromotionDenied for any other release, and
-    what ended the copy."""
-    found = replicate_to(session, release, [target])[target]
-    if isinstance(found, RegistryPipelinesError):
-        raise found
-    return found
-
-
-def replicate_to(
-    session: Session, release: Release, targets: Sequence[str]
-) -> dict[str, StageResult | RegistryPipelinesError]:
-    """Copy a promoted release to several targets, in one plan: each blob leaves the source once.
-
-    Returns for each target its result, or the error that ended its copy; none holds the others up. Requests to the
-    source are those for all of them. Raises PromotionDenied, InputError for a target that the image does not go to, and
-    LocalError.
-    """
-    places = {name: _destination(session, release, name) for name in targets}
-    source, image = session.source(release), session.image(release.image)
-    requests = Requests([source.registry, *(each.registry for each in places.values())])
-    require_promoted(session, release)
-    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
-    outcomes = replicas.replicate(
-        source,
-        release.digest,
-        list(places.values()),
-        tags=tags,
-        foreign_layers=[place for name, place in places.items() if session.config.targets[name].foreign_layers],
-        engine=session.engine(),
-    )
-    counted = requests.so_far()
-    told: dict[str, StageResult | RegistryPipelinesError] = {}
-    for (name, place), outcome in zip(places.items(), outcomes, strict=True):
-        if isinstance(outcome, RegistryPipelinesError):
-            told[name] = outcome
-        elif outcome.error is not None:
-            told[name] = outcome.error
-        else:
-            asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
-            told[name] = _replicated(release, name, outcome, tags.names, asked)
-    return told
-
-
-def _destination(session: Session, release: Release, target: str) -> Place:
+    """Copy a promoted release with all its evidence to a target. Raises PromotionDenied for any other release."""
     image = session.image(release.image)
     destination = session.places.target(image, target)
     if target not in image.targets:
         raise InputError(f"{image.name} does not go to {target}", do=f"Add it to `targets` of images.{image.name}")
-    return destination
-
-
-def _replicated(
-    release: Release, target: str, found: TargetResult, tags: Sequence[str], requests: Mapping[str, int]
-) -> StageResult:
+    source = session.source(release)
+    requests = Requests([source.registry, destination.registry])
+    require_promoted(session, release)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    [found] = replicas.replicate(
+        source,
+        release.digest,
+        [destination],
+        tags=tags,
+        foreign_layers=session.config.targets[target].foreign_layers,
+        engine=session.engine(),
+    )
     counted = f"{found.blobs_moved} blobs, {found.manifests_put} manifests, {found.tags_moved} tags"
     return StageResult(
         stage=f"replicate:{target}",
@@ -177,14 +140,13 @@ def _replicated(
         seconds=found.seconds,
         facts={
             "release": release.key,
-            "place": str(found.place),
+            "place": str(destination),
             "blobs": found.blobs_moved,
-            "resumed_bytes": found.bytes_resumed,
             "mounted": found.blobs_mounted,
             "manifests": found.manifests_put,
-            "tags": " ".join(tags),
+            "tags": " ".join(tags.names),
             "receipt": found.receipt is not None,
-            **request_facts(requests),
+            **request_facts(requests.so_far()),
         },
         tables={"left_out": omissions.rows(found.left_out)},
         reasons=[str(each) for each in found.drift],

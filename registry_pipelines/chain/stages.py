@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from copy import copy
 
 from registry_pipelines.chain import collecting, discovery, producing, shipping, syncing, trust
@@ -10,7 +10,6 @@ from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.plan import RetentionPlan
 from registry_pipelines.config import Config
-from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.release import Release
@@ -113,13 +112,8 @@ class Chain:
         return shipping.require_promoted(self._session, release)
 
     def replicate(self, release: Release, target: str) -> StageResult:
-        """Copy a promoted release to one target. Raises PromotionDenied, and what ended the copy."""
+        """Copy a promoted release to a target. Raises PromotionDenied."""
         return shipping.replicate(self._session, release, target)
-
-    def replicate_to(self, release: Release, targets: Sequence[str]) -> dict[str, StageResult | RegistryPipelinesError]:
-        """Copy a promoted release to several targets, each blob read once; by target its result, or what ended it.
-        Raises PromotionDenied, InputError, LocalError."""
-        return shipping.replicate_to(self._session, release, targets)
 
     def compare_replica(self, release: Release, target: str) -> Comparison:
         """What differs at a target, and what was not compared."""

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.chain.producing import current_report
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
 from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.release import Release
 from registry_pipelines.scan.interface import Report
@@ -65,7 +66,7 @@ def _predicate(raw: bytes) -> dict[str, Any]:
         statement = _mapping(json.loads(raw))
     except (ValueError, RecursionError):
         return {}
-    return _mapping(statement.get("predicate")) if statement.get("predicateType") == SLSA_PROVENANCE else {}
+    return _mapping(statement.get("predicate")) if statement.get("predicateType") == PROVENANCE_TYPE else {}
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -82,18 +83,19 @@ def _input_row(found: dict[str, Any]) -> dict[str, Scalar]:
 
 
 def sign(session: Session, release: Release) -> StageResult:
-    """Sign a release and attest its evidence; nothing is written twice.
+    """Sign a release, and attest what its builder and scanner did not sign themselves; nothing is written twice.
 
-    The newest vulnerability report is attested only when it passes the policy **and** is what the advisories here say
-    about the attached SBOMs: whoever may push could attach one that finds nothing.
+    The newest vulnerability report is attested only when it passes the policy **and** is signed by a trusted scanner or
+    what the advisories here say about the attached SBOMs: whoever may push could attach one that finds nothing.
     """
     started = time.monotonic()
-    place = session.source(release)
+    place, person = session.source(release), session.keys.signer("person")
     signed = sign_release(
         place,
         session.subject(release),
-        session.signer(),
-        report_passes=lambda report: _against_attesting(session, release, report),
+        {**session.keys.signers(), "person": person},
+        session.verifier(),
+        report_passes=lambda report, signed: _against_attesting(session, release, report, signed=signed),
     )
     rows: list[dict[str, Scalar]] = [
         {"kind": "signature (.sig)", "digest": signed.image.sig.digest, "new": signed.image.changed},
@@ -113,7 +115,7 @@ def sign(session: Session, release: Release) -> StageResult:
         seconds=time.monotonic() - started,
         facts={
             "release": release.key,
-            "key_id": session.signer().key_id,
+            "key_id": person.key_id,
             "attestations": len(signed.attestations),
             "withheld": len(signed.withheld),
             "problems": len(signed.problems),
@@ -126,12 +128,13 @@ def sign(session: Session, release: Release) -> StageResult:
     )
 
 
-def _against_attesting(session: Session, release: Release, report: Report) -> list[str]:
-    """Why a report is not attested: the policy's reasons, about it or about what we find ourselves."""
+def _against_attesting(session: Session, release: Release, report: Report, *, signed: bool) -> list[str]:
+    """Why a report is not attested: the policy's reasons, about it or, unless the scanner signed it, about what we find
+    ourselves."""
     image, now = session.image(release.image), session.now()
     policy = session.config.policies[image.policy]
     breaches = report_breaches(report, policy, image=image.name, now=now)
-    if breaches:
+    if breaches or signed:
         return breaches
     try:
         ours = current_report(session, session.source(release), release)

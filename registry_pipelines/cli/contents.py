@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from registry_pipelines.chain import StageResult
+from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.chain.producing import bundled_advisories
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import condensed, console, print_below, print_json, print_lines, rows_table
@@ -236,7 +237,7 @@ def _trusted(options: Options, keys: tuple[Path, ...]) -> KeySet:
     config = options.config_if_any()
     if config is None:
         raise InputError("no trusted key is named", do="Give --key FILE, or a configuration with signing.trusted")
-    return load_verifier(config.trusted_keys)
+    return trusted_keys(config)
 
 
 COMMANDS = [sbom, scan, verify]

@@ -84,12 +84,12 @@ class Options:
         """Who signs the receipts of a copy: the key given, else the configuration's where that file is there; None is
         nobody. A key with a password gets the configuration's. Raises InputError."""
         config = self.config_if_any()
-        path = key or (config.signing_key if config else None)
+        path = key or (config.signing_key_of("promoter") if config else None)
         if path is None or (key is None and not path.exists()):
             return None
         from registry_pipelines.evidence.keys import load_signer
 
-        return cast(ReceiptSigner, load_signer(path, config.signing.password.reveal() if config else ""))
+        return cast(ReceiptSigner, load_signer(path, config.password_of("promoter") if config else ""))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

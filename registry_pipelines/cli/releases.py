@@ -12,9 +12,9 @@ from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table, show_result
-from registry_pipelines.config import Secret
-from registry_pipelines.errors import EvidenceError, InputError, RegistryPipelinesError
+from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.evidence.keys import generate_key
+from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure import omissions
 
@@ -90,32 +90,39 @@ def releases(options: Options, image: str | None) -> None:
 @click.option(
     "--form", type=click.Choice(["pkcs8", "cosign"]), default="pkcs8", show_default=True, help="With --generate-key."
 )
+@click.option("--role", type=click.Choice(ROLES), help="With --generate-key: the key of this role alone.")
 @common
-def sign(options: Options, release: str | None, generate_key: bool, key: Path | None, form: str) -> None:
-    """Sign a release and attest its provenance, SBOM and, when the policy's limits pass, its vulnerability report.
+def sign(
+    options: Options, release: str | None, generate_key: bool, key: Path | None, form: str, role: Role | None
+) -> None:
+    """Sign a release, and what its build and scan left unsigned; a report only when it keeps the policy's limits.
 
     RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release.
     """
     if generate_key:
         if release is not None:
             raise InputError("--generate-key takes no release")
-        _generate(options, key, form)
+        _generate(options, key, form, role)
         return
-    if release is None or key is not None:
-        raise InputError("a release is wanted" if release is None else "--key needs --generate-key")
+    if release is None or key is not None or role is not None:
+        raise InputError("a release is wanted" if release is None else "--key and --role need --generate-key")
     with options.chain() as chain:
         result = chain.sign(chain.find_release(release))
     answer(options, result)
 
 
-def _generate(options: Options, key: Path | None, form: str) -> None:
+def _generate(options: Options, key: Path | None, form: str, role: Role | None) -> None:
     config = options.config_if_any()
     if key is None and config is None:
         raise InputError("there is no configuration that names a key", do="Give --key FILE or --config FILE")
-    password = config.signing.password if config is not None else Secret("")
-    path = key if key is not None or config is None else config.signing_key
-    assert path is not None  # noqa: S101 - one of both is there
-    made = generate_key(path, password=password.reveal(), form="cosign" if form == "cosign" else "pkcs8")
+    path, password = key, ""
+    if config is not None:
+        own = config.signing.of(role) if role else None
+        path = key or (config.signing_key_of(role) if role else config.signing_key)
+        password = (own or config.signing).password.reveal()
+    if path is None:
+        raise InputError(f"the configuration names no key of the {role}", do=f"Write signing.{role}.key, or give --key")
+    made = generate_key(path, password=password, form="cosign" if form == "cosign" else "pkcs8")
     if options.as_json:
         print_json({"ok": True, "private": str(made.private), "public": str(made.public), "key_id": made.key_id})
     else:
@@ -135,28 +142,8 @@ def replicate(options: Options, release: str, targets: tuple[str, ...], check: b
     with options.chain() as chain:
         found = chain.find_release(release)
         names = targets or chain.targets(found.image)
-        if check:
-            results = [_compare(chain, found, name) for name in names]
-        elif len(names) == 1:
-            results = [chain.replicate(found, names[0])]
-        else:
-            results = [_told(found, *each) for each in chain.replicate_to(found, names).items()]
+        results = [_compare(chain, found, name) if check else chain.replicate(found, name) for name in names]
     answer_all(options, results, not_ok=INCOMPLETE)
-
-
-def _told(release: Release, target: str, found: StageResult | RegistryPipelinesError) -> StageResult:
-    """The result of one of several targets, also where its copy ended with an error."""
-    if isinstance(found, StageResult):
-        return found
-    return StageResult(
-        stage=f"replicate:{target}",
-        subject=release.key,
-        action="failed",
-        digest=release.digest,
-        reasons=[str(found)],
-        ok=False,
-        exit_code=found.exit_code,
-    )
 
 
 def _compare(chain: Chain, release: Release, target: str) -> StageResult:

@@ -12,6 +12,7 @@ from registry_pipelines.config.model import Config
 from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.config.places import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
+from registry_pipelines.evidence.predicates import ROLES
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
@@ -43,6 +44,7 @@ def check(
             *_syncs(config),
             *overlaps(config),
             *_policies(config),
+            *_signing(config),
         ):
             problems.add(_line(root, path), path, message)
 
@@ -218,3 +220,10 @@ def _policies(config: Config) -> Iterable[tuple[str, str]]:
                 yield path, "`until_age` is written for `advisories-age`, and only there"
             elif accepted.until_age is not None and accepted.until_age.total_seconds() % 86_400:
                 yield path, "`until_age` is not a whole number of days"
+
+
+def _signing(config: Config) -> Iterable[tuple[str, str]]:
+    for role in ROLES:
+        own = config.signing.of(role)
+        if own and not own.key and not own.trusted:
+            yield f"signing.{role}", "names neither `key` nor `trusted`, so nothing would be believed in this role"

@@ -14,6 +14,7 @@ from msgspec import Meta
 from registry_pipelines.config.fields import entry_name, setting, unwritten
 from registry_pipelines.config.places import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
+from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.interface import Policy
 from registry_pipelines.settings import GLOB, JOURNAL, LIBC, NAME, REPOSITORY, TAG, Duration, Names, Secret
@@ -86,8 +87,21 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoleKey:
+    """A key of one role alone. The keys of `signing` itself are not believed for it."""
+
+    key: Path | None = setting(
+        "PEM private key (P-256); leave it out where nothing is signed in this role.", default=None
+    )
+    password: Secret = setting("Password of the key, as `${VARIABLE}`; empty for none.", default=Secret(""))
+    trusted: tuple[Path, ...] = setting(
+        "PEM public keys that are believed in this role; the key's own (`<key>.pub`) unless told.", default=()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signing:
-    """The key that signs, and the keys that are believed."""
+    """The key that signs, and the keys that are believed; in every role that has none of its own."""
 
     key: Path | None = setting("PEM private key (P-256); `<state>/keys/signing.key` unless told.", default=None)
     password: Secret = setting("Password of the key, as `${VARIABLE}`; empty for none.", default=Secret(""))
@@ -95,6 +109,15 @@ class Signing:
     trusted: tuple[Path, ...] = setting(
         "PEM public keys that are believed; the signing key's own (`<key>.pub`) unless told.", default=()
     )
+    builder: RoleKey | None = setting("Provenance.", default=None)
+    scanner: RoleKey | None = setting("SBOMs and vulnerability reports.", default=None)
+    person: RoleKey | None = setting("Image signatures, and promotions by hand.", default=None)
+    promoter: RoleKey | None = setting("Verdicts, promotions, receipts of copies.", default=None)
+
+    def of(self, role: Role) -> RoleKey | None:
+        """What is told for one role alone."""
+        found: RoleKey | None = getattr(self, role)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +192,31 @@ class Config:
 
     @property
     def signing_key(self) -> Path:
-        """The private key's file."""
+        """The private key's file, of every role that has none of its own."""
         return self.signing.key or self.state / "keys" / "signing.key"
 
     @property
     def trusted_keys(self) -> tuple[Path, ...]:
-        """Files of the public keys that are believed."""
-        return self.signing.trusted or (self.signing_key.with_suffix(".pub"),)
+        """Files of the public keys that are believed in every role that has none of its own; none when all have, and no
+        other is written."""
+        if all(map(self.signing.of, ROLES)) and not (self.signing.key or self.signing.trusted):
+            return ()
+        return self.signing.trusted or _public_half(self.signing_key)
+
+    def signing_key_of(self, role: Role) -> Path | None:
+        """The private key's file of a role; None where its key is elsewhere."""
+        own = self.signing.of(role)
+        return own.key if own else self.signing_key
+
+    def password_of(self, role: Role) -> str:
+        """The password of :meth:`signing_key_of`; empty for none."""
+        return (self.signing.of(role) or self.signing).password.reveal()
+
+    @property
+    def trusted_by_role(self) -> dict[Role, tuple[Path, ...]]:
+        """Files of the public keys of the roles that have their own."""
+        found = {role: own for role in ROLES if (own := self.signing.of(role))}
+        return {role: own.trusted or _public_half(own.key) for role, own in found.items()}
 
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""
@@ -192,3 +233,8 @@ class Config:
             **{image.repository: f"releases of {image.name} travel when they are promoted" for image in own},
             **{f"{prefix}/*": "this sync writes there itself" for prefix in prefixes},
         }
+
+
+def _public_half(key: Path | None) -> tuple[Path, ...]:
+    """The public half that lies beside a private key."""
+    return (key.with_suffix(".pub"),) if key else ()

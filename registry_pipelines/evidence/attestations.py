@@ -171,9 +171,10 @@ def _bundle(descriptor: Descriptor) -> Descriptor:
 
 
 def _believe(envelope: Envelope, digest: Digest, verifier: Verifier, carrier: Descriptor) -> VerifiedAttestation:
-    key_id = verify_envelope(envelope, verifier)
+    signed_by = verify_envelope(envelope, verifier)
     statement = read_statement(envelope.payload)
     check_statement(statement, digest)
+    key_id = verifier.vouching(signed_by, statement.predicate_type)
     return VerifiedAttestation(statement.predicate_type, statement.predicate, statement.subjects, key_id, carrier)
 
 

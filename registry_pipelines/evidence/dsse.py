@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,19 +49,22 @@ def sign_envelope(payload: bytes, signer: Signer, *, payload_type: str = IN_TOTO
     return Envelope(payload_type, payload, (signer.sign(pae(payload_type, payload)),))
 
 
-def verify_envelope(envelope: Envelope, verifier: Verifier, *, where: str = "") -> str:
-    """Return the id of the first believed key that signed the envelope; a key id inside it is never trusted.
+def verify_envelope(envelope: Envelope, verifier: Verifier, *, where: str = "") -> tuple[str, ...]:
+    """Return the ids of the believed keys that signed the envelope, in its order; a key id inside it is never trusted.
+
+    Not decided here: whether one of them is believed for what the payload says.
 
     Raises SignatureInvalid.
     """
     if envelope.payload_type != IN_TOTO:
         raise SignatureInvalid(f"the payload type is {envelope.payload_type[:100]!r}, expected {IN_TOTO}", where=where)
     signed = pae(envelope.payload_type, envelope.payload)
+    found: list[str] = []
     for signature in envelope.signatures:
-        try:
-            return verifier.verify(signed, signature)
-        except SignatureInvalid:
-            continue
+        with suppress(SignatureInvalid):
+            found.append(verifier.verify(signed, signature))
+    if found:
+        return tuple(found)
     raise SignatureInvalid(
         f"none of its {len(envelope.signatures)} signatures was made by a trusted key",
         where=where,

@@ -1,13 +1,21 @@
-"""P-256 key files: make them, sign with them, believe them. What may be in them: ``key_files``."""
+"""P-256 key files: make them, sign with them, believe them. What may be in them: ``key_files``.
+
+By hand, not by securesystemslib 1.6.0: its signer of files opens unencrypted PKCS#8 alone, where ours come encrypted,
+as SEC1 and in cosign's own form, and its key ids are not the hash that a bundle's hint holds. Importing it takes 115 ms
+and 306 modules where boto3 is installed (28 ms and 50 without), beside 50 ms for cryptography, at each start of a
+command that signs. What it has for KMS and HSM fits: a public key, and a signature over bytes. Such a key is a
+``Signer`` over one of those, imported when a configuration names one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -19,6 +27,7 @@ from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
 from registry_pipelines.evidence.limits import MAX_KEY_BYTES
 from registry_pipelines.evidence.model import Signer
+from registry_pipelines.evidence.predicates import Role, roles_for
 
 MAX_SIGNATURE_BYTES = 128
 """A DER signature of P-256 has at most 72 bytes."""
@@ -53,24 +62,41 @@ class FileSigner:
         return f"FileSigner({self._id})"
 
 
+PublicKeys = Sequence[ec.EllipticCurvePublicKey]
+
+
 class KeySet:
-    """Public keys that are believed, all of them equally. Implements Verifier."""
+    """Public keys that are believed: for everything, or each for what its roles say. Implements Verifier."""
 
     def __init__(self, pems: Sequence[bytes]) -> None:
         """pems: PEM public keys, one or more in each. Raises InputError when empty or when one is no P-256 key."""
         self._believe([key for pem in pems for key in read_public_keys(pem, where="trusted key")])
 
     @classmethod
-    def of(cls, keys: Sequence[ec.EllipticCurvePublicKey]) -> KeySet:
-        """Of keys in memory. Raises InputError when there are none."""
+    def of(cls, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> KeySet:
+        """Of keys in memory. keys: believed for every role that is not in ``roles``, and for statements that are no
+        role's. Raises InputError when there are none at all."""
         found = cls.__new__(cls)
-        found._believe(keys)
+        found._believe(keys, roles)
         return found
 
-    def _believe(self, keys: Sequence[ec.EllipticCurvePublicKey]) -> None:
-        if not keys:
+    def _believe(self, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> None:
+        self._keys = {key_id_of(key): key for each in (keys, *roles.values()) for key in each}
+        if not self._keys:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
-        self._keys = {key_id_of(key): key for key in keys}
+        self._general = [key_id_of(key) for key in keys]
+        self._roles = {role: [key_id_of(key) for key in found] for role, found in roles.items()}
+
+    def also(self, signers: Mapping[Role, Signer]) -> KeySet:
+        """These keys, and each signer's for its role: what a signer wrote itself is found by it, believed or not."""
+        roles = {role: [self._keys[key_id] for key_id in ids] for role, ids in self._roles.items()}
+        for role, signer in signers.items():
+            own = read_public_keys(signer.public_key_pem, where="signer")
+            roles[role] = [*(self._keys[key_id] for key_id in self._ids(role)), *own]
+        return KeySet.of([self._keys[key_id] for key_id in self._general], roles)
+
+    def _ids(self, role: Role) -> Sequence[str]:
+        return self._roles.get(role, self._general)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -87,6 +113,21 @@ class KeySet:
                     continue
                 return key_id
         raise SignatureInvalid("no trusted key made this signature", do="Trust the signer's key, or sign again")
+
+    def vouching(self, key_ids: Sequence[str], predicate_type: str) -> str:
+        """See Verifier."""
+        wanted = roles_for(predicate_type)
+        believed = {key_id for role in wanted for key_id in self._ids(role)} if wanted else set(self._general)
+        for key_id in key_ids:
+            if key_id in believed:
+                return key_id
+        kind = predicate_type[:200]
+        raise SignatureInvalid(
+            f"it is signed by {key_ids[0][:19]}, which is trusted, but not as {' or '.join(wanted)} for {kind}"
+            if wanted
+            else f"it is signed by {key_ids[0][:19]}, which is trusted for its role, and {kind} is no role's",
+            do="Have a key of the right role sign it, or trust this key for that role",
+        )
 
 
 @dataclass(frozen=True)
@@ -123,9 +164,10 @@ def load_signer(path: Path, password: str = "") -> FileSigner:
     return FileSigner(read_private_key(_read_file(path), password, where=str(path)))
 
 
-def load_verifier(paths: Sequence[Path]) -> KeySet:
-    """Read public key files; a file may hold several keys, and all of them are believed. Raises InputError."""
-    return KeySet.of([key for path in paths for key in read_public_keys(_read_file(path), where=str(path))])
+def load_verifier(paths: Sequence[Path], roles: Mapping[Role, Sequence[Path]] = MappingProxyType({})) -> KeySet:
+    """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
+    :meth:`KeySet.of`. Raises InputError."""
+    return KeySet.of(_public_keys(paths), {role: _public_keys(found) for role, found in roles.items()})
 
 
 def verifier_of(signer: Signer) -> KeySet:
@@ -137,6 +179,10 @@ def key_id_of(key: ec.EllipticCurvePublicKey) -> str:
     """``sha256:<hex>`` of the DER SubjectPublicKeyInfo; the same value as the hint in a Sigstore bundle."""
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"sha256:{hashlib.sha256(spki).hexdigest()}"
+
+
+def _public_keys(paths: Sequence[Path]) -> PublicKeys:
+    return [key for path in paths for key in read_public_keys(_read_file(path), where=str(path))]
 
 
 def _read_file(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,7 +34,15 @@ class Verifier(Protocol):
     def verify(self, payload: bytes, signature: bytes) -> str:
         """Return the key id that made ``signature`` (DER) over exactly ``payload``.
 
-        Raises SignatureInvalid when no believed key did.
+        Raises SignatureInvalid when no believed key did. Asked next is :meth:`vouching`: being believed for something
+        is not being believed for this.
+        """
+        ...
+
+    def vouching(self, key_ids: Sequence[str], predicate_type: str) -> str:
+        """The first of these keys, which :meth:`verify` gave, that is believed for statements of this type.
+
+        Raises SignatureInvalid, which names the role that is wanted.
         """
         ...
 

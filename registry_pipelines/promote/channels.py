@@ -10,17 +10,11 @@ import msgspec
 from registry_pipelines.errors import PromotionDenied, Unavailable
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.model import Signer, Verifier
+from registry_pipelines.evidence.predicates import PROMOTION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.promote import gate
-from registry_pipelines.promote.interface import (
-    PROMOTION_TYPE,
-    TIME_FORMAT,
-    Policy,
-    Promotion,
-    PromotionRecord,
-    Verdict,
-)
+from registry_pipelines.promote.interface import TIME_FORMAT, Policy, Promotion, PromotionRecord, Verdict
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.standing import Standing, latest_record, read_standing
 from registry_pipelines.registry.interface import Place

@@ -10,16 +10,16 @@ from typing import Any
 from registry_pipelines.errors import ContentError, DigestInvalid, EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation, Verifier
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE
 from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.promote.interface import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.warnings import WarningId, summed, warnings_of
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
-from registry_pipelines.scan.predicates import report_of
+from registry_pipelines.scan.predicates import REPORT_TYPES, signed_report
 from registry_pipelines.sign.interface import ImageSignature, verify_image
 
 
@@ -163,10 +163,10 @@ def _signed_reports(
 ) -> tuple[list[tuple[Report, VerifiedAttestation]], list[Rejected]]:
     found: list[tuple[Report, VerifiedAttestation]] = []
     rejected: list[Rejected] = []
-    for item in attestations.of_type(VULNERABILITIES_TYPE):
+    for item in (each for kind in REPORT_TYPES for each in attestations.of_type(kind)):
         where = str(item.descriptor.digest)
         try:
-            report = report_of(item.predicate, where=where)
+            report = signed_report(item)
         except (EvidenceError, ManifestInvalid) as error:
             rejected.append(Rejected(where, error.what))
             continue

@@ -18,15 +18,13 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, expired, held_against
 from registry_pipelines.promote.interface import (
-    CYCLONEDX_TYPE,
     DEFAULT_MAX_ADVISORY_AGE,
-    PROVENANCE_TYPE,
     TIME_FORMAT,
-    VULNERABILITIES_TYPE,
     AcceptedUnknown,
     AdvisoriesUsed,
     EvidenceUsed,
@@ -311,6 +309,7 @@ def _used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:
         (item.predicate_type, item.descriptor.digest, item.key_id)
         for item in evidence.attestations.verified
         if item.predicate_type in policy.predicate_types
+        or (evidence.report is not None and item is evidence.report.attestation)
     }
     return tuple(
         EvidenceUsed(predicate_type=kind, digest=digest, key_id=key_id) for kind, digest, key_id in sorted(used)

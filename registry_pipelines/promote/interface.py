@@ -8,22 +8,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.warnings import WarningId
 from registry_pipelines.scan.interface import OLD_KIND, OLD_KIND_NOW, Limits, Undeclared
 from registry_pipelines.settings import Duration, EntryName, Former
-
-VERDICT_TYPE = "https://slsa.dev/verification_summary/v1"
-"""predicateType of a verdict: SLSA Verification Summary Attestation."""
-
-PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
-"""predicateType of a promotion record."""
-
-PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
-CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
-VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
 
 Required = Literal["provenance", "sbom", "vulnerabilities", "signature"]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")

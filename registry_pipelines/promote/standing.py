@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Verifier
+from registry_pipelines.evidence.predicates import PROMOTION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
-from registry_pipelines.promote.interface import PROMOTION_TYPE, PromotionRecord
+from registry_pipelines.promote.interface import PromotionRecord
 from registry_pipelines.promote.verdicts import Verdicts
 from registry_pipelines.promote.verdicts import read as read_verdicts
 from registry_pipelines.registry.interface import Place

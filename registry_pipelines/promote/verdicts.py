@@ -16,9 +16,10 @@ import msgspec
 from registry_pipelines.errors import ManifestInvalid, SignatureInvalid
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE, VERDICT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
-from registry_pipelines.promote.interface import PROVENANCE_TYPE, TIME_FORMAT, VERDICT_TYPE, PublishedVerdict, Verdict
+from registry_pipelines.promote.interface import TIME_FORMAT, PublishedVerdict, Verdict
 from registry_pipelines.registry.interface import Place
 
 EXTENSION = "RegistryPipelines_verdict"

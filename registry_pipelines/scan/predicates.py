@@ -1,17 +1,66 @@
-"""Predicates we write ourselves."""
+"""What a scan says in signed statements: SBOMs, and the vulnerability report in two forms."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.evidence.attestations import Attested, attest_once
+from registry_pipelines.evidence.model import Attestations, Signer, VerifiedAttestation
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.interface import Report
 
-VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
-CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
 SCANNER_URI = "urn:registry-pipelines:scanner"
+
+REPORT_TYPES = (VULNERABILITIES_TYPE, REPORT_TYPE)
+"""Predicate types that hold a whole report of ours; of equal ones the first is taken: verdicts named it before the
+second was."""
+
+
+def attest_sbom(
+    place: Place,
+    subject: Descriptor,
+    document: bytes,
+    signer: Signer,
+    *,
+    known: Attestations | None = None,
+    att_tag: bool = False,
+) -> Attested:
+    """Sign an SBOM byte for byte: one of another tool may say more than any model of it can hold. document: a JSON
+    object. The rest as in :func:`registry_pipelines.evidence.attestations.attest_once`."""
+    return attest_once(place, subject, CYCLONEDX_TYPE, msgspec.Raw(document), signer, known=known, att_tag=att_tag)
+
+
+def attest_report(
+    place: Place,
+    subject: Descriptor,
+    report: Report,
+    signer: Signer,
+    *,
+    passes: bool,
+    known: Attestations | None = None,
+    att_tag: bool = False,
+) -> list[Attested]:
+    """Sign a report under our own type; where its findings pass a policy, as cosign's record too, which others read as
+    a pass. The rest as in :func:`registry_pipelines.evidence.attestations.attest_once`."""
+    predicates: dict[str, Mapping[str, Any]] = {REPORT_TYPE: report_predicate(report)}
+    if passes:
+        predicates[VULNERABILITIES_TYPE] = vulnerability_predicate(report)
+    return [
+        attest_once(place, subject, kind, predicate, signer, known=known, att_tag=att_tag)
+        for kind, predicate in predicates.items()
+    ]
+
+
+def report_predicate(report: Report) -> dict[str, Any]:
+    """Our own predicate: the report's JSON."""
+    found: dict[str, Any] = msgspec.json.decode(report.encode())
+    return found
 
 
 def vulnerability_predicate(report: Report) -> dict[str, Any]:
@@ -28,7 +77,7 @@ def vulnerability_predicate(report: Report) -> dict[str, Any]:
             "uri": SCANNER_URI,
             "version": "",
             "db": {"uri": report.advisories.source, "version": str(report.advisories.digest)},
-            "result": msgspec.json.decode(report.encode()),
+            "result": report_predicate(report),
         },
         "metadata": {"scanStartedOn": report.scanned_at, "scanFinishedOn": report.scanned_at},
     }
@@ -44,3 +93,11 @@ def report_of(predicate: Any, *, where: str = "") -> Report:
     if uri != SCANNER_URI:
         raise SignatureInvalid(f"the vulnerability attestation is of another scanner, {str(uri)[:100]!r}", where=where)
     return Report.decode(msgspec.json.encode(result), where=where)
+
+
+def signed_report(item: VerifiedAttestation) -> Report:
+    """The report that an attestation of one of :data:`REPORT_TYPES` holds. Raises SignatureInvalid, ManifestInvalid."""
+    where = str(item.descriptor.digest)
+    if item.predicate_type == VULNERABILITIES_TYPE:
+        return report_of(item.predicate, where=where)
+    return Report.decode(msgspec.json.encode(item.predicate), where=where)

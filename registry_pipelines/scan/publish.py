@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from registry_pipelines.errors import EvidenceMissing, ManifestInvalid
 from registry_pipelines.evidence.artifacts import attach, attached
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.keys import verifier_of
+from registry_pipelines.evidence.model import Signer
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
@@ -21,6 +25,7 @@ from registry_pipelines.scan.interface import (
     PlatformPackages,
     Report,
 )
+from registry_pipelines.scan.predicates import attest_report, attest_sbom
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead another scanning machine's clock is believed to be."""
@@ -35,11 +40,14 @@ class Published:
     content: bytes
     """The document's exact bytes."""
     changed: bool
-    """Whether it was attached now; False: an equal one was there."""
+    """Whether it was attached or signed now; False: an equal one was there, signed by the same key."""
 
 
-def publish_sboms(place: Place, subject: Descriptor, packages: Sequence[PlatformPackages]) -> list[Published]:
-    """Attach one CycloneDX document for each platform to ``subject``; what is attached already stays as it is."""
+def publish_sboms(
+    place: Place, subject: Descriptor, packages: Sequence[PlatformPackages], *, signer: Signer | None = None
+) -> list[Published]:
+    """Attach one CycloneDX document for each platform to ``subject``, and sign each where there is a signer; what is
+    there already stays as it is."""
     there = {item.content: item.descriptor for item in attached(place, subject.digest, artifact_type=SBOM_MEDIA_TYPE)}
     published: list[Published] = []
     for item in packages:
@@ -49,7 +57,11 @@ def publish_sboms(place: Place, subject: Descriptor, packages: Sequence[Platform
             place, subject=subject, artifact_type=SBOM_MEDIA_TYPE, content=content, media_type=SBOM_MEDIA_TYPE
         )
         published.append(Published(descriptor, content, known is None))
-    return published
+    if signer is None:
+        return published
+    signed = read_attestations(place, subject.digest, verifier_of(signer), predicate_type=CYCLONEDX_TYPE)
+    made = [attest_sbom(place, subject, item.content, signer, known=signed) for item in published]
+    return [replace(item, changed=item.changed or each.changed) for item, each in zip(published, made, strict=True)]
 
 
 def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformPackages]]:
@@ -92,20 +104,30 @@ def _merged(documents: list[tuple[Published, PlatformPackages]]) -> tuple[Publis
     return published, together
 
 
-def publish_report(place: Place, subject: Descriptor, report: Report) -> Published:
-    """Attach a report to ``subject``, unless the newest one says the same (the time of the scan aside).
+def publish_report(
+    place: Place, subject: Descriptor, report: Report, *, signer: Signer | None = None, passes: bool = False
+) -> Published:
+    """Attach a report to ``subject``, unless the newest one says the same (the time of the scan aside), and sign it
+    where there is a signer. passes: whether the findings pass the policy: only then is cosign's record written too.
 
     The newest report counts, so this one is dated after the one there: a second later when both are of one second, or
-    when the other machine's clock was a little ahead.
+    when the other machine's clock was a little ahead. One that is further ahead, or has no date, is no report to repeat
+    or to sign: whoever wrote that, it moves no clock of ours.
     """
-    reports = _reports(place, subject.digest)
+    reports = [found for found in _reports(place, subject.digest) if _is_past(found[1], report)]
     if reports and _timeless(reports[-1][1]) == _timeless(report):
-        return Published(reports[-1][0].descriptor, reports[-1][0].content, False)
-    content = (_dated_after(reports[-1][1], report) if reports else report).encode()
-    descriptor = attach(
-        place, subject=subject, artifact_type=REPORT_MEDIA_TYPE, content=content, media_type=REPORT_MEDIA_TYPE
-    )
-    return Published(descriptor, content, True)
+        published, report = reports[-1]
+    else:
+        report = _dated_after(reports[-1][1], report) if reports else report
+        content = report.encode()
+        descriptor = attach(
+            place, subject=subject, artifact_type=REPORT_MEDIA_TYPE, content=content, media_type=REPORT_MEDIA_TYPE
+        )
+        published = Published(descriptor, content, True)
+    if signer is None:
+        return published
+    made = attest_report(place, subject, report, signer, passes=passes)
+    return replace(published, changed=published.changed or any(each.changed for each in made))
 
 
 def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:
@@ -123,12 +145,18 @@ def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:
     return reports[-1]
 
 
-def _dated_after(there: Report, report: Report) -> Report:
+def _is_past(there: Report, report: Report) -> bool:
+    """Whether a report there can be older than this one, as far as clocks of two machines agree."""
     try:
         before, now = (datetime.fromisoformat(item.scanned_at) for item in (there, report))
-        if not now <= before < now + CLOCK_SKEW:
-            return report
-    except (ValueError, TypeError):  # not dates, or one without a zone: whoever wrote that, it moves no clock of ours
+        return before < now + CLOCK_SKEW
+    except (ValueError, TypeError):  # not dates, or one without a zone
+        return False
+
+
+def _dated_after(there: Report, report: Report) -> Report:
+    before, now = (datetime.fromisoformat(item.scanned_at) for item in (there, report))
+    if before < now:
         return report
     after = (before + timedelta(seconds=1)).astimezone(UTC)
     return msgspec.structs.replace(report, scanned_at=after.strftime("%Y-%m-%dT%H:%M:%SZ"))

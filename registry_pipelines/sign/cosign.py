@@ -25,15 +25,13 @@ from registry_pipelines.evidence.model import (
     VerifiedAttestation,
     Verifier,
 )
+from registry_pipelines.evidence.predicates import SIGNATURE_TYPE
 from registry_pipelines.evidence.referrers import read_layer
 from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import SIMPLE_SIGNING
 from registry_pipelines.registry.interface import Place
-
-SIGNATURE_TYPE = "https://sigstore.dev/cosign/sign/v1"
-"""predicateType of an image signature in a bundle; every other type in a bundle is *not* an image signature."""
 
 CRITICAL_TYPE = "cosign container image signature"
 """``critical.type``; compared exactly, because Binary Authorization signs the same shape with another type."""
@@ -187,7 +185,7 @@ def _tag_signature(
     raw = read_layer(place, layer, limit=MAX_PAYLOAD_BYTES)
     if isinstance(raw, Rejected):
         raise SignatureInvalid(raw.reason)
-    key_id = verifier.verify(raw, signature)
+    key_id = verifier.vouching([verifier.verify(raw, signature)], SIGNATURE_TYPE)
     return ImageSignature("sig", key_id, check_payload(raw, digest), carrier)
 
 

@@ -1,18 +1,24 @@
-"""Sign a release: the image, and what the build and the scanner attached to it."""
+"""Sign a release: the image, and what the build and the scanner attached to it and did not sign."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import msgspec
-
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, SLSA_PROVENANCE
+from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInvalid
-from registry_pipelines.evidence.attestations import Attested, attest_once, attest_statement, read_attestations
-from registry_pipelines.evidence.keys import verifier_of
+from registry_pipelines.evidence.attestations import Attested, attest_statement, read_attestations
+from registry_pipelines.evidence.keys import KeySet
 from registry_pipelines.evidence.model import Attestations, Signer
+from registry_pipelines.evidence.predicates import (
+    CYCLONEDX_TYPE,
+    PROVENANCE_TYPE,
+    REPORT_TYPE,
+    VULNERABILITIES_TYPE,
+    Role,
+)
 from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.evidence.statements import check_statement, read_statement
 from registry_pipelines.oci.digest import Digest
@@ -20,7 +26,7 @@ from registry_pipelines.oci.manifests import Descriptor, decode_json
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
-from registry_pipelines.scan.predicates import CYCLONEDX_TYPE, VULNERABILITIES_TYPE, vulnerability_predicate
+from registry_pipelines.scan.predicates import attest_report, attest_sbom, report_predicate, vulnerability_predicate
 from registry_pipelines.sign.cosign import SignedImage, sign_image
 
 CLOCK_SKEW = timedelta(minutes=10)
@@ -47,19 +53,22 @@ class SignedRelease:
 def sign_release(
     place: Place,
     subject: Descriptor,
-    signer: Signer,
+    signers: Mapping[Role, Signer],
+    trusted: KeySet,
     *,
-    report_passes: Callable[[Report], Sequence[str]],
+    report_passes: Callable[[Report, bool], Sequence[str]],
     identity: str = "",
     att_tag: bool = False,
     now: datetime | None = None,
 ) -> SignedRelease:
-    """Sign ``subject``, the release's top manifest, and attest the evidence attached to it.
+    """Sign ``subject``, the release's top manifest, and attest what is attached to it and not signed yet.
 
-    Provenance is signed byte for byte, each SBOM as a CycloneDX attestation; the newest vulnerability report only when
-    ``report_passes`` gives no reason against it. identity: the repository named in the signature, the place itself
-    unless told. att_tag: write cosign's ``.att`` tag too. now: UTC, the clock unless told. Nothing here decides whether
-    the release ships. Running it again writes nothing.
+    signers: the keys at hand by role; the person's must be there, and signs the image. The builder's signs provenance
+    byte for byte, the scanner's each SBOM as a CycloneDX attestation, and the newest vulnerability report only when
+    ``report_passes`` gives no reason against it; it is also told whether a key of ``trusted`` signed that report
+    already. What the key that is wanted is not at hand for, and nobody trusted signed, is a problem. identity: the
+    repository named in the signature, the place itself unless told. att_tag: write cosign's ``.att`` tag too. now: UTC,
+    the clock unless told. Nothing here decides whether the release ships. Running it again writes nothing.
 
     What is attached is unsigned, so whoever may push to this repository is believed about this release's provenance,
     packages and findings, and about nothing else: a statement of any other type than SLSA provenance (a verdict, say),
@@ -67,10 +76,10 @@ def sign_release(
     Raises RegistryError, ManifestInvalid, ClosureIncomplete.
     """
     top = place.registry.get_manifest(place.repository, subject.digest)
-    known = read_attestations(place, subject.digest, verifier_of(signer))
-    image = sign_image(place, subject, signer, identity=identity or str(place), known=known)
+    known = read_attestations(place, subject.digest, trusted.also(signers))
+    image = sign_image(place, subject, signers["person"], identity=identity or str(place), known=known)
     own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
-    work = _Work(place, subject, signer, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
+    work = _Work(place, subject, signers, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
     found, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)
     )
@@ -87,7 +96,7 @@ class _Work:
 
     place: Place
     subject: Descriptor
-    signer: Signer
+    signers: Mapping[Role, Signer]
     known: Attestations
     att_tag: bool
     own: frozenset[Digest]
@@ -100,41 +109,65 @@ class _Work:
             self.problems.append("no provenance is attached")
         for statement in dict.fromkeys(statements):
             try:
-                self._check_provenance(statement)
-                self.made.append(
-                    attest_statement(
-                        self.place, self.subject, statement, self.signer, known=self.known, att_tag=self.att_tag
+                predicate = self._check_provenance(statement)
+                if signer := self._signer("builder", "the provenance", PROVENANCE_TYPE, predicate):
+                    self.made.append(
+                        attest_statement(
+                            self.place, self.subject, statement, signer, known=self.known, att_tag=self.att_tag
+                        )
                     )
-                )
             except (SignatureInvalid, InputError) as error:
                 self.problems.append(f"provenance cannot be signed: {error.what}")
 
-    def _check_provenance(self, statement: bytes) -> None:
+    def _check_provenance(self, statement: bytes) -> Mapping[str, Any]:
         claim = read_statement(statement)
-        check_statement(claim, self.subject.digest, predicate_type=SLSA_PROVENANCE)
+        check_statement(claim, self.subject.digest, predicate_type=PROVENANCE_TYPE)
         foreign = [digest for digest in claim.subjects if digest not in self.own]
         if foreign:
             raise SignatureInvalid(f"the statement is also about {foreign[0]}, which is no image of this release")
+        return claim.predicate
 
     def attest_sboms(self, documents: Sequence[bytes]) -> None:
         if not documents:
             self.problems.append("no SBOM is attached")
         for document in dict.fromkeys(documents):
             try:
-                decode_json(document, dict, what="SBOM")
-                # The bytes as they are: an SBOM of another tool may say more than any model of it can hold.
-                self._attest(CYCLONEDX_TYPE, msgspec.Raw(document))
+                predicate = decode_json(document, dict, what="SBOM")
+                if signer := self._signer("scanner", "an SBOM", CYCLONEDX_TYPE, predicate):
+                    self.made.append(
+                        attest_sbom(self.place, self.subject, document, signer, known=self.known, att_tag=self.att_tag)
+                    )
             except (ManifestInvalid, InputError) as error:
                 self.problems.append(f"an SBOM cannot be signed: {error.what}")
 
-    def attest_report(self, contents: Sequence[bytes], passes: Callable[[Report], Sequence[str]]) -> list[str]:
+    def attest_report(
+        self, contents: Sequence[bytes], passes: Callable[[Report, bool], Sequence[str]]
+    ) -> Sequence[str]:
         report = self._newest_report(contents)
         if report is None:
             return ["no vulnerability report about this digest is attached"]
-        withheld = list(passes(report))
-        if not withheld:
-            self._attest(VULNERABILITIES_TYPE, vulnerability_predicate(report))
-        return withheld
+        signed = self._is_signed(REPORT_TYPE, report_predicate(report)) or self._is_signed(
+            VULNERABILITIES_TYPE, vulnerability_predicate(report)
+        )
+        if withheld := passes(report, signed):
+            return withheld
+        if signer := self.signers.get("scanner"):
+            self.made += attest_report(
+                self.place, self.subject, report, signer, passes=True, known=self.known, att_tag=self.att_tag
+            )
+        elif not signed:
+            self.problems.append(_unsigned("the vulnerability report", "scanner"))
+        return []
+
+    def _signer(self, role: Role, what: str, predicate_type: str, predicate: Mapping[str, Any]) -> Signer | None:
+        """The key of a role; None when it is not here. Then what somebody trusted signed needs it no more."""
+        signer = self.signers.get(role)
+        if signer is None and not self._is_signed(predicate_type, predicate):
+            self.problems.append(_unsigned(what, role))
+        return signer
+
+    def _is_signed(self, predicate_type: str, predicate: Mapping[str, Any]) -> bool:
+        return any(item.predicate == predicate for item in self.known.of_type(predicate_type))
 
     def _newest_report(self, contents: Sequence[bytes]) -> Report | None:
         reports: list[Report] = []
@@ -163,15 +196,6 @@ class _Work:
             return False
         return moment.tzinfo is not None and moment <= self.latest
 
-    def _attest(self, predicate_type: str, predicate: dict[str, object] | msgspec.Raw) -> None:
-        self.made.append(
-            attest_once(
-                self.place,
-                self.subject,
-                predicate_type,
-                predicate,
-                self.signer,
-                known=self.known,
-                att_tag=self.att_tag,
-            )
-        )
+
+def _unsigned(what: str, role: Role) -> str:
+    return f"{what} is not signed, and the key of the {role} is not here"

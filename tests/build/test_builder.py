@@ -33,6 +33,9 @@ from registry_pipelines.errors import (
     TagImmutable,
 )
 from registry_pipelines.evidence.artifacts import attached
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.keys import generate_key, load_signer, verifier_of
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -207,6 +210,22 @@ def test_provenance_names_every_input_by_digest(tmp_path: Path, state: Path, spe
         assert named[wheel.purl] == wheel.sha256
     assert f"oci://{spec.base}" in named
     assert statement["predicate"]["runDetails"]["builder"]["id"] == "https://ci.example/builder"
+
+
+def test_provenance_is_signed_when_it_is_written_and_once(
+    tmp_path: Path, state: Path, spec: BuildSpec, place: Place
+) -> None:
+    LayersBuilder(state).build(spec, place)
+    signer = load_signer(generate_key(tmp_path / "builder.key").private)
+    builder = LayersBuilder(state, signer=signer)
+    first = builder.build(spec, place)
+    assert first.changed
+    [found] = read_attestations(place, first.descriptor.digest, verifier_of(signer)).verified
+    [unsigned] = attached(place, first.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert (found.predicate_type, found.predicate) == (PROVENANCE_TYPE, json.loads(unsigned.content)["predicate"])
+    referrers = place.registry.referrers(place.repository, first.descriptor.digest)
+    assert not builder.build(spec, place).changed
+    assert place.registry.referrers(place.repository, first.descriptor.digest) == referrers
 
 
 def test_one_new_wheel_moves_its_layer_config_and_manifests_only(

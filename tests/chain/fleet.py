@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from registry_pipelines.build.interface import PREDICATE_TYPE_ANNOTATION, PROVENANCE_ARTIFACT, SLSA_PROVENANCE
+from registry_pipelines.build.interface import PREDICATE_TYPE_ANNOTATION, PROVENANCE_ARTIFACT
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import Config, load
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.keys import load_verifier
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
@@ -92,7 +93,7 @@ def attach_provenance(place: Place, subject: Descriptor, *, package: str = "good
     statement = {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": str(place), "digest": {subject.digest.algorithm: subject.digest.hex}}],
-        "predicateType": SLSA_PROVENANCE,
+        "predicateType": PROVENANCE_TYPE,
         "predicate": {
             "buildDefinition": {
                 "buildType": "urn:test",
@@ -108,7 +109,7 @@ def attach_provenance(place: Place, subject: Descriptor, *, package: str = "good
         artifact_type=PROVENANCE_ARTIFACT,
         content=json.dumps(statement).encode(),
         media_type=PROVENANCE_ARTIFACT,
-        annotations={PREDICATE_TYPE_ANNOTATION: SLSA_PROVENANCE},
+        annotations={PREDICATE_TYPE_ANNOTATION: PROVENANCE_TYPE},
     )
 
 

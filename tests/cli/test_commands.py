@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,10 +15,8 @@ from click.testing import CliRunner, Result
 from registry_pipelines.cli import main
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.errors import NotFound
-from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, push, start
-from tests.doubles.fault_registry import FaultRegistry
 from tests.scan.images import push_image
 from tests.scan.test_wheel_contents import SETUPTOOLS
 
@@ -40,33 +37,6 @@ def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
     return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
 
 
-def test_replicate_reads_its_source_once_and_a_target_that_is_down_holds_up_no_other(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        fleet = start(tmp_path, stack)
-        release = fleet.release("v1.0.0")
-        assert fleet.judged(release)
-        fleet.chain.promote(release)
-        source = stack.enter_context(FaultRegistry(fleet.chain.registry("us").name))
-        port = fleet.chain.registry("us").name.rpartition(":")[2]
-        fleet.reload(
-            (f"us: {{kind: embedded, port: {port}}}", f"us: {{kind: distribution, host: '{source.address}'}}"),
-            ("targets: [eu, gcp]}", "targets: [eu, away, gcp]}"),
-            ("targets:\n", "targets:\n  away: {registry: away}\n"),
-            ("registries:\n", "registries:\n  away: {kind: distribution, host: '127.0.0.1:9'}\n"),
-        )
-        eu, away, gcp = answer(fleet, "replicate", "app", code=6)
-        assert [(each["stage"], each["ok"], each["changed"]) for each in (eu, away, gcp)] == [
-            ("replicate:eu", True, True),
-            ("replicate:away", False, False),
-            ("replicate:gcp", True, True),
-        ]
-        assert "127.0.0.1:9" in away["reasons"][0] and away["exit_code"] == 7
-        read = Counter(each.target for each in source.seen if each.method == "GET" and "/blobs/" in each.target)
-        manifest = fleet.chain.registry("us").get_manifest("team/app", release.digest).content()
-        assert isinstance(manifest, Manifest)
-        assert {read[f"/v2/team/app/blobs/{layer.digest}"] for layer in manifest.layers} == {1}
-
-
 def test_a_release_goes_through_every_command(fleet: Fleet, tmp_path: Path) -> None:
     release = fleet.release("v1.0.0")
     assert [row["release"] for row in answer(fleet, "releases", "app")] == [release.key]
@@ -77,7 +47,7 @@ def test_a_release_goes_through_every_command(fleet: Fleet, tmp_path: Path) -> N
     assert json.loads(document.read_bytes())["bomFormat"] == "CycloneDX"
     assert [each["stage"] for each in answer(fleet, "scan", "app")] == ["sbom", "vulnerabilities"]
     assert answer(fleet, "sign", "app")["changed"]
-    assert answer(fleet, "verify", release.key)["facts"]["attestations"] == 4
+    assert answer(fleet, "verify", release.key)["facts"]["attestations"] == 5
     assert answer(fleet, "judge", "app")["facts"]["verdict"] == "allow"
     assert answer(fleet, "promote", "app")["facts"]["channel"] == "prod"
     assert [each["ok"] for each in answer(fleet, "replicate", "app", "--check", code=6)] == [False, False]
@@ -212,6 +182,19 @@ def test_keys_are_generated_and_never_overwritten(fleet: Fleet, tmp_path: Path) 
     run(fleet, "sign", "--generate-key", "--key", str(tmp_path / "cosign.key"), "--form", "cosign")
     assert "ENCRYPTED" in (tmp_path / "cosign.key").read_text()
     answer(fleet, "sign", code=8)
+
+
+def test_the_key_of_a_role_is_generated_where_the_configuration_names_it(fleet: Fleet, tmp_path: Path) -> None:
+    roles = "{scanner: {key: scan.key}, person: {trusted: [me.pub]}}"
+    (tmp_path / "roles.yaml").write_text(f"registries: {{disk: {{kind: layout, root: disk}}}}\nsigning: {roles}\n")
+    there = Fleet(tmp_path / "roles.yaml", fleet.config, fleet.chain)
+    made = answer(there, "sign", "--generate-key", "--role", "scanner")
+    assert made["private"] == str(tmp_path / "scan.key")
+    made = answer(there, "sign", "--generate-key", "--role", "builder")
+    assert made["private"] == str(tmp_path / ".registry-pipelines" / "keys" / "signing.key")
+    found = answer(there, "sign", "--generate-key", "--role", "person", code=8)
+    assert "names no key of the person" in found["error"]["what"]
+    answer(there, "sign", "v1", "--role", "person", code=8)
 
 
 def test_config_commands(fleet: Fleet) -> None:

@@ -16,6 +16,7 @@ from registry_pipelines.config import Config, Duration, EmbeddedRegistry, Policy
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import ConfigInvalid
+from registry_pipelines.evidence.predicates import ROLES
 from registry_pipelines.promote.interface import DEFAULT_POLICY
 from tests.config.files import SMALL, problems, written
 
@@ -39,6 +40,32 @@ def test_a_small_file_gives_typed_values_and_absolute_paths(tmp_path: Path) -> N
     assert config.repository_at(config.images["forecaster"], config.targets["eu"]) == "replica/ml/forecaster"
     assert config.policies["default"] == Policy(name="default")
     assert config.trusted_keys == (config.state / "keys" / "signing.pub",)
+
+
+def test_a_role_has_its_own_key_or_that_of_all(tmp_path: Path) -> None:
+    roles = """
+signing:
+  password: ${TOKEN}
+  builder: {trusted: [ci.pub]}
+  scanner: {key: scan.key}
+  promoter: {key: ship.key, password: "${SHIP}", trusted: [ship.pub, old.pub]}
+"""
+    config = load(written(tmp_path, SMALL + roles), {"TOKEN": "abc", "SHIP": "def"})
+    own = {"builder": None, "scanner": tmp_path / "scan.key", "promoter": tmp_path / "ship.key"}
+    assert {role: config.signing_key_of(role) for role in ROLES} == own | {"person": config.signing_key}
+    assert [config.password_of(role) for role in ROLES] == ["", "", "abc", "def"]
+    assert config.trusted_keys == (config.signing_key.with_suffix(".pub"),)
+    assert config.trusted_by_role == {
+        "builder": (tmp_path / "ci.pub",),
+        "scanner": (tmp_path / "scan.pub",),
+        "promoter": (tmp_path / "ship.pub", tmp_path / "old.pub"),
+    }
+    everyone = roles + "  person: {key: me.key}\n"
+    assert load(written(tmp_path, SMALL + everyone), {"TOKEN": "abc", "SHIP": "def"}).trusted_keys == ()
+    [found] = problems(tmp_path, SMALL + "signing:\n  person: {}\n")
+    assert found.endswith(
+        "signing.person: names neither `key` nor `trusted`, so nothing would be believed in this role"
+    )
 
 
 def test_the_default_policy_is_the_shipped_one(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from registry_pipelines.evidence.keys import FileSigner, KeySet
+from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
@@ -28,6 +29,11 @@ class Key:
     public: Path
     signer: FileSigner
     verifier: KeySet
+
+    @property
+    def signers(self) -> dict[Role, FileSigner]:
+        """The one key in every role."""
+        return dict.fromkeys(ROLES, self.signer)
 
 
 @dataclass

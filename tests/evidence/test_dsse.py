@@ -43,7 +43,7 @@ def test_an_envelope_survives_writing_and_verifies(key: Key) -> None:
     envelope = sign_envelope(STATEMENT, key.signer)
     again = read_envelope(write_envelope(envelope))
     assert again == envelope
-    assert verify_envelope(again, key.verifier) == key.signer.key_id
+    assert verify_envelope(again, key.verifier) == (key.signer.key_id,)
     assert json.loads(write_envelope(envelope)).keys() == {"payload", "payloadType", "signatures"}
 
 
@@ -57,7 +57,7 @@ def test_a_changed_envelope_is_refused(key: Key, change: dict[str, Any]) -> None
 def test_one_believed_signature_among_others_is_enough(key: Key, other_key: Key) -> None:
     theirs, ours = (sign_envelope(STATEMENT, item.signer) for item in (other_key, key))
     both = Envelope(IN_TOTO, STATEMENT, theirs.signatures + ours.signatures)
-    assert verify_envelope(both, key.verifier) == key.signer.key_id
+    assert verify_envelope(both, key.verifier) == (key.signer.key_id,)
     with pytest.raises(SignatureInvalid, match="none of its 1"):
         verify_envelope(theirs, key.verifier)
 

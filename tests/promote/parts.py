@@ -114,8 +114,9 @@ class Candidate:
         return sign_release(
             self.place,
             self.top,
-            (key or self.key).signer,
-            report_passes=lambda report: report_breaches(report, policy, image="app", now=NOW),
+            (key or self.key).signers,
+            self.key.verifier,
+            report_passes=lambda report, signed: report_breaches(report, policy, image="app", now=NOW),
             now=NOW,
         )
 

@@ -11,17 +11,12 @@ import pytest
 
 from registry_pipelines.errors import NotFound, PromotionDenied, ReferenceInvalid, TagImmutable, Unavailable
 from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.predicates import PROMOTION_TYPE, VERDICT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.promote.channels import promote
-from registry_pipelines.promote.interface import (
-    DEFAULT_POLICY,
-    PROMOTION_TYPE,
-    VERDICT_TYPE,
-    Policy,
-    Promotion,
-)
+from registry_pipelines.promote.interface import DEFAULT_POLICY, Policy, Promotion
 from registry_pipelines.promote.judge import require_promoted
 from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate

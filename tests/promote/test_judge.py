@@ -15,21 +15,14 @@ import pytest
 from registry_pipelines.errors import NotFound, Unavailable
 from registry_pipelines.evidence.attestations import attest, attest_statement
 from registry_pipelines.evidence.keys import generate_key, load_verifier
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.gate import MAX_NOTES
-from registry_pipelines.promote.interface import (
-    CYCLONEDX_TYPE,
-    DEFAULT_POLICY,
-    PROVENANCE_TYPE,
-    VULNERABILITIES_TYPE,
-    AcceptedUnknown,
-    Policy,
-    PolicyException,
-)
+from registry_pipelines.promote.interface import DEFAULT_POLICY, AcceptedUnknown, Policy, PolicyException
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
@@ -37,7 +30,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages, Report
-from registry_pipelines.scan.predicates import vulnerability_predicate
+from registry_pipelines.scan.predicates import attest_report, vulnerability_predicate
 from registry_pipelines.scan.publish import publish_report, publish_sboms
 from registry_pipelines.settings import Duration
 from registry_pipelines.sign.cosign import sign_image
@@ -526,6 +519,19 @@ def test_the_latest_of_several_signed_reports_counts(good: Candidate) -> None:
     worse = good.report([CRITICAL], scanned_at="2026-11-23T11:00:00Z")
     attest(good.place, good.top, VULNERABILITIES_TYPE, vulnerability_predicate(worse), good.key.signer)
     assert "CVE-2026-1" in good.judge().reasons[0]
+
+
+def test_a_report_signed_under_our_own_type_is_judged_by_the_policy_of_today(bare: Candidate) -> None:
+    """No record of cosign's was written when it was scanned: its finding did not pass the policy of that day."""
+    bare.attach_everything(CRITICAL)
+    [made] = attest_report(bare.place, bare.top, bare.report([CRITICAL]), bare.key.signer, passes=False)
+    bare.sign()
+    [reason] = bare.judge().reasons
+    assert "CVE-2026-1" in reason
+    excuse = PolicyException(advisory="CVE-2026-1", reason="not reached", expires=day("2027-01-31"))
+    verdict = bare.judge(change(exceptions=(excuse,)))
+    assert verdict.allow
+    assert (REPORT_TYPE, made.descriptor.digest) in [(item.predicate_type, item.digest) for item in verdict.evidence]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from registry_pipelines.errors import EvidenceMissing
 from registry_pipelines.evidence.artifacts import attach, attached
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
@@ -18,10 +21,15 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.scan.match import match
+from registry_pipelines.scan.predicates import signed_report
 from registry_pipelines.scan.publish import publish_report, publish_sboms, read_report, read_sboms
 from registry_pipelines.scan.sbom import scan_image
 from registry_pipelines.transfer.copy import copy_closure
+from tests.evidence.conftest import make_key
+from tests.evidence.parts import Key
 from tests.scan.images import DEBIAN, dist_info, push_image, push_index
+
+__all__ = ["make_key"]
 
 FIRST, LATER, LATEST = (datetime(2026, 11, day, tzinfo=UTC) for day in (23, 24, 25))
 
@@ -125,3 +133,40 @@ def test_fewer_components_never_win(place: Place, tmp_path: Path) -> None:
     for order in ([packages], [thin]):
         publish_sboms(place, image, order)
     assert [item for _, item in read_sboms(place, image.digest)] == [packages]
+
+
+def test_what_is_scanned_is_signed_once_when_it_is_written(
+    place: Place, tmp_path: Path, pypa: AdvisoryStore, make_key: Callable[[str], Key]
+) -> None:
+    key = make_key("scanner")
+    image = push_image(place, [dist_info("PyYAML", "5.3")])
+    packages = scan_image(place, image, state=tmp_path / "state")
+    publish_sboms(place, image, packages)
+    assert [item.changed for item in publish_sboms(place, image, packages, signer=key.signer)] == [True]
+    assert [item.changed for item in publish_sboms(place, image, packages, signer=key.signer)] == [False]
+    report = match(packages, pypa, now=FIRST)
+    for passes, kinds in ((False, [REPORT_TYPE]), (True, [REPORT_TYPE, VULNERABILITIES_TYPE])):
+        assert publish_report(place, image, report, signer=key.signer, passes=passes).changed
+        assert not publish_report(place, image, report, signer=key.signer, passes=passes).changed
+        found = read_attestations(place, image.digest, key.verifier).verified
+        assert [item.predicate_type for item in found if item.predicate_type != CYCLONEDX_TYPE] == kinds
+    assert [item.predicate_type for item in found] == [CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE]
+    assert [signed_report(item) for item in found[1:]] == [report, report]
+    [sbom] = attached(place, image.digest, artifact_type=SBOM_MEDIA_TYPE)
+    assert found[0].predicate == json.loads(sbom.content)
+
+
+@pytest.mark.parametrize("scanned_at", ["2999-01-01T00:00:00Z", "zzz", "2026-12-01T00:00:00"])
+def test_an_equal_report_of_no_past_is_not_signed(
+    place: Place, tmp_path: Path, pypa: AdvisoryStore, make_key: Callable[[str], Key], scanned_at: str
+) -> None:
+    """Whoever may push put it there before us."""
+    key = make_key("scanner")
+    image = push_image(place, [DEBIAN])
+    report = match(scan_image(place, image, state=tmp_path / "state"), pypa, now=FIRST)
+    planted = msgspec.structs.replace(report, scanned_at=scanned_at).encode()
+    attach(place, subject=image, artifact_type=REPORT_MEDIA_TYPE, content=planted, media_type=REPORT_MEDIA_TYPE)
+    for changed in (True, False):
+        assert publish_report(place, image, report, signer=key.signer).changed == changed
+    [found] = read_attestations(place, image.digest, key.verifier).verified
+    assert signed_report(found) == report

@@ -14,6 +14,7 @@ from registry_pipelines.errors import ClosureIncomplete, EvidenceMissing, Manife
 from registry_pipelines.evidence import referrers, tagged
 from registry_pipelines.evidence.attestations import attest
 from registry_pipelines.evidence.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
+from registry_pipelines.evidence.predicates import SIGNATURE_TYPE
 from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -22,7 +23,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.sign.cosign import SIGNATURE_TYPE, sign_image, verify_image, write_payload
+from registry_pipelines.sign.cosign import sign_image, verify_image, write_payload
 from tests.evidence.parts import Counted, Key, push_image, push_index
 
 

@@ -12,6 +12,7 @@ from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci import media_types
@@ -20,12 +21,7 @@ from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_mani
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, AdvisoryFacts, Report
-from registry_pipelines.scan.predicates import (
-    CYCLONEDX_TYPE,
-    VULNERABILITIES_TYPE,
-    report_of,
-    vulnerability_predicate,
-)
+from registry_pipelines.scan.predicates import report_of, vulnerability_predicate
 from registry_pipelines.sign.cosign import verify_image
 from registry_pipelines.sign.release import SignedRelease, sign_release
 from tests.evidence.parts import Cosign, Counted, Key, Listing, push_image, push_index
@@ -60,7 +56,7 @@ def with_evidence(place: Place) -> Descriptor:
 
 
 def sign(place: Place, image: Descriptor, key: Key, **options: object) -> SignedRelease:
-    return sign_release(place, image, key.signer, report_passes=lambda _: [], now=NOW, **options)  # type: ignore[arg-type]
+    return sign_release(place, image, key.signers, key.verifier, report_passes=lambda *_: [], now=NOW, **options)  # type: ignore[arg-type]
 
 
 def test_everything_attached_is_attested_once(counted: Counted, key: Key) -> None:
@@ -68,7 +64,7 @@ def test_everything_attached_is_attested_once(counted: Counted, key: Key) -> Non
     signed = sign(counted.place, image, key)
     assert (signed.changed, signed.withheld, signed.problems) == (True, (), ())
     kinds = [item.predicate_type for item in signed.attestations]
-    assert kinds == [PROVENANCE, CYCLONEDX_TYPE, VULNERABILITIES_TYPE]
+    assert kinds == [PROVENANCE, CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE]
     found = read_attestations(counted.place, image.digest, key.verifier)
     assert {item.predicate_type for item in found.verified} > set(kinds)
     assert report_of(found.of_type(VULNERABILITIES_TYPE)[0].predicate) == report(image)
@@ -102,8 +98,9 @@ def test_the_report_is_attested_only_when_it_passes(place: Place, key: Key) -> N
     signed = sign_release(
         place,
         image,
-        key.signer,
-        report_passes=lambda found: seen.append(found) or ["too many"],
+        key.signers,
+        key.verifier,
+        report_passes=lambda found, signed: seen.append(found) or ["too many"],
         identity="reg/app",
         now=NOW,
     )
@@ -134,7 +131,7 @@ def test_one_document_attached_twice_is_attested_once(place: Place, key: Key) ->
             media_type=kind,
             annotations={"again": "yes"},
         )
-    assert len(sign(place, image, key).attestations) == 3
+    assert len(sign(place, image, key).attestations) == 4
 
 
 def test_the_newest_report_counts(place: Place, key: Key) -> None:
@@ -164,7 +161,7 @@ def test_bad_evidence_is_named_and_hides_no_good_one(place: Place, key: Key) -> 
     empty = artifact_manifest(artifact_type=media_types.SIGSTORE_BUNDLE, layers=[], subject=image)
     place.registry.put_manifest(place.repository, empty)
     signed = sign(place, image, key)
-    assert len(signed.attestations) == 3
+    assert len(signed.attestations) == 4
     problems = "\n".join(signed.problems)
     for part in (
         "in-toto statement is not valid",
@@ -182,7 +179,7 @@ def test_a_lost_referrer_hides_no_evidence(place: Place, key: Key) -> None:
     image = with_evidence(place)
     lost = Descriptor(media_type=media_types.OCI_MANIFEST, digest=Digest.of(b"lost"), size=4)
     signed = sign(Place(Listing(place, [lost]), place.repository), image, key)
-    assert len(signed.attestations) == 3
+    assert len(signed.attestations) == 4
     assert len(signed.problems) == 1
     assert signed.problems[0].startswith(str(lost.digest))
 

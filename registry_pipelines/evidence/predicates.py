@@ -1,0 +1,49 @@
+"""What signed statements say (predicate types), and whose key is believed for it.
+
+A role is what a key vouches for. One key may fill all roles; where they are split, the promoter's key says nothing
+about an SBOM, and the scanner's nothing about what may ship.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Role = Literal["builder", "scanner", "person", "promoter"]
+"""``builder``: what went into an image. ``scanner``: what is in it, and what is known against that. ``person``: that it
+is ours, and a promotion by hand. ``promoter``: verdicts, promotions, receipts of copies."""
+ROLES: tuple[Role, ...] = get_args(Role)
+
+PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
+CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
+
+REPORT_TYPE = "urn:registry-pipelines:vulnerability-report:v1"
+"""Our vulnerability report, whatever it found: signed when it is written."""
+
+VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
+"""cosign's record of a scan. Others read it as a pass, so it is written only about a report whose findings pass."""
+
+SIGNATURE_TYPE = "https://sigstore.dev/cosign/sign/v1"
+"""An image signature in a bundle; every other type in a bundle is *not* an image signature."""
+
+VERDICT_TYPE = "https://slsa.dev/verification_summary/v1"
+"""A verdict: SLSA Verification Summary Attestation."""
+
+PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
+"""A promotion record."""
+
+_BELIEVED: Mapping[str, tuple[Role, ...]] = {
+    PROVENANCE_TYPE: ("builder",),
+    CYCLONEDX_TYPE: ("scanner",),
+    REPORT_TYPE: ("scanner",),
+    VULNERABILITIES_TYPE: ("scanner",),
+    SIGNATURE_TYPE: ("person",),
+    VERDICT_TYPE: ("promoter",),
+    PROMOTION_TYPE: ("promoter", "person"),
+}
+
+
+def roles_for(predicate_type: str) -> tuple[Role, ...]:
+    """The roles whose keys are believed for a type, the usual one first; empty for a type that no stage of ours writes:
+    then the keys without a role are."""
+    return _BELIEVED.get(predicate_type, ())
