@@ -20,6 +20,7 @@ import msgspec
 
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import OLDEST_BELIEVED, read_time
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, expired, held_against
 from registry_pipelines.promote.interface import (
@@ -35,9 +36,10 @@ from registry_pipelines.promote.interface import (
 from registry_pipelines.promote.standing import Standing
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.interface import Report
+from registry_pipelines.settings import Duration
 
 CLOCK_SKEW = timedelta(days=1)
-"""Advisories may be this far in the future: feeds and this machine keep different clocks."""
+"""Advisories and images may be this far in the future: feeds, builders and this machine keep different clocks."""
 
 MAX_NOTES = 50
 """Pieces of unbelieved evidence that a verdict lists; whoever may push can attach any number."""
@@ -138,6 +140,16 @@ def has_platforms(evidence: Evidence, policy: Policy) -> Outcome:
     )
 
 
+def made_within(evidence: Evidence, policy: Policy) -> Outcome:
+    """Every image was made so long ago at most. By ``created`` of its config, which its digest covers: when something
+    was pushed says nothing. What has no date has no age, so it does not pass."""
+    limit = policy.max_image_age
+    if limit is None:
+        return Outcome()
+    against = [(entry, _image_age(entry, evidence.now, limit)) for entry in evidence.images]
+    return Outcome([f"image age: {_platform(entry)} ({entry.digest}) {reason}" for entry, reason in against if reason])
+
+
 def findings_within(evidence: Evidence, policy: Policy) -> Outcome:
     """The vulnerability report is signed, the latest, about every platform, and keeps the limits. One that is not
     required is judged too where there is one; an unsigned one never passes, but its findings are named."""
@@ -216,6 +228,7 @@ Rule = Callable[[Evidence, Policy], Outcome]
 
 RULES: tuple[Rule, ...] = (
     has_platforms,
+    made_within,
     findings_within,
     advisories_within,
     warnings_denied,
@@ -260,6 +273,24 @@ def _later_reports(reports: Iterable[Report], verdict: Verdict, policy: Policy, 
         if item.scanned_at > judged_at
         for breach in report_breaches(item, policy, image=verdict.image, now=now)
     ]
+
+
+def _image_age(entry: Entry, now: datetime, limit: Duration) -> str:
+    """What speaks against an image's date; empty: nothing."""
+    text = entry.config.created if entry.config else ""
+    made = read_time(text)
+    if made is None:
+        return (
+            f"has no time in `created` of its config, but {text[:40]!r}" if text else "has no `created` in its config"
+        )
+    if made < OLDEST_BELIEVED:
+        return (
+            f"is dated {text[:40]}, which a reproducible build writes in place of a time, so its age is not known; "
+            "build it with the time of its commit (SOURCE_DATE_EPOCH)"
+        )
+    if made > now + CLOCK_SKEW:
+        return f"was made on {_text(made)}, in the future"
+    return f"was made on {_text(made)}, more than {limit} ago; build it again" if now - made > limit else ""
 
 
 def _age(evidence: Evidence, age: timedelta) -> Outcome:

@@ -77,6 +77,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Count only findings with a fixed version; the verdict lists the others as accepted."""
     max_advisory_age: Duration = DEFAULT_MAX_ADVISORY_AGE
     """How old the newest advisory may be when the report is judged; whole days."""
+    max_image_age: Duration | None = None
+    """How long ago an image may have been made, by `created` of its config, when it is judged; any time unless told. An
+    image without a date, or with the constant of a reproducible build (1970, 1980), is denied then."""
     required: tuple[Required, ...] = REQUIRED
     """Evidence that must be there, signed by a trusted key, and cover every platform."""
     attestations: tuple[str, ...] = ()

@@ -53,11 +53,13 @@ class Counted:
         return found
 
 
-def push_image(place: Place, name: str = "app", *, architecture: str = "amd64", tag: str = "") -> Descriptor:
-    """Push an image that is different for every name and architecture."""
+def push_image(
+    place: Place, name: str = "app", *, architecture: str = "amd64", tag: str = "", **more: Any
+) -> Descriptor:
+    """Push an image that is different for every name and architecture. more: fields of its config."""
     layer = push_blob(place, f"layer of {name}".encode(), media_type=media_types.OCI_LAYER)
     config = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer.digest]}}
-    pushed = push_blob(place, json.dumps({**config, "name": name}).encode(), media_type=media_types.OCI_CONFIG)
+    pushed = push_blob(place, json.dumps({**config, "name": name, **more}).encode(), media_type=media_types.OCI_CONFIG)
     manifest = manifest_bytes(
         Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=pushed, layers=(layer,))
     )

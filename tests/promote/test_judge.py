@@ -290,6 +290,45 @@ def test_the_clock_is_used_when_no_time_is_told(good: Candidate) -> None:
     assert judge(good.place, good.top, DEFAULT_POLICY, good.key.verifier, image="app").time > "2026-01-01"
 
 
+CONSTANT = (
+    "which a reproducible build writes in place of a time, so its age is not known; build it with the time of its "
+    "commit (SOURCE_DATE_EPOCH)"
+)
+
+
+@pytest.mark.parametrize(
+    ("created", "reason"),
+    [
+        ("2026-10-24T12:00:00Z", ""),
+        ("2026-11-23T14:00:00.123456789+02:00", ""),
+        ("2026-11-24T11:00:00Z", ""),
+        ("2026-10-24T11:59:59Z", "was made on 2026-10-24T11:59:59Z, more than 30d ago; build it again"),
+        ("2026-11-24T12:00:01Z", "was made on 2026-11-24T12:00:01Z, in the future"),
+        ("", "has no `created` in its config"),
+        ("yesterday", "has no time in `created` of its config, but 'yesterday'"),
+        ("2026-11-23T12:00:00", "has no time in `created` of its config, but '2026-11-23T12:00:00'"),
+        ("9999-12-31T23:59:59-05:00", "has no time in `created` of its config, but '9999-12-31T23:59:59-05:00'"),
+        ("1970-01-01T00:00:00Z", f"is dated 1970-01-01T00:00:00Z, {CONSTANT}"),
+        ("1980-01-01T00:00:01Z", f"is dated 1980-01-01T00:00:01Z, {CONSTANT}"),
+        ("0001-01-01T00:00:00Z", f"is dated 0001-01-01T00:00:00Z, {CONSTANT}"),
+    ],
+)
+def test_an_image_must_be_as_young_as_the_policy_says(place: Place, key: Key, created: str, reason: str) -> None:
+    """Constants: bazel and ko write 1970 or the year 1, buildpacks 1980-01-01T00:00:01Z."""
+    top = push_image(place, "one", **({"created": created} if created else {}))
+    one = Candidate(place, key, "one", top, [top])
+    policy = Policy(required=(), max_image_age=Duration(days=30))
+    assert one.judge(policy).reasons == ((f"image age: linux/amd64 ({top.digest}) {reason}",) if reason else ())
+    assert one.judge(Policy(required=())).allow
+
+
+def test_each_platform_of_a_release_has_its_own_age(good: Candidate) -> None:
+    reasons = good.judge(change(max_image_age=Duration(days=30))).reasons
+    assert reasons == tuple(
+        f"image age: {child.platform} ({child.digest}) has no `created` in its config" for child in good.children
+    )
+
+
 def test_old_advisories_are_denied_with_their_date(bare: Candidate) -> None:
     bare.attach_everything(newest="2024-10-10T00:00:00Z")
     bare.sign()
