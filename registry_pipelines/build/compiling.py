@@ -48,7 +48,8 @@ IDENTITY = f"{TAG} {sys.version.split()[0]} {MAGIC}"
 """What compiled bytes depend on beside the source and its path; part of a layer's key."""
 
 _WORKER = r"""
-import importlib.util, marshal, struct, sys, warnings
+import gc, importlib.util, marshal, struct, sys, warnings
+gc.disable()  # compiling leaves next to no cycles
 warnings.simplefilter("ignore")
 data, out = sys.stdin.buffer, sys.stdout.buffer
 size = struct.Struct("<LL")
