@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -111,6 +112,17 @@ class Question:
                     return None
                 found.append([str(path), state.st_size, state.st_mtime_ns, state.st_ino])
         return found
+
+    def likely_wheels(self) -> list[Path]:
+        """Files of the folder that is the only source, largest first: most of them will be the answer."""
+        places = self._places()
+        if len(places) != 1 or not self._spec.wheels or not places[0][1] or not places[0][1].is_dir():
+            return []
+        sized = []
+        for path in archives(places[0][1]):
+            with contextlib.suppress(OSError):
+                sized.append((-path.stat().st_size, path))
+        return [path for _, path in sorted(sized)]
 
     def other_content(self, filename: str, sha256: str, store: WheelStore) -> str:
         """A folder among the sources that has another file under this name; empty without."""

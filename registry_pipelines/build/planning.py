@@ -7,6 +7,8 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
@@ -33,7 +35,7 @@ from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
 from registry_pipelines.build.target import RUNNING_PYTHON, Target, target_of
-from registry_pipelines.build.wheel import open_wheel
+from registry_pipelines.build.wheel import Wheel, open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError, WheelInvalid
@@ -98,8 +100,12 @@ class Ingredients:
     wheels: tuple[StoredWheel, ...]
     inventories: tuple[Inventory, ...]
     """Of the wheels, then the application's."""
+    below: tuple[LayerJob, ...]
+    """Layers of the interpreter base; none where the base is an image."""
     above: tuple[LayerJob, ...]
     """Layers above those of wheels."""
+    opened: dict[Path, Wheel]
+    """Wheels that were read anyway, by path; a layer that is made takes its own out."""
 
 
 def gather(
@@ -125,13 +131,27 @@ def gather(
         if base is None
         else Scheme.of(python, site_packages=spec.site_packages, interpreter=spec.interpreter)
     )
-    wheels = tuple(resolve(spec, target, store=store, cache=cache))
-    inventories = [_inventory(wheel, scheme, store, cache) for wheel in wheels]
+    with Pool(1, "base") as pool:
+        # Beside pip, which works in a process of its own.
+        below = pool.submit(_base_jobs) if base is None else None
+        opened: dict[Path, Wheel] = {}
+        wheels = tuple(
+            resolve(
+                *(spec, target),
+                store=store,
+                cache=cache,
+                look=lambda wheel: _read_inventory(wheel, scheme, cache, opened),
+            )
+        )
+    inventories = [_inventory(wheel, scheme, store, cache, opened) for wheel in wheels]
     above = []
     if application is not None:
         above.append(content_job("application", application, byte_code=byte_code))
         inventories.append(application_inventory(application, inventories))
-    return Ingredients(platform, base, target, scheme, byte_code, wheels, tuple(inventories), tuple(above))
+    jobs = below.result() if below else ()
+    return Ingredients(
+        platform, base, target, scheme, byte_code, wheels, tuple(inventories), jobs, tuple(above), opened
+    )
 
 
 def plan_platforms(spec: BuildSpec, platforms: Sequence[Ingredients], store: WheelStore) -> list[PlatformPlan]:
@@ -142,14 +162,14 @@ def plan_platforms(spec: BuildSpec, platforms: Sequence[Ingredients], store: Whe
 
 def _plan_platform(spec: BuildSpec, given: Ingredients, store: WheelStore) -> PlatformPlan:
     settled = settle(given.inventories, spec.conflicts, site_packages=given.scheme.site_packages)
-    jobs = _base_jobs() if given.base is None else []
+    jobs = list(given.below)
     base_layers = len(given.base.manifest.layers) if given.base else len(jobs)
     files = {wheel.locked.sha256: wheel for wheel in given.wheels}
     modules = {each.owner: sum(path.endswith(".py") for path in each.paths) for each in given.inventories}
     lock = tuple(wheel.locked for wheel in given.wheels)
     for members in group(lock, base_layers=base_layers):
         chosen = [(files[member.sha256], left_out(settled, member.name)) for member in members]
-        job = _wheel_job(chosen, given.scheme, store, byte_code=given.byte_code)
+        job = _wheel_job(chosen, given.scheme, store, given.opened, byte_code=given.byte_code)
         jobs.append(replace(job, modules=sum(modules[member.name] for member in members) if given.byte_code else 0))
     jobs += given.above
     return PlatformPlan(given.platform, given.base, given.target, tuple(jobs), lock, given.inventories, tuple(settled))
@@ -179,25 +199,22 @@ def wheel_notes(plans: Sequence[PlatformPlan]) -> dict[str, tuple[str, ...]]:
     return {each.label: each.notes for plan in plans for each in plan.inventories if each.notes}
 
 
-def _base_jobs() -> list[LayerJob]:
+def _base_jobs() -> tuple[LayerJob, ...]:
     system, python = interpreter_items()
-    return [content_job("system", system, byte_code=False), content_job("python", python, byte_code=True)]
+    return content_job("system", system, byte_code=False), content_job("python", python, byte_code=True)
 
 
-def _inventory(wheel: StoredWheel, scheme: Scheme, store: WheelStore, cache: BuildCache) -> Inventory:
+def _inventory(
+    wheel: StoredWheel, scheme: Scheme, store: WheelStore, cache: BuildCache, opened: dict[Path, Wheel]
+) -> Inventory:
     """What the wheel brings, remembered by its hash; a stored file that was touched since is hashed again.
 
     Raises WheelInvalid, also when the wheel is another version than the one that was chosen (an index may tell its
     metadata apart from the file, PEP 658).
     """
     locked = wheel.locked
-    key = f"inventory {WHEEL_FORMAT} {locked.sha256} {locked.filename} {_scheme_identity(scheme)}"
     store.verify(wheel.path, locked.sha256)
-    known = cache.note(key)
-    if not isinstance(known, dict):
-        found = take_inventory(open_wheel(wheel.path), scheme)
-        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes}
-        cache.remember_note(key, known)
+    known = _read_inventory(wheel, scheme, cache, opened)
     if Version(known["version"]) != Version(locked.version):
         raise WheelInvalid(
             f"its METADATA has version {known['version']}, the index said {locked.version}",
@@ -208,12 +225,30 @@ def _inventory(wheel: StoredWheel, scheme: Scheme, store: WheelStore, cache: Bui
     return Inventory(locked.name, locked.filename, paths, version=known["version"], notes=notes)
 
 
+def _read_inventory(wheel: StoredWheel, scheme: Scheme, cache: BuildCache, opened: dict[Path, Wheel]) -> dict[str, Any]:
+    """``paths``, ``version`` and ``notes``, from the cache or the file. Raises WheelInvalid."""
+    locked = wheel.locked
+    key = f"inventory {WHEEL_FORMAT} {locked.sha256} {locked.filename} {_scheme_identity(scheme)}"
+    known = cache.note(key)
+    if not isinstance(known, dict):
+        read = opened[wheel.path] = open_wheel(wheel.path)
+        found = take_inventory(read, scheme)
+        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes}
+        cache.remember_note(key, known)
+    return known
+
+
 def _scheme_identity(scheme: Scheme) -> str:
     return f"{scheme.prefix} {scheme.site_packages} {scheme.python} {scheme.interpreter}"
 
 
 def _wheel_job(
-    wheels: Sequence[tuple[StoredWheel, tuple[str, ...]]], scheme: Scheme, store: WheelStore, *, byte_code: bool
+    wheels: Sequence[tuple[StoredWheel, tuple[str, ...]]],
+    scheme: Scheme,
+    store: WheelStore,
+    opened: dict[Path, Wheel],
+    *,
+    byte_code: bool,
 ) -> LayerJob:
     """One layer of wheels, each with the paths that are left out of it. Layers are shared between images by key, so the
     key says what is missing."""
@@ -230,7 +265,8 @@ def _wheel_job(
             # The file's own hash is checked beside the work; a wrong one fails the layer before it is committed.
             checks = [pool.submit(store.verify, wheel.path, wheel.locked.sha256) for wheel, _ in wheels]
             for wheel, missing in wheels:
-                layer.add(open_wheel(wheel.path), left_out=missing)
+                read = opened.pop(wheel.path, None)
+                layer.add(read or open_wheel(wheel.path), left_out=missing)
             for check in checks:
                 check.result()
 

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,19 @@ class StoredWheel:
     """What a reader of the build should know of it: yanked, taken without a hash, of another content elsewhere."""
 
 
+Look = Callable[[StoredWheel], object]
+
 Item = dict[str, Any]
 """One package of pip's answer: ``name``, ``version``, ``filename``, ``sha256`` (empty: not known yet), ``url``,
 ``hash`` (algorithm and digits of the best that its index gives), ``notes``."""
 
 
-def resolve(spec: BuildSpec, target: Target, *, store: WheelStore, cache: BuildCache) -> list[StoredWheel]:
+def resolve(
+    spec: BuildSpec, target: Target, *, store: WheelStore, cache: BuildCache, look: Look | None = None
+) -> list[StoredWheel]:
     """The wheels the requirements mean for a target, sorted by name, all in the store.
 
+    look: called, from any thread, with each wheel of a folder as soon as it is in the store and others are still read.
     Raises RequirementsInvalid (pip's own words, or a wheel that does not fit the target), ToolMissing without pip.
     pip is asked every time, unless the requirements pin every package of its last answer, or its only sources are local
     folders that hold what they held then.
@@ -77,9 +82,10 @@ def resolve(spec: BuildSpec, target: Target, *, store: WheelStore, cache: BuildC
         known = cache.note(question.key)
         items = _reusable(known, question, store)
         if items is None:
-            items = _ask(question)
+            with store.reading_ahead(question.likely_wheels()):
+                items = _ask(question)
             target.check(item["filename"] for item in items)
-            items = _fetch(question, items, store)
+            items = _fetch(question, items, store, look)
             cache.remember_note(question.key, {"items": items, "folders": held})
     return [_stored(item, store) for item in sorted(items, key=lambda item: str(item["name"]))]
 
@@ -147,13 +153,18 @@ def _read_item(item: dict[str, Any], question: Question) -> Item:
     }
 
 
-def _fetch(question: Question, items: list[Item], store: WheelStore) -> list[Item]:
+def _fetch(question: Question, items: list[Item], store: WheelStore, look: Look | None) -> list[Item]:
     """Have the files in the store and every item's sha256. Local files are linked; others are downloaded by the exact
     addresses of the report, with the options of the requirements that name indexes, for their credentials."""
     local = [item for item in items if urlsplit(item["url"]).scheme == "file"]
+
+    def take(item: Item) -> None:
+        item["sha256"] = _link(item, store, question)
+        if look:
+            look(_stored(item, store))
+
     with Pool(os.cpu_count() or 1, "link") as pool:
-        for item, sha256 in zip(local, pool.map(lambda item: _link(item, store, question), local), strict=True):
-            item["sha256"] = sha256
+        list(pool.map(take, local))
     remote = [item for item in items if item not in local]
     _download(
         question,

@@ -8,10 +8,13 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.errors import WheelInvalid
+from registry_pipelines.registry.interface import BUFFER_BYTES
+from registry_pipelines.threads import Pool
 
 SCRATCH = "resolve-"
 """Beginning of the names of folders in which questions to pip are worked on."""
@@ -42,16 +45,36 @@ class WheelStore:
             path.unlink(missing_ok=True)
         return None
 
-    def sha256(self, path: Path) -> str:
-        """The hex digest of any file; read only when it is not known or the file was touched. Raises OSError."""
+    def sha256(self, path: Path, over: threading.Event | None = None) -> str:
+        """The hex digest of any file; read only when it is not known or the file was touched. Empty, and not
+        remembered, when ``over`` was set before the end. Raises OSError."""
         key = _identity(path)
         known = self._cache.note(key) if self._cache else None
         if isinstance(known, str):
             return known
-        found = read_sha256(path)
-        if _identity(path) == key:
+        found = read_sha256(path, over)
+        if found and _identity(path) == key:
             self._remember(key, found)
         return found
+
+    @contextlib.contextmanager
+    def reading_ahead(self, paths: Iterable[Path]) -> Iterator[None]:
+        """Learn what files hash to, one after the other, while the block goes on; at its end the rest is left."""
+        over = threading.Event()
+
+        def read() -> None:
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    self.sha256(path, over)
+                if over.is_set():
+                    return
+
+        with Pool(1, "read ahead") as pool:
+            pool.submit(read)
+            try:
+                yield
+            finally:
+                over.set()
 
     def verify(self, path: Path, sha256: str) -> None:
         """Check a stored file again; a damaged one is removed, so that it is fetched anew. Raises WheelInvalid."""
@@ -113,10 +136,17 @@ class WheelStore:
             self._cache.remember_note(key, sha256)
 
 
-def read_sha256(path: Path) -> str:
-    """The hex digest of a file's content. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def read_sha256(path: Path, over: threading.Event | None = None) -> str:
+    """The hex digest of a file's content; empty when ``over`` was set before its end. Raises OSError."""
+    found = hashlib.sha256()
+    buffer = bytearray(BUFFER_BYTES)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            if over and over.is_set():
+                return ""
+            found.update(view[:count])
+    return found.hexdigest()
 
 
 def _identity(path: Path) -> str:

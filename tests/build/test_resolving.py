@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from zipfile import ZIP_LZMA, ZIP_STORED
 
 import pytest
@@ -107,6 +110,36 @@ def test_a_wheel_that_is_not_its_hash_is_never_kept(tmp_path: Path, wheels: Path
     with pytest.raises(WheelInvalid, match="expected 0000"):
         store.take(path, "0" * 64)
     assert store.find("0" * 64, path.name) is None
+
+
+def test_a_wheel_that_was_read_ahead_is_not_read_again(tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Counted(type(tmp_path)):  # type: ignore[misc]
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            read.append(self.name)
+            return super().open(*arguments, **options)
+
+    names = ("first.whl", "missing.whl", "second.whl", "given-up.whl")
+    files = {name: Counted(tmp_path / name) for name in names}
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    files["missing.whl"].unlink()
+    done, over = threading.Event(), threading.Event()
+
+    def ahead() -> Iterator[Path]:
+        yield from (files[name] for name in names[:3])
+        done.set()
+
+    with contextlib.closing(BuildCache(tmp_path / "cache.sqlite")) as cache:
+        store = WheelStore(tmp_path / "store", cache)
+        with store.reading_ahead(ahead()):
+            assert done.wait(60)
+        over.set()
+        assert store.sha256(files["given-up.whl"], over) == ""
+        for name in ("first.whl", "second.whl", "given-up.whl"):
+            assert store.sha256(files[name]) == hashlib.sha256(name.encode()).hexdigest()
+    assert read == ["first.whl", "second.whl", "given-up.whl", "given-up.whl"]
 
 
 def test_passwords_in_pips_output_are_not_repeated(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
