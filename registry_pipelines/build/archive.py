@@ -53,7 +53,7 @@ ZIP_ERRORS = (
 """What ``zipfile`` raises for an archive that does not hold together, or that this Python cannot read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A file of the archive; sizes and offsets in bytes."""
 

@@ -64,7 +64,7 @@ class Scheme:
         return posixpath.relpath(path, self.site_packages)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A file to install. ``path``: in the image, without leading slash. Either ``member`` (its content is taken over,
     or with another first line when ``rewrite``) or ``content`` (written by us)."""

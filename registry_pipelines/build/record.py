@@ -28,7 +28,7 @@ _NO_HASH = "?"
 _KNOWN = hashlib.algorithms_guaranteed - {"shake_128", "shake_256"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RecordRow:
     """One line. hash is urlsafe base64 without padding; algorithm and hash are empty when there is none that can be
     checked, size is None when it is not told."""
@@ -78,7 +78,7 @@ def read_record(
         if name is None:
             absent.append(row.path)
         elif name not in itself:
-            _add(rows, replace(row, path=name), names[name], where)
+            _add(rows, row if row.path == name else replace(row, path=name), names[name], where)
     return rows, _notes(rows, names.keys() - itself, strange, absent)
 
 

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from io import FileIO
 
@@ -70,7 +69,7 @@ class WheelLayer:
             self._write(file.path, file.mode, file.content)
         elif file.path not in self._written:
             row = self._rewrite(file, file.member, content) if file.rewrite else self._take(file, file.member, content)
-            self._written[file.path] = replace(row, path=self._scheme.record_path(file.path))
+            self._written[file.path] = RecordRow(self._scheme.record_path(file.path), row.algorithm, row.hash, row.size)
         if file.member:
             self._advance(file.member.compressed_size)
         return self._written[file.path]
