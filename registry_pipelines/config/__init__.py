@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from msgspec.structs import replace
 
-from registry_pipelines.config.checks import check, notes
+from registry_pipelines.config.checks import check, check_version, notes
 from registry_pipelines.config.decode import INVALID, Decoder
 from registry_pipelines.config.document import Problems, Reader, read_document
 from registry_pipelines.config.model import (
@@ -63,6 +63,7 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "") ->
         problems.add(0, "", "is empty")
         problems.raise_if_any()
         raise AssertionError("raise_if_any raised")
+    check_version(node, problems)
     config = _decoded(node, path, env, problems)
     if spare and problems.found and all(where.split(".")[0] == spare for where in problems.paths):
         spared = problems.told()

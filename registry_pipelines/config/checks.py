@@ -8,7 +8,7 @@ import yaml
 
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
-from registry_pipelines.config.model import Config
+from registry_pipelines.config.model import VERSION, Config
 from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.config.places import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
@@ -47,6 +47,19 @@ def check(
             *_signing(config),
         ):
             problems.add(_line(root, path), path, message)
+
+
+def check_version(root: yaml.Node, problems: Problems) -> None:
+    """Raise ConfigInvalid for a file of another version: what else would be said about it might be wrong."""
+    node = _child(root, "version")
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and node.value != str(VERSION):
+        problems.add(
+            line_of(node),
+            "version",
+            f"the file is of version {node.value[:20]}, and this build reads version {VERSION}; run the Registry "
+            f"Pipelines it was written for, or write it in the form of version {VERSION} (docs/configuration.md)",
+        )
+        problems.raise_if_any()
 
 
 def notes(root: yaml.Node, config: Config) -> Iterable[str]:

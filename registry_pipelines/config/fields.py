@@ -5,60 +5,53 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import textwrap
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+import itertools
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
+from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.settings import Unwritten
+
+REQUIRED: Any = msgspec.NODEFAULT
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A field. default: MISSING when it must be written; a function's result where the class has a function."""
+    """A field. hint: its type with its marks. default: ``REQUIRED`` when it must be written."""
 
     name: str
     hint: Any
-    """With its marks."""
-    default: Any = MISSING
+    default: Any
     unwritten: Unwritten | None = None
 
     @property
     def required(self) -> bool:
         """Whether it must be written."""
-        return self.default is MISSING
+        return self.default is REQUIRED
 
 
 def is_object(kind: Any) -> bool:
-    """Whether a type is written as a mapping with known fields."""
-    return isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, msgspec.Struct))
+    """Whether a type is written as a mapping with known fields; a platform is written as text."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not Platform
 
 
 @functools.cache
 def fields_of(kind: Any) -> tuple[Setting, ...]:
-    """Every field of a class, in its order."""
-    if is_dataclass(kind):
-        hints = get_type_hints(kind, include_extras=True)
-        return tuple(
-            Setting(
-                each.name,
-                hints[each.name],
-                each.default if each.default_factory is MISSING else each.default_factory(),
-                each.metadata.get("unwritten"),
-            )
-            for each in fields(kind)
-        )
-    return tuple(_of_struct(each) for each in msgspec.structs.fields(kind))
+    """Every field of a class: its own, then those of what it is made from."""
+    own = kind.__annotations__
+    found = sorted(msgspec.structs.fields(kind), key=lambda each: each.name not in own)
+    return tuple(Setting(each.name, each.type, _default(each), _unwritten(each.type)) for each in found)
 
 
-def _of_struct(each: msgspec.structs.FieldInfo) -> Setting:
-    marks = get_args(each.type)[1:] if get_origin(each.type) is Annotated else ()
-    unwritten = next((mark for mark in marks if isinstance(mark, Unwritten)), None)
-    default = MISSING if each.required else each.default
-    if default is msgspec.NODEFAULT:
-        default = each.default_factory()
-    return Setting(each.name, each.type, default, unwritten)
+def _default(each: msgspec.structs.FieldInfo) -> Any:
+    return each.default if each.default_factory is msgspec.NODEFAULT else each.default_factory()
+
+
+def _unwritten(hint: Any) -> Unwritten | None:
+    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, Unwritten)), None)
 
 
 def written(kind: Any) -> tuple[Setting, ...]:
@@ -66,29 +59,20 @@ def written(kind: Any) -> tuple[Setting, ...]:
     return tuple(each for each in fields_of(kind) if each.unwritten is None)
 
 
-@functools.cache
 def meanings(kind: Any) -> dict[str, str]:
-    """What each field means: the docstring below it in the source, on one line."""
-    if is_dataclass(kind):
-        return {each.name: each.metadata.get("doc", "") for each in fields(kind)}
-    [body] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    found = {}
-    for before, after in zip(body.body, body.body[1:], strict=False):  # type: ignore[attr-defined]
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
+    """What each field means: the docstring below it in the source, on one line. For documents; loading asks nothing."""
+    found: dict[str, str] = {}
+    for part in kind.__mro__:
+        if part.__module__.startswith("registry_pipelines"):
+            found |= {name: text for name, text in _docstrings(part) if name not in found}
     return found
 
 
-def setting(doc: str, *, default: Any = MISSING, factory: Any = MISSING) -> Any:
-    """A field with its description; required when it has neither default nor factory."""
-    return field(default=default, default_factory=factory, metadata={"doc": doc})
-
-
-def unwritten(doc: str, *, default: Any = MISSING, from_key: bool = False) -> Any:
-    """A field that is not written in the file."""
-    return field(default=default, metadata={"doc": doc, "unwritten": Unwritten(from_key)})
-
-
-def entry_name() -> Any:
-    """A field that takes the entry's own name in its section; it is not written in the file."""
-    return unwritten("the entry's name", from_key=True)
+def _docstrings(kind: type) -> list[tuple[str, str]]:
+    [made] = ast.parse(inspect.getsource(kind)).body
+    body = getattr(made, "body", [])
+    return [
+        (ast.unparse(field.target), " ".join(str(text.value.value).split()))
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    ]

@@ -89,7 +89,7 @@ def _value(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return _mapping(kind, definitions)
     if origin is Literal:
         return {"enum": list(get_args(kind))}
-    if kind not in _SCALARS and is_object(kind):
+    if is_object(kind):
         name = kind.__name__
         if name not in definitions:
             definitions[name] = {}
@@ -142,7 +142,7 @@ def _classes() -> list[Any]:
 
 
 def _inner(kind: Any) -> Iterator[Any]:
-    if kind not in _SCALARS and is_object(kind):
+    if is_object(kind):
         yield kind
     for part in get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind):
         yield from _inner(part)

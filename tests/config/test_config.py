@@ -297,6 +297,15 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, change: tupl
         assert said in problems(tmp_path, text)[0]
 
 
+def test_a_file_of_another_version_is_refused_before_anything_else(tmp_path: Path) -> None:
+    assert load(written(tmp_path, SMALL), {"TOKEN": "x"}).version == 1
+    assert load(written(tmp_path, f"version: 1\n{SMALL}"), {"TOKEN": "x"}).version == 1
+    [said] = problems(tmp_path, f"version: 2\nregistry_places: []\n{SMALL}")
+    assert said.startswith(":1: version: the file is of version 2, and this build reads version 1; run the Registry")
+    assert problems(tmp_path, f"version: one\n{SMALL}") == [":1: version: unknown value `one`; there are: 1"]
+    assert not jsonschema.Draft202012Validator(schema()).is_valid({"version": 2, "registries": {}})
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_shipped_files_load_and_satisfy_the_schema(path: Path) -> None:
     config = load(path, EXAMPLE_ENVIRONMENT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zoneinfo
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from dagster._core.errors import DagsterUserCodeExecutionError
 from dagster._utils.schedules import CroniterShim, cron_string_iterator, is_valid_cron_schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dagster_project.definitions import build_definitions
 from dagster_project.resources import find_config
