@@ -16,6 +16,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Build, Config, Image
 from registry_pipelines.errors import AdvisoriesMissing, InputError
 from registry_pipelines.promote.gate import report_breaches
+from registry_pipelines.promote.interface import Policy
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.warnings import summed, warnings_of
@@ -169,6 +170,7 @@ def sbom(session: Session, release: Release) -> StageResult:
             *undeclared_lines(found.purl for found in undeclared),
             *left_out_lines(left_out),
             *(f"warning {name}: {text}" for name, text in summed(warnings).items()),
+            *(f"an SBOM is not signed: {each.unsigned}" for each in published if each.unsigned),
         ],
         rows=[
             {
@@ -233,9 +235,14 @@ def _held_against_limits(
         rows=[_finding(each) for each in report.findings],
         tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
         reasons=breaches,
-        notes=[] if policy.undeclared == "deny" else undeclared_lines(report.undeclared),
+        notes=_report_notes(report, published, policy),
         ok=not breaches,
     )
+
+
+def _report_notes(report: Report, published: Published, policy: Policy) -> list[str]:
+    unsigned = [f"the report is not signed: {published.unsigned}"] if published.unsigned else []
+    return unsigned if policy.undeclared == "deny" else [*unsigned, *undeclared_lines(report.undeclared)]
 
 
 def current_report(session: Session, place: Place, release: Release) -> Report:

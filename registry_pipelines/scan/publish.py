@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 
-from registry_pipelines.errors import EvidenceMissing, ManifestInvalid
+from registry_pipelines.errors import EvidenceMissing, InputError, ManifestInvalid
 from registry_pipelines.evidence.artifacts import attach, attached
-from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.attestations import Attested, read_attestations
 from registry_pipelines.evidence.keys import verifier_of
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
@@ -41,6 +42,8 @@ class Published:
     """The document's exact bytes."""
     changed: bool
     """Whether it was attached or signed now; False: an equal one was there, signed by the same key."""
+    unsigned: str = ""
+    """Why its signer could not sign it, which is then the verdict's to judge; empty else."""
 
 
 def publish_sboms(
@@ -60,8 +63,19 @@ def publish_sboms(
     if signer is None:
         return published
     signed = read_attestations(place, subject.digest, verifier_of(signer), predicate_type=CYCLONEDX_TYPE)
-    made = [attest_sbom(place, subject, item.content, signer, known=signed) for item in published]
-    return [replace(item, changed=item.changed or each.changed) for item, each in zip(published, made, strict=True)]
+
+    def sign(content: bytes) -> list[Attested]:
+        return [attest_sbom(place, subject, content, signer, known=signed)]
+
+    return [_signed(item, partial(sign, item.content)) for item in published]
+
+
+def _signed(published: Published, sign: Callable[[], list[Attested]]) -> Published:
+    """A document is there whether or not it can be signed: one may be larger than a statement that readers take."""
+    try:
+        return replace(published, changed=any([published.changed, *(each.changed for each in sign())]))
+    except InputError as error:
+        return replace(published, unsigned=error.what)
 
 
 def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformPackages]]:
@@ -126,8 +140,7 @@ def publish_report(
         published = Published(descriptor, content, True)
     if signer is None:
         return published
-    made = attest_report(place, subject, report, signer, passes=passes)
-    return replace(published, changed=published.changed or any(each.changed for each in made))
+    return _signed(published, lambda: attest_report(place, subject, report, signer, passes=passes))
 
 
 def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:

@@ -221,3 +221,16 @@ def test_a_signer_vouches_for_itself_alone(key: Key, other_key: Key) -> None:
     assert verifier.verify(b"x", key.signer.sign(b"x")) == key.signer.key_id
     with pytest.raises(SignatureInvalid):
         verifier.verify(b"x", other_key.signer.sign(b"x"))
+
+
+@pytest.mark.parametrize(
+    ("label", "content", "said"),
+    [
+        ("RSA PUBLIC KEY", b"0", "not an ECDSA P-256 key but RSA"),
+        ("PUBLIC KEY", b"not DER", "the public key cannot be read"),
+    ],
+)
+def test_a_public_key_that_is_none_of_ours_is_refused(label: str, content: bytes, said: str) -> None:
+    body = base64.b64encode(content).decode()
+    with pytest.raises(InputError, match=said):
+        KeySet([f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n".encode()])

@@ -13,6 +13,7 @@ import pytest
 from registry_pipelines.errors import EvidenceMissing
 from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
@@ -170,3 +171,23 @@ def test_an_equal_report_of_no_past_is_not_signed(
         assert publish_report(place, image, report, signer=key.signer).changed == changed
     [found] = read_attestations(place, image.digest, key.verifier).verified
     assert signed_report(found) == report
+
+
+def test_what_is_too_large_to_sign_is_attached_and_says_so(
+    place: Place, tmp_path: Path, pypa: AdvisoryStore, make_key: Callable[[str], Key]
+) -> None:
+    key = make_key("scanner")
+    image = push_image(place, [dist_info("PyYAML", "5.3")])
+    [packages] = scan_image(place, image, state=tmp_path / "state")
+    path = "x" * (MAX_BUNDLE_BYTES // 2)
+    [component] = packages.components
+    large = msgspec.structs.replace(packages, components=(msgspec.structs.replace(component, locations=(path,)),))
+    [sbom] = publish_sboms(place, image, [large], signer=key.signer)
+    report = msgspec.structs.replace(match([packages], pypa, now=FIRST), scanned_at="2026-11-23T00:00:00Z")
+    findings = (msgspec.structs.replace(report.findings[0], summary=path), *report.findings[1:])
+    published = publish_report(
+        place, image, msgspec.structs.replace(report, findings=findings), signer=key.signer, passes=True
+    )
+    for each in (sbom, published):
+        assert each.changed and "bytes, at most" in each.unsigned
+    assert read_attestations(place, image.digest, key.verifier).verified == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,8 @@ from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
+from registry_pipelines.evidence.keys import load_verifier
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE, Role
 from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci import media_types
@@ -132,6 +134,28 @@ def test_one_document_attached_twice_is_attested_once(place: Place, key: Key) ->
             annotations={"again": "yes"},
         )
     assert len(sign(place, image, key).attestations) == 4
+
+
+def test_a_role_whose_key_is_elsewhere_signs_nothing_and_that_is_said(
+    place: Place, key: Key, make_key: Callable[[str], Key]
+) -> None:
+    image = with_evidence(place)
+    person = make_key("person")
+    trusted = load_verifier([key.public], {"person": [person.public]})
+
+    def signed(*roles: Role) -> SignedRelease:
+        signers = {"person": person.signer, **dict.fromkeys(roles, key.signer)}
+        return sign_release(place, image, signers, trusted, report_passes=lambda *_: [], now=NOW)
+
+    alone = signed()
+    assert alone.attestations == ()
+    assert [problem.partition(" is not signed, and the key of the ") for problem in alone.problems] == [
+        ("the provenance", " is not signed, and the key of the ", "builder is not here"),
+        ("an SBOM", " is not signed, and the key of the ", "scanner is not here"),
+        ("the vulnerability report", " is not signed, and the key of the ", "scanner is not here"),
+    ]
+    assert signed("builder", "scanner").problems == ()
+    assert (signed().problems, signed().changed) == ((), False)
 
 
 def test_the_newest_report_counts(place: Place, key: Key) -> None:
