@@ -41,6 +41,7 @@ RegistryPipelinesError
     DiskFull
     PortTaken
     StateLocked
+    StateTooNew               a newer build wrote it
     ToolMissing
 
 Exit codes are the command line's; 0 is success, 1 an unexpected failure, 2 wrong usage (click). Where many things are
@@ -299,6 +300,10 @@ class PortTaken(LocalError):
 
 class StateLocked(LocalError):
     """Another process uses the state directory for the same work."""
+
+
+class StateTooNew(LocalError):
+    """What is stored was written by a newer build; nothing of it was touched."""
 
 
 class ToolMissing(LocalError):

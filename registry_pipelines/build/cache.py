@@ -13,9 +13,13 @@ from typing import Any
 from registry_pipelines.build.splice import LayerDigests
 from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.versions import claim_file
 
 MAX_SEEN = 8
 """Repositories remembered per blob; one is enough to mount from."""
+
+VERSION = 1
+"""Of the tables; what keys and notes mean is in them."""
 
 _WAIT_FOR_LOCK_S = 30.0
 _TABLES = """
@@ -50,8 +54,9 @@ class BuildCache:
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=_WAIT_FOR_LOCK_S, check_same_thread=False, isolation_level=None)
         try:
+            claim_file(database, VERSION, what="the build cache", path=self._path)
             database.execute("PRAGMA journal_mode=WAL")
-            database.executescript(_TABLES)
+            database.executescript(f"{_TABLES}PRAGMA user_version = {VERSION};")
             database.execute("SELECT count(*) FROM layers")
         except sqlite3.DatabaseError:
             database.close()

@@ -23,6 +23,7 @@ from registry_pipelines.registry.remote import remote_registry
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.versions import claim_state
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class Located:
 
 class Places:
     """Opens registries once and keeps them. config: None when there is no configuration file. limits: those that then
-    hold; the configuration's else."""
+    hold; the configuration's else. Raises StateTooNew."""
 
     def __init__(self, config: Config | None, *, limits: Limits | None = None) -> None:
+        if config is not None:
+            claim_state(config.state)
         self._config = config
         self._open: dict[str, Registry] = {}
         self.limits = limits or (limits_of(config) if config else Limits())

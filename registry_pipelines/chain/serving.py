@@ -14,6 +14,7 @@ from registry_pipelines.config import Config, EmbeddedRegistry
 from registry_pipelines.errors import LocalError, StateLocked
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.running import raise_file_limit
+from registry_pipelines.versions import claim_state
 
 LOCK_FILE = "serving.lock"
 """Beside a registry's folder; whoever serves the folder holds a lock on it (flock: it goes with the process, however
@@ -37,8 +38,9 @@ def ensure_registries(config: Config, names: Collection[str] | None = None) -> I
     names: only these; all when None.
 
     A registry that another process serves from the same folder at the same address is used as it is. Raises PortTaken
-    when a stranger listens there, StateLocked when the folder is served at another address.
+    when a stranger listens there, StateLocked when the folder is served at another address, StateTooNew.
     """
+    claim_state(config.state)
     raise_file_limit()
     with ExitStack() as stack:
         served = []

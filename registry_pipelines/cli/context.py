@@ -24,6 +24,7 @@ from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.versions import claim_state
 
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
     from registry_pipelines.chain import Chain
@@ -66,12 +67,13 @@ class Options:
 
     @property
     def state(self) -> Path:
-        """Where commands that need no configuration keep journals: the configuration's state folder, or the user's."""
+        """Where commands that need no configuration keep journals: the configuration's state folder, or the user's.
+        Raises StateTooNew."""
         config = self.config_if_any()
-        if config is not None:
-            return config.state / "transfer"
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(home) / "registry-pipelines" / "transfer"
+        folder = config.state if config is not None else Path(home) / "registry-pipelines"
+        claim_state(folder)
+        return folder / "transfer"
 
     def engine(self, key: Path | None) -> Engine:
         """What images are copied with, without progress. key: of the receipts; the configuration's unless told. Raises

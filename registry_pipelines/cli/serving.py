@@ -24,6 +24,7 @@ from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded import serve as serve_here
 from registry_pipelines.threads import CHILDREN
+from registry_pipelines.versions import claim_state
 
 CHILD_STOP_S = 1.0
 """How long Dagster gets to end its processes after TERM before the group is killed. It takes 2 s and more, which is for
@@ -148,13 +149,14 @@ def run_group(command: list[str], environment: Mapping[str, str], ended: threadi
 def prepare_dagster_home(config: Config) -> Path:
     """Dagster's home: ``$DAGSTER_HOME``, or ``dagster`` below the state folder, made with our settings when it is new.
 
-    Raises ToolMissing when Dagster or our code location is not installed.
+    Raises ToolMissing when Dagster or our code location is not installed, StateTooNew.
     """
     if importlib.util.find_spec("dagster") is None:
         raise _dagster_missing()
     location = importlib.util.find_spec("dagster_project")
     if location is None or not location.submodule_search_locations:
         raise ToolMissing("the code location dagster_project is not installed", do="Install the project again, whole")
+    claim_state(config.state)
     home = Path(os.environ.get("DAGSTER_HOME") or config.state / "dagster").absolute()
     settings = Path(location.submodule_search_locations[0]) / "instance.yaml"
     try:

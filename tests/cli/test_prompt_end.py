@@ -287,8 +287,8 @@ from registry_pipelines.interrupts import prompt_end
 with prompt_end({wind_up}):
     held, locked = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[1], timeout=600)
     held.execute("BEGIN EXCLUSIVE")
-    print("now", flush=True)
     try:
+        print("now", flush=True)
         {first}
     finally:
         print("again", flush=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from registry_pipelines.errors import LocalError
+from registry_pipelines.versions import claim_file
 
 BUSY_TIMEOUT_S = 60.0
 """How long a SQLite file that another process has locked is waited for."""
@@ -51,29 +52,32 @@ class Database(Protocol):
         ...
 
 
-def open_database(url: str, tables: Sequence[str]) -> Database:
+def open_database(url: str, tables: Sequence[str], version: int) -> Database:
     """Connect, and run the statements that create what is missing. url: ``sqlite:///PATH``, or a server's; see
-    :class:`~registry_pipelines.transfer.blob.server.Server` for what that raises. Raises LocalError."""
+    :class:`~registry_pipelines.transfer.blob.server.Server` for what that raises. version: of the tables; a database
+    without one has them, or none. Raises LocalError, StateTooNew (then nothing was changed)."""
     if url.startswith(FILE_URL):
-        return _File(Path(url.removeprefix(FILE_URL)), tables)
+        return _File(Path(url.removeprefix(FILE_URL)), tables, version)
     from registry_pipelines.transfer.blob.server import Server
 
-    return Server(url, tables)
+    return Server(url, tables, version)
 
 
 class _File:
     """One connection: SQLite writes one transaction after the other anyway, and threads wait better for a lock than for
     a busy file, which is asked again and again."""
 
-    def __init__(self, path: Path, tables: Sequence[str]) -> None:
+    def __init__(self, path: Path, tables: Sequence[str], version: int) -> None:
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
+            claim_file(self._connection, version, what="the transfer journal", path=path)
             _prepare(self._connection)
             with self._connection:
                 for statement in tables:
                     self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {version}")
         except sqlite3.Error as error:
             raise _unusable(error) from error
 

@@ -44,6 +44,10 @@ class AbandonedUpload(NamedTuple):
     session: UploadSession
 
 
+JOURNAL_VERSION = 1
+"""Of the tables. Workers of several builds may share a database: what is added must not disturb who does not know it,
+or the number is raised, and they are refused."""
+
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS uploads (
         id VARCHAR(32) NOT NULL PRIMARY KEY, registry TEXT NOT NULL, repository TEXT NOT NULL,
@@ -81,7 +85,7 @@ class Journal:
     written."""
 
     def __init__(self, url: str, folder: Path | None = None, *, name: str = "") -> None:
-        self._database = open_database(url, _TABLES)
+        self._database = open_database(url, _TABLES, JOURNAL_VERSION)
         self._owner = Owner(name or new_name(), folder / OWNERS if folder else None)
         self._folder = folder
         self._closed = threading.Event()

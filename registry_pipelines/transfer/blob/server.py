@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.registry.interface import redact_text, redact_url
 from registry_pipelines.transfer.blob.database import Row, T, Transaction
+from registry_pipelines.versions import check_version
 from registry_pipelines.waits import Wait
 
 CONNECTION_TIMEOUT_S = 60.0
@@ -43,6 +44,9 @@ _MEAN_PSYCOPG = ("postgresql", "postgres")
 
 TABLE_LOCK = 0x72_70_6A_6F_75_72_6E
 """Postgres' CREATE TABLE IF NOT EXISTS fails when two sessions run it at once; whoever holds this lock is alone."""
+
+
+_VERSIONS = "CREATE TABLE IF NOT EXISTS journal_version (version INTEGER NOT NULL)"
 
 
 class _Outage:
@@ -96,14 +100,14 @@ class Server:
     of these, nor of what caused them, has the password or a statement's parameters: upload addresses can be secrets.
     """
 
-    def __init__(self, url: str, tables: Sequence[str]) -> None:
+    def __init__(self, url: str, tables: Sequence[str], version: int) -> None:
         """Connect, and create what tables are missing."""
         address = _address(url)
         self._outage = _Outage()
         self._where = redact_url(str(address))
         try:
             self._engine = _engine(address)
-            self._create(tables)
+            self._create(tables, version)
         except SQLAlchemyError as error:
             raise self._unusable(error) from error
         except ImportError as error:
@@ -139,11 +143,18 @@ class Server:
         """Close all connections."""
         self._engine.dispose()
 
-    def _create(self, tables: Sequence[str]) -> None:
-        """Several processes may start at once, so the database itself is asked to skip what exists."""
+    def _create(self, tables: Sequence[str], version: int) -> None:
+        """Several processes may start at once, so the database itself is asked to skip what exists. Tables without a
+        version were made before there were any."""
         with self._engine.begin() as database:
             if database.dialect.name == "postgresql":
                 database.execute(sql.select(sql.func.pg_advisory_xact_lock(TABLE_LOCK)))
+            database.execute(sql.text(_VERSIONS))
+            found = database.execute(sql.text("SELECT MAX(version) FROM journal_version")).scalar()
+            if found is None:
+                database.execute(sql.text("INSERT INTO journal_version VALUES (:version)"), {"version": version})
+            else:
+                check_version(found, version, what="the transfer journal", where=self._where)
             for statement in tables:
                 database.execute(sql.text(statement))
 
