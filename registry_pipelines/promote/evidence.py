@@ -19,7 +19,7 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.warnings import WarningId, summed, warnings_of
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, Report
-from registry_pipelines.scan.predicates import REPORT_TYPES, signed_report
+from registry_pipelines.scan.predicates import REPORT_TYPES, read_reports, signed_report
 from registry_pipelines.sign.interface import ImageSignature, verify_image
 
 
@@ -115,6 +115,17 @@ def gather(
         )
 
 
+def reports_about(place: Place, digest: Digest, known: Attestations) -> list[Report]:
+    """Every vulnerability report about ``digest``, attached by anybody or signed by a trusted key, each once.
+
+    known: what was read and verified about this digest. Raises RegistryError, ClosureIncomplete (more referrers than
+    are read).
+    """
+    signed, _ = _signed_reports(known, digest)
+    attached, _ = _attached_reports(place, digest)
+    return list(dict.fromkeys([*attached, *(report for report, _ in signed)]))
+
+
 def _gathered(
     place: Place, top: ManifestBytes, verifier: Verifier, *, image: str, now: datetime, known: Attestations | None
 ) -> Evidence:
@@ -129,7 +140,7 @@ def _gathered(
     except EvidenceError as error:
         problem = error.what
     signed, refused = _signed_reports(attestations, digest)
-    unsigned, unreadable = attached_reports(place, digest)
+    unsigned, unreadable = _attached_reports(place, digest)
     return Evidence(
         release=digest,
         image=image,
@@ -146,16 +157,11 @@ def _gathered(
 
 def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Report]) -> JudgedReport | None:
     if not signed:
-        newest = max(unsigned, key=_order, default=None)
+        newest = max(unsigned, key=lambda item: item.order, default=None)
         return None if newest is None else JudgedReport(newest, None)
-    report, attestation = max(signed, key=lambda item: _order(item[0]))
-    later = [item for item in unsigned if item != report and _order(item)[:2] >= _order(report)[:2]]
-    return JudgedReport(report, attestation, superseded_by=max(later, key=_order, default=None))
-
-
-def _order(report: Report) -> tuple[str, str, int]:
-    """The latest scan, then the newest advisories; of equal ones the worse."""
-    return report.scanned_at, report.advisories.newest, len(report.findings)
+    report, attestation = max(signed, key=lambda item: item[0].order)
+    later = [item for item in unsigned if item != report and item.order[:2] >= report.order[:2]]
+    return JudgedReport(report, attestation, superseded_by=max(later, key=lambda item: item.order, default=None))
 
 
 def _signed_reports(
@@ -177,24 +183,10 @@ def _signed_reports(
     return found, rejected
 
 
-def attached_reports(place: Place, digest: Digest) -> tuple[list[Report], list[Rejected]]:
-    """Every readable vulnerability report about ``digest`` that anybody attached, and why others are none. Whoever may
-    push can attach any, so they can only deny. Raises RegistryError, ClosureIncomplete (more referrers than are read).
-    """
+def _attached_reports(place: Place, digest: Digest) -> tuple[list[Report], list[Rejected]]:
     artifacts, rejected = read_artifacts(place, digest, kinds=(REPORT_MEDIA_TYPE,))
-    found: list[Report] = []
-    for descriptor, content in artifacts[REPORT_MEDIA_TYPE]:
-        where = str(descriptor.digest)
-        try:
-            report = Report.decode(content, where=where)
-        except ManifestInvalid as error:
-            rejected.append(Rejected(where, error.what))
-            continue
-        if report.subject == digest:
-            found.append(report)
-        else:
-            rejected.append(Rejected(where, f"the attached vulnerability report is about {report.subject}"))
-    return found, rejected
+    found, refused = read_reports(artifacts[REPORT_MEDIA_TYPE], digest)
+    return found, [*rejected, *refused]
 
 
 def _named_by_sbom(document: Mapping[str, Any]) -> Iterator[Digest]:

@@ -9,7 +9,7 @@ from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.promote import gate
-from registry_pipelines.promote.evidence import attached_reports, gather
+from registry_pipelines.promote.evidence import gather, reports_about
 from registry_pipelines.promote.interface import Policy, Verdict
 from registry_pipelines.promote.standing import read_standing
 from registry_pipelines.registry.interface import Place
@@ -51,7 +51,7 @@ def require_promoted(
     """
     known = read_attestations(place, release.digest, verifier)
     standing = read_standing(place, release, known, verifier)
-    reports, _ = attached_reports(place, release.digest)
+    reports = reports_about(place, release.digest, known)
     found = gate.may_leave(standing, reports, policy, channel=channel, now=now or datetime.now(UTC))
     if not found.passes:
         raise PromotionDenied(

@@ -224,6 +224,12 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     coverage: tuple[Coverage, ...] = ()
     """The ecosystems of ``components`` that advisories cover, sorted by name."""
 
+    @property
+    def order(self) -> tuple[str, str, int]:
+        """Of several reports the greatest counts: the latest scan, then the newest advisories; of equal ones the
+        worse."""
+        return self.scanned_at, self.advisories.newest, len(self.findings)
+
     def counting(self) -> list[Finding]:
         """Findings that the scanner does not suppress."""
         return [found for found in self.findings if not found.suppressed]

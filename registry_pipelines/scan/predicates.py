@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.errors import ManifestInvalid, SignatureInvalid
 from registry_pipelines.evidence.attestations import Attested, attest_once
-from registry_pipelines.evidence.model import Attestations, Signer, VerifiedAttestation
+from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.interface import Report
@@ -101,3 +102,22 @@ def signed_report(item: VerifiedAttestation) -> Report:
     if item.predicate_type == VULNERABILITIES_TYPE:
         return report_of(item.predicate, where=where)
     return Report.decode(msgspec.json.encode(item.predicate), where=where)
+
+
+def read_reports(documents: Iterable[tuple[Descriptor, bytes]], subject: Digest) -> tuple[list[Report], list[Rejected]]:
+    """The reports about ``subject`` among attached documents of their type, and why others are none. Whoever may push
+    can attach any: unsigned, a report can only deny."""
+    found: list[Report] = []
+    rejected: list[Rejected] = []
+    for descriptor, content in documents:
+        where = str(descriptor.digest)
+        try:
+            report = Report.decode(content, where=where)
+        except ManifestInvalid as error:
+            rejected.append(Rejected(where, error.what))
+            continue
+        if report.subject == subject:
+            found.append(report)
+        else:
+            rejected.append(Rejected(where, f"the attached vulnerability report is about {report.subject}"))
+    return found, rejected

@@ -189,4 +189,4 @@ def _reports(place: Place, subject: Digest) -> list[tuple[Published, Report]]:
             continue
         if report.subject == subject:
             found.append((Published(item.descriptor, item.content, False), report))
-    return sorted(found, key=lambda pair: (pair[1].scanned_at, pair[0].descriptor.digest))
+    return sorted(found, key=lambda pair: (pair[1].order, pair[0].descriptor.digest))

@@ -23,10 +23,17 @@ from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.evidence.statements import check_statement, read_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json
+from registry_pipelines.oci.times import read_time
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
-from registry_pipelines.scan.predicates import attest_report, attest_sbom, report_predicate, vulnerability_predicate
+from registry_pipelines.scan.predicates import (
+    attest_report,
+    attest_sbom,
+    read_reports,
+    report_predicate,
+    vulnerability_predicate,
+)
 from registry_pipelines.sign.cosign import SignedImage, sign_image
 
 CLOCK_SKEW = timedelta(minutes=10)
@@ -86,7 +93,7 @@ def sign_release(
     work.problems.extend(str(item) for item in rejected)
     work.attest_provenance([content for _, content in found[PROVENANCE_ARTIFACT]])
     work.attest_sboms([content for _, content in found[SBOM_MEDIA_TYPE]])
-    withheld = work.attest_report([content for _, content in found[REPORT_MEDIA_TYPE]], report_passes)
+    withheld = work.attest_report(found[REPORT_MEDIA_TYPE], report_passes)
     return SignedRelease(image, tuple(work.made), tuple(withheld), tuple(work.problems))
 
 
@@ -141,9 +148,9 @@ class _Work:
                 self.problems.append(f"an SBOM cannot be signed: {error.what}")
 
     def attest_report(
-        self, contents: Sequence[bytes], passes: Callable[[Report, bool], Sequence[str]]
+        self, documents: Sequence[tuple[Descriptor, bytes]], passes: Callable[[Report, bool], Sequence[str]]
     ) -> Sequence[str]:
-        report = self._newest_report(contents)
+        report = self._newest_report(documents)
         if report is None:
             return ["no vulnerability report about this digest is attached"]
         signed = self._is_signed(REPORT_TYPE, report_predicate(report)) or self._is_signed(
@@ -169,32 +176,20 @@ class _Work:
     def _is_signed(self, predicate_type: str, predicate: Mapping[str, Any]) -> bool:
         return any(item.predicate == predicate for item in self.known.of_type(predicate_type))
 
-    def _newest_report(self, contents: Sequence[bytes]) -> Report | None:
-        reports: list[Report] = []
-        for content in contents:
-            try:
-                report = Report.decode(content)
-            except ManifestInvalid as error:
-                self.problems.append(f"a vulnerability report cannot be read: {error.what}")
-                continue
-            if report.subject != self.subject.digest:
-                self.problems.append(f"an attached vulnerability report is about {report.subject}")
-            elif not self._is_past(report.scanned_at):
-                self.problems.append(
-                    f"an attached vulnerability report is of {report.scanned_at[:40]!r}, not of the past"
-                )
-            else:
-                reports.append(report)
-        return max(
-            reports, key=lambda item: (item.scanned_at, item.advisories.newest, len(item.findings)), default=None
+    def _newest_report(self, documents: Sequence[tuple[Descriptor, bytes]]) -> Report | None:
+        reports, rejected = read_reports(documents, self.subject.digest)
+        self.problems.extend(str(item) for item in rejected)
+        self.problems.extend(
+            f"an attached vulnerability report is of {report.scanned_at[:40]!r}, not of the past"
+            for report in reports
+            if not self._is_past(report.scanned_at)
         )
+        past = [report for report in reports if self._is_past(report.scanned_at)]
+        return max(past, key=lambda item: item.order, default=None)
 
     def _is_past(self, text: str) -> bool:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return False
-        return moment.tzinfo is not None and moment <= self.latest
+        moment = read_time(text)
+        return moment is not None and moment <= self.latest
 
 
 def _unsigned(what: str, role: Role) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from registry_pipelines.errors import NotFound, PromotionDenied, ReferenceInvalid, TagImmutable, Unavailable
 from registry_pipelines.evidence.attestations import attest
-from registry_pipelines.evidence.predicates import PROMOTION_TYPE, VERDICT_TYPE
+from registry_pipelines.evidence.predicates import PROMOTION_TYPE, VERDICT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
@@ -22,6 +22,7 @@ from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release, check_channel
+from registry_pipelines.scan.predicates import vulnerability_predicate
 from registry_pipelines.settings import Duration
 from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
@@ -266,8 +267,14 @@ def test_only_what_was_promoted_may_leave(good: Candidate) -> None:
     ship(good, policy, now=later)
     accepted = ["advisories-age: the newest is of 2026-11-22T00:00:00Z; up to 100000 days pass"]
     assert leave() == leave(now=NOW) == accepted
+    good.attach_report(CRITICAL, scanned_at="2026-11-23T09:00:00Z")
+    assert leave() == accepted
+    worse = vulnerability_predicate(good.report([CRITICAL], scanned_at="2026-11-23T12:00:00Z"))
+    attest(good.place, good.top, VULNERABILITIES_TYPE, worse, good.key.signer)
+    with pytest.raises(PromotionDenied, match=r"of 2026-11-23T12:00:00Z, after the verdict: CRITICAL .*CVE-2026-1"):
+        leave()
     good.attach_report(CRITICAL, scanned_at="2026-11-23T11:00:00Z")
-    with pytest.raises(PromotionDenied, match="CVE-2026-1"):
+    with pytest.raises(PromotionDenied, match=r"of 2026-11-23T11:00:00Z, after the verdict: CRITICAL .*CVE-2026-1"):
         leave()
 
 

@@ -191,7 +191,7 @@ def test_bad_evidence_is_named_and_hides_no_good_one(place: Place, key: Key) -> 
         "in-toto statement is not valid",
         "the signed statement is about",
         "an SBOM cannot be signed",
-        "vulnerability report cannot be read",
+        "vulnerability report is not valid",
         f"report is about {other.digest}",
         "it has 2 layers",
         str(gone.digest),
