@@ -190,7 +190,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     state: Path = Path(".registry-pipelines")
     """Folder for keys, embedded registries, journals and Dagster's home."""
     journal: Annotated[Secret, JOURNAL] = Secret("")
-    """Postgres for the copy journal of several workers, as `${VARIABLE}` with
+    """Postgres for the journal that copies and builds of several workers share, as `${VARIABLE}` with
     `postgresql://user:password@host/database` (extra `postgres`); SQLite below `state` unless told."""
     registries: dict[Annotated[str, NAME], RegistryPlace]
     """Places where images live, by name."""
