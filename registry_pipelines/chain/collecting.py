@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.chain.shipping import stops_of
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.decide import Rule
 from registry_pipelines.collect.plan import RetentionPlan, plan_retention
@@ -44,7 +43,7 @@ def channel_digests(session: Session) -> set[Digest]:
         places += [session.places.target(image, target) for target in image.targets]
         for mirror in session.config.mirrors.values():
             if image.name in mirror.images:
-                places += stops_of(session, mirror, image.repository)
+                places += session.stops(mirror, image.repository)
         for place in places:
             try:
                 found.add(place.registry.resolve(place.repository, image.channel).digest)

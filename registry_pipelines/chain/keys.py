@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry_pipelines.config import Config
 from registry_pipelines.errors import InputError
-from registry_pipelines.evidence.keys import FileSigner, KeySet, generate_key, load_signer, load_verifier
 from registry_pipelines.evidence.predicates import ROLES, Role
+
+if TYPE_CHECKING:  # they bring the cryptography along, and most stages need none
+    from registry_pipelines.evidence.keys import FileSigner, KeySet
 
 
 def trusted_keys(config: Config) -> KeySet:
     """The keys that are believed. Raises InputError for a file that cannot be read."""
+    from registry_pipelines.evidence.keys import load_verifier
+
     return load_verifier(config.trusted_keys, config.trusted_by_role)
 
 
@@ -26,6 +31,8 @@ class Keyring:
 
     def signer(self, *roles: Role) -> FileSigner:
         """The key of the first of these roles that is at hand. Raises InputError when none is."""
+        from registry_pipelines.evidence.keys import load_signer
+
         for role in roles:
             if found := self.at_hand(role):
                 return found
@@ -40,6 +47,8 @@ class Keyring:
     def at_hand(self, role: Role, *, make: bool = True) -> FileSigner | None:
         """The key of a role, None where its file is not here. make: where the configuration says so. Raises InputError
         for one that cannot be read."""
+        from registry_pipelines.evidence.keys import load_signer
+
         path = self._config.signing_key_of(role)
         if path is None:
             return None
@@ -67,6 +76,8 @@ class Keyring:
     def _make_if_told(self, role: Role, path: Path) -> None:
         if path.exists() or not self._config.signing.generate:
             return
+        from registry_pipelines.evidence.keys import generate_key
+
         try:
             generate_key(path, password=self._config.password_of(role))
         except InputError:

@@ -18,7 +18,6 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.references import Reference, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
 from registry_pipelines.registry.interface import Place, Registry
-from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder
 from registry_pipelines.registry.remote import remote_registry
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limited import limited
@@ -152,6 +151,8 @@ def open_registry(settings: RegistryPlace, limits: Limits) -> Registry:
     """A client for a configured registry; no network yet. Those elsewhere are kept within the limits; what this project
     serves itself has none."""
     if isinstance(settings, LayoutRegistry):
+        from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder  # with the embedded server
+
         return LayoutFolder(settings.root)
     if isinstance(settings, EmbeddedRegistry):
         username = next(iter(settings.users), "")

@@ -10,7 +10,6 @@ import msgspec
 
 import registry_pipelines
 from registry_pipelines.build.interface import BuildResult, BuildSpec, LayerRow
-from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Build, Config, Image
@@ -21,7 +20,6 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.warnings import summed, warnings_of
 from registry_pipelines.release import Release
-from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.interface import (
     SEVERITIES,
     Finding,
@@ -30,9 +28,7 @@ from registry_pipelines.scan.interface import (
     own_first,
     undeclared_lines,
 )
-from registry_pipelines.scan.match import match
 from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
-from registry_pipelines.scan.sbom import scan_image
 
 BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
 """The advisory set that comes with the package, below its ``data`` folder; named by its date, the newest counts."""
@@ -46,6 +42,8 @@ def build(session: Session, image_name: str) -> StageResult:
     image = session.image(image_name)
     if image.build is None:
         raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
+    from registry_pipelines.build.layers import LayersBuilder  # nothing else here builds
+
     builder = LayersBuilder(
         session.config.state,
         engine=session.engine(receipts=False),
@@ -137,6 +135,8 @@ def sbom(session: Session, release: Release) -> StageResult:
     """Read the packages of every platform from the layer streams and attach one CycloneDX document for each."""
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
+    from registry_pipelines.scan.sbom import scan_image
+
     packages = scan_image(place, subject, state=session.config.state, progress=session.progress)
     published = publish_sboms(place, subject, packages, signer=session.keys.at_hand("scanner"))
     top = place.registry.get_manifest(place.repository, subject.digest)
@@ -248,6 +248,9 @@ def _report_notes(report: Report, published: Published, policy: Policy) -> list[
 def current_report(session: Session, place: Place, release: Release) -> Report:
     """What the configured advisories say now about all attached SBOMs. Raises EvidenceMissing, AdvisoriesMissing."""
     packages = [found for _, found in read_sboms(place, release.digest)]
+    from registry_pipelines.scan.advisories import AdvisoryStore
+    from registry_pipelines.scan.match import match
+
     store = AdvisoryStore.load(advisory_source(session.config), session.config.state)
     try:
         return match(packages, store, now=session.now())

@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from registry_pipelines.config import Config, EmbeddedRegistry
 from registry_pipelines.errors import LocalError, StateLocked
-from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.embedded.running import raise_file_limit
 from registry_pipelines.versions import claim_state
+
+if TYPE_CHECKING:  # loaded where a registry is served
+    from registry_pipelines.registry.embedded import EmbeddedServer
 
 LOCK_FILE = "serving.lock"
 """Beside a registry's folder; whoever serves the folder holds a lock on it (flock: it goes with the process, however
@@ -41,13 +42,14 @@ def ensure_registries(config: Config, names: Collection[str] | None = None) -> I
     when a stranger listens there, StateLocked when the folder is served at another address, StateTooNew.
     """
     claim_state(config.state)
-    raise_file_limit()
+    ours = [each for each in config.registries.values() if isinstance(each, EmbeddedRegistry)]
+    wanted = [each for each in ours if names is None or each.name in names]
+    if wanted:
+        from registry_pipelines.registry.embedded.running import raise_file_limit
+
+        raise_file_limit()
     with ExitStack() as stack:
-        served = []
-        for registry in config.registries.values():
-            if isinstance(registry, EmbeddedRegistry) and (names is None or registry.name in names):
-                served.append(_ensure(stack, registry, config.root(registry)))
-        yield served
+        yield [_ensure(stack, registry, config.root(registry)) for registry in wanted]
 
 
 @contextmanager
@@ -102,6 +104,8 @@ def _lock(stack: ExitStack, root: Path, address: str) -> str | None:
 
 def server(registry: EmbeddedRegistry, root: Path) -> EmbeddedServer:
     """The server of a configured registry, not started."""
+    from registry_pipelines.registry.embedded import EmbeddedServer
+
     return EmbeddedServer(
         root,
         host=registry.host,

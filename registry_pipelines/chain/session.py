@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from copy import copy
 from datetime import UTC, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from registry_pipelines.chain.keys import Keyring
-from registry_pipelines.chain.places import Places
-from registry_pipelines.config import Config, Image
+from registry_pipelines.chain.places import Places, join_repository
+from registry_pipelines.config import Config, Image, Mirror
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
-from registry_pipelines.evidence.keys import KeySet
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.engine import Engine
+
+if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need none
+    from registry_pipelines.evidence.keys import KeySet
 
 
 class Session:
@@ -54,6 +56,19 @@ class Session:
         if found is None:
             raise InputError(unknown(name, self.config.images, "image"), do="Name an image of the configuration")
         return found
+
+    def mirror(self, name: str) -> Mirror:
+        """A mirror by name. Raises InputError with the closest name."""
+        found = self.config.mirrors.get(name)
+        if found is None:
+            raise InputError(unknown(name, self.config.mirrors, "mirror"), do="Name a mirror of the configuration")
+        return found
+
+    def stops(self, mirror: Mirror, repository: str) -> list[Place]:
+        """The places that something goes through in a mirror, the private one last."""
+        names = [mirror.via, mirror.to] if mirror.via else [mirror.to]
+        path = join_repository(mirror.prefix, repository)
+        return [Place(self.places.registry(name), path) for name in names]
 
     def source(self, release: Release) -> Place:
         """Where a release is. Raises InputError for an unknown image."""

@@ -9,7 +9,6 @@ from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
-from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
@@ -17,7 +16,6 @@ from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.interface import Policy
 from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.transfer.closure import omissions
@@ -165,21 +163,13 @@ def compare_replica(session: Session, release: Release, target: str) -> Comparis
     return replicas.examine(source, place, release.digest, tags=tags, foreign_layers=foreign)
 
 
-def mirror_of(session: Session, name: str) -> Mirror:
-    """A mirror by name. Raises InputError with the closest name."""
-    found = session.config.mirrors.get(name)
-    if found is None:
-        raise InputError(unknown(name, session.config.mirrors, "mirror"), do="Name a mirror of the configuration")
-    return found
-
-
 def mirror_release(session: Session, release: Release, name: str) -> StageResult:
     """Copy a promoted release through the DMZ registry into the private one. Raises PromotionDenied otherwise."""
-    mirror = mirror_of(session, name)
+    mirror = session.mirror(name)
     image = session.image(release.image)
     if image.name not in mirror.images:
         raise InputError(f"{image.name} is not mirrored by {name}", do=f"Add it to `images` of mirrors.{name}")
-    source, stops = session.source(release), stops_of(session, mirror, image.repository)
+    source, stops = session.source(release), session.stops(mirror, image.repository)
     requests = Requests(each.registry for each in (source, *stops))
     require_promoted(session, release)
     tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
@@ -215,17 +205,10 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
     )
 
 
-def stops_of(session: Session, mirror: Mirror, repository: str) -> list[Place]:
-    """The places something goes through, the private one last."""
-    names = [mirror.via, mirror.to] if mirror.via else [mirror.to]
-    path = join_repository(mirror.prefix, repository)
-    return [Place(session.places.registry(name), path) for name in names]
-
-
 def mirror(session: Session, name: str) -> StageResult:
     """Bring a mirror's foreign images up to date; one that fails does not hold the others up, but is not ``ok``."""
     started = time.monotonic()
-    settings = mirror_of(session, name)
+    settings = session.mirror(name)
     upstreams = list(upstreams_of(session, settings))
     via = session.places.registry(settings.via) if settings.via else None
     to = session.places.registry(settings.to)

@@ -1,20 +1,25 @@
-"""The stages of a configuration, as one class that the command line and Dagster call."""
+"""The stages of a configuration, as one class that the command line and Dagster call.
+
+Each stage is loaded when it is called: a promotion needs no builder and no scanner.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from copy import copy
+from typing import TYPE_CHECKING
 
-from registry_pipelines.chain import collecting, discovery, producing, shipping, syncing, trust
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.collect.plan import RetentionPlan
 from registry_pipelines.config import Config
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.release import Release
-from registry_pipelines.transfer.sync import SyncResult
-from registry_pipelines.transfer.verify import Comparison
+
+if TYPE_CHECKING:
+    from registry_pipelines.collect.plan import RetentionPlan
+    from registry_pipelines.transfer.sync import SyncResult
+    from registry_pipelines.transfer.verify import Comparison
 
 
 class Chain:
@@ -57,99 +62,142 @@ class Chain:
 
     def mirror_places(self, image: str, mirror: str) -> list[Place]:
         """The places an image's releases go through in a mirror, the private one last. Raises InputError."""
-        found = shipping.mirror_of(self._session, mirror)
-        return shipping.stops_of(self._session, found, self._session.image(image).repository)
+        return self._session.stops(self._session.mirror(mirror), self._session.image(image).repository)
 
     def releases(self, images: Collection[str] | None = None, *, known: Collection[Release] = ()) -> Iterator[Release]:
         """Every release in the source registries, or those of some images; one per digest.
 
         known: releases found earlier, whose tags are not asked for again.
         """
+        from registry_pipelines.chain import discovery
+
         return discovery.releases(self._session, images, known=known)
 
     def find_release(self, text: str) -> Release:
         """A release by key, ``image:tag``, ``image@digest``, or ``image`` that has one. Raises InputError, NotFound."""
+        from registry_pipelines.chain import discovery
+
         return discovery.find_release(self._session, text)
 
     def build(self, image: str) -> StageResult:
         """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""
+        from registry_pipelines.chain import producing
+
         return producing.build(self._session, image)
 
     def provenance(self, release: Release) -> StageResult:
         """How the release was made, as its builder says."""
+        from registry_pipelines.chain import trust
+
         return trust.provenance(self._session, release)
 
     def sbom(self, release: Release) -> StageResult:
         """What is in the release, attached as CycloneDX."""
+        from registry_pipelines.chain import producing
+
         return producing.sbom(self._session, release)
 
     def vulnerabilities(self, release: Release) -> StageResult:
         """What is known against it, attached as a report; ``ok`` when the policy's limits hold."""
+        from registry_pipelines.chain import producing
+
         return producing.vulnerabilities(self._session, release)
 
     def limits(self, release: Release) -> StageResult:
         """The attached report held against the policy's limits; nothing is matched again."""
+        from registry_pipelines.chain import producing
+
         return producing.limits(self._session, release)
 
     def sign(self, release: Release) -> StageResult:
         """Sign the release and attest its evidence."""
+        from registry_pipelines.chain import trust
+
         return trust.sign(self._session, release)
 
     def verify(self, release: Release) -> StageResult:
         """Check the signatures. Raises EvidenceMissing, SignatureInvalid."""
+        from registry_pipelines.chain import trust
+
         return trust.verify(self._session, release)
 
     def judge(self, release: Release) -> StageResult:
         """The verdict, published as signed evidence; ``ok`` when it is allow."""
+        from registry_pipelines.chain import shipping
+
         return shipping.judge(self._session, release)
 
     def promote(self, release: Release) -> StageResult:
         """Move the channel tag. Raises PromotionDenied."""
+        from registry_pipelines.chain import shipping
+
         return shipping.promote(self._session, release)
 
     def require_promoted(self, release: Release) -> list[str]:
         """Raise PromotionDenied unless signed evidence lets the release leave its source; what the verdict accepted."""
+        from registry_pipelines.chain import shipping
+
         return shipping.require_promoted(self._session, release)
 
     def replicate(self, release: Release, target: str) -> StageResult:
         """Copy a promoted release to a target. Raises PromotionDenied."""
+        from registry_pipelines.chain import shipping
+
         return shipping.replicate(self._session, release, target)
 
     def compare_replica(self, release: Release, target: str) -> Comparison:
         """What differs at a target, and what was not compared."""
+        from registry_pipelines.chain import shipping
+
         return shipping.compare_replica(self._session, release, target)
 
     def mirror_release(self, release: Release, mirror: str) -> StageResult:
         """Copy a promoted release through the DMZ. Raises PromotionDenied."""
+        from registry_pipelines.chain import shipping
+
         return shipping.mirror_release(self._session, release, mirror)
 
     def mirror(self, name: str) -> StageResult:
         """Bring a mirror's foreign images up to date."""
+        from registry_pipelines.chain import shipping
+
         return shipping.mirror(self._session, name)
 
     def sync(self, name: str, *, dry_run: bool = False) -> StageResult:
         """Bring many repositories to many targets in one plan; with ``dry_run`` only the plan's table. Raises
         InputError, RegistryError when the source cannot be listed."""
+        from registry_pipelines.chain import syncing
+
         return syncing.sync(self._session, name, dry_run=dry_run)
 
     def plan_sync(self, name: str) -> SyncResult:
         """What :meth:`sync` would do now, as a plan to read and store, and what cannot be read at the source."""
+        from registry_pipelines.chain import syncing
+
         return syncing.run(self._session, name, dry_run=True)
 
     def registries_with_rules(self) -> list[str]:
         """Registries that retention rules are about."""
+        from registry_pipelines.chain import collecting
+
         return list(collecting.registries_with_rules(self._session))
 
     def plan_retention(self, registry: str) -> RetentionPlan:
         """What a registry can let go, as a plan to read, store, approve and apply. Raises InputError."""
+        from registry_pipelines.chain import collecting
+
         return collecting.plan(self._session, registry)
 
     def retention_plan(self, registry: str) -> StageResult:
         """The same plan as a result: counts, a table, the plan's digest. Nothing is deleted."""
+        from registry_pipelines.chain import collecting
+
         return collecting.planned(self._session, registry)
 
     def collect(self, registry: str, plan: RetentionPlan) -> StageResult:
         """Apply an approved plan, where nothing changed since. Raises InputError."""
+        from registry_pipelines.chain import collecting
+
         return collecting.apply(self._session, registry, plan)
 
 

@@ -11,44 +11,49 @@ from registry_pipelines import __version__
 from registry_pipelines.cli.errors import exit_code_table, say_interrupted
 from registry_pipelines.interrupts import prompt_end
 
-_MODULES = {
-    "demo": "demonstration",
-    "serve": "serving",
-    "dev": "serving",
-    "inspect": "inspection",
-    "copy": "images",
-    "sync": "syncing",
-    "verify-copy": "syncing",
-    "sbom": "contents",
-    "scan": "contents",
-    "verify": "contents",
-    "build": "releases",
-    "releases": "releases",
-    "provenance": "releases",
-    "sign": "releases",
-    "judge": "releases",
-    "promote": "releases",
-    "replicate": "releases",
-    "mirror": "releases",
-    "collect": "retention",
-    "config": "configuration",
+_COMMANDS = {
+    "demo": ("demonstration", "Build two images and take them through the whole chain"),
+    "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),
+    "dev": ("serving", "Serve the Dagster UI with its daemon, and the embedded registries"),
+    "inspect": ("inspection", "Show what belongs to an image"),
+    "copy": ("images", "Copy an image with everything that belongs to it"),
+    "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
+    "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),
+    "sbom": ("contents", "List what is in an image"),
+    "scan": ("contents", "Find known vulnerabilities"),
+    "verify": ("contents", "Check that a trusted key signed exactly this image"),
+    "build": ("releases", "Build images"),
+    "releases": ("releases", "List the releases that the source registries hold"),
+    "provenance": ("releases", "Show how a release was made"),
+    "sign": ("releases", "Sign a release"),
+    "judge": ("releases", "Judge a release by its policy and attach the signed verdict"),
+    "promote": ("releases", "Move the image's channel tag to a release that its policy allows"),
+    "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
+    "mirror": ("releases", "Bring the foreign images of a mirror"),
+    "collect": ("retention", "Plan what registries can let go, by the retention rules"),
+    "config": ("configuration", "Check a configuration"),
 }
-"""Where each command is. A command's module is loaded when it is called: a copy needs no scanner, no signer and no
-builder, and starts in a third of the time without them."""
+"""Where each command is, and what it does, in the first words of its own help. A command's module is loaded when it is
+called: a copy needs no scanner, no signer and no builder, and starts in a third of the time without them."""
 
 
 class _Commands(click.Group):
-    """The commands of ``_MODULES``."""
+    """The commands of ``_COMMANDS``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_MODULES)
+        return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _MODULES:
+        if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"registry_pipelines.cli.{_MODULES[cmd_name]}")
+        module = importlib.import_module(f"registry_pipelines.cli.{_COMMANDS[cmd_name][0]}")
         found: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``; no command is loaded for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -9,27 +9,20 @@ from collections import Counter
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.keys import trusted_keys
-from registry_pipelines.chain.producing import bundled_advisories
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import condensed, console, print_below, print_json, print_lines, rows_table
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import EvidenceError, InputError
-from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.keys import KeySet, load_verifier
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.promote.gate import report_breaches
-from registry_pipelines.promote.interface import DEFAULT_POLICY
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.cyclonedx import write_cyclonedx
 from registry_pipelines.scan.interface import (
     LeftOut,
     PlatformPackages,
@@ -37,9 +30,9 @@ from registry_pipelines.scan.interface import (
     own_first,
     undeclared_lines,
 )
-from registry_pipelines.scan.match import match
-from registry_pipelines.scan.sbom import scan_image
-from registry_pipelines.sign.interface import verify_image
+
+if TYPE_CHECKING:  # what scans and what verifies is loaded by the command that does
+    from registry_pipelines.evidence.keys import KeySet
 
 RELEASE_OR_IMAGE = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
@@ -113,6 +106,8 @@ def _rows(left_out: list[LeftOut]) -> list[dict[str, str]]:
 
 
 def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:
+    from registry_pipelines.scan.sbom import scan_image
+
     config = options.config_if_any()
     with options.progress() as progress:
         state = config.state if config else options.state.parent
@@ -124,6 +119,8 @@ def _resolve(place: Place, selector: str) -> Descriptor:
 
 
 def _write(folder: Path, packages: list[PlatformPackages]) -> None:
+    from registry_pipelines.scan.cyclonedx import write_cyclonedx
+
     folder.mkdir(parents=True, exist_ok=True)
     often = Counter(str(each.platform) for each in packages)
     for each in packages:
@@ -157,6 +154,12 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
             results = [chain.sbom(release), chain.vulnerabilities(release)]
         _answer_scan(options, results)
         return
+    from registry_pipelines.chain.producing import bundled_advisories
+    from registry_pipelines.promote.gate import report_breaches
+    from registry_pipelines.promote.interface import DEFAULT_POLICY
+    from registry_pipelines.scan.advisories import AdvisoryStore
+    from registry_pipelines.scan.match import match
+
     with options.places([target]) as places:
         located = places.locate(target)
         packages = _packages(options, located.place, located.selector)
@@ -215,6 +218,9 @@ def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
             result = chain.verify(chain.find_release(target))
         answer(options, result)
         return
+    from registry_pipelines.evidence.attestations import read_attestations
+    from registry_pipelines.sign.interface import verify_image
+
     trusted = _trusted(options, keys)
     with options.places([target]) as places:
         located = places.locate(target)
@@ -232,6 +238,8 @@ def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
 
 
 def _trusted(options: Options, keys: tuple[Path, ...]) -> KeySet:
+    from registry_pipelines.evidence.keys import load_verifier
+
     if keys:
         return load_verifier(keys)
     config = options.config_if_any()

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from registry_pipelines import errors, interrupts
-from registry_pipelines.cli.output import harmless, print_json
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.threads import is_interrupt
 
@@ -85,6 +84,8 @@ def _say_failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
 
 
 def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, error: BaseException, debug: bool) -> None:
+    from registry_pipelines.cli.output import harmless, print_json  # --help needs no tables
+
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True)
     click.echo(harmless(f"error: {text}"), err=True)

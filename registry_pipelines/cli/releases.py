@@ -13,7 +13,6 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table, show_result
 from registry_pipelines.errors import EvidenceError, InputError
-from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure import omissions
@@ -122,6 +121,8 @@ def _generate(options: Options, key: Path | None, form: str, role: Role | None) 
         password = (own or config.signing).password.reveal()
     if path is None:
         raise InputError(f"the configuration names no key of the {role}", do=f"Write signing.{role}.key, or give --key")
+    from registry_pipelines.evidence.keys import generate_key
+
     made = generate_key(path, password=password, form="cosign" if form == "cosign" else "pkcs8")
     if options.as_json:
         print_json({"ok": True, "private": str(made.private), "public": str(made.public), "key_id": made.key_id})

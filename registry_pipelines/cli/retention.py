@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from registry_pipelines.chain import Chain, StageResult
-from registry_pipelines.chain.collecting import describe
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import console, print_json, print_lines, results_table, rows_table
-from registry_pipelines.collect.plan import MAX_PLAN_BYTES, RetentionPlan
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
+
+if TYPE_CHECKING:
+    from registry_pipelines.collect.plan import RetentionPlan
 
 COLUMNS = ("repository", "tags", "action", "freed_bytes", "why")
 
@@ -44,6 +46,8 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
 
 
 def _one(chain: Chain, name: str, save: Path | None, approved: Path | None, act: bool) -> list[StageResult]:
+    from registry_pipelines.chain.collecting import describe
+
     plan = _read(approved) if approved else chain.plan_retention(name)
     if save is not None:
         _write(save, plan)
@@ -54,6 +58,8 @@ def _one(chain: Chain, name: str, save: Path | None, approved: Path | None, act:
 
 
 def _read(path: Path) -> RetentionPlan:
+    from registry_pipelines.collect.plan import MAX_PLAN_BYTES, RetentionPlan
+
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_PLAN_BYTES + 1)

@@ -16,7 +16,6 @@ from registry_pipelines.errors import InputError, SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
-from registry_pipelines.evidence.keys import verifier_of
 from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.referrers import Referrer, open_referrers, read_layer
@@ -78,6 +77,8 @@ def attest_statement(
 
     Raises SignatureInvalid when it is no in-toto statement about ``subject``, otherwise as :func:`attest_once`.
     """
+    from registry_pipelines.evidence.keys import verifier_of
+
     if len(statement) > MAX_BUNDLE_BYTES // 2:
         raise InputError(f"the statement has {len(statement)} bytes, at most {MAX_BUNDLE_BYTES // 2} can be attested")
     claim = read_statement(statement, where=str(place))

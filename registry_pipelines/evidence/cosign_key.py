@@ -12,8 +12,6 @@ import os
 import textwrap
 
 import msgspec
-import nacl.exceptions
-import nacl.secret
 
 from registry_pipelines.errors import InputError
 
@@ -53,6 +51,8 @@ class _Box(msgspec.Struct):
 
 def encrypt_cosign_key(pkcs8_der: bytes, password: str) -> bytes:
     """The PEM file that ``cosign sign --key`` reads. password: may be empty, as cosign permits."""
+    import nacl.secret
+
     salt, nonce = os.urandom(32), os.urandom(nacl.secret.SecretBox.NONCE_SIZE)
     params = _Params(SCRYPT_N, SCRYPT_R, SCRYPT_P)
     box = nacl.secret.SecretBox(_derive(password, salt, params))
@@ -68,6 +68,9 @@ def decrypt_cosign_key(body: bytes, password: str, *, where: str = "") -> bytes:
     Raises ValueError for a password that does not fit (or a damaged file: the cipher cannot tell), InputError for a
     document that no password opens. No text holds key material or the password.
     """
+    import nacl.exceptions
+    import nacl.secret
+
     try:
         box = msgspec.json.decode(body, type=_Box)
     except msgspec.MsgspecError as error:

@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -186,11 +185,23 @@ def _der(raw: bytes) -> list[Block]:
     return [Block("PKCS12", b"", 1)] if raw[4:7] == b"\x02\x01\x03" else []
 
 
+def _load_certificate(raw: bytes) -> object:
+    from cryptography import x509  # 16 modules that keys themselves do not need
+
+    return x509.load_der_x509_certificate(raw)
+
+
+def _load_request(raw: bytes) -> object:
+    from cryptography import x509
+
+    return x509.load_der_x509_csr(raw)
+
+
 _DER_FORMS: tuple[tuple[str, Callable[[bytes], object]], ...] = (
     ("PUBLIC KEY", serialization.load_der_public_key),
     ("PRIVATE KEY", lambda raw: serialization.load_der_private_key(raw, None)),
-    ("CERTIFICATE", x509.load_der_x509_certificate),
-    ("CERTIFICATE REQUEST", x509.load_der_x509_csr),
+    ("CERTIFICATE", _load_certificate),
+    ("CERTIFICATE REQUEST", _load_request),
 )
 
 

@@ -16,7 +16,6 @@ import msgspec
 from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.dsse import decode_base64, decode_unverified
-from registry_pipelines.evidence.keys import verifier_of
 from registry_pipelines.evidence.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.model import (
     Attestations,
@@ -98,6 +97,8 @@ def sign_image(
     :func:`registry_pipelines.evidence.attestations.attest_once`. Raises RegistryError, ManifestInvalid (the tag holds
     something that is not cosign's).
     """
+    from registry_pipelines.evidence.keys import verifier_of
+
     digest = descriptor.digest
     bundle = attest_once(place, descriptor, SIGNATURE_TYPE, {}, signer, known=known)
     for found in _tag_signatures(place, digest, verifier_of(signer)):

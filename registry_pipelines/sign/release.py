@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInvalid
 from registry_pipelines.evidence.attestations import Attested, attest_statement, read_attestations
-from registry_pipelines.evidence.keys import KeySet
 from registry_pipelines.evidence.model import Attestations, Signer
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
@@ -35,6 +34,9 @@ from registry_pipelines.scan.predicates import (
     vulnerability_predicate,
 )
 from registry_pipelines.sign.cosign import SignedImage, sign_image
+
+if TYPE_CHECKING:
+    from registry_pipelines.evidence.keys import KeySet
 
 CLOCK_SKEW = timedelta(minutes=10)
 """A report may be this far in the future: it was made on another machine."""
@@ -82,6 +84,7 @@ def sign_release(
     or about anything that is not below ``subject``, is not signed, nor is a report from the future.
     Raises RegistryError, ManifestInvalid, ClosureIncomplete.
     """
+
     top = place.registry.get_manifest(place.repository, subject.digest)
     known = read_attestations(place, subject.digest, trusted.also(signers))
     image = sign_image(place, subject, signers["person"], identity=identity or str(place), known=known)

@@ -1,0 +1,112 @@
+"""What a command loads before it works: counted in modules, since seconds are the machine's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from registry_pipelines.cli import _COMMANDS, main
+
+MOST = 400
+MOST_FOR_HELP = 150
+"""Bare Python with an editable installation has 70, click 36 more; so many take less than three bare starts."""
+
+HEAVY = ("sqlalchemy", "jsonschema", "cyclonedx", "boto3", "botocore", "dagster", "rich")
+
+STARTS: dict[str, tuple[list[str], int]] = {
+    "--help": ([], 0),
+    "inspect": (["here/X:1"], 8),
+    "copy": (["here/X:1", "here/y"], 8),
+    "sync": (["nowhere"], 8),
+    "verify-copy": (["here/X:1", "here/y"], 8),
+    "sbom": (["ap"], 8),
+    "scan": (["ap"], 8),
+    "verify": (["ap"], 8),
+    "build": (["ap"], 8),
+    "releases": (["ap"], 8),
+    "provenance": (["ap:1"], 8),
+    "sign": (["ap:1"], 8),
+    "judge": (["ap:1"], 8),
+    "promote": (["ap:1"], 8),
+    "replicate": (["ap:1"], 8),
+    "mirror": (["across"], 8),
+    "collect": (["nowhere"], 8),
+    "config": (["check", "--json"], 0),
+}
+"""Arguments with which a command gets as far as its first word about an image, and how it then ends."""
+
+CONFIG = """
+registries:
+  here: {kind: distribution, host: registry.example.com}
+policies:
+  plain: {}
+images:
+  app: {registry: here, repository: app, policy: plain}
+"""
+
+COUNT = """
+import json, os, sys
+starts, folder = json.loads(sys.argv[1]), sys.argv[2]
+from registry_pipelines.cli import main
+for name, (arguments, _) in starts.items():
+    if not os.fork():
+        sys.argv = ["registry-pipelines", name, *arguments]
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1), os.dup2(null, 2)
+        code = 1
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            with open(os.path.join(folder, name), "w") as file:
+                json.dump([code, sorted(sys.modules)], file)
+            os._exit(0)
+    os.wait()
+"""
+
+ALL = """
+import importlib, json, pkgutil, sys
+import registry_pipelines
+for each in pkgutil.walk_packages(registry_pipelines.__path__, "registry_pipelines."):
+    if each.name not in ("registry_pipelines.transfer.blob.server", *(f"registry_pipelines.cli.{name}" for name in
+        ("bars", "demonstration", "terminal"))) and not each.name.endswith(("_process", "_question")):
+        importlib.import_module(each.name)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def heavy(modules: list[str]) -> set[str]:
+    return {name for name in HEAVY if name in modules}
+
+
+def test_every_command_starts_with_few_modules(tmp_path: Path) -> None:
+    config = tmp_path / "registry-pipelines.yaml"
+    config.write_text(CONFIG)
+    (tmp_path / "counts").mkdir()
+    run = [sys.executable, "-c", COUNT, json.dumps(STARTS), str(tmp_path / "counts")]
+    subprocess.run(run, cwd=tmp_path, check=True, timeout=120)
+    found = {name: json.loads((tmp_path / "counts" / name).read_text()) for name in STARTS}
+    assert {name: code for name, (code, _) in found.items()} == {name: code for name, (_, code) in STARTS.items()}
+    assert {name: len(modules) for name, (_, modules) in found.items() if len(modules) > MOST} == {}
+    assert len(found["--help"][1]) <= MOST_FOR_HELP
+    assert {name: heavy(modules) for name, (_, modules) in found.items() if heavy(modules)} == {}
+    assert set(STARTS) == set(_COMMANDS) - {"demo", "dev", "serve"} | {"--help"}
+
+
+def test_no_room_loads_what_only_some_of_its_users_need() -> None:
+    ran = subprocess.run([sys.executable, "-c", ALL], capture_output=True, text=True, check=True, timeout=120)
+    assert heavy(json.loads(ran.stdout)) == set()
+
+
+def test_the_list_of_commands_says_what_they_say_themselves() -> None:
+    context = click.Context(main)
+    for name, (_, text) in _COMMANDS.items():
+        command = main.get_command(context, name)
+        assert command is not None
+        assert " ".join((command.help or "").split()).startswith(text), name
