@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import apply_plan
-from registry_pipelines.collect.decide import Rule
 from registry_pipelines.collect.plan import RetentionPlan, plan_retention
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.digest import Digest
@@ -22,11 +21,7 @@ def plan(session: Session, registry: str) -> RetentionPlan:
     such registry, no rule for it), RegistryError.
     """
     opened = session.places.registry(registry)
-    rules = [
-        Rule(each.repositories, each.keep_newest, each.keep_days, each.protect)
-        for each in session.config.retention
-        if each.registry == registry
-    ]
+    rules = [each for each in session.config.retention if each.registry == registry]
     if not rules:
         raise InputError(f"no retention rule names {registry}", do="Add one to `retention`; without rules all is kept")
     return plan_retention(opened, rules, now=session.now(), in_use=channel_digests(session))

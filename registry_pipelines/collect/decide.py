@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from registry_pipelines.collect.rules import RetentionRule, matches
 from registry_pipelines.collect.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What to keep in repositories whose name matches; the newest and the young, and tags that match ``protect``.
-
-    Patterns are shell globs (``ml/*``, where * also matches a slash). Several rules for one repository add up.
-    """
-
-    repositories: tuple[str, ...]
-    keep_newest: int
-    keep_days: int
-    protect: tuple[str, ...] = ()
-
-    def covers(self, repository: str) -> bool:
-        """Whether the rule is for this repository."""
-        return matches(repository, self.repositories)
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a name matches one of the globs, case-sensitively."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass
@@ -53,7 +31,7 @@ class Decision:
     steps: dict[Digest, tuple[Digest, ...]]
 
 
-def decide(found: Survey, rules: Sequence[Rule], *, now: datetime, in_use: Collection[Digest]) -> Decision:
+def decide(found: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Collection[Digest]) -> Decision:
     """Judge a repository. Without a rule for it, everything stays."""
     companions = found.companions
     units = _units(found, companions)
@@ -85,7 +63,7 @@ def _units(found: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list[
     return [*dated, *sorted((one for one in units if not one.created), key=lambda one: one.tags)]
 
 
-def _protect(unit: Unit, found: Survey, rules: Sequence[Rule], in_use: Collection[Digest]) -> None:
+def _protect(unit: Unit, found: Survey, rules: Sequence[RetentionRule], in_use: Collection[Digest]) -> None:
     for tag in unit.tags:
         if any(matches(tag, rule.protect) for rule in rules):
             unit.reasons.append(f"tag {tag} is protected")
@@ -97,7 +75,7 @@ def _protect(unit: Unit, found: Survey, rules: Sequence[Rule], in_use: Collectio
         unit.reasons.append("its age is unknown")
 
 
-def _keep_by_age(units: Sequence[Unit], rule: Rule, now: datetime) -> None:
+def _keep_by_age(units: Sequence[Unit], rule: RetentionRule, now: datetime) -> None:
     ranked = [unit for unit in units if unit.created is not None]
     for rank, unit in enumerate(ranked, 1):
         if rank <= rule.keep_newest:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from registry_pipelines.collect.decide import Decision, Rule, decide
+from registry_pipelines.collect.decide import Decision, decide
+from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.collect.survey import Survey, state_of, survey
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -147,7 +148,7 @@ def _read_repository(found: Any) -> RepositoryPlan:
 
 
 def plan_retention(
-    registry: Registry, rules: Sequence[Rule], *, now: datetime, in_use: Collection[Digest | str]
+    registry: Registry, rules: Sequence[RetentionRule], *, now: datetime, in_use: Collection[Digest | str]
 ) -> RetentionPlan:
     """Plan what to delete: in each repository a rule names, whatever no rule keeps and nothing kept needs.
 
@@ -180,7 +181,9 @@ def plan_retention(
     return RetentionPlan(registry.name, made_at, tuple(together), tuple(notes))
 
 
-def _survey(place: Place, rules: Sequence[Rule], now: datetime, in_use: Collection[Digest], notes: list[str]) -> Survey:
+def _survey(
+    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Collection[Digest], notes: list[str]
+) -> Survey:
     """What is there. Where something could go, the registry is asked first for tags that it does not list: what they
     name would go for want of a tag, or under a tag that is protected."""
     found = survey(place)
@@ -193,7 +196,7 @@ def _survey(place: Place, rules: Sequence[Rule], now: datetime, in_use: Collecti
     return survey(place, hidden.tags) if hidden.tags else found
 
 
-def _repositories(registry: Registry, rules: Sequence[Rule]) -> tuple[list[str], list[str], bool]:
+def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
     """All repositories, since any may share layers; without a catalogue those the rules name in full. What the numbers
     do not include. Whether the registry listed them."""
     notes = ["manifests that no tag, index or referrer leads to are not seen; the registry collects them itself"]
@@ -212,7 +215,7 @@ def _repositories(registry: Registry, rules: Sequence[Rule]) -> tuple[list[str],
 
 
 def _weigh(
-    surveys: Sequence[Survey], rules: Sequence[Rule], now: datetime, in_use: frozenset[Digest]
+    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: frozenset[Digest]
 ) -> list[RepositoryPlan]:
     """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
     decisions = [(found, decide(found, rules, now=now, in_use=in_use)) for found in surveys]

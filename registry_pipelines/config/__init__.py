@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 from msgspec.structs import replace
 
+from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.checks import check, check_version, notes
 from registry_pipelines.config.decode import INVALID, Decoder
 from registry_pipelines.config.document import Problems, Reader, read_document
@@ -21,7 +22,6 @@ from registry_pipelines.config.model import (
     Build,
     Config,
     Image,
-    RetentionRule,
     Schedules,
     Sensors,
     Signing,

@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.places import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.interface import Policy
 from registry_pipelines.settings import (
-    GLOB,
     JOURNAL,
     LIBC,
     NAME,
@@ -139,21 +139,6 @@ class Advisories(msgspec.Struct, frozen=True, kw_only=True):
 
     source: Path | None = None
     """Folder, tar or zip of OSV records; the set that comes with the package unless told."""
-
-
-class RetentionRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What a registry keeps; whatever no rule keeps or protects is in the plan. Repositories no rule names are kept."""
-
-    registry: Annotated[str, Names("registries")]
-    """Registry it is for."""
-    repositories: tuple[Annotated[str, GLOB], ...] = ("*",)
-    """Patterns of repositories."""
-    keep_newest: Annotated[int, Meta(ge=0, le=1_000_000)] = 10
-    """Keep so many of the newest images."""
-    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
-    """Keep what is younger than so many days."""
-    protect: tuple[Annotated[str, GLOB], ...] = ()
-    """Patterns of tags that are never removed."""
 
 
 class Schedules(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,12 +10,13 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry_pipelines.collect.apply import apply_plan
-from registry_pipelines.collect.decide import Rule
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, plan_retention
+from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.collect.survey import companion_of
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.evidence.artifacts import attach
@@ -37,8 +38,16 @@ from tests.doubles.walked_tags import walked
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ECR_HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 KIND = "application/vnd.example.note.v1+json"
-KEEP_ONE = Rule(("*",), keep_newest=1, keep_days=0)
-KEEP_NONE = Rule(("*",), keep_newest=0, keep_days=0)
+
+
+def rule(repositories: tuple[str, ...], keep_newest: int, keep_days: int, **more: Any) -> RetentionRule:
+    return RetentionRule(
+        registry="here", repositories=repositories, keep_newest=keep_newest, keep_days=keep_days, **more
+    )
+
+
+KEEP_ONE = rule(("*",), keep_newest=1, keep_days=0)
+KEEP_NONE = rule(("*",), keep_newest=0, keep_days=0)
 
 
 @pytest.fixture(
@@ -105,7 +114,7 @@ def note(place: Place, subject: ManifestBytes, text: str) -> Descriptor:
     return attach(place, subject=subject.descriptor, artifact_type=KIND, content=text.encode(), media_type="text/plain")
 
 
-def plan(registry: Registry, *rules: Rule, in_use: tuple[str, ...] = ()) -> RetentionPlan:
+def plan(registry: Registry, *rules: RetentionRule, in_use: tuple[str, ...] = ()) -> RetentionPlan:
     return plan_retention(registry, rules, now=NOW, in_use=in_use)
 
 
@@ -131,7 +140,7 @@ def test_the_newest_and_the_young_stay(registry: Registry) -> None:
     place = Place(registry, "team/app")
     for number, age in enumerate((400, 300, 200, 20, 10)):
         push(place, f"v{number}", days_ago=age)
-    found = plan(registry, Rule(("team/*",), keep_newest=1, keep_days=30))
+    found = plan(registry, rule(("team/*",), keep_newest=1, keep_days=30))
     assert judged(found) == {
         "v4": "number 1 of the newest 1; younger than 30 days",
         "v3": "younger than 30 days",
@@ -139,8 +148,8 @@ def test_the_newest_and_the_young_stay(registry: Registry) -> None:
         "v1": "",
         "v0": "",
     }
-    assert judged(plan(registry, Rule(("team/*",), keep_newest=4, keep_days=0)))["v0"] == ""
-    assert going(plan(registry, Rule(("other/*",), keep_newest=0, keep_days=0))) == set()
+    assert judged(plan(registry, rule(("team/*",), keep_newest=4, keep_days=0)))["v0"] == ""
+    assert going(plan(registry, rule(("other/*",), keep_newest=0, keep_days=0))) == set()
 
 
 def test_rules_add_up_and_protected_tags_stay(registry: Registry) -> None:
@@ -150,8 +159,8 @@ def test_rules_add_up_and_protected_tags_stay(registry: Registry) -> None:
     registry.put_manifest("team/app", registry.get_manifest("team/app", "v3"), tag="prod")
     found = plan(
         registry,
-        Rule(("team/app",), keep_newest=1, keep_days=0, protect=("prod", "staging")),
-        Rule(("*",), keep_newest=0, keep_days=0, protect=("v2",)),
+        rule(("team/app",), keep_newest=1, keep_days=0, protect=("prod", "staging")),
+        rule(("*",), keep_newest=0, keep_days=0, protect=("v2",)),
     )
     assert judged(found) == {
         "v0": "number 1 of the newest 1",
@@ -238,7 +247,7 @@ def test_a_kept_referrer_keeps_its_subject(registry: Registry) -> None:
     image = push(place, "v1", days_ago=300)
     described = note(place, image, "text")
     registry.put_manifest("team/app", registry.get_manifest("team/app", described.digest), tag="audit")
-    found = plan(registry, Rule(("*",), keep_newest=0, keep_days=0, protect=("audit",)))
+    found = plan(registry, rule(("*",), keep_newest=0, keep_days=0, protect=("audit",)))
     assert judged(found) == {"v1": "needed by something that stays", "audit": "tag audit is protected"}
 
 
@@ -272,7 +281,7 @@ def test_shared_layers_are_counted_once_and_only_when_free(registry: Registry) -
     push(app, "v2", days_ago=200, layers=(twice, alone))
     push(app, "v3", days_ago=100)
     push(other, "x", days_ago=900, layers=(shared,))
-    found = plan(registry, Rule(("team/*",), keep_newest=1, keep_days=0))
+    found = plan(registry, rule(("team/*",), keep_newest=1, keep_days=0))
     assert going(found) == {"v1", "v2"}
     assert 60_000 < found.freed_bytes < 65_000
     freed = [entry.freed_bytes for _, entry in found.deletions]
@@ -442,7 +451,7 @@ def test_without_a_catalogue_repositories_are_named_in_full(tmp_path: Path) -> N
         registry = DistributionRegistry(faults.address)
         push(Place(registry, "team/app"), "v1", days_ago=300)
         faults.play("GET", "/v2/_catalog.*", Status(404))
-        assert going(plan(registry, Rule(("team/app",), 0, 0))) == {"v1"}
+        assert going(plan(registry, rule(("team/app",), 0, 0))) == {"v1"}
         with pytest.raises(InputError, match="in full"):
             plan(registry, KEEP_NONE)
 
@@ -458,7 +467,7 @@ def test_a_repository_without_tags_has_nothing_to_go(tmp_path: Path) -> None:
         assert going(found) == {"v1"} and [one.repository for one in found.repositories] == ["team/app"]
         assert not any("could not be read" in each for each in found.notes)
         faults.play("GET", "/v2/_catalog.*", Status(404))
-        [named] = plan(registry, Rule(("team/emptied",), 0, 0)).repositories
+        [named] = plan(registry, rule(("team/emptied",), 0, 0)).repositories
         assert "NAME_UNKNOWN" in named.refused
 
 
@@ -475,8 +484,8 @@ def test_tags_that_are_not_listed_keep_what_they_need(tmp_path: Path) -> None:
         registry.put_manifest("team/app", alias, tag="0.1.10")
         push(place, "0.2.0", days_ago=10)
         assert set(registry.tags("team/app")) == {"0.1.1", "0.1.2", "0.2.0"}
-        rule = Rule(("*",), keep_newest=1, keep_days=0, protect=("0.1.10", "0.1.20"))
-        found = plan(registry, rule)
+        keep_first = rule(("*",), keep_newest=1, keep_days=0, protect=("0.1.10", "0.1.20"))
+        found = plan(registry, keep_first)
         assert going(found) == {"0.1.2"}
         assert any("2 are there all the same: 0.1.10, 0.1.20" in each for each in found.notes)
         assert apply_plan(registry, found, now=NOW).ok
