@@ -39,6 +39,8 @@ def decide(found: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_u
     for unit in units:
         if not covering:
             unit.reasons.append("no rule names the repository")
+        elif unruled := [tag for tag in unit.tags if not any(rule.speaks_of([tag]) for rule in covering)]:
+            unit.reasons.append(f"no rule speaks of tag {unruled[0]}")
         _protect(unit, found, covering, in_use)
     for rule in covering:
         _keep_by_age(units, rule, now)
@@ -76,7 +78,7 @@ def _protect(unit: Unit, found: Survey, rules: Sequence[RetentionRule], in_use: 
 
 
 def _keep_by_age(units: Sequence[Unit], rule: RetentionRule, now: datetime) -> None:
-    ranked = [unit for unit in units if unit.created is not None]
+    ranked = [unit for unit in units if unit.created is not None and rule.speaks_of(unit.tags)]
     for rank, unit in enumerate(ranked, 1):
         if rank <= rule.keep_newest:
             unit.reasons.append(f"number {rank} of the newest {rule.keep_newest}")

@@ -20,6 +20,9 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True):
     """Registry it is for."""
     repositories: tuple[Annotated[str, GLOB], ...] = ("*",)
     """Patterns of repositories."""
+    tags: tuple[Annotated[str, GLOB], ...] = ("*",)
+    """Patterns of tags: `keep_newest` and `keep_days` count images with such a tag alone. An image with a tag that no
+    rule's pattern matches stays."""
     keep_newest: Annotated[int, Meta(ge=0, le=1_000_000)] = 10
     """Keep so many of the newest images."""
     keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
@@ -30,6 +33,10 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, repository: str) -> bool:
         """Whether the rule is for this repository, in its registry."""
         return matches(repository, self.repositories)
+
+    def speaks_of(self, tags: Iterable[str]) -> bool:
+        """Whether it is about an image with these tags."""
+        return any(matches(tag, self.tags) for tag in tags)
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -170,6 +170,24 @@ def test_rules_add_up_and_protected_tags_stay(registry: Registry) -> None:
     }
 
 
+def test_a_rule_counts_its_own_tags_and_what_no_rule_speaks_of_stays(registry: Registry) -> None:
+    """Ten newer builds of branches do not push the last builds of `main` out."""
+    place = Place(registry, "team/app")
+    for number, tag in enumerate(("pr-4", "pr-3", "main-2", "pr-2", "pr-1", "main-1", "v1.0")):
+        push(place, tag, days_ago=100 + number)
+    registry.put_manifest("team/app", registry.get_manifest("team/app", "pr-1"), tag="nightly")
+    found = plan(registry, rule(("*",), 1, 0, tags=("main-*",)), rule(("team/*",), 2, 0, tags=("pr-*",)))
+    assert judged(found) == {
+        "pr-4": "number 1 of the newest 2",
+        "pr-3": "number 2 of the newest 2",
+        "main-2": "number 1 of the newest 1",
+        "pr-2": "",
+        "nightly,pr-1": "no rule speaks of tag nightly",
+        "main-1": "",
+        "v1.0": "no rule speaks of tag v1.0",
+    }
+
+
 def test_what_is_in_use_stays_by_digest(registry: Registry) -> None:
     place = Place(registry, "team/app")
     old = push(place, "v1", days_ago=300)
