@@ -42,8 +42,9 @@ def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:
     content = bytearray(descriptor.size)
     filled = 0
     for attempt in range(1, READ_ATTEMPTS + 1):
+        opened = place.registry.open_blob(place.repository, descriptor.digest, start=filled)  # repeats by itself
         try:
-            with place.registry.open_blob(place.repository, descriptor.digest, start=filled) as reader:
+            with opened as reader:
                 while count := reader.readinto(memoryview(content)[filled:]):
                     filled += count
                 _check_end(reader, descriptor, filled, where)

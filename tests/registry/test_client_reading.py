@@ -50,6 +50,17 @@ def test_a_small_blob_is_read_on_where_it_was_cut(stored: DistributionRegistry, 
     assert faults.bytes_down < len(CONTENT) + 2 * 1024 * 1024
 
 
+def test_a_blob_that_is_refused_is_asked_for_as_often_as_one_request(
+    stored: DistributionRegistry, faults: FaultRegistry, waits: list[float]
+) -> None:
+    faults.reset_counts()
+    waits.clear()
+    faults.play("GET", BLOBS, Status(503))
+    with pytest.raises(Unavailable):
+        read_blob(Place(stored, "a"), blob_of(CONTENT), limit=len(CONTENT))
+    assert (len(faults.requests("GET", BLOBS)), len(waits)) == (3, 2)
+
+
 def test_a_changed_byte_is_found(stored: DistributionRegistry, faults: FaultRegistry) -> None:
     faults.play("GET", BLOBS, Corrupt(at_byte=2_000_000))
     with pytest.raises(DigestMismatch):
