@@ -9,6 +9,7 @@ from dagster_project.partitions import built_images
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import job, nightly, release_job
 from dagster_project.sensors import promotion_sensor, push_sensors
+from dagster_project.together import Together
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config
 
@@ -54,7 +55,10 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(found, str(config.schedules.mirror), config) for found in (*mirrors, *syncs)),
             *(nightly(found, str(config.schedules.retention), config) for found in plannings),
         ],
-        resources={"chain": chain_resource(make_chain or (lambda: Chain(config)))},
+        resources={
+            "chain": chain_resource(make_chain or (lambda: Chain(config))),
+            "together": dg.ResourceDefinition(lambda _: Together(), description="Copies that a run makes in one plan."),
+        },
         # A step in a process of its own costs 1.4-3.2 s, ten steps in one process 0.2 s; the library has threads.
         executor=dg.in_process_executor,
     )

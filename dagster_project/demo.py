@@ -44,6 +44,9 @@ WIND_UP_S = 1.0
 QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
 """Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
+SEVERAL = {"replicate_to": "replicate"}
+"""Calls of the chain that do a stage for several places at once; they answer by place."""
+
 
 class Events:
     """The events file. A stage that is asked twice with the same answer is written once."""
@@ -86,18 +89,21 @@ class Recorder:
                 raise
             if isinstance(result, Chain):
                 return Recorder(result, self._events)
-            if isinstance(result, StageResult):
-                no = "denied" if result.stage in QUESTIONS else "failed"
-                self._events.write(result, "ok" if result.ok else no)
+            for each in result.values() if name in SEVERAL else [result]:
+                if isinstance(each, StageResult):
+                    no = "denied" if each.stage in QUESTIONS else "failed"
+                    self._events.write(each, "ok" if each.ok else no)
             return result
 
         return call
 
     def _denied(self, name: str, arguments: tuple[Any, ...], error: EvidenceError) -> None:
         """Other errors are told when their step has failed: one that passes may come right at the next attempt."""
-        stage = ":".join([name.removesuffix("_release"), *map(str, arguments[1:])])
+        stage = SEVERAL.get(name, name.removesuffix("_release"))
         reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
-        self._events.write(untold(stage, str(arguments[0]), error.what, *reasons), "denied")
+        for each in arguments[1] if name in SEVERAL else [":".join(map(str, arguments[1:]))]:
+            told = f"{stage}:{each}" if each else stage
+            self._events.write(untold(told, str(arguments[0]), error.what, *reasons), "denied")
 
 
 def release_key(result: StageResult) -> str:

@@ -1,6 +1,7 @@
 """Replicate: promoted releases in every region and cloud, one asset per target."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 
@@ -8,9 +9,14 @@ from dagster_project.checks import EQUAL, blocking, outcome
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.report import Materialized, materialized, refusals, table, telling
 from dagster_project.resources import ChainParam
+from dagster_project.together import Together, selected
+from registry_pipelines.chain import StageResult
 from registry_pipelines.config import Target
+from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.transfer.closure import omissions
 
+Copies = dg.ResourceParam[Together[StageResult | RegistryPipelinesError]]
+"""A parameter named ``together`` that gets what the run's other targets left for it."""
 Told = Iterator[Materialized | dg.AssetCheckResult]
 
 
@@ -39,13 +45,17 @@ def replica(target: Target) -> dg.AssetsDefinition:
         description=f"The release with all its evidence at {target.name} (registry {target.registry}), read back and "
         "compared digest for digest.",
     )
-    def replica(context: dg.AssetExecutionContext, chain: ChainParam) -> Told:
+    def replica(context: dg.AssetExecutionContext, chain: ChainParam, together: Copies) -> Told:
         release = release_of(context)
-        if target.name not in chain.targets(release.image):
+        targets = chain.targets(release.image)
+        if target.name not in targets:
             yield outcome(EQUAL, passed=True, note=f"{release.image} does not go to {target.name}")
             return
+        chosen = [each for each in targets if each in selected(context, "replica")]
         with refusals(), telling(context, chain) as told:
-            result = told.replicate(release, target.name)
+            result = together.take(target.name, chosen, partial(told.replicate_to, release))
+            if isinstance(result, RegistryPipelinesError):
+                raise result
             compared = chain.compare_replica(release, target.name)
         found = [*result.reasons, *map(str, compared.differences)]
         more = {"not_compared": table(omissions.rows(compared.not_compared))} if compared.not_compared else {}

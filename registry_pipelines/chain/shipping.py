@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
 from registry_pipelines.promote import channels, verdicts
@@ -20,6 +20,7 @@ from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.limits.requests import Requests
 from registry_pipelines.transfer.verify import Comparison
 
@@ -110,23 +111,60 @@ def require_promoted(session: Session, release: Release) -> list[str]:
 
 
 def replicate(session: Session, release: Release, target: str) -> StageResult:
-    """Copy a promoted release with all its evidence to a target. Raises PromotionDenied for any other release."""
+    """Copy a promoted release with all its evidence to one target. Raises PromotionDenied for any other release, and
+    what ended the copy."""
+    found = replicate_to(session, release, [target])[target]
+    if isinstance(found, RegistryPipelinesError):
+        raise found
+    return found
+
+
+def replicate_to(
+    session: Session, release: Release, targets: Sequence[str]
+) -> dict[str, StageResult | RegistryPipelinesError]:
+    """Copy a promoted release to several targets, in one plan: each blob leaves the source once.
+
+    Returns for each target its result, or the error that ended its copy; none holds the others up. Requests to the
+    source are those for all of them. Raises PromotionDenied, InputError for a target that the image does not go to, and
+    LocalError.
+    """
+    places = {name: _destination(session, release, name) for name in targets}
+    source, image = session.source(release), session.image(release.image)
+    requests = Requests([source.registry, *(each.registry for each in places.values())])
+    require_promoted(session, release)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    outcomes = replicas.replicate(
+        source,
+        release.digest,
+        list(places.values()),
+        tags=tags,
+        foreign_layers=[place for name, place in places.items() if session.config.targets[name].foreign_layers],
+        engine=session.engine(),
+    )
+    counted = requests.so_far()
+    told: dict[str, StageResult | RegistryPipelinesError] = {}
+    for (name, place), outcome in zip(places.items(), outcomes, strict=True):
+        if isinstance(outcome, RegistryPipelinesError):
+            told[name] = outcome
+        elif outcome.error is not None:
+            told[name] = outcome.error
+        else:
+            asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
+            told[name] = _replicated(release, name, outcome, tags.names, asked)
+    return told
+
+
+def _destination(session: Session, release: Release, target: str) -> Place:
     image = session.image(release.image)
     destination = session.places.target(image, target)
     if target not in image.targets:
         raise InputError(f"{image.name} does not go to {target}", do=f"Add it to `targets` of images.{image.name}")
-    source = session.source(release)
-    requests = Requests([source.registry, destination.registry])
-    require_promoted(session, release)
-    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
-    [found] = replicas.replicate(
-        source,
-        release.digest,
-        [destination],
-        tags=tags,
-        foreign_layers=session.config.targets[target].foreign_layers,
-        engine=session.engine(),
-    )
+    return destination
+
+
+def _replicated(
+    release: Release, target: str, found: TargetResult, tags: Sequence[str], requests: Mapping[str, int]
+) -> StageResult:
     counted = f"{found.blobs_moved} blobs, {found.manifests_put} manifests, {found.tags_moved} tags"
     return StageResult(
         stage=f"replicate:{target}",
@@ -138,13 +176,14 @@ def replicate(session: Session, release: Release, target: str) -> StageResult:
         seconds=found.seconds,
         facts={
             "release": release.key,
-            "place": str(destination),
+            "place": str(found.place),
             "blobs": found.blobs_moved,
+            "resumed_bytes": found.bytes_resumed,
             "mounted": found.blobs_mounted,
             "manifests": found.manifests_put,
-            "tags": " ".join(tags.names),
+            "tags": " ".join(tags),
             "receipt": found.receipt is not None,
-            **request_facts(requests.so_far()),
+            **request_facts(requests),
         },
         tables={"left_out": omissions.rows(found.left_out)},
         reasons=[str(each) for each in found.drift],

@@ -5,13 +5,14 @@ Each stage is loaded when it is called: a promotion needs no builder and no scan
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
+from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.release import Release
@@ -140,10 +141,17 @@ class Chain:
         return shipping.require_promoted(self._session, release)
 
     def replicate(self, release: Release, target: str) -> StageResult:
-        """Copy a promoted release to a target. Raises PromotionDenied."""
+        """Copy a promoted release to one target. Raises PromotionDenied, and what ended the copy."""
         from registry_pipelines.chain import shipping
 
         return shipping.replicate(self._session, release, target)
+
+    def replicate_to(self, release: Release, targets: Sequence[str]) -> dict[str, StageResult | RegistryPipelinesError]:
+        """Copy a promoted release to several targets, each blob read once; by target its result, or what ended it.
+        Raises PromotionDenied, InputError, LocalError."""
+        from registry_pipelines.chain import shipping
+
+        return shipping.replicate_to(self._session, release, targets)
 
     def compare_replica(self, release: Release, target: str) -> Comparison:
         """What differs at a target, and what was not compared."""

@@ -12,7 +12,7 @@ from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table, show_result
-from registry_pipelines.errors import EvidenceError, InputError
+from registry_pipelines.errors import EvidenceError, InputError, RegistryPipelinesError
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure import omissions
@@ -143,8 +143,28 @@ def replicate(options: Options, release: str, targets: tuple[str, ...], check: b
     with options.chain() as chain:
         found = chain.find_release(release)
         names = targets or chain.targets(found.image)
-        results = [_compare(chain, found, name) if check else chain.replicate(found, name) for name in names]
+        if check:
+            results = [_compare(chain, found, name) for name in names]
+        elif len(names) == 1:
+            results = [chain.replicate(found, names[0])]
+        else:
+            results = [_told(found, *each) for each in chain.replicate_to(found, names).items()]
     answer_all(options, results, not_ok=INCOMPLETE)
+
+
+def _told(release: Release, target: str, found: StageResult | RegistryPipelinesError) -> StageResult:
+    """The result of one of several targets, also where its copy ended with an error."""
+    if isinstance(found, StageResult):
+        return found
+    return StageResult(
+        stage=f"replicate:{target}",
+        subject=release.key,
+        action="failed",
+        digest=release.digest,
+        reasons=[str(found)],
+        ok=False,
+        exit_code=found.exit_code,
+    )
 
 
 def _compare(chain: Chain, release: Release, target: str) -> StageResult:

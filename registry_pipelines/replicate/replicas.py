@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from registry_pipelines.errors import NotFound
+from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer import verify
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.verify import Comparison, Mismatch
@@ -44,25 +44,21 @@ def replicate(
     targets: Sequence[Place],
     *,
     tags: Tags,
-    foreign_layers: bool = False,
+    foreign_layers: Collection[Place] = (),
     engine: Engine = PLAIN,
-) -> list[TargetResult]:
+) -> list[TargetResult | RegistryPipelinesError]:
     """Copy a release's whole closure, evidence included, to every target; tags last; each target is read back and gets
-    a receipt.
+    a receipt. All in one plan: what leaves the source leaves it once.
 
-    foreign_layers: see :func:`~registry_pipelines.transfer.closure.discovery.discover`. Whether the release
-    may go there is not asked here; the caller has the verdict. Raises what
-    :func:`~registry_pipelines.transfer.copy.copy_closure` raises.
+    foreign_layers: the targets that also take layers which their publisher keeps elsewhere, see
+    :func:`~registry_pipelines.transfer.closure.discovery.discover`. Whether the release may go there is not asked here;
+    the caller has the verdict. Returns, in the order of the targets, what became of each: a result, which has the error
+    when it failed there, or why the release could not be found. Nothing that fails stops the others. Raises LocalError.
     """
-    found = copy_closure(
-        source,
-        digest,
-        targets,
-        tags=tags.names,
-        foreign_layers=foreign_layers,
-        engine=engine,
-    )
-    return list(found.per_target)
+    items = [
+        Item(source, digest, target, tags=tags.names, foreign_layers=target in foreign_layers) for target in targets
+    ]
+    return copy_items(items, engine=engine)
 
 
 def examine(source: Place, target: Place, digest: Digest, *, tags: Tags, foreign_layers: bool = False) -> Comparison:

@@ -43,7 +43,9 @@ def copy_items(
     items = [replace(item, source=engine.place(item.source), target=engine.place(item.target)) for item in items]
     with engine.opened() as state:
         with Pool(DISCOVERY_THREADS, "discover") as pool:
-            closures = list(pool.map(lambda item: _find(item, state.manifests), items))
+            wanted = list(dict.fromkeys(map(_content, items)))
+            each = dict(zip(wanted, pool.map(lambda item: _find(item, state.manifests), wanted), strict=True))
+        closures = [each[_content(item)] for item in items]
         found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
         jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
         results = dict(zip(found, state.apply(state.plan(jobs)), strict=True))
@@ -51,6 +53,11 @@ def copy_items(
     return [
         closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)
     ]
+
+
+def _content(item: Item) -> Item:
+    """What its closure depends on: the same for all targets of an image, which is looked for once."""
+    return replace(item, target=item.source, tags=(), move_tags=True)
 
 
 def _find(item: Item, cache: ManifestCache | None) -> Closure | RegistryPipelinesError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +16,10 @@ from click.testing import CliRunner, Result
 from registry_pipelines.cli import main
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.errors import NotFound
+from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.interface import Place
 from tests.chain.fleet import Fleet, push, start
+from tests.doubles.fault_registry import FaultRegistry
 from tests.scan.images import push_image
 from tests.scan.test_wheel_contents import SETUPTOOLS
 
@@ -35,6 +38,33 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
     return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+
+
+def test_replicate_reads_its_source_once_and_a_target_that_is_down_holds_up_no_other(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        release = fleet.release("v1.0.0")
+        assert fleet.judged(release)
+        fleet.chain.promote(release)
+        source = stack.enter_context(FaultRegistry(fleet.chain.registry("us").name))
+        port = fleet.chain.registry("us").name.rpartition(":")[2]
+        fleet.reload(
+            (f"us: {{kind: embedded, port: {port}}}", f"us: {{kind: distribution, host: '{source.address}'}}"),
+            ("targets: [eu, gcp]}", "targets: [eu, away, gcp]}"),
+            ("targets:\n", "targets:\n  away: {registry: away}\n"),
+            ("registries:\n", "registries:\n  away: {kind: distribution, host: '127.0.0.1:9'}\n"),
+        )
+        eu, away, gcp = answer(fleet, "replicate", "app", code=6)
+        assert [(each["stage"], each["ok"], each["changed"]) for each in (eu, away, gcp)] == [
+            ("replicate:eu", True, True),
+            ("replicate:away", False, False),
+            ("replicate:gcp", True, True),
+        ]
+        assert "127.0.0.1:9" in away["reasons"][0] and away["exit_code"] == 7
+        read = Counter(each.target for each in source.seen if each.method == "GET" and "/blobs/" in each.target)
+        manifest = fleet.chain.registry("us").get_manifest("team/app", release.digest).content()
+        assert isinstance(manifest, Manifest)
+        assert {read[f"/v2/team/app/blobs/{layer.digest}"] for layer in manifest.layers} == {1}
 
 
 def test_a_release_goes_through_every_command(fleet: Fleet, tmp_path: Path) -> None:

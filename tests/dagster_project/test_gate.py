@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ import yaml
 from dagster_project import report
 from dagster_project.partitions import RELEASES
 from registry_pipelines.config import load
+from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.release import Release
+from tests.doubles.fault_registry import FaultRegistry
 from tests.scan.images import keep_elsewhere
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 GOOD = {"calm": "1.0"}
 EVIL = {"calm": "1.0", "leaky": "1.0"}
+BEFORE_REPLICAS = ["provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict", "promotion"]
 DOWNSTREAM = ["promotion", "replica/eu-west-1", "replica/gcp", "mirror/inside"]
 
 
@@ -214,3 +218,25 @@ def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
     assert again == ["replica__gcp"] * report.MAX_RETRIES
     assert "127.0.0.1:9" in failures(result)["replica__gcp"]
     assert world.reached(good) == {"eu-west-1", "dmz", "airgap"}
+
+
+def test_the_targets_of_a_run_are_one_plan_and_each_tells_its_own(world: World, settings: Path) -> None:
+    """Counted at the source: what goes to two targets leaves it once."""
+    good = world.known("app", "v1", GOOD)
+    everything = [spec.key.to_user_string() for spec in world.defs.resolve_all_asset_specs()]
+    assert world.run(good, *(each for each in everything if each in BEFORE_REPLICAS)).success
+    layers = world.chain.registry("source").get_manifest("team/app", Release.parse(good).digest).content()
+    assert isinstance(layers, Manifest)
+    with FaultRegistry(world.chain.registry("source").name) as source:
+        raw = yaml.safe_load(settings.read_text())
+        raw["registries"]["source"] = {"kind": "distribution", "host": source.address}
+        settings.write_text(yaml.safe_dump(raw))
+        world.use(load(settings))
+        result = world.run(good, "replica/eu-west-1", "replica/gcp")
+        assert result.success, failures(result)
+        read = Counter(each.target for each in source.seen if each.method == "GET" and "/blobs/" in each.target)
+    assert {read[f"/v2/team/app/blobs/{layer.digest}"] for layer in layers.layers} == {1}
+    for target in ("eu_west_1", "gcp"):
+        [told] = result.asset_materializations_for_node(f"replica__{target}")
+        assert told.metadata["changed"].value is True and told.metadata["blobs"].value
+    assert world.reached(good) == {"eu-west-1", "gcp"}

@@ -14,6 +14,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.replicate.replicas import Tags, examine, replicate, tags_of
+from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.engine import Engine
 from tests.scan.images import push_image
 
@@ -47,14 +48,16 @@ def test_every_target_gets_everything_with_a_signed_receipt(
     found = replicate(
         source, digest, targets, tags=VERSION, engine=Engine(state=tmp_path / "state", signer=signer(tmp_path))
     )
-    assert [each.place for each in found] == targets
+    assert [each.place for each in found if isinstance(each, TargetResult)] == targets
     for result in found:
+        assert isinstance(result, TargetResult)
         assert result.ok and result.changed and result.bytes_moved > 0
         assert result.receipt is not None and result.receipt.signed
         assert result.receipt.document["tags"] == {"prod": digest, "v1.0.0": digest}
         assert examine(source, result.place, digest, tags=VERSION).differences == ()
-    again = replicate(source, digest, targets, tags=VERSION, engine=Engine(state=tmp_path / "state"))
-    assert not any(each.changed for each in again) and sum(each.bytes_moved for each in again) == 0
+    for result in replicate(source, digest, targets, tags=VERSION, engine=Engine(state=tmp_path / "state")):
+        assert isinstance(result, TargetResult)
+        assert (result.changed, result.bytes_moved) == (False, 0)
 
 
 def test_each_kind_of_difference_is_named(places: list[Place], digest: Digest) -> None:
@@ -93,5 +96,5 @@ def test_a_release_that_is_not_at_the_source_is_no_empty_difference(places: list
     missing = Digest.of(b"nothing")
     with pytest.raises(NotFound):
         examine(places[0], places[1], missing, tags=VERSION)
-    with pytest.raises(NotFound):
-        replicate(places[0], missing, [places[1]], tags=VERSION)
+    outcomes = replicate(places[0], missing, places[1:], tags=VERSION)
+    assert [type(each) for each in outcomes] == [NotFound, NotFound]

@@ -1,0 +1,36 @@
+"""What several steps of one run do in one act, so that each blob leaves its source once.
+
+A target of a release, and a sync, is an asset with a step of its own: its own check, retries and history. Their copies
+share blobs, though, and are one plan. So the first such step of a run copies for all that are selected, and each later
+one takes its part. Steps run one after the other in one process (the in-process executor of ``definitions``).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+import dagster as dg
+
+T = TypeVar("T")
+
+
+class Together(Generic[T]):
+    """The outcomes of one run that no step has taken yet, by name."""
+
+    def __init__(self) -> None:
+        self._done: set[str] = set()
+        self._kept: dict[str, T] = {}
+
+    def take(self, name: str, names: Iterable[str], act: Callable[[list[str]], Mapping[str, T]]) -> T:
+        """The outcome of one, for once: a step that is tried again does its own anew. names: all that may be done with
+        it. act: does those it is given. Raises what it raises; then nothing counts as done."""
+        if name not in self._kept:
+            wanted = [name, *(each for each in names if each != name and each not in self._done)]
+            self._kept |= act(wanted)
+            self._done.update(wanted)
+        return self._kept.pop(name)
+
+
+def selected(context: dg.AssetExecutionContext, prefix: str) -> set[str]:
+    """The names behind a prefix among the asset keys that this run materializes."""
+    keys = context.job_def.asset_layer.executable_asset_keys
+    return {key.path[1] for key in keys if key.path[0] == prefix and len(key.path) == 2}
