@@ -239,7 +239,13 @@ class QuotaSpent(RateLimited):
 
 
 class Stalled(Unavailable):
-    """No byte moved for the no-progress time-out."""
+    """No byte moved for the no-progress time-out.
+
+    waited_s: how long the answer to the end of an upload, or to a manifest, was waited for; 0 for anything else.
+    That has a limit of its own, after which there is no use in another wait as long.
+    """
+
+    waited_s: float = 0.0
 
 
 class TlsFailed(Unavailable):

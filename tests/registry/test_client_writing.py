@@ -260,3 +260,9 @@ def test_probing_a_registry_without_chunks_and_ranges(stored: DistributionRegist
     assert found.chunked_upload is False
     assert found.range_reads is False
     assert found.notes
+
+
+def test_the_longest_commits_known_are_waited_for() -> None:
+    """15 min for 3.6 GB (go-containerregistry#2084); small blobs have minutes and not half an hour."""
+    assert Timeouts().to_commit(3_600_000_000) > 15 * 60
+    assert Timeouts().to_commit(1_000_000) < 3 * 60

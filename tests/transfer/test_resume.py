@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry_pipelines.errors import Stalled, Unavailable
-from registry_pipelines.oci.manifests import Manifest
+from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
@@ -60,9 +60,7 @@ def faulty(target: Counted) -> Iterator[FaultRegistry]:
 
 def interrupted(source: Place, there: Place, state: Path, *, stored: int, confirmed: int) -> None:
     """A journal as a killed process left it: an upload with so many parts stored, and so many confirmed to it."""
-    manifest = source.registry.get_manifest("app", "v1").content()
-    assert isinstance(manifest, Manifest)
-    layer = manifest.layers[0]
+    layer = layer_of(source)
     with source.registry.open_blob("app", layer.digest) as reader:
         content = bytearray(stored * PART_BYTES)
         filled = 0
@@ -77,6 +75,13 @@ def interrupted(source: Place, there: Place, state: Path, *, stored: int, confir
     journal = Journal.at(state)
     journal.record(there, layer, session)
     journal.close()
+
+
+def layer_of(place: Place) -> Descriptor:
+    """The layer of the image."""
+    manifest = place.registry.get_manifest("app", "v1").content()
+    assert isinstance(manifest, Manifest)
+    return manifest.layers[0]
 
 
 def stored_bytes(faults: FaultRegistry) -> int:
@@ -203,6 +208,35 @@ def test_a_registry_that_assembles_for_long_is_waited_for_and_one_that_stands_st
     assert done
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert stored_bytes(faulty) < LARGE + HEADS
+
+
+def test_a_registry_that_hangs_in_a_commit_is_waited_for_once_and_the_others_are_done(
+    source: Counted,
+    start_embedded: Callable[..., Counted],
+    target: Counted,
+    faulty: FaultRegistry,
+    graphs: Graphs,
+    connect: Callable[..., DistributionRegistry],
+    tmp_path: Path,
+) -> None:
+    here, well = source.place("app"), start_embedded().place("app")
+    graphs.image(here, graphs.noise(LARGE), tag="v1")
+    hurried = Timeouts(commit_s=patient(0.5), commit_bytes_per_s=1e12)
+    hangs = Place(connect(faulty.address, timeouts=hurried), "app")
+    never = threading.Event()
+    faulty.play("PUT", rf"{UPLOADS}digest={layer_of(here).digest}", HoldAnswer(never))
+    faulty.play("HEAD", BLOBS, Status(404))
+    with pytest.raises(
+        Stalled, match=r"everything was sent, and no answer came within 2 s\. Look at the registry's log"
+    ):
+        copy_closure(here, "v1", [hangs, well], engine=Engine(state=tmp_path))
+    assert len(faulty.requests("PUT", rf"{UPLOADS}digest={layer_of(here).digest}")) == 1
+    assert compare(here, well, "v1", content=True) == []
+    faulty.clear()
+    faulty.reset_counts()
+    copy_closure(here, "v1", [hangs], engine=Engine(state=tmp_path))
+    assert compare(here, target.place("app"), "v1", content=True) == []
+    assert stored_bytes(faulty) < HEADS
 
 
 def test_a_target_that_stops_taking_bytes_is_dropped_and_asked_again(

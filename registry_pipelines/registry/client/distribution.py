@@ -87,7 +87,7 @@ class HttpRegistry:
         )
         self._facts = Facts()
         self._exchange = Exchange(base, host, transport, authenticator, retries or Retries(), places)
-        self._uploads = Uploads(self._exchange, self._facts, commit_s=self._timeouts.commit_s)
+        self._uploads = Uploads(self._exchange, self._facts, self._timeouts)
         self._referrers = Referrers(
             self._exchange, self._facts, get=self.get_manifest, put=self._put, delete=self._delete_manifest
         )

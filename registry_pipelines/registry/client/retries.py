@@ -37,7 +37,7 @@ class Retries(msgspec.Struct, frozen=True):
         """Sleep before attempt ``attempt + 1`` (the first is 1); False when ``error`` is final."""
         if not error.temporary or attempt >= self.attempts:
             return False
-        if isinstance(error, Stalled) and not self.repeat_stalls:
+        if isinstance(error, Stalled) and (error.waited_s or not self.repeat_stalls):
             return False
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
         if asked is not None and asked > self.longest_retry_after_s:

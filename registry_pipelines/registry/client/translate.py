@@ -31,6 +31,7 @@ from registry_pipelines.errors import (
     Unavailable,
     Unsupported,
 )
+from registry_pipelines.progress import duration_text
 from registry_pipelines.registry.client.words import Act, Saying, error_for, meant
 from registry_pipelines.registry.interface import redact_text
 
@@ -84,6 +85,17 @@ def translate_exception(error: BaseException, *, where: str, doing: str) -> Regi
         reason = quote(error.strerror or str(error) or type(error).__name__)
         return Unavailable(f"the network failed while {doing} ({reason})", where=where, do="Try again")
     return RegistryError(f"{type(error).__name__} while {doing}", where=where)
+
+
+def not_answered(waited_s: float, *, where: str) -> Stalled:
+    """The error for a registry that has all of an upload, or a manifest, and does not come to its end."""
+    error = Stalled(
+        f"everything was sent, and no answer came within {duration_text(waited_s)}",
+        where=where,
+        do="Look at the registry's log and its storage; then run the same command again, which goes on from there",
+    )
+    error.waited_s = waited_s
+    return error
 
 
 def _translate_tls(error: ssl.SSLError, *, where: str, doing: str) -> RegistryPipelinesError:

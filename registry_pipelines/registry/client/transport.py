@@ -26,7 +26,12 @@ from registry_pipelines.errors import ConfigInvalid, RegistryPipelinesError, Uns
 from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.proxies import Proxy, open_tunnel, proxy_for
 from registry_pipelines.registry.client.response import Response
-from registry_pipelines.registry.client.translate import NETWORK_ERRORS, raise_translated, translate_exception
+from registry_pipelines.registry.client.translate import (
+    NETWORK_ERRORS,
+    not_answered,
+    raise_translated,
+    translate_exception,
+)
 from registry_pipelines.registry.client.wire import Answer, request_head
 from registry_pipelines.registry.interface import Carrier, Parcel
 
@@ -53,14 +58,21 @@ USER_AGENT = f"registry-pipelines/{__version__}"
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds. connect: TCP and TLS. stall: no byte moved. commit: the answer to the end of an upload or a manifest.
+    """Seconds. connect: TCP and TLS. stall: no byte moved. commit: the answer to a manifest; to the end of an upload as
+    much more as its bytes take at commit_bytes_per_s.
 
-    Registries hash and assemble before they answer the last request; minutes are normal for large layers.
+    Registries hash and assemble before they answer the last request, some by reading it once more from an object store;
+    minutes are normal for large layers. The slowest known takes 15 min for 3.6 GB (go-containerregistry#2084).
     """
 
     connect_s: float = 15.0
     stall_s: float = 60.0
-    commit_s: float = 1800.0
+    commit_s: float = 120.0
+    commit_bytes_per_s: float = 4_000_000.0
+
+    def to_commit(self, size_bytes: int) -> float:
+        """Seconds that a registry has for the end of an upload."""
+        return self.commit_s + size_bytes / self.commit_bytes_per_s
 
 
 @runtime_checkable
@@ -403,6 +415,10 @@ def _read_answer(connection: _Connection, request: Request, wait_s: float) -> An
     try:
         connection.wait(wait_s)
         return Answer(connection.socket, request.method)
+    except TimeoutError as error:
+        if request.answer_s is None or error.errno is not None:  # the other side is dead
+            raise_translated(error, where=request.where, doing="waiting for the answer")
+        raise not_answered(wait_s, where=request.where) from error
     except NETWORK_ERRORS as error:
         if isinstance(error, ConnectionError):
             raise _Stale(translate_exception(error, where=request.where, doing="waiting for the answer")) from error

@@ -29,6 +29,7 @@ from registry_pipelines.registry.client.redirects import resolve_location
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import push
+from registry_pipelines.registry.client.transport import Timeouts
 from registry_pipelines.registry.interface import BUFFER_BYTES, Carrier, Readable, UploadSession
 
 _RANGE = re.compile(r"(?:bytes[= ])?(\d{1,19})-(\d{1,19})\Z", re.IGNORECASE)
@@ -94,14 +95,14 @@ class HashedBody:
 class Uploads:
     """The upload verbs of one registry."""
 
-    def __init__(self, exchange: Exchange, facts: Facts, *, commit_s: float) -> None:
+    def __init__(self, exchange: Exchange, facts: Facts, timeouts: Timeouts) -> None:
         self._exchange = exchange
         self._facts = facts
-        self._commit_s = commit_s
+        self._timeouts = timeouts
 
     def over(self, exchange: Exchange) -> Uploads:
         """The same over an adjusted exchange."""
-        return Uploads(exchange, self._facts, commit_s=self._commit_s)
+        return Uploads(exchange, self._facts, self._timeouts)
 
     def upload(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """POST, then one PUT with Content-Length: the form every registry takes. See Registry.upload_blob.
@@ -212,7 +213,7 @@ class Uploads:
             "sending content",
             (202, 201, 204),
             {**_OCTETS, "Transfer-Encoding": "chunked"},
-            answer_s=self._commit_s,
+            answer_s=self._timeouts.to_commit(session.offset),
             once=True,
             carrier=carrier,
         )
@@ -321,7 +322,7 @@ class Uploads:
             (201, 204, 200),
             _OCTETS,
             body,
-            answer_s=self._commit_s,
+            answer_s=self._timeouts.to_commit(session.offset if body is None else body.size),
             once=True,
         )
 

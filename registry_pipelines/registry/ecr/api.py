@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Too
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.exchange import Count
 from registry_pipelines.registry.client.retries import Retries
+from registry_pipelines.registry.client.translate import not_answered
 from registry_pipelines.registry.client.transport import USER_AGENT, Timeouts
 from registry_pipelines.registry.ecr.failures import error_code, raise_translated, translate
 from registry_pipelines.registry.ecr.hosts import EcrHost
@@ -70,14 +72,24 @@ class EcrApi:
         return found
 
     def call(
-        self, operation: str, *, where: str, doing: str, settle: Callable[[], bool] | None = None, **values: Any
+        self,
+        operation: str,
+        *,
+        where: str,
+        doing: str,
+        settle: Callable[[], bool] | None = None,
+        commits_bytes: int | None = None,
+        **values: Any,
     ) -> Mapping[str, Any]:
         """One operation by boto3's method name, tried again while its failure may pass.
 
-        settle: after such a failure, whether it was done all the same; then the answer is empty. Raises the
-        RegistryError family, InputError, ToolMissing.
+        settle: after such a failure, whether it was done all the same; then the answer is empty. commits_bytes: of the
+        upload that it ends. Raises the RegistryError family, InputError, ToolMissing.
         """
-        answer_s = self._timeouts.commit_s if operation == "complete_layer_upload" else self._timeouts.stall_s
+        answer_s = self._timeouts.stall_s
+        if commits_bytes is not None:
+            # To a power of two, because each limit needs a client of boto3 of its own.
+            answer_s = 2.0 ** math.ceil(math.log2(self._timeouts.to_commit(commits_bytes)))
         client = self._client(answer_s, where=where)
         attempt = 1
         while True:
@@ -89,6 +101,8 @@ class EcrApi:
                 ours = self._failed(error, where=where, doing=doing)
                 if ours.temporary and settle is not None and settle():
                     return {}
+                if commits_bytes is not None and type(error).__name__ == "ReadTimeoutError":
+                    raise not_answered(answer_s, where=where) from error
                 if not self.retries.wait(ours, attempt):
                     raise_translated(error, where=where, doing=doing)
                 attempt += 1

@@ -120,6 +120,7 @@ class EcrUploads:
                 where=where,
                 doing="finishing an upload",
                 settle=there,
+                commits_bytes=session.offset,
                 repositoryName=session.repository,
                 uploadId=upload.upload_id,
                 layerDigests=[str(digest)],

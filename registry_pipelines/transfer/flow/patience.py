@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
-from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.waits import Wait, host_of
 
 NO_PROGRESS_S = 120.0
@@ -51,6 +51,8 @@ class Patience:
             return None
         now = self._clock()
         self.since = self.since or now
+        if isinstance(error, Stalled) and error.waited_s:  # for as long as its registry had a right to
+            return None
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
         jittered = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
         pause_s = jittered if asked is None else asked + jittered * 0.1
