@@ -44,7 +44,7 @@ WIND_UP_S = 1.0
 QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
 """Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
-SEVERAL = {"replicate_to": "replicate"}
+SEVERAL = {"replicate_to": "replicate", "syncs": "sync"}
 """Calls of the chain that do a stage for several places at once; they answer by place."""
 
 

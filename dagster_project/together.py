@@ -17,17 +17,17 @@ class Together(Generic[T]):
     """The outcomes of one run that no step has taken yet, by name."""
 
     def __init__(self) -> None:
-        self._done: set[str] = set()
-        self._kept: dict[str, T] = {}
+        self._done: set[tuple[str, str]] = set()
+        self._kept: dict[tuple[str, str], T] = {}
 
-    def take(self, name: str, names: Iterable[str], act: Callable[[list[str]], Mapping[str, T]]) -> T:
-        """The outcome of one, for once: a step that is tried again does its own anew. names: all that may be done with
-        it. act: does those it is given. Raises what it raises; then nothing counts as done."""
-        if name not in self._kept:
-            wanted = [name, *(each for each in names if each != name and each not in self._done)]
-            self._kept |= act(wanted)
-            self._done.update(wanted)
-        return self._kept.pop(name)
+    def take(self, kind: str, name: str, names: Iterable[str], act: Callable[[list[str]], Mapping[str, T]]) -> T:
+        """The outcome of one, for once: a step that is tried again does its own anew. names: all of its kind that may
+        be done with it, in order. act: does those it is given. Raises what it raises; then nothing counts as done."""
+        if (kind, name) not in self._kept:
+            wanted = [each for each in names if each == name or (kind, each) not in self._done]
+            self._kept |= {(kind, each): found for each, found in act(wanted).items()}
+            self._done.update((kind, each) for each in wanted)
+        return self._kept.pop((kind, name))
 
 
 def selected(context: dg.AssetExecutionContext, prefix: str) -> set[str]:

@@ -53,7 +53,7 @@ def replica(target: Target) -> dg.AssetsDefinition:
             return
         chosen = [each for each in targets if each in selected(context, "replica")]
         with refusals(), telling(context, chain) as told:
-            result = together.take(target.name, chosen, partial(told.replicate_to, release))
+            result = together.take("replica", target.name, chosen, partial(told.replicate_to, release))
             if isinstance(result, RegistryPipelinesError):
                 raise result
             compared = chain.compare_replica(release, target.name)

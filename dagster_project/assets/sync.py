@@ -1,11 +1,17 @@
 """Sync: whole repositories brought to the targets at night, many in one plan."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from dagster_project.report import Materialized, refusals, stacked, succeeded, telling
 from dagster_project.resources import ChainParam
+from dagster_project.together import Together, selected
+from registry_pipelines.chain import StageResult
 from registry_pipelines.config import Sync
 
+Syncs = dg.ResourceParam[Together[StageResult]]
+"""A parameter named ``together`` that gets what the run's other syncs left for it."""
 GROUP = "replicate"
 PARTS = {
     "bytes": ("█", "uploaded"),
@@ -16,8 +22,11 @@ PARTS = {
 """How what a target has now came to be there."""
 
 
-def synced(sync: Sync) -> dg.AssetsDefinition:
-    """The nightly asset of one sync. A run that is killed leaves its journal; the next one does the rest."""
+def synced(sync: Sync, order: Sequence[str]) -> dg.AssetsDefinition:
+    """The nightly asset of one sync. order: the names of all syncs, of which the run's are planned together.
+
+    A run that is killed leaves its journal; the next one does the rest.
+    """
 
     @dg.asset(
         key=["sync", sync.name],
@@ -28,9 +37,10 @@ def synced(sync: Sync) -> dg.AssetsDefinition:
         description=f"Repositories of {sync.source} ({chosen(sync)}) brought up to date at {', '.join(sync.targets)}; "
         "each blob leaves the source once.",
     )
-    def synced(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+    def synced(context: dg.AssetExecutionContext, chain: ChainParam, together: Syncs) -> Materialized:
+        chosen = [name for name in order if name in selected(context, "sync")]
         with refusals(), telling(context, chain) as told:
-            result = told.sync(sync.name)
+            result = together.take("sync", sync.name, chosen, told.syncs)
         return succeeded(result, where_bytes_are=stacked(result.tables["targets"], "target", PARTS))
 
     return synced

@@ -178,11 +178,17 @@ class Chain:
 
         return syncing.sync(self._session, name, dry_run=dry_run)
 
-    def plan_sync(self, name: str) -> SyncResult:
-        """What :meth:`sync` would do now, as a plan to read and store, and what cannot be read at the source."""
+    def syncs(self, names: Sequence[str], *, dry_run: bool = False) -> dict[str, StageResult]:
+        """Several syncs in one plan; by name what became of each. Raises as :meth:`sync`."""
         from registry_pipelines.chain import syncing
 
-        return syncing.run(self._session, name, dry_run=True)
+        return syncing.syncs(self._session, names, dry_run=dry_run)
+
+    def plan_syncs(self, names: Sequence[str]) -> dict[str, SyncResult]:
+        """What :meth:`syncs` would do now, as plans to read and store, and what cannot be read at the sources."""
+        from registry_pipelines.chain import syncing
+
+        return syncing.run(self._session, names, dry_run=True)
 
     def registries_with_rules(self) -> list[str]:
         """Registries that retention rules are about."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Sync
+from registry_pipelines.config import Config, Sync
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.summary import Summary
-from registry_pipelines.transfer.sync import Source, SyncResult, Target
-from registry_pipelines.transfer.sync import sync as sync_fleet
+from registry_pipelines.transfer.sync import Source, SyncResult, Target, sync_each
 
 _WILDCARDS = frozenset("*?[")
 
@@ -25,25 +25,52 @@ def sync_of(session: Session, name: str) -> Sync:
     return found
 
 
-def run(session: Session, name: str, *, dry_run: bool = False) -> SyncResult:
-    """Plan a sync and, unless ``dry_run``, apply that plan; targets are read back and get receipts.
+def run(session: Session, names: Sequence[str], *, dry_run: bool = False) -> dict[str, SyncResult]:
+    """Plan these syncs and, unless ``dry_run``, apply the plan; targets are read back and get receipts. All are one
+    plan, so that a blob that several bring leaves its source once; but one whose source another one fills is planned
+    when that is done, in the order of the names.
 
-    Raises InputError, LocalError; what a registry refuses or does not answer is in the result.
+    Raises InputError, LocalError; what a registry refuses or does not answer is in the results.
     """
-    return sync_fleet(
-        [source_of(session, sync_of(session, name))],
-        dry_run=dry_run,
-        engine=session.engine(),
-    )
+    results: dict[str, SyncResult] = {}
+    for wave in _waves([sync_of(session, name) for name in names], session.config):
+        sources = [source_of(session, each) for each in wave]
+        done = sync_each(sources, dry_run=dry_run, engine=session.engine())
+        results |= dict(zip((each.name for each in wave), done, strict=True))
+    return results
+
+
+def _waves(syncs: Sequence[Sync], config: Config) -> list[list[Sync]]:
+    """Those that may be planned together, in order: none takes from a registry that another of them writes to."""
+    waves: list[list[Sync]] = []
+    for sync in syncs:
+        touched = waves[-1] if waves else []
+        written = {config.targets[name].registry for each in touched for name in each.targets}
+        read = {each.source for each in touched}
+        own = {config.targets[name].registry for name in sync.targets}
+        if not touched or sync.source in written or own & read:
+            waves.append([sync])
+        else:
+            touched.append(sync)
+    return waves
 
 
 def sync(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
-    """Bring a sync's repositories to its targets. tables: ``targets`` (one row each), ``images`` (what changed,
-    drifted or failed) and ``plan`` (with ``dry_run`` only that), ``left_out``, and the ``limits`` that held at its
-    end."""
+    """One sync; see :func:`syncs`."""
+    return syncs(session, [name], dry_run=dry_run)[name]
+
+
+def syncs(session: Session, names: Sequence[str], *, dry_run: bool = False) -> dict[str, StageResult]:
+    """Bring the repositories of syncs to their targets, see :func:`run`; by name what became of each. tables:
+    ``targets`` (one row each), ``images`` (what changed, drifted or failed) and ``plan`` (with ``dry_run`` only that),
+    ``left_out``, and the ``limits`` that held at the end. Seconds and requests are those of all of them."""
     started = time.monotonic()
-    found = run(session, name, dry_run=dry_run)
+    results = run(session, names, dry_run=dry_run)
     seconds = time.monotonic() - started
+    return {name: _result(session, name, found, seconds, dry_run=dry_run) for name, found in results.items()}
+
+
+def _result(session: Session, name: str, found: SyncResult, seconds: float, *, dry_run: bool) -> StageResult:
     told, limits = summary_of(session, name, found), session.places.limits.in_force()
     done = {} if dry_run else {"targets": told.target_rows(), "images": told.image_rows()}
     return StageResult(

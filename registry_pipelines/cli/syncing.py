@@ -234,7 +234,8 @@ def _configured(options: Options, words: Sequence[str]) -> list[str] | None:
 
 def _plan_configured(options: Options, names: Sequence[str]) -> None:
     with options.chain() as chain:
-        plans = {name: Summary(chain.plan_sync(name), chain.config.syncs[name].targets) for name in names}
+        found = chain.plan_syncs(names)
+        plans = {name: Summary(each, chain.config.syncs[name].targets) for name, each in found.items()}
     if options.as_json:
         print_json([{"sync": name, **_told(each, dry_run=True)} for name, each in plans.items()])
     for name, each in plans.items():
@@ -244,7 +245,7 @@ def _plan_configured(options: Options, names: Sequence[str]) -> None:
 
 def _sync_configured(options: Options, names: Sequence[str]) -> None:
     with options.chain() as chain:
-        results = [chain.sync(name) for name in names]
+        results = list(chain.syncs(names).values())
     if options.as_json:
         print_json([result.plain() for result in results])
     for result in results if not options.as_json else ():

@@ -8,8 +8,8 @@ file: one repository; a repository that a pattern takes; equal patterns, or one 
 - of a pattern that would have to find repositories below the prefix of another's target (``*`` to a registry, ``*`` to
   ``backup/`` in it), unless it begins with that prefix (``backup/*``);
 - of tags where both have a version range; ``newest`` is taken as if it left nothing out;
-- of one sync's patterns for several targets: its plan looks there (``transfer.delivery.planner``); between two syncs
-  none looks.
+- of one sync's patterns for several targets: its plan looks there (``transfer.delivery.planner``), as it does between
+  syncs that run together.
 """
 
 from __future__ import annotations

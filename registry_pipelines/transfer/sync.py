@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -23,7 +24,7 @@ from registry_pipelines.transfer.closure.omissions import companions, left_over
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.closure.selectors import ALL, Selector
 from registry_pipelines.transfer.delivery.plan import Job, Plan
-from registry_pipelines.transfer.delivery.planner import Looked, Planner
+from registry_pipelines.transfer.delivery.planner import Goals, Looked, Planner
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.limits.requests import Requests
@@ -125,20 +126,18 @@ _T = TypeVar("_T")
 
 
 class _Found(msgspec.Struct):
+    """What was found of one source."""
+
     looked: list[Looked] = []
     passed_over: list[Omission] = []
     failures: list[Failure] = []
 
-    def keep(self, answers: Iterable[_T | Failure]) -> list[_T | None]:
-        """The answers in order, None for those that are failures, which are kept here."""
-        kept: list[_T | None] = []
-        for answer in answers:
-            if isinstance(answer, Failure):
-                self.failures.append(answer)
-                kept.append(None)
-            else:
-                kept.append(answer)
-        return kept
+    def keep(self, answer: _T | Failure) -> _T | None:
+        """The answer; None for a failure, which is kept here."""
+        if isinstance(answer, Failure):
+            self.failures.append(answer)
+            return None
+        return answer
 
 
 def sync(
@@ -152,21 +151,79 @@ def sync(
     What fails is in the result and does not stop the rest. Raises LocalError, and InputError when two sources are to
     have one tag at one place.
     """
+    results = _sync(sources, dry_run=dry_run, engine=engine, part=False)
+    requests: dict[str, int] = {}
+    for result in results:
+        requests |= result.requests
+    return SyncResult(
+        Plan(tuple(delivery for result in results for delivery in result.plan.deliveries)),
+        tuple(done for result in results for done in result.results),
+        tuple(failure for result in results for failure in result.failures),
+        requests,
+        tuple(left for result in results for left in result.passed_over),
+    )
+
+
+def sync_each(
+    sources: Sequence[Source],
+    *,
+    dry_run: bool = False,
+    engine: Engine = PLAIN,
+) -> list[SyncResult]:
+    """The same with a result for each source, though all of them are one plan: a blob that several take leaves its
+    place once, whoever sends it. Requests are those of all at the source's registries.
+
+    A tag that another source before it has at the same place from elsewhere is a failure of the later one. Raises
+    LocalError, and InputError when one source is to have two images under one tag.
+    """
+    return _sync(sources, dry_run=dry_run, engine=engine, part=True)
+
+
+def _sync(sources: Sequence[Source], *, dry_run: bool, engine: Engine, part: bool) -> list[SyncResult]:
     told = engine.progress
     requests = Requests(each for source in sources for each in _registries(source))
     within = [_limited(source, engine) for source in sources]
+    results: list[TargetResult] = []
     with engine.opened() as state:
         told.begin(LOOKING)
         with state.planner() as planner:
             found = _discover_all(within, state.manifests, planner)
-            plan = planner.plan(found.looked)
+            if part:
+                _part(found)
+            plan = planner.plan([looked for each in found for looked in each.looked])
         told.end(LOOKING, note=_counted(plan))
-        failures = tuple(found.failures)
-        if dry_run:
-            return SyncResult(plan, (), failures, requests.so_far(), tuple(found.passed_over))
-        results = tuple(state.apply(plan))
-        state.cancel_abandoned(target.registry for source in within for target in source.targets)
-        return SyncResult(plan, results, failures, requests.so_far(), tuple(found.passed_over))
+        if not dry_run:
+            results = state.apply(plan)
+            state.cancel_abandoned(target.registry for source in within for target in source.targets)
+    counted, deliveries, done = requests.so_far(), iter(plan.deliveries), iter(results)
+    each_result = []
+    for source, theirs in zip(sources, found, strict=True):
+        count = sum(len(looked.job.targets) for looked in theirs.looked)
+        names = {registry.name for registry in _registries(source)}
+        each_result.append(
+            SyncResult(
+                Plan(tuple(islice(deliveries, count))),
+                tuple(islice(done, count)),
+                tuple(theirs.failures),
+                {name: number for name, number in counted.items() if name in names},
+                tuple(theirs.passed_over),
+            )
+        )
+    return each_result
+
+
+def _part(found: Sequence[_Found]) -> None:
+    """Take from each source what one before it brings to the same place under the same tag from elsewhere: it would
+    keep the others from being planned."""
+    goals = Goals()
+    for each in found:
+        for looked in each.looked:
+            if (clash := goals.clash(looked.job)) is not None:
+                closure = looked.job.closure
+                each.failures.append(Failure(f"{closure.source}:{closure.reference}", clash))
+        each.looked = [looked for looked in each.looked if goals.clash(looked.job) is None]
+        for looked in each.looked:
+            goals.take(looked.job)
 
 
 def _registries(source: Source) -> list[Registry]:
@@ -183,35 +240,39 @@ def _limited(source: Source, engine: Engine) -> Source:
     return replace(source, registry=engine.registry(source.registry), targets=targets)
 
 
-def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> _Found:
-    """Lists, closures and looks at targets in parallel; the order of the jobs is that of the sources, repositories and
-    tags."""
-    found = _Found()
+def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> list[_Found]:
+    """Lists, closures and looks at targets in parallel, for all sources at once; in their order what was found of each,
+    jobs in the order of its repositories and tags."""
+    found = [_Found() for _ in sources]
     with Pool(DISCOVERY_THREADS, "discover") as pool:
-        named = found.keep(pool.map(_repositories, sources))
-        taken = [(source, names) for source, names in zip(sources, named, strict=True) if names is not None]
-        repositories = [(source, name) for source, names in taken for name in names.repositories]
-        found.passed_over += [left for _, names in taken for left in names.passed_over]
-        for source, names in taken:
+        named = [each.keep(names) for each, names in zip(found, pool.map(_repositories, sources), strict=True)]
+        taken = [(at, names) for at, names in enumerate(named) if names is not None]
+        repositories = [(at, name) for at, names in taken for name in names.repositories]
+        for at, names in taken:
+            found[at].passed_over += names.passed_over
             for name in names.repositories[:1]:
                 # How this registry answers where nothing refers to anything: found out while tags are listed, since the
                 # closures wait for it. What it fails with is met again, and told, by whoever needs the answer.
-                pool.submit(source.registry.referrers, name, NOBODYS, tags=())
-        listed = found.keep(pool.map(lambda item: _tags(item[0], item[1]), repositories))
+                pool.submit(sources[at].registry.referrers, name, NOBODYS, tags=())
+        answers = pool.map(lambda item: _tags(sources[item[0]], item[1]), repositories)
+        listed = [found[at].keep(tags) for (at, _), tags in zip(repositories, answers, strict=True)]
         wanted = [
-            (source, name, tag, found_tags[1])
-            for (source, name), found_tags in zip(repositories, listed, strict=True)
-            if found_tags is not None
-            for tag in found_tags[0].tags
+            (at, name, tag, tags[1])
+            for (at, name), tags in zip(repositories, listed, strict=True)
+            if tags is not None
+            for tag in tags[0].tags
         ]
-        looked = found.keep(pool.map(lambda item: _find(item[0], item[1], item[2], item[3], cache, planner), wanted))
-    found.looked = [each for each in looked if each is not None]
-    theirs: dict[Place, set[str]] = defaultdict(set)
-    for each in found.looked:
-        theirs[each.job.closure.source] |= companions(each.job.closure)
-    for (source, name), found_tags in zip(repositories, listed, strict=True):
-        place = Place(source.registry, name)
-        found.passed_over += left_over(place, found_tags[0].passed_over, theirs[place]) if found_tags else ()
+        looks = pool.map(lambda item: _find(sources[item[0]], *item[1:], cache=cache, planner=planner), wanted)
+        for (at, *_), answer in zip(wanted, looks, strict=True):
+            if (looked := found[at].keep(answer)) is not None:
+                found[at].looked.append(looked)
+    theirs: dict[tuple[int, str], set[str]] = defaultdict(set)
+    for at, each in enumerate(found):
+        for looked in each.looked:
+            theirs[at, looked.job.closure.source.repository] |= companions(looked.job.closure)
+    for (at, name), tags in zip(repositories, listed, strict=True):
+        if tags is not None:
+            found[at].passed_over += left_over(Place(sources[at].registry, name), tags[0].passed_over, theirs[at, name])
     return found
 
 
@@ -256,6 +317,7 @@ def _find(
     repository: str,
     tag: str,
     digest_tags: DigestTags,
+    *,
     cache: ManifestCache | None,
     planner: Planner,
 ) -> Looked | Failure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
@@ -193,3 +194,54 @@ def test_a_registry_that_stops_one_process_stops_all(fleet: Fleet) -> None:
                 time.sleep(0.01)
             other.kill()
     assert 100 < stopped <= 250 and not limits.window(faults.address, "append").stopped_s()
+
+
+def test_syncs_that_run_together_read_a_shared_blob_once_and_each_tells_its_own(fleet: Fleet) -> None:
+    place = Place(fleet.chain.registry("us"), "bases/python")
+    made = push(place, "1.0", package="python")
+    push(Place(fleet.chain.registry("us"), "bases/cuda"), "1.0", package="cuda")
+    port = place.registry.name.rpartition(":")[2]
+    with FaultRegistry(place.registry.name) as source:
+        fleet.reload((f"us: {{kind: embedded, port: {port}}}", f"us: {{kind: distribution, host: '{source.address}'}}"))
+        chain = with_syncs(
+            fleet,
+            "syncs:\n  near: {source: us, repositories: [bases/python], targets: [eu]}\n"
+            "  far: {source: us, repositories: ['bases/*'], targets: [gcp]}\n",
+        )
+        found = chain.syncs(["far", "near"])
+        read = Counter(each.target for each in source.seen if each.method == "GET" and "/blobs/" in each.target)
+    assert read and set(read.values()) == {1}
+    assert list(found) == ["far", "near"] and all(each.ok and each.changed for each in found.values())
+    assert [found[name].facts["copies"] for name in ("far", "near")] == [2, 1]
+    assert {row["target"] for row in found["near"].tables["targets"]} == {"eu"}
+    assert chain.registry("eu").resolve("bases/python", "1.0").digest == made.digest
+    assert chain.registry("gcp").resolve("replicas/bases/python", "1.0").digest == made.digest
+
+
+def test_a_sync_that_takes_what_another_brings_is_planned_after_it(fleet: Fleet) -> None:
+    made = push(Place(fleet.chain.registry("us"), "bases/python"), "1.0", package="python")
+    chain = with_syncs(
+        fleet,
+        "syncs:\n  on: {source: eu, repositories: [bases/python], targets: [gcp]}\n"
+        "  first: {source: us, repositories: [bases/python], targets: [eu]}\n",
+    )
+    assert all(each.ok for each in chain.syncs(["first", "on"]).values())
+    assert chain.registry("gcp").resolve("replicas/bases/python", "1.0").digest == made.digest
+
+
+def test_of_two_syncs_that_clash_the_later_fails_and_the_others_are_done(fleet: Fleet) -> None:
+    """Patterns that cross are no error of the configuration; before, whichever came last had the tag, every night."""
+    made = push(Place(fleet.chain.registry("us"), "team-base"), "1.0", package="python")
+    push(Place(fleet.chain.registry("dmz"), "team-base"), "1.0", package="cuda")
+    push(Place(fleet.chain.registry("dmz"), "other-base"), "1.0", package="cuda")
+    chain = with_syncs(
+        fleet,
+        "syncs:\n  teams: {source: us, repositories: ['team-*'], targets: [eu]}\n"
+        "  bases: {source: dmz, repositories: ['*-base'], targets: [eu]}\n",
+    )
+    found = chain.syncs(["teams", "bases"])
+    assert found["teams"].ok
+    assert not found["bases"].ok and found["bases"].facts["copies"] == 1
+    assert "are both to be" in found["bases"].reasons[0]
+    assert chain.registry("eu").resolve("team-base", "1.0").digest == made.digest
+    assert list(chain.registry("eu").tags("other-base")) == ["1.0"]

@@ -106,7 +106,9 @@ class Planner:
     def plan(self, looked: Sequence[Looked]) -> Plan:
         """The plan, with deliveries in this order. Raises InputError when two closures would have one tag at one
         place."""
-        _check_goals([each.job for each in looked])
+        goals = Goals()
+        for each in looked:
+            goals.take(each.job)
         answers = [(each.job, *pair) for each in looked for pair in zip(each.job.targets, each.answers, strict=True)]
         seen = [(job, target, answer.result()) for job, target, answer in answers]
         assign = _Assignment(self._held(seen), _there(seen), self._rules, self._refusals)
@@ -134,17 +136,29 @@ class Planner:
         self._pool.__exit__(kind, error, traceback)
 
 
-def _check_goals(jobs: Sequence[Job]) -> None:
-    """Which of two closures a tag names must not depend on which came last."""
-    goals: dict[tuple[str, str, str], Closure] = {}
-    for job in jobs:
+class Goals:
+    """Which closure each tag of each place is to name: that must not depend on which came last."""
+
+    def __init__(self) -> None:
+        self._closures: dict[tuple[str, str, str], Closure] = {}
+
+    def take(self, job: Job) -> None:
+        """A job's tags. Raises InputError when one of them is another closure's."""
+        if (clash := self.clash(job)) is not None:
+            raise clash
         for target, tag in ((target, tag) for target in job.targets for tag in job.tags):
-            first = goals.setdefault((target.registry.name, target.repository, tag), job.closure)
+            self._closures[target.registry.name, target.repository, tag] = job.closure
+
+    def clash(self, job: Job) -> InputError | None:
+        """Why a job's tags cannot be its own."""
+        for target, tag in ((target, tag) for target in job.targets for tag in job.tags):
+            first = self._closures.get((target.registry.name, target.repository, tag), job.closure)
             if first.root.digest != job.closure.root.digest:
-                raise InputError(
+                return InputError(
                     f"{_origin(first)} and {_origin(job.closure)} are both to be {target}:{tag}",
                     do="Give one of them another repository or prefix, or choose their tags apart; nothing was changed",
                 )
+        return None
 
 
 def _origin(closure: Closure) -> str:
@@ -264,13 +278,13 @@ class _Assignment:
     def _tag(self, job: Job, target: Place, tag: str, digest: Digest, before: Digest | None) -> TagStep:
         if before == digest:
             return TagStep(tag, digest, before, "present")
+        name = (tag, key_of(target, digest))
+        if name in self.tagged:
+            return TagStep(tag, digest, before, "shared")
         if before is not None and not job.move_tags and tag in job.tags:
             return TagStep(tag, digest, before, "drift")
         if tag == digest.fallback_tag and (before is not None or _lists_there(job.closure, target, digest)):
             return TagStep(tag, digest, before, "drift")  # a list of referrers is more than a second name
-        name = (tag, key_of(target, digest))
-        if name in self.tagged:
-            return TagStep(tag, digest, before, "shared")
         self.tagged.add(name)
         return TagStep(tag, digest, before, "set")
 
