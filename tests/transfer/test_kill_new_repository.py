@@ -23,6 +23,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.interface import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
+from tests.doubles.families import FAMILIES, FamilyServer
 from tests.doubles.fault_registry import FaultRegistry, Seen
 from tests.doubles.link import Link
 
@@ -35,12 +36,27 @@ FRAMES_BYTES = 10_000
 """Of chunked content, in all."""
 
 
-@pytest.fixture(params=[pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry")), "embedded"])
-def there(request: pytest.FixtureRequest, connect: Callable[..., DistributionRegistry]) -> Place:
+FAMILIES_BY_NAME = {family.name: family for family in FAMILIES}
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry")),
+        "embedded",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("zot", "distribution-2.8", "distribution-3-s3")),
+    ]
+)
+def there(
+    request: pytest.FixtureRequest, connect: Callable[..., DistributionRegistry], tmp_path: Path
+) -> Iterator[Place]:
     """A repository that does not exist yet."""
     if request.param == "embedded":
-        return request.getfixturevalue("start_embedded")().place("new")
-    return Place(connect(request.getfixturevalue("start_docker_registry")()), "new")
+        yield request.getfixturevalue("start_embedded")().place("new")
+    elif request.param == "docker-registry":
+        yield Place(connect(request.getfixturevalue("start_docker_registry")()), "new")
+    else:
+        with FamilyServer(FAMILIES_BY_NAME[request.param], tmp_path / "family") as server:
+            yield Place(connect(server.address), "new")
 
 
 @pytest.fixture
