@@ -16,6 +16,7 @@ from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.interface import Policy
 from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
+from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.transfer.closure import omissions
