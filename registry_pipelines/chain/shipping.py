@@ -301,7 +301,7 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
         yield Upstream(
             source=place,
             repository=join_repository(mirror.prefix, each.repository or place.repository),
-            tags=Selector(glob=each.tags, semver=each.semver or "", newest=each.newest or 0),
+            tags=Selector(glob=each.tags, exclude=each.exclude_tags, semver=each.semver or "", newest=each.newest or 0),
             platforms=each.platforms,
             selection=each.selection,
             foreign_layers=each.foreign_layers,

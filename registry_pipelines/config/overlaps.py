@@ -141,6 +141,7 @@ def _mirrored(config: Config, mirror: Mirror) -> Iterable[_Writer]:
             yield replace(
                 _only(path, f"{registry}/{own}", stop, repository, mirror.prefix),
                 tags=upstream.tags,
+                exclude_tags=upstream.exclude_tags,
                 semver=upstream.semver or "",
             )
 

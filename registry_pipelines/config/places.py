@@ -127,6 +127,8 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """Repository it gets; the upstream's own path unless told."""
     tags: tuple[Annotated[str, GLOB], ...] = ("*",)
     """Patterns of tags to take; all unless told."""
+    exclude_tags: tuple[Annotated[str, GLOB], ...] = ()
+    """Patterns of tags to leave, for example `*-windowsservercore*`; they cost nothing of `newest`."""
     newest: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     """Only so many of them, the highest versions first."""
     semver: str | None = None

@@ -325,3 +325,5 @@ def test_a_mirror_brings_the_newest_upstreams_and_tells_of_those_it_cannot(fleet
     partly = chain.mirror("airgap")
     assert not partly.ok and partly.facts["problems"] == 1 and len(partly.rows) == 3
     assert partly.reasons[0].count("up/none: ") == 1
+    chain = fleet.reload(('tags: ["1.*"], newest: 2', 'tags: ["1.*"], exclude_tags: ["1.1*"], newest: 2'))
+    assert [row["tag"] for row in chain.mirror("airgap").rows if row["tag"]] == ["1.0"], "and up/none"

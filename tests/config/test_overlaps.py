@@ -35,6 +35,13 @@ SYNCS = "syncs: {one: {source: here, repositories: [%s], targets: [eu]}, two: {s
             "brings q.io/a to there/a/b",
         ),
         (("targets:\n", UPSTREAMS % "{image: a/b, tags: [x]}, {image: q.io/a, repository: a/b, tags: [y, z]}"), ""),
+        (
+            (
+                "targets:\n",
+                UPSTREAMS % '{image: a/b, exclude_tags: ["2.*"]}, {image: q.io/a, repository: a/b, tags: ["2.*"]}',
+            ),
+            "",
+        ),
         (("targets:\n", UPSTREAMS % "{image: python, tags: ['3.11']}, {image: docker.io/library/python}"), ""),
         (("targets:\n", SYNCS % ("base/a", "base/b, base/a", "targets: [eu]") + "targets:\n"), "more/base/a to there"),
         (("targets:\n", SYNCS % ("base/a", "base/b", "targets: [eu]") + "targets:\n"), ""),
