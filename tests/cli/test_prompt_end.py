@@ -332,3 +332,19 @@ def test_an_interrupt_that_was_ignored_from_the_start_stays_so(world: World) -> 
     finally:
         signal.signal(signal.SIGINT, ignored)
     is_prompt(ended, signal.SIGTERM)
+
+
+@pytest.mark.long
+def test_how_long_an_interrupt_takes(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Printed, not judged: on an idle machine each is below two seconds."""
+    lines = []
+    for name, (command, where, method, target) in HELD.items():
+        with world.holding(where, method, target) as waits:
+            ended = stop(configured(command, world), world.folder, waits)
+        is_prompt(ended)
+        lines.append(f"{ended.seconds:5.2f} s  {name}")
+    with silent() as (index, waits):
+        command = ["build", "made", "--config", str(world.folder / "index.yaml")]
+        lines.append(f"{stop(command, world.folder, waits, **pip_settings(index)).seconds:5.2f} s  build: pip")
+    with capsys.disabled():
+        print("\nFrom Ctrl-C to the end:", *lines, sep="\n")
