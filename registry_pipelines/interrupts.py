@@ -26,6 +26,8 @@ WIND_UP_S = 1.5
 """From the first signal until the process is ended all the same. With what a busy machine takes, two seconds."""
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_NUDGE = signal.SIGURG
+"""To the main thread: a system may give a signal to any thread, and then the main thread sleeps on in a wait."""
 _NOBODY_LISTENS = 0
 """In place of a signal's number: the program is done."""
 _STDERR = 2
@@ -47,6 +49,7 @@ class _Watch:
             for number in _SIGNALS
             if signal.getsignal(number) is not signal.SIG_IGN  # a shell's `&` and nohup mean it
         }
+        self._handlers[_NUDGE] = signal.signal(_NUDGE, lambda number, frame: None)
         self._wakeup = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
 
@@ -58,6 +61,8 @@ class _Watch:
     def _listen(self) -> None:
         with os.fdopen(self._hear, "rb", buffering=0) as heard:
             number = _next(heard, None)
+            if number:
+                signal.pthread_kill(threading.main_thread().ident or 0, _NUDGE)
             if number and _next(heard, self._wind_up_s) != _NOBODY_LISTENS:
                 self.end(number)
 
