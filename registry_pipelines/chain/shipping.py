@@ -11,7 +11,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
-from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, Upstream, apply_mirror, carry, plan_mirror
+from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, OpenUpstream, apply_mirror, carry, plan_mirror
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.interface import Policy
 from registry_pipelines.promote.judge import judge as judge_evidence
@@ -20,7 +20,6 @@ from registry_pipelines.registry.interface import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.transfer.closure import omissions
-from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.limits.requests import Requests
 from registry_pipelines.transfer.verify import Comparison
@@ -287,7 +286,7 @@ def mirror(session: Session, name: str) -> StageResult:
     )
 
 
-def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
+def upstreams_of(session: Session, mirror: Mirror) -> Iterable[OpenUpstream]:
     """A mirror's upstreams, opened. Raises InputError for the source of our own image: no policy is asked that way."""
     ours = {str(session.places.source(image)): image.name for image in session.config.images.values()}
     for each in mirror.upstreams:
@@ -298,14 +297,8 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[Upstream]:
                 where=f"mirrors.{mirror.name}.upstreams",
                 do=f"List {ours[str(place)]} in `images` of the mirror: what is promoted is taken",
             )
-        yield Upstream(
-            source=place,
-            repository=join_repository(mirror.prefix, each.repository or place.repository),
-            tags=Selector(glob=each.tags, exclude=each.exclude_tags, semver=each.semver or "", newest=each.newest or 0),
-            platforms=each.platforms,
-            selection=each.selection,
-            foreign_layers=each.foreign_layers,
-        )
+        repository = join_repository(mirror.prefix, each.repository or place.repository)
+        yield OpenUpstream(source=place, repository=repository, settings=each)
 
 
 def _upstream_name(row: MirrorRow) -> str:

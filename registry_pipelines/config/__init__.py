@@ -34,9 +34,9 @@ from registry_pipelines.config.places import (
     RegistryPlace,
     Sync,
     Target,
-    Upstream,
 )
 from registry_pipelines.config.times import Cron, TimeZone
+from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.promote.interface import AcceptedUnknown, Policy, PolicyException
 from registry_pipelines.scan.interface import Limits
 from registry_pipelines.settings import Duration, Secret

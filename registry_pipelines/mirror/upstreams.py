@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_code_of_many
+from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.interface import Place, Registry
@@ -16,34 +17,26 @@ from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
 from registry_pipelines.transfer.closure.listed import list_tags
-from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.closure.selectors import ALL, Selector
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.delivery.receipts import Receipt
 from registry_pipelines.transfer.engine import PLAIN, Engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upstream:
-    """A foreign repository and what is taken from it."""
+class OpenUpstream:
+    """An upstream with its registry opened."""
 
     source: Place
     repository: str
     """Its name in the DMZ and in the private registry."""
-    tags: Selector = ALL
-    platforms: tuple[Platform, ...] = ()
-    """Only these; all when empty."""
-    selection: Selection = "sparse"
-    """Whether the index keeps its digest and signatures and lacks the other children, or is written anew."""
-    foreign_layers: bool = False
-    """Whether layers that their publisher keeps elsewhere are taken, too, where the upstream holds them."""
+    settings: Upstream
 
 
 @dataclass(frozen=True)
 class MirrorItem:
     """One tag to mirror, pinned: the digest it named when the plan was made is what is copied."""
 
-    upstream: Upstream
+    upstream: OpenUpstream
     tag: str
     digest: Digest
 
@@ -97,7 +90,7 @@ class MirrorRun:
         return exit_code_of_many([*(0 for _ in self.rows), *(each.error.exit_code for each in self.problems)])
 
 
-def plan_mirror(upstreams: Iterable[Upstream]) -> MirrorPlan:
+def plan_mirror(upstreams: Iterable[OpenUpstream]) -> MirrorPlan:
     """Look at every upstream and pin the wanted tags to digests; writes nothing.
 
     An upstream that cannot be read, or that has none of the wanted tags, is a problem of the plan; it does not hold the
@@ -123,13 +116,13 @@ def plan_mirror(upstreams: Iterable[Upstream]) -> MirrorPlan:
     return MirrorPlan(tuple(items), tuple(problems), tuple(passed_over))
 
 
-def wanted_tags(upstream: Upstream) -> Chosen:
+def wanted_tags(upstream: OpenUpstream) -> Chosen:
     """The tags an upstream's rules select now. Tags that only hold evidence (``sha256-<hex>...``) are never among them:
     a copy takes them along with what they belong to. Raises NotFound when nothing is selected."""
-    place = upstream.source
-    listed = list_tags(place, upstream.tags)
+    place, selector = upstream.source, upstream.settings.selector
+    listed = list_tags(place, selector)
     there = listed.every
-    found = DigestTags.among(place, listed.listed).choose(there, upstream.tags.select)
+    found = DigestTags.among(place, listed.listed).choose(there, selector.select)
     if not found.tags:
         raise NotFound(
             f"none of its {len(there)} tags is selected",
@@ -194,9 +187,9 @@ def _hop(ways: Sequence[_Way], registry: Registry, engine: Engine) -> None:
             reference=way.digest,
             target=Place(registry, way.item.upstream.repository),
             tags=(way.item.tag,),
-            platforms=way.item.upstream.platforms,
-            selection=way.item.upstream.selection,
-            foreign_layers=way.item.upstream.foreign_layers,
+            platforms=way.item.upstream.settings.platforms,
+            selection=way.item.upstream.settings.selection,
+            foreign_layers=way.item.upstream.settings.foreign_layers,
         )
         for way in ways
     ]

@@ -10,17 +10,17 @@ import pytest
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.evidence.artifacts import attach
-from registry_pipelines.mirror.upstreams import Upstream, apply_mirror, carry, plan_mirror, wanted_tags
+from registry_pipelines.mirror.upstreams import apply_mirror, carry, plan_mirror, wanted_tags
 from registry_pipelines.oci.manifests import Index, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_INDEX
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.docker_registry import DockerRegistry
+from tests.mirror.opened import opened
 from tests.scan.images import push_image, push_platforms
 
 
@@ -62,7 +62,7 @@ def test_tags_go_through_the_dmz_with_their_evidence_and_stay_pinned(three: Thre
     digests = {tag: push(place, tag) for tag in ("1.0", "1.1", "2.0", "latest")}
     subject = place.registry.resolve(place.repository, "1.1")
     attach(place, subject=subject, artifact_type="text/plain", content=b"signed", media_type="text/plain")
-    plan = plan_mirror([Upstream(source=place, repository="mirror/app", tags=Selector(glob=("1.*",), newest=5))])
+    plan = plan_mirror([opened(source=place, repository="mirror/app", tags=("1.*",), newest=5)])
     assert [(item.tag, item.digest) for item in plan.items] == [("1.1", digests["1.1"]), ("1.0", digests["1.0"])]
     push_image(place, [{"etc/version": "replaced"}], tag="1.1")  # the tag moves after the plan was made
     run = apply_mirror(plan, via=three.dmz, to=three.private, engine=Engine(state=tmp_path / "state"))
@@ -97,10 +97,10 @@ def test_one_broken_upstream_holds_no_other_up(three: Three) -> None:
     broken.registry.delete_blob("broken", layer.digest)
     plan = plan_mirror(
         [
-            Upstream(source=three.place("none"), repository="none"),
-            Upstream(source=broken, repository="broken"),
-            Upstream(source=good, repository="good", tags=Selector(semver=">=3")),
-            Upstream(source=good, repository="good"),
+            opened(source=three.place("none"), repository="none"),
+            opened(source=broken, repository="broken"),
+            opened(source=good, repository="good", semver=">=3"),
+            opened(source=good, repository="good"),
         ]
     )
     assert [problem.upstream.rpartition("/")[2] for problem in plan.problems] == ["none", "good"]
@@ -115,7 +115,7 @@ def test_only_wanted_platforms_come_and_the_index_keeps_its_digest(three: Three)
     place = three.place()
     index, children = push_platforms(place, "amd64", "arm64", tag="1.0")
     plan = plan_mirror(
-        [Upstream(source=place, repository="m/app", platforms=(Platform(os="linux", architecture="amd64"),))]
+        [opened(source=place, repository="m/app", platforms=(Platform(os="linux", architecture="amd64"),))]
     )
     [row] = apply_mirror(plan, via=three.dmz, to=three.private).rows
     assert row.digest == index.digest == three.private.resolve("m/app", "1.0").digest
@@ -133,10 +133,10 @@ def test_a_registry_that_wants_whole_indexes_gets_a_rewritten_one(
     index, _ = push_platforms(place, "amd64", "arm64", tag="1.0")
     with DockerRegistry(peer("docker-registry"), tmp_path / "docker-registry") as registry:
         private = DistributionRegistry(registry.address)
-        sparse = plan_mirror([Upstream(source=place, repository="m/app", platforms=amd64)])
+        sparse = plan_mirror([opened(source=place, repository="m/app", platforms=amd64)])
         [problem] = apply_mirror(sparse, via=three.dmz, to=private).problems
         assert "Set `selection: rewritten`" in str(problem.error)
-        plan = plan_mirror([Upstream(source=place, repository="n/app", platforms=amd64, selection="rewritten")])
+        plan = plan_mirror([opened(source=place, repository="n/app", platforms=amd64, selection="rewritten")])
         [row] = apply_mirror(plan, via=three.dmz, to=private).rows
         assert row.digest == three.dmz.resolve("n/app", "1.0").digest == private.resolve("n/app", "1.0").digest
         assert row.digest != index.digest
@@ -152,7 +152,7 @@ def test_evidence_tags_are_never_mirrored_by_themselves(three: Three) -> None:
         place.registry.put_manifest(place.repository, stored, tag=tag)
     fallback = manifest_bytes(Index(schema_version=2, media_type=OCI_INDEX, manifests=()))
     place.registry.put_manifest(place.repository, fallback, tag=f"sha256-{digest[7:]}")
-    assert wanted_tags(Upstream(source=place, repository="x")).tags == ["1.0", "sha256-short"]
+    assert wanted_tags(opened(source=place, repository="x")).tags == ["1.0", "sha256-short"]
 
 
 @pytest.mark.peer("docker-registry")
@@ -163,7 +163,7 @@ def test_docker_registry_as_the_private_one(three: Three, peer: Callable[[str], 
     attach(place, subject=subject, artifact_type="text/plain", content=b"sbom", media_type="text/plain")
     with DockerRegistry(peer("docker-registry"), tmp_path / "docker-registry") as registry:
         private = DistributionRegistry(registry.address)
-        plan = plan_mirror([Upstream(source=place, repository="m/app")])
+        plan = plan_mirror([opened(source=place, repository="m/app")])
         [row] = apply_mirror(plan, via=three.dmz, to=private).rows
         assert row.digest == digest and compare(place, Place(private, "m/app"), digest) == []
         assert not apply_mirror(plan, via=three.dmz, to=private).rows[0].changed
@@ -184,7 +184,7 @@ def test_a_shared_layer_leaves_its_upstream_once_and_is_mounted_after_that(tmp_p
                 push_image(Place(upstream, name), [base, {"app": f"{name} {tag}"}], tag=tag)
         shared = upstream.get_manifest("one", "1.0").content().layers[0].digest  # type: ignore[union-attr]
         plan = plan_mirror(
-            [Upstream(source=Place(upstream, name), repository=f"in/{name}") for name in ("one", "two", "three")]
+            [opened(source=Place(upstream, name), repository=f"in/{name}") for name in ("one", "two", "three")]
         )
         for exchanges in seen.values():
             exchanges.clear()

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from registry_pipelines.cli import main
 from registry_pipelines.errors import Forbidden, NotFound
-from registry_pipelines.mirror.upstreams import Upstream, plan_mirror
+from registry_pipelines.mirror.upstreams import plan_mirror
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.hidden import hidden_tags, likely_to_hide, shows_such_tags
 from registry_pipelines.transfer.closure.selectors import Selector
@@ -19,6 +19,7 @@ from registry_pipelines.transfer.limits.limits import Limits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from tests.doubles.fault_registry import FaultRegistry, Status
 from tests.doubles.walked_tags import walk, walked
+from tests.mirror.opened import opened
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -114,9 +115,9 @@ def test_a_tag_that_is_named_and_not_listed_is_asked_for(short: Counted, target:
     wanted = Selector(glob=("0.1.20",))
     found = sync([Source(short.registry, (Target(target.registry),), choose_tags=wanted)])
     assert found.ok and list(target.registry.tags("app")) == ["0.1.20"]
-    plan = plan_mirror([Upstream(source=short.place("app"), repository="app", tags=wanted)])
+    plan = plan_mirror([opened(source=short.place("app"), repository="app", tags=wanted.glob)])
     assert [item.tag for item in plan.items] == ["0.1.20"] and not plan.problems
-    missing = plan_mirror([Upstream(source=short.place("app"), repository="app", tags=Selector(glob=("0.1.21",)))])
+    missing = plan_mirror([opened(source=short.place("app"), repository="app", tags=("0.1.21",))])
     assert [type(each.error) for each in missing.problems] == [NotFound]
 
 

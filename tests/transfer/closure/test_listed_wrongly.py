@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import ClosureIncomplete
-from registry_pipelines.mirror.upstreams import Upstream, wanted_tags
+from registry_pipelines.mirror.upstreams import wanted_tags
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
@@ -30,6 +30,7 @@ from registry_pipelines.transfer.closure.selectors import Selector
 from registry_pipelines.transfer.copy import copy_closure
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
+from tests.mirror.opened import opened
 from tests.transfer.conftest import Graphs
 
 if TYPE_CHECKING:
@@ -241,8 +242,8 @@ def test_a_tag_that_names_itself_is_an_ordinary_tag(old: Counted, target: Counte
     )
     assert sync([only]).ok
     assert tag in set(target.registry.tags("only/app"))
-    upstream = Upstream(source=place, repository="x", tags=Selector(glob=("sha256-*",)))
-    assert set(wanted_tags(upstream).tags) == {tag, f"{signed.digest.fallback_tag}.imgpkg"}
+    taken = opened(source=place, repository="x", tags=("sha256-*",))
+    assert set(wanted_tags(taken).tags) == {tag, f"{signed.digest.fallback_tag}.imgpkg"}
 
 
 def test_newest_reads_only_tags_that_it_would_take(old: Counted, graphs: Graphs) -> None:
@@ -251,8 +252,8 @@ def test_newest_reads_only_tags_that_it_would_take(old: Counted, graphs: Graphs)
         image = graphs.image(place, b"%d" % number, tag=f"v{number}")
         graphs.artifact(place, b"signature %d" % number, subject=image.descriptor)
     before = old.registry.requests_sent
-    upstream = Upstream(source=place, repository="x", tags=Selector(newest=2))
-    assert wanted_tags(upstream).tags == ["v2", "v1"]
+    taken = opened(source=place, repository="x", newest=2)
+    assert wanted_tags(taken).tags == ["v2", "v1"]
     assert old.registry.requests_sent == before + 1, "the list of tags, and no tag"
 
 
