@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.measure import Sample, beside, comparison, interleave, median, run, write_page
 from benchmarks.wheel_builds import EmbeddedServerProcess, against
-from registry_pipelines.build.interface import BuildResult, BuildSpec
+from registry_pipelines.build.builder import BuildResult, BuildSpec
 from registry_pipelines.build.interpreter import interpreter_scheme
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.record import encode_hash
@@ -34,7 +34,7 @@ from registry_pipelines.build.wheel_layer import WheelLayer
 from registry_pipelines.build.wheel_store import read_sha256
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 COMMAND = "python benchmarks/build_wheels.py"
 CUDA = ("nvidia-cublas-cu12==12.9.1.4", "nvidia-cusparse-cu12==12.5.10.65")

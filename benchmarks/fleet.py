@@ -23,7 +23,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.conftest import find_peer
 from tests.doubles.docker_registry import DockerRegistry
 

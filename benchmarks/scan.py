@@ -33,8 +33,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 
 WALK = """
 import sys
@@ -62,7 +62,7 @@ SCAN = """
 import sys, tempfile
 from pathlib import Path
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.scan.sbom import cyclonedx, scan_image
 place = Place(LayoutRegistry(Path(sys.argv[1])), "bench")

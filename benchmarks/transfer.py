@@ -32,8 +32,8 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.conftest import find_peer
 from tests.doubles.certificates import Certificates, make_certificates
 from tests.doubles.docker_registry import DockerRegistry
@@ -43,8 +43,8 @@ import sys
 {KEEPING}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 source, target, ca, state = sys.argv[1:5]
 ca_file = Path(ca) if ca else None
 parts = [item.split('/', 1) for item in (source, target)]
@@ -240,9 +240,9 @@ import sys, time
 {KEEPING}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 layouts, target, state = sys.argv[1:]
 began = time.monotonic()
 copy_closure(Place(LayoutRegistry(Path(layouts)), 'bench/image'), 'v1',

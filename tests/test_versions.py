@@ -17,7 +17,7 @@ from registry_pipelines.errors import StateTooNew
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.sinks import JOURNAL_FILE
 from registry_pipelines.versions import STATE_VERSION, VERSION_FILE, claim_state

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry_pipelines.build.builder import LayerRow
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import LayerRow
 from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -21,7 +21,7 @@ from registry_pipelines.oci.manifests import (
 )
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import read_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.uploads import Brought, Uploads, Wanted
 
 OpenPlace = Callable[[str], tuple[Place, str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from registry_pipelines.build.interface import LockedWheel
+from registry_pipelines.build.builder import LockedWheel
 
 LARGE_WHEEL_BYTES = 10 * 1024 * 1024
 """From here a wheel gets its own layer: a request costs as much as some MiB, so smaller layers gain nothing."""

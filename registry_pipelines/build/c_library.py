@@ -21,7 +21,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layers import Entry, LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 FORMAT = 1
 """Part of the key under which a layer's answer is remembered; raised when reading gives another answer than before."""

@@ -16,7 +16,7 @@ from registry_pipelines.build.entries import FILE_MODE, file_entry, folder_entry
 from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.splice import CODEC, LayerWriter
 from registry_pipelines.errors import InputError
-from registry_pipelines.registry.interface import BUFFER_BYTES
+from registry_pipelines.registry.protocol import BUFFER_BYTES
 
 FORMAT = 1
 """Raised when equal input shall give other bytes than before."""

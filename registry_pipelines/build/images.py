@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from registry_pipelines.build.bases import Base
+from registry_pipelines.build.builder import BuildSpec, LayerRow
 from registry_pipelines.build.entries import FIXED_TIME
-from registry_pipelines.build.interface import BuildSpec, LayerRow
 from registry_pipelines.build.interpreter import USER_ID
 from registry_pipelines.build.pushing import layer_descriptor
 from registry_pipelines.build.revision import Revision

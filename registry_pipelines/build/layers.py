@@ -14,11 +14,7 @@ from typing import TypeVar
 from registry_pipelines.build.application import application_items
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
 from registry_pipelines.build.bases import Base, OpenPlace, base_of, bring_layers, describe_base
-from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.compiling import CORES
-from registry_pipelines.build.content import Item
-from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
-from registry_pipelines.build.interface import (
+from registry_pipelines.build.builder import (
     BUILDER_ID,
     INTERPRETER_BASES,
     PREDICATE_TYPE_ANNOTATION,
@@ -28,6 +24,10 @@ from registry_pipelines.build.interface import (
     BuildSpec,
     LayerRow,
 )
+from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.compiling import CORES
+from registry_pipelines.build.content import Item
+from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interpreter import interpreter_programs, interpreter_warnings
 from registry_pipelines.build.planning import (
     PlatformPlan,
@@ -53,7 +53,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.remote import remote_registry
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import Engine
@@ -71,7 +71,7 @@ CLOCKS_DIFFER_BY = timedelta(minutes=5)
 
 
 class LayersBuilder:
-    """See ``interface.Builder``.
+    """See ``builder.Builder``.
 
     state: folder for the wheel store and the build cache; safe for several processes, may be deleted. engine: what
     layers are uploaded and bases copied with; without it one with its state in ``state``, and no limits. open_place:

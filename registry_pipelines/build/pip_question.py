@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.find_links_page import archives, offer
-from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.pip_process import marker_values
 from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_constraints, read_lines
 from registry_pipelines.build.target import Target

@@ -16,6 +16,7 @@ from registry_pipelines.build import compiling
 from registry_pipelines.build.archive import DO_NOT_USE
 from registry_pipelines.build.bases import BaseImage, OpenPlace, open_base
 from registry_pipelines.build.buckets import group
+from registry_pipelines.build.builder import INTERPRETER_BASES, BuildSpec, LockedWheel, SettledConflict
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.conflicts import (
     APPLICATION,
@@ -29,7 +30,6 @@ from registry_pipelines.build.conflicts import (
 from registry_pipelines.build.content import Item, content_job
 from registry_pipelines.build.images import check_environment, check_settings
 from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
-from registry_pipelines.build.interface import INTERPRETER_BASES, BuildSpec, LockedWheel, SettledConflict
 from registry_pipelines.build.interpreter import interpreter_items, interpreter_scheme
 from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.resolving import StoredWheel, resolve

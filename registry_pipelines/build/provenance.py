@@ -13,20 +13,20 @@ from typing import Any
 
 from registry_pipelines import __version__
 from registry_pipelines.build.bases import Base
-from registry_pipelines.build.compiling import IDENTITY
-from registry_pipelines.build.interface import (
+from registry_pipelines.build.builder import (
     BUILD_TYPE,
     BuildSpec,
     LayerRow,
     LockedWheel,
     SettledConflict,
 )
+from registry_pipelines.build.compiling import IDENTITY
 from registry_pipelines.build.requirement_lines import read_lines, redacted
 from registry_pipelines.build.revision import Revision
 from registry_pipelines.build.splice import CODEC
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from registry_pipelines.build.builder import LayerRow
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import LayerRow
 from registry_pipelines.build.splice import LayerDigests, LayerWriter
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor

@@ -23,8 +23,8 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from registry_pipelines.build.builder import BuildSpec, LockedWheel
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import BuildSpec, LockedWheel
 from registry_pipelines.build.pip_process import UNTOLD, pip_command, read_told
 from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options

@@ -35,7 +35,7 @@ from registry_pipelines.build.inflate import (
 )
 from registry_pipelines.errors import WheelInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Readable
+from registry_pipelines.registry.protocol import Readable
 
 INPUT_BYTES = 256 * 1024
 OUTPUT_BYTES = 256 * 1024

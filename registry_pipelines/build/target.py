@@ -15,9 +15,9 @@ from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 from packaging.utils import parse_wheel_filename
 
 from registry_pipelines.build.bases import BaseImage
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.c_library import MACHINES, BaseFacts, CLibrary, read_base, told_c_library
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.errors import InputError, RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
 

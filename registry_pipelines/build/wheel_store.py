@@ -13,7 +13,7 @@ from pathlib import Path
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.errors import WheelInvalid
-from registry_pipelines.registry.interface import BUFFER_BYTES
+from registry_pipelines.registry.protocol import BUFFER_BYTES
 from registry_pipelines.threads import Pool
 
 SCRATCH = "resolve-"

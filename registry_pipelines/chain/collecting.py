@@ -11,7 +11,7 @@ from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.plan import RetentionPlan, plan_retention
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 
 def plan(session: Session, registry: str) -> RetentionPlan:

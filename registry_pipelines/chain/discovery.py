@@ -11,13 +11,13 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.oci.tags import read_version
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
 from registry_pipelines.transfer.closure.listed import list_tags
-from registry_pipelines.transfer.closure.selectors import ALL
+from registry_pipelines.transfer.closure.selector import ALL
 
 FLOATING_TAGS = frozenset({"latest"})
 """Moves with every push by convention, so it names no version."""

@@ -17,11 +17,11 @@ from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.references import Reference, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remote import remote_registry
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limited import limited
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.versions import claim_state
 
 
@@ -43,12 +43,12 @@ class Places:
     """Opens registries once and keeps them. config: None when there is no configuration file. limits: those that then
     hold; the configuration's else. Raises StateTooNew."""
 
-    def __init__(self, config: Config | None, *, limits: Limits | None = None) -> None:
+    def __init__(self, config: Config | None, *, limits: MachineLimits | None = None) -> None:
         if config is not None:
             claim_state(config.state)
         self._config = config
         self._open: dict[str, Registry] = {}
-        self.limits = limits or (limits_of(config) if config else Limits())
+        self.limits = limits or (limits_of(config) if config else MachineLimits())
         self._lock = threading.Lock()
 
     def registry(self, name: str) -> Registry:
@@ -136,7 +136,7 @@ def address(settings: RegistryPlace) -> str:
     return settings.host if isinstance(settings, DistributionRegistry) else ""
 
 
-def limits_of(config: Config) -> Limits:
+def limits_of(config: Config) -> MachineLimits:
     """Request budgets of known clouds and the configured bandwidth caps, shared by all processes through the state
     folder."""
     caps = {
@@ -144,10 +144,10 @@ def limits_of(config: Config) -> Limits:
         for settings in config.registries.values()
         if isinstance(settings, DistributionRegistry) and settings.bandwidth
     }
-    return Limits(folder=config.state / "limits", caps=caps)
+    return MachineLimits(folder=config.state / "limits", caps=caps)
 
 
-def open_registry(settings: RegistryPlace, limits: Limits) -> Registry:
+def open_registry(settings: RegistryPlace, limits: MachineLimits) -> Registry:
     """A client for a configured registry; no network yet. Those elsewhere are kept within the limits; what this project
     serves itself has none."""
     if isinstance(settings, LayoutRegistry):

@@ -9,18 +9,19 @@ from pathlib import Path
 import msgspec
 
 import registry_pipelines
-from registry_pipelines.build.interface import BuildResult, BuildSpec, LayerRow
+from registry_pipelines.build.builder import BuildResult, BuildSpec, LayerRow
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Build, Config, Image
 from registry_pipelines.errors import AdvisoriesMissing, InputError
+from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.gate import report_breaches
-from registry_pipelines.promote.interface import Policy
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.image_warnings import summed, warnings_of
 from registry_pipelines.registry.platforms import read_entries
-from registry_pipelines.registry.warnings import summed, warnings_of
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
-from registry_pipelines.scan.interface import (
+from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
+from registry_pipelines.scan.report import (
     SEVERITIES,
     Finding,
     Report,
@@ -28,7 +29,6 @@ from registry_pipelines.scan.interface import (
     own_first,
     undeclared_lines,
 )
-from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
 
 BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
 """The advisory set that comes with the package, below its ``data`` folder; named by its date, the newest counts."""

@@ -13,7 +13,7 @@ from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.engine import Engine

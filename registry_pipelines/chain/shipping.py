@@ -13,10 +13,10 @@ from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, OpenUpstream, apply_mirror, carry, plan_mirror
 from registry_pipelines.promote import channels, verdicts
-from registry_pipelines.promote.interface import Policy
+from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
 from registry_pipelines.transfer.closure import omissions

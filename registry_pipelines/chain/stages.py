@@ -14,7 +14,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:

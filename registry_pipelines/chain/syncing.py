@@ -10,7 +10,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config, Sync
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, SyncResult, Target, sync_each
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.chain.producing import current_report
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -18,8 +18,8 @@ from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.release import Release
-from registry_pipelines.scan.interface import Report
-from registry_pipelines.sign.interface import verify_image
+from registry_pipelines.scan.report import Report
+from registry_pipelines.sign.cosign import verify_image
 from registry_pipelines.sign.release import sign_release
 
 

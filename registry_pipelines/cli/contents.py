@@ -22,8 +22,8 @@ from registry_pipelines.config import Config
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.scan.interface import (
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.scan.report import (
     LeftOut,
     PlatformPackages,
     left_out_lines,
@@ -155,8 +155,8 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
         _answer_scan(options, results)
         return
     from registry_pipelines.chain.producing import bundled_advisories
+    from registry_pipelines.promote.documents import DEFAULT_POLICY
     from registry_pipelines.promote.gate import report_breaches
-    from registry_pipelines.promote.interface import DEFAULT_POLICY
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import match
 
@@ -219,7 +219,7 @@ def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
         answer(options, result)
         return
     from registry_pipelines.evidence.attestations import read_attestations
-    from registry_pipelines.sign.interface import verify_image
+    from registry_pipelines.sign.cosign import verify_image
 
     trusted = _trusted(options, keys)
     with options.places([target]) as places:

@@ -23,7 +23,7 @@ from registry_pipelines.progress import Progress
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.versions import claim_state
 
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
@@ -105,7 +105,7 @@ class Options:
         references name are listening meanwhile."""
         config = self.config_if_any()
         if config is None:
-            yield Places(None, limits=Limits(folder=_writable(self.state / "limits")))
+            yield Places(None, limits=MachineLimits(folder=_writable(self.state / "limits")))
             return
         from registry_pipelines.chain.serving import ensure_registries
 

@@ -16,7 +16,7 @@ from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 REPOSITORY = "demo/base"
 """Only a sync that names exactly this repository of an embedded registry gets these images."""

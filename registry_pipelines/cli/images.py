@@ -31,10 +31,10 @@ from registry_pipelines.cli.output import (
     worth_showing,
 )
 from registry_pipelines.progress import count_text
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.results import CopyResult
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult

@@ -33,7 +33,7 @@ from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import DigestTags
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import Comparison, Mismatch, examine

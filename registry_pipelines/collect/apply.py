@@ -13,7 +13,7 @@ from registry_pipelines.errors import ContentError, InputError, ManifestInvalid,
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.threads import Pool
 
 MAX_PLAN_AGE = timedelta(hours=24)

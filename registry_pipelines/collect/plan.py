@@ -14,7 +14,7 @@ from registry_pipelines.collect.survey import Survey, state_of, survey
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.hidden import hidden_tags
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 
 PLAN_SCHEMA = 1
 """Of the JSON form; another number is refused."""

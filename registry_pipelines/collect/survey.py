@@ -26,7 +26,7 @@ from registry_pipelines.oci.manifests import (
 from registry_pipelines.oci.referrers import read_fallback
 from registry_pipelines.oci.times import read_created
 from registry_pipelines.registry.blobs import read_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import DigestTags
 

@@ -1,7 +1,7 @@
 """The configuration: one YAML file, read whole or refused with every problem at once.
 
-:func:`load` reads it; :mod:`~registry_pipelines.config.model` and :mod:`~registry_pipelines.config.places` say what it
-holds, :func:`~registry_pipelines.config.schema.schema` gives its JSON schema.
+:func:`load` reads it; :mod:`~registry_pipelines.config.model` and :mod:`~registry_pipelines.config.registries` say what
+it holds, :func:`~registry_pipelines.config.schema.schema` gives its JSON schema.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from registry_pipelines.config.model import (
     Sensors,
     Signing,
 )
-from registry_pipelines.config.places import (
+from registry_pipelines.config.registries import (
     DistributionRegistry,
     EmbeddedRegistry,
     LayoutRegistry,
@@ -37,8 +37,8 @@ from registry_pipelines.config.places import (
 )
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.mirror.model import Upstream
-from registry_pipelines.promote.interface import AcceptedUnknown, Policy, PolicyException
-from registry_pipelines.scan.interface import Limits
+from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException
+from registry_pipelines.scan.report import FindingLimits
 from registry_pipelines.settings import Duration, Secret
 
 FILE_NAME = "registry-pipelines.yaml"
@@ -108,7 +108,7 @@ __all__ = [
     "FILE_NAME",
     "Image",
     "LayoutRegistry",
-    "Limits",
+    "FindingLimits",
     "Mirror",
     "Policy",
     "PolicyException",

@@ -10,13 +10,13 @@ from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
 from registry_pipelines.config.model import VERSION, Config
 from registry_pipelines.config.overlaps import overlaps
-from registry_pipelines.config.places import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
+from registry_pipelines.config.registries import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.buckets import CapWindow
 
 _SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}

@@ -11,11 +11,11 @@ import msgspec
 from msgspec import Meta
 
 from registry_pipelines.collect.rules import RetentionRule
-from registry_pipelines.config.places import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
+from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.promote.interface import Policy
+from registry_pipelines.promote.documents import Policy
 from registry_pipelines.settings import (
     JOURNAL,
     LIBC,

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from registry_pipelines.config.model import Config
-from registry_pipelines.config.places import Mirror, Sync
+from registry_pipelines.config.registries import Mirror, Sync
 from registry_pipelines.errors import InputError, ReferenceInvalid
 from registry_pipelines.oci.references import Reference
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 
 _LITERAL = re.compile(r"[^*?\[]*")
 _WILDCARD = re.compile(r"\*|\?|\[([^]!])[^]]*\]")

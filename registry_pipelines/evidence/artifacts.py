@@ -10,7 +10,7 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
 from registry_pipelines.registry.blobs import push_blob, read_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 MAX_ARTIFACT_BYTES = 256 * 1024 * 1024
 """One attached document. SBOMs of 20 GB images reach 50 MiB."""

@@ -14,9 +14,9 @@ import msgspec
 
 from registry_pipelines.errors import InputError, SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
-from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.referrers import Referrer, open_referrers, read_layer
 from registry_pipelines.evidence.statements import check_statement, read_statement, write_statement
@@ -24,7 +24,7 @@ from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_laye
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import DSSE_ENVELOPE, SIGSTORE_BUNDLE
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 
 @dataclass(frozen=True)

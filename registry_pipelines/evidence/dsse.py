@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import SignatureInvalid
-from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES
+from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.oci.media_types import IN_TOTO
 

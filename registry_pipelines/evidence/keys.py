@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
+from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
-from registry_pipelines.evidence.limits import MAX_KEY_BYTES
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.evidence.predicates import Role, roles_for
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from registry_pipelines.errors import ClosureIncomplete, ContentError, NotFound
-from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_REFERRERS
+from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_REFERRERS
 from registry_pipelines.evidence.model import Rejected
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.registry.blobs import read_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 
 @dataclass(frozen=True)

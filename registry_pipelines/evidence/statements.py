@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import DigestInvalid, SignatureInvalid
+from registry_pipelines.evidence.bounds import MAX_SUBJECTS
 from registry_pipelines.evidence.dsse import decode_unverified
-from registry_pipelines.evidence.limits import MAX_SUBJECTS
 from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
 
 STATEMENT_V1 = "https://in-toto.io/Statement/v1"

@@ -19,7 +19,7 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, encode_json
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 ATTEMPTS = 5

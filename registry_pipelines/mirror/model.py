@@ -10,7 +10,7 @@ from msgspec import Meta
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.settings import GLOB, REPOSITORY
 from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):

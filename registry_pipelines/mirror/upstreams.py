@@ -11,13 +11,13 @@ from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_cod
 from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
 from registry_pipelines.transfer.closure.listed import list_tags
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.receipts import Receipt
 from registry_pipelines.transfer.engine import PLAIN, Engine
 

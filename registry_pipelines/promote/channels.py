@@ -14,10 +14,10 @@ from registry_pipelines.evidence.predicates import PROMOTION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.promote import gate
-from registry_pipelines.promote.interface import TIME_FORMAT, Policy, Promotion, PromotionRecord, Verdict
+from registry_pipelines.promote.documents import TIME_FORMAT, Policy, Promotion, PromotionRecord, Verdict
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.standing import Standing, latest_record, read_standing
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release, check_channel
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
-from registry_pipelines.promote.interface import AcceptedUnknown, Policy, PolicyException
-from registry_pipelines.scan.interface import (
+from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException
+from registry_pipelines.scan.report import (
     NO_ECOSYSTEM,
     SEVERITIES,
     Finding,

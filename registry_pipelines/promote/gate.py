@@ -21,9 +21,7 @@ import msgspec
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import OLDEST_BELIEVED, read_time
-from registry_pipelines.promote.evidence import Evidence
-from registry_pipelines.promote.findings import Outcome, expired, held_against
-from registry_pipelines.promote.interface import (
+from registry_pipelines.promote.documents import (
     DEFAULT_MAX_ADVISORY_AGE,
     TIME_FORMAT,
     AcceptedUnknown,
@@ -33,9 +31,11 @@ from registry_pipelines.promote.interface import (
     PublishedVerdict,
     Verdict,
 )
+from registry_pipelines.promote.evidence import Evidence
+from registry_pipelines.promote.findings import Outcome, expired, held_against
 from registry_pipelines.promote.standing import Standing
 from registry_pipelines.registry.platforms import Entry
-from registry_pipelines.scan.interface import Report
+from registry_pipelines.scan.report import Report
 from registry_pipelines.settings import Duration
 
 CLOCK_SKEW = timedelta(days=1)

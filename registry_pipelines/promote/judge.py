@@ -9,10 +9,10 @@ from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.promote import gate
+from registry_pipelines.promote.documents import Policy, Verdict
 from registry_pipelines.promote.evidence import gather, reports_about
-from registry_pipelines.promote.interface import Policy, Verdict
 from registry_pipelines.promote.standing import read_standing
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 
 

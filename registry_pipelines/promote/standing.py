@@ -10,10 +10,10 @@ from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
-from registry_pipelines.promote.interface import PromotionRecord
+from registry_pipelines.promote.documents import PromotionRecord
 from registry_pipelines.promote.verdicts import Verdicts
 from registry_pipelines.promote.verdicts import read as read_verdicts
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 

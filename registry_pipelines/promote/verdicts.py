@@ -19,8 +19,8 @@ from registry_pipelines.evidence.model import Attestations, Rejected, Signer, Ve
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE, VERDICT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
-from registry_pipelines.promote.interface import TIME_FORMAT, PublishedVerdict, Verdict
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.promote.documents import TIME_FORMAT, PublishedVerdict, Verdict
+from registry_pipelines.registry.protocol import Place
 
 EXTENSION = "RegistryPipelines_verdict"
 VERIFIER_ID = "urn:registry-pipelines:promote:v1"

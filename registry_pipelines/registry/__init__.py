@@ -1,1 +1,1 @@
-"""Where images live: one protocol (``interface``), a file per kind of place."""
+"""Where images live: one protocol (``protocol``), a file per kind of place."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import BlobReader, Place
+from registry_pipelines.registry.protocol import BlobReader, Place
 
 READ_ATTEMPTS = 4
 """Tries to read on after a broken connection, each from the byte where it broke."""

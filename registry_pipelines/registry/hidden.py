@@ -17,7 +17,7 @@ import msgspec
 from registry_pipelines.errors import NotFound, RegistryError, Unsupported
 from registry_pipelines.oci.tags import natural
 from registry_pipelines.registry.client.words import family_of
-from registry_pipelines.registry.interface import Place, TagsAfter
+from registry_pipelines.registry.protocol import Place, TagsAfter
 
 MAX_HIDDEN = 10_000
 """Hidden tags of one repository; more are no fault of a list."""

@@ -26,7 +26,7 @@ from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes
 from registry_pipelines.registry.embedded.storage import Store
-from registry_pipelines.registry.interface import BUFFER_BYTES, BlobReader, Capabilities, Readable
+from registry_pipelines.registry.protocol import BUFFER_BYTES, BlobReader, Capabilities, Readable
 
 
 class FileReader:

@@ -31,7 +31,7 @@ from registry_pipelines.oci.manifests import (
 )
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import read_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 MAX_MANIFESTS = 512
 """Manifests and indexes below one release that are opened; official images have about 40 with their attestations."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 
 def digest_at(place: Place, reference: str) -> Digest | None:

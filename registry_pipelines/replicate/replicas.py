@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer import verify
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.delivery.results import TargetResult

@@ -23,8 +23,8 @@ from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, DiskF
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layers import LayerLimits, open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
-from registry_pipelines.scan.interface import AdvisoryFacts
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
+from registry_pipelines.scan.report import AdvisoryFacts
 from registry_pipelines.scan.state import replaced
 from registry_pipelines.scan.versions import normal_name, spoken_of
 

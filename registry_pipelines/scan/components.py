@@ -28,10 +28,10 @@ from registry_pipelines.scan.facts import (
     Unreadable,
     WheelRecord,
 )
-from registry_pipelines.scan.interface import EVIDENCE, Component, Evidence, LeftOut, Unknown
 from registry_pipelines.scan.merge import Tree
 from registry_pipelines.scan.ownership import agrees
 from registry_pipelines.scan.purls import ecosystem_of_release
+from registry_pipelines.scan.report import EVIDENCE, Component, Evidence, LeftOut, Unknown
 from registry_pipelines.scan.wheel_contents import (
     Carried,
     Wheels,

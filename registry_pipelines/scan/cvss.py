@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from registry_pipelines.scan import cvss4
-from registry_pipelines.scan.interface import Severity
+from registry_pipelines.scan.report import Severity
 
 _PREFIX = re.compile(r"CVSS:(2\.0|3\.[01]|4\.0)/")
 _WEIGHTS = {

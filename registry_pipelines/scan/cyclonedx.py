@@ -21,7 +21,7 @@ from registry_pipelines.errors import DigestInvalid, ManifestInvalid, PlatformIn
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.scan.interface import CarriedSbom, Component, Evidence, LeftOut, PlatformPackages, Unknown
+from registry_pipelines.scan.report import CarriedSbom, Component, Evidence, LeftOut, PlatformPackages, Unknown
 
 MAX_SBOM_BYTES = 256 * 1024 * 1024
 """SBOMs of 20 GB images reach 50 MiB."""

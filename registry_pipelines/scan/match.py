@@ -13,7 +13,10 @@ import msgspec
 from registry_pipelines.errors import InputError
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.grouping import Vulnerability, group
-from registry_pipelines.scan.interface import (
+from registry_pipelines.scan.judging import Judgement, entries_for, judge
+from registry_pipelines.scan.osv import Affected, Record
+from registry_pipelines.scan.rating import Rating, rate, worst
+from registry_pipelines.scan.report import (
     NO_ECOSYSTEM,
     SEVERITIES,
     Component,
@@ -23,9 +26,6 @@ from registry_pipelines.scan.interface import (
     Report,
     Unknown,
 )
-from registry_pipelines.scan.judging import Judgement, entries_for, judge
-from registry_pipelines.scan.osv import Affected, Record
-from registry_pipelines.scan.rating import Rating, rate, worst
 from registry_pipelines.scan.versions import normal_name, parse_version, spoken_of
 
 

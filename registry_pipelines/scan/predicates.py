@@ -13,8 +13,8 @@ from registry_pipelines.evidence.model import Attestations, Rejected, Signer, Ve
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.scan.interface import Report
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.scan.report import Report
 
 SCANNER_URI = "urn:registry-pipelines:scanner"
 

@@ -16,16 +16,16 @@ from registry_pipelines.evidence.model import Signer
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx, write_cyclonedx
-from registry_pipelines.scan.interface import (
+from registry_pipelines.scan.predicates import attest_report, attest_sbom
+from registry_pipelines.scan.report import (
     MAX_REPORT_BYTES,
     REPORT_MEDIA_TYPE,
     SBOM_MEDIA_TYPE,
     PlatformPackages,
     Report,
 )
-from registry_pipelines.scan.predicates import attest_report, attest_sbom
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead another scanning machine's clock is believed to be."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from registry_pipelines.scan.cvss import Score as CvssScore
 from registry_pipelines.scan.cvss import score_of
-from registry_pipelines.scan.interface import SEVERITIES, Severity
 from registry_pipelines.scan.osv import Affected, Record, Remarks, Score
+from registry_pipelines.scan.report import SEVERITIES, Severity
 
 _WORDS: dict[str, Severity] = {
     "critical": "CRITICAL",

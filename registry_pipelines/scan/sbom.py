@@ -24,14 +24,14 @@ from registry_pipelines.oci.manifests import (
     encode_json,
 )
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.interface import BlobReader, Place
 from registry_pipelines.registry.platforms import Entry, image_config, read_images
+from registry_pipelines.registry.protocol import BlobReader, Place
 from registry_pipelines.scan.collect import read_layer
 from registry_pipelines.scan.components import find_components
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
 from registry_pipelines.scan.facts import LayerContent
-from registry_pipelines.scan.interface import PlatformPackages
 from registry_pipelines.scan.merge import merge_layers
+from registry_pipelines.scan.report import PlatformPackages
 from registry_pipelines.scan.state import replaced
 from registry_pipelines.threads import Pool
 

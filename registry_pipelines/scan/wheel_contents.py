@@ -17,10 +17,10 @@ from packaging.utils import canonicalize_name
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.scan.facts import Listed, Native, PythonDistribution, SoftwareList, WheelRecord
-from registry_pipelines.scan.interface import CarriedSbom, Component, LeftOut
 from registry_pipelines.scan.merge import Tree
 from registry_pipelines.scan.os_databases import SBOM_FOLDER
 from registry_pipelines.scan.purls import named
+from registry_pipelines.scan.report import CarriedSbom, Component, LeftOut
 from registry_pipelines.scan.version_texts import plain_name
 
 _MODULE = re.compile(r"\.(?:cpython-|abi3t?\.|pypy\d|graalpy\d)")

@@ -15,8 +15,8 @@ import msgspec
 
 from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
+from registry_pipelines.evidence.bounds import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.dsse import decode_base64, decode_unverified
-from registry_pipelines.evidence.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.model import (
     Attestations,
     Rejected,
@@ -30,7 +30,7 @@ from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_laye
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import SIMPLE_SIGNING
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 CRITICAL_TYPE = "cosign container image signature"
 """``critical.type``; compared exactly, because Binary Authorization signs the same shape with another type."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import InputError, ManifestInvalid, SignatureInvalid
 from registry_pipelines.evidence.attestations import Attested, attest_statement, read_attestations
 from registry_pipelines.evidence.model import Attestations, Signer
@@ -23,9 +23,8 @@ from registry_pipelines.evidence.statements import check_statement, read_stateme
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json
 from registry_pipelines.oci.times import read_time
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_images
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.predicates import (
     attest_report,
     attest_sbom,
@@ -33,6 +32,7 @@ from registry_pipelines.scan.predicates import (
     report_predicate,
     vulnerability_predicate,
 )
+from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.sign.cosign import SignedImage, sign_image
 
 if TYPE_CHECKING:

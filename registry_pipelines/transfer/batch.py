@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, ManifestCache, discover

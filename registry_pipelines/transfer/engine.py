@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.limits.limited import limited
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.state import State
 from registry_pipelines.waits import told_to
 
@@ -29,7 +29,7 @@ class Engine:
     signer: ReceiptSigner | None = None
     """Signs the receipts."""
     progress: Progress = SILENT
-    limits: Limits | None = None
+    limits: MachineLimits | None = None
     """Request windows and bandwidth caps, shared by all processes that use the same limits folder."""
 
     def registry(self, registry: Registry) -> Registry:

@@ -14,7 +14,7 @@ import msgspec
 from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
@@ -22,7 +22,7 @@ from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, Man
 from registry_pipelines.transfer.closure.listed import list_tags
 from registry_pipelines.transfer.closure.omissions import companions, left_over
 from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.closure.selectors import ALL, Selector
+from registry_pipelines.transfer.closure.selector import ALL, Selector
 from registry_pipelines.transfer.delivery.plan import Job, Plan
 from registry_pipelines.transfer.delivery.planner import Goals, Looked, Planner
 from registry_pipelines.transfer.delivery.results import TargetResult

@@ -12,7 +12,7 @@ from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.blob.fanout import Means, load_of, move_blob
 from registry_pipelines.transfer.blob.mounting import mount

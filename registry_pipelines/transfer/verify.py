@@ -10,7 +10,7 @@ from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import BUFFER_BYTES, Place
+from registry_pipelines.registry.protocol import BUFFER_BYTES, Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure, Omission

@@ -17,7 +17,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 
 def push_base(

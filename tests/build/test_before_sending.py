@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, BuildSpec
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.resolving import resolve
 from registry_pipelines.build.target import RUNNING_PYTHON
@@ -26,8 +26,8 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.build.layers import DEBIAN, debian, entries, written
 from tests.build.wheels import make_wheel, record_hash
 from tests.doubles.fault_registry import FaultRegistry

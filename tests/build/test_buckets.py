@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.build.buckets import BUCKETS, LARGE_WHEEL_BYTES, MAX_LAYERS, group
-from registry_pipelines.build.interface import LockedWheel
+from registry_pipelines.build.builder import LockedWheel
 
 
 def wheel(name: str, size: int, version: str = "1") -> LockedWheel:

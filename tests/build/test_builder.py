@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.install import Scheme
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.provenance import STATEMENT_TYPE
 from registry_pipelines.build.resolving import resolve
@@ -50,8 +50,8 @@ from registry_pipelines.progress import Counter
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.build.layers import DEBIAN, debian, entries, wheel_layer, written
 from tests.build.wheels import make_wheel
 from tests.doubles.docker_registry import DockerRegistry
@@ -461,10 +461,10 @@ KILLED = """
 import sys
 from pathlib import Path
 from registry_pipelines.build import layers
-from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 layers.WORKERS = 2  # at the third layer's request one of the first two is stored and remembered
 address, state, wheels, base, *pins = sys.argv[1:]

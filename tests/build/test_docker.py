@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.interface import BuildResult, BuildSpec
+from registry_pipelines.build.builder import BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.docker_daemon import Docker, own_docker
 
 REQUIREMENTS = {"trend": ("numpy>=2,<3", "packaging", "pip"), "search": ("numpy>=2,<3", "jinja2")}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, Target
 from registry_pipelines.build.wheel_store import WheelStore

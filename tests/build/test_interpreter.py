@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build.builder import BuildResult, BuildSpec
 from registry_pipelines.build.content import content_job
 from registry_pipelines.build.elf import Loader, read_cache, read_elf
-from registry_pipelines.build.interface import BuildResult, BuildSpec
 from registry_pipelines.build.interpreter import EXTRA_LIBRARIES, interpreter_items
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.pushing import layer_descriptor
 from registry_pipelines.errors import LocalError
+from registry_pipelines.promote.documents import DEFAULT_POLICY
 from registry_pipelines.promote.gate import report_breaches
-from registry_pipelines.promote.interface import DEFAULT_POLICY
 from registry_pipelines.registry.blobs import read_blob
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import PlatformPackages
 from registry_pipelines.scan.match import match
+from registry_pipelines.scan.report import PlatformPackages
 from registry_pipelines.scan.sbom import scan_image
 from tests.build.layers import unpack
 from tests.needs import missing

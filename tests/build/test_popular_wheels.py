@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.target import RUNNING_PYTHON
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.build.bases import push_base
 from tests.build.installations import SITE, by_layers, by_pip, differences
 from tests.build.layers import DPKG

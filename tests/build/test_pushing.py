@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build.builder import SILENT, LayerRow
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.content import Item, content_job
-from registry_pipelines.build.interface import SILENT, LayerRow
 from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_descriptor
 from registry_pipelines.build.splice import LayerWriter
 from registry_pipelines.errors import WheelInvalid
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads

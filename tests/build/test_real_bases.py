@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.interface import BuildResult, BuildSpec
+from registry_pipelines.build.builder import BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.target import RUNNING_PYTHON
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.scan.interface import Component
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.scan.report import Component
 from registry_pipelines.scan.sbom import scan_image
 from tests.build.bases import push_base
 from tests.build.roots import RELEASES, Release, add_running_python, debian_root, in_system, unpack_image

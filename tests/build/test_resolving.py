@@ -13,9 +13,9 @@ from zipfile import ZIP_LZMA, ZIP_STORED
 import pytest
 
 from registry_pipelines.build import cache as cache_module
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.c_library import told_c_library
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, Target

@@ -16,9 +16,9 @@ from packaging.markers import default_environment
 from packaging.tags import sys_tags
 
 from registry_pipelines.build.bases import open_base
+from registry_pipelines.build.builder import BuildResult, BuildSpec
 from registry_pipelines.build.c_library import CLibrary, read_base, told_c_library
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.pip_process import marker_values
 from registry_pipelines.build.resolving import resolve
@@ -26,8 +26,8 @@ from registry_pipelines.build.target import RUNNING_PYTHON, Target
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError, RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.build.bases import push_base
 from tests.build.layers import DPKG
 from tests.build.wheels import make_wheel

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci import media_types
@@ -26,10 +26,10 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.limits.limits import FIRST_WINDOW, Limits
+from registry_pipelines.transfer.limits.machine import FIRST_WINDOW, MachineLimits
 from tests.doubles.fault_registry import FaultRegistry, Seen
 from tests.doubles.faults import HoldContent, Status
 from tests.patience import patient
@@ -161,7 +161,7 @@ def test_what_copies_left_at_the_registry_is_mounted(route: Route) -> None:
 
 def test_a_build_keeps_the_limits_of_its_engine(route: Route) -> None:
     route.push_base(1000, 2000)
-    limits = Limits()
+    limits = MachineLimits()
     route.target.play("POST", UPLOADS, Status(429, {"Retry-After": "0"}), times=2)
     route.source.play("GET", BLOBS, Status(429, {"Retry-After": "0"}), times=1)
     engine = Engine(state=route.state / "transfer", limits=limits)
@@ -183,10 +183,10 @@ def test_a_base_layer_that_is_gone_ends_the_build_with_its_own_error(route: Rout
 KILLED = """
 import sys
 from pathlib import Path
-from registry_pipelines.build.interface import BuildSpec
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob import growth
 growth.HUNGER_S = float("inf")  # one connection: what is read is counted
 base, address, application, state = sys.argv[1:]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.c_library import told_c_library
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.resolving import resolve
 from registry_pipelines.build.target import Target
 from registry_pipelines.build.wheel_store import WheelStore

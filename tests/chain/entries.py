@@ -12,7 +12,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import attach_provenance
 from tests.scan.images import dist_info, make_tar

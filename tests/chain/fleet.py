@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from registry_pipelines.build.interface import PREDICATE_TYPE_ANNOTATION, PROVENANCE_ARTIFACT
+from registry_pipelines.build.builder import PREDICATE_TYPE_ANNOTATION, PROVENANCE_ARTIFACT
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import Config, load
@@ -18,7 +18,7 @@ from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.keys import load_verifier
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptStore, pre_authentication_encoding
 from tests.scan.images import push_image

@@ -19,7 +19,7 @@ from registry_pipelines.errors import NotFound
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.chain.fleet import Fleet

@@ -11,10 +11,10 @@ from registry_pipelines.chain.outcome import outcomes
 from registry_pipelines.errors import InputError, NotFound, PromotionDenied
 from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
+from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from tests.chain.fleet import Fleet, write_advisory
 
 

@@ -14,7 +14,7 @@ from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci.manifests import artifact_manifest
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, check_receipt, push, write_advisory
 

@@ -12,7 +12,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.journal import Journal
 from tests.chain.fleet import Fleet, check_receipt, push
 from tests.doubles.postgres import ESCAPED, PASSWORD

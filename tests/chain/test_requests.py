@@ -9,7 +9,7 @@ import pytest
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.result import StageResult
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, push
 from tests.doubles.fault_registry import FaultRegistry
 

@@ -12,8 +12,8 @@ from registry_pipelines.chain.serving import ensure_registries, serve
 from registry_pipelines.config import EmbeddedRegistry, load
 from registry_pipelines.errors import InputError, PortTaken, ReferenceInvalid, StateLocked, Unauthorized
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import free_ports
 from tests.doubles.docker_registry import DockerRegistry
 

@@ -15,10 +15,10 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_entries
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.cyclonedx import read_cyclonedx
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
+from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from tests.chain.entries import AMD64, NOWHERE, V2, entry, index, release
 from tests.chain.fleet import Fleet
 from tests.scan.images import dist_info, make_tar

@@ -13,7 +13,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.places import limits_of
 from registry_pipelines.config import EmbeddedRegistry, load
 from registry_pipelines.errors import ConfigInvalid, InputError
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, check_receipt, push
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status

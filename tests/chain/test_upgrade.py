@@ -14,7 +14,7 @@ from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptStore
 from tests.chain.fleet import Fleet, free_ports, load_verifier

@@ -23,7 +23,7 @@ from registry_pipelines.cli import main
 from registry_pipelines.cli.errors import EXIT_CODES, guarded
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.oci.manifests import Manifest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, push, start, write_advisory
 from tests.patience import patient
 from tests.scan.images import push_image

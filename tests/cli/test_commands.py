@@ -17,7 +17,7 @@ from registry_pipelines.cli import main
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.manifests import Manifest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, push, start
 from tests.doubles.fault_registry import FaultRegistry
 from tests.scan.images import push_image

@@ -26,7 +26,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.cli.test_bad_input import fails
 from tests.registry.contract import image
 

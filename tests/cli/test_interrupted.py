@@ -24,7 +24,7 @@ from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import free_ports
 from tests.cli.test_bad_input import PROGRAM
 from tests.disk import bytes_below

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, push, start
 from tests.scan.images import keep_elsewhere, push_image
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, start
 from tests.doubles.docker_registry import DockerRegistry
 from tests.scan.images import push_platforms

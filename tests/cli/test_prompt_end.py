@@ -24,7 +24,7 @@ import pytest
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.build.wheels import make_wheel
 from tests.chain.fleet import push, write_advisory

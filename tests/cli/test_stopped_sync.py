@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from tests.chain.fleet import start
 from tests.chain.killing import address, configure, push_large, stop_and_run_again

@@ -17,7 +17,7 @@ from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, check_receipt, free_ports, push, start
 from tests.chain.killing import address
 from tests.doubles.fault_registry import FaultRegistry

@@ -28,8 +28,8 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.ecr import EcrRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place, Registry
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place, Registry
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.ecr import EcrDouble
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status

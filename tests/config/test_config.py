@@ -17,7 +17,7 @@ from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import ConfigInvalid
 from registry_pipelines.evidence.predicates import ROLES
-from registry_pipelines.promote.interface import DEFAULT_POLICY
+from registry_pipelines.promote.documents import DEFAULT_POLICY
 from tests.config.files import SMALL, problems, written
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import Unavailable
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from registry_pipelines.config import load
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.docker_registry import DockerRegistry
 from tests.scan.images import keep_elsewhere, push_platforms
 

@@ -11,7 +11,7 @@ from registry_pipelines.evidence.keys import generate_key, load_signer, load_ver
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.docker_registry import DockerRegistry
 from tests.evidence.parts import Cosign, Counted, Key, push_image
 

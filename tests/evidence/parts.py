@@ -17,7 +17,7 @@ from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manife
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.patience import patient
 
 

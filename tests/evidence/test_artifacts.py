@@ -16,8 +16,8 @@ from registry_pipelines.oci.manifests import Manifest, artifact_manifest
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.registry.contract import image
 
 KIND = "application/vnd.example.note.v1+json"

@@ -10,9 +10,9 @@ import pytest
 from registry_pipelines.errors import InputError, SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.attestations import attest, attest_once, attest_statement, read_attestations
+from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.bundles import write_bundle
 from registry_pipelines.evidence.dsse import Envelope, sign_envelope, write_envelope
-from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.evidence.tagged import append_layer, cosign_tag
 from registry_pipelines.oci import media_types
@@ -27,7 +27,7 @@ from registry_pipelines.oci.manifests import (
 )
 from registry_pipelines.oci.media_types import DSSE_ENVELOPE, SIGSTORE_BUNDLE
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.evidence.parts import Counted, Key, Listing, push_image
 
 PROVENANCE = "https://slsa.dev/provenance/v1"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES, MAX_SUBJECTS
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import (
     Envelope,
@@ -21,7 +22,6 @@ from registry_pipelines.evidence.dsse import (
     verify_envelope,
     write_envelope,
 )
-from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES, MAX_SUBJECTS
 from registry_pipelines.evidence.statements import check_statement, read_statement, write_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.media_types import IN_TOTO, SIGSTORE_BUNDLE

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
+from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import MAX_SCRYPT_P, encrypt_cosign_key
 from registry_pipelines.evidence.keys import KeySet, generate_key, load_signer, load_verifier, verifier_of
-from registry_pipelines.evidence.limits import MAX_KEY_BYTES
 from tests.evidence.parts import Cosign, Key
 
 PASSWORD = "correct horse"

@@ -27,7 +27,7 @@ from registry_pipelines.evidence.predicates import (
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import IN_TOTO, SIGSTORE_BUNDLE
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.evidence.parts import Counted, Key, push_image
 
 FOREIGN = "https://example.com/licences/v1"

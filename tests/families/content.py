@@ -7,7 +7,7 @@ import json
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import Descriptor, Index, descriptors, read_manifest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.scan.images import push_image, push_platforms
 
 SIGNED_TAG = "v1"

@@ -12,7 +12,7 @@ from registry_pipelines.config import load
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import push, write_advisory
 from tests.doubles.families import Family, FamilyServer

@@ -8,10 +8,10 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.errors import (
     ContentError,
 )
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure.discovery import discover
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.families.table import Stage

@@ -14,7 +14,7 @@ import pytest
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.families import FAMILIES, Family, FamilyServer
 from tests.doubles.families.table import PEERS, Cell
 from tests.families.content import SIGNED_TAG, closure_of, manifests_of, push_signed

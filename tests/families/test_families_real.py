@@ -14,7 +14,7 @@ from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.families import FamilyServer
 from tests.doubles.families.distribution import DISTRIBUTION_2

@@ -6,7 +6,7 @@ from typing import Any
 
 from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.mirror.upstreams import OpenUpstream
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 
 def opened(source: Place, repository: str, **taken: Any) -> OpenUpstream:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.oci.tags import Range, TagVersion, order_key, read_version
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = re.compile(r"^\|(.*)\|$", re.MULTILINE)

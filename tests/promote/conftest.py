@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.evidence.conftest import any_place, cosign, cosign2, counted, key, make_key, other_key, place
 from tests.evidence.parts import Key
 from tests.promote.parts import Candidate, candidate

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Verdict
 from registry_pipelines.promote.gate import report_breaches
-from registry_pipelines.promote.interface import DEFAULT_POLICY, Policy, Verdict
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.verdicts import publish
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
-from registry_pipelines.scan.interface import (
+from registry_pipelines.scan.report import (
     NO_ECOSYSTEM,
     REPORT_MEDIA_TYPE,
     SBOM_MEDIA_TYPE,

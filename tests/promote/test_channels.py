@@ -16,11 +16,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.promote.channels import promote
-from registry_pipelines.promote.interface import DEFAULT_POLICY, Policy, Promotion
+from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Promotion
 from registry_pipelines.promote.judge import require_promoted
 from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release, check_channel
 from registry_pipelines.scan.predicates import vulnerability_predicate
 from registry_pipelines.settings import Duration

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.promote.documents import AcceptedKind, AcceptedUnknown, Policy
 from registry_pipelines.promote.findings import MAX_LISTED
 from registry_pipelines.promote.gate import report_breaches
-from registry_pipelines.promote.interface import AcceptedKind, AcceptedUnknown, Policy
-from registry_pipelines.scan.interface import Limits, Report, Severity, Undeclared, Unknown
+from registry_pipelines.scan.report import FindingLimits, Report, Severity, Undeclared, Unknown
 from tests.promote.parts import NOW
 from tests.scan.reports import UNCOVERED, finding, report, undeclared
 
@@ -26,13 +26,13 @@ def accepted(subject: str, kind: AcceptedKind = "uncovered") -> AcceptedUnknown:
 
 
 def breaches(
-    found: Report, limits: Limits | None = None, *accepting: AcceptedUnknown, undeclared: Undeclared = "list"
+    found: Report, limits: FindingLimits | None = None, *accepting: AcceptedUnknown, undeclared: Undeclared = "list"
 ) -> list[str]:
-    policy = Policy(limits=limits or Limits(), undeclared=undeclared, accept_unknowns=accepting)
+    policy = Policy(limits=limits or FindingLimits(), undeclared=undeclared, accept_unknowns=accepting)
     return report_breaches(found, policy, image="app", now=NOW)
 
 
-ANY = Limits(critical=None, high=None, medium=None, low=None, unknown=None)
+ANY = FindingLimits(critical=None, high=None, medium=None, low=None, unknown=None)
 
 
 def test_nothing_found_passes_the_default_limits() -> None:
@@ -51,7 +51,7 @@ def test_the_default_limits_stop_high_critical_and_unrated(severity: Severity, p
 def test_a_breach_names_component_ids_fix_and_limit() -> None:
     (reason,) = breaches(report(finding("HIGH", "A", "B", fixed=("2", "3"))))
     assert reason == "HIGH: pkg:pypi/a@1: A B; fixed in 2, 3 (0 permitted)"
-    assert breaches(report(finding("HIGH"), finding("HIGH", "Y")), Limits(high=2)) == []
+    assert breaches(report(finding("HIGH"), finding("HIGH", "Y")), FindingLimits(high=2)) == []
 
 
 def test_unknowns_pass_only_by_name() -> None:
@@ -79,11 +79,11 @@ def test_packages_without_advisories_are_one_line_that_says_what_to_do() -> None
         f"uncovered: pkg:deb/ubuntu/libc6@1: none; {load} pkg:deb/ubuntu/* by name",
     ]
     assert breaches(found) == [*(f"{line} (`accept_unknowns`)" for line in lines), CONDA]
-    assert breaches(found, Limits(unknowns=503))[0].endswith("(503 permitted)")
+    assert breaches(found, FindingLimits(unknowns=503))[0].endswith("(503 permitted)")
     named = ("pkg:cargo/*", "pkg:deb/debian/*", "pkg:deb/ubuntu/*", "pkg:conda/*")
     accepting = [accepted(pattern) for pattern in named]
-    assert breaches(found, Limits(), *accepting) == []
-    assert all(breaches(found, Limits(), *accepting[:number]) for number in range(4))
+    assert breaches(found, FindingLimits(), *accepting) == []
+    assert all(breaches(found, FindingLimits(), *accepting[:number]) for number in range(4))
 
 
 @given(
@@ -98,7 +98,7 @@ def test_the_pattern_that_a_line_names_accepts_all_that_it_is_about(packages: li
     lines = breaches(found)
     patterns = [re.search(r"accept (\S+) by name", line)[1] for line in lines]  # type: ignore[index]
     assert bool(lines) == bool(packages) and len(set(patterns)) == len(lines)
-    assert breaches(found, Limits(), *map(accepted, patterns)) == []
+    assert breaches(found, FindingLimits(), *map(accepted, patterns)) == []
 
 
 def test_other_unknowns_that_are_alike_are_counted_beyond_the_first_ones() -> None:
@@ -110,16 +110,16 @@ def test_other_unknowns_that_are_alike_are_counted_beyond_the_first_ones() -> No
 
 def test_unknowns_pass_up_to_a_number() -> None:
     found = report(unknowns=(UNCOVERED, Unknown(kind="incomplete", subject="var/lib/rpm/Packages", reason="rpm")))
-    assert len(breaches(found, Limits(unknowns=1))) == 2
-    assert breaches(found, Limits(unknowns=1))[0].endswith("(1 permitted)")
-    assert breaches(found, Limits(unknowns=2)) == breaches(found, Limits(unknowns=None)) == []
-    assert breaches(found, Limits(unknowns=0), accepted("*", "incomplete")) == [CONDA]
+    assert len(breaches(found, FindingLimits(unknowns=1))) == 2
+    assert breaches(found, FindingLimits(unknowns=1))[0].endswith("(1 permitted)")
+    assert breaches(found, FindingLimits(unknowns=2)) == breaches(found, FindingLimits(unknowns=None)) == []
+    assert breaches(found, FindingLimits(unknowns=0), accepted("*", "incomplete")) == [CONDA]
 
 
 def test_the_undeclared_are_one_line_and_deny_only_on_request() -> None:
     many = undeclared(*(f"lib{letter}.so" for letter in "fedcba"))
-    assert breaches(many) == breaches(many, Limits(unknowns=0)) == []
-    any_number = Limits(unknowns=None)
+    assert breaches(many) == breaches(many, FindingLimits(unknowns=0)) == []
+    any_number = FindingLimits(unknowns=None)
     line = "undeclared: 6 libraries and programs that no list names: from liba.so to libf.so"
     assert breaches(many, any_number, undeclared="deny") == [line]
     assert breaches(undeclared("tool"), any_number, undeclared="deny") == [
@@ -143,7 +143,7 @@ SEVERITY = st.sampled_from(["CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN"])
 @given(st.lists(st.tuples(SEVERITY, st.booleans()), max_size=8), st.integers(0, 4))
 def test_a_stricter_limit_never_passes_more(rows: list[tuple[Severity, bool]], limit: int) -> None:
     found = report(*(finding(severity, suppressed="x" if out else "") for severity, out in rows))
-    loose = Limits(critical=limit + 1, high=limit + 1, medium=limit + 1, low=limit + 1, unknown=limit + 1)
-    strict = Limits(critical=limit, high=limit, medium=limit, low=limit, unknown=limit)
+    loose = FindingLimits(critical=limit + 1, high=limit + 1, medium=limit + 1, low=limit + 1, unknown=limit + 1)
+    strict = FindingLimits(critical=limit, high=limit, medium=limit, low=limit, unknown=limit)
     assert len(breaches(found, strict)) >= len(breaches(found, loose))
     assert (breaches(found, strict) == []) == all(count <= limit for count in found.counts().values())

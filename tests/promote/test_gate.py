@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.promote.gate import may_leave, may_promote
-from registry_pipelines.promote.interface import (
+from registry_pipelines.promote.documents import (
     DEFAULT_POLICY,
     TIME_FORMAT,
     Policy,
@@ -19,10 +18,11 @@ from registry_pipelines.promote.interface import (
     PublishedVerdict,
     Verdict,
 )
+from registry_pipelines.promote.gate import may_leave, may_promote
 from registry_pipelines.promote.standing import Standing
 from registry_pipelines.promote.verdicts import Verdicts
 from registry_pipelines.release import Release
-from registry_pipelines.scan.interface import AdvisoryFacts, Report
+from registry_pipelines.scan.report import AdvisoryFacts, Report
 from registry_pipelines.settings import Duration
 from tests.promote.parts import CRITICAL, NOW
 

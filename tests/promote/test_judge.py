@@ -21,20 +21,20 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.documents import DEFAULT_POLICY, AcceptedUnknown, Policy, PolicyException
 from registry_pipelines.promote.gate import MAX_NOTES
-from registry_pipelines.promote.interface import DEFAULT_POLICY, AcceptedUnknown, Policy, PolicyException
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Limits, PlatformPackages, Report
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.predicates import attest_report, vulnerability_predicate
 from registry_pipelines.scan.publish import publish_report, publish_sboms
+from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, FindingLimits, PlatformPackages, Report
 from registry_pipelines.settings import Duration
 from registry_pipelines.sign.cosign import sign_image
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from tests.evidence.parts import NO_LOG, Cosign, Key, push_image
 from tests.promote.parts import ARM64, CRITICAL, NOW, PROVENANCE, UNCOVERED, UNDECLARED, Candidate, candidate, day
@@ -421,13 +421,13 @@ def test_an_unknown_is_denied_until_it_is_accepted_by_name(bare: Candidate) -> N
 
 
 def test_a_number_of_unknowns_passes_and_is_told(bare: Candidate) -> None:
-    policy = change(limits=Limits(unknowns=1))
+    policy = change(limits=FindingLimits(unknowns=1))
     bare.attach_everything(unknowns=[UNCOVERED])
     bare.sign(policy)
     verdict = bare.judge(policy)
     assert verdict.allow
     assert verdict.accepted == ("unknowns: 1 that no acceptance names (1 uncovered; up to 1 pass)",)
-    assert bare.judge(change(limits=Limits(unknowns=None))).accepted[0].endswith("any number passes)")
+    assert bare.judge(change(limits=FindingLimits(unknowns=None))).accepted[0].endswith("any number passes)")
 
 
 def test_the_undeclared_are_one_line_of_a_verdict(bare: Candidate) -> None:
@@ -435,7 +435,7 @@ def test_the_undeclared_are_one_line_of_a_verdict(bare: Candidate) -> None:
     bare.sign()
     line = "undeclared: 7 libraries and programs that no list names: from liba.so.1 to libg.so.1"
     assert bare.judge().allow and bare.judge().accepted == (line,)
-    policy = change(limits=Limits(unknowns=None), undeclared="deny")
+    policy = change(limits=FindingLimits(unknowns=None), undeclared="deny")
     assert bare.judge(policy).reasons == (line,)
     some = AcceptedUnknown(kind="undeclared", subject="pkg:generic/lib[a-f]*", reason="ours", expires=day("2026-11-23"))
     verdict = bare.judge(change(policy, accept_unknowns=(some,)))

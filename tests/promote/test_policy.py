@@ -16,22 +16,22 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_DEPTH, Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.promote.evidence import Evidence
-from registry_pipelines.promote.gate import judged, report_breaches
-from registry_pipelines.promote.interface import (
+from registry_pipelines.promote.documents import (
     DEFAULT_POLICY,
     AcceptedUnknown,
     Policy,
     PolicyException,
     PromotionRecord,
 )
+from registry_pipelines.promote.evidence import Evidence
+from registry_pipelines.promote.gate import judged, report_breaches
 from registry_pipelines.registry import platforms
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import platform_images
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import Component, Limits, PlatformPackages
 from registry_pipelines.scan.match import match
+from registry_pipelines.scan.report import Component, FindingLimits, PlatformPackages
 from registry_pipelines.settings import Duration
 from tests.evidence.parts import push_image, push_index
 from tests.promote.parts import NOW
@@ -52,7 +52,7 @@ NOTHING = Evidence(
 
 def test_the_shipped_policy_is_what_the_documents_say() -> None:
     policy = DEFAULT_POLICY
-    assert policy.limits == Limits(critical=0, high=0, medium=None, low=None, unknown=0, unknowns=0)
+    assert policy.limits == FindingLimits(critical=0, high=0, medium=None, low=None, unknown=0, unknowns=0)
     assert (policy.undeclared, policy.fixable_only, policy.max_advisory_age) == ("list", False, timedelta(days=7))
     assert "signature" in policy.required
     assert set(policy.predicate_types) == {
@@ -68,7 +68,7 @@ def test_the_digest_of_a_policy_stays() -> None:
     digest's JSON, must change ``POLICY_MEANING``; see the test above."""
     policy = Policy(
         name="strict",
-        limits=Limits(high=1, medium=None, low=3),
+        limits=FindingLimits(high=1, medium=None, low=3),
         max_advisory_age=Duration(days=10),
         required=("sbom", "signature"),
         attestations=("https://example.com/review/v1",),
@@ -79,7 +79,7 @@ def test_the_digest_of_a_policy_stays() -> None:
         accept_unknowns=(AcceptedUnknown(kind="advisories-age", until_age=Duration(days=14), reason="r"),),
     )
     assert [Policy().digest.short, policy.digest.short] == ["sha256:ef1424cb5c9d", "sha256:d440c7ce9e57"]
-    written = Policy(limits=Limits(), max_advisory_age=Duration(hours=7 * 24), required=Policy().required[::-1])
+    written = Policy(limits=FindingLimits(), max_advisory_age=Duration(hours=7 * 24), required=Policy().required[::-1])
     assert written.digest == Policy().digest
 
 
@@ -87,8 +87,8 @@ def test_the_digest_names_the_content() -> None:
     assert Policy().digest == Policy().digest
     changed = [
         {"name": "x"},
-        {"limits": Limits(high=1)},
-        {"limits": Limits(unknowns=1)},
+        {"limits": FindingLimits(high=1)},
+        {"limits": FindingLimits(unknowns=1)},
         {"undeclared": "deny"},
         {"fixable_only": True},
         {"max_advisory_age": Duration(days=8)},

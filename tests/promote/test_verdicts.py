@@ -16,7 +16,7 @@ from registry_pipelines.evidence.attestations import attest, read_attestations
 from registry_pipelines.evidence.keys import load_verifier
 from registry_pipelines.evidence.predicates import VERDICT_TYPE
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.promote.interface import DEFAULT_POLICY, PublishedVerdict, Verdict
+from registry_pipelines.promote.documents import DEFAULT_POLICY, PublishedVerdict, Verdict
 from registry_pipelines.promote.verdicts import EXTENSION, from_predicate, publish, read, to_predicate
 from registry_pipelines.settings import Duration
 from tests.evidence.parts import Cosign, Counted, Key

@@ -33,7 +33,7 @@ from registry_pipelines.oci.manifests import (
     artifact_manifest,
     manifest_bytes,
 )
-from registry_pipelines.registry.interface import Registry
+from registry_pipelines.registry.protocol import Registry
 
 KIND = "application/vnd.example.note.v1+json"
 OTHER_KIND = "application/vnd.example.other.v1+json"

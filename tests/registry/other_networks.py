@@ -18,7 +18,7 @@ from typing import Any
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry, Retries
-from registry_pipelines.registry.interface import Parcel, UploadSession
+from registry_pipelines.registry.protocol import Parcel, UploadSession
 
 PUBLIC, STORE, OFFICE, DEPOT = "192.0.2.10", "198.51.100.7", "10.9.9.9", "192.168.7.7"
 METADATA, CARRIER_NAT, LOCAL = "169.254.169.254", "100.64.0.5", "127.0.0.1"

@@ -15,8 +15,8 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource, push_blob, read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 
 
 @pytest.fixture(params=["layout", "http"])

@@ -19,8 +19,8 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.choices import CLIENTS, choices, differing
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import read_entries
+from registry_pipelines.registry.protocol import Place
 from tests.conftest import find_peer
 from tests.doubles.containerd import containerd
 from tests.doubles.docker_daemon import Docker, own_docker

@@ -15,7 +15,7 @@ from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.fault_registry import (
     CutAnswer,
     FaultRegistry,

@@ -161,7 +161,7 @@ CHILD = """
 import resource, sys
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.names import read_names
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 
 COUNT = 1_000_000
 def body():

@@ -14,7 +14,7 @@ from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.certificates import Certificates, make_certificates
 from tests.doubles.docker_registry import DockerRegistry
 from tests.patience import patient
@@ -103,7 +103,7 @@ import sys
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 address, kind, name = sys.argv[1:]
 place = Place(DistributionRegistry(address), "team/app")
 subject = place.registry.resolve("team/app", "v1")

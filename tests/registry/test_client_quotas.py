@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import QuotaSpent, RateLimited
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.quotas import MAX_WINDOW_S, read_quota
-from registry_pipelines.registry.interface import Quota
+from registry_pipelines.registry.protocol import Quota
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 
 MANIFEST = r"/v2/library/python/manifests/3\.12"

@@ -17,7 +17,7 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.registry.blobs import BytesSource, read_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.fault_registry import (
     Corrupt,
     CutAnswer,

@@ -32,7 +32,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
 from tests.registry.contract import image
 from tests.registry.faulty import KIND

@@ -36,7 +36,7 @@ from registry_pipelines.registry.client import DistributionRegistry, Retries, Ti
 from registry_pipelines.registry.ecr import EcrHost, EcrRegistry, failures, read_host
 from registry_pipelines.registry.ecr.uploads import PART_BYTES
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import BlobSizes, CarriedUploads, UploadSession, UploadSessions
+from registry_pipelines.registry.protocol import BlobSizes, CarriedUploads, UploadSession, UploadSessions
 from registry_pipelines.registry.remote import remote_registry
 from tests.doubles.ecr import SECRET_KEY as SECRET
 from tests.doubles.ecr import ApiError, EcrDouble

@@ -26,8 +26,8 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.ecr import EcrRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.ecr import EcrDouble
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from registry_pipelines.registry.embedded import Deadlines, EmbeddedServer
 from registry_pipelines.registry.embedded.heads import parse_head, split_target
-from registry_pipelines.registry.embedded.http import (
+from registry_pipelines.registry.embedded.http_messages import (
     MAX_HEAD_BYTES,
     BadRequest,
     Body,

@@ -14,7 +14,7 @@ import pytest
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import Deadlines, EmbeddedServer
 from registry_pipelines.registry.embedded.heads import MAX_HEADERS, MAX_TARGET_BYTES
-from registry_pipelines.registry.embedded.http import MAX_HEAD_BYTES
+from registry_pipelines.registry.embedded.http_messages import MAX_HEAD_BYTES
 from tests.needs import missing
 from tests.patience import patient
 from tests.registry.wire import (

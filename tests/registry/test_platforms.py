@@ -14,9 +14,9 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.platforms import platform_images, read_entries
+from registry_pipelines.registry.protocol import Place
 
 IMAGES = 5
 

@@ -12,7 +12,7 @@ from registry_pipelines.evidence.keys import FileSigner, generate_key, load_sign
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.replicate.replicas import Tags, examine, replicate, tags_of
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.engine import Engine

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from tests.scan.images import ADVISORIES
 

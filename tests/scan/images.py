@@ -15,7 +15,7 @@ from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manife
 from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 Files = Mapping[str, "bytes | str"]
 """Path to content; a ``str`` starting with ``->`` is a symbolic link, with ``=>`` a hard link."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.scan.interface import NO_ECOSYSTEM, AdvisoryFacts, Finding, Report, Severity, Unknown
+from registry_pipelines.scan.report import NO_ECOSYSTEM, AdvisoryFacts, Finding, Report, Severity, Unknown
 
 DIGEST = Digest.of(b"x")
 UNCOVERED = Unknown(kind="uncovered", subject="pkg:conda/python@3.11.2", reason=NO_ECOSYSTEM)

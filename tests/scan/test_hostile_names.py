@@ -17,9 +17,9 @@ from registry_pipelines.scan import os_databases
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.components import find_components
 from registry_pipelines.scan.facts import AnyFact, LayerContent, Native
-from registry_pipelines.scan.interface import PlatformPackages, Report
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.merge import merge_layers
+from registry_pipelines.scan.report import PlatformPackages, Report
 from registry_pipelines.scan.sbom import cyclonedx, read_cyclonedx
 
 DIGEST = Digest.of(b"x")

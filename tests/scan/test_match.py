@@ -17,13 +17,13 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.documents import DEFAULT_POLICY
 from registry_pipelines.promote.gate import report_breaches
-from registry_pipelines.promote.interface import DEFAULT_POLICY
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.grouping import group
-from registry_pipelines.scan.interface import Component, Coverage, Finding, PlatformPackages, Unknown
 from registry_pipelines.scan.match import match, match_component
 from registry_pipelines.scan.osv import Record
+from registry_pipelines.scan.report import Component, Coverage, Finding, PlatformPackages, Unknown
 
 TOP = Digest.of(b"top")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -15,8 +15,8 @@ from registry_pipelines.oci.layers import open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.scan.collect import read_layer
 from registry_pipelines.scan.components import find_components
-from registry_pipelines.scan.interface import Component, Unknown
 from registry_pipelines.scan.merge import merge_layers
+from registry_pipelines.scan.report import Component, Unknown
 from registry_pipelines.scan.versions import parse_version
 from tests.needs import missing
 from tests.scan.test_versions import samples

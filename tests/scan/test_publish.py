@@ -13,19 +13,19 @@ import pytest
 from registry_pipelines.errors import EvidenceMissing
 from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.limits import MAX_BUNDLE_BYTES
+from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.predicates import signed_report
 from registry_pipelines.scan.publish import publish_report, publish_sboms, read_report, read_sboms
+from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.scan.sbom import scan_image
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from tests.evidence.conftest import make_key
 from tests.evidence.parts import Key
 from tests.scan.images import DEBIAN, dist_info, push_image, push_index

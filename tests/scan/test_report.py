@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from registry_pipelines.errors import ManifestInvalid
-from registry_pipelines.scan.interface import Report, undeclared_lines
+from registry_pipelines.scan.report import Report, undeclared_lines
 from tests.scan.reports import UNCOVERED, finding, report, undeclared
 
 

@@ -19,10 +19,10 @@ from registry_pipelines.oci.media_types import IN_TOTO, OCI_CONFIG, OCI_LAYER_GZ
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Counter
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import BlobReader, Place
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.platforms import MAX_MANIFESTS
-from registry_pipelines.scan.interface import Component, PlatformPackages, Unknown
+from registry_pipelines.registry.protocol import BlobReader, Place
+from registry_pipelines.scan.report import Component, PlatformPackages, Unknown
 from registry_pipelines.scan.sbom import cyclonedx, read_cyclonedx, scan_image
 from tests.scan.images import DEBIAN, ELF, Files, dist_info, make_tar, push_image, push_index
 

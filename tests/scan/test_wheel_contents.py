@@ -21,11 +21,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
-from registry_pipelines.scan.interface import EVIDENCE, CarriedSbom, Component, LeftOut, PlatformPackages
 from registry_pipelines.scan.match import match
+from registry_pipelines.scan.report import EVIDENCE, CarriedSbom, Component, LeftOut, PlatformPackages
 from tests.build.layers import wheel_layer
 from tests.build.wheels import make_wheel
 from tests.scan.images import DEBIAN, ELF, make_tar

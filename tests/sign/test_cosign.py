@@ -13,7 +13,7 @@ import pytest
 from registry_pipelines.errors import ClosureIncomplete, EvidenceMissing, ManifestInvalid, SignatureInvalid, Unavailable
 from registry_pipelines.evidence import referrers, tagged
 from registry_pipelines.evidence.attestations import attest
-from registry_pipelines.evidence.limits import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
+from registry_pipelines.evidence.bounds import MAX_PAYLOAD_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.predicates import SIGNATURE_TYPE
 from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag
 from registry_pipelines.oci import media_types
@@ -22,7 +22,7 @@ from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, Manife
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.sign.cosign import sign_image, verify_image, write_payload
 from tests.evidence.parts import Counted, Key, push_image, push_index
 

@@ -14,7 +14,7 @@ from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.keys import generate_key, load_signer, load_verifier
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.sign.cosign import sign_image, verify_image
 from tests.evidence.parts import NO_LOG, Cosign, Key, push_image
 from tests.patience import patient

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from registry_pipelines.build.interface import PROVENANCE_ARTIFACT
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.attestations import read_attestations
@@ -21,9 +21,9 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
 from registry_pipelines.registry.blobs import push_blob, read_blob
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.scan.interface import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, AdvisoryFacts, Report
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.predicates import report_of, vulnerability_predicate
+from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, AdvisoryFacts, Report
 from registry_pipelines.sign.cosign import verify_image
 from registry_pipelines.sign.release import SignedRelease, sign_release
 from tests.evidence.parts import Cosign, Counted, Key, Listing, push_image, push_index

@@ -14,7 +14,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, HoldAnswer
@@ -34,7 +34,7 @@ def test_a_narrow_window_and_full_memory_do_not_wait_for_each_other(
     for name in ("a", "b", "c"):
         graphs.image(source.place(name), graphs.noise(ALL_OF_MEMORY // 2, ord(name)), tag="v1")
     place = Target(LayoutRegistry(tmp_path / "layouts") if whole else target.registry)
-    limits = Limits()
+    limits = MachineLimits()
     limits.window(place.registry.name, "append").size = 1.0
     result = sync([Source(source.registry, (place,))], engine=Engine(state=tmp_path / "state", limits=limits))
     assert result.ok, [item.error for item in result.results]

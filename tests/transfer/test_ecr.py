@@ -17,12 +17,12 @@ import pytest
 from registry_pipelines.errors import Forbidden
 from registry_pipelines.registry.client import Retries
 from registry_pipelines.registry.ecr import EcrRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limited import limited
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
@@ -170,7 +170,7 @@ def test_troubles_that_pass(
     graphs.image(source.place("big"), graphs.noise(2 * PART_BYTES + 77), tag="v1")
     wrong_offset = isinstance(fault, ApiError) and fault.fields
     ecr.double.fail(action, fault, times=1 if wrong_offset else 3, skip=1 if action == "UploadLayerPart" else 0)
-    there = Place(limited(registry, Limits(folder=tmp_path / "limits")), "big")
+    there = Place(limited(registry, MachineLimits(folder=tmp_path / "limits")), "big")
     copy_closure(source.place("big"), "v1", [there], engine=Engine(state=tmp_path / "transfer"))
     assert compare(source.place("big"), Place(registry, "big"), "v1", content=True) == []
 

@@ -14,14 +14,14 @@ from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.fanout import Means, move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
-from registry_pipelines.transfer.limits.rules import Rule
+from registry_pipelines.transfer.limits.rules import RegistryRule
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
@@ -177,7 +177,7 @@ def test_a_full_disk_of_our_own_is_told_and_left_free(
 ) -> None:
     manifest = graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1").content()
     assert isinstance(manifest, Manifest)
-    means = Means(spool=full / "spool", rules=(Rule(".*", chunks=False),))
+    means = Means(spool=full / "spool", rules=(RegistryRule(".*", chunks=False),))
 
     def bring() -> RegistryPipelinesError | None:
         [outcome] = move_blob(source.place("app"), manifest.layers[0], [target.place("app")], means, lambda *_: None)

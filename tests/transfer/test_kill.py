@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.link import Link

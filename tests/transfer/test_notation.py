@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
 from tests.patience import patient
 

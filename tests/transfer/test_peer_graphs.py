@@ -15,9 +15,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 from tests.patience import patient
 from tests.transfer.test_peers import run, tar_of
 

@@ -16,9 +16,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.discovery import discover
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
 from tests.patience import patient
 

@@ -15,7 +15,7 @@ from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.fanout import Means, move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.closure.discovery import discover

@@ -13,18 +13,18 @@ import pytest
 from registry_pipelines.errors import Forbidden, InputError, NotFound, Refused, Unavailable, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Capabilities
+from registry_pipelines.registry.protocol import Capabilities
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.closure.discovery import discover
-from registry_pipelines.transfer.closure.selectors import Selector
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.closure.selector import Selector
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.acts import Setting
 from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job
 from registry_pipelines.transfer.delivery.planner import make_plan
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.limits.limits import Limits
-from registry_pipelines.transfer.limits.rules import Rule
+from registry_pipelines.transfer.limits.machine import MachineLimits
+from registry_pipelines.transfer.limits.rules import RegistryRule
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
@@ -158,8 +158,8 @@ def test_refusals_are_known_before_a_byte_moves(source: Counted, target: Counted
     closure = discover(here, "v1")
     host = target.address.replace(".", r"\.")
     for rule in (
-        Rule(host, max_layer_bytes=4000),
-        Rule(host, refused_media_types=("application/vnd.oci.image.layer.v1.tar+gzip",)),
+        RegistryRule(host, max_layer_bytes=4000),
+        RegistryRule(host, refused_media_types=("application/vnd.oci.image.layer.v1.tar+gzip",)),
     ):
         plan = make_plan([Job(closure, (there,), ("v1",))], rules=[rule])
         assert plan.deliveries[0].refused
@@ -268,7 +268,7 @@ def test_tells_how_many_requests_each_registry_got(
             choose_repositories=Selector(exclude=("backup/*",)),
         )
         source.forget()
-        result = sync([fleet], engine=Engine(limits=Limits(), state=tmp_path))
+        result = sync([fleet], engine=Engine(limits=MachineLimits(), state=tmp_path))
         registry.close()
         assert result.ok
         assert result.requests == {

@@ -44,7 +44,7 @@ from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import Authenticator
 from registry_pipelines.registry.client.transport import Timeouts, Transport
 from registry_pipelines.registry.client.uploads import Uploads
-from registry_pipelines.registry.interface import Capabilities, Carrier, Observer, Quota, Readable, UploadSession
+from registry_pipelines.registry.protocol import Capabilities, Carrier, Observer, Quota, Readable, UploadSession
 
 _ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
 

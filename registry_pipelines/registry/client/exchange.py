@@ -28,7 +28,7 @@ from registry_pipelines.registry.client.tokens import LOG_IN, Authenticator, Sco
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
 from registry_pipelines.registry.client.transport import Body, Request, Transport
 from registry_pipelines.registry.client.words import Act
-from registry_pipelines.registry.interface import Carrier, Observer, Quota
+from registry_pipelines.registry.protocol import Carrier, Observer, Quota
 from registry_pipelines.waits import Wait
 
 MAX_SIGNED_URLS = 512

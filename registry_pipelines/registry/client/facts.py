@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from registry_pipelines.registry.interface import Capabilities
+from registry_pipelines.registry.protocol import Capabilities
 
 
 class Facts:

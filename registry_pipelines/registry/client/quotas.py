@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from registry_pipelines.errors import QuotaSpent
 from registry_pipelines.progress import duration_text
 from registry_pipelines.registry.client.retries import read_retry_after
-from registry_pipelines.registry.interface import Quota
+from registry_pipelines.registry.protocol import Quota
 
 MAX_WINDOW_S = 31 * 86400
 """A longer window is no quota of requests; it is not read. Docker Hub has had one hour and six."""

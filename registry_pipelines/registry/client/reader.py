@@ -9,7 +9,7 @@ import msgspec
 
 from registry_pipelines.errors import RegistryError, Unavailable
 from registry_pipelines.registry.client.response import Response
-from registry_pipelines.registry.interface import BUFFER_BYTES
+from registry_pipelines.registry.protocol import BUFFER_BYTES
 
 _CONTENT_RANGE = re.compile(r"bytes[ \t=]+(?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)\Z", re.IGNORECASE)
 

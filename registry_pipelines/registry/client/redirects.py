@@ -21,7 +21,7 @@ from registry_pipelines.errors import InputError, RedirectRefused, RegistryError
 from registry_pipelines.registry.client.networks import Network, is_in, kind_of
 from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.response import Response
-from registry_pipelines.registry.interface import redact_url
+from registry_pipelines.registry.protocol import redact_url
 
 MAX_REDIRECTS = 5
 """Registries redirect once, to an object store; two are seen behind a CDN."""

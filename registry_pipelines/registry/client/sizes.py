@@ -8,7 +8,7 @@ from registry_pipelines.registry.client.exchange import Call, Exchange
 from registry_pipelines.registry.client.reader import read_content_range
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull
-from registry_pipelines.registry.interface import BUFFER_BYTES
+from registry_pipelines.registry.protocol import BUFFER_BYTES
 
 
 def blob_size(exchange: Exchange, repository: str, digest: Digest) -> int | None:

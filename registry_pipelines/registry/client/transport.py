@@ -33,7 +33,7 @@ from registry_pipelines.registry.client.translate import (
     translate_exception,
 )
 from registry_pipelines.registry.client.wire import Answer, request_head
-from registry_pipelines.registry.interface import Carrier, Parcel
+from registry_pipelines.registry.protocol import Carrier, Parcel
 
 MAX_IDLE_PER_ORIGIN = 48
 """Idle connections kept to one host. Fleets of small images use 32 threads, which wait for latency, not for the link; a

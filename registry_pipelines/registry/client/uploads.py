@@ -30,7 +30,7 @@ from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import push
 from registry_pipelines.registry.client.transport import Timeouts
-from registry_pipelines.registry.interface import BUFFER_BYTES, Carrier, Readable, UploadSession
+from registry_pipelines.registry.protocol import BUFFER_BYTES, Carrier, Readable, UploadSession
 
 _RANGE = re.compile(r"(?:bytes[= ])?(\d{1,19})-(\d{1,19})\Z", re.IGNORECASE)
 _OCTETS = {"Content-Type": "application/octet-stream"}

@@ -24,7 +24,7 @@ from registry_pipelines.registry.client.translate import not_answered
 from registry_pipelines.registry.client.transport import USER_AGENT, Timeouts
 from registry_pipelines.registry.ecr.failures import error_code, raise_translated, translate
 from registry_pipelines.registry.ecr.hosts import EcrHost
-from registry_pipelines.registry.interface import Observer
+from registry_pipelines.registry.protocol import Observer
 
 MAX_CONNECTIONS = 128
 """Idle connections kept to the API; as many requests as a window of ``transfer.limits.limits`` lets be under way."""

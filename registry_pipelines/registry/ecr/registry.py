@@ -17,7 +17,7 @@ from registry_pipelines.registry.client.transport import Timeouts
 from registry_pipelines.registry.ecr.api import EcrApi
 from registry_pipelines.registry.ecr.hosts import read_host
 from registry_pipelines.registry.ecr.uploads import EcrUploads
-from registry_pipelines.registry.interface import Observer, Readable, UploadSession
+from registry_pipelines.registry.protocol import Observer, Readable, UploadSession
 
 
 class EcrRegistry(HttpRegistry):

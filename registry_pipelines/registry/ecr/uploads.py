@@ -16,7 +16,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client.uploads import HashedBody, Uploads
 from registry_pipelines.registry.ecr.api import EcrApi
-from registry_pipelines.registry.interface import Readable, UploadSession
+from registry_pipelines.registry.protocol import Readable, UploadSession
 
 PART_BYTES = 8 * 1024 * 1024
 """Parts we send: ECR takes 5 MiB (the last may be smaller) to what InitiateLayerUpload says (10 or 20 MiB are seen)."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
-from registry_pipelines.registry.embedded.http import TOKEN, BadRequest, Body, Connection
+from registry_pipelines.registry.embedded.http_messages import TOKEN, BadRequest, Body, Connection
 
 MAX_HEADERS = 100
 """Clients send about ten."""

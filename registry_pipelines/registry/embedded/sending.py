@@ -7,7 +7,7 @@ import ssl
 import time
 
 from registry_pipelines.registry.embedded.heads import Request
-from registry_pipelines.registry.embedded.http import BodyCut, Connection, Deadlines
+from registry_pipelines.registry.embedded.http_messages import BodyCut, Connection, Deadlines
 from registry_pipelines.registry.embedded.responses import FileBody, Response
 
 SEND_BYTES = 1024 * 1024

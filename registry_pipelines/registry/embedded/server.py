@@ -23,7 +23,7 @@ from registry_pipelines.registry.embedded.application import Application, Handle
 from registry_pipelines.registry.embedded.auth import Gate, User, read_htpasswd
 from registry_pipelines.registry.embedded.garbage import GRACE_S, Collected, collect_garbage
 from registry_pipelines.registry.embedded.heads import Request, read_request
-from registry_pipelines.registry.embedded.http import BadRequest, BodyCut, Connection, Deadlines
+from registry_pipelines.registry.embedded.http_messages import BadRequest, BodyCut, Connection, Deadlines
 from registry_pipelines.registry.embedded.responses import Response, error_response
 from registry_pipelines.registry.embedded.sending import send_response
 from registry_pipelines.registry.embedded.storage import Store

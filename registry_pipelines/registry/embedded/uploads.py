@@ -19,8 +19,8 @@ from registry_pipelines.errors import DigestMismatch
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
-from registry_pipelines.registry.embedded.http import BadRequest, Body, BodyCut
-from registry_pipelines.registry.interface import BUFFER_BYTES
+from registry_pipelines.registry.embedded.http_messages import BadRequest, Body, BodyCut
+from registry_pipelines.registry.protocol import BUFFER_BYTES
 
 CANONICAL = "sha256"
 BUSY_WAIT_S = 10.0

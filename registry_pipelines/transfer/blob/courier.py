@@ -24,7 +24,7 @@ import msgspec
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.oci.manifests import decode_json
-from registry_pipelines.registry.interface import Parcel
+from registry_pipelines.registry.protocol import Parcel
 from registry_pipelines.threads import CHILDREN
 from registry_pipelines.transfer.blob.courier_process import STILL_S, read_frame
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
@@ -183,7 +183,7 @@ class Courier:
 
 
 class Shipment:
-    """A carrier: one request whose body are the next parts of an inbox, up to a segment. See interface.Carrier.
+    """A carrier: one request whose body are the next parts of an inbox, up to a segment. See protocol.Carrier.
 
     parts: gives the next part, None at the end. sent: called with (offset behind the bytes, bytes) of each piece sent.
     pace: waits until so many bytes are covered by a cap; None without one.

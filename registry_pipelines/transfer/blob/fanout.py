@@ -21,7 +21,7 @@ from typing import Any
 from registry_pipelines.errors import DigestMismatch, LocalError, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
-from registry_pipelines.registry.interface import Place, UploadSessions
+from registry_pipelines.registry.protocol import Place, UploadSessions
 from registry_pipelines.transfer.blob.courier import Courier
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
 from registry_pipelines.transfer.blob.sinks import Inbox, Moved, SessionSink, Sink, Stopped, UploadJournal, WholeSink
@@ -31,7 +31,7 @@ from registry_pipelines.transfer.flow.health import Health
 from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.flow.schedule import Aside
 from registry_pipelines.transfer.flow.streams import Load
-from registry_pipelines.transfer.limits.rules import KNOWN, Rule, rule_for
+from registry_pipelines.transfer.limits.rules import KNOWN, RegistryRule, rule_for
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Means:
     """How the registries of this run stand."""
     spool: Path | None = None
     """Folder for blobs on their way to registries that take them only whole; without one they are streamed."""
-    rules: Sequence[Rule] = KNOWN
+    rules: Sequence[RegistryRule] = KNOWN
     whole_only: set[str] = field(default_factory=set)
     """Registries that were found to refuse chunks."""
 

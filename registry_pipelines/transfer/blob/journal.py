@@ -19,7 +19,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place, UploadSession
+from registry_pipelines.registry.protocol import Place, UploadSession
 from registry_pipelines.transfer.blob.courier import COURIERS, read_note, wait_for_courier
 from registry_pipelines.transfer.blob.database import FILE_URL, Row, Transaction, open_database
 from registry_pipelines.transfer.blob.owners import HEARTBEAT_S, NOBODY, OWNERS, Owner, new_name

@@ -6,7 +6,7 @@ from functools import partial
 
 from registry_pipelines.errors import RegistryError, Unavailable
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.flow.health import Health
 
 

@@ -25,7 +25,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
-from registry_pipelines.registry.interface import Place, UploadSession, UploadSessions
+from registry_pipelines.registry.protocol import Place, UploadSession, UploadSessions
 from registry_pipelines.transfer.blob.fanout import Means, takes_chunks
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part
 from registry_pipelines.transfer.blob.sinks import Inbox, SessionSink

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
-from registry_pipelines.registry.interface import redact_text, redact_url
+from registry_pipelines.registry.protocol import redact_text, redact_url
 from registry_pipelines.transfer.blob.database import Row, T, Transaction
 from registry_pipelines.versions import check_version
 from registry_pipelines.waits import Wait

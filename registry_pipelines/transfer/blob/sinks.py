@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from registry_pipelines.errors import ContentError, NotFound, Refused, RegistryPipelinesError, Unavailable, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import CarriedUploads, Place, UploadSession, UploadSessions
+from registry_pipelines.registry.protocol import CarriedUploads, Place, UploadSession, UploadSessions
 from registry_pipelines.transfer.blob.courier import SEGMENT_BYTES, Courier, Shipment
 from registry_pipelines.transfer.blob.memory import Part
 from registry_pipelines.transfer.flow.patience import Elsewhere

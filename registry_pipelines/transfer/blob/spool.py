@@ -14,7 +14,7 @@ from typing import BinaryIO
 from registry_pipelines.errors import DigestMismatch, DiskFull, StateLocked
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.sinks import Inbox, Moved
 
 MAX_COLLECTORS = 16

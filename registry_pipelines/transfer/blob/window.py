@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 
 from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import BUFFER_BYTES, BlobReader, Place
+from registry_pipelines.registry.protocol import BUFFER_BYTES, BlobReader, Place
 from registry_pipelines.transfer.blob.growth import HUNGER_S, Growth
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
 from registry_pipelines.transfer.flow.patience import Patience

@@ -11,7 +11,7 @@ from typing import Literal
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from registry_pipelines.errors import Forbidden, ManifestInvalid, ManifestTooLar
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.referrers import NO_LIST, ReferrerList, read_fallback
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")

@@ -27,7 +27,7 @@ from registry_pipelines.oci.manifests import (
 )
 from registry_pipelines.oci.media_types import DOCKER_FOREIGN_LAYER
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure, Omission
 from registry_pipelines.transfer.closure.digest_tags import DigestTags

@@ -8,9 +8,9 @@ import msgspec
 
 from registry_pipelines.errors import NotFound, RegistryError
 from registry_pipelines.registry.hidden import could_be_hidden, hidden_tags, likely_to_hide, shows_such_tags
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 
 MAX_TAGS = 1_000_000
 """Tags of one repository that are chosen from, about 100 MB of names; Docker Hub's largest have some ten thousand."""

@@ -16,7 +16,7 @@ from typing import Literal
 from registry_pipelines.errors import ManifestInvalid, NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.closure import Closure
 
 Keeper = Literal["registry", "tag"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from registry_pipelines.progress import size_text
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.closure import Closure, Omission
 
 Row = dict[str, str | int]

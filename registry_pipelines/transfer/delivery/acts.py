@@ -25,7 +25,7 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer.blob.fanout import Means, Outcome, move_blob
 from registry_pipelines.transfer.blob.mounting import mount

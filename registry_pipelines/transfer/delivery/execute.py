@@ -8,7 +8,7 @@ from functools import partial
 
 from registry_pipelines.errors import Refused
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import Place, Registry
+from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.blob.fanout import load_of
 from registry_pipelines.transfer.delivery.acts import Acts, Setting

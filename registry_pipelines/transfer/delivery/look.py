@@ -8,7 +8,7 @@ import msgspec
 
 from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.interface import BlobSizes, Place
+from registry_pipelines.registry.protocol import BlobSizes, Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.lists import unlisted_at

@@ -17,7 +17,7 @@ import msgspec
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Closure
 

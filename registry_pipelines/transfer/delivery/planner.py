@@ -12,7 +12,7 @@ import msgspec
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure
@@ -30,7 +30,7 @@ from registry_pipelines.transfer.delivery.plan import (
 )
 from registry_pipelines.transfer.delivery.receipts import ReceiptStore
 from registry_pipelines.transfer.delivery.refusals import SparseRefusals
-from registry_pipelines.transfer.limits.rules import KNOWN, Refusal, Rule, refusal, rule_for, whole_index_advice
+from registry_pipelines.transfer.limits.rules import KNOWN, Refusal, RegistryRule, refusal, rule_for, whole_index_advice
 
 PLAN_THREADS = 64
 """Looks at targets at once. They are small requests, so latency counts; the limits of a registry still hold."""
@@ -52,7 +52,7 @@ def make_plan(
     jobs: Sequence[Job],
     *,
     holdings: Holdings | None = None,
-    rules: Sequence[Rule] = KNOWN,
+    rules: Sequence[RegistryRule] = KNOWN,
     receipts: ReceiptStore | None = None,
     refusals: SparseRefusals | None = None,
 ) -> Plan:
@@ -87,7 +87,7 @@ class Planner:
         self,
         *,
         holdings: Holdings | None = None,
-        rules: Sequence[Rule] = KNOWN,
+        rules: Sequence[RegistryRule] = KNOWN,
         receipts: ReceiptStore | None = None,
         refusals: SparseRefusals | None = None,
     ) -> None:
@@ -185,7 +185,7 @@ class _Assignment:
         self,
         held: Mapping[str, Mapping[Digest, str]],
         there: Mapping[tuple[str, Digest], str],
-        rules: Sequence[Rule],
+        rules: Sequence[RegistryRule],
         refusals: SparseRefusals | None,
     ) -> None:
         self.held, self.there, self.rules, self.refusals = held, there, rules, refusals

@@ -23,7 +23,7 @@ from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFou
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import BlobSizes, Place
+from registry_pipelines.registry.protocol import BlobSizes, Place
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.lists import Keeper, keeper_at, named_at, referrers_by_subject

@@ -21,7 +21,7 @@ import msgspec
 from registry_pipelines.errors import NotFound, Refused, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import EMPTY, Descriptor, Manifest, ManifestBytes, encode_json
-from registry_pipelines.registry.interface import BlobSizes, Place
+from registry_pipelines.registry.protocol import BlobSizes, Place
 from registry_pipelines.transfer.delivery.answers import Answers
 from registry_pipelines.transfer.limits.requests import CountsRequests
 

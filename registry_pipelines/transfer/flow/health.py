@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from registry_pipelines.errors import RateLimited, RegistryError, RegistryPipelinesError, Unavailable
-from registry_pipelines.registry.interface import Place, Repeating
+from registry_pipelines.registry.protocol import Place, Repeating
 from registry_pipelines.transfer.flow.patience import Elsewhere, Patience
 
 Kind = Literal["read", "content", "mount", "manifest", "read-back"]

@@ -12,7 +12,7 @@ from registry_pipelines.errors import RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.client.uploads import Rewindable
-from registry_pipelines.registry.interface import (
+from registry_pipelines.registry.protocol import (
     BlobReader,
     BlobSizes,
     Capabilities,
@@ -27,7 +27,7 @@ from registry_pipelines.registry.interface import (
     UploadSession,
     UploadSessions,
 )
-from registry_pipelines.transfer.limits.limits import Bandwidth, Limits
+from registry_pipelines.transfer.limits.machine import Bandwidth, MachineLimits
 from registry_pipelines.transfer.limits.requests import CountsRequests
 from registry_pipelines.transfer.limits.rules import Action
 
@@ -69,7 +69,7 @@ class Buffered(Protocol):
         ...
 
 
-def limited(registry: Registry, limits: Limits) -> Registry:
+def limited(registry: Registry, limits: MachineLimits) -> Registry:
     """Wrap a registry; upload sessions stay available where it has them."""
     if isinstance(registry, UploadSessions) and isinstance(registry, CarriedUploads):
         return _LimitedCarried(registry, limits)
@@ -81,7 +81,7 @@ def limited(registry: Registry, limits: Limits) -> Registry:
 
 
 class _Limited(Generic[_R]):
-    def __init__(self, registry: _R, limits: Limits) -> None:
+    def __init__(self, registry: _R, limits: MachineLimits) -> None:
         self.name = registry.name
         self._registry, self._limits = registry, limits
         self._bandwidth = limits.bandwidth(registry.name)

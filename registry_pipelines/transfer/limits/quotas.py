@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.registry.client.quotas import quota_spent
-from registry_pipelines.registry.interface import Quota
+from registry_pipelines.registry.protocol import Quota
 from registry_pipelines.transfer.flow.patience import NO_PROGRESS_S
 from registry_pipelines.transfer.limits.buckets import Bucket
 from registry_pipelines.waits import Wait, host_of

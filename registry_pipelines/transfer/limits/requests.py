@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from registry_pipelines.registry.interface import Registry
+from registry_pipelines.registry.protocol import Registry
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ Action = Literal["read-manifest", "write-manifest", "read-blob", "begin", "appen
 ``read-manifest`` is every other question."""
 
 
-class Rule(msgspec.Struct, frozen=True):
+class RegistryRule(msgspec.Struct, frozen=True):
     """One kind of registry. host: regular expression for the whole host. max_layer_bytes: 0 is no limit known.
     per_second: requests a second, by action. refused_media_types: blobs not taken.
     sparse_indexes: False where an index is taken only when all its children are there."""
@@ -51,46 +51,46 @@ def whole_index_advice(*, rewritten: bool) -> str:
     )
 
 
-KNOWN: tuple[Rule, ...] = (
+KNOWN: tuple[RegistryRule, ...] = (
     # ECR service quotas, per account and region: PutImage 10, Initiate 100, UploadPart 500, BatchGetImage 2,000.
-    Rule(
+    RegistryRule(
         r"\d+\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn))",
         52_000 * 1024**2,
         {"write-manifest": 10, "begin": 100, "append": 500, "read-manifest": 2000, "read-blob": 3000},
         sparse_indexes=False,  # its API model: PutImage raises ReferencedImagesNotFoundException
     ),
-    Rule(
+    RegistryRule(
         r"public\.ecr\.aws",
         52_000 * 1024**2,
         {"write-manifest": 10, "begin": 10, "append": 260, "read-manifest": 10},
         sparse_indexes=False,  # as above
     ),
     # Artifact Registry quotas (per project and region, a minute): 60,000 requests, 18,000 writes.
-    Rule(
+    RegistryRule(
         r"[a-z0-9-]+-docker\.pkg\.dev",
         0,
         {"write-manifest": 150, "begin": 100, "append": 300, "read-manifest": 600, "read-blob": 400},
         chunks=False,
     ),
     # GitHub: 10 GB a layer (documentation); about 2,000 requests a minute for one principal (measured by users).
-    Rule(
+    RegistryRule(
         r"ghcr\.io",
         10 * 1000**3,
         {"write-manifest": 8, "begin": 8, "append": 8, "read-manifest": 16, "read-blob": 8},
         chunks=False,
     ),
     # Azure: a layer up to 200 GiB (documentation).
-    Rule(r"[a-z0-9]+\.azurecr\.(io|cn|us)", 200 * GIB),
+    RegistryRule(r"[a-z0-9]+\.azurecr\.(io|cn|us)", 200 * GIB),
 )
 """From the vendors' pages, as collected in docs/transfer.md."""
 
 
-def rule_for(host: str, rules: Sequence[Rule] = KNOWN) -> Rule:
+def rule_for(host: str, rules: Sequence[RegistryRule] = KNOWN) -> RegistryRule:
     """The first rule for a host, an empty one when there is none."""
-    return next((rule for rule in rules if re.fullmatch(rule.host, host)), Rule(host=".*"))
+    return next((rule for rule in rules if re.fullmatch(rule.host, host)), RegistryRule(host=".*"))
 
 
-def refusal(host: str, blobs: Sequence[Descriptor], rules: Sequence[Rule] = KNOWN) -> Refusal | None:
+def refusal(host: str, blobs: Sequence[Descriptor], rules: Sequence[RegistryRule] = KNOWN) -> Refusal | None:
     """Why the registry will not take one of the blobs; None when nothing is known against them."""
     rule = rule_for(host, rules)
     for blob in blobs:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from registry_pipelines.registry.client.words import MEANINGS, SAYINGS, Saying
-from registry_pipelines.transfer.limits.rules import KNOWN, Rule
+from registry_pipelines.transfer.limits.rules import KNOWN, RegistryRule
 from tests.doubles.families import FAMILIES, Family
 from tests.doubles.families.table import PEERS, SOURCE_STAGES, TARGET_STAGES, Cell, Stage
 
@@ -83,7 +83,7 @@ def _found(family: Family) -> Iterable[tuple[str, bool]]:
     return [(names[name], value) for name, value in family.finds.items() if value is not None]
 
 
-def _limits(rules: Sequence[Rule]) -> str:
+def _limits(rules: Sequence[RegistryRule]) -> str:
     rows = []
     for rule in rules:
         rates = ", ".join(f"{action} {rate:g}" for action, rate in rule.per_second.items())

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 
 source, target, repository, state = sys.argv[1:]

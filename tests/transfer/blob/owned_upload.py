@@ -10,7 +10,7 @@ from pathlib import Path
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place, UploadSession
+from registry_pipelines.registry.protocol import Place, UploadSession
 from registry_pipelines.transfer.blob.journal import Journal
 
 LAYER = Descriptor(media_type="application/octet-stream", digest=Digest.of(b"layer"), size=5)

@@ -13,7 +13,7 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.progress import Silent
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier, Shipment
 from registry_pipelines.transfer.blob.memory import PART_BYTES, PartMemory
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 

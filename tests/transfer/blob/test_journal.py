@@ -21,11 +21,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place, UploadSession
+from registry_pipelines.registry.protocol import Place, UploadSession
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import JOURNAL_FILE
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import NO_PROGRESS_S, Patience
 from registry_pipelines.transfer.state import State

@@ -16,11 +16,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place, UploadSession
+from registry_pipelines.registry.protocol import Place, UploadSession
 from registry_pipelines.transfer.blob import server as database_server
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare

@@ -15,10 +15,10 @@ import sqlalchemy as sql
 from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.interface import UploadSession
+from registry_pipelines.registry.protocol import UploadSession
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.server import TABLE_LOCK
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.postgres import ESCAPED, PASSWORD

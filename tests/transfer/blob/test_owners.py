@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sql
 
-from registry_pipelines.registry.interface import UploadSession
+from registry_pipelines.registry.protocol import UploadSession
 from registry_pipelines.transfer.blob import journal as journals
 from registry_pipelines.transfer.blob import owners
 from registry_pipelines.transfer.blob.journal import Journal

@@ -15,13 +15,13 @@ from registry_pipelines.errors import DigestMismatch, RegistryFull, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.fanout import Means
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES, PartMemory
 from registry_pipelines.transfer.blob.produced import Produce, Write, produce_blob
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
-from registry_pipelines.transfer.limits.rules import Rule
+from registry_pipelines.transfer.limits.rules import RegistryRule
 from registry_pipelines.transfer.uploads import Uploads, UploadsStopped
 from tests.doubles.fault_registry import FaultRegistry, Status
 
@@ -49,7 +49,7 @@ def making(content: bytes, *, piece: int = 1_000_003) -> Produce:
 
 @pytest.mark.parametrize("whole_only", [False, True], ids=["chunks", "whole"])
 def test_every_size_around_a_part_arrives(target: Counted, tmp_path: Path, whole_only: bool) -> None:
-    means = Means(spool=tmp_path / "spool", rules=(Rule(".*", chunks=False),) if whole_only else ())
+    means = Means(spool=tmp_path / "spool", rules=(RegistryRule(".*", chunks=False),) if whole_only else ())
     noise = random.Random(9).randbytes(SIZES[-1])
     for size in SIZES:
         content = noise[:size]
@@ -136,7 +136,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads
 address, folder, size = sys.argv[1:]

@@ -15,10 +15,10 @@ import pytest
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.fanout import Means, move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
-from registry_pipelines.transfer.limits.rules import Rule
+from registry_pipelines.transfer.limits.rules import RegistryRule
 from tests.disk import bytes_below
 from tests.doubles.fault_registry import CutAnswer, FaultRegistry, HoldAnswer, Status
 from tests.patience import patient
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
 
 pytestmark = pytest.mark.usefixtures("one_connection")
-WHOLE = (Rule(".*", chunks=False),)
+WHOLE = (RegistryRule(".*", chunks=False),)
 LARGE = 4 * PART_BYTES + 99
 
 

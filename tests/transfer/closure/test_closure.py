@@ -18,7 +18,7 @@ from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.transfer.closure import discovery
 from registry_pipelines.transfer.closure.discovery import LOOKUP_THREADS, discover
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs

@@ -13,9 +13,9 @@ from registry_pipelines.errors import Forbidden, NotFound
 from registry_pipelines.mirror.upstreams import plan_mirror
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.hidden import hidden_tags, likely_to_hide, shows_such_tags
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.sync import Source, Target, sync
 from tests.doubles.fault_registry import FaultRegistry, Status
 from tests.doubles.walked_tags import walk, walked
@@ -91,7 +91,7 @@ def test_a_broad_choice_takes_the_tags_that_are_not_listed(
         graphs.image(short.place("app"), b"layer", tag=tag)
     assert len(list(short.registry.tags("app"))) == 20
     choice = Selector(semver=">=0.1", newest=30)
-    for limits in (None, Limits(tmp_path_factory.mktemp("limits"))):
+    for limits in (None, MachineLimits(tmp_path_factory.mktemp("limits"))):
         plan = sync(
             [Source(short.registry, (Target(target.registry),), choose_tags=choice)],
             dry_run=True,

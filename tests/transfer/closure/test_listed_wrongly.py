@@ -23,11 +23,11 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.discovery import discover
-from registry_pipelines.transfer.closure.selectors import Selector
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.closure.selector import Selector
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.mirror.opened import opened

@@ -17,8 +17,8 @@ from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Index, ManifestBytes, manifest_bytes
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare

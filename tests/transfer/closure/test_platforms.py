@@ -13,17 +13,17 @@ import pytest
 from registry_pipelines.errors import Forbidden, ManifestInvalid, NotFound, Refused, TagImmutable
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.acts import Setting
 from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job
 from registry_pipelines.transfer.delivery.planner import make_plan
 from registry_pipelines.transfer.delivery.refusals import BELIEVED_S
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.limits.rules import KNOWN, Rule, rule_for
+from registry_pipelines.transfer.limits.rules import KNOWN, RegistryRule, rule_for
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
 from registry_pipelines.transfer.verify import compare
@@ -143,7 +143,7 @@ def test_a_registry_that_is_known_to_want_whole_indexes_is_told_in_the_plan(
 ) -> None:
     here, there = source.place("app"), target.place("app")
     graphs.signed_index(here, "v1")
-    rules = [Rule(target.address.replace(".", r"\."), sparse_indexes=False)]
+    rules = [RegistryRule(target.address.replace(".", r"\."), sparse_indexes=False)]
     job = Job(discover(here, "v1", platforms=ARM), (there,), ("v1",))
     plan = make_plan([job], rules=rules)
     [reason] = Summary(SyncResult(plan), [str(there)]).reasons()
@@ -161,7 +161,9 @@ def test_an_index_within_a_rewritten_one_is_not_written_anew(source: Counted, ta
     inner = graphs.index(here, (amd64, "linux/amd64"), (arm64, "linux/arm64"))
     graphs.index(here, (inner, "linux/arm64"), (amd64, "linux/amd64"), tag="v1")
     closure = discover(here, "v1", platforms=ARM, selection="rewritten")
-    [delivery] = make_plan([Job(closure, (there,), ("v1",))], rules=[Rule(".*", sparse_indexes=False)]).deliveries
+    [delivery] = make_plan(
+        [Job(closure, (there,), ("v1",))], rules=[RegistryRule(".*", sparse_indexes=False)]
+    ).deliveries
     assert str(inner.digest) in delivery.refused and delivery.do == "Take all platforms"
 
 
@@ -170,7 +172,7 @@ def test_an_index_whose_other_children_are_there_already_is_no_sparse_one(
 ) -> None:
     here, there = source.place("app"), target.place("app")
     graphs.signed_index(here, "v1")
-    rules = [Rule(".*", sparse_indexes=False)]
+    rules = [RegistryRule(".*", sparse_indexes=False)]
     amd64 = discover(here, "v1", platforms=ARM).absent[0]
     copy_closure(here, amd64.digest, [there])
     plan = make_plan([Job(discover(here, "v1", platforms=ARM), (there,), ("v1",))], rules=rules)

@@ -12,8 +12,8 @@ import pytest
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 
 if TYPE_CHECKING:
     from registry_pipelines.registry.client import DistributionRegistry

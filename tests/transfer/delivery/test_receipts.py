@@ -9,7 +9,7 @@ import pytest
 
 from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.oci.manifests import Manifest
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.receipts import ReceiptStore
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare

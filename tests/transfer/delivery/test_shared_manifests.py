@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import Unavailable
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare

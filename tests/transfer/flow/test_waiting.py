@@ -16,11 +16,11 @@ from registry_pipelines.errors import RateLimited
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.transfer.copy import copy_closure
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limited import limited
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, HoldAnswer, Status
 from tests.patience import patient
@@ -105,7 +105,7 @@ def test_a_target_that_is_tried_again_and_again(
 def test_a_pause_that_the_registry_asked_for(source: Counted, target: Counted, graphs: Graphs) -> None:
     """The pause is in the limits already when the copy comes, as after another process's 429."""
     graphs.image(source.place("app"), b"layer", tag="v1")
-    limits = Limits()
+    limits = MachineLimits()
     limits.window(target.address, "write-manifest").note(RateLimited("slow down", retry_after_s=patient(1)))
     progress = EndsTheTrouble("its limit of requests", lambda: None)
     copy_closure(

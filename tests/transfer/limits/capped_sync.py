@@ -6,13 +6,14 @@ from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import CapWindow
-from registry_pipelines.transfer.limits.limits import Limits
+from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.sync import Source, Target, sync
 
 source, target, repository, folder, capped, rate = sys.argv[1:]
 sync(
     [Source(DistributionRegistry(source), (Target(DistributionRegistry(target)),), (repository,))],
     engine=Engine(
-        state=Path(folder) / "state", limits=Limits(Path(folder) / "limits", caps={capped: (CapWindow.parse(rate),)})
+        state=Path(folder) / "state",
+        limits=MachineLimits(Path(folder) / "limits", caps={capped: (CapWindow.parse(rate),)}),
     ),
 )

@@ -14,7 +14,7 @@ import pytest
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.link import Direction, Link
 from tests.transfer.conftest import Graphs
 

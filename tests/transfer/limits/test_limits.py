@@ -15,8 +15,8 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.limits.limited import limited
-from registry_pipelines.transfer.limits.limits import FIRST_WINDOW, Limits, Window
-from registry_pipelines.transfer.limits.rules import Rule
+from registry_pipelines.transfer.limits.machine import FIRST_WINDOW, MachineLimits, Window
+from registry_pipelines.transfer.limits.rules import RegistryRule
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, Status
@@ -69,7 +69,7 @@ def test_window_is_halved_once_per_congestion_and_grows_with_success() -> None:
 
 
 def test_retry_after_stops_the_action_for_everybody(tmp_path: Path) -> None:
-    limits, others = Limits(tmp_path), Limits(tmp_path)
+    limits, others = MachineLimits(tmp_path), MachineLimits(tmp_path)
     limits.window("r.example", "write-manifest").note(RateLimited("slow down", retry_after_s=250))
     assert 100 < Bucket(tmp_path / "r.example.write-manifest").wait_s() <= 250
     assert Bucket(tmp_path / "r.example.append").wait_s() == 0
@@ -81,7 +81,7 @@ def test_attempts_that_the_client_repeats_are_learnt_from(
 ) -> None:
     with FaultRegistry(source.address) as faults:
         faults.play("GET", r".*/tags/list.*", Status(429, {"Retry-After": "0"}), times=1)
-        limits = Limits()
+        limits = MachineLimits()
         registry = limited(connect(faults.address), limits)
         with pytest.raises(NotFound):
             list(registry.tags("nothing"))
@@ -91,10 +91,10 @@ def test_attempts_that_the_client_repeats_are_learnt_from(
 
 def test_sync_within_limits_is_the_same_sync(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
     graphs.image(source.place("app"), graphs.noise(12_000_000), tag="v1")
-    limits = Limits(
+    limits = MachineLimits(
         tmp_path / "limits",
         caps={"*": (CapWindow.parse("500MB/s"),)},
-        rules=(Rule(".*", per_second={"append": 1000}),),
+        rules=(RegistryRule(".*", per_second={"append": 1000}),),
     )
     fleet = Source(source.registry, (Target(target.registry),))
     assert sync([fleet], engine=Engine(limits=limits, state=tmp_path / "state")).ok

@@ -11,11 +11,11 @@ import pytest
 
 from registry_pipelines.errors import QuotaSpent
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.interface import Quota
+from registry_pipelines.registry.protocol import Quota
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import Bucket
 from registry_pipelines.transfer.limits.limited import limited
-from registry_pipelines.transfer.limits.limits import FIRST_WINDOW, Limits
+from registry_pipelines.transfer.limits.machine import FIRST_WINDOW, MachineLimits
 from registry_pipelines.transfer.limits.quotas import LOOK_EVERY_S, QuotaGate
 from registry_pipelines.transfer.sync import Source, Target, sync
 from registry_pipelines.transfer.verify import compare
@@ -46,7 +46,7 @@ def test_a_spent_quota_stops_reading_of_manifests_and_nothing_else(
     graphs.image(source.place("app"), layer, tag="v1")
     for method in ("GET", "HEAD"):
         hub.play(method, MANIFESTS, Rewrite(set=announced(0)))
-    limits = Limits(tmp_path)
+    limits = MachineLimits(tmp_path)
     registry = limited(connect(hub.address), limits)
     top = registry.get_manifest("app", "v1")  # the last one that was given
     with pytest.raises(QuotaSpent, match=r"100 in 6 h") as spent:
@@ -58,7 +58,7 @@ def test_a_spent_quota_stops_reading_of_manifests_and_nothing_else(
     assert list(registry.tags("app")) == ["v1"]
     assert registry.blob_size("app", top.content().layers[0].digest) == len(layer)  # type: ignore[union-attr]
     assert limits.window(hub.address, "read-manifest").size > FIRST_WINDOW
-    other_process = limited(connect(hub.address), Limits(tmp_path))
+    other_process = limited(connect(hub.address), MachineLimits(tmp_path))
     with pytest.raises(QuotaSpent):
         other_process.get_manifest("app", "v1")
     assert len(hub.requests("GET", MANIFESTS)) == 1
@@ -68,9 +68,9 @@ def test_new_requests_are_found_out_by_a_question_that_is_not_counted(
     source: Counted, hub: FaultRegistry, graphs: Graphs, connect: Callable[..., DistributionRegistry], tmp_path: Path
 ) -> None:
     graphs.image(source.place("app"), b"layer", tag="v1")
-    Limits(tmp_path).quota(hub.address).observe(Quota(100, 0, HOURS))
+    MachineLimits(tmp_path).quota(hub.address).observe(Quota(100, 0, HOURS))
     hub.play("HEAD", MANIFESTS, Rewrite(set=announced(100)))
-    registry = limited(connect(hub.address), Limits(tmp_path))
+    registry = limited(connect(hub.address), MachineLimits(tmp_path))
     assert registry.get_manifest("app", "v1").raw
     assert [(one.method, one.status) for one in hub.seen] == [("HEAD", 200), ("GET", 200)]
 
@@ -84,14 +84,14 @@ def test_a_sync_says_until_when_and_the_next_one_does_the_rest(
     hub.play("GET", MANIFESTS, Status(429, announced(0)))
     registry = DistributionRegistry(hub.address)
     fleet = Source(registry, (Target(target.registry),), IMAGES)
-    found = sync([fleet], engine=Engine(state=tmp_path / "state", limits=Limits(tmp_path / "limits")))
+    found = sync([fleet], engine=Engine(state=tmp_path / "state", limits=MachineLimits(tmp_path / "limits")))
     assert [type(each.error) for each in found.failures] == [QuotaSpent] * 2
     assert all("Run it again after" in str(each.error) for each in found.failures)
     assert [item.ok for item in found.results] == [True]
     hub.clear()
     hub.play("HEAD", MANIFESTS, Rewrite(set=announced(100)))
     hub.reset_counts()
-    assert sync([fleet], engine=Engine(state=tmp_path / "state", limits=Limits(tmp_path / "limits"))).ok
+    assert sync([fleet], engine=Engine(state=tmp_path / "state", limits=MachineLimits(tmp_path / "limits"))).ok
     assert len(hub.requests("GET", MANIFESTS)) == 2
     registry.close()
     assert all(compare(source.place(name), target.place(name), "v1") == [] for name in IMAGES)

@@ -191,7 +191,7 @@ class Coverage(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True)
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
-class Limits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FindingLimits(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The most findings of each severity a release may have; `null` is no limit."""
 
     critical: Count | None = 0

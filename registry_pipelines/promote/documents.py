@@ -12,8 +12,8 @@ from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TY
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.warnings import WarningId
-from registry_pipelines.scan.interface import OLD_KIND, OLD_KIND_NOW, Limits, Undeclared
+from registry_pipelines.registry.image_warnings import WarningId
+from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
 from registry_pipelines.settings import Duration, EntryName, Former
 
 Required = Literal["provenance", "sbom", "vulnerabilities", "signature"]
@@ -71,7 +71,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What a release must show before its channel tag moves. Nothing passes by absence."""
 
     name: EntryName = "default"
-    limits: Limits = Limits()
+    limits: FindingLimits = FindingLimits()
     """The most findings by severity."""
     fixable_only: bool = False
     """Count only findings with a fixed version; the verdict lists the others as accepted."""

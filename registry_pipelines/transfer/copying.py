@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from registry_pipelines.errors import DigestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.interface import Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.delivery.plan import Job, Plan

@@ -12,8 +12,8 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.choices import differing
-from registry_pipelines.registry.interface import Place
 from registry_pipelines.registry.platforms import Entry
+from registry_pipelines.registry.protocol import Place
 
 SOCI_ANNOTATION = "com.amazon.soci.index-digest"
 """On an image manifest, the digest of its SOCI v2 index (soci-snapshotter)."""

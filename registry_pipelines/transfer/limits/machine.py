@@ -19,7 +19,7 @@ from pathlib import Path
 from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavailable
 from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.limits.quotas import QuotaGate
-from registry_pipelines.transfer.limits.rules import KNOWN, Action, Rule, rule_for
+from registry_pipelines.transfer.limits.rules import KNOWN, Action, RegistryRule, rule_for
 from registry_pipelines.waits import Wait
 
 FIRST_WINDOW = 16.0
@@ -122,7 +122,7 @@ class Bandwidth:
 
 
 @dataclass
-class Limits:
+class MachineLimits:
     """The limits of this machine. folder: where processes share them; None keeps them for this process.
 
     caps: registry name (or ``*``) to bandwidth caps for what is read from and sent to it. rules: known registries.
@@ -130,7 +130,7 @@ class Limits:
 
     folder: Path | None = None
     caps: dict[str, tuple[CapWindow, ...]] = field(default_factory=dict)
-    rules: Sequence[Rule] = KNOWN
+    rules: Sequence[RegistryRule] = KNOWN
     _windows: dict[tuple[str, Action], Window] = field(default_factory=dict, init=False, repr=False)
     _quotas: dict[str, QuotaGate] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)

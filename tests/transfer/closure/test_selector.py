@@ -6,7 +6,7 @@ import pytest
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
-from registry_pipelines.transfer.closure.selectors import Selector
+from registry_pipelines.transfer.closure.selector import Selector
 
 TAGS = ["latest", "v1.2.0", "v1.10.0", "v1.9.3", "2.0.0-rc.1", "2.0.0", "main-abc", "v1.2", "v1.10.0-debug"]
 

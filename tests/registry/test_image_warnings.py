@@ -19,9 +19,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import BytesSource, push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.interface import Place
-from registry_pipelines.registry.platforms import read_entries
-from registry_pipelines.registry.warnings import (
+from registry_pipelines.registry.image_warnings import (
     FOOTER_BYTES,
     KINDS,
     SOCI_ANNOTATION,
@@ -32,6 +30,8 @@ from registry_pipelines.registry.warnings import (
     summed,
     warnings_of,
 )
+from registry_pipelines.registry.platforms import read_entries
+from registry_pipelines.registry.protocol import Place
 from tests.doubles.containerd import containerd
 from tests.scan.images import make_tar
 
