@@ -5,6 +5,8 @@ The first signal raises KeyboardInterrupt in the main thread, and the work winds
 no signal (a look-up of a name, a locked database, a registry that is waited for while something is closed). So another
 thread hears it too, and ends the process when the time is over, or at a second signal. By then nothing is lost: what
 is written stands there whole or not at all, and journals are made for a kill.
+
+Every command begins here, ``--help`` too: this loads as little as it can.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from registry_pipelines.threads import CHILDREN
+if TYPE_CHECKING:
+    import subprocess
 
 WIND_UP_S = 1.5
 """From the first signal until the process is ended all the same. With what a busy machine takes, two seconds."""
@@ -33,6 +36,36 @@ _NOBODY_LISTENS = 0
 _STDERR = 2
 _SHOW_CURSOR = b"\x1b[?25h"
 """Progress bars hide it."""
+
+
+class Children:
+    """Child processes that run now, each with how it is ended. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._ends: dict[subprocess.Popen[bytes], Callable[[], None]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, process: subprocess.Popen[bytes], end: Callable[[], None] | None = None) -> None:
+        """From now on it ends with all others. end: how; killed unless told."""
+        with self._lock:
+            self._ends[process] = end or process.kill
+
+    def discard(self, process: subprocess.Popen[bytes]) -> None:
+        """It has ended, or ends by itself."""
+        with self._lock:
+            self._ends.pop(process, None)
+
+    def end(self) -> None:
+        """End all; waits for none."""
+        with self._lock:
+            ends = list(self._ends.values())
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end()
+
+
+CHILDREN = Children()
+"""Of the whole process."""
 
 
 class _Watch:
@@ -95,6 +128,12 @@ def _next(heard: IO[bytes], timeout_s: float | None) -> int | None:
         [number] = heard.read(1)
         if number in _SIGNALS or number == _NOBODY_LISTENS:
             return number
+
+
+def is_interrupt(kind: type[BaseException] | None) -> bool:
+    """Whether a block ends because the work is to end at once: KeyboardInterrupt, and whatever else is no Exception, as
+    Dagster's interruption of a run."""
+    return kind is not None and not issubclass(kind, Exception)
 
 
 _watch: _Watch | None = None

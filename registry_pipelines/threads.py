@@ -19,38 +19,10 @@ from functools import partial
 from types import TracebackType
 from typing import IO, Any, ParamSpec, TypeVar
 
+from registry_pipelines.interrupts import CHILDREN, Children, is_interrupt
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class Children:
-    """Child processes that run now, each with how it is ended. Safe for many threads."""
-
-    def __init__(self) -> None:
-        self._ends: dict[subprocess.Popen[bytes], Callable[[], None]] = {}
-        self._lock = threading.Lock()
-
-    def add(self, process: subprocess.Popen[bytes], end: Callable[[], None] | None = None) -> None:
-        """From now on it ends with all others. end: how; killed unless told."""
-        with self._lock:
-            self._ends[process] = end or process.kill
-
-    def discard(self, process: subprocess.Popen[bytes]) -> None:
-        """It has ended, or ends by itself."""
-        with self._lock:
-            self._ends.pop(process, None)
-
-    def end(self) -> None:
-        """End all; waits for none."""
-        with self._lock:
-            ends = list(self._ends.values())
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end()
-
-
-CHILDREN = Children()
-"""Of the whole process."""
 
 
 def run_child(
@@ -210,9 +182,3 @@ class Pool(Executor):
             self.stop()
         else:
             self.shutdown(cancel_futures=kind is not None)
-
-
-def is_interrupt(kind: type[BaseException] | None) -> bool:
-    """Whether a block ends because the work is to end at once: KeyboardInterrupt, and whatever else is no Exception, as
-    Dagster's interruption of a run."""
-    return kind is not None and not issubclass(kind, Exception)

@@ -25,8 +25,9 @@ from types import TracebackType
 from typing import IO
 
 from registry_pipelines.errors import DiskFull, LocalError
+from registry_pipelines.interrupts import is_interrupt
 from registry_pipelines.oci.files import local_errors
-from registry_pipelines.threads import Pool, is_interrupt, run_child
+from registry_pipelines.threads import Pool, run_child
 
 MAX_SOURCE_BYTES = 4 * 1024**2
 """A larger source is left to the interpreter; the largest in wheels (generated tables) stay below 2 MiB."""

@@ -27,9 +27,9 @@ from registry_pipelines.cli.output import bare_digest, condensed, console, print
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
+from registry_pipelines.interrupts import CHILDREN
 from registry_pipelines.progress import size_text
 from registry_pipelines.release import Release
-from registry_pipelines.threads import CHILDREN
 
 DEMO_FOLDER = Path("deploy") / "demo"
 EXPECTED = {"forecaster": True, "recommender": False}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 
 from registry_pipelines import errors, interrupts
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.threads import is_interrupt
+from registry_pipelines.interrupts import is_interrupt
 
 UNEXPECTED = 1
 INCOMPLETE = errors.ContentError.exit_code
@@ -66,7 +65,7 @@ def guarded(run: Callable[[], Any], *, as_json: bool, debug: bool) -> int:
 def say_interrupted(error: BaseException | None = None) -> int:
     """One line on stderr; the exit code. error: to be shown with its traceback."""
     if error is not None:
-        click.echo("".join(traceback.format_exception(error)), err=True)
+        _say_traceback(error)
     interrupts.told()
     click.echo(interrupts.word(interrupts.caught()), err=True)
     return 128 + interrupts.caught() if interrupts.caught() else INTERRUPTED
@@ -87,7 +86,7 @@ def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, erro
     from registry_pipelines.cli.output import harmless, print_json  # --help needs no tables
 
     if debug:
-        click.echo("".join(traceback.format_exception(error)), err=True)
+        _say_traceback(error)
     click.echo(harmless(f"error: {text}"), err=True)
     for note in getattr(error, "__notes__", ()):  # what became of the others, when one of several failed
         click.echo(harmless(f"- {note}"), err=True)
@@ -100,3 +99,9 @@ def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, erro
         if isinstance(error, errors.PromotionDenied):
             found["reasons"] = error.reasons
         print_json({"ok": False, "error": found})
+
+
+def _say_traceback(error: BaseException) -> None:
+    import traceback  # --help needs none
+
+    click.echo("".join(traceback.format_exception(error)), err=True)

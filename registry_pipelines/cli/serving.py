@@ -21,9 +21,9 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import print_json
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, Config, EmbeddedRegistry
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
+from registry_pipelines.interrupts import CHILDREN
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded import serve as serve_here
-from registry_pipelines.threads import CHILDREN
 from registry_pipelines.versions import claim_state
 
 CHILD_STOP_S = 1.0

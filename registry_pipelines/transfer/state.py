@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import cast
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError
+from registry_pipelines.interrupts import is_interrupt
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry, UploadSessions
-from registry_pipelines.threads import is_interrupt
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier
 from registry_pipelines.transfer.blob.fanout import Means
 from registry_pipelines.transfer.blob.journal import Journal

@@ -23,9 +23,9 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError, Stalled, Unavailable
+from registry_pipelines.interrupts import CHILDREN
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.registry.protocol import Parcel
-from registry_pipelines.threads import CHILDREN
 from registry_pipelines.transfer.blob.courier_process import STILL_S, read_frame
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
 
