@@ -27,7 +27,7 @@ def release_assets(config: Config) -> Assets:
         promote.verdict,
         promote.promotion,
         *(replicate.replica(target) for target in config.targets.values()),
-        *(mirror.mirrored_release(found) for found in config.mirrors.values() if found.images),
+        *(mirror.mirrored_release(settings) for settings in config.mirrors.values() if settings.images),
     ]
 
 
@@ -39,8 +39,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     releases = release_assets(config)
     names = built_images(config)
     images = [build.built(names)] if names else []
-    upstreams = [mirror.upstreams(found) for found in config.mirrors.values() if found.upstreams]
-    synced = [sync.synced(found, list(config.syncs)) for found in config.syncs.values()]
+    upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
+    synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
     release = release_job(releases)
     builds = [job("build", images, "Build an image; its release's partition is added.")] if images else []
@@ -52,8 +52,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         jobs=[release, *builds, *mirrors, *syncs, *plannings],
         sensors=[*push_sensors(config, release), promotion_sensor(config, release)],
         schedules=[
-            *(nightly(found, str(config.schedules.mirror), config) for found in (*mirrors, *syncs)),
-            *(nightly(found, str(config.schedules.retention), config) for found in plannings),
+            *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
+            *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
         ],
         resources={
             "chain": chain_resource(make_chain or (lambda: Chain(config))),

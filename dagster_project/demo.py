@@ -102,8 +102,8 @@ class Recorder:
         stage = SEVERAL.get(name, name.removesuffix("_release"))
         reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
         for each in arguments[1] if name in SEVERAL else [":".join(map(str, arguments[1:]))]:
-            told = f"{stage}:{each}" if each else stage
-            self._events.write(untold(told, str(arguments[0]), error.what, *reasons), "denied")
+            named = f"{stage}:{each}" if each else stage
+            self._events.write(untold(named, str(arguments[0]), error.what, *reasons), "denied")
 
 
 def release_key(result: StageResult) -> str:

@@ -115,11 +115,11 @@ def succeeded(result: StageResult, **more: Any) -> Materialized:
 
 
 @contextmanager
-def telling(context: dg.AssetExecutionContext, chain: Chain) -> Iterator[Chain]:
+def progress_in_log(context: dg.AssetExecutionContext, chain: Chain) -> Iterator[Chain]:
     """The chain with its copies' progress in the run's log: a line each ten seconds and each ten per cent, with bytes,
     rate and the time that is left; one with the sums at the end."""
     with bulletins(context.log.info) as progress:
-        yield chain.telling(progress)
+        yield chain.with_progress(progress)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def broken(job: Job, why: str) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Never runs {job.name}: {why}",
     )
-    def told() -> None:
+    def fail() -> None:
         raise dg.Failure(f"{job.name} did not run: {why}", allow_retries=False)
 
-    return told
+    return fail

@@ -61,15 +61,15 @@ def materialized(instance: dg.DagsterInstance, asset: str) -> set[str]:
 
 def known_releases(instance: dg.DagsterInstance, images: Collection[str]) -> list[Release]:
     """The partitions of some images, in the order they were added; keys that are no releases are left out."""
-    found = []
+    releases = []
     for key in instance.get_dynamic_partitions(str(RELEASES.name)):
         try:
             release = Release.parse(key)
         except RegistryPipelinesError:  # somebody typed it in the UI; nothing can be done with it
             continue
         if release.image in images:
-            found.append(release)
-    return found
+            releases.append(release)
+    return releases
 
 
 @dataclass
@@ -121,12 +121,12 @@ def look_for_pushed(
     order = next_after(images, memory.last, len(images))
     look = look_at(chain, order, () if reconcile else known)
     memory.last = order[-len(look.rest) - 1] if look.rest else ""
-    found = sorted(look.releases, key=by_version)
-    live = [keys.get((release.image, release.digest), release.key) for release in found]
+    releases = sorted(look.releases, key=by_version)
+    live = [keys.get((release.image, release.digest), release.key) for release in releases]
     wanted = untried(instance, known, live, memory)
     gone: list[str] = []
     if reconcile:
-        present, answered = set(live), {release.image for release in found}
+        present, answered = set(live), {release.image for release in releases}
         # A registry that no longer lets us see a repository answers as if it were empty: nothing is removed then.
         gone = [release.key for release in known if release.image in answered and release.key not in present]
         wanted += lost(instance, known, present, memory)

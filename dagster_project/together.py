@@ -18,16 +18,16 @@ class Together(Generic[T]):
 
     def __init__(self) -> None:
         self._done: set[tuple[str, str]] = set()
-        self._kept: dict[tuple[str, str], T] = {}
+        self._outcomes: dict[tuple[str, str], T] = {}
 
     def take(self, kind: str, name: str, names: Iterable[str], act: Callable[[list[str]], Mapping[str, T]]) -> T:
         """The outcome of one, for once: a step that is tried again does its own anew. names: all of its kind that may
         be done with it, in order. act: does those it is given. Raises what it raises; then nothing counts as done."""
-        if (kind, name) not in self._kept:
+        if (kind, name) not in self._outcomes:
             wanted = [each for each in names if each == name or (kind, each) not in self._done]
-            self._kept |= {(kind, each): found for each, found in act(wanted).items()}
+            self._outcomes |= {(kind, each): outcome for each, outcome in act(wanted).items()}
             self._done.update((kind, each) for each in wanted)
-        return self._kept.pop((kind, name))
+        return self._outcomes.pop((kind, name))
 
 
 def selected(context: dg.AssetExecutionContext, prefix: str) -> set[str]:

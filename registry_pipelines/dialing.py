@@ -72,11 +72,11 @@ class Dialer:
 
     def resolve(self, host: str, port: int) -> list[Address]:
         """A host's addresses in the order to try them: what worked last, then the families in turn. Raises OSError."""
-        found = list(dict.fromkeys(Address(f, w) for f, _, _, _, w in socket.getaddrinfo(host, port, 0, _STREAM)))
-        if len(found) < 2:
-            return found
-        first = [one for one in found if one.family == found[0].family]
-        others = [one for one in found if one.family != found[0].family]
+        addresses = list(dict.fromkeys(Address(f, w) for f, _, _, _, w in socket.getaddrinfo(host, port, 0, _STREAM)))
+        if len(addresses) < 2:
+            return addresses
+        first = [one for one in addresses if one.family == addresses[0].family]
+        others = [one for one in addresses if one.family != addresses[0].family]
         turns = itertools.chain.from_iterable(itertools.zip_longest(first, others))
         worked = self._worked.get((host, port))
         return sorted((one for one in turns if one), key=lambda one: one.where != worked)
@@ -88,32 +88,32 @@ class Dialer:
         """
         if len(addresses) == 1:
             return _connect_one(addresses[0], timeout_s)
-        found = _race(addresses, timeout_s)
+        connection = _race(addresses, timeout_s)
         while len(self._worked) >= MAX_REMEMBERED_HOSTS:
             with contextlib.suppress(KeyError, StopIteration, RuntimeError):
                 self._worked.pop(next(iter(self._worked)))
-        self._worked[host, port] = found.getpeername()
-        return found
+        self._worked[host, port] = connection.getpeername()
+        return connection
 
 
 _STREAM = socket.SOCK_STREAM
 
 
 def _connect_one(address: Address, timeout_s: float) -> socket.socket:
-    found = socket.socket(address.family, _STREAM)
+    connection = socket.socket(address.family, _STREAM)
     try:
-        found.settimeout(timeout_s)
-        found.connect(address.where)
+        connection.settimeout(timeout_s)
+        connection.connect(address.where)
     except BaseException:
-        found.close()
+        connection.close()
         raise
-    return _ready(found, timeout_s)
+    return _ready(connection, timeout_s)
 
 
-def _ready(found: socket.socket, timeout_s: float) -> socket.socket:
-    found.settimeout(timeout_s)
-    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return found
+def _ready(connection: socket.socket, timeout_s: float) -> socket.socket:
+    connection.settimeout(timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def _race(addresses: Sequence[Address], timeout_s: float) -> socket.socket:
@@ -137,11 +137,11 @@ def _race(addresses: Sequence[Address], timeout_s: float) -> socket.socket:
             until = min(started + timeout_s, next_at) if waiting else started + timeout_s
             for number, _ in poll.poll(max(1.0, (until - now) * 1000)):
                 poll.unregister(number)
-                found, address = running.pop(number)
-                status = found.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                connection, address = running.pop(number)
+                status = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not status:
-                    return _ready(found, timeout_s)
-                found.close()
+                    return _ready(connection, timeout_s)
+                connection.close()
                 failed.append((address, OSError(status, os.strerror(status))))
                 next_at = now
         raise NoneAnswered(failed)
@@ -220,10 +220,13 @@ def _certificates(ca_file: str) -> list[tuple[str, Block]]:
         blocks = read_blocks(raw)
     except ValueError as error:
         raise OSError(str(error)) from error
-    found = [block for block in blocks if block.label in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")]
-    if not found:
+    certificates = [
+        block for block in blocks if block.label in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
+    ]
+    if not certificates:
         there = f"only {', '.join(sorted({block.label for block in blocks}))}" if blocks else "no PEM block"
         raise OSError(f"it has no certificate, {there}")
     return [
-        (f"certificate {number} of {len(found)}, in line {block.line},", block) for number, block in enumerate(found, 1)
+        (f"certificate {number} of {len(certificates)}, in line {block.line},", block)
+        for number, block in enumerate(certificates, 1)
     ]

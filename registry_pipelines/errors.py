@@ -319,5 +319,5 @@ class ToolMissing(LocalError):
 def exit_code_of_many(codes: Iterable[int]) -> int:
     """The exit code of many copies: the one that all have, as when no target can be reached; else that of
     :class:`ContentError`, for something is not whole. 0 when there are none. codes: 0 for what went well."""
-    found = set(codes) or {0}
-    return found.pop() if len(found) == 1 else ContentError.exit_code
+    distinct = set(codes) or {0}
+    return distinct.pop() if len(distinct) == 1 else ContentError.exit_code

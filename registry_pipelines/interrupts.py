@@ -73,17 +73,17 @@ class _Watch:
 
     def __init__(self, wind_up_s: float) -> None:
         self.caught = 0
-        self.told = self.wanted = False
+        self.announced = self.wanted = False
         self._wind_up_s = wind_up_s
-        self._hear, told = os.pipe()
-        os.set_blocking(told, False)
+        self._hear, write_end = os.pipe()
+        os.set_blocking(write_end, False)
         self._handlers = {
             number: signal.signal(number, self._interrupt)
             for number in _SIGNALS
             if signal.getsignal(number) is not signal.SIG_IGN  # a shell's `&` and nohup mean it
         }
         self._handlers[_NUDGE] = signal.signal(_NUDGE, lambda number, frame: None)
-        self._wakeup = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        self._wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
@@ -105,17 +105,17 @@ class _Watch:
         with contextlib.suppress(OSError):
             if os.isatty(_STDERR):
                 os.write(_STDERR, _SHOW_CURSOR)
-            if not (self.told or self.wanted):
+            if not (self.announced or self.wanted):
                 os.write(_STDERR, f"{word(number)}\n".encode())
         os._exit(0 if self.wanted else 128 + number)
 
     def restore(self) -> None:
         """The handlers from before; the thread ends."""
-        told = signal.set_wakeup_fd(self._wakeup)
+        write_end = signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        os.write(told, bytes([_NOBODY_LISTENS]))
-        os.close(told)
+        os.write(write_end, bytes([_NOBODY_LISTENS]))
+        os.close(write_end)
 
 
 def _next(heard: IO[bytes], timeout_s: float | None) -> int | None:
@@ -146,7 +146,7 @@ def prompt_end(wind_up_s: float = WIND_UP_S, *, silent: bool = False) -> Iterato
     signal's number. A signal that was ignored when the program started stays so. silent: whoever started it tells."""
     global _watch
     _watch = watch = _Watch(wind_up_s)
-    watch.told = silent
+    watch.announced = silent
     try:
         yield
     finally:
@@ -164,16 +164,16 @@ def caught() -> int:
     return _watch.caught if _watch else 0
 
 
-def wanted() -> None:
+def mark_wanted() -> None:
     """From now on a signal is how this program ends, with exit code 0: a server's."""
     if _watch:
         _watch.wanted = True
 
 
-def told() -> None:
-    """The user was told of the interrupt."""
+def mark_announced() -> None:
+    """Say that the user was told of the interrupt: the end says nothing more."""
     if _watch:
-        _watch.told = True
+        _watch.announced = True
 
 
 def word(number: int) -> str:

@@ -39,7 +39,7 @@ def read_blocks(raw: bytes) -> list[Block]:
     not base64 alone; such blocks come without content.
     """
     text = _text(raw)
-    found: list[Block] = []
+    blocks: list[Block] = []
     rest, opened = 0, None
     for mark in _MARK.finditer(text):
         line = text.count("\n", 0, mark.start()) + 1
@@ -52,12 +52,12 @@ def read_blocks(raw: bytes) -> list[Block]:
         elif opened is None or opened[0] != mark[2]:
             raise ValueError(f"END {mark[2]} in line {line} ends no block")
         else:
-            found.append(_block(*opened, text[rest : mark.start()]))
+            blocks.append(_block(*opened, text[rest : mark.start()]))
             opened, rest = None, mark.end()
     if opened is not None:
         raise ValueError(f"the block {opened[0]} in line {opened[1]} has no end")
     _comment(text, rest, len(text))
-    return found
+    return blocks
 
 
 def _text(raw: bytes) -> str:

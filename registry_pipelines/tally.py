@@ -231,16 +231,16 @@ class Bulletins:
 @contextmanager
 def bulletins(say: Callable[[str], None]) -> Iterator[Progress]:
     """Progress as lines of a log, also while nothing arrives: a stall is told as 0 B/s. say: takes a line."""
-    found, over = Bulletins(say), threading.Event()
+    progress, over = Bulletins(say), threading.Event()
 
     def tick() -> None:
         while not over.wait(1.0):
-            found.tick()
+            progress.tick()
 
     ticker = threading.Thread(target=tick, name="bulletins", daemon=True)
     ticker.start()
     try:
-        yield found
+        yield progress
     finally:
         over.set()
         ticker.join()

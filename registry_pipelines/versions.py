@@ -49,19 +49,19 @@ def claim_state(folder: Path) -> None:
 def claim_file(connection: sqlite3.Connection, known: int, *, what: str, path: Path) -> None:
     """Check the version of a SQLite file just opened, and close it when it is not ours; whoever creates the tables sets
     it with them (``PRAGMA user_version``; 0 is a file without one). Raises StateTooNew, sqlite3.Error."""
-    [found] = connection.execute("PRAGMA user_version").fetchone()
+    [version] = connection.execute("PRAGMA user_version").fetchone()
     try:
-        check_version(found, known, what=what, where=str(path))
+        check_version(version, known, what=what, where=str(path))
     except StateTooNew:
         connection.close()
         raise
 
 
-def check_version(found: int | str, known: int, *, what: str, where: str) -> None:
+def check_version(version: int | str, known: int, *, what: str, where: str) -> None:
     """Raise StateTooNew for what a newer build wrote. found: as it was read; a text that is no number is of nobody."""
-    if not str(found).isdecimal() or int(found) > known:
+    if not str(version).isdecimal() or int(version) > known:
         raise StateTooNew(
-            f"{what} has version {str(found)[:MAX_VERSION_BYTES]!s}, this build knows {known}",
+            f"{what} has version {str(version)[:MAX_VERSION_BYTES]!s}, this build knows {known}",
             where=where,
             do="Use the newer Registry Pipelines that wrote it, or name another place in the configuration",
         )

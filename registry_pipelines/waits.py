@@ -67,9 +67,9 @@ class Board:
 
     def lasting(self, now: float) -> list[Wait]:
         """Those worth a line, the longest first: they last already, or are known to last."""
-        found = [each for each in list(self.open.values()) if each.since]
+        waiting = [each for each in list(self.open.values()) if each.since]
         return sorted(
-            (each for each in found if max(now - each.since, each.left_s or 0.0) >= TELL_AFTER_S),
+            (each for each in waiting if max(now - each.since, each.left_s or 0.0) >= TELL_AFTER_S),
             key=lambda each: each.since,
         )
 
@@ -95,9 +95,9 @@ class Teller:
             del self._seen_at[host], self._told[host]
         for wait in {each.host: each for each in reversed(lasting)}.values():
             self._seen_at[wait.host] = now
-            told, kind = self._told.setdefault(wait.host, set()), _VARYING.sub("", wait.reason)
-            if kind not in told:
-                told.add(kind)
+            kinds, kind = self._told.setdefault(wait.host, set()), _VARYING.sub("", wait.reason)
+            if kind not in kinds:
+                kinds.add(kind)
                 left = None if wait.left_s is None else max(0.0, wait.since + wait.left_s - now)
                 self._progress.waiting(wait.host, reason=wait.reason, left_s=left)
 

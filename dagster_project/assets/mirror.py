@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import Materialized, refusals, succeeded, telling
+from dagster_project.report import Materialized, progress_in_log, refusals, succeeded
 from dagster_project.resources import ChainParam
 from registry_pipelines.config import Mirror
 
@@ -32,8 +32,8 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
         if release.image not in mirror.images:
             context.log.info("%s is not mirrored by %s", release.image, mirror.name)
             return
-        with refusals(), telling(context, chain) as told:
-            result = told.mirror_release(release, mirror.name)
+        with refusals(), progress_in_log(context, chain) as logged_chain:
+            result = logged_chain.mirror_release(release, mirror.name)
         yield succeeded(result)
 
     return mirrored
@@ -52,8 +52,8 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         f"{', '.join(upstream.image for upstream in mirror.upstreams)}.",
     )
     def upstreams(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-        with refusals(), telling(context, chain) as told:
-            return succeeded(told.mirror(mirror.name))
+        with refusals(), progress_in_log(context, chain) as logged_chain:
+            return succeeded(logged_chain.mirror(mirror.name))
 
     return upstreams
 

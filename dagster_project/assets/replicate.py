@@ -7,7 +7,7 @@ import dagster as dg
 
 from dagster_project.checks import EQUAL, blocking, outcome
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import Materialized, materialized, refusals, table, telling
+from dagster_project.report import Materialized, materialized, progress_in_log, refusals, table
 from dagster_project.resources import ChainParam
 from dagster_project.together import Together, selected
 from registry_pipelines.chain import StageResult
@@ -52,14 +52,14 @@ def replica(target: Target) -> dg.AssetsDefinition:
             yield outcome(EQUAL, passed=True, note=f"{release.image} does not go to {target.name}")
             return
         chosen = [each for each in targets if each in selected(context, "replica")]
-        with refusals(), telling(context, chain) as told:
-            result = together.take("replica", target.name, chosen, partial(told.replicate_to, release))
+        with refusals(), progress_in_log(context, chain) as logged_chain:
+            result = together.take("replica", target.name, chosen, partial(logged_chain.replicate_to, release))
             if isinstance(result, RegistryPipelinesError):
                 raise result
             compared = chain.compare_replica(release, target.name)
-        found = [*result.reasons, *map(str, compared.differences)]
+        reasons = [*result.reasons, *map(str, compared.differences)]
         more = {"not_compared": table(omissions.rows(compared.not_compared))} if compared.not_compared else {}
-        check = outcome(EQUAL, passed=result.ok and not found, reasons=found, differences=len(found), **more)
+        check = outcome(EQUAL, passed=result.ok and not reasons, reasons=reasons, differences=len(reasons), **more)
         yield materialized(result, check)
 
     return replica

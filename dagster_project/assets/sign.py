@@ -33,7 +33,7 @@ def signature(context: dg.AssetExecutionContext, chain: ChainParam) -> Materiali
 def verification(chain: Chain, release: Release) -> dg.AssetCheckResult:
     """Whether the signature and the attestations verify. Raises the errors that are no answer (a registry is down)."""
     try:
-        found = chain.verify(release)
+        verified = chain.verify(release)
     except EvidenceError as error:
         return outcome(VERIFIED, passed=False, reasons=[str(error)])
-    return outcome(VERIFIED, passed=found.ok, reasons=found.reasons, **found.facts)
+    return outcome(VERIFIED, passed=verified.ok, reasons=verified.reasons, **verified.facts)

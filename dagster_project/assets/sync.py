@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dagster_project.report import Materialized, refusals, stacked, succeeded, telling
+from dagster_project.report import Materialized, progress_in_log, refusals, stacked, succeeded
 from dagster_project.resources import ChainParam
 from dagster_project.together import Together, selected
 from registry_pipelines.chain import StageResult
@@ -39,8 +39,8 @@ def synced(sync: Sync, order: Sequence[str]) -> dg.AssetsDefinition:
     )
     def synced(context: dg.AssetExecutionContext, chain: ChainParam, together: Syncs) -> Materialized:
         chosen = [name for name in order if name in selected(context, "sync")]
-        with refusals(), telling(context, chain) as told:
-            result = together.take("sync", sync.name, chosen, told.syncs)
+        with refusals(), progress_in_log(context, chain) as logged_chain:
+            result = together.take("sync", sync.name, chosen, logged_chain.syncs)
         return succeeded(result, where_bytes_are=stacked(result.tables["targets"], "target", PARTS))
 
     return synced

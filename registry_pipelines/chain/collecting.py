@@ -32,7 +32,7 @@ def channel_digests(session: Session) -> set[Digest]:
 
     Raises RegistryError: a registry that does not answer is never taken for one that needs nothing.
     """
-    found = set()
+    digests = set()
     for image in session.config.images.values():
         places: list[Place] = [session.places.source(image)]
         places += [session.places.target(image, target) for target in image.targets]
@@ -41,10 +41,10 @@ def channel_digests(session: Session) -> set[Digest]:
                 places += session.stops(mirror, image.repository)
         for place in places:
             try:
-                found.add(place.registry.resolve(place.repository, image.channel).digest)
+                digests.add(place.registry.resolve(place.repository, image.channel).digest)
             except NotFound:
                 continue
-    return found
+    return digests
 
 
 def planned(session: Session, registry: str) -> StageResult:
@@ -58,17 +58,17 @@ def describe(made: RetentionPlan, registry: str, *, seconds: float = 0.0) -> Sta
     """A plan as a result; not ``ok`` when a repository was refused because something about it is unclear."""
     going = list(made.deletions)
     refused = [f"{each.repository}: {each.refused}" for each in made.repositories if each.refused]
-    kept = sum(len(each.entries) for each in made.repositories) - len(going)
+    staying = sum(len(each.entries) for each in made.repositories) - len(going)
     return StageResult(
         stage=f"retention:{registry}",
         subject=registry,
-        action=f"{len(going)} images can go, {kept} stay" if going else f"nothing can go, {kept} images stay",
+        action=f"{len(going)} images can go, {staying} stay" if going else f"nothing can go, {staying} images stay",
         digest=made.digest,
         seconds=seconds,
         facts={
             "registry": registry,
             "delete": len(going),
-            "keep": kept,
+            "keep": staying,
             "refused": len(refused),
             "freed_bytes": made.freed_bytes,
             "made_at": made.made_at,

@@ -55,13 +55,13 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     seen = set(named.values())
     version = image.build.version if image.build else ""
     tags.sort(key=lambda tag: (tag != version, not _is_dotted(tag), tag))
-    found: dict[Digest, str] = {}
+    tag_of: dict[Digest, str] = {}
     with Pool(LOOKUP_THREADS, "releases") as pool:
         for tag, digest in zip(tags, pool.map(lambda tag: named.get(tag) or digest_at(place, tag), tags), strict=True):
             if digest is not None:
-                found.setdefault(digest, tag)
-        kinds = list(pool.map(lambda digest: digest in seen or _is_image(place, digest), found))
-    return [Release(image.name, tag, digest) for (digest, tag), kind in zip(found.items(), kinds, strict=True) if kind]
+                tag_of.setdefault(digest, tag)
+        kinds = list(pool.map(lambda digest: digest in seen or _is_image(place, digest), tag_of))
+    return [Release(image.name, tag, digest) for (digest, tag), kind in zip(tag_of.items(), kinds, strict=True) if kind]
 
 
 def _is_dotted(tag: str) -> bool:
@@ -87,11 +87,11 @@ def find_release(session: Session, text: str) -> Release:
     if tag:
         place = session.places.source(image)
         return Release(name, check_tag(tag), place.registry.resolve(place.repository, tag).digest)
-    found = [each for each in releases_of(session, image) if not at or each.digest == digest]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    matching = [each for each in releases_of(session, image) if not at or each.digest == digest]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
         where = str(session.places.source(image))
         raise NotFound(f"there is no release {text!r}", where=where, do="Build or push it first")
-    listed = ", ".join(sorted(each.tag for each in found)[:20])
-    raise InputError(f"{text!r} names {len(found)} releases: {listed}", do="Write image:tag")
+    listed = ", ".join(sorted(each.tag for each in matching)[:20])
+    raise InputError(f"{text!r} names {len(matching)} releases: {listed}", do="Write image:tag")

@@ -34,8 +34,8 @@ class Keyring:
         from registry_pipelines.evidence.keys import load_signer
 
         for role in roles:
-            if found := self.at_hand(role):
-                return found
+            if signer := self.at_hand(role):
+                return signer
         path = self._config.signing_key_of(roles[0])
         if path is not None:
             return load_signer(path)  # says what is missing where
@@ -63,7 +63,7 @@ class Keyring:
 
     def signers(self) -> dict[Role, FileSigner]:
         """All keys at hand."""
-        return {role: found for role in ROLES if (found := self.at_hand(role))}
+        return {role: signer for role in ROLES if (signer := self.at_hand(role))}
 
     def trusted(self) -> KeySet:
         """The keys that are believed. Raises InputError."""

@@ -61,10 +61,10 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     absent: list[str] = []
     problems: list[str] = []
     for name, place in _places(chain, release):
-        found = _is_at(place, release)
-        (present if found else absent).append(name)
-        if found != ships:
-            problems.append(f"{release.image}:{release.tag} is {'at' if found else 'missing at'} {name}")
+        arrived = _is_at(place, release)
+        (present if arrived else absent).append(name)
+        if arrived != ships:
+            problems.append(f"{release.image}:{release.tag} is {'at' if arrived else 'missing at'} {name}")
     if ships:
         for target in chain.targets(release.image):
             problems += [f"{target}: {each}" for each in chain.compare_replica(release, target).differences]

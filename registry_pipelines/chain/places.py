@@ -108,10 +108,10 @@ class Places:
 
     def place(self, text: str) -> Place:
         """A repository without tag. Raises ReferenceInvalid."""
-        found = self.locate(text, default_tag="")
-        if found.selector:
+        located = self.locate(text, default_tag="")
+        if located.selector:
             raise InputError(f"{text!r} names a tag or digest where a repository is wanted")
-        return found.place
+        return located.place
 
     def _is_registry(self, text: str) -> bool:
         known = self._config.registries if self._config else {}

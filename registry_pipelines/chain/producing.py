@@ -80,12 +80,12 @@ def build(session: Session, image_name: str) -> StageResult:
 
 def _notes(result: BuildResult) -> list[str]:
     """What the builder warns of, what was let pass in wheels, and whose files stand where several brought one."""
-    found = [f"warning: {text}" for text in result.warnings]
-    found += [f"{filename}: {note}" for filename, notes in result.notes.items() for note in notes]
-    for each in dict.fromkeys((one.path, one.winner, one.losers) for one in result.conflicts):
-        path, winner, losers = each
-        found.append(f"{path} is the file of {winner}; left out: that of {', '.join(losers)}")
-    return found
+    notes = [f"warning: {text}" for text in result.warnings]
+    notes += [f"{filename}: {note}" for filename, texts in result.notes.items() for note in texts]
+    for conflict in dict.fromkeys((one.path, one.winner, one.losers) for one in result.conflicts):
+        path, winner, losers = conflict
+        notes.append(f"{path} is the file of {winner}; left out: that of {', '.join(losers)}")
+    return notes
 
 
 def build_spec(name: str, settings: Build, folder: Path) -> BuildSpec:
@@ -143,8 +143,8 @@ def sbom(session: Session, release: Release) -> StageResult:
     warnings = warnings_of(place, read_entries(place, top))
     components = sum(len(each.components) for each in packages)
     unknowns = sum(len(each.unknowns) for each in packages)
-    undeclared = [found for each in packages for found in each.components if not found.declared]
-    left_out = list(dict.fromkeys(found for each in packages for found in each.left_out))
+    undeclared = [component for each in packages for component in each.components if not component.declared]
+    left_out = list(dict.fromkeys(omitted for each in packages for omitted in each.left_out))
     changed = any(each.changed for each in published)
     return StageResult(
         stage="sbom",
@@ -158,16 +158,16 @@ def sbom(session: Session, release: Release) -> StageResult:
             "release": release.key,
             "platforms": len(packages),
             "components": components,
-            "undeclared": len({found.purl for found in undeclared}),
+            "undeclared": len({component.purl for component in undeclared}),
             "unknowns": unknowns,
             "warnings": len(warnings),
         },
         tables={
             "warnings": [each.row() for each in warnings],
-            "left_out": [{"what": found.subject, "why": found.reason} for found in left_out],
+            "left_out": [{"what": omitted.subject, "why": omitted.reason} for omitted in left_out],
         },
         notes=[
-            *undeclared_lines(found.purl for found in undeclared),
+            *undeclared_lines(component.purl for component in undeclared),
             *left_out_lines(left_out),
             *(f"warning {name}: {text}" for name, text in summed(warnings).items()),
             *(f"an SBOM is not signed: {each.unsigned}" for each in published if each.unsigned),
@@ -247,7 +247,7 @@ def _report_notes(report: Report, published: Published, policy: Policy) -> list[
 
 def current_report(session: Session, place: Place, release: Release) -> Report:
     """What the configured advisories say now about all attached SBOMs. Raises EvidenceMissing, AdvisoriesMissing."""
-    packages = [found for _, found in read_sboms(place, release.digest)]
+    packages = [of_platform for _, of_platform in read_sboms(place, release.digest)]
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import match
 
@@ -266,10 +266,10 @@ def advisory_source(config: Config) -> Path:
 def bundled_advisories() -> Path:
     """The newest advisory set that comes with the package. Raises AdvisoriesMissing."""
     folder = Path(registry_pipelines.__file__).parent / "data"
-    found = sorted(folder.glob(BUNDLED_ADVISORIES))
-    if not found:
+    sets = sorted(folder.glob(BUNDLED_ADVISORIES))
+    if not sets:
         raise AdvisoriesMissing("no advisory set comes with this installation", do="Set advisories.source")
-    return found[-1]
+    return sets[-1]
 
 
 def _summary(report: Report) -> str:
@@ -292,15 +292,15 @@ def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:
     }
 
 
-def _finding(found: Finding) -> dict[str, Scalar]:
+def _finding(finding: Finding) -> dict[str, Scalar]:
     return {
-        "severity": found.severity,
-        "score": found.score if found.score is not None else "",
-        "component": found.component,
-        "ids": " ".join(found.ids),
-        "fixed": ", ".join(found.fixed_versions),
-        "matched": found.matched,
-        "rated_by": found.rated_by,
-        "suppressed": found.suppressed,
-        "summary": found.summary,
+        "severity": finding.severity,
+        "score": finding.score if finding.score is not None else "",
+        "component": finding.component,
+        "ids": " ".join(finding.ids),
+        "fixed": ", ".join(finding.fixed_versions),
+        "matched": finding.matched,
+        "rated_by": finding.rated_by,
+        "suppressed": finding.suppressed,
+        "summary": finding.summary,
     }

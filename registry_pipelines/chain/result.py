@@ -46,9 +46,9 @@ class StageResult:
 
     def plain(self) -> dict[str, Any]:
         """The same as plain JSON values."""
-        found = asdict(self)
+        fields = asdict(self)
         return {
-            **found,
+            **fields,
             "facts": dict(self.facts),
             "rows": [dict(row) for row in self.rows],
             "tables": {name: [dict(row) for row in rows] for name, rows in self.tables.items()},

@@ -31,11 +31,11 @@ class Session:
         self.places = Places(config)
         self.keys = Keyring(config)
 
-    def telling(self, progress: Progress) -> Session:
-        """The same session, open registries and limits included, that tells its progress elsewhere."""
-        found = copy(self)
-        found.progress = progress
-        return found
+    def with_progress(self, progress: Progress) -> Session:
+        """The same session, open registries and limits included, with its progress told to ``progress``."""
+        session = copy(self)
+        session.progress = progress
+        return session
 
     def engine(self, *, receipts: bool = True) -> Engine:
         """What images are copied and built with: receipts and known manifests below the state folder, the journal there
@@ -52,17 +52,17 @@ class Session:
 
     def image(self, name: str) -> Image:
         """An image of the configuration. Raises InputError with the closest name."""
-        found = self.config.images.get(name)
-        if found is None:
+        image = self.config.images.get(name)
+        if image is None:
             raise InputError(unknown(name, self.config.images, "image"), do="Name an image of the configuration")
-        return found
+        return image
 
     def mirror(self, name: str) -> Mirror:
         """A mirror by name. Raises InputError with the closest name."""
-        found = self.config.mirrors.get(name)
-        if found is None:
+        mirror = self.config.mirrors.get(name)
+        if mirror is None:
             raise InputError(unknown(name, self.config.mirrors, "mirror"), do="Name a mirror of the configuration")
-        return found
+        return mirror
 
     def stops(self, mirror: Mirror, repository: str) -> list[Place]:
         """The places that something goes through in a mirror, the private one last."""

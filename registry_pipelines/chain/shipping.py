@@ -113,10 +113,10 @@ def require_promoted(session: Session, release: Release) -> list[str]:
 def replicate(session: Session, release: Release, target: str) -> StageResult:
     """Copy a promoted release with all its evidence to one target. Raises PromotionDenied for any other release, and
     what ended the copy."""
-    found = replicate_to(session, release, [target])[target]
-    if isinstance(found, RegistryPipelinesError):
-        raise found
-    return found
+    outcome = replicate_to(session, release, [target])[target]
+    if isinstance(outcome, RegistryPipelinesError):
+        raise outcome
+    return outcome
 
 
 def replicate_to(
@@ -142,16 +142,16 @@ def replicate_to(
         engine=session.engine(),
     )
     counted = requests.so_far()
-    told: dict[str, StageResult | RegistryPipelinesError] = {}
+    results: dict[str, StageResult | RegistryPipelinesError] = {}
     for (name, place), outcome in zip(places.items(), outcomes, strict=True):
         if isinstance(outcome, RegistryPipelinesError):
-            told[name] = outcome
+            results[name] = outcome
         elif outcome.error is not None:
-            told[name] = outcome.error
+            results[name] = outcome.error
         else:
             asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
-            told[name] = _replicated(release, name, outcome, tags.names, asked)
-    return told
+            results[name] = _replicated(release, name, outcome, tags.names, asked)
+    return results
 
 
 def _destination(session: Session, release: Release, target: str) -> Place:
@@ -163,32 +163,32 @@ def _destination(session: Session, release: Release, target: str) -> Place:
 
 
 def _replicated(
-    release: Release, target: str, found: TargetResult, tags: Sequence[str], requests: Mapping[str, int]
+    release: Release, target: str, copied: TargetResult, tags: Sequence[str], requests: Mapping[str, int]
 ) -> StageResult:
-    counted = f"{found.blobs_moved} blobs, {found.manifests_put} manifests, {found.tags_moved} tags"
+    counted = f"{copied.blobs_moved} blobs, {copied.manifests_put} manifests, {copied.tags_moved} tags"
     return StageResult(
         stage=f"replicate:{target}",
         subject=release.key,
-        action=f"copied {counted}" if found.changed else "unchanged",
-        digest=found.root.digest,
-        changed=found.changed,
-        bytes_moved=found.bytes_moved,
-        seconds=found.seconds,
+        action=f"copied {counted}" if copied.changed else "unchanged",
+        digest=copied.root.digest,
+        changed=copied.changed,
+        bytes_moved=copied.bytes_moved,
+        seconds=copied.seconds,
         facts={
             "release": release.key,
-            "place": str(found.place),
-            "blobs": found.blobs_moved,
-            "resumed_bytes": found.bytes_resumed,
-            "mounted": found.blobs_mounted,
-            "manifests": found.manifests_put,
+            "place": str(copied.place),
+            "blobs": copied.blobs_moved,
+            "resumed_bytes": copied.bytes_resumed,
+            "mounted": copied.blobs_mounted,
+            "manifests": copied.manifests_put,
             "tags": " ".join(tags),
-            "receipt": found.receipt is not None,
+            "receipt": copied.receipt is not None,
             **request_facts(requests),
         },
-        tables={"left_out": omissions.rows(found.left_out)},
-        reasons=[str(each) for each in found.drift],
-        notes=list(filter(None, [found.left_out_note])),
-        ok=found.ok,
+        tables={"left_out": omissions.rows(copied.left_out)},
+        reasons=[str(each) for each in copied.drift],
+        notes=list(filter(None, [copied.left_out_note])),
+        ok=copied.ok,
     )
 
 
@@ -212,7 +212,7 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
     requests = Requests(each.registry for each in (source, *stops))
     require_promoted(session, release)
     tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
-    found = carry(
+    carried = carry(
         source,
         release.digest,
         stops,
@@ -225,11 +225,11 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
     return StageResult(
         stage=f"mirror:{name}",
         subject=release.key,
-        action=f"copied to {way}" if found.changed else "unchanged",
-        digest=found.digest,
-        changed=found.changed,
-        bytes_moved=found.bytes_moved,
-        seconds=found.seconds,
+        action=f"copied to {way}" if carried.changed else "unchanged",
+        digest=carried.digest,
+        changed=carried.changed,
+        bytes_moved=carried.bytes_moved,
+        seconds=carried.seconds,
         facts={
             "release": release.key,
             "place": str(stops[-1]),
@@ -237,9 +237,9 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
             "differences": len(compared.differences),
             **request_facts(requests.so_far()),
         },
-        tables={"left_out": omissions.rows(found.left_out)},
+        tables={"left_out": omissions.rows(carried.left_out)},
         reasons=[str(each) for each in compared.differences],
-        notes=list(filter(None, [omissions.note(found.left_out)])),
+        notes=list(filter(None, [omissions.note(carried.left_out)])),
         ok=not compared.differences,
     )
 
@@ -261,7 +261,7 @@ def mirror(session: Session, name: str) -> StageResult:
     changed = sum(row.changed for row in run.rows)
     left_out: list[dict[str, Scalar]] = [{"image": "", **each} for each in omissions.rows(run.passed_over)]
     left_out += [left for row in run.rows for left in _left_out(row)]
-    told = [f"{_upstream_name(row)}: {omissions.note(row.left_out)}" for row in run.rows if row.left_out]
+    notes = [f"{_upstream_name(row)}: {omissions.note(row.left_out)}" for row in run.rows if row.left_out]
     return StageResult(
         stage=f"mirror:{name}",
         subject=name,
@@ -279,7 +279,7 @@ def mirror(session: Session, name: str) -> StageResult:
         },
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
         tables={"left_out": left_out},
-        notes=[*told, omissions.note(run.passed_over)] if run.passed_over else told,
+        notes=[*notes, omissions.note(run.passed_over)] if run.passed_over else notes,
         reasons=[_problem_text(each) for each in run.problems],
         ok=not run.problems,
         exit_code=run.exit_code,

@@ -34,11 +34,11 @@ class Chain:
         self.config = config
         self._session = Session(config, progress or Silent())
 
-    def telling(self, progress: Progress) -> Chain:
-        """The same chain, open registries and limits included, that tells its progress elsewhere."""
-        found = copy(self)
-        found._session = self._session.telling(progress)
-        return found
+    def with_progress(self, progress: Progress) -> Chain:
+        """The same chain, open registries and limits included, with its progress told to ``progress``."""
+        chain = copy(self)
+        chain._session = self._session.with_progress(progress)
+        return chain
 
     def registry(self, name: str) -> Registry:
         """A registry of the configuration. Raises InputError."""

@@ -19,10 +19,10 @@ _WILDCARDS = frozenset("*?[")
 
 def sync_of(session: Session, name: str) -> Sync:
     """A sync by name. Raises InputError with the closest name."""
-    found = session.config.syncs.get(name)
-    if found is None:
+    sync = session.config.syncs.get(name)
+    if sync is None:
         raise InputError(unknown(name, session.config.syncs, "sync"), do="Name a sync of the configuration")
-    return found
+    return sync
 
 
 def run(session: Session, names: Sequence[str], *, dry_run: bool = False) -> dict[str, SyncResult]:
@@ -67,36 +67,36 @@ def syncs(session: Session, names: Sequence[str], *, dry_run: bool = False) -> d
     started = time.monotonic()
     results = run(session, names, dry_run=dry_run)
     seconds = time.monotonic() - started
-    return {name: _result(session, name, found, seconds, dry_run=dry_run) for name, found in results.items()}
+    return {name: _result(session, name, done, seconds, dry_run=dry_run) for name, done in results.items()}
 
 
-def _result(session: Session, name: str, found: SyncResult, seconds: float, *, dry_run: bool) -> StageResult:
-    told, limits = summary_of(session, name, found), session.places.limits.in_force()
-    done = {} if dry_run else {"targets": told.target_rows(), "images": told.image_rows()}
+def _result(session: Session, name: str, result: SyncResult, seconds: float, *, dry_run: bool) -> StageResult:
+    summary, limits = summary_of(session, name, result), session.places.limits.in_force()
+    done = {} if dry_run else {"targets": summary.target_rows(), "images": summary.image_rows()}
     return StageResult(
         stage=f"sync:{name}",
         subject=name,
-        action=_action(found, dry_run=dry_run),
-        changed=found.changed,
-        bytes_moved=found.bytes_moved,
+        action=_action(result, dry_run=dry_run),
+        changed=result.changed,
+        bytes_moved=result.bytes_moved,
         seconds=seconds,
-        facts=_planned_facts(found) if dry_run else _facts(found, told, seconds),
+        facts=_planned_facts(result) if dry_run else _facts(result, summary, seconds),
         tables={
             **done,
-            "plan": told.plan_rows(),
-            "left_out": told.left_out_rows(),
+            "plan": summary.plan_rows(),
+            "left_out": summary.left_out_rows(),
             **({"limits": limits} if limits else {}),
         },
-        reasons=told.reasons(),
-        notes=told.notes(),
-        ok=found.ok,
-        exit_code=found.exit_code,
+        reasons=summary.reasons(),
+        notes=summary.notes(),
+        ok=result.ok,
+        exit_code=result.exit_code,
     )
 
 
-def summary_of(session: Session, name: str, found: SyncResult) -> Summary:
+def summary_of(session: Session, name: str, result: SyncResult) -> Summary:
     """What a sync did or would do, told with the names of its targets."""
-    return Summary(found, sync_of(session, name).targets)
+    return Summary(result, sync_of(session, name).targets)
 
 
 def source_of(session: Session, sync: Sync) -> Source:
@@ -128,27 +128,27 @@ def _target(session: Session, name: str) -> Target:
     return Target(session.places.registry(settings.registry), settings.prefix)
 
 
-def _action(found: SyncResult, *, dry_run: bool) -> str:
-    total = len(found.plan.deliveries)
+def _action(result: SyncResult, *, dry_run: bool) -> str:
+    total = len(result.plan.deliveries)
     if not total:
         return "no image is chosen"
     if dry_run:
-        waiting = sum(not each.unchanged for each in found.plan.deliveries)
+        waiting = sum(not each.unchanged for each in result.plan.deliveries)
         return f"{waiting} of {total} copies are to be made" if waiting else "nothing is to be done"
-    changed = sum(each.changed for each in found.results)
+    changed = sum(each.changed for each in result.results)
     return f"{changed} of {total} copies made or completed" if changed else "unchanged"
 
 
-def _planned_facts(found: SyncResult) -> dict[str, Scalar]:
+def _planned_facts(result: SyncResult) -> dict[str, Scalar]:
     return {
-        "copies": len(found.plan.deliveries),
-        "fetch_bytes": found.plan.fetch_bytes,
-        "upload_bytes": found.plan.upload_bytes,
-        "failures": len(found.failures),
-        **request_facts(found.requests),
+        "copies": len(result.plan.deliveries),
+        "fetch_bytes": result.plan.fetch_bytes,
+        "upload_bytes": result.plan.upload_bytes,
+        "failures": len(result.failures),
+        **request_facts(result.requests),
     }
 
 
-def _facts(found: SyncResult, told: Summary, seconds: float) -> dict[str, Scalar]:
-    rate = round(found.bytes_moved / seconds) if seconds else 0
-    return {**told.totals(), "bytes_per_second": rate, **request_facts(found.requests)}
+def _facts(result: SyncResult, summary: Summary, seconds: float) -> dict[str, Scalar]:
+    rate = round(result.bytes_moved / seconds) if seconds else 0
+    return {**summary.totals(), "bytes_per_second": rate, **request_facts(result.requests)}

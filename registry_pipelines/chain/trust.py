@@ -28,8 +28,8 @@ def provenance(session: Session, release: Release) -> StageResult:
     started = time.monotonic()
     place = session.source(release)
     session.subject(release)
-    found = attached(place, release.digest, artifact_type=PROVENANCE_ARTIFACT)
-    statements = [(each, predicate) for each in found if (predicate := _predicate(each.content))]
+    documents = attached(place, release.digest, artifact_type=PROVENANCE_ARTIFACT)
+    statements = [(each, predicate) for each in documents if (predicate := _predicate(each.content))]
     if not statements:
         return StageResult(
             stage="provenance",
@@ -73,12 +73,12 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _input_row(found: dict[str, Any]) -> dict[str, Scalar]:
-    digests = _mapping(found.get("digest"))
+def _input_row(dependency: dict[str, Any]) -> dict[str, Scalar]:
+    digests = _mapping(dependency.get("digest"))
     return {
-        "input": str(found.get("name") or found.get("uri", "")),
+        "input": str(dependency.get("name") or dependency.get("uri", "")),
         "digest": ", ".join(f"{name}:{value}" for name, value in digests.items()),
-        "uri": str(found.get("uri", "")),
+        "uri": str(dependency.get("uri", "")),
     }
 
 
@@ -155,10 +155,10 @@ def verify(session: Session, release: Release) -> StageResult:
     place = session.source(release)
     verifier = session.verifier()
     known = read_attestations(place, release.digest, verifier)
-    found = verify_image(place, release.digest, verifier, known=known)
+    image = verify_image(place, release.digest, verifier, known=known)
     rows: list[dict[str, Scalar]] = [
         {"kind": f"signature ({each.form})", "key": each.key_id, "digest": each.descriptor.digest}
-        for each in found.signatures
+        for each in image.signatures
     ]
     rows += [
         {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified
@@ -166,15 +166,15 @@ def verify(session: Session, release: Release) -> StageResult:
     return StageResult(
         stage="verify",
         subject=release.key,
-        action=f"{len(found.signatures)} signatures and {len(known.verified)} attestations verified",
+        action=f"{len(image.signatures)} signatures and {len(known.verified)} attestations verified",
         digest=release.digest,
         seconds=time.monotonic() - started,
         facts={
             "release": release.key,
-            "signatures": len(found.signatures),
+            "signatures": len(image.signatures),
             "attestations": len(known.verified),
-            "rejected": len(found.rejected) + len(known.rejected),
+            "rejected": len(image.rejected) + len(known.rejected),
         },
         rows=rows,
-        reasons=[f"not believed: {each}" for each in (*found.rejected, *known.rejected)],
+        reasons=[f"not believed: {each}" for each in (*image.rejected, *known.rejected)],
     )

@@ -47,8 +47,8 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"registry_pipelines.cli.{_COMMANDS[cmd_name][0]}")
-        found: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
-        return found
+        command: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``; no command is loaded for it."""

@@ -31,10 +31,10 @@ def check(options: Options) -> None:
             {"ok": True, "file": str(config.path), "state": str(config.state), "notes": list(config.notes), **counts}
         )
     else:
-        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        summed = ", ".join(f"{count} {name}" for name, count in counts.items())
         for note in config.notes:
             console().print(f"note: {note}", markup=False)
-        console().print(f"{config.path}: no problems ({told})", markup=False)
+        console().print(f"{config.path}: no problems ({summed})", markup=False)
 
 
 @config_group.command("schema")

@@ -88,8 +88,8 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
     ]
     left_out = _left_out(packages)
     if options.as_json:
-        told = {"ok": True, "digest": packages[0].subject, "components": rows}
-        print_json({**told, "left_out": _rows(left_out)})
+        document = {"ok": True, "digest": packages[0].subject, "components": rows}
+        print_json({**document, "left_out": _rows(left_out)})
     else:
         shown = [{name: row[name] for name in row if name != "declared"} for row in rows if row["declared"]]
         print_below(f"{located.place} {packages[0].subject}", shown)
@@ -98,11 +98,11 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
 
 
 def _left_out(packages: list[PlatformPackages]) -> list[LeftOut]:
-    return list(dict.fromkeys(found for each in packages for found in each.left_out))
+    return list(dict.fromkeys(omitted for each in packages for omitted in each.left_out))
 
 
 def _rows(left_out: list[LeftOut]) -> list[dict[str, str]]:
-    return [{"what": found.subject, "why": found.reason} for found in left_out]
+    return [{"what": omitted.subject, "why": omitted.reason} for omitted in left_out]
 
 
 def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:
@@ -226,9 +226,9 @@ def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
         located = places.locate(target)
         subject = _resolve(located.place, located.selector)
         known = read_attestations(located.place, subject.digest, trusted)
-        found = verify_image(located.place, subject.digest, trusted, known=known)
+        image = verify_image(located.place, subject.digest, trusted, known=known)
     rows: list[dict[str, Any]] = [
-        {"kind": f"signature ({each.form})", "identity": each.identity, "key": each.key_id} for each in found.signatures
+        {"kind": f"signature ({each.form})", "identity": each.identity, "key": each.key_id} for each in image.signatures
     ]
     rows += [{"kind": each.predicate_type, "identity": "", "key": each.key_id} for each in known.verified]
     if options.as_json:

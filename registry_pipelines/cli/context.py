@@ -53,13 +53,13 @@ class Options:
 
     def config(self) -> Config:
         """The configuration. Raises InputError when there is none, ConfigInvalid."""
-        found = self.find_config()
-        if found is None:
+        path = self.find_config()
+        if path is None:
             raise InputError(
                 "there is no configuration",
                 do=f"Give --config FILE, set {ENVIRONMENT_VARIABLE}, or run where {FILE_NAME} is",
             )
-        return load(found)
+        return load(path)
 
     def config_if_any(self) -> Config | None:
         """The configuration, None when none is given or found."""

@@ -63,21 +63,21 @@ def demo(options: Options) -> None:
         push_demo_bases(config, Chain(config))
         events, code = _run_dagster(config, quiet=options.quiet)
         releases = list(dict.fromkeys(event["release"] for event in events if event["release"]))
-        found = [outcomes(Chain(config), Release.parse(key)) for key in releases]
+        release_outcomes = [outcomes(Chain(config), Release.parse(key)) for key in releases]
     seconds = time.monotonic() - started
-    problems = find_problems(events, found, code)
+    problems = find_problems(events, release_outcomes, code)
     if options.as_json:
         print_json(
             {
                 "ok": not problems,
                 "seconds": round(seconds, 1),
                 "events": events,
-                "outcomes": [each.plain() for each in found],
+                "outcomes": [each.plain() for each in release_outcomes],
                 "problems": problems,
             }
         )
     else:
-        _show(config, events, found, seconds)
+        _show(config, events, release_outcomes, seconds)
     if code:
         raise LocalError(f"the Dagster job ended with code {code}: {'; '.join(problems)}")
     if problems:
@@ -87,9 +87,9 @@ def demo(options: Options) -> None:
 def find_demo_config(options: Options) -> Path:
     """``--config``, the environment variable, or the demonstration's file in this checkout."""
     if options.config_file or os.environ.get(ENVIRONMENT_VARIABLE):
-        found = options.find_config()
-        assert found is not None  # noqa: S101 - one of both is set
-        return found
+        path = options.find_config()
+        assert path is not None  # noqa: S101 - one of both is set
+        return path
     package = importlib.util.find_spec("registry_pipelines")
     origin = Path(package.origin).parents[1] if package and package.origin else Path()
     for folder in (Path(), origin):
@@ -165,21 +165,21 @@ def _line(event: Event) -> str:
     return "\n".join([text, *(f"{'':<8}- {reason}" for reason in reasons)])
 
 
-def find_problems(events: list[Event], found: list[Outcome], code: int) -> list[str]:
+def find_problems(events: list[Event], release_outcomes: list[Outcome], code: int) -> list[str]:
     """Everything in which a run is not as expected: failed stages, registries that contradict the verdict, an image of
     the demonstration that ships or is denied against expectation, nothing shipped. code: the child's exit code."""
     problems = [f"{_name(each)} {each['stage']}: {each['action']}" for each in events if each["status"] == "failed"]
-    for outcome in found:
+    for outcome in release_outcomes:
         problems += outcome.problems
         expected = EXPECTED.get(outcome.release.image)
         if expected is not None and outcome.ships != expected:
             problems.append(f"{outcome.release.image} {'was denied' if expected else 'ships'}")
-    if not any(outcome.ships for outcome in found):
+    if not any(outcome.ships for outcome in release_outcomes):
         problems.append("no release ships")
     return problems or ([f"exit code {code}"] if code else [])
 
 
-def _show(config: Config, events: list[Event], found: list[Outcome], seconds: float) -> None:
+def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], seconds: float) -> None:
     out = console()
     table = stage_table("", "release", "stage")
     for event in events:
@@ -195,7 +195,7 @@ def _show(config: Config, events: list[Event], found: list[Outcome], seconds: fl
             + ("" if event["changed"] or event["status"] == "skipped" else ", unchanged"),
         )
     out.print(table)
-    for outcome in found:
+    for outcome in release_outcomes:
         out.print(outcome.sentence(), markup=False)
         for reason in condensed(outcome.reasons):
             out.print(f"  - {reason}", markup=False)

@@ -66,7 +66,7 @@ def say_interrupted(error: BaseException | None = None) -> int:
     """One line on stderr; the exit code. error: to be shown with its traceback."""
     if error is not None:
         _say_traceback(error)
-    interrupts.told()
+    interrupts.mark_announced()
     click.echo(interrupts.word(interrupts.caught()), err=True)
     return 128 + interrupts.caught() if interrupts.caught() else INTERRUPTED
 
@@ -91,14 +91,14 @@ def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, erro
     for note in getattr(error, "__notes__", ()):  # what became of the others, when one of several failed
         click.echo(harmless(f"- {note}"), err=True)
     if as_json:
-        found: dict[str, Any] = {**facts, "exit_code": code}
+        document: dict[str, Any] = {**facts, "exit_code": code}
         if notes := getattr(error, "__notes__", ()):
-            found["notes"] = list(notes)
+            document["notes"] = list(notes)
         if isinstance(error, errors.ConfigInvalid):
-            found["problems"] = error.problems
+            document["problems"] = error.problems
         if isinstance(error, errors.PromotionDenied):
-            found["reasons"] = error.reasons
-        print_json({"ok": False, "error": found})
+            document["reasons"] = error.reasons
+        print_json({"ok": False, "error": document})
 
 
 def _say_traceback(error: BaseException) -> None:

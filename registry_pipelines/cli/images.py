@@ -106,11 +106,11 @@ def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
     if options.as_json:
         print_json([result.plan.to_json() for result in results])
     for result in results if not options.as_json else ():
-        told = Summary(SyncResult(result.plan), [str(place) for place in result.plan.deliveries[0].job.targets])
-        shown = worth_showing(told.plan_rows(), ("drift", "refused", "shared", "relisted", "left_out"))
+        summary = Summary(SyncResult(result.plan), [str(place) for place in result.plan.deliveries[0].job.targets])
+        shown = worth_showing(summary.plan_rows(), ("drift", "refused", "shared", "relisted", "left_out"))
         out = console()
         out.print(rows_table(shown, title="plan; nothing was changed", limit=len(shown), width=out.width))
-        print_lines(told.reasons())
+        print_lines(summary.reasons())
         print_omissions(result.left_out, title="left out")
     if any(delivery.refused for result in results for delivery in result.plan.deliveries):
         sys.exit(INCOMPLETE)
@@ -125,13 +125,13 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
     if options.as_json:
         changed = any(target.changed for target in done)
         requests = sum((Counter(result.requests) for result in results), Counter[str]())
-        told = {
+        more = {
             "left_out": omissions.rows(results[0].left_out),
             "receipts": len(receipts),
             "receipts_signed": signed,
             "requests": dict(requests),
         }
-        print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **told})
+        print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **more})
     else:
         shown = [{**row, "note": target.trouble} for row, target in zip(rows, done, strict=True)]
         shown = [{name: row[name] for name in COPY_COLUMNS} for row in shown]

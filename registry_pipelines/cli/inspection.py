@@ -35,27 +35,27 @@ def inspect(options: Options, reference: str, footers: bool) -> None:
     with options.places([reference]) as places:
         located = places.locate(reference)
         closure = discover(located.place, located.selector)
-        found = describe(closure, footers=footers)
+        document = describe(closure, footers=footers)
     if options.as_json:
-        print_json(found)
+        print_json(document)
         return
     out = console()
-    pieces = f"{count_text(found['blobs'], 'blob')} and {count_text(found['manifests'], 'manifest')}"
+    pieces = f"{count_text(document['blobs'], 'blob')} and {count_text(document['manifests'], 'manifest')}"
     for line in (
-        found["reference"],
-        f"  {found['digest']}",
-        f"  {found['media_type']}, {size_text(found['size_bytes'])} in {pieces}",
+        document["reference"],
+        f"  {document['digest']}",
+        f"  {document['media_type']}, {size_text(document['size_bytes'])} in {pieces}",
     ):
         out.print(line, markup=False, soft_wrap=True)
-    shown = [{name: row[name] for name in WARNING_COLUMNS} for row in found["warnings"]]
+    shown = [{name: row[name] for name in WARNING_COLUMNS} for row in document["warnings"]]
     for title, rows in (
-        ("entries", worth_showing(found["entries"], ("os_version",))),
-        ("who starts what", found["starts"]),
+        ("entries", worth_showing(document["entries"], ("os_version",))),
+        ("who starts what", document["starts"]),
         ("warnings", shown),
-        ("layers", found["layers"]),
-        ("evidence", worth_showing(found["evidence"], ("says it is",))),
-        ("cosign tags", found["digest_tags"]),
-        ("a copy leaves out", found["left_out"]),
+        ("layers", document["layers"]),
+        ("evidence", worth_showing(document["evidence"], ("says it is",))),
+        ("cosign tags", document["digest_tags"]),
+        ("a copy leaves out", document["left_out"]),
     ):
         if rows:
             out.print(rows_table(rows, title=title))

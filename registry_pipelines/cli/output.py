@@ -186,7 +186,7 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     out = console()
     out.print(results_table([result]))
     if result.rows and all("text" in row for row in result.rows):
-        for line in _told(result.rows):
+        for line in _verdict_lines(result.rows):
             out.print(f"- {line}", markup=False, soft_wrap=True)
         return
     if result.rows:
@@ -194,11 +194,11 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     print_lines([*result.reasons, *result.notes])
 
 
-def _told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _verdict_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A verdict's rows as lines: reasons as they are, the others with what they are about in front."""
     kinds = dict.fromkeys(row["about"] for row in rows)
     lines = {kind: condensed(row["text"] for row in rows if row["about"] == kind) for kind in kinds}
-    return [line if kind == "reason" else f"{kind}: {line}" for kind, found in lines.items() for line in found]
+    return [line if kind == "reason" else f"{kind}: {line}" for kind, texts in lines.items() for line in texts]
 
 
 def _subject_text(subject: str) -> str:

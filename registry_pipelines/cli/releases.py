@@ -73,13 +73,13 @@ def releases(options: Options, image: str | None) -> None:
     with options.chain() as chain:
         if image is not None:
             chain.place(image)
-        found = [each for each in chain.releases() if image in (None, each.image)]
+        listed = [each for each in chain.releases() if image in (None, each.image)]
     if options.as_json:
         print_json(
-            [{"release": each.key, "image": each.image, "tag": each.tag, "digest": each.digest} for each in found]
+            [{"release": each.key, "image": each.image, "tag": each.tag, "digest": each.digest} for each in listed]
         )
     else:
-        console().print(rows_table([{"image": each.image, "tag": each.tag, "digest": each.digest} for each in found]))
+        console().print(rows_table([{"image": each.image, "tag": each.tag, "digest": each.digest} for each in listed]))
 
 
 @click.command("sign")
@@ -141,35 +141,35 @@ def replicate(options: Options, release: str, targets: tuple[str, ...], check: b
     RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release.
     """
     with options.chain() as chain:
-        found = chain.find_release(release)
-        names = targets or chain.targets(found.image)
+        wanted = chain.find_release(release)
+        names = targets or chain.targets(wanted.image)
         if check:
-            results = [_compare(chain, found, name) for name in names]
+            results = [_compare(chain, wanted, name) for name in names]
         elif len(names) == 1:
-            results = [chain.replicate(found, names[0])]
+            results = [chain.replicate(wanted, names[0])]
         else:
-            results = [_told(found, *each) for each in chain.replicate_to(found, names).items()]
+            results = [_replica_result(wanted, *each) for each in chain.replicate_to(wanted, names).items()]
     answer_all(options, results, not_ok=INCOMPLETE)
 
 
-def _told(release: Release, target: str, found: StageResult | RegistryPipelinesError) -> StageResult:
+def _replica_result(release: Release, target: str, outcome: StageResult | RegistryPipelinesError) -> StageResult:
     """The result of one of several targets, also where its copy ended with an error."""
-    if isinstance(found, StageResult):
-        return found
+    if isinstance(outcome, StageResult):
+        return outcome
     return StageResult(
         stage=f"replicate:{target}",
         subject=release.key,
         action="failed",
         digest=release.digest,
-        reasons=[str(found)],
+        reasons=[str(outcome)],
         ok=False,
-        exit_code=found.exit_code,
+        exit_code=outcome.exit_code,
     )
 
 
 def _compare(chain: Chain, release: Release, target: str) -> StageResult:
-    found = chain.compare_replica(release, target)
-    differences, not_compared = found.differences, omissions.note(found.not_compared)
+    comparison = chain.compare_replica(release, target)
+    differences, not_compared = comparison.differences, omissions.note(comparison.not_compared)
     equal = "equal in all that was compared" if not_compared else "equal"
     return StageResult(
         stage=f"compare:{target}",
@@ -177,7 +177,7 @@ def _compare(chain: Chain, release: Release, target: str) -> StageResult:
         action=f"{len(differences)} differences" if differences else equal,
         digest=release.digest,
         facts={"differences": len(differences)},
-        tables={"not_compared": omissions.rows(found.not_compared)},
+        tables={"not_compared": omissions.rows(comparison.not_compared)},
         reasons=[str(each) for each in differences],
         notes=[f"not compared: {not_compared}"] if not_compared else [],
         ok=not differences,
@@ -192,11 +192,11 @@ def mirror(options: Options, name: str | None, release: str | None) -> None:
     """Bring the foreign images of a mirror (all mirrors unless named) up to date, or take one release across."""
     with options.chain() as chain:
         if release is not None:
-            found = chain.find_release(release)
-            names = [name] if name else chain.mirrors(found.image)
-            results = [chain.mirror_release(found, each) for each in names]
+            wanted = chain.find_release(release)
+            names = [name] if name else chain.mirrors(wanted.image)
+            results = [chain.mirror_release(wanted, each) for each in names]
         else:
-            names = [name] if name else [each for each, found in chain.config.mirrors.items() if found.upstreams]
+            names = [name] if name else [each for each, settings in chain.config.mirrors.items() if settings.upstreams]
             results = [chain.mirror(each) for each in names]
     answer_all(options, results, not_ok=INCOMPLETE)
 

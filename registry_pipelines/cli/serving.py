@@ -61,7 +61,7 @@ def serve_command(
     server = EmbeddedServer(
         root, host=host, port=5500 if port is None else port, certificate=tls_cert, key=tls_key, htpasswd=htpasswd
     )
-    interrupts.wanted()
+    interrupts.mark_wanted()
     serve_here([server], ready=lambda servers: _announce(options, [{"name": "", "url": server.url, "root": str(root)}]))
 
 
@@ -89,7 +89,7 @@ def _signals() -> Iterator[threading.Event]:
     """An event that INT, TERM and QUIT set. A child started meanwhile has their default actions, even when this process
     was started with them ignored (by ``&`` in a script): handlers, unlike ignored signals, do not pass to a child."""
     ended = threading.Event()
-    interrupts.wanted()
+    interrupts.mark_wanted()
     before = {number: signal.signal(number, lambda _number, _frame: ended.set()) for number in _SIGNALS}
     try:
         yield ended
@@ -107,12 +107,12 @@ def dev(options: Options, port: int, host: str) -> None:
     config = options.config()
     home = prepare_dagster_home(config)
     program = Path(sys.executable).with_name("dagster")
-    found = str(program) if program.exists() else shutil.which("dagster")
-    if found is None:
+    dagster = str(program) if program.exists() else shutil.which("dagster")
+    if dagster is None:
         raise _dagster_missing()
     workspace = Path("workspace.yaml")
     location = ["-w", str(workspace)] if workspace.exists() else ["-m", "dagster_project.definitions"]
-    command = [found, "dev", *location, "-h", host, "-p", str(port)]
+    command = [dagster, "dev", *location, "-h", host, "-p", str(port)]
     environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path), "DAGSTER_HOME": str(home)}
     with _signals() as ended, ensure_registries(config) as served:
         _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])

@@ -70,17 +70,17 @@ def verify_copy(
     chosen = _Chosen(*read_selection(platforms, selection), content, foreign_layers)
     with options.places([source, copied]) as places:
         here, there = places.locate(source, default_tag=""), places.locate(copied, default_tag="")
-        found = _one(here, there, chosen) if here.selector else _all(here, there, chosen)
-        recompressed = _recompressed(here, there, found.differences)
+        compared = _one(here, there, chosen) if here.selector else _all(here, there, chosen)
+        recompressed = _recompressed(here, there, compared.differences)
     rows: list[Row] = [
         {"kind": each.kind, "subject": each.subject, "expected": each.expected, "found": each.found}
-        for each in found.differences
+        for each in compared.differences
     ]
     if options.as_json:
-        told = {"same_files": recompressed, "not_compared": omissions.rows(found.not_compared)}
-        print_json({"ok": not rows, "differences": rows, **told})
+        more = {"same_files": recompressed, "not_compared": omissions.rows(compared.not_compared)}
+        print_json({"ok": not rows, "differences": rows, **more})
     else:
-        _print_compared(here, there, rows, found.not_compared)
+        _print_compared(here, there, rows, compared.not_compared)
         for tag in recompressed:
             console().print(f"{tag}: {SAME_FILES}", markup=False)
     if rows:
@@ -103,11 +103,11 @@ def _print_compared(here: Located, there: Located, rows: Rows, not_compared: Seq
     if rows:
         out.print(rows_table(rows, title=f"{there.place} differs from {here.place}", limit=len(rows)))
     elif not_compared:
-        found = "all that was compared of what"
+        extent = "all that was compared of what"
     else:
-        found = "exactly what"
+        extent = "exactly what"
     if not rows:
-        out.print(f"{there.place} holds {found} {here.place} has of {what}", markup=False, soft_wrap=True)
+        out.print(f"{there.place} holds {extent} {here.place} has of {what}", markup=False, soft_wrap=True)
     print_omissions(not_compared, title="not compared")
 
 
@@ -143,11 +143,11 @@ def _one(here: Located, there: Located, chosen: _Chosen) -> Comparison:
     if not there.selector:
         return chosen.examine(here, there, here.selector)
     pinned = here.place.registry.resolve(here.place.repository, here.selector).digest
-    wanted, found = chosen.root(here), chosen.examine(here, there, pinned)
+    wanted, comparison = chosen.root(here), chosen.examine(here, there, pinned)
     named = _named(there, there.selector)
     if named == wanted:
-        return found
-    return replace(found, differences=(Mismatch("root", there.selector, wanted, named), *found.differences))
+        return comparison
+    return replace(comparison, differences=(Mismatch("root", there.selector, wanted, named), *comparison.differences))
 
 
 def _all(here: Located, there: Located, chosen: _Chosen) -> Comparison:
@@ -158,21 +158,21 @@ def _all(here: Located, there: Located, chosen: _Chosen) -> Comparison:
     every = [*listed, *hidden_tags(here.place, listed).tags]
     ours = DigestTags.among(here.place, listed).choose(every, list)
     tags = dict.fromkeys(ours.tags)
-    found = [chosen.examine(here, there, tag) for tag in tags]
+    comparisons = [chosen.examine(here, there, tag) for tag in tags]
     try:
         copied = list(there.place.registry.tags(there.place.repository))
     except NotFound:
         copied = []
     more = [tag for tag in copied if tag not in tags]
     theirs = DigestTags.among(there.place, copied).choose(more, list)
-    compared = {tag for each in found for tag in each.companions}
+    compared = {tag for each in comparisons for tag in each.companions}
     passed_over = [
         *omissions.left_over(here.place, ours.passed_over, compared),
         *omissions.left_over(there.place, theirs.passed_over, compared),
     ]
-    differences = [each for one in found for each in one.differences]
+    differences = [each for one in comparisons for each in one.differences]
     differences += [Mismatch("tag", tag, "", _named(there, tag)) for tag in theirs.tags]
-    left = [each for one in found for each in one.not_compared]
+    left = [each for one in comparisons for each in one.not_compared]
     return Comparison(tuple(dict.fromkeys(differences)), tuple(dict.fromkeys([*left, *passed_over])))
 
 
@@ -234,10 +234,10 @@ def _configured(options: Options, words: Sequence[str]) -> list[str] | None:
 
 def _plan_configured(options: Options, names: Sequence[str]) -> None:
     with options.chain() as chain:
-        found = chain.plan_syncs(names)
-        plans = {name: Summary(each, chain.config.syncs[name].targets) for name, each in found.items()}
+        results = chain.plan_syncs(names)
+        plans = {name: Summary(each, chain.config.syncs[name].targets) for name, each in results.items()}
     if options.as_json:
-        print_json([{"sync": name, **_told(each, dry_run=True)} for name, each in plans.items()])
+        print_json([{"sync": name, **_sync_document(each, dry_run=True)} for name, each in plans.items()])
     for name, each in plans.items():
         _show(options, each, name=name, dry_run=True)
     _end(each.found.exit_code for each in plans.values())
@@ -249,8 +249,8 @@ def _sync_configured(options: Options, names: Sequence[str]) -> None:
     if options.as_json:
         print_json([result.plain() for result in results])
     for result in results if not options.as_json else ():
-        told = [*result.reasons, *result.notes]
-        _print_done(result.subject, result.tables["targets"], result.tables["images"], told)
+        lines = [*result.reasons, *result.notes]
+        _print_done(result.subject, result.tables["targets"], result.tables["images"], lines)
         console().print(_done(result.facts, result.bytes_moved, result.seconds), markup=False)
     _end(result.exit_code for result in results)
 
@@ -267,10 +267,10 @@ def _sync_places(
         )
     if not result.plan.deliveries and not result.failures:
         raise NotFound("nothing is chosen: no tag of any repository matches", where=source, do="Look at the options")
-    told = Summary(result, targets)
+    summary = Summary(result, targets)
     if options.as_json:
-        print_json(_told(told, dry_run=dry_run))
-    _show(options, told, name=source, dry_run=dry_run, seconds=time.monotonic() - started)
+        print_json(_sync_document(summary, dry_run=dry_run))
+    _show(options, summary, name=source, dry_run=dry_run, seconds=time.monotonic() - started)
     _end([result.exit_code])
 
 
@@ -304,42 +304,42 @@ def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[st
     )
 
 
-def _told(told: Summary, *, dry_run: bool) -> Row:
+def _sync_document(summary: Summary, *, dry_run: bool) -> Row:
     """The whole of it: rows per image and target, and the plan with every step, which is what was applied."""
-    result = told.found
+    result = summary.found
     return {
         "ok": result.ok,
         "dry_run": dry_run,
         "changed": result.changed,
         "bytes_moved": result.bytes_moved,
         "requests": dict(result.requests),
-        **({} if dry_run else {"targets": told.target_rows(), "totals": told.totals()}),
-        "rows": told.plan_rows() if dry_run else told.result_rows(),
-        "left_out": told.left_out_rows(),
+        **({} if dry_run else {"targets": summary.target_rows(), "totals": summary.totals()}),
+        "rows": summary.plan_rows() if dry_run else summary.result_rows(),
+        "left_out": summary.left_out_rows(),
         "failures": [{"reference": each.reference, "error": str(each.error)} for each in result.failures],
         "plan": result.plan.to_json(),
     }
 
 
-def _show(options: Options, told: Summary, *, name: str, dry_run: bool, seconds: float = 0.0) -> None:
+def _show(options: Options, summary: Summary, *, name: str, dry_run: bool, seconds: float = 0.0) -> None:
     """Tables for people; nothing with ``--json``."""
     if options.as_json:
         return
     if dry_run:
-        _print_plan(name, told)
+        _print_plan(name, summary)
         return
-    _print_done(name, told.target_rows(), told.image_rows(), [*told.reasons(), *told.notes()])
-    console().print(_done(told.totals(), told.found.bytes_moved, seconds), markup=False)
+    _print_done(name, summary.target_rows(), summary.image_rows(), [*summary.reasons(), *summary.notes()])
+    console().print(_done(summary.totals(), summary.found.bytes_moved, seconds), markup=False)
 
 
-def _print_plan(name: str, told: Summary) -> None:
-    out, plan = console(), told.found.plan
-    rows = [row for row in told.plan_rows() if row["action"] != "unchanged"]
+def _print_plan(name: str, summary: Summary) -> None:
+    out, plan = console(), summary.found.plan
+    rows = [row for row in summary.plan_rows() if row["action"] != "unchanged"]
     if rows:
         rows = [{each: row[each] for each in row if each != "refused"} for row in rows]  # that is told below
         shown = worth_showing(rows, ("drift", "shared", "mount", "unchanged", "relisted", "left_out"))
         out.print(rows_table(shown, title=f"{name}: plan; nothing was changed", limit=len(rows), width=out.width))
-    print_lines([*told.reasons(), *told.notes()])
+    print_lines([*summary.reasons(), *summary.notes()])
     total, mounts = len(plan.deliveries), sum(int(row["mount"]) for row in rows)
     out.print(
         f"{name}: {len(rows)} of {total} copies are to be made; {size_text(plan.fetch_bytes)} leave the source, "
@@ -349,7 +349,7 @@ def _print_plan(name: str, told: Summary) -> None:
     )
 
 
-def _print_done(name: str, targets: Rows, images: Rows, told: Sequence[str]) -> None:
+def _print_done(name: str, targets: Rows, images: Rows, lines: Sequence[str]) -> None:
     out = console()
     hidden = ("mounted_bytes", "unchanged_bytes", "note")  # the note stands below, in full width
     if any(row["images"] for row in targets):
@@ -360,7 +360,7 @@ def _print_done(name: str, targets: Rows, images: Rows, told: Sequence[str]) -> 
             [{each: row[each] for each in row if each not in hidden} for row in images], ("left_out", "resumed_bytes")
         )
         out.print(rows_table(shown, width=out.width))
-    print_lines(told)
+    print_lines(lines)
 
 
 _QUIET = ("failed", "drift", "resumed_bytes", "mounted", "unchanged", "manifests", "tags", "bytes_per_second")

@@ -31,32 +31,32 @@ class Decision:
     steps: dict[Digest, tuple[Digest, ...]]
 
 
-def decide(found: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Collection[Digest]) -> Decision:
+def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Collection[Digest]) -> Decision:
     """Judge a repository. Without a rule for it, everything stays."""
-    companions = found.companions
-    units = _units(found, companions)
-    covering = [rule for rule in rules if rule.covers(found.repository)]
+    companions = survey.companions
+    units = _units(survey, companions)
+    covering = [rule for rule in rules if rule.covers(survey.repository)]
     for unit in units:
         if not covering:
             unit.reasons.append("no rule names the repository")
         elif unruled := [tag for tag in unit.tags if not any(rule.speaks_of([tag]) for rule in covering)]:
             unit.reasons.append(f"no rule speaks of tag {unruled[0]}")
-        _protect(unit, found, covering, in_use)
+        _protect(unit, survey, covering, in_use)
     for rule in covering:
         _keep_by_age(units, rule, now)
-    named = _named_after(found, companions)
-    live = _spread(found, units, named)
-    return Decision(units, frozenset(live), _steps(found, units, named, live))
+    named = _named_after(survey, companions)
+    live = _spread(survey, units, named)
+    return Decision(units, frozenset(live), _steps(survey, units, named, live))
 
 
-def _units(found: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list[Unit]:
+def _units(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list[Unit]:
     """Tagged manifests, newest first, unknown ages last. A digest-named tag belongs to what it names; when that is not
     there (any more, or without a tag), the tag is judged as a unit of unknown age, and stays."""
     tags: dict[Digest, list[str]] = {}
-    for tag, digest in found.tags.items():
+    for tag, digest in survey.tags.items():
         if not companions.get(tag):
             tags.setdefault(digest, []).append(tag)
-    units = [Unit(digest, tuple(sorted(names)), found.nodes[digest].created) for digest, names in tags.items()]
+    units = [Unit(digest, tuple(sorted(names)), survey.nodes[digest].created) for digest, names in tags.items()]
     for unit in units:
         if all(tag in companions for tag in unit.tags):
             unit.created = None
@@ -65,12 +65,12 @@ def _units(found: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list[
     return [*dated, *sorted((one for one in units if not one.created), key=lambda one: one.tags)]
 
 
-def _protect(unit: Unit, found: Survey, rules: Sequence[RetentionRule], in_use: Collection[Digest]) -> None:
+def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Collection[Digest]) -> None:
     for tag in unit.tags:
         if any(matches(tag, rule.protect) for rule in rules):
             unit.reasons.append(f"tag {tag} is protected")
-    node = found.nodes[unit.digest]
-    for digest in reachable([unit.digest], lambda one: found.nodes[one].children):
+    node = survey.nodes[unit.digest]
+    for digest in reachable([unit.digest], lambda one: survey.nodes[one].children):
         if digest in in_use:
             unit.reasons.append("in use" if digest == node.digest else f"its child {digest.short} is in use")
     if unit.created is None and not unit.reasons:
@@ -86,22 +86,22 @@ def _keep_by_age(units: Sequence[Unit], rule: RetentionRule, now: datetime) -> N
             unit.reasons.append(f"younger than {rule.keep_days} days")
 
 
-def _named_after(found: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> dict[Digest, list[Digest]]:
+def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> dict[Digest, list[Digest]]:
     """Manifest to what its digest-named tags point to."""
     named: dict[Digest, list[Digest]] = {}
     for tag, subjects in companions.items():
         for subject in subjects:
-            named.setdefault(subject, []).append(found.tags[tag])
+            named.setdefault(subject, []).append(survey.tags[tag])
     return named
 
 
-def _spread(found: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]]) -> set[Digest]:
+def _spread(survey: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]]) -> set[Digest]:
     """Everything that what stays needs, to a fixed point: children, referrers, digest-named tags, and what a kept
     referrer refers to. A unit reached this way stays too, and then needs its own."""
 
     def needs(digest: Digest) -> Iterable[Digest]:
-        node = found.nodes[digest]
-        subject = [node.subject] if node.subject is not None and node.subject in found.nodes else []
+        node = survey.nodes[digest]
+        subject = [node.subject] if node.subject is not None and node.subject in survey.nodes else []
         return (*node.children, *node.referrers, *named.get(digest, ()), *subject)
 
     live = reachable((unit.digest for unit in units if unit.reasons), needs)
@@ -112,7 +112,7 @@ def _spread(found: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequenc
 
 
 def _steps(
-    found: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]], live: set[Digest]
+    survey: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]], live: set[Digest]
 ) -> dict[Digest, tuple[Digest, ...]]:
     """What goes with each unit, each manifest once.
 
@@ -125,10 +125,10 @@ def _steps(
     for unit in units:
         if unit.reasons:
             continue
-        images = _in_order([unit.digest], lambda one: found.nodes[one].children)
-        evidence = _in_order(images, lambda one: (*found.nodes[one].children, *found.attached(one)))
+        images = _in_order([unit.digest], lambda one: survey.nodes[one].children)
+        evidence = _in_order(images, lambda one: (*survey.nodes[one].children, *survey.attached(one)))
         tagged = [one for digest in evidence for one in named.get(digest, ())]
-        below = _in_order(tagged, lambda one: (*found.nodes[one].children, *found.attached(one)))
+        below = _in_order(tagged, lambda one: (*survey.nodes[one].children, *survey.attached(one)))
         order = [one for one in dict.fromkeys([*images, *tagged, *evidence, *below]) if one not in taken]
         taken.update(order)
         steps[unit.digest] = tuple(order)

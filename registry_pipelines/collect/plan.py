@@ -84,19 +84,17 @@ class RetentionPlan:
 
     def rows(self) -> list[dict[str, str | int]]:
         """A table: what goes first, then what stays and why."""
-        found: list[dict[str, str | int]] = []
+        rows: list[dict[str, str | int]] = []
         for one in self.repositories:
             if one.refused:
-                found.append(_row(one.repository, "", "refuse", 0, "", one.refused))
+                rows.append(_row(one.repository, "", "refuse", 0, "", one.refused))
             for entry in one.entries:
                 action = "keep" if entry.reasons else "delete"
                 reasons = "; ".join(entry.reasons) or "neither new, young, protected, in use nor needed"
                 tags = ", ".join(entry.tags)
-                found.append(
-                    _row(one.repository, tags, action, entry.freed_bytes, entry.created, reasons, entry.digest)
-                )
+                rows.append(_row(one.repository, tags, action, entry.freed_bytes, entry.created, reasons, entry.digest))
         order = {"refuse": 0, "delete": 1, "keep": 2}
-        return sorted(found, key=lambda row: (order[str(row["action"])], str(row["repository"])))
+        return sorted(rows, key=lambda row: (order[str(row["action"])], str(row["repository"])))
 
     def to_json(self) -> str:
         """The plan as JSON; :meth:`from_json` reads it."""
@@ -108,11 +106,11 @@ class RetentionPlan:
         if len(text) > MAX_PLAN_BYTES:
             raise InputError(f"the plan is larger than {MAX_PLAN_BYTES} bytes")
         try:
-            found: Any = json.loads(text)
-            if found["schema"] != PLAN_SCHEMA:
-                raise InputError(f"the plan has schema {found['schema']}", do="Make a new plan with this version")
-            repositories = tuple(_read_repository(one) for one in found["repositories"])
-            return cls(str(found["registry"]), str(found["made_at"]), repositories, tuple(map(str, found["notes"])))
+            stored: Any = json.loads(text)
+            if stored["schema"] != PLAN_SCHEMA:
+                raise InputError(f"the plan has schema {stored['schema']}", do="Make a new plan with this version")
+            repositories = tuple(_read_repository(one) for one in stored["repositories"])
+            return cls(str(stored["registry"]), str(stored["made_at"]), repositories, tuple(map(str, stored["notes"])))
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise InputError("this is not a retention plan", do="Make a new one") from error
 
@@ -131,8 +129,8 @@ def _row(
     }
 
 
-def _read_repository(found: Any) -> RepositoryPlan:
-    tags = {str(tag): Digest.parse(digest) for tag, digest in found["tags"].items()}
+def _read_repository(stored: Any) -> RepositoryPlan:
+    tags = {str(tag): Digest.parse(digest) for tag, digest in stored["tags"].items()}
     entries = tuple(
         Entry(
             Digest.parse(one["digest"]),
@@ -142,9 +140,9 @@ def _read_repository(found: Any) -> RepositoryPlan:
             tuple(map(Digest.parse, one["delete"])),
             int(one["freed_bytes"]),
         )
-        for one in found["entries"]
+        for one in stored["entries"]
     )
-    return RepositoryPlan(str(found["repository"]), tags, entries, str(found["refused"]))
+    return RepositoryPlan(str(stored["repository"]), tags, entries, str(stored["refused"]))
 
 
 def plan_retention(
@@ -186,14 +184,16 @@ def _survey(
 ) -> Survey:
     """What is there. Where something could go, the registry is asked first for tags that it does not list: what they
     name would go for want of a tag, or under a tag that is protected."""
-    found = survey(place)
-    if not rules or not decide(found, rules, now=now, in_use=in_use).steps:
-        return found
-    hidden = hidden_tags(place, found.tags)
+    listed = survey(place)
+    if not rules or not decide(listed, rules, now=now, in_use=in_use).steps:
+        return listed
+    hidden = hidden_tags(place, listed.tags)
     if hidden.asked:
-        told = f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
-        notes.append(f"{place.repository}: asked {hidden.asked} times for tags that are not listed{told}")
-    return survey(place, hidden.tags) if hidden.tags else found
+        also_there = (
+            f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
+        )
+        notes.append(f"{place.repository}: asked {hidden.asked} times for tags that are not listed{also_there}")
+    return survey(place, hidden.tags) if hidden.tags else listed
 
 
 def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
@@ -218,30 +218,30 @@ def _weigh(
     surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: frozenset[Digest]
 ) -> list[RepositoryPlan]:
     """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
-    decisions = [(found, decide(found, rules, now=now, in_use=in_use)) for found in surveys]
-    kept: set[Digest] = set()
-    for found, decision in decisions:
+    decisions = [(surveyed, decide(surveyed, rules, now=now, in_use=in_use)) for surveyed in surveys]
+    needed: set[Digest] = set()
+    for surveyed, decision in decisions:
         going = {digest for steps in decision.steps.values() for digest in steps}
-        for digest, node in found.nodes.items():
+        for digest, node in surveyed.nodes.items():
             if digest not in going:
-                kept.update(node.blobs)
+                needed.update(node.blobs)
     return [
-        _repository_plan(found, decision, kept)
-        for found, decision in decisions
-        if any(rule.covers(found.repository) for rule in rules)
+        _repository_plan(surveyed, decision, needed)
+        for surveyed, decision in decisions
+        if any(rule.covers(surveyed.repository) for rule in rules)
     ]
 
 
-def _repository_plan(found: Survey, decision: Decision, counted: set[Digest]) -> RepositoryPlan:
+def _repository_plan(surveyed: Survey, decision: Decision, counted: set[Digest]) -> RepositoryPlan:
     entries = []
     for unit in decision.units:
         steps = decision.steps.get(unit.digest, ())
         freed = 0
         for digest in steps:
-            for blob, size in found.nodes[digest].blobs.items():
+            for blob, size in surveyed.nodes[digest].blobs.items():
                 if blob not in counted:
                     counted.add(blob)
                     freed += size
         created = unit.created.astimezone(UTC).isoformat(timespec="seconds") if unit.created else ""
         entries.append(Entry(unit.digest, unit.tags, created.replace("+00:00", "Z"), tuple(unit.reasons), steps, freed))
-    return RepositoryPlan(found.repository, dict(found.tags), tuple(entries))
+    return RepositoryPlan(surveyed.repository, dict(surveyed.tags), tuple(entries))

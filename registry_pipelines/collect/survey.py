@@ -123,8 +123,8 @@ def read_tags(place: Place, pool: Executor, also: Iterable[str] = ()) -> dict[st
         if len(names) > MAX_TAGS:
             raise ClosureIncomplete(f"more than {MAX_TAGS} tags", where=str(place))
     try:
-        found = pool.map(lambda tag: place.registry.resolve(place.repository, tag).digest, names)
-        return dict(zip(names, found, strict=True))
+        digests = pool.map(lambda tag: place.registry.resolve(place.repository, tag).digest, names)
+        return dict(zip(names, digests, strict=True))
     except NotFound as error:
         raise ClosureIncomplete("a tag vanished while the tags were read", where=str(place), do="Plan again") from error
 
@@ -203,10 +203,10 @@ def _read(place: Place, digest: Digest, digest_tags: Container[str] | None) -> N
 
 def _created(place: Place, content: Manifest | Index) -> datetime | None:
     """When an image was made: its config's ``created``, else the annotation. Never guessed from a push time."""
-    found = None
+    created = None
     if isinstance(content, Manifest) and content.config.media_type in media_types.IMAGE_CONFIGS:
-        found = read_created(_config_time(place, content.config))
-    return found or read_created((content.annotations or {}).get(CREATED, ""))
+        created = read_created(_config_time(place, content.config))
+    return created or read_created((content.annotations or {}).get(CREATED, ""))
 
 
 def _config_time(place: Place, config: Descriptor) -> str:
@@ -229,11 +229,11 @@ def _dated(nodes: dict[Digest, Node]) -> dict[Digest, Node]:
 
 def reachable(start: Iterable[Digest], leads_to: Callable[[Digest], Iterable[Digest]]) -> set[Digest]:
     """Everything that can be reached, the start included."""
-    found: set[Digest] = set()
+    reached: set[Digest] = set()
     waiting = list(start)
     while waiting:
         digest = waiting.pop()
-        if digest not in found:
-            found.add(digest)
+        if digest not in reached:
+            reached.add(digest)
             waiting += leads_to(digest)
-    return found
+    return reached

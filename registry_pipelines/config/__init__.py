@@ -65,8 +65,8 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "") ->
         raise AssertionError("raise_if_any raised")
     check_version(node, problems)
     config = _decoded(node, path, env, problems)
-    if spare and problems.found and all(where.split(".")[0] == spare for where in problems.paths):
-        spared = problems.told()
+    if spare and problems.noted and all(where.split(".")[0] == spare for where in problems.paths):
+        spared = problems.sentences()
         problems = Problems(path)
         node.value = [(key, value) for key, value in node.value if key.value != spare]
         config = _decoded(node, path, env, problems)
@@ -79,8 +79,8 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "") ->
 
 def _decoded(node: yaml.Node, path: Path, env: Mapping[str, str], problems: Problems) -> Config | None:
     decoder = Decoder(Reader(problems, env), path.absolute().parent)
-    found = decoder.value(Config, node, "")
-    config = None if found is INVALID else _completed(found, path)
+    decoded = decoder.value(Config, node, "")
+    config = None if decoded is INVALID else _completed(decoded, path)
     check(node, config, decoder.names, problems)
     return config
 

@@ -32,7 +32,7 @@ def check(
     for section, name, line, path in names:
         if name not in declared[section]:
             problems.add(line, path, unknown(name, declared[section], _SINGULAR[section]))
-    if config is not None and not problems.found:
+    if config is not None and not problems.noted:
         for path, message in (
             *_lookalikes(config),
             *_ports(config),
@@ -64,8 +64,12 @@ def check_version(root: yaml.Node, problems: Problems) -> None:
 
 def notes(root: yaml.Node, config: Config) -> Iterable[str]:
     """What a good file says otherwise than it reads, each as ``file:line: path: message``."""
-    found = config.schedules
-    for name, value in (("mirror", found.mirror), ("retention", found.retention), ("time_zone", found.time_zone)):
+    schedules = config.schedules
+    for name, value in (
+        ("mirror", schedules.mirror),
+        ("retention", schedules.retention),
+        ("time_zone", schedules.time_zone),
+    ):
         path = f"schedules.{name}"
         yield from (f"{config.path}:{_line(root, path)}: {path}: {note}" for note in value.notes())
 
@@ -74,19 +78,19 @@ def _declared(root: yaml.Node, section: str) -> set[str]:
     node = _child(root, section)
     if not isinstance(node, yaml.MappingNode):
         return set()
-    found = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+    names = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
     for key, value in node.value:
         if key.tag.endswith(":merge") and isinstance(value, yaml.MappingNode):
-            found |= {inner.value for inner, _ in value.value if isinstance(inner, yaml.ScalarNode)}
-    return found
+            names |= {inner.value for inner, _ in value.value if isinstance(inner, yaml.ScalarNode)}
+    return names
 
 
 def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value == name:
-                found: yaml.Node = value
-                return found
+                child: yaml.Node = value
+                return child
     return None
 
 
@@ -103,8 +107,8 @@ def _line(root: yaml.Node, path: str) -> int:
 
 def _item(node: yaml.Node, part: str) -> yaml.Node | None:
     if isinstance(node, yaml.SequenceNode):
-        found: yaml.Node = node.value[int(part.strip("[]"))]
-        return found
+        child: yaml.Node = node.value[int(part.strip("[]"))]
+        return child
     return None
 
 
@@ -199,23 +203,23 @@ def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[s
             yield f"{path}.semver", f"{error.what}; {error.do}"
 
 
-def _selection(path: str, found: Sync | Upstream) -> Iterable[tuple[str, str]]:
-    if found.selection != "sparse" and not found.platforms:
+def _selection(path: str, settings: Sync | Upstream) -> Iterable[tuple[str, str]]:
+    if settings.selection != "sparse" and not settings.platforms:
         yield f"{path}.selection", "is about `platforms`, and there are none: an index is copied whole"
 
 
 def _syncs(config: Config) -> Iterable[tuple[str, str]]:
-    for name, found in config.syncs.items():
+    for name, sync in config.syncs.items():
         if name in config.registries:
             yield f"syncs.{name}", "a registry has this name; on the command line both would mean the same"
-        yield from _selection(f"syncs.{name}", found)
-        for place, target in enumerate(found.targets):
-            settings = config.targets[target]
-            if settings.registry == found.source and not settings.prefix:
-                yield f"syncs.{name}.targets[{place}]", f"target `{target}` is the place it takes from"
+        yield from _selection(f"syncs.{name}", sync)
+        for position, target in enumerate(sync.targets):
+            destination = config.targets[target]
+            if destination.registry == sync.source and not destination.prefix:
+                yield f"syncs.{name}.targets[{position}]", f"target `{target}` is the place it takes from"
         for field, choice in (
-            ("repositories_regex", {"regex": found.repositories_regex}),
-            ("semver", {"semver": found.semver or ""}),
+            ("repositories_regex", {"regex": sync.repositories_regex}),
+            ("semver", {"semver": sync.semver or ""}),
         ):
             try:
                 Selector(**choice)

@@ -74,10 +74,10 @@ class Decoder:
         return INVALID
 
     def _expected(self, what: str, node: yaml.Node, path: str) -> Any:
-        found = _KINDS.get(type(node).__name__, "something else")
+        kind = _KINDS.get(type(node).__name__, "something else")
         if isinstance(node, yaml.ScalarNode):
-            found = _TAGS.get(node.tag.rpartition(":")[2], "a single value")
-        return self._problem(node, path, f"expected {what}, found {found}")
+            kind = _TAGS.get(node.tag.rpartition(":")[2], "a single value")
+        return self._problem(node, path, f"expected {what}, found {kind}")
 
     def _union(self, kind: Any, marks: tuple[Any, ...], node: yaml.Node, path: str, key: str) -> Any:
         options = [option for option in get_args(kind) if option is not type(None)]
@@ -101,23 +101,23 @@ class Decoder:
     def _list(self, item: Any, marks: tuple[Any, ...], node: yaml.Node, path: str) -> Any:
         if not isinstance(node, yaml.SequenceNode):
             return self._expected("a list", node, path)
-        found = [self.value(item, child, f"{path}[{place}]") for place, child in enumerate(node.value)]
+        values = [self.value(item, child, f"{path}[{place}]") for place, child in enumerate(node.value)]
         for mark in marks:
-            if isinstance(mark, msgspec.Meta) and len(found) < (mark.min_length or 0):
+            if isinstance(mark, msgspec.Meta) and len(values) < (mark.min_length or 0):
                 return self._problem(node, path, f"needs at least {mark.min_length} entries")
-        return INVALID if any(each is INVALID for each in found) else tuple(found)
+        return INVALID if any(each is INVALID for each in values) else tuple(values)
 
     def _mapping(self, key_kind: Any, value_kind: Any, node: yaml.Node, path: str) -> Any:
         if not isinstance(node, yaml.MappingNode):
             return self._expected("a mapping", node, path)
-        found = {}
+        values = {}
         for name, key_node, value in self._reader.entries(node, path):
             inner = f"{path}.{name}" if path else name
             if get_origin(key_kind) is Annotated and isinstance(key_node, yaml.ScalarNode):
                 for mark in get_args(key_kind)[1:]:
                     self._check_key(mark, name, key_node, inner)
-            found[name] = self.value(value_kind, value, inner, key=name)
-        return INVALID if any(each is INVALID for each in found.values()) else found
+            values[name] = self.value(value_kind, value, inner, key=name)
+        return INVALID if any(each is INVALID for each in values.values()) else values
 
     def _check_key(self, mark: Any, name: str, node: yaml.Node, path: str) -> None:
         try:
@@ -149,28 +149,28 @@ class Decoder:
         if kind is Secret and not _is_reference(node.value):
             return self._problem(node, path, "a secret is not written in the file; write ${VARIABLE} and set VARIABLE")
         try:
-            found = _convert(kind, scalar, marks)
-            if found is INVALID and scalar.has_variable:
+            value = _convert(kind, scalar, marks)
+            if value is INVALID and scalar.has_variable:
                 raise ValueError(_scalar_name(kind))
-            if isinstance(found, Path):
-                found = self._folder / found.expanduser()
+            if isinstance(value, Path):
+                value = self._folder / value.expanduser()
             for mark in marks:
-                self._check(mark, found, node, path)
+                self._check(mark, value, node, path)
         except ValueError as error:
             # What a variable holds may be a secret that stands in the wrong place: it is not repeated.
             hidden = f"what {node.value} holds is not permitted here; expected {_expectation(kind, marks)}"
             return self._problem(node, path, hidden if scalar.has_variable else str(error))
-        return self._expected(_scalar_name(kind), node, path) if found is INVALID else found
+        return self._expected(_scalar_name(kind), node, path) if value is INVALID else value
 
-    def _check(self, mark: Any, found: Any, node: yaml.Node, path: str) -> None:
-        if found is INVALID:
+    def _check(self, mark: Any, value: Any, node: yaml.Node, path: str) -> None:
+        if value is INVALID:
             return
         if isinstance(mark, Names):
-            self.names.append((mark.section, found, line_of(node), path))
-        elif isinstance(mark, msgspec.Meta) and not mark.ge <= found <= mark.le:
-            raise ValueError(f"{found} is not between {mark.ge} and {mark.le}")
+            self.names.append((mark.section, value, line_of(node), path))
+        elif isinstance(mark, msgspec.Meta) and not mark.ge <= value <= mark.le:
+            raise ValueError(f"{value} is not between {mark.ge} and {mark.le}")
         elif isinstance(mark, Pattern):
-            mark.check(found)
+            mark.check(value)
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:

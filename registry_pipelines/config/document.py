@@ -37,7 +37,7 @@ class Problems:
     """Collects every problem as ``file:line: path: message``."""
 
     file: Path
-    found: list[tuple[int, str]] = field(default_factory=list)
+    noted: list[tuple[int, str]] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
     """What the problems are about."""
 
@@ -45,18 +45,18 @@ class Problems:
         """Note a problem. line: 1-based, 0 for the whole file."""
         where = f"{self.file}:{line}: " if line else f"{self.file}: "
         text = where + (f"{path}: {message}" if path else message)
-        if (line, text) not in self.found:
-            self.found.append((line, text))
+        if (line, text) not in self.noted:
+            self.noted.append((line, text))
             self.paths.add(path)
 
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """All of them in the file's order."""
-        return [text for _, text in sorted(self.found)]
+        return [text for _, text in sorted(self.noted)]
 
     def raise_if_any(self) -> None:
         """Raise ConfigInvalid with all problems in the file's order."""
-        if self.found:
-            raise ConfigInvalid(self.told())
+        if self.noted:
+            raise ConfigInvalid(self.sentences())
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,9 @@ class Reader:
         if not match:
             self.problems.add(line_of(node), path, "after ${ stands no variable name; write $${ for a plain ${")
             return ""
-        found = self._environment.get(match[1])
-        if found is not None:
-            return found
+        value = self._environment.get(match[1])
+        if value is not None:
+            return value
         if match[2] is not None:
             return match[2]
         self.problems.add(line_of(node), path, f"the environment variable {match[1]} is not set")

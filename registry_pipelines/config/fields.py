@@ -41,8 +41,8 @@ def is_object(kind: Any) -> bool:
 def fields_of(kind: Any) -> tuple[Setting, ...]:
     """Every field of a class: its own, then those of what it is made from."""
     own = kind.__annotations__
-    found = sorted(msgspec.structs.fields(kind), key=lambda each: each.name not in own)
-    return tuple(Setting(each.name, each.type, _default(each), _unwritten(each.type)) for each in found)
+    fields = sorted(msgspec.structs.fields(kind), key=lambda each: each.name not in own)
+    return tuple(Setting(each.name, each.type, _default(each), _unwritten(each.type)) for each in fields)
 
 
 def _default(each: msgspec.structs.FieldInfo) -> Any:
@@ -61,11 +61,11 @@ def written(kind: Any) -> tuple[Setting, ...]:
 
 def meanings(kind: Any) -> dict[str, str]:
     """What each field means: the docstring below it in the source, on one line. For documents; loading asks nothing."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for part in kind.__mro__:
         if part.__module__.startswith("registry_pipelines"):
-            found |= {name: text for name, text in _docstrings(part) if name not in found}
-    return found
+            texts |= {name: text for name, text in _docstrings(part) if name not in texts}
+    return texts
 
 
 def _docstrings(kind: type) -> list[tuple[str, str]]:

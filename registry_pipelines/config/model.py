@@ -130,8 +130,8 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
 
     def of(self, role: Role) -> RoleKey | None:
         """What is told for one role alone."""
-        found: RoleKey | None = getattr(self, role)
-        return found
+        key: RoleKey | None = getattr(self, role)
+        return key
 
 
 class Advisories(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,8 +229,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def trusted_by_role(self) -> dict[Role, tuple[Path, ...]]:
         """Files of the public keys of the roles that have their own."""
-        found = {role: own for role in ROLES if (own := self.signing.of(role))}
-        return {role: own.trusted or _public_half(own.key) for role, own in found.items()}
+        keys = {role: own for role in ROLES if (own := self.signing.of(role))}
+        return {role: own.trusted or _public_half(own.key) for role, own in keys.items()}
 
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""

@@ -97,13 +97,13 @@ def overlaps(config: Config) -> Iterable[tuple[str, str]]:
     """Path and message for whatever fills what something else fills already, as far as the file tells."""
     by_repository: dict[tuple[str, str], list[_Writer]] = {}
     by_registry: dict[str, list[_Writer]] = {}
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for writer in sorted(_writers(config), key=lambda each: not each.literal):
         alike = by_repository.setdefault((writer.registry, writer.repository), [])
         there = by_registry.setdefault(writer.registry, [])
         other = next((each for each in (alike if writer.literal else there) if each.meets(writer)), None)
-        if other is not None and (writer.path, other.path) not in told:
-            told.add((writer.path, other.path))
+        if other is not None and (writer.path, other.path) not in reported:
+            reported.add((writer.path, other.path))
             yield (
                 writer.path,
                 f"brings {writer.source} to {writer.registry}/{writer.repository}, where `{other.path}` brings "
@@ -185,10 +185,10 @@ def _upstream_place(config: Config, image: str) -> tuple[str, str]:
     try:
         if first in config.registries:
             return first, Reference.parse(f"configured.invalid/{rest}", default_tag="").repository
-        found = Reference.parse(image, default_tag="")
+        reference = Reference.parse(image, default_tag="")
     except ReferenceInvalid:
         return "", image
-    return found.registry, found.repository
+    return reference.registry, reference.repository
 
 
 def _below(prefix: str, repository: str) -> str:
@@ -197,7 +197,7 @@ def _below(prefix: str, repository: str) -> str:
 
 def _example(pattern: str) -> str:
     """A name that a pattern takes; the pattern itself when it has no wildcards; empty for what is not understood."""
-    made = _WILDCARD.sub(lambda found: _ANYTHING if found[0] == "*" else found[1] or "q", pattern)
+    made = _WILDCARD.sub(lambda wildcard: _ANYTHING if wildcard[0] == "*" else wildcard[1] or "q", pattern)
     return made if _head(made) == made and fnmatch.fnmatchcase(made, pattern) else ""
 
 

@@ -61,18 +61,18 @@ def schema() -> dict[str, Any]:
 
 
 def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    told = meanings(kind)
+    texts = meanings(kind)
     properties = {
-        each.name: {**_value(each.hint, definitions), "description": told[each.name]} for each in written(kind)
+        each.name: {**_value(each.hint, definitions), "description": texts[each.name]} for each in written(kind)
     }
     required = [each.name for each in written(kind) if each.required]
-    found = {
+    fragment = {
         "type": "object",
         "description": inspect.cleandoc(kind.__doc__),
         "properties": properties,
         "additionalProperties": False,
     }
-    return {**found, "required": required} if required else found
+    return {**fragment, "required": required} if required else fragment
 
 
 def _value(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -110,22 +110,22 @@ def _union(kind: Any, marks: tuple[Any, ...], definitions: dict[str, Any]) -> di
 
 def _mapping(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     key_kind, value_kind = get_args(kind)
-    found: dict[str, Any] = {"type": "object", "additionalProperties": _value(value_kind, definitions)}
+    fragment: dict[str, Any] = {"type": "object", "additionalProperties": _value(value_kind, definitions)}
     for mark in get_args(key_kind)[1:] if get_origin(key_kind) is Annotated else ():
         if isinstance(mark, Pattern):
-            found["propertyNames"] = {"pattern": mark.expression}
-    return found
+            fragment["propertyNames"] = {"pattern": mark.expression}
+    return fragment
 
 
 def _scalar(kind: Any, marks: tuple[Any, ...]) -> dict[str, Any]:
-    found = dict(_SCALARS[kind])
+    fragment = dict(_SCALARS[kind])
     for mark in marks:
         if isinstance(mark, Pattern) and kind is not Secret:  # it is about what the variable holds
-            found["pattern"] = mark.expression
+            fragment["pattern"] = mark.expression
         if isinstance(mark, msgspec.Meta):
-            found |= {"minimum": mark.ge, "maximum": mark.le}
-    open_text = kind in (str, Path) and "pattern" not in found
-    return found if kind is Secret or open_text else {"anyOf": [found, _WITH_VARIABLE]}
+            fragment |= {"minimum": mark.ge, "maximum": mark.le}
+    open_text = kind in (str, Path) and "pattern" not in fragment
+    return fragment if kind is Secret or open_text else {"anyOf": [fragment, _WITH_VARIABLE]}
 
 
 def reference_page() -> str:
@@ -149,7 +149,7 @@ def _inner(kind: Any) -> Iterator[Any]:
 
 
 def _section(kind: Any) -> Iterator[str]:
-    told = meanings(kind)
+    texts = meanings(kind)
     yield f"## {kind.__name__}"
     yield ""
     yield inspect.cleandoc(kind.__doc__).replace("\n", " ")
@@ -157,7 +157,7 @@ def _section(kind: Any) -> Iterator[str]:
     yield "| field | value | default | meaning |"
     yield "|---|---|---|---|"
     for each in written(kind):
-        text = told[each.name].replace("|", "\\|")
+        text = texts[each.name].replace("|", "\\|")
         yield f"| `{each.name}` | {_spelled(each.hint)} | {_default(each)} | {text} |"
     yield ""
 

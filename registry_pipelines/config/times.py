@@ -59,8 +59,8 @@ class _Field:
         if first == last:
             raise ValueError(f"{part!r}: Dagster takes a range of one {self.name} for the whole; write {low} alone")
         if first <= last:
-            found = range(first, last + 1, int(step_text or 1))
-            return {self.low if value > top else value for value in found}
+            stepped = range(first, last + 1, int(step_text or 1))
+            return {self.low if value > top else value for value in stepped}
         if slash:
             raise ValueError(f"{part!r} has a step in a range that runs backwards; write its values one by one")
         return {*range(first, top + 1), *range(self.low, last + 1)}
@@ -101,15 +101,15 @@ class Cron(str):
         fields = known.split()
         if len(fields) != len(_FIELDS):
             raise ValueError(f"{text!r} is not a cron expression: it has {len(fields)} fields instead of 5")
-        found = cls(" ".join(fields))
+        cron = cls(" ".join(fields))
         try:
-            days, months = found.values()[2:4]
+            days, months = cron.values()[2:4]
         except ValueError as error:
             raise ValueError(f"{error} in the cron expression {text!r}") from None
         # With a day of the week beside it, such a day is one of two choices; Dagster fails over it all the same.
         if not any(day <= _DAYS[month - 1] for month in months for day in days):
             raise ValueError(f"the day of the cron expression {text!r} never comes: no such month has it")
-        return found
+        return cron
 
     def values(self) -> list[set[int]]:
         """What each field stands for; Sunday is 0."""
@@ -123,8 +123,10 @@ class Cron(str):
                 step, span = int(step_text or 1), field.high - field.low + 1
                 uneven = body == "*" and field.name in ("minute", "hour") and span % step
                 if step > field.high or uneven:
-                    found = sorted(field.values(part))
-                    shown = ", ".join(map(str, found[:_SHOWN_VALUES])) + (", ..." if len(found) > _SHOWN_VALUES else "")
+                    values = sorted(field.values(part))
+                    shown = ", ".join(map(str, values[:_SHOWN_VALUES])) + (
+                        ", ..." if len(values) > _SHOWN_VALUES else ""
+                    )
                     yield f"{part!r} means {field.name} {shown} of each {field.each}, not one in {step}"
 
 

@@ -56,7 +56,7 @@ def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = 
     hide a good one. Raises ClosureIncomplete when an artifact of the type exists but its document cannot be read, and
     no other could; the RegistryError family when anything is unclear.
     """
-    found: list[Attached] = []
+    artifacts: list[Attached] = []
     damaged: list[str] = []
     entries = place.registry.referrers(place.repository, subject)
     if len(entries) > MAX_REFERRERS:
@@ -70,14 +70,14 @@ def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = 
             damaged.append(str(error))
             continue
         if one is not None:
-            found.append(one)
-    if damaged and not found:
+            artifacts.append(one)
+    if damaged and not artifacts:
         raise ClosureIncomplete(
             f"no {artifact_type} can be read, and {len(damaged)} referrers are damaged: {damaged[0]}",
             where=f"{place}@{subject}",
             do="Attach the document again, then delete the damaged referrer",
         )
-    return found
+    return artifacts
 
 
 def _open(place: Place, entry: Descriptor, subject: Digest, artifact_type: str, limit: int) -> Attached | None:

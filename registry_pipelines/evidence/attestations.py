@@ -144,11 +144,11 @@ def _read_bundle_referrer(
 
 def _read_att(place: Place, digest: Digest, verifier: Verifier) -> Iterator[VerifiedAttestation | Rejected]:
     tag = cosign_tag(digest, "att")
-    for found in open_tagged(place, tag, limit=MAX_SIGNATURES):
-        if isinstance(found, Rejected):
-            yield found
+    for tagged in open_tagged(place, tag, limit=MAX_SIGNATURES):
+        if isinstance(tagged, Rejected):
+            yield tagged
             continue
-        carrier, layer = found
+        carrier, layer = tagged
         try:
             yield _read_att_layer(place, digest, verifier, carrier, layer)
         except SignatureInvalid as error:

@@ -40,9 +40,9 @@ def write_bundle(envelope: Envelope, *, key_id: str) -> bytes:
 
 def read_bundle(raw: bytes, *, where: str = "") -> Envelope:
     """The envelope of a bundle; nothing is verified, the hint is not read. Raises SignatureInvalid."""
-    found = decode_unverified(raw, _Bundle, where=where, what="Sigstore bundle")
-    if found.media_type != SIGSTORE_BUNDLE:
-        raise SignatureInvalid(f"`mediaType` of the bundle is {found.media_type[:100]!r}", where=where)
-    if found.dsse_envelope is None:
+    bundle = decode_unverified(raw, _Bundle, where=where, what="Sigstore bundle")
+    if bundle.media_type != SIGSTORE_BUNDLE:
+        raise SignatureInvalid(f"`mediaType` of the bundle is {bundle.media_type[:100]!r}", where=where)
+    if bundle.dsse_envelope is None:
         raise SignatureInvalid("the bundle has no `dsseEnvelope`", where=where)
-    return envelope_from_json(found.dsse_envelope, where=where)
+    return envelope_from_json(bundle.dsse_envelope, where=where)

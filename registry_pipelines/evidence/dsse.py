@@ -59,12 +59,12 @@ def verify_envelope(envelope: Envelope, verifier: Verifier, *, where: str = "") 
     if envelope.payload_type != IN_TOTO:
         raise SignatureInvalid(f"the payload type is {envelope.payload_type[:100]!r}, expected {IN_TOTO}", where=where)
     signed = pae(envelope.payload_type, envelope.payload)
-    found: list[str] = []
+    key_ids: list[str] = []
     for signature in envelope.signatures:
         with suppress(SignatureInvalid):
-            found.append(verifier.verify(signed, signature))
-    if found:
-        return tuple(found)
+            key_ids.append(verifier.verify(signed, signature))
+    if key_ids:
+        return tuple(key_ids)
     raise SignatureInvalid(
         f"none of its {len(envelope.signatures)} signatures was made by a trusted key",
         where=where,
@@ -81,15 +81,16 @@ def envelope_json(envelope: Envelope) -> EnvelopeJson:
     )
 
 
-def envelope_from_json(found: EnvelopeJson, *, where: str = "") -> Envelope:
+def envelope_from_json(fields: EnvelopeJson, *, where: str = "") -> Envelope:
     """Decode the base64 fields. Raises SignatureInvalid."""
-    if not 1 <= len(found.signatures) <= MAX_ENVELOPE_SIGNATURES:
+    if not 1 <= len(fields.signatures) <= MAX_ENVELOPE_SIGNATURES:
         raise SignatureInvalid(
-            f"the envelope has {len(found.signatures)} signatures, expected 1 to {MAX_ENVELOPE_SIGNATURES}", where=where
+            f"the envelope has {len(fields.signatures)} signatures, expected 1 to {MAX_ENVELOPE_SIGNATURES}",
+            where=where,
         )
-    payload = decode_base64(found.payload, where=where, what="payload")
-    signatures = tuple(decode_base64(item.sig, where=where, what="signature") for item in found.signatures)
-    return Envelope(found.payload_type, payload, signatures)
+    payload = decode_base64(fields.payload, where=where, what="payload")
+    signatures = tuple(decode_base64(item.sig, where=where, what="signature") for item in fields.signatures)
+    return Envelope(fields.payload_type, payload, signatures)
 
 
 def write_envelope(envelope: Envelope) -> bytes:

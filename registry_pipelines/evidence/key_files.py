@@ -83,19 +83,19 @@ def read_private_key(raw: bytes, password: str, *, where: str) -> ec.EllipticCur
     """The one private key of a file; certificates and public keys beside it are of no use and stay unread. A password
     for a plain key is not needed. Raises InputError; its text holds neither the password nor the key."""
     blocks = _blocks(raw, where)
-    found = [block for block in blocks if "PRIVATE KEY" in block.label]
-    others = [block for block in blocks if block not in found and block.label != _PARAMETERS]
-    if len(found) > 1:
-        listed = ", ".join(map(str, found))
-        raise InputError(f"the file has {len(found)} private keys: {listed}", where=where, do="Leave one in it")
-    if not found:
+    private = [block for block in blocks if "PRIVATE KEY" in block.label]
+    others = [block for block in blocks if block not in private and block.label != _PARAMETERS]
+    if len(private) > 1:
+        listed = ", ".join(map(str, private))
+        raise InputError(f"the file has {len(private)} private keys: {listed}", where=where, do="Leave one in it")
+    if not private:
         what = f"the file has only {others[0]}" if others else _no_block(raw)
         named = _NAMES.get(others[0].label) if others else None
         do = _PRIVATE_FROM.get(others[0].label if others else "", "Give the private key of the pair")
         raise InputError(f"the private key cannot be read: {named or what}", where=where, do=do)
     if strange := [block for block in others if block.label not in _COMPANIONS]:
         raise InputError(f"the file has {strange[0]} beside the private key", where=where, do="Take it out")
-    key = _private_key(found[0], password, where)
+    key = _private_key(private[0], password, where)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InputError(f"the private key is not an ECDSA P-256 key but {_kind(key)}", where=where, do=_USE_P256)
     return key
@@ -156,10 +156,10 @@ def _unlocked(password: str, where: str, load: Callable[[str], Any]) -> Any:
 
 def _blocks(raw: bytes, where: str) -> list[Block]:
     try:
-        found = read_blocks(raw)
+        blocks = read_blocks(raw)
     except ValueError as error:
         raise InputError(f"the key file cannot be read: {error}", where=where, do="Copy the file again") from error
-    return found or _der(raw)
+    return blocks or _der(raw)
 
 
 def _der(raw: bytes) -> list[Block]:

@@ -76,16 +76,16 @@ class KeySet:
     def of(cls, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> KeySet:
         """Of keys in memory. keys: believed for every role that is not in ``roles``, and for statements that are no
         role's. Raises InputError when there are none at all."""
-        found = cls.__new__(cls)
-        found._believe(keys, roles)
-        return found
+        key_set = cls.__new__(cls)
+        key_set._believe(keys, roles)
+        return key_set
 
     def _believe(self, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> None:
         self._keys = {key_id_of(key): key for each in (keys, *roles.values()) for key in each}
         if not self._keys:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
         self._general = [key_id_of(key) for key in keys]
-        self._roles = {role: [key_id_of(key) for key in found] for role, found in roles.items()}
+        self._roles = {role: [key_id_of(key) for key in own] for role, own in roles.items()}
 
     def also(self, signers: Mapping[Role, Signer]) -> KeySet:
         """These keys, and each signer's for its role: what a signer wrote itself is found by it, believed or not."""
@@ -167,7 +167,7 @@ def load_signer(path: Path, password: str = "") -> FileSigner:
 def load_verifier(paths: Sequence[Path], roles: Mapping[Role, Sequence[Path]] = MappingProxyType({})) -> KeySet:
     """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
     :meth:`KeySet.of`. Raises InputError."""
-    return KeySet.of(_public_keys(paths), {role: _public_keys(found) for role, found in roles.items()})
+    return KeySet.of(_public_keys(paths), {role: _public_keys(files) for role, files in roles.items()})
 
 
 def verifier_of(signer: Signer) -> KeySet:

@@ -52,18 +52,18 @@ def read_artifacts(
 
     Every referrer that cannot be read is named in the second value; the others are still found. Raises RegistryError.
     """
-    found: dict[str, list[tuple[Descriptor, bytes]]] = {kind: [] for kind in kinds}
+    by_kind: dict[str, list[tuple[Descriptor, bytes]]] = {kind: [] for kind in kinds}
     rejected: list[Rejected] = []
     for referrer in open_referrers(place, digest):
         if isinstance(referrer, Rejected):
             rejected.append(referrer)
-        elif referrer.manifest.kind in found:
+        elif referrer.manifest.kind in by_kind:
             content = _only_layer(place, referrer)
             if isinstance(content, Rejected):
                 rejected.append(content)
             else:
-                found[referrer.manifest.kind].append((referrer.descriptor, content))
-    return found, rejected
+                by_kind[referrer.manifest.kind].append((referrer.descriptor, content))
+    return by_kind, rejected
 
 
 def read_layer(place: Place, layer: Descriptor, *, limit: int) -> bytes | Rejected:

@@ -57,15 +57,15 @@ def read_statement(raw: bytes, *, where: str = "") -> Statement:
 
     Not checked here: who signed it, what it is about.
     """
-    found = decode_unverified(raw, _Statement, where=where, what="in-toto statement")
-    if found.type not in STATEMENT_TYPES:
-        raise SignatureInvalid(f"`_type` {found.type[:100]!r} is not an in-toto statement", where=where)
-    if len(found.subject) > MAX_SUBJECTS:
+    statement = decode_unverified(raw, _Statement, where=where, what="in-toto statement")
+    if statement.type not in STATEMENT_TYPES:
+        raise SignatureInvalid(f"`_type` {statement.type[:100]!r} is not an in-toto statement", where=where)
+    if len(statement.subject) > MAX_SUBJECTS:
         raise SignatureInvalid(
-            f"the statement has {len(found.subject)} subjects, at most {MAX_SUBJECTS} are read", where=where
+            f"the statement has {len(statement.subject)} subjects, at most {MAX_SUBJECTS} are read", where=where
         )
-    subjects = tuple(digest for subject in found.subject for digest in _digests(subject, where))
-    return Statement(found.predicate_type, found.predicate, subjects)
+    subjects = tuple(digest for subject in statement.subject for digest in _digests(subject, where))
+    return Statement(statement.predicate_type, statement.predicate, subjects)
 
 
 def check_statement(statement: Statement, digest: Digest, *, predicate_type: str = "", where: str = "") -> None:

@@ -108,11 +108,11 @@ def plan_mirror(upstreams: Iterable[OpenUpstream]) -> MirrorPlan:
         passed_over |= {(upstream.source, tag): None for tag in chosen.passed_over}
         for tag in chosen.tags:
             try:
-                found = upstream.source.registry.resolve(upstream.source.repository, tag)
+                tagged = upstream.source.registry.resolve(upstream.source.repository, tag)
             except RegistryPipelinesError as error:
                 problems.append(MirrorProblem(str(upstream.source), tag, error))
             else:
-                items.append(MirrorItem(upstream, tag, found.digest))
+                items.append(MirrorItem(upstream, tag, tagged.digest))
     return MirrorPlan(tuple(items), tuple(problems), tuple(passed_over))
 
 
@@ -122,14 +122,14 @@ def wanted_tags(upstream: OpenUpstream) -> Chosen:
     place, selector = upstream.source, upstream.settings.selector
     listed = list_tags(place, selector)
     there = listed.every
-    found = DigestTags.among(place, listed.listed).choose(there, selector.select)
-    if not found.tags:
+    chosen = DigestTags.among(place, listed.listed).choose(there, selector.select)
+    if not chosen.tags:
         raise NotFound(
             f"none of its {len(there)} tags is selected",
             where=str(place),
             do="Correct `tags`, `newest` or `semver` of the upstream",
         )
-    return found
+    return chosen
 
 
 def apply_mirror(

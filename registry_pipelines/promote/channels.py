@@ -77,12 +77,12 @@ def promote(
 
 def _allowed(place: Place, verdict: Verdict, standing: Standing) -> Digest:
     """The manifest of the signed verdict that lets it pass. Raises PromotionDenied."""
-    found = gate.may_promote(verdict, standing)
+    decision = gate.may_promote(verdict, standing)
     latest = standing.verdicts.latest(verdict.image, verdict.policy)
-    if latest is None or not found.passes:
+    if latest is None or not decision.passes:
         raise PromotionDenied(
             f"{verdict.image} may not be promoted",
-            reasons=found.reasons,
+            reasons=decision.reasons,
             where=f"{place}@{verdict.release}",
             do="Remove the reasons or change the policy, then judge the release again",
         )
@@ -91,10 +91,10 @@ def _allowed(place: Place, verdict: Verdict, standing: Standing) -> Digest:
 
 def _move(place: Place, top: ManifestBytes, channel: str) -> None:
     place.registry.put_manifest(place.repository, top, tag=channel)
-    found = digest_at(place, channel)
-    if found != top.digest:
+    named = digest_at(place, channel)
+    if named != top.digest:
         raise Unavailable(
-            f"the channel names {found or 'nothing'} after it was moved: another program moves it too",
+            f"the channel names {named or 'nothing'} after it was moved: another program moves it too",
             where=f"{place}:{channel}",
             do="Promote again; let one program at a time move a channel",
         )

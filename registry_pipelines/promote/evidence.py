@@ -66,10 +66,10 @@ class Evidence:
 
         Provenance of the top digest covers all that this digest binds, unless it names single platforms itself.
         """
-        found: set[Digest] = set()
+        platforms: set[Digest] = set()
         for item in self.attestations.of_type(predicate_type):
-            found |= self._covered_by(item)
-        return found
+            platforms |= self._covered_by(item)
+        return platforms
 
     def _covered_by(self, item: VerifiedAttestation) -> set[Digest]:
         everything = set(self.platforms)
@@ -167,7 +167,7 @@ def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Rep
 def _signed_reports(
     attestations: Attestations, digest: Digest
 ) -> tuple[list[tuple[Report, VerifiedAttestation]], list[Rejected]]:
-    found: list[tuple[Report, VerifiedAttestation]] = []
+    reports: list[tuple[Report, VerifiedAttestation]] = []
     rejected: list[Rejected] = []
     for item in (each for kind in REPORT_TYPES for each in attestations.of_type(kind)):
         where = str(item.descriptor.digest)
@@ -177,16 +177,16 @@ def _signed_reports(
             rejected.append(Rejected(where, error.what))
             continue
         if report.subject == digest:
-            found.append((report, item))
+            reports.append((report, item))
         else:
             rejected.append(Rejected(where, f"the signed vulnerability report is about {report.subject}"))
-    return found, rejected
+    return reports, rejected
 
 
 def _attached_reports(place: Place, digest: Digest) -> tuple[list[Report], list[Rejected]]:
     artifacts, rejected = read_artifacts(place, digest, kinds=(REPORT_MEDIA_TYPE,))
-    found, refused = read_reports(artifacts[REPORT_MEDIA_TYPE], digest)
-    return found, [*rejected, *refused]
+    reports, refused = read_reports(artifacts[REPORT_MEDIA_TYPE], digest)
+    return reports, [*rejected, *refused]
 
 
 def _named_by_sbom(document: Mapping[str, Any]) -> Iterator[Digest]:
@@ -209,5 +209,5 @@ def _named_by_sbom(document: Mapping[str, Any]) -> Iterator[Digest]:
             continue
 
 
-def _dicts(found: Any) -> list[dict[str, Any]]:
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -69,13 +69,13 @@ def held_against(report: Report, policy: Policy, *, image: str, now: datetime) -
     outcome.counts = count_severities(findings)
     for severity in SEVERITIES:
         limit: int | None = getattr(policy.limits, severity.lower())
-        found = [item for item in findings if item.severity == severity]
-        if limit is not None and len(found) > limit:
-            outcome.reasons.extend(_too_many(severity, found, limit))
+        of_severity = [item for item in findings if item.severity == severity]
+        if limit is not None and len(of_severity) > limit:
+            outcome.reasons.extend(_too_many(severity, of_severity, limit))
     undeclared = _undeclared(report, policy, today, outcome)
     _count_unknowns(unknowns, policy.limits.unknowns, outcome)
-    told = outcome.reasons if policy.undeclared == "deny" else outcome.accepted
-    told.extend(undeclared_lines(undeclared))
+    lines = outcome.reasons if policy.undeclared == "deny" else outcome.accepted
+    lines.extend(undeclared_lines(undeclared))
     return outcome
 
 
@@ -168,15 +168,15 @@ def _no_longer(item: AcceptedUnknown) -> str:
     return expired(f"the acceptance of {item.kind}:{item.subject}", item.expires)
 
 
-def _too_many(severity: str, found: list[Finding], limit: int) -> Iterable[str]:
+def _too_many(severity: str, findings: list[Finding], limit: int) -> Iterable[str]:
     permitted = f"{limit} permitted"
-    for finding in sorted(found, key=lambda item: (item.component, item.ids))[:MAX_LISTED]:
+    for finding in sorted(findings, key=lambda item: (item.component, item.ids))[:MAX_LISTED]:
         score = "" if finding.score is None else f" {finding.score:.1f}"
         fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
         matched = f"; affected is {finding.matched}" if finding.matched else ""
         yield f"{severity}{score}: {finding.component}: {' '.join(finding.ids)}; {fixed}{matched} ({permitted})"
-    if len(found) > MAX_LISTED:
-        yield f"{severity}: {len(found) - MAX_LISTED} more findings ({permitted})"
+    if len(findings) > MAX_LISTED:
+        yield f"{severity}: {len(findings) - MAX_LISTED} more findings ({permitted})"
 
 
 def _too_many_unknowns(unknowns: list[Unknown], limit: int) -> Iterable[str]:

@@ -153,19 +153,19 @@ def made_within(evidence: Evidence, policy: Policy) -> Outcome:
 def findings_within(evidence: Evidence, policy: Policy) -> Outcome:
     """The vulnerability report is signed, the latest, about every platform, and keeps the limits. One that is not
     required is judged too where there is one; an unsigned one never passes, but its findings are named."""
-    found = evidence.report
-    if found is None:
+    latest = evidence.report
+    if latest is None:
         required = VULNERABILITIES_TYPE in policy.predicate_types
         return Outcome(["vulnerability report: there is none about this digest"] if required else [])
-    outcome = held_against(found.report, policy, image=evidence.image, now=evidence.now)
-    if found.attestation is None:
+    outcome = held_against(latest.report, policy, image=evidence.image, now=evidence.now)
+    if latest.attestation is None:
         outcome.reasons.append("vulnerability report: no trusted key signed it (done only when its findings pass)")
-    newer = found.superseded_by
+    newer = latest.superseded_by
     if newer is not None:
         outcome.reasons.append(f"vulnerability report: a later one, of {newer.scanned_at}, is not signed")
         outcome.reasons.extend(report_breaches(newer, policy, image=evidence.image, now=evidence.now))
     for digest, platform in evidence.platforms.items():
-        if digest not in found.report.covers:
+        if digest not in latest.report.covers:
             outcome.reasons.append(f"vulnerability report: {platform} ({digest}) was not scanned")
     return outcome
 
@@ -190,8 +190,8 @@ def warnings_denied(evidence: Evidence, policy: Policy) -> Outcome:
     """Of the warnings about the release, those that the policy names deny; the others are noted."""
     outcome = Outcome()
     for name, text in evidence.warnings.items():
-        told = outcome.reasons if name in policy.deny_warnings else outcome.notes
-        told.append(f"warning {name}: {text}")
+        lines = outcome.reasons if name in policy.deny_warnings else outcome.notes
+        lines.append(f"warning {name}: {text}")
     return outcome
 
 
@@ -265,11 +265,11 @@ def _version(standing: Standing) -> list[str]:
 def _later_reports(reports: Iterable[Report], verdict: Verdict, policy: Policy, now: datetime) -> list[str]:
     """Every later report counts, so that nobody can hide one behind a newer one. When the judged report is gone, all
     of them are later."""
-    found = list(reports)
-    judged_at = max((item.scanned_at for item in found if Digest.of(item.encode()) == verdict.report), default="")
+    known = list(reports)
+    judged_at = max((item.scanned_at for item in known if Digest.of(item.encode()) == verdict.report), default="")
     return [
         f"vulnerability report of {item.scanned_at}, after the verdict: {breach}"
-        for item in found
+        for item in known
         if item.scanned_at > judged_at
         for breach in report_breaches(item, policy, image=verdict.image, now=now)
     ]

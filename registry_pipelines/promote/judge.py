@@ -52,12 +52,12 @@ def require_promoted(
     known = read_attestations(place, release.digest, verifier)
     standing = read_standing(place, release, known, verifier)
     reports = reports_about(place, release.digest, known)
-    found = gate.may_leave(standing, reports, policy, channel=channel, now=now or datetime.now(UTC))
-    if not found.passes:
+    decision = gate.may_leave(standing, reports, policy, channel=channel, now=now or datetime.now(UTC))
+    if not decision.passes:
         raise PromotionDenied(
             f"{release.image}:{release.tag} may leave its source registry only when it is promoted",
-            reasons=found.reasons,
+            reasons=decision.reasons,
             where=f"{place}@{release.digest}",
             do="Remove the reasons, then judge and promote it",
         )
-    return found.accepted
+    return decision.accepted

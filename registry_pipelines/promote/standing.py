@@ -44,20 +44,20 @@ def records(
     place: Place, digest: Digest, verifier: Verifier, *, known: Attestations | None = None
 ) -> list[tuple[PromotionRecord, Digest]]:
     """Every believed promotion record about ``digest`` and its manifest, oldest first. Raises RegistryError."""
-    found: list[tuple[PromotionRecord, Digest]] = []
+    believed: list[tuple[PromotionRecord, Digest]] = []
     for item in (known or read_attestations(place, digest, verifier)).of_type(PROMOTION_TYPE):
         try:
             record = PromotionRecord.decode(encode_json(item.predicate), where=str(item.descriptor.digest))
         except ManifestInvalid:
             continue
         if record.to_digest == digest:
-            found.append((record, item.descriptor.digest))
-    return sorted(found, key=lambda item: (item[0].time, item[1]))
+            believed.append((record, item.descriptor.digest))
+    return sorted(believed, key=lambda item: (item[0].time, item[1]))
 
 
 def latest_record(
     place: Place, digest: Digest, verifier: Verifier, *, channel: str, known: Attestations | None = None
 ) -> tuple[PromotionRecord, Digest] | None:
     """The latest believed record that put ``channel`` on ``digest``, and its manifest. Raises RegistryError."""
-    found = [item for item in records(place, digest, verifier, known=known) if item[0].channel == channel]
-    return max(found, key=lambda item: item[0].time, default=None)
+    of_channel = [item for item in records(place, digest, verifier, known=known) if item[0].channel == channel]
+    return max(of_channel, key=lambda item: item[0].time, default=None)

@@ -71,10 +71,10 @@ def read(place: Place, digest: Digest, verifier: Verifier, *, known: Attestation
 
     known: what was read and verified about this digest just now, when the caller has it.
     """
-    found = known or read_attestations(place, digest, verifier)
+    attestations = known or read_attestations(place, digest, verifier)
     published: list[PublishedVerdict] = []
-    rejected = list(found.rejected)
-    for item in found.of_type(VERDICT_TYPE):
+    rejected = list(attestations.rejected)
+    for item in attestations.of_type(VERDICT_TYPE):
         where = str(item.descriptor.digest)
         try:
             published.append(PublishedVerdict(_verdict_of(item, digest, where), item.descriptor.digest, item.key_id))

@@ -67,10 +67,10 @@ def examine(source: Place, target: Place, digest: Digest, *, tags: Tags, foreign
     Evidence that is attached at the source later is a difference until it is replicated. Raises NotFound (the source
     does not have the release), RegistryError.
     """
-    found = verify.examine(source, target, digest, foreign_layers=foreign_layers)
+    comparison = verify.examine(source, target, digest, foreign_layers=foreign_layers)
     named = {tag: _named(target, tag) for tag in tags.names}
     moved = [Mismatch("tag", tag, digest, there) for tag, there in named.items() if there != digest]
-    return replace(found, differences=(*found.differences, *moved))
+    return replace(comparison, differences=(*comparison.differences, *moved))
 
 
 def _named(place: Place, tag: str) -> str:

@@ -101,9 +101,9 @@ def sign_image(
 
     digest = descriptor.digest
     bundle = attest_once(place, descriptor, SIGNATURE_TYPE, {}, signer, known=known)
-    for found in _tag_signatures(place, digest, verifier_of(signer)):
-        if isinstance(found, ImageSignature):
-            return SignedImage(digest, found.descriptor, bundle.descriptor, bundle.changed)
+    for signature in _tag_signatures(place, digest, verifier_of(signer)):
+        if isinstance(signature, ImageSignature):
+            return SignedImage(digest, signature.descriptor, bundle.descriptor, bundle.changed)
     payload = write_payload(digest, identity)
     stored = append_layer(
         place,
@@ -127,11 +127,11 @@ def verify_image(
     """
     signatures: list[ImageSignature] = []
     rejected: list[Rejected] = []
-    for found in (*_tag_signatures(place, digest, verifier), *_bundle_signatures(place, digest, verifier, known)):
-        if isinstance(found, ImageSignature):
-            signatures.append(found)
+    for signature in (*_tag_signatures(place, digest, verifier), *_bundle_signatures(place, digest, verifier, known)):
+        if isinstance(signature, ImageSignature):
+            signatures.append(signature)
         else:
-            rejected.append(found)
+            rejected.append(signature)
     if signatures:
         return ImageVerification(digest, tuple(signatures), tuple(rejected))
     where = f"{place}@{digest}"
@@ -155,21 +155,23 @@ def write_payload(digest: Digest, identity: str) -> bytes:
 
 def check_payload(raw: bytes, digest: Digest, *, where: str = "") -> str:
     """Return the identity of a payload that is a cosign signature over ``digest``. Raises SignatureInvalid."""
-    found = decode_unverified(raw, _Payload, where=where, what="simple-signing payload")
-    if found.critical.type != CRITICAL_TYPE:
-        raise SignatureInvalid(f"`critical.type` is {found.critical.type[:100]!r}, not cosign's", where=where)
-    if found.critical.image.digest != digest:
-        raise SignatureInvalid(f"the signature is over {found.critical.image.digest[:140]}, not {digest}", where=where)
-    return str(found.critical.identity.reference)
+    payload = decode_unverified(raw, _Payload, where=where, what="simple-signing payload")
+    if payload.critical.type != CRITICAL_TYPE:
+        raise SignatureInvalid(f"`critical.type` is {payload.critical.type[:100]!r}, not cosign's", where=where)
+    if payload.critical.image.digest != digest:
+        raise SignatureInvalid(
+            f"the signature is over {payload.critical.image.digest[:140]}, not {digest}", where=where
+        )
+    return str(payload.critical.identity.reference)
 
 
 def _tag_signatures(place: Place, digest: Digest, verifier: Verifier) -> Iterator[ImageSignature | Rejected]:
     tag = cosign_tag(digest, "sig")
-    for found in open_tagged(place, tag, limit=MAX_SIGNATURES):
-        if isinstance(found, Rejected):
-            yield found
+    for tagged in open_tagged(place, tag, limit=MAX_SIGNATURES):
+        if isinstance(tagged, Rejected):
+            yield tagged
             continue
-        carrier, layer = found
+        carrier, layer = tagged
         try:
             yield _tag_signature(place, digest, verifier, carrier, layer)
         except SignatureInvalid as error:
@@ -193,10 +195,10 @@ def _tag_signature(
 def _bundle_signatures(
     place: Place, digest: Digest, verifier: Verifier, known: Attestations | None
 ) -> Iterator[ImageSignature | Rejected]:
-    found = known or read_attestations(place, digest, verifier, predicate_type=SIGNATURE_TYPE)
-    for item in found.of_type(SIGNATURE_TYPE):
+    attestations = known or read_attestations(place, digest, verifier, predicate_type=SIGNATURE_TYPE)
+    for item in attestations.of_type(SIGNATURE_TYPE):
         yield _as_signature(item)
-    yield from found.rejected
+    yield from attestations.rejected
 
 
 def _as_signature(item: VerifiedAttestation) -> ImageSignature:

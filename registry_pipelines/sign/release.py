@@ -90,13 +90,13 @@ def sign_release(
     image = sign_image(place, subject, signers["person"], identity=identity or str(place), known=known)
     own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
     work = _Work(place, subject, signers, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
-    found, rejected = read_artifacts(
+    artifacts, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)
     )
     work.problems.extend(str(item) for item in rejected)
-    work.attest_provenance([content for _, content in found[PROVENANCE_ARTIFACT]])
-    work.attest_sboms([content for _, content in found[SBOM_MEDIA_TYPE]])
-    withheld = work.attest_report(found[REPORT_MEDIA_TYPE], report_passes)
+    work.attest_provenance([content for _, content in artifacts[PROVENANCE_ARTIFACT]])
+    work.attest_sboms([content for _, content in artifacts[SBOM_MEDIA_TYPE]])
+    withheld = work.attest_report(artifacts[REPORT_MEDIA_TYPE], report_passes)
     return SignedRelease(image, tuple(work.made), tuple(withheld), tuple(work.problems))
 
 
