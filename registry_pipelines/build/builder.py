@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
+
+import msgspec
 
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -13,6 +15,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import LIBC, TAG
 
 PROVENANCE_ARTIFACT = media_types.IN_TOTO
 """Artifact and media type of the attached provenance: a bare in-toto Statement, whoever signs it."""
@@ -33,53 +36,62 @@ INTERPRETER_BASES = ("python", "interpreter")
 """Values of ``BuildSpec.base`` that mean: a Linux root with the running Python interpreter."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BuildSpec:
-    """Everything that decides what an image holds."""
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """How an image is made from Python wheels and an application folder, without a container daemon."""
 
-    name: str
-    """The image's name; part of labels and provenance."""
-    base: str = INTERPRETER_BASES[0]
-    """One of INTERPRETER_BASES, or an image reference that the builder's ``open_place`` understands."""
+    base: str = "python"
+    """`python`: a Linux root with the running interpreter; or an image reference (a configured registry's name may
+    stand in front)."""
+    version: Annotated[str, TAG]
+    """The release's version tag; it never moves."""
     python: str = ""
-    """``3.12``, or ``3.13t`` when it is free-threaded: the Python of the base; what the base says unless told."""
-    libc: str = ""
-    """The base's C library, which wheels are chosen for: ``glibc-2.31``, ``musl-1.2``, or ``none`` for pure Python
-    wheels only; read from the base's layers unless told. The interpreter base has that of this machine."""
+    """Python of the base, like `3.12`, or `3.13t` when it is free-threaded; what the base says unless told."""
+    libc: Annotated[str, LIBC] = ""
+    """C library of the base, which wheels are chosen for: `glibc-2.31`, `musl-1.2`, or `none` (pure Python wheels
+    only); read from the base's layers unless told."""
     requirements: tuple[str, ...] = ()
-    """Lines of a requirements file."""
+    """Python requirements, as in a requirements file."""
     requirements_file: Path | None = None
-    """A requirements file, beside or instead of the lines."""
+    """A requirements file, beside or instead of `requirements`."""
     wheels: Path | None = None
-    """A folder with wheels; when given, no package index is asked, and pip's own settings do not count."""
+    """Folder with wheels; when given, no package index is asked, and pip's own settings do not count."""
     find_links: tuple[str, ...] = ()
-    """Folders, pages or addresses with wheels, beside the index, or beside ``wheels``: pip's ``--find-links``."""
-    folder: Path = Path()
-    """What relative paths in ``requirements`` and ``find_links`` start at; the current folder unless told."""
+    """Folders, pages or addresses with more wheels, beside the index or beside `wheels`: pip's `--find-links`."""
     application: Path | None = None
-    """A folder whose files become the last layer."""
+    """Folder whose files become the application layer."""
     workdir: str = "/app"
-    """Where the application stands in the image; also the working directory."""
+    """Where the application stands in the image; its working directory."""
     entrypoint: tuple[str, ...] = ()
     """What a container starts; the Python interpreter unless told."""
     command: tuple[str, ...] = ()
-    """Arguments of the entrypoint; ``<workdir>/app.py`` when there is one and neither is told."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of the entrypoint; `app.py` of `workdir` when there is one and neither is told."""
+    environment: dict[str, str] = {}
+    """Environment variables of the container."""
+    labels: dict[str, str] = {}
+    """Labels of the image."""
     user: str = ""
-    """``uid[:gid]`` or a name; the base's unless told (65532 on the interpreter base)."""
+    """`uid[:gid]` or name the container runs as; the base's unless told (65532 on the interpreter base)."""
+    site_packages: str = ""
+    """Where wheels go in the base; `/usr/local/lib/python<version>/site-packages` unless told."""
+    interpreter: str = ""
+    """Python program of the base; `/usr/local/bin/python3` unless told."""
     platforms: tuple[Platform, ...] = ()
-    """This machine's unless told. More than one gives an index."""
+    """Platforms, each as os/architecture; this machine's unless told."""
+    conflicts: dict[str, str] = {}
+    """Whose file stands where several wheels bring one path with different content: path below site-packages (or from
+    `/` on) or pattern, to a project, or to `application`. A path told exactly counts before patterns, and those in
+    their order."""
+
+
+class BuildSpec(Build, frozen=True, kw_only=True):
+    """Everything that decides what an image holds: its build section, and what stands around it."""
+
+    name: str
+    """The image's name; part of labels and provenance."""
+    folder: Path = Path()
+    """What relative paths in ``requirements`` and ``find_links`` start at; the current folder unless told."""
     version: str = ""
     """The version tag; never moves. Without it the image gets a tag of its own digest."""
-    site_packages: str = ""
-    """Where wheels go in the base; ``/usr/local/lib/python<version>/site-packages`` unless told."""
-    interpreter: str = ""
-    """The Python program of the base, for scripts; ``/usr/local/bin/python3`` unless told."""
-    conflicts: Mapping[str, str] = field(default_factory=dict)
-    """Whose file stands at a path that several wheels bring with different content: path below site-packages (or from
-    ``/`` on), or an ``fnmatch`` pattern of such, to a project's name; ``application`` is the application folder. A path
-    told exactly counts before patterns, and those count in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,29 +90,7 @@ def _notes(result: BuildResult) -> list[str]:
 
 def build_spec(name: str, settings: Build, folder: Path) -> BuildSpec:
     """The builder's specification of a build section. folder: the configuration's, where relative paths start."""
-    return BuildSpec(
-        name=name,
-        base=settings.base,
-        python=settings.python,
-        libc=settings.libc,
-        requirements=settings.requirements,
-        requirements_file=settings.requirements_file,
-        wheels=settings.wheels,
-        find_links=settings.find_links,
-        folder=folder,
-        application=settings.application,
-        workdir=settings.workdir,
-        entrypoint=settings.entrypoint,
-        command=settings.command,
-        environment=settings.environment,
-        labels=settings.labels,
-        user=settings.user,
-        platforms=settings.platforms,
-        version=settings.version,
-        site_packages=settings.site_packages,
-        interpreter=settings.interpreter,
-        conflicts=settings.conflicts,
-    )
+    return BuildSpec(name=name, folder=folder, **msgspec.structs.asdict(settings))
 
 
 def _open_base(session: Session, text: str) -> tuple[Place, str]:

@@ -13,13 +13,13 @@ from pathlib import Path
 import yaml
 from msgspec.structs import replace
 
+from registry_pipelines.build.builder import Build
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.checks import check, check_version, notes
 from registry_pipelines.config.decode import INVALID, Decoder
 from registry_pipelines.config.document import Problems, Reader, read_document
 from registry_pipelines.config.model import (
     Advisories,
-    Build,
     Config,
     Image,
     Schedules,

@@ -10,15 +10,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.build.builder import Build
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.predicates import ROLES, Role
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.settings import (
     JOURNAL,
-    LIBC,
     NAME,
     REPOSITORY,
     TAG,
@@ -31,52 +30,6 @@ from registry_pipelines.settings import (
 
 VERSION: Literal[1] = 1
 """Of the file's form; another is refused before anything else is read."""
-
-
-class Build(msgspec.Struct, frozen=True, kw_only=True):
-    """How an image is made from Python wheels and an application folder, without a container daemon."""
-
-    base: str = "python"
-    """`python`: a Linux root with the running interpreter; or an image reference (a configured registry's name may
-    stand in front)."""
-    version: Annotated[str, TAG]
-    """The release's version tag; it never moves."""
-    python: str = ""
-    """Python of the base, like `3.12`, or `3.13t` when it is free-threaded; what the base says unless told."""
-    libc: Annotated[str, LIBC] = ""
-    """C library of the base, which wheels are chosen for: `glibc-2.31`, `musl-1.2`, or `none` (pure Python wheels
-    only); read from the base's layers unless told."""
-    requirements: tuple[str, ...] = ()
-    """Python requirements, as in a requirements file."""
-    requirements_file: Path | None = None
-    """A requirements file, beside or instead of `requirements`."""
-    wheels: Path | None = None
-    """Folder with wheels; when given, no package index is asked, and pip's own settings do not count."""
-    find_links: tuple[str, ...] = ()
-    """Folders, pages or addresses with more wheels, beside the index or beside `wheels`: pip's `--find-links`."""
-    application: Path | None = None
-    """Folder whose files become the application layer."""
-    workdir: str = "/app"
-    """Where the application stands in the image; its working directory."""
-    entrypoint: tuple[str, ...] = ()
-    """What a container starts."""
-    command: tuple[str, ...] = ()
-    """Arguments of the entrypoint, unless others are given."""
-    environment: dict[str, str] = {}
-    """Environment variables of the container."""
-    labels: dict[str, str] = {}
-    """Labels of the image."""
-    user: str = ""
-    """`uid[:gid]` or name the container runs as; the base's unless told (65532 on the interpreter base)."""
-    site_packages: str = ""
-    """Where wheels go in the base; `/usr/local/lib/python<version>/site-packages` unless told."""
-    interpreter: str = ""
-    """Python program of the base; `/usr/local/bin/python3` unless told."""
-    platforms: tuple[Platform, ...] = ()
-    """Platforms, each as os/architecture; this machine's unless told."""
-    conflicts: dict[str, str] = {}
-    """Whose file stands where several wheels bring one path with different content: path below site-packages (or from
-    `/` on) or pattern, to a project, or to `application`."""
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, BuildSpec
 from registry_pipelines.build.cache import BuildCache
@@ -123,7 +124,7 @@ def test_one_bad_wheel_among_nine_sends_nothing(
     builder: LayersBuilder, spec: BuildSpec, place: Place, wire: FaultRegistry
 ) -> None:
     with pytest.raises(WheelInvalid, match=r"zz_bad-1\.0.*is not module:attribute"):
-        builder.build(replace(spec, requirements=BAD), place)
+        builder.build(structs.replace(spec, requirements=BAD), place)
     assert changes(wire) == 0
     builder.build(spec, place)
     assert changes(wire) > 0
@@ -134,7 +135,7 @@ def test_a_file_that_is_not_what_record_says_leaves_no_manifest_and_no_tag(
 ) -> None:
     """Contents come to light while they pass."""
     with pytest.raises(WheelInvalid, match=r"zz_changed\.py: its sha256 is not what RECORD says"):
-        builder.build(replace(spec, requirements=CHANGED), place)
+        builder.build(structs.replace(spec, requirements=CHANGED), place)
     assert not wire.requests("PUT", ".*/manifests/.*")
 
 
@@ -142,14 +143,14 @@ def test_conflicts_and_rules_that_settle_nothing_send_nothing(
     builder: LayersBuilder, spec: BuildSpec, place: Place, wire: FaultRegistry, tmp_path: Path
 ) -> None:
     with pytest.raises(PathConflict, match=r"tests/__init__\.py: good7-1\.0.* and good8-1\.0"):
-        builder.build(replace(spec, conflicts={}), place)
+        builder.build(structs.replace(spec, conflicts={}), place)
     for rules in ({"tests/*": "absent"}, {**RULE, "else/*": "good8"}, {**RULE, "tests/*.txt": "application"}):
         with pytest.raises(InputError, match="cannot win there"):
-            builder.build(replace(spec, conflicts=rules), place)
+            builder.build(structs.replace(spec, conflicts=rules), place)
     with pytest.raises(PathConflict, match="the application folder"):
         (tmp_path / "app" / "good1").mkdir()
         (tmp_path / "app" / "good1" / "__init__.py").write_text("mine")
-        builder.build(replace(spec, workdir=f"/{SITE}"), place)
+        builder.build(structs.replace(spec, workdir=f"/{SITE}"), place)
     assert changes(wire) == 0
 
 
@@ -171,7 +172,7 @@ def test_settings_that_no_image_can_have_send_nothing(
     builder: LayersBuilder, spec: BuildSpec, place: Place, wire: FaultRegistry, wrong: dict[str, str]
 ) -> None:
     with pytest.raises(InputError):
-        builder.build(replace(spec, **wrong), place)  # type: ignore[arg-type]
+        builder.build(structs.replace(spec, **wrong), place)  # type: ignore[arg-type]
     assert len(wire.requests("GET", ".*")) == changes(wire) == 0
 
 
@@ -217,7 +218,7 @@ def test_who_won_stands_in_the_image_the_result_and_the_provenance(
     """The layers of another image that lets the other one win are others, though the wheels are the same."""
     winners = {}
     for winner, loser in (("good8", "good7"), ("good7", "good8")):
-        result = builder.build(replace(spec, conflicts={"tests/*": winner}, version=winner), place)
+        result = builder.build(structs.replace(spec, conflicts={"tests/*": winner}, version=winner), place)
         (conflict,) = result.conflicts
         assert conflict.path == f"/{SITE}/tests/__init__.py"
         assert (conflict.winner, conflict.losers) == (f"pkg:pypi/{winner}@1.0", (f"pkg:pypi/{loser}@1.0",))

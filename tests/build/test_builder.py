@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
 from registry_pipelines.build.cache import BuildCache
@@ -175,7 +176,7 @@ def test_an_image_is_built_and_a_second_build_changes_nothing(
 
 
 def test_the_manifest_and_config_say_what_they_hold(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
-    spec = replace(spec, environment={"MODE": "x", "PATH": "/mine"}, labels={"team": "a"}, command=("serve",))
+    spec = structs.replace(spec, environment={"MODE": "x", "PATH": "/mine"}, labels={"team": "a"}, command=("serve",))
     result = LayersBuilder(state).build(spec, place)
     manifest = manifest_of(place, result.descriptor.digest)
     config = read_image_config(read_blob(place, manifest.config, limit=1 << 20))
@@ -240,7 +241,7 @@ def test_one_new_wheel_moves_its_layer_config_and_manifests_only(
         wheels = shutil.copytree(made_wheels, tmp_path / "wheels")
         path = make_wheel(wheels, "arrays", "1.1", {"arrays/lib.so": random.Random(8).randbytes(LARGE)}, level=1)
         pins = ("big==1.0", "arrays==1.1", "small==1.0")
-        bumped = builder.build(replace(spec, requirements=pins, wheels=wheels, version="v2"), place)
+        bumped = builder.build(structs.replace(spec, requirements=pins, wheels=wheels, version="v2"), place)
         assert wire.bytes_up == pytest.approx(bumped.bytes_uploaded, abs=2_000)
     moved = [row for row in bumped.layers if not row.reused]
     assert [row.contents for row in moved] == ["arrays 1.1"]
@@ -253,7 +254,7 @@ def test_a_new_application_moves_its_layer_only(tmp_path: Path, state: Path, spe
     builder.build(spec, place)
     assert spec.application
     (spec.application / "app.py").write_text("print('changed')\n")
-    changed = builder.build(replace(spec, version="v2"), place)
+    changed = builder.build(structs.replace(spec, version="v2"), place)
     assert [row.contents for row in changed.layers if not row.reused] == ["application"]
     assert changed.bytes_uploaded < 32_000
 
@@ -263,7 +264,9 @@ def test_another_image_of_the_registry_mounts_what_is_there(
 ) -> None:
     builder = LayersBuilder(state)
     builder.build(spec, place)
-    other = builder.build(replace(spec, name="other", requirements=PINS[1:]), replace(place, repository="team/other"))
+    other = builder.build(
+        structs.replace(spec, name="other", requirements=PINS[1:]), replace(place, repository="team/other")
+    )
     assert {row.contents: row.how for row in other.layers if not row.contents.startswith("base ")} == {
         "arrays 1.0": "mounted",
         "small 1.0": "mounted",
@@ -274,14 +277,14 @@ def test_another_image_of_the_registry_mounts_what_is_there(
 def test_several_platforms_give_an_index_that_skopeo_copies(
     tmp_path: Path, state: Path, spec: BuildSpec, place: Place, peer: Callable[[str], str]
 ) -> None:
-    result = LayersBuilder(state).build(replace(spec, platforms=(AMD, ARM)), place)
+    result = LayersBuilder(state).build(structs.replace(spec, platforms=(AMD, ARM)), place)
     index = place.registry.get_manifest(place.repository, "v1").content()
     assert isinstance(index, Index)
     assert [child.platform for child in index.manifests] == [AMD, ARM]
     (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
     covered = {item["digest"]["sha256"] for item in json.loads(found.content)["subject"]}
     assert covered == {result.descriptor.digest.hex, *(child.digest.hex for child in index.manifests)}
-    assert not LayersBuilder(state).build(replace(spec, platforms=(AMD, ARM)), place).changed
+    assert not LayersBuilder(state).build(structs.replace(spec, platforms=(AMD, ARM)), place).changed
 
     skopeo = peer("skopeo")
     source = f"docker://{place.registry.name}/{place.repository}:v1"
@@ -300,7 +303,7 @@ def test_a_version_never_moves(tmp_path: Path, state: Path, spec: BuildSpec, pla
 
 
 def test_without_a_version_the_tag_is_the_digest(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
-    result = LayersBuilder(state).build(replace(spec, version=""), place)
+    result = LayersBuilder(state).build(structs.replace(spec, version=""), place)
     assert result.tags == (f"build-{result.descriptor.digest.hex[:12]}",)
 
 
@@ -335,7 +338,7 @@ def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, state: Path, 
     } in dependencies
 
     (spec.application / "app.py").write_text("print('not committed')\n")
-    dirty = LayersBuilder(state).build(replace(spec, version="v2"), place)
+    dirty = LayersBuilder(state).build(structs.replace(spec, version="v2"), place)
     assert dirty.tags == ("v2",)
     manifest = manifest_of(place, dirty.descriptor.digest)
     assert "org.opencontainers.image.revision" not in (manifest.annotations or {})
@@ -357,8 +360,8 @@ def test_a_commit_that_cannot_be_told_gives_an_image_without_commit_and_says_so(
     git(spec.application, "commit", "-qam", "second")
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{spec.application}", "shallow")
     LayersBuilder(state).build(spec, place)
-    shallow = replace(spec, application=tmp_path / "shallow")
-    result = LayersBuilder(state).build(replace(shallow, version="v2"), place)
+    shallow = structs.replace(spec, application=tmp_path / "shallow")
+    result = LayersBuilder(state).build(structs.replace(shallow, version="v2"), place)
     assert result.tags == ("v2",)
     assert "the clone is shallow" in result.warnings[0]
     manifest = manifest_of(place, result.descriptor.digest)
@@ -389,16 +392,16 @@ def test_nothing_is_sent_when_anything_is_wrong(
     make_wheel(wheels, "rival", "1.0", {"arrays/__init__.py": b"A = 2\n"})
     builder = LayersBuilder(state)
     cases: list[tuple[type[Exception], BuildSpec]] = [
-        (PathConflict, replace(spec, requirements=(*PINS, "rival"), wheels=wheels)),
-        (RequirementsInvalid, replace(spec, requirements=("big", "absent"), wheels=wheels)),
-        (InputError, replace(spec, application=tmp_path / "gone")),
-        (InputError, replace(spec, environment={"A=B": "c"})),
-        (InputError, replace(spec, workdir="relative")),
-        (InputError, replace(spec, platforms=(AMD, AMD))),
-        (InputError, replace(spec, base="python", platforms=(Platform.parse("linux/s390x"),))),
-        (InputError, replace(spec, base="python", python="3.1")),
-        (InputError, replace(spec, python="2.7")),
-        (NotFound, replace(spec, base=spec.base.replace("slim", "gone"))),
+        (PathConflict, structs.replace(spec, requirements=(*PINS, "rival"), wheels=wheels)),
+        (RequirementsInvalid, structs.replace(spec, requirements=("big", "absent"), wheels=wheels)),
+        (InputError, structs.replace(spec, application=tmp_path / "gone")),
+        (InputError, structs.replace(spec, environment={"A=B": "c"})),
+        (InputError, structs.replace(spec, workdir="relative")),
+        (InputError, structs.replace(spec, platforms=(AMD, AMD))),
+        (InputError, structs.replace(spec, base="python", platforms=(Platform.parse("linux/s390x"),))),
+        (InputError, structs.replace(spec, base="python", python="3.1")),
+        (InputError, structs.replace(spec, python="2.7")),
+        (NotFound, structs.replace(spec, base=spec.base.replace("slim", "gone"))),
     ]
     for expected, wrong in cases:
         with pytest.raises(expected):

@@ -6,12 +6,12 @@ import platform as machine
 import shutil
 import struct
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from packaging.markers import default_environment
 from packaging.tags import sys_tags
 
@@ -174,21 +174,21 @@ def test_wheels_are_those_of_the_base(
 def test_a_base_that_does_not_tell_is_refused_and_the_build_can_say_it(tmp_path: Path, spec: BuildSpec) -> None:
     with pytest.raises(InputError, match=r"cannot be told: there is none(?s:.*)`libc: glibc-2.31`"):
         build(tmp_path, {"app": b""}, spec)
-    told = build(tmp_path, {"app": b""}, replace(spec, libc="musl-1.2"))
+    told = build(tmp_path, {"app": b""}, structs.replace(spec, libc="musl-1.2"))
     assert "told by the build" in told.targets["linux/amd64"]
     with pytest.raises(RequirementsInvalid):
-        build(tmp_path, {"app": b""}, replace(spec, libc="none"))
-    pure = build(tmp_path, {"app": b""}, replace(spec, libc="none", requirements=("pure", "plain")))
+        build(tmp_path, {"app": b""}, structs.replace(spec, libc="none"))
+    pure = build(tmp_path, {"app": b""}, structs.replace(spec, libc="none", requirements=("pure", "plain")))
     assert len(pure.lock["linux/amd64"]) == 2
 
 
 def test_the_interpreter_base_has_the_library_of_this_machine(tmp_path: Path, spec: BuildSpec) -> None:
     with pytest.raises(InputError, match="that of this machine"):
-        build(tmp_path, {}, replace(spec, base="python", platforms=(), libc="musl-1.2"))
+        build(tmp_path, {}, structs.replace(spec, base="python", platforms=(), libc="musl-1.2"))
 
 
 def test_without_requirements_no_layer_is_read(tmp_path: Path, spec: BuildSpec) -> None:
-    assert build(tmp_path, {"app": b""}, replace(spec, requirements=(), python="")).lock == {"linux/amd64": ()}
+    assert build(tmp_path, {"app": b""}, structs.replace(spec, requirements=(), python="")).lock == {"linux/amd64": ()}
 
 
 def test_what_does_not_fit_is_refused_whoever_chose_it() -> None:
