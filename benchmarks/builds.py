@@ -23,15 +23,19 @@ LIMIT = 1.05
 
 WHERE = "import compileall, pathlib, registry_pipelines as p; here = pathlib.Path(p.__file__).parent; print(here)"
 
-KEEPING = """
+BOTH = """
 try:
+    from registry_pipelines.registry.protocol import Place
+    from registry_pipelines.transfer.copying import copy_closure
     from registry_pipelines.transfer.engine import Engine
     keeping = lambda folder: {'engine': Engine(state=folder)}
 except ImportError:  # a build of before December 2026
+    from registry_pipelines.registry.interface import Place
+    from registry_pipelines.transfer.copy import copy_closure
     keeping = lambda folder: {'state': folder}
 """
-"""Python text for programs that both builds run: ``**keeping(folder)`` are the arguments of a copy that keeps its state
-there."""
+"""Python text for programs that both builds run: what was called otherwise, and ``**keeping(folder)``, the arguments of
+a copy that keeps its state there."""
 
 
 @dataclass(frozen=True)

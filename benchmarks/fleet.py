@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from benchmarks import measure
-from benchmarks.builds import HERE, KEEPING, Build, Figures
+from benchmarks.builds import BOTH, HERE, Build, Figures
 from benchmarks.link_proxy import Link
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -58,7 +58,7 @@ class Noise:
 
 FLEET_OURS = f"""
 import sys
-{KEEPING}
+{BOTH}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.transfer.sync import Source, Target, sync

@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import measure
-from benchmarks.builds import HERE, KEEPING, Build, Figures, alternate
+from benchmarks.builds import BOTH, HERE, Build, Figures, alternate
 from benchmarks.fleet import Noise, fleet, fleet_work
 from benchmarks.link_proxy import Link
 from registry_pipelines.oci import media_types
@@ -40,11 +40,9 @@ from tests.doubles.docker_registry import DockerRegistry
 
 OURS = f"""
 import sys
-{KEEPING}
+{BOTH}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.copying import copy_closure
 source, target, ca, state = sys.argv[1:5]
 ca_file = Path(ca) if ca else None
 parts = [item.split('/', 1) for item in (source, target)]
@@ -237,12 +235,10 @@ def link(folder: Path, gib: float) -> str:
 
 LINK_OURS = f"""
 import sys, time
-{KEEPING}
+{BOTH}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.transfer.copying import copy_closure
 layouts, target, state = sys.argv[1:]
 began = time.monotonic()
 copy_closure(Place(LayoutRegistry(Path(layouts)), 'bench/image'), 'v1',
