@@ -40,7 +40,7 @@ def copy_closure(
     """
     requests = Requests([source.registry, *(target.registry for target in targets)])
     goals = tuple(engine.place(target) for target in targets)
-    with engine.opened(expect_work=not dry_run) as state:
+    with engine.opened() as state:
         closure = discover(
             engine.place(source),
             reference,

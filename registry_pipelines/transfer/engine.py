@@ -41,7 +41,7 @@ class Engine:
         return Place(self.registry(place.registry), place.repository)
 
     @contextmanager
-    def opened(self, *, expect_work: bool = False) -> Iterator[State]:
+    def opened(self) -> Iterator[State]:
         """The state, for one plan; lasting waits are told of meanwhile. Raises what State raises."""
         with (
             told_to(self.progress),
@@ -50,7 +50,6 @@ class Engine:
                 journal_url=self.journal_url,
                 signer=self.signer,
                 progress=self.progress,
-                expect_work=expect_work,
             ) as state,
         ):
             yield state

@@ -22,7 +22,7 @@ from registry_pipelines.registry.protocol import Place, Registry, UploadSessions
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier
 from registry_pipelines.transfer.blob.fanout import Means
 from registry_pipelines.transfer.blob.journal import Journal
-from registry_pipelines.transfer.blob.memory import PartMemory
+from registry_pipelines.transfer.blob.memory import PART_BYTES, PartMemory
 from registry_pipelines.transfer.blob.owners import OWNERS, new_name
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
 from registry_pipelines.transfer.closure.manifests import ManifestFolder
@@ -50,9 +50,8 @@ class State:
 
     journal_url: of a database for the journal (``postgresql://...`` for many machines, or another of SQLAlchemy's);
     empty is SQLite in the folder. Receipts, known manifests, spool and couriers' notes are in the folder always.
-    signer: of the receipts. expect_work: whether something will most likely be copied. Raises what
-    :func:`~registry_pipelines.transfer.blob.database.open_database` raises; for SQLite in the folder not at once,
-    but before anything is copied.
+    signer: of the receipts. Raises what :func:`~registry_pipelines.transfer.blob.database.open_database` raises; for
+    SQLite in the folder not at once, but before anything is copied.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class State:
         journal_url: str = "",
         signer: ReceiptSigner | None = None,
         progress: Progress | None = None,
-        expect_work: bool = False,
     ) -> None:
         """Open, and create where needed."""
         self.folder = folder
@@ -83,10 +81,6 @@ class State:
                 folder.mkdir(parents=True, exist_ok=True)
         if journal_url:
             self.open_journal()
-        if self._courier and expect_work:
-            # It takes a while, in which the network is waited for.
-            self._starting = threading.Thread(target=self._courier.start, name="courier-start", daemon=True)
-            self._starting.start()
 
     def open_journal(self) -> Journal | None:
         """The journal, opened when it is first asked for: an unchanged fleet needs none. None without folder and
@@ -122,6 +116,8 @@ class State:
 
     def apply(self, plan: Plan) -> list[TargetResult]:
         """See :func:`~registry_pipelines.transfer.delivery.execute.execute`."""
+        if plan.largest_upload_bytes > PART_BYTES:
+            self._start_courier()
         journal = None if plan.unchanged else self.open_journal()
         if journal:
             journal.begin({each.target for each in plan.deliveries if not each.unchanged})
@@ -139,6 +135,13 @@ class State:
             with contextlib.suppress(LocalError):  # then the next run asks a few questions more
                 journal.end({each.target for each, result in done if each.tags and result.error is None})
         return results
+
+    def _start_courier(self) -> None:
+        """Beside what comes before its first part: uploads are begun, and the part is read. Without one that needs it,
+        whoever closes the state would wait for its start."""
+        if self._courier and self._starting is None:
+            self._starting = threading.Thread(target=self._courier.start, name="courier-start", daemon=True)
+            self._starting.start()
 
     def means(self, journal: Journal | None = None) -> Means:
         """What the blobs of one run are moved with."""

@@ -118,3 +118,12 @@ def test_a_journal_by_url_needs_no_folder(source: Counted, target: Counted, grap
     journal = Journal(url)
     assert journal.holders(target.address, [Digest.of(b"layer")]) == {Digest.of(b"layer"): "app"}
     journal.close()
+
+
+def test_a_copy_of_small_blobs_starts_no_courier(
+    source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    for tag, size, started in (("small", PART_BYTES, False), ("large", PART_BYTES + 1, True)):
+        graphs.image(source.place("app"), graphs.noise(size), tag=tag)
+        copy_closure(source.place("app"), tag, [target.place("app")], engine=Engine(state=tmp_path))
+        assert (tmp_path / COURIERS).exists() == started

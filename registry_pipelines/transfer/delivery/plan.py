@@ -162,6 +162,11 @@ class Plan:
         return sum(delivery.upload_bytes for delivery in self.deliveries)
 
     @property
+    def largest_upload_bytes(self) -> int:
+        """The largest blob that a target receives; 0 when none does."""
+        return max((step.descriptor.size for step in self._steps("upload")), default=0)
+
+    @property
     def fetch_bytes(self) -> int:
         """Bytes that leave the sources: every blob once, however many targets it goes to."""
         return sum({step.descriptor.digest: step.descriptor.size for step in self._steps("upload")}.values())
