@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Build, Config, Image
 from registry_pipelines.errors import AdvisoriesMissing, InputError
 from registry_pipelines.promote.documents import Policy
+from registry_pipelines.promote.evidence import reports_about, signed_about
 from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.registry.image_warnings import summed, warnings_of
 from registry_pipelines.registry.platforms import read_entries
@@ -180,14 +182,33 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
 
 
 def limits(session: Session, release: Release) -> StageResult:
-    """Hold the newest attached report against the policy's limits; nothing is matched again and nothing is written.
+    """Hold the attached report against the policy's limits; nothing is matched again and nothing is written.
 
-    Only a light: whoever may push could attach a report, so the verdict reads all of them and who signed.
-    Raises EvidenceMissing (no report).
+    The newest that a trusted key signed counts; a later one that nobody signed adds its reasons to it, and takes none
+    away. Where none is signed the newest is held, and said to be only a light: whoever may push can attach one, so the
+    verdict denies. Raises EvidenceMissing (no report).
     """
+    from registry_pipelines.evidence.attestations import read_attestations
+
     started = time.monotonic()
-    published, report = read_report(session.source(release), release.digest)
+    place = session.source(release)
+    published, newest = read_report(place, release.digest)
+    known = read_attestations(place, release.digest, session.verifier())
+    signed = signed_about(known, release.digest)
+    report = signed[0] if signed else newest
+    if signed is None:
+        published = replace(published, unsigned="no trusted key signed it, and the verdict asks for one that is")
+    elif report != newest:
+        published = Published(signed[1].descriptor, report.encode(), False)
     breaches = _breaches(session, release, report)
+    if newest.order > report.order:
+        later = [each for each in reports_about(place, release.digest, known) if each.order > report.order]
+        breaches += [
+            f"in the report of {each.scanned_at}, which is not signed: {reason}"
+            for each in later
+            for reason in _breaches(session, release, each)
+            if reason not in breaches
+        ]
     return _held_against_limits(session, release, published, report, breaches, started)
 
 

@@ -115,6 +115,15 @@ def gather(
         )
 
 
+def signed_about(known: Attestations, digest: Digest) -> tuple[Report, VerifiedAttestation] | None:
+    """The vulnerability report about ``digest`` that counts of those that a trusted key signed; None: there is none.
+
+    known: what was read and verified about this digest.
+    """
+    signed, _ = _signed_reports(known, digest)
+    return max(signed, key=lambda item: item[0].order, default=None)
+
+
 def reports_about(place: Place, digest: Digest, known: Attestations) -> list[Report]:
     """Every vulnerability report about ``digest``, attached by anybody or signed by a trusted key, each once.
 
