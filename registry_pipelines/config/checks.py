@@ -12,7 +12,7 @@ from registry_pipelines.config.model import VERSION, Config
 from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.config.registries import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
-from registry_pipelines.evidence.predicates import ROLES
+from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
@@ -240,6 +240,15 @@ def _policies(config: Config) -> Iterable[tuple[str, str]]:
 
 
 def _signing(config: Config) -> Iterable[tuple[str, str]]:
+    if not config.trusted_keys:
+        for name, policy in config.policies.items():
+            for kind in policy.attestations:
+                if not roles_for(kind):
+                    yield (
+                        f"policies.{name}.attestations",
+                        f"nobody is believed for {kind}, which is no role's: every key of `signing` is for a role. "
+                        "Name who signs it in `signing.trusted`",
+                    )
     for role in ROLES:
         own = config.signing.of(role)
         if own and not own.key and not own.trusted:

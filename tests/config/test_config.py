@@ -68,6 +68,15 @@ signing:
     )
 
 
+def test_a_policy_asks_for_no_statement_that_nobody_is_believed_for(tmp_path: Path) -> None:
+    """Where each role has its own key, none is left for types that are no role's: releases would be denied for ever."""
+    keys = "".join(f"\n  {role}: {{trusted: [{role}.pub]}}" for role in ROLES)
+    asks = "policies: {default: {attestations: [urn:test-result, 'https://slsa.dev/provenance/v1']}}\n"
+    [found] = problems(tmp_path, f"{SMALL}{asks}signing:{keys}\n")
+    assert "policies.default.attestations: nobody is believed for urn:test-result, which is no role's" in found
+    load(written(tmp_path, f"{SMALL}{asks}signing:{keys}\n  trusted: [tester.pub]\n"), {"TOKEN": "abc"})
+
+
 def test_the_default_policy_is_the_shipped_one(tmp_path: Path) -> None:
     assert load(written(tmp_path, SMALL), {"TOKEN": "x"}).policies == {"default": DEFAULT_POLICY}
 
