@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Config, Sync
+from registry_pipelines.config import Sync
 from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.transfer.closure.selector import Selector
@@ -33,22 +33,29 @@ def run(session: Session, names: Sequence[str], *, dry_run: bool = False) -> dic
     Raises InputError, LocalError; what a registry refuses or does not answer is in the results.
     """
     results: dict[str, SyncResult] = {}
-    for wave in _waves([sync_of(session, name) for name in names], session.config):
+    for wave in _waves(session, [sync_of(session, name) for name in names]):
         sources = [source_of(session, each) for each in wave]
         done = sync_each(sources, dry_run=dry_run, engine=session.engine())
         results |= dict(zip((each.name for each in wave), done, strict=True))
     return results
 
 
-def _waves(syncs: Sequence[Sync], config: Config) -> list[list[Sync]]:
-    """Those that may be planned together, in order: none takes from a registry that another of them writes to."""
+def _waves(session: Session, syncs: Sequence[Sync]) -> list[list[Sync]]:
+    """Those that may be planned together, in order: none takes from a registry that another of them writes to. Two
+    names of the configuration may be one registry, with two accounts."""
+
+    def targets(sync: Sync) -> set[str]:
+        return {host(session.config.targets[name].registry) for name in sync.targets}
+
+    def host(name: str) -> str:
+        return session.places.registry(name).name
+
     waves: list[list[Sync]] = []
     for sync in syncs:
         touched = waves[-1] if waves else []
-        written = {config.targets[name].registry for each in touched for name in each.targets}
-        read = {each.source for each in touched}
-        own = {config.targets[name].registry for name in sync.targets}
-        if not touched or sync.source in written or own & read:
+        written = {each for other in touched for each in targets(other)}
+        read = {host(each.source) for each in touched}
+        if not touched or host(sync.source) in written or targets(sync) & read:
             waves.append([sync])
         else:
             touched.append(sync)

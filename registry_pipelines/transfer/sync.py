@@ -173,8 +173,7 @@ def sync_each(
     """The same with a result for each source, though all of them are one plan: a blob that several take leaves its
     place once, whoever sends it. Requests are those of all at the source's registries.
 
-    A tag that another source before it has at the same place from elsewhere is a failure of the later one. Raises
-    LocalError, and InputError when one source is to have two images under one tag.
+    A tag that an image before it has at the same place from elsewhere is a failure of the later one. Raises LocalError.
     """
     return _sync(sources, dry_run=dry_run, engine=engine, part=True)
 
@@ -213,17 +212,20 @@ def _sync(sources: Sequence[Source], *, dry_run: bool, engine: Engine, part: boo
 
 
 def _part(found: Sequence[_Found]) -> None:
-    """Take from each source what one before it brings to the same place under the same tag from elsewhere: it would
-    keep the others from being planned."""
+    """Take away what something before it brings to the same place under the same tag from elsewhere, also within one
+    source: it would keep all the others from being planned."""
     goals = Goals()
     for each in found:
+        kept = []
         for looked in each.looked:
-            if (clash := goals.clash(looked.job)) is not None:
+            clash = goals.clash(looked.job)
+            if clash is None:
+                goals.take(looked.job)
+                kept.append(looked)
+            else:
                 closure = looked.job.closure
                 each.failures.append(Failure(f"{closure.source}:{closure.reference}", clash))
-        each.looked = [looked for looked in each.looked if goals.clash(looked.job) is None]
-        for looked in each.looked:
-            goals.take(looked.job)
+        each.looked = kept
 
 
 def _registries(source: Source) -> list[Registry]:

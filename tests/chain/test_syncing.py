@@ -229,6 +229,36 @@ def test_a_sync_that_takes_what_another_brings_is_planned_after_it(fleet: Fleet)
     assert chain.registry("gcp").resolve("replicas/bases/python", "1.0").digest == made.digest
 
 
+def test_one_registry_under_two_names_is_known_to_be_one(fleet: Fleet) -> None:
+    made = push(Place(fleet.chain.registry("us"), "bases/python"), "1.0", package="python")
+    again = f"  again: {{kind: distribution, host: '{fleet.chain.registry('eu').name}'}}\n"
+    fleet.reload(("  gcp: {kind", f"{again}  gcp: {{kind"))
+    chain = with_syncs(
+        fleet,
+        "syncs:\n  first: {source: us, repositories: [bases/python], targets: [eu]}\n"
+        "  on: {source: again, repositories: [bases/python], targets: [gcp]}\n",
+    )
+    assert all(each.ok for each in chain.syncs(["first", "on"]).values())
+    assert chain.registry("gcp").resolve("replicas/bases/python", "1.0").digest == made.digest
+
+
+def test_one_sync_that_clashes_with_itself_holds_up_no_other(fleet: Fleet) -> None:
+    """Two of its targets make one repository of two; before, no sync of the run did anything."""
+    made = push(Place(fleet.chain.registry("us"), "b/c"), "1.0", package="python")
+    push(Place(fleet.chain.registry("us"), "c"), "1.0", package="cuda")
+    push(Place(fleet.chain.registry("us"), "fine"), "1.0", package="fine")
+    fleet.reload(("targets:\n", "targets:\n  one: {registry: dmz, prefix: a}\n  two: {registry: dmz, prefix: a/b}\n"))
+    chain = with_syncs(
+        fleet,
+        "syncs:\n  bad: {source: us, repositories: ['*c'], targets: [one, two]}\n"
+        "  good: {source: us, repositories: [fine], targets: [eu]}\n",
+    )
+    found = chain.syncs(["bad", "good"])
+    assert found["good"].ok and found["good"].changed
+    assert not found["bad"].ok and "are both to be" in found["bad"].reasons[0]
+    assert chain.registry("dmz").resolve("a/b/c", "1.0").digest == made.digest
+
+
 def test_of_two_syncs_that_clash_the_later_fails_and_the_others_are_done(fleet: Fleet) -> None:
     """Patterns that cross are no error of the configuration; before, whichever came last had the tag, every night."""
     made = push(Place(fleet.chain.registry("us"), "team-base"), "1.0", package="python")
