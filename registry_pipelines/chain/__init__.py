@@ -1,7 +1,14 @@
 """The chain: every stage over one configuration. The command line and Dagster call only this.
 
-:class:`Chain` has one method per stage. Each is idempotent: called again it says ``changed=False`` and moves no blob.
-Evidence is always read from the registry again; a chain remembers nothing but open connections.
+:class:`Chain` (``stages``) has one method per stage. Each is idempotent: called again it says ``changed=False`` and
+moves no blob. Evidence is always read from the registry again; a chain remembers nothing but open connections.
+
+What a method does over the configuration stands in the module named as its stage: ``build``, ``scan``, ``sign``,
+``promote`` (with the verdict), ``replicate``, ``mirror``, ``sync``, ``collect``; ``releases`` finds what they are about,
+``outcome`` says where a release is in the end. They share a ``session`` (configuration, open registries of ``places``,
+``keys``) and answer with ``result``. ``serving`` runs the embedded registries of a configuration.
+
+The rules themselves are the stages' rooms'; nothing here decides. Only ``cli`` and ``dagster_project`` import this.
 """
 
 from __future__ import annotations

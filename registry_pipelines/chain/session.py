@@ -13,6 +13,7 @@ from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
+from registry_pipelines.promote.documents import Policy
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
@@ -56,6 +57,10 @@ class Session:
         if image is None:
             raise InputError(unknown(name, self.config.images, "image"), do="Name an image of the configuration")
         return image
+
+    def policy(self, release: Release) -> Policy:
+        """The policy a release must satisfy. Raises InputError for an unknown image."""
+        return self.config.policies[self.image(release.image).policy]
 
     def mirror(self, name: str) -> Mirror:
         """A mirror by name. Raises InputError with the closest name."""

@@ -70,149 +70,149 @@ class Chain:
 
         known: releases found earlier, whose tags are not asked for again.
         """
-        from registry_pipelines.chain import discovery
+        from registry_pipelines.chain import releases
 
-        return discovery.releases(self._session, images, known=known)
+        return releases.releases(self._session, images, known=known)
 
     def find_release(self, text: str) -> Release:
         """A release by key, ``image:tag``, ``image@digest``, or ``image`` that has one. Raises InputError, NotFound."""
-        from registry_pipelines.chain import discovery
+        from registry_pipelines.chain import releases
 
-        return discovery.find_release(self._session, text)
+        return releases.find_release(self._session, text)
 
     def build(self, image: str) -> StageResult:
         """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""
-        from registry_pipelines.chain import producing
+        from registry_pipelines.chain import build
 
-        return producing.build(self._session, image)
+        return build.build(self._session, image)
 
     def provenance(self, release: Release) -> StageResult:
         """How the release was made, as its builder says."""
-        from registry_pipelines.chain import trust
+        from registry_pipelines.chain import build
 
-        return trust.provenance(self._session, release)
+        return build.provenance(self._session, release)
 
     def sbom(self, release: Release) -> StageResult:
         """What is in the release, attached as CycloneDX."""
-        from registry_pipelines.chain import producing
+        from registry_pipelines.chain import scan
 
-        return producing.sbom(self._session, release)
+        return scan.sbom(self._session, release)
 
     def vulnerabilities(self, release: Release) -> StageResult:
         """What is known against it, attached as a report; ``ok`` when the policy's limits hold."""
-        from registry_pipelines.chain import producing
+        from registry_pipelines.chain import scan
 
-        return producing.vulnerabilities(self._session, release)
+        return scan.vulnerabilities(self._session, release)
 
     def limits(self, release: Release) -> StageResult:
         """The attached report held against the policy's limits; nothing is matched again."""
-        from registry_pipelines.chain import producing
+        from registry_pipelines.chain import scan
 
-        return producing.limits(self._session, release)
+        return scan.limits(self._session, release)
 
     def sign(self, release: Release) -> StageResult:
         """Sign the release and attest its evidence."""
-        from registry_pipelines.chain import trust
+        from registry_pipelines.chain import sign
 
-        return trust.sign(self._session, release)
+        return sign.sign(self._session, release)
 
     def verify(self, release: Release) -> StageResult:
         """Check the signatures. Raises EvidenceMissing, SignatureInvalid."""
-        from registry_pipelines.chain import trust
+        from registry_pipelines.chain import sign
 
-        return trust.verify(self._session, release)
+        return sign.verify(self._session, release)
 
     def judge(self, release: Release) -> StageResult:
         """The verdict, published as signed evidence; ``ok`` when it is allow."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import promote
 
-        return shipping.judge(self._session, release)
+        return promote.judge(self._session, release)
 
     def promote(self, release: Release) -> StageResult:
         """Move the channel tag. Raises PromotionDenied."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import promote
 
-        return shipping.promote(self._session, release)
+        return promote.promote(self._session, release)
 
     def require_promoted(self, release: Release) -> list[str]:
         """Raise PromotionDenied unless signed evidence lets the release leave its source; what the verdict accepted."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import promote
 
-        return shipping.require_promoted(self._session, release)
+        return promote.require_promoted(self._session, release)
 
     def replicate(self, release: Release, target: str) -> StageResult:
         """Copy a promoted release to one target. Raises PromotionDenied, and what ended the copy."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import replicate
 
-        return shipping.replicate(self._session, release, target)
+        return replicate.replicate(self._session, release, target)
 
     def replicate_to(self, release: Release, targets: Sequence[str]) -> dict[str, StageResult | RegistryPipelinesError]:
         """Copy a promoted release to several targets, each blob read once; by target its result, or what ended it.
         Raises PromotionDenied, InputError, LocalError."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import replicate
 
-        return shipping.replicate_to(self._session, release, targets)
+        return replicate.replicate_to(self._session, release, targets)
 
     def compare_replica(self, release: Release, target: str) -> Comparison:
         """What differs at a target, and what was not compared."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import replicate
 
-        return shipping.compare_replica(self._session, release, target)
+        return replicate.compare_replica(self._session, release, target)
 
-    def mirror_release(self, release: Release, mirror: str) -> StageResult:
+    def mirror_release(self, release: Release, name: str) -> StageResult:
         """Copy a promoted release through the DMZ. Raises PromotionDenied."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import mirror
 
-        return shipping.mirror_release(self._session, release, mirror)
+        return mirror.mirror_release(self._session, release, name)
 
     def mirror(self, name: str) -> StageResult:
         """Bring a mirror's foreign images up to date."""
-        from registry_pipelines.chain import shipping
+        from registry_pipelines.chain import mirror
 
-        return shipping.mirror(self._session, name)
+        return mirror.mirror(self._session, name)
 
     def sync(self, name: str, *, dry_run: bool = False) -> StageResult:
         """Bring many repositories to many targets in one plan; with ``dry_run`` only the plan's table. Raises
         InputError, RegistryError when the source cannot be listed."""
-        from registry_pipelines.chain import syncing
+        from registry_pipelines.chain import sync
 
-        return syncing.sync(self._session, name, dry_run=dry_run)
+        return sync.sync(self._session, name, dry_run=dry_run)
 
     def syncs(self, names: Sequence[str], *, dry_run: bool = False) -> dict[str, StageResult]:
         """Several syncs in one plan; by name what became of each. Raises as :meth:`sync`."""
-        from registry_pipelines.chain import syncing
+        from registry_pipelines.chain import sync
 
-        return syncing.syncs(self._session, names, dry_run=dry_run)
+        return sync.syncs(self._session, names, dry_run=dry_run)
 
     def plan_syncs(self, names: Sequence[str]) -> dict[str, SyncResult]:
         """What :meth:`syncs` would do now, as plans to read and store, and what cannot be read at the sources."""
-        from registry_pipelines.chain import syncing
+        from registry_pipelines.chain import sync
 
-        return syncing.run(self._session, names, dry_run=True)
+        return sync.run(self._session, names, dry_run=True)
 
     def registries_with_rules(self) -> list[str]:
         """Registries that retention rules are about."""
-        from registry_pipelines.chain import collecting
+        from registry_pipelines.chain import collect
 
-        return list(collecting.registries_with_rules(self._session))
+        return list(collect.registries_with_rules(self._session))
 
     def plan_retention(self, registry: str) -> RetentionPlan:
         """What a registry can let go, as a plan to read, store, approve and apply. Raises InputError."""
-        from registry_pipelines.chain import collecting
+        from registry_pipelines.chain import collect
 
-        return collecting.plan(self._session, registry)
+        return collect.plan(self._session, registry)
 
     def retention_plan(self, registry: str) -> StageResult:
         """The same plan as a result: counts, a table, the plan's digest. Nothing is deleted."""
-        from registry_pipelines.chain import collecting
+        from registry_pipelines.chain import collect
 
-        return collecting.planned(self._session, registry)
+        return collect.planned(self._session, registry)
 
     def collect(self, registry: str, plan: RetentionPlan) -> StageResult:
         """Apply an approved plan, where nothing changed since. Raises InputError."""
-        from registry_pipelines.chain import collecting
+        from registry_pipelines.chain import collect
 
-        return collecting.apply(self._session, registry, plan)
+        return collect.apply(self._session, registry, plan)
 
 
 __all__ = ["Chain", "StageResult"]

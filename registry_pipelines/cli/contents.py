@@ -154,7 +154,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
             results = [chain.sbom(release), chain.vulnerabilities(release)]
         _answer_scan(options, results)
         return
-    from registry_pipelines.chain.producing import bundled_advisories
+    from registry_pipelines.chain.scan import bundled_advisories
     from registry_pipelines.promote.documents import DEFAULT_POLICY
     from registry_pipelines.promote.gate import report_breaches
     from registry_pipelines.scan.advisories import AdvisoryStore

@@ -46,7 +46,7 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
 
 
 def _one(chain: Chain, name: str, save: Path | None, approved: Path | None, act: bool) -> list[StageResult]:
-    from registry_pipelines.chain.collecting import describe
+    from registry_pipelines.chain.collect import describe
 
     plan = _read(approved) if approved else chain.plan_retention(name)
     if save is not None:

@@ -1,85 +1,21 @@
-"""Provenance, signature and verification of a release."""
+"""Sign a release, and verify what is signed."""
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 import msgspec
 
-from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
-from registry_pipelines.chain.producing import current_report
 from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.scan import current_report
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
-from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.release import Release
 from registry_pipelines.scan.report import Report
 from registry_pipelines.sign.cosign import verify_image
 from registry_pipelines.sign.release import sign_release
-
-
-def provenance(session: Session, release: Release) -> StageResult:
-    """Read the provenance attached to a release; ``ok`` also without one: the policy decides whether that may be."""
-    started = time.monotonic()
-    place = session.source(release)
-    session.subject(release)
-    documents = attached(place, release.digest, artifact_type=PROVENANCE_ARTIFACT)
-    statements = [(each, predicate) for each in documents if (predicate := _predicate(each.content))]
-    if not statements:
-        return StageResult(
-            stage="provenance",
-            subject=release.key,
-            action="no provenance is attached",
-            seconds=time.monotonic() - started,
-            facts={"release": release.key, "statements": 0},
-            reasons=["its builder attached no SLSA provenance"],
-        )
-    carrier, predicate = statements[0]
-    definition = _mapping(predicate.get("buildDefinition"))
-    builder = _mapping(_mapping(predicate.get("runDetails")).get("builder"))
-    inputs = [each for each in definition.get("resolvedDependencies") or () if isinstance(each, dict)]
-    return StageResult(
-        stage="provenance",
-        subject=release.key,
-        action=f"{len(inputs)} inputs named by digest",
-        digest=carrier.descriptor.digest,
-        seconds=time.monotonic() - started,
-        facts={
-            "release": release.key,
-            "statements": len(statements),
-            "inputs": len(inputs),
-            "builder": str(builder.get("id", "")),
-            "build_type": str(definition.get("buildType", "")),
-        },
-        rows=[_input_row(each) for each in inputs],
-    )
-
-
-def _predicate(raw: bytes) -> dict[str, Any]:
-    """The SLSA predicate of an unsigned statement; empty when it is none. What is wrong with it is signing's to say."""
-    try:
-        statement = _mapping(json.loads(raw))
-    except (ValueError, RecursionError):
-        return {}
-    return _mapping(statement.get("predicate")) if statement.get("predicateType") == PROVENANCE_TYPE else {}
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _input_row(dependency: dict[str, Any]) -> dict[str, Scalar]:
-    digests = _mapping(dependency.get("digest"))
-    return {
-        "input": str(dependency.get("name") or dependency.get("uri", "")),
-        "digest": ", ".join(f"{name}:{value}" for name, value in digests.items()),
-        "uri": str(dependency.get("uri", "")),
-    }
 
 
 def sign(session: Session, release: Release) -> StageResult:
@@ -131,9 +67,8 @@ def sign(session: Session, release: Release) -> StageResult:
 def _against_attesting(session: Session, release: Release, report: Report, *, signed: bool) -> list[str]:
     """Why a report is not attested: the policy's reasons, about it or, unless the scanner signed it, about what we find
     ourselves."""
-    image, now = session.image(release.image), session.now()
-    policy = session.config.policies[image.policy]
-    breaches = report_breaches(report, policy, image=image.name, now=now)
+    policy, now = session.policy(release), session.now()
+    breaches = report_breaches(report, policy, image=release.image, now=now)
     if breaches or signed:
         return breaches
     try:
@@ -143,7 +78,7 @@ def _against_attesting(session: Session, release: Release, report: Report, *, si
     if msgspec.structs.replace(ours, scanned_at=report.scanned_at) == report:
         return []
     stale = "the newest attached vulnerability report is not what these advisories say; scan the release again"
-    return [stale, *report_breaches(ours, policy, image=image.name, now=now)]
+    return [stale, *report_breaches(ours, policy, image=release.image, now=now)]
 
 
 def verify(session: Session, release: Release) -> StageResult:

@@ -1,20 +1,18 @@
-"""Build a release, and say what is in it."""
+"""What is in a release, and what is known against it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 import registry_pipelines
-from registry_pipelines.build.builder import BuildResult, BuildSpec, LayerRow
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Build, Config, Image
-from registry_pipelines.errors import AdvisoriesMissing, InputError
+from registry_pipelines.config import Config, Image
+from registry_pipelines.errors import AdvisoriesMissing
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.evidence import reports_about, signed_about
 from registry_pipelines.promote.gate import report_breaches
@@ -23,92 +21,10 @@ from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
-from registry_pipelines.scan.report import (
-    SEVERITIES,
-    Finding,
-    Report,
-    left_out_lines,
-    own_first,
-    undeclared_lines,
-)
+from registry_pipelines.scan.report import SEVERITIES, Finding, Report, left_out_lines, own_first, undeclared_lines
 
 BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
 """The advisory set that comes with the package, below its ``data`` folder; named by its date, the newest counts."""
-
-
-def build(session: Session, image_name: str) -> StageResult:
-    """Build an image of the configuration and push it to its source registry, with provenance.
-
-    ``facts["release"]`` is the release's key. Raises InputError when the image has no ``build`` section.
-    """
-    image = session.image(image_name)
-    if image.build is None:
-        raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
-    from registry_pipelines.build.layers import LayersBuilder  # nothing else here builds
-
-    builder = LayersBuilder(
-        session.config.state,
-        engine=session.engine(receipts=False),
-        open_place=lambda text: _open_base(session, text),
-        signer=session.keys.at_hand("builder"),
-    )
-    spec = build_spec(image_name, image.build, session.config.path.parent)
-    result = builder.build(spec, session.places.source(image), progress=session.progress)
-    release = Release(image_name, image.build.version, result.descriptor.digest)
-    sent = [row for row in result.layers if not row.reused]
-    return StageResult(
-        stage="build",
-        subject=release.key,
-        action=f"{len(sent)} of {len(result.layers)} layers sent" if result.changed else "unchanged",
-        digest=result.descriptor.digest,
-        changed=result.changed,
-        bytes_moved=result.bytes_uploaded,
-        seconds=result.seconds,
-        facts={
-            "release": release.key,
-            "tags": " ".join(result.tags),
-            "platforms": len(result.manifests),
-            "layers": len(result.layers),
-            "layers_sent": len(sent),
-            "image_bytes": sum(row.size for row in result.layers),
-            "wheels": sum(len(wheels) for wheels in result.lock.values()),
-            "provenance": result.provenance.digest,
-            "wheels_for": "; ".join(result.targets.values()),
-        },
-        rows=[_layer(row) for row in result.layers],
-        notes=_notes(result),
-    )
-
-
-def _notes(result: BuildResult) -> list[str]:
-    """What the builder warns of, what was let pass in wheels, and whose files stand where several brought one."""
-    notes = [f"warning: {text}" for text in result.warnings]
-    notes += [f"{filename}: {note}" for filename, texts in result.notes.items() for note in texts]
-    for conflict in dict.fromkeys((one.path, one.winner, one.losers) for one in result.conflicts):
-        path, winner, losers = conflict
-        notes.append(f"{path} is the file of {winner}; left out: that of {', '.join(losers)}")
-    return notes
-
-
-def build_spec(name: str, settings: Build, folder: Path) -> BuildSpec:
-    """The builder's specification of a build section. folder: the configuration's, where relative paths start."""
-    return BuildSpec(name=name, folder=folder, **msgspec.structs.asdict(settings))
-
-
-def _open_base(session: Session, text: str) -> tuple[Place, str]:
-    located = session.places.locate(text)
-    return located.place, located.selector
-
-
-def _layer(row: LayerRow) -> Mapping[str, Scalar]:
-    return {
-        "platform": row.platform,
-        "contents": row.contents,
-        "digest": row.digest,
-        "bytes": row.size,
-        "how": row.how,
-        "bytes_sent": row.bytes_uploaded,
-    }
 
 
 def sbom(session: Session, release: Release) -> StageResult:
@@ -213,15 +129,13 @@ def limits(session: Session, release: Release) -> StageResult:
 
 
 def _breaches(session: Session, release: Release, report: Report) -> list[str]:
-    image = session.image(release.image)
-    return report_breaches(report, session.config.policies[image.policy], image=image.name, now=session.now())
+    return report_breaches(report, session.policy(release), image=release.image, now=session.now())
 
 
 def _held_against_limits(
     session: Session, release: Release, published: Published, report: Report, breaches: list[str], started: float
 ) -> StageResult:
     image = session.image(release.image)
-    policy = session.config.policies[image.policy]
     return StageResult(
         stage="vulnerabilities",
         subject=release.key,
@@ -234,7 +148,7 @@ def _held_against_limits(
         rows=[_finding(each) for each in report.findings],
         tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
         reasons=breaches,
-        notes=_report_notes(report, published, policy),
+        notes=_report_notes(report, published, session.policy(release)),
         ok=not breaches,
     )
 

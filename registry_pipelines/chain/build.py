@@ -1,0 +1,155 @@
+"""Build a release, and say how it was made."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, BuildResult, BuildSpec, LayerRow
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Build
+from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.artifacts import attached
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.release import Release
+
+
+def build(session: Session, image_name: str) -> StageResult:
+    """Build an image of the configuration and push it to its source registry, with provenance.
+
+    ``facts["release"]`` is the release's key. Raises InputError when the image has no ``build`` section.
+    """
+    image = session.image(image_name)
+    if image.build is None:
+        raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
+    from registry_pipelines.build.layers import LayersBuilder  # nothing else here builds
+
+    builder = LayersBuilder(
+        session.config.state,
+        engine=session.engine(receipts=False),
+        open_place=lambda text: _open_base(session, text),
+        signer=session.keys.at_hand("builder"),
+    )
+    spec = build_spec(image_name, image.build, session.config.path.parent)
+    result = builder.build(spec, session.places.source(image), progress=session.progress)
+    release = Release(image_name, image.build.version, result.descriptor.digest)
+    sent = [row for row in result.layers if not row.reused]
+    return StageResult(
+        stage="build",
+        subject=release.key,
+        action=f"{len(sent)} of {len(result.layers)} layers sent" if result.changed else "unchanged",
+        digest=result.descriptor.digest,
+        changed=result.changed,
+        bytes_moved=result.bytes_uploaded,
+        seconds=result.seconds,
+        facts={
+            "release": release.key,
+            "tags": " ".join(result.tags),
+            "platforms": len(result.manifests),
+            "layers": len(result.layers),
+            "layers_sent": len(sent),
+            "image_bytes": sum(row.size for row in result.layers),
+            "wheels": sum(len(wheels) for wheels in result.lock.values()),
+            "provenance": result.provenance.digest,
+            "wheels_for": "; ".join(result.targets.values()),
+        },
+        rows=[_layer(row) for row in result.layers],
+        notes=_notes(result),
+    )
+
+
+def _notes(result: BuildResult) -> list[str]:
+    """What the builder warns of, what was let pass in wheels, and whose files stand where several brought one."""
+    notes = [f"warning: {text}" for text in result.warnings]
+    notes += [f"{filename}: {note}" for filename, texts in result.notes.items() for note in texts]
+    for conflict in dict.fromkeys((one.path, one.winner, one.losers) for one in result.conflicts):
+        path, winner, losers = conflict
+        notes.append(f"{path} is the file of {winner}; left out: that of {', '.join(losers)}")
+    return notes
+
+
+def build_spec(name: str, settings: Build, folder: Path) -> BuildSpec:
+    """The builder's specification of a build section. folder: the configuration's, where relative paths start."""
+    return BuildSpec(name=name, folder=folder, **msgspec.structs.asdict(settings))
+
+
+def _open_base(session: Session, text: str) -> tuple[Place, str]:
+    located = session.places.locate(text)
+    return located.place, located.selector
+
+
+def _layer(row: LayerRow) -> Mapping[str, Scalar]:
+    return {
+        "platform": row.platform,
+        "contents": row.contents,
+        "digest": row.digest,
+        "bytes": row.size,
+        "how": row.how,
+        "bytes_sent": row.bytes_uploaded,
+    }
+
+
+def provenance(session: Session, release: Release) -> StageResult:
+    """Read the provenance attached to a release; ``ok`` also without one: the policy decides whether that may be."""
+    started = time.monotonic()
+    place = session.source(release)
+    session.subject(release)
+    documents = attached(place, release.digest, artifact_type=PROVENANCE_ARTIFACT)
+    statements = [(each, predicate) for each in documents if (predicate := _predicate(each.content))]
+    if not statements:
+        return StageResult(
+            stage="provenance",
+            subject=release.key,
+            action="no provenance is attached",
+            seconds=time.monotonic() - started,
+            facts={"release": release.key, "statements": 0},
+            reasons=["its builder attached no SLSA provenance"],
+        )
+    carrier, predicate = statements[0]
+    definition = _mapping(predicate.get("buildDefinition"))
+    builder = _mapping(_mapping(predicate.get("runDetails")).get("builder"))
+    inputs = [each for each in definition.get("resolvedDependencies") or () if isinstance(each, dict)]
+    return StageResult(
+        stage="provenance",
+        subject=release.key,
+        action=f"{len(inputs)} inputs named by digest",
+        digest=carrier.descriptor.digest,
+        seconds=time.monotonic() - started,
+        facts={
+            "release": release.key,
+            "statements": len(statements),
+            "inputs": len(inputs),
+            "builder": str(builder.get("id", "")),
+            "build_type": str(definition.get("buildType", "")),
+        },
+        rows=[_input_row(each) for each in inputs],
+    )
+
+
+def _predicate(raw: bytes) -> dict[str, Any]:
+    """The SLSA predicate of an unsigned statement; empty when it is none. What is wrong with it is signing's to say."""
+    try:
+        statement = _mapping(json.loads(raw))
+    except (ValueError, RecursionError):
+        return {}
+    return _mapping(statement.get("predicate")) if statement.get("predicateType") == PROVENANCE_TYPE else {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _input_row(dependency: dict[str, Any]) -> dict[str, Scalar]:
+    digests = _mapping(dependency.get("digest"))
+    return {
+        "input": str(dependency.get("name") or dependency.get("uri", "")),
+        "digest": ", ".join(f"{name}:{value}" for name, value in digests.items()),
+        "uri": str(dependency.get("uri", "")),
+    }

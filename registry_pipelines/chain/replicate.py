@@ -1,0 +1,109 @@
+"""Copy a promoted release to its targets, and compare it with what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from registry_pipelines.chain.promote import require_promoted
+from registry_pipelines.chain.result import StageResult, request_facts
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import InputError, RegistryPipelinesError
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.release import Release
+from registry_pipelines.replicate import replicas
+from registry_pipelines.transfer.closure import omissions
+from registry_pipelines.transfer.delivery.results import TargetResult
+from registry_pipelines.transfer.limits.requests import Requests
+from registry_pipelines.transfer.verify import Comparison
+
+
+def replicate(session: Session, release: Release, target: str) -> StageResult:
+    """Copy a promoted release with all its evidence to one target. Raises PromotionDenied for any other release, and
+    what ended the copy."""
+    outcome = replicate_to(session, release, [target])[target]
+    if isinstance(outcome, RegistryPipelinesError):
+        raise outcome
+    return outcome
+
+
+def replicate_to(
+    session: Session, release: Release, targets: Sequence[str]
+) -> dict[str, StageResult | RegistryPipelinesError]:
+    """Copy a promoted release to several targets, in one plan: each blob leaves the source once.
+
+    Returns for each target its result, or the error that ended its copy; none holds the others up. Requests to the
+    source are those for all of them. Raises PromotionDenied, InputError for a target that the image does not go to, and
+    LocalError.
+    """
+    places = {name: _destination(session, release, name) for name in targets}
+    source, image = session.source(release), session.image(release.image)
+    requests = Requests([source.registry, *(each.registry for each in places.values())])
+    require_promoted(session, release)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    outcomes = replicas.replicate(
+        source,
+        release.digest,
+        list(places.values()),
+        tags=tags,
+        foreign_layers=[place for name, place in places.items() if session.config.targets[name].foreign_layers],
+        engine=session.engine(),
+    )
+    counted = requests.so_far()
+    results: dict[str, StageResult | RegistryPipelinesError] = {}
+    for (name, place), outcome in zip(places.items(), outcomes, strict=True):
+        if isinstance(outcome, RegistryPipelinesError):
+            results[name] = outcome
+        elif outcome.error is not None:
+            results[name] = outcome.error
+        else:
+            asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
+            results[name] = _replicated(release, name, outcome, tags.names, asked)
+    return results
+
+
+def _destination(session: Session, release: Release, target: str) -> Place:
+    image = session.image(release.image)
+    destination = session.places.target(image, target)
+    if target not in image.targets:
+        raise InputError(f"{image.name} does not go to {target}", do=f"Add it to `targets` of images.{image.name}")
+    return destination
+
+
+def _replicated(
+    release: Release, target: str, copied: TargetResult, tags: Sequence[str], requests: Mapping[str, int]
+) -> StageResult:
+    counted = f"{copied.blobs_moved} blobs, {copied.manifests_put} manifests, {copied.tags_moved} tags"
+    return StageResult(
+        stage=f"replicate:{target}",
+        subject=release.key,
+        action=f"copied {counted}" if copied.changed else "unchanged",
+        digest=copied.root.digest,
+        changed=copied.changed,
+        bytes_moved=copied.bytes_moved,
+        seconds=copied.seconds,
+        facts={
+            "release": release.key,
+            "place": str(copied.place),
+            "blobs": copied.blobs_moved,
+            "resumed_bytes": copied.bytes_resumed,
+            "mounted": copied.blobs_mounted,
+            "manifests": copied.manifests_put,
+            "tags": " ".join(tags),
+            "receipt": copied.receipt is not None,
+            **request_facts(requests),
+        },
+        tables={"left_out": omissions.rows(copied.left_out)},
+        reasons=[str(each) for each in copied.drift],
+        notes=list(filter(None, [copied.left_out_note])),
+        ok=copied.ok,
+    )
+
+
+def compare_replica(session: Session, release: Release, target: str) -> Comparison:
+    """What differs between a release's source and a target, and what was not compared."""
+    image = session.image(release.image)
+    source = session.source(release)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    foreign = session.config.targets[target].foreign_layers
+    place = session.places.target(image, target)
+    return replicas.examine(source, place, release.digest, tags=tags, foreign_layers=foreign)
