@@ -1,1 +1,1 @@
-"""One module per stage of the chain, named as in the library."""
+"""One module for each stage of the chain, named as in the library (``registry_pipelines.chain``)."""

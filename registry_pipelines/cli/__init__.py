@@ -1,4 +1,11 @@
-"""The command line: a thin door to the library. Each command's module is named after what it is about."""
+"""The command line: a thin door to the library. Each command's module is named after what it is about.
+
+``_COMMANDS`` says which module has which command; only that one is loaded, so that ``--help`` and a plain copy start at
+once. A new command is a row there and a function in that module's ``COMMANDS``. A command reads its options
+(``context``), calls :class:`~registry_pipelines.chain.Chain` (or ``transfer`` and ``registry`` for images without a
+configuration) and prints the answer (``output``). ``errors`` has the exit codes; ``progress`` and ``bars`` say how far
+the work is. Nothing imports this room.
+"""
 
 from __future__ import annotations
 

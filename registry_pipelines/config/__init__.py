@@ -1,7 +1,13 @@
 """The configuration: one YAML file, read whole or refused with every problem at once.
 
-:func:`load` reads it; :mod:`~registry_pipelines.config.model` and :mod:`~registry_pipelines.config.registries` say what
-it holds, :func:`~registry_pipelines.config.schema.schema` gives its JSON schema.
+:func:`load` reads it. What it holds are frozen classes: ``model`` and ``registries`` here, and those that a stage works
+with (a policy, a retention rule, an upstream) in that stage. A new field is written down there once, with its meaning:
+
+- ``document`` reads YAML with positions and variables, ``decode`` makes the classes by their type hints (``fields``)
+- ``checks`` holds parts against each other, ``overlaps`` finds two that fill one place, ``times`` knows cron and zones
+- ``schema`` makes the JSON schema and docs/configuration.md
+
+``chain``, the command line and Dagster's project import it; it imports documents of stages, and opens no registry.
 """
 
 from __future__ import annotations

@@ -3,4 +3,11 @@
 Below the stages: whoever learns something about an image writes it down here and signs it; whoever needs it reads it
 here. What a statement says (provenance, SBOM, report, verdict) is the stage's; this room knows in-toto, DSSE,
 Sigstore's bundle, cosign's tags, and which key is believed.
+
+- the doors: ``attestations`` (sign and attach, read and verify), ``artifacts`` (attach and find documents, unsigned)
+- keys: ``keys`` (sign, believe), ``key_files`` and ``cosign_key`` (their forms), ``predicates`` (whose key for what)
+- formats: ``statements`` in an envelope (``dsse``) in ``bundles``; ``tagged`` for cosign's older tags
+- ``referrers`` reads what others attached, ``bounds`` says how much of it, ``model`` has the protocols and answers
+
+Every stage, ``chain`` and the command line may import it; it imports ``registry`` and what is below.
 """
