@@ -48,10 +48,10 @@ class State:
     """An open state folder; a context manager. Without a folder nothing is remembered but in a journal that has a URL,
     and no courier is used.
 
-    journal_url: of a database for the journal (``postgresql://...`` for many machines, or another of SQLAlchemy's);
-    empty is SQLite in the folder. Receipts, known manifests, spool and couriers' notes are in the folder always.
-    signer: of the receipts. Raises what :func:`~registry_pipelines.transfer.blob.database.open_database` raises; for
-    SQLite in the folder not at once, but before anything is copied.
+    journal_url: of a database for the journal (``postgresql://...``, for many machines); empty is SQLite in the folder.
+    Receipts, known manifests, spool and couriers' notes are in the folder always. signer: of the receipts. Raises what
+    :func:`~registry_pipelines.transfer.blob.database.open_database` raises; for SQLite in the folder not at once,
+    but before anything is copied.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class State:
         return len(left)
 
     def _records_uploads(self) -> bool:
-        """Whether SQLite in the folder has any upload; asked without SQLAlchemy, which takes longer to load than an
+        """Whether SQLite in the folder has any upload; asked without the journal, which takes longer to open than an
         unchanged fleet to look at."""
         if self.folder is None or not _exists(self.folder / JOURNAL_FILE):
             return False

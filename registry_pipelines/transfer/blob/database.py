@@ -1,7 +1,6 @@
 """The database behind a journal: SQLite in the state folder, by Python's own module, or a server for many machines.
 
-Statements are plain SQL with named parameters (``:name``), which both understand. SQLAlchemy, which serves the second,
-takes a tenth of the processor time of a fleet's copy, most of it to be loaded.
+Statements are plain SQL with named parameters (``:name``), in words that both understand.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.errors import LocalError, ToolMissing
 from registry_pipelines.versions import claim_file
 
 BUSY_TIMEOUT_S = 60.0
@@ -55,11 +54,18 @@ class Database(Protocol):
 def open_database(url: str, tables: Sequence[str], version: int) -> Database:
     """Connect, and run the statements that create what is missing. url: ``sqlite:///PATH``, or a server's; see
     :class:`~registry_pipelines.transfer.blob.server.Server` for what that raises. version: of the tables; a database
-    without one has them, or none. Raises LocalError, StateTooNew (then nothing was changed)."""
+    without one has them, or none. Raises ToolMissing (no driver), LocalError, StateTooNew (then nothing was
+    changed)."""
     if url.startswith(FILE_URL):
         return _File(Path(url.removeprefix(FILE_URL)), tables, version)
-    from registry_pipelines.transfer.blob.server import Server
-
+    try:
+        from registry_pipelines.transfer.blob.server import Server
+    except ImportError as error:
+        raise ToolMissing(
+            f"the database driver {error.name or error} cannot be loaded",
+            where="journal",
+            do="Install registry-pipelines with the extra `postgres`",
+        ) from error
     return Server(url, tables, version)
 
 

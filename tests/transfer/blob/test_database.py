@@ -12,8 +12,9 @@ from registry_pipelines.transfer.blob.journal import Journal
 
 def test_a_missing_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "registry_pipelines.transfer.blob.server", raising=False)
     for scheme in ("postgresql", "postgres", "postgresql+psycopg"):
         with pytest.raises(ToolMissing, match=r"driver psycopg cannot be loaded.*extra `postgres`") as caught:
             Journal(f"{scheme}://rp:s3cret@db.example/journal")
-        assert "db.example/journal" in str(caught.value)
+        assert str(caught.value).startswith("journal: ")
         assert "s3cret" not in str(caught.value) + repr(caught.value.__cause__)

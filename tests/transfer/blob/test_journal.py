@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry_pipelines.errors import LocalError, RateLimited, ToolMissing, Unavailable
+from registry_pipelines.errors import InputError, LocalError, RateLimited, ToolMissing, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.progress import Silent
@@ -71,7 +71,7 @@ def test_unusable_database_is_a_local_error(tmp_path: Path) -> None:
     (tmp_path / "transfers.sqlite").write_bytes(b"this is no database" * 100)
     with pytest.raises(LocalError, match="journal"):
         Journal.at(tmp_path)
-    with pytest.raises((ToolMissing, LocalError)):
+    with pytest.raises((ToolMissing, InputError)):
         Journal("postgresql+nosuchdriver://x/y")
 
 

@@ -10,7 +10,6 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
-import sqlalchemy as sql
 
 from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.oci.digest import Digest
@@ -22,6 +21,7 @@ from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.postgres import ESCAPED, PASSWORD
+from tests.needs import needed_module
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -64,21 +64,20 @@ def test_journal_keeps_uploads_manifests_and_holdings(
 
 def test_a_worker_that_starts_while_another_makes_the_tables_waits_for_it(postgres_url: str) -> None:
     """Postgres' own IF NOT EXISTS fails here: it looks before the other's table can be seen."""
-    other = sql.create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
-    waiting = sql.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    psycopg = needed_module("psycopg", "postgres")
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with ThreadPoolExecutor(1) as pool:
-        with other.begin() as database, other.connect() as watch:
-            database.execute(sql.select(sql.func.pg_advisory_xact_lock(TABLE_LOCK)))
+        with psycopg.connect(postgres_url, autocommit=True) as watch, psycopg.connect(postgres_url) as database:
+            database.execute("SELECT pg_advisory_xact_lock(%s)", [TABLE_LOCK])
             database.execute(
-                sql.text("CREATE TABLE holdings (registry TEXT, digest TEXT, repository TEXT, PRIMARY KEY (registry))")
+                "CREATE TABLE holdings (registry TEXT, digest TEXT, repository TEXT, PRIMARY KEY (registry))"
             )
             opened = pool.submit(Journal, postgres_url)
-            while not watch.execute(waiting).scalar_one():
+            while not watch.execute(waiting).fetchone()[0]:
                 assert not opened.done()
         journal = opened.result()
     assert journal.holders("nowhere", [Digest.of(b"nothing")]) == {}
     journal.close()
-    other.dispose()
 
 
 def test_workers_that_hold_the_same_blobs_do_not_end_each_other(postgres_url: str, target: Counted) -> None:
@@ -92,15 +91,11 @@ def test_workers_that_hold_the_same_blobs_do_not_end_each_other(postgres_url: st
 
 def test_connections_that_were_cut_are_made_anew(postgres_url: str, target: Counted) -> None:
     journal = Journal(postgres_url)
-    other = sql.create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
-    with other.begin() as database:
+    with needed_module("psycopg", "postgres").connect(postgres_url) as database:
         cut = database.execute(
-            sql.text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-        ).all()
-    other.dispose()
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchall()
     assert cut == [(True,)]
     journal.hold(target.place("app"), [LAYER.digest])
     journal.close()

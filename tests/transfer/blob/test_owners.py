@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import sqlalchemy as sql
 
 from registry_pipelines.registry.protocol import UploadSession
 from registry_pipelines.transfer.blob import journal as journals
 from registry_pipelines.transfer.blob import owners
+from registry_pipelines.transfer.blob.database import FILE_URL
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.owners import OWNERS
 from registry_pipelines.transfer.blob.sinks import JOURNAL_FILE
-from tests.needs import missing
+from tests.needs import missing, needed_module
 from tests.patience import patient
 from tests.transfer.blob.owned_upload import LAYER
 
@@ -137,21 +138,22 @@ def set_back(url: str, seconds: float) -> None:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[sql.Connection]:
+def connected(url: str) -> Iterator[Any]:
     """A transaction beside the journal."""
-    engine = sql.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        yield connection
-    engine.dispose()
+    if "postgres" in url:
+        database: Any = needed_module("psycopg", "postgres").connect(url)
+    else:
+        database = sqlite3.connect(url.removeprefix(FILE_URL))
+    with closing(database), database:
+        yield database
 
 
 def change(url: str, values: str) -> None:
     with connected(url) as database:
-        assert database.execute(sql.text(f"UPDATE uploads SET {values}")).rowcount == 1
+        assert database.execute(f"UPDATE uploads SET {values}").rowcount == 1
 
 
 def age_s(url: str) -> float:
     with connected(url) as database:
-        return float(
-            database.execute(sql.text("SELECT extract(epoch from now()) - updated_at FROM uploads")).scalar_one()
-        )
+        row = database.execute("SELECT extract(epoch from now()) - updated_at FROM uploads").fetchone()
+        return float(row[0])

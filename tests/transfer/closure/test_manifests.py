@@ -96,7 +96,7 @@ LOADED = """
 import sys
 from registry_pipelines.cli import main
 main([*sys.argv[1:], "--quiet"], standalone_mode=False)
-print("sqlalchemy" in sys.modules)
+print("psycopg" in sys.modules)
 """
 
 
