@@ -31,6 +31,9 @@ class Together(Generic[T]):
 
 
 def selected(context: dg.AssetExecutionContext, prefix: str) -> set[str]:
-    """The names behind a prefix among the asset keys that this run materializes."""
+    """The names behind a prefix among the asset keys that this run materializes. A run that does some steps of another
+    once more keeps the other's assets, and names the steps."""
+    steps = context.run.step_keys_to_execute
     keys = context.job_def.asset_layer.executable_asset_keys
-    return {key.path[1] for key in keys if key.path[0] == prefix and len(key.path) == 2}
+    wanted = [key for key in keys if steps is None or key.to_python_identifier() in steps]
+    return {key.path[1] for key in wanted if key.path[0] == prefix and len(key.path) == 2}

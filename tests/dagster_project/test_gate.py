@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import create_execution_plan, execute_run
 
 from dagster_project import report
 from dagster_project.partitions import RELEASES
@@ -240,3 +242,17 @@ def test_the_targets_of_a_run_are_one_plan_and_each_tells_its_own(world: World, 
         [told] = result.asset_materializations_for_node(f"replica__{target}")
         assert told.metadata["changed"].value is True and told.metadata["blobs"].value
     assert world.reached(good) == {"eu-west-1", "gcp"}
+
+
+def test_a_step_that_is_done_once_more_copies_to_its_own_target_alone(world: World) -> None:
+    """ "Re-execute selected" in the UI: the new run has all assets of the old one, and the one step."""
+    good = world.known("app", "v1", GOOD)
+    for stage in ("sbom", "vulnerabilities", "sign", "judge", "promote"):
+        assert getattr(world.chain, stage)(Release.parse(good)).ok
+    keys = {dg.AssetKey(["replica", name]) for name in ("eu-west-1", "gcp")}
+    job = world.defs.resolve_job_def("release").get_subset(asset_selection=keys)
+    tags = {"dagster/partition": good}
+    plan = create_execution_plan(job, step_keys_to_execute=["replica__gcp"], tags=tags)
+    run = world.instance.create_run_for_job(job, plan, asset_selection=keys, tags=tags)
+    assert execute_run(InMemoryJob(job), run, world.instance).success
+    assert world.reached(good) == {"gcp"}
