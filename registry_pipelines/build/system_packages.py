@@ -84,22 +84,26 @@ class Dpkg:
 
     def owners(self, files: Iterable[Path]) -> dict[Path, Owner]:
         """See Packages."""
+        names = {path: self._names(path) for path in files}
+        packages = self._packages({name for each in names.values() for name in each})
         found: dict[Path, Owner] = {}
-        for path in files:
-            name = next((name for name in self._names(path) if name in self._lists), None)
+        for path, each in names.items():
+            name = next((name for name in each if name in packages), None)
             if name is not None:
-                package = self._lists[name]
+                package = packages[name]
                 md5 = _md5(path)
                 expected = self._sums(package).get(name.decode(errors="surrogateescape"), md5)
                 found[path] = Owner(package, md5, expected == md5)
         return found
 
-    @cached_property
-    def _lists(self) -> dict[bytes, str]:
-        """Path to package, from all lists."""
+    def _packages(self, names: set[bytes]) -> dict[bytes, str]:
+        """The packages of those names that a list has. No list is kept: a machine's have a hundred times the files of
+        an image."""
+        lines = names | {name + b"\n" for name in names}
         found: dict[bytes, str] = {}
-        for file in sorted(self._folder.glob("info/*.list")):
-            found.update(dict.fromkeys(file.read_bytes().split(b"\n"), file.stem))
+        for path in sorted(self._folder.glob("info/*.list")):
+            with path.open("rb") as file:
+                found.update(dict.fromkeys((line.rstrip(b"\n") for line in lines.intersection(file)), path.stem))
         return found
 
     def _names(self, path: Path) -> list[bytes]:
