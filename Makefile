@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev serve test test-long lint format bench docs clean
+.PHONY: help setup demo dev serve test test-long lint lint-types lint-twins format bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -42,11 +42,18 @@ test-long: $(READY) ## Run what takes an hour: many kills, pairs of registry fam
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m long $(PYTEST_OPTIONS)
 	@$(BIN)/python -m tests.under_load
 
-lint: $(READY) ## Check format, style, types and the arrows between rooms
+# Looking for twins takes half a minute of one processor, as do the types: beside each other.
+lint: $(READY) ## Check format, style, types, the arrows between rooms, and that nothing stands there twice
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@$(MAKE) --no-print-directory -j 2 lint-types lint-twins
 	$(BIN)/lint-imports
+
+lint-types: $(READY)
+	$(BIN)/mypy
+
+lint-twins: $(READY)
+	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 registry_pipelines dagster_project
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .
