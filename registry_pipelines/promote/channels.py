@@ -54,7 +54,7 @@ def promote(
         signed = _allowed(place, verdict, standing)
         before = digest_at(place, channel)
         if before == release.digest:
-            recorded = latest_record(place, release.digest, verifier, channel=channel, known=known)
+            recorded = latest_record(place, release.digest, verifier, channel=channel, image=release.image, known=known)
             if recorded is not None:
                 return Promotion(recorded[0], recorded[1], changed=False, verdict=verdict)
         record = PromotionRecord(

@@ -71,14 +71,16 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     reports: every vulnerability report attached to it, signed or not. channel: the one its image is promoted to.
     (1) The latest verdict that a trusted key signed is allow, by the policy as it is now. (2) No report that is later
     than the judged one breaks that policy: a rescan counts before anybody judges again, and unsigned it can only deny.
-    (3) A signed record put the channel on it. (4) The version tag is the release's own, since it goes along.
+    (3) A signed record of its image put the channel on it: the digest may be another image's,
+    too. (4) The version tag is the release's own, since it goes along.
     Not asked again: the age of the advisories and the end of exceptions, which are the verdict's.
     """
     latest = standing.verdicts.latest(standing.release.image, policy.name)
     reasons = _signed_verdict(latest, policy.name, policy.digest)
     if latest is not None:
         reasons += _later_reports(reports, latest.verdict, policy, now)
-    if channel not in {record.channel for record in standing.records}:
+    image = standing.release.image
+    if channel not in {record.channel for record in standing.records if record.image == image}:
         reasons.append(f"promotion: no signed record puts {channel} on it")
     reasons += _version(standing)
     return Outcome(list(dict.fromkeys(reasons)), list(latest.verdict.accepted) if latest else [])

@@ -56,8 +56,19 @@ def records(
 
 
 def latest_record(
-    place: Place, digest: Digest, verifier: Verifier, *, channel: str, known: Attestations | None = None
+    place: Place,
+    digest: Digest,
+    verifier: Verifier,
+    *,
+    channel: str,
+    image: str = "",
+    known: Attestations | None = None,
 ) -> tuple[PromotionRecord, Digest] | None:
-    """The latest believed record that put ``channel`` on ``digest``, and its manifest. Raises RegistryError."""
-    of_channel = [item for item in records(place, digest, verifier, known=known) if item[0].channel == channel]
+    """The latest believed record that put ``channel`` on ``digest``, and its manifest. image: promoted as; any unless
+    told. Raises RegistryError."""
+    of_channel = [
+        item
+        for item in records(place, digest, verifier, known=known)
+        if item[0].channel == channel and image in ("", item[0].image)
+    ]
     return max(of_channel, key=lambda item: item[0].time, default=None)

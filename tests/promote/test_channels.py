@@ -17,7 +17,7 @@ from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Promotion
-from registry_pipelines.promote.judge import require_promoted
+from registry_pipelines.promote.judge import judge, require_promoted
 from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.protocol import Place
@@ -93,6 +93,19 @@ def test_a_rollback_is_the_promotion_of_an_earlier_release(place: Place, key: Ke
     assert (back.changed, back.record.from_digest) == (True, two.top.digest)
     assert channel(place) == one.top.digest
     assert [item.from_digest for item, _ in records(place, one.top.digest, key.verifier)] == ["", two.top.digest]
+
+
+def test_two_images_of_one_digest_are_promoted_each_for_itself(place: Place, key: Key) -> None:
+    release = passing(place, key, "one")
+    ship(release)
+    verdict = judge(place, release.top, DEFAULT_POLICY, key.verifier, image="tool", now=NOW)
+    release.publish(verdict)
+    tool = Release("tool", release.release.tag, release.top.digest)
+    options: dict[str, Any] = {"channel": "prod", "now": NOW}
+    with pytest.raises(PromotionDenied, match="no signed record puts prod on it"):
+        require_promoted(place, tool, DEFAULT_POLICY, key.verifier, **options)
+    assert promote(place, tool, DEFAULT_POLICY, key.verifier, key.signer, **options).changed
+    require_promoted(place, tool, DEFAULT_POLICY, key.verifier, **options)
 
 
 def test_channels_are_independent(place: Place, key: Key) -> None:

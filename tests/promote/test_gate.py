@@ -110,6 +110,12 @@ def test_both_questions_say_the_same_about_the_version_tag(tagged: Digest | None
     assert may_promote(ALLOW, found).reasons == leaving(found, JUDGED) == [reason]
 
 
+def test_the_record_of_another_image_with_this_digest_promotes_nothing() -> None:
+    """Copied into the repository of a second image, with all evidence: its verdict is allow, and nobody promoted it."""
+    other = standing(ALLOW, records=[msgspec.structs.replace(RECORD, image="other")])
+    assert leaving(other, JUDGED) == ["promotion: no signed record puts prod on it"]
+
+
 def test_a_version_tag_that_was_cleaned_up_is_still_the_releases_own() -> None:
     found = standing(ALLOW, tagged=None)
     assert may_promote(ALLOW, found).passes and leaving(found, JUDGED) == []
