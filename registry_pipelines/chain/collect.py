@@ -50,31 +50,31 @@ def channel_digests(session: Session) -> set[Digest]:
 def planned(session: Session, registry: str) -> StageResult:
     """The plan as a result; ``digest`` is what an approval names."""
     started = time.monotonic()
-    made = plan(session, registry)
-    return describe(made, registry, seconds=time.monotonic() - started)
+    retention = plan(session, registry)
+    return describe(retention, registry, seconds=time.monotonic() - started)
 
 
-def describe(made: RetentionPlan, registry: str, *, seconds: float = 0.0) -> StageResult:
+def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -> StageResult:
     """A plan as a result; not ``ok`` when a repository was refused because something about it is unclear."""
-    going = list(made.deletions)
-    refused = [f"{each.repository}: {each.refused}" for each in made.repositories if each.refused]
-    staying = sum(len(each.entries) for each in made.repositories) - len(going)
+    going = list(retention.deletions)
+    refused = [f"{each.repository}: {each.refused}" for each in retention.repositories if each.refused]
+    staying = sum(len(each.entries) for each in retention.repositories) - len(going)
     return StageResult(
         stage=f"retention:{registry}",
         subject=registry,
         action=f"{len(going)} images can go, {staying} stay" if going else f"nothing can go, {staying} images stay",
-        digest=made.digest,
+        digest=retention.digest,
         seconds=seconds,
         facts={
             "registry": registry,
             "delete": len(going),
             "keep": staying,
             "refused": len(refused),
-            "freed_bytes": made.freed_bytes,
-            "made_at": made.made_at,
+            "freed_bytes": retention.freed_bytes,
+            "made_at": retention.made_at,
         },
-        rows=made.rows(),
-        reasons=[*refused, *made.notes],
+        rows=retention.rows(),
+        reasons=[*refused, *retention.notes],
         ok=not refused,
     )
 

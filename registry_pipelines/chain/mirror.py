@@ -105,20 +105,20 @@ def mirror(session: Session, name: str) -> StageResult:
 def upstreams_of(session: Session, mirror: Mirror) -> Iterable[OpenUpstream]:
     """A mirror's upstreams, opened. Raises InputError for the source of our own image: no policy is asked that way."""
     ours = {str(session.places.source(image)): image.name for image in session.config.images.values()}
-    for each in mirror.upstreams:
-        place = session.places.place(each.image)
+    for upstream in mirror.upstreams:
+        place = session.places.place(upstream.image)
         if str(place) in ours:
             raise InputError(
-                f"{each.image} is where releases of {ours[str(place)]} appear, no foreign image",
+                f"{upstream.image} is where releases of {ours[str(place)]} appear, no foreign image",
                 where=f"mirrors.{mirror.name}.upstreams",
                 do=f"List {ours[str(place)]} in `images` of the mirror: what is promoted is taken",
             )
-        repository = join_repository(mirror.prefix, each.repository or place.repository)
-        yield OpenUpstream(source=place, repository=repository, settings=each)
+        repository = join_repository(mirror.prefix, upstream.repository or place.repository)
+        yield OpenUpstream(source=place, repository=repository, settings=upstream)
 
 
 def _upstream_name(row: MirrorRow) -> str:
-    return f"{row.item.upstream.source}:{row.item.tag}"
+    return f"{row.pinned.upstream.source}:{row.pinned.tag}"
 
 
 def _problem_text(problem: MirrorProblem) -> str:
@@ -134,8 +134,8 @@ def _left_out(row: MirrorRow) -> Iterable[dict[str, Scalar]]:
 
 def _mirrored(row: MirrorRow) -> dict[str, Scalar]:
     return {
-        "upstream": str(row.item.upstream.source),
-        "tag": row.item.tag,
+        "upstream": str(row.pinned.upstream.source),
+        "tag": row.pinned.tag,
         "digest": row.digest,
         "state": "copied" if row.changed else "unchanged",
         "bytes": row.bytes_moved,

@@ -117,13 +117,13 @@ def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
 
 
 def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
-    done = [target for result in results for target in result.per_target]
-    rows: list[Row] = [target.row() for target in done]
-    ok, digest = all(target.ok for target in done), results[0].root.digest
-    receipts = [target.receipt for target in done if target.receipt is not None]
+    targets = [target for result in results for target in result.per_target]
+    rows: list[Row] = [target.row() for target in targets]
+    ok, digest = all(target.ok for target in targets), results[0].root.digest
+    receipts = [target.receipt for target in targets if target.receipt is not None]
     signed = sum(receipt.signed for receipt in receipts)
     if options.as_json:
-        changed = any(target.changed for target in done)
+        changed = any(target.changed for target in targets)
         requests = sum((Counter(result.requests) for result in results), Counter[str]())
         more = {
             "left_out": omissions.rows(results[0].left_out),
@@ -133,7 +133,7 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
         }
         print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **more})
     else:
-        shown = [{**row, "note": target.trouble} for row, target in zip(rows, done, strict=True)]
+        shown = [{**row, "note": target.trouble} for row, target in zip(rows, targets, strict=True)]
         shown = [{name: row[name] for name in COPY_COLUMNS} for row in shown]
         print_below(digest, worth_showing(shown, ("resumed_bytes",)))
         print_omissions(results[0].left_out, title="left out")

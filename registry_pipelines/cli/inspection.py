@@ -117,13 +117,13 @@ def _entry_row(entry: Entry, line: Descriptor | None) -> Row:
     }
 
 
-def _start_rows(asked: Sequence[Choice]) -> list[Row]:
+def _start_rows(choices: Sequence[Choice]) -> list[Row]:
     """What is started, with the clients that start it."""
     clients: dict[tuple[str, str], list[str]] = {}
-    for each in asked:
-        clients.setdefault((each.entry.digest if each.entry else "", each.why), []).append(each.client.name)
+    for choice in choices:
+        clients.setdefault((choice.entry.digest if choice.entry else "", choice.why), []).append(choice.client.name)
     return [
-        {"platform": str(asked[0].platform), "starts": digest or f"nothing: {why}", "clients": "; ".join(names)}
+        {"platform": str(choices[0].platform), "starts": digest or f"nothing: {why}", "clients": "; ".join(names)}
         for (digest, why), names in clients.items()
     ]
 

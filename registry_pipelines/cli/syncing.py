@@ -235,12 +235,12 @@ def _configured(options: Options, words: Sequence[str]) -> list[str] | None:
 def _plan_configured(options: Options, names: Sequence[str]) -> None:
     with options.chain() as chain:
         results = chain.plan_syncs(names)
-        plans = {name: Summary(each, chain.config.syncs[name].targets) for name, each in results.items()}
+        plans = {name: Summary(result, chain.config.syncs[name].targets) for name, result in results.items()}
     if options.as_json:
-        print_json([{"sync": name, **_sync_document(each, dry_run=True)} for name, each in plans.items()])
-    for name, each in plans.items():
-        _show(options, each, name=name, dry_run=True)
-    _end(each.found.exit_code for each in plans.values())
+        print_json([{"sync": name, **_sync_document(summary, dry_run=True)} for name, summary in plans.items()])
+    for name, summary in plans.items():
+        _show(options, summary, name=name, dry_run=True)
+    _end(summary.found.exit_code for summary in plans.values())
 
 
 def _sync_configured(options: Options, names: Sequence[str]) -> None:

@@ -65,13 +65,13 @@ def apply_plan(
         raise InputError(f"the plan is for {plan.registry}", where=registry.name, do="Make a plan for this registry")
     if made is None or not timedelta(minutes=-5) <= moment - made <= MAX_PLAN_AGE:
         raise InputError(f"the plan was made at {plan.made_at}; plans are applied within a day", do="Make a new plan")
-    used = frozenset(Digest.parse(one) for one in in_use)
+    used = frozenset(Digest.parse(digest) for digest in in_use)
     done = Applied()
-    for one in plan.repositories:
-        if one.refused:
-            done.refused.append(f"{one.repository}: {one.refused}")
-        elif any(not entry.reasons for entry in one.entries):
-            _apply_repository(Place(registry, one.repository), one, used, done, progress or Silent())
+    for planned in plan.repositories:
+        if planned.refused:
+            done.refused.append(f"{planned.repository}: {planned.refused}")
+        elif any(not entry.reasons for entry in planned.entries):
+            _apply_repository(Place(registry, planned.repository), planned, used, done, progress or Silent())
     return done
 
 
@@ -122,7 +122,7 @@ def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
 
 def _check_entry(place: Place, planned: RepositoryPlan, entry: Entry, in_use: frozenset[Digest]) -> None:
     """Just before deleting: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
-    going = {digest for one in planned.entries for digest in one.delete}
+    going = {digest for planned_entry in planned.entries for digest in planned_entry.delete}
     if in_use.intersection(entry.delete):
         raise ContentError("it is in use now", where=f"{place}@{entry.digest}", do="Make a new plan")
     for tag in entry.tags:

@@ -61,8 +61,8 @@ def _units(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list
         if all(tag in companions for tag in unit.tags):
             unit.created = None
             unit.reasons.append("named after a manifest that no tag leads to")
-    dated = sorted((one for one in units if one.created), key=lambda one: (one.created, one.digest), reverse=True)
-    return [*dated, *sorted((one for one in units if not one.created), key=lambda one: one.tags)]
+    dated = sorted((unit for unit in units if unit.created), key=lambda unit: (unit.created, unit.digest), reverse=True)
+    return [*dated, *sorted((unit for unit in units if not unit.created), key=lambda unit: unit.tags)]
 
 
 def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Collection[Digest]) -> None:

@@ -69,8 +69,8 @@ class RetentionPlan:
     @property
     def deletions(self) -> Iterator[tuple[str, Entry]]:
         """(repository, entry) of all that goes."""
-        for one in self.repositories:
-            yield from ((one.repository, entry) for entry in one.entries if not entry.reasons)
+        for planned in self.repositories:
+            yield from ((planned.repository, entry) for entry in planned.entries if not entry.reasons)
 
     @property
     def freed_bytes(self) -> int:
@@ -85,14 +85,16 @@ class RetentionPlan:
     def rows(self) -> list[dict[str, str | int]]:
         """A table: what goes first, then what stays and why."""
         rows: list[dict[str, str | int]] = []
-        for one in self.repositories:
-            if one.refused:
-                rows.append(_row(one.repository, "", "refuse", 0, "", one.refused))
-            for entry in one.entries:
+        for planned in self.repositories:
+            if planned.refused:
+                rows.append(_row(planned.repository, "", "refuse", 0, "", planned.refused))
+            for entry in planned.entries:
                 action = "keep" if entry.reasons else "delete"
                 reasons = "; ".join(entry.reasons) or "neither new, young, protected, in use nor needed"
                 tags = ", ".join(entry.tags)
-                rows.append(_row(one.repository, tags, action, entry.freed_bytes, entry.created, reasons, entry.digest))
+                rows.append(
+                    _row(planned.repository, tags, action, entry.freed_bytes, entry.created, reasons, entry.digest)
+                )
         order = {"refuse": 0, "delete": 1, "keep": 2}
         return sorted(rows, key=lambda row: (order[str(row["action"])], str(row["repository"])))
 
@@ -109,7 +111,7 @@ class RetentionPlan:
             stored: Any = json.loads(text)
             if stored["schema"] != PLAN_SCHEMA:
                 raise InputError(f"the plan has schema {stored['schema']}", do="Make a new plan with this version")
-            repositories = tuple(_read_repository(one) for one in stored["repositories"])
+            repositories = tuple(_read_repository(repository) for repository in stored["repositories"])
             return cls(str(stored["registry"]), str(stored["made_at"]), repositories, tuple(map(str, stored["notes"])))
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise InputError("this is not a retention plan", do="Make a new one") from error
@@ -133,14 +135,14 @@ def _read_repository(stored: Any) -> RepositoryPlan:
     tags = {str(tag): Digest.parse(digest) for tag, digest in stored["tags"].items()}
     entries = tuple(
         Entry(
-            Digest.parse(one["digest"]),
-            tuple(map(str, one["tags"])),
-            str(one["created"]),
-            tuple(map(str, one["reasons"])),
-            tuple(map(Digest.parse, one["delete"])),
-            int(one["freed_bytes"]),
+            Digest.parse(entry["digest"]),
+            tuple(map(str, entry["tags"])),
+            str(entry["created"]),
+            tuple(map(str, entry["reasons"])),
+            tuple(map(Digest.parse, entry["delete"])),
+            int(entry["freed_bytes"]),
         )
-        for one in stored["entries"]
+        for entry in stored["entries"]
     )
     return RepositoryPlan(str(stored["repository"]), tags, entries, str(stored["refused"]))
 

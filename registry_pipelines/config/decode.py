@@ -98,10 +98,10 @@ class Decoder:
                 return self._problem(value, f"{path}.kind", unknown(value.value, by_kind, "kind"))
         return self._problem(node, path, f"`kind` is missing; write one of {', '.join(by_kind)}")
 
-    def _list(self, item: Any, marks: tuple[Any, ...], node: yaml.Node, path: str) -> Any:
+    def _list(self, kind: Any, marks: tuple[Any, ...], node: yaml.Node, path: str) -> Any:
         if not isinstance(node, yaml.SequenceNode):
             return self._expected("a list", node, path)
-        values = [self.value(item, child, f"{path}[{place}]") for place, child in enumerate(node.value)]
+        values = [self.value(kind, child, f"{path}[{position}]") for position, child in enumerate(node.value)]
         for mark in marks:
             if isinstance(mark, msgspec.Meta) and len(values) < (mark.min_length or 0):
                 return self._problem(node, path, f"needs at least {mark.min_length} entries")

@@ -69,8 +69,8 @@ def meanings(kind: Any) -> dict[str, str]:
 
 
 def _docstrings(kind: type) -> list[tuple[str, str]]:
-    [made] = ast.parse(inspect.getsource(kind)).body
-    body = getattr(made, "body", [])
+    [definition] = ast.parse(inspect.getsource(kind)).body
+    body = getattr(definition, "body", [])
     return [
         (ast.unparse(field.target), " ".join(str(text.value.value).split()))
         for field, text in itertools.pairwise(body)

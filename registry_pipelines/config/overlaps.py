@@ -197,8 +197,8 @@ def _below(prefix: str, repository: str) -> str:
 
 def _example(pattern: str) -> str:
     """A name that a pattern takes; the pattern itself when it has no wildcards; empty for what is not understood."""
-    made = _WILDCARD.sub(lambda wildcard: _ANYTHING if wildcard[0] == "*" else wildcard[1] or "q", pattern)
-    return made if _head(made) == made and fnmatch.fnmatchcase(made, pattern) else ""
+    example = _WILDCARD.sub(lambda wildcard: _ANYTHING if wildcard[0] == "*" else wildcard[1] or "q", pattern)
+    return example if _head(example) == example and fnmatch.fnmatchcase(example, pattern) else ""
 
 
 def _excluded(pattern: str, excluded: Sequence[str]) -> bool:
@@ -211,9 +211,9 @@ def _head(pattern: str) -> str:
     return str(_LITERAL.match(pattern)[0])  # type: ignore[index]
 
 
-def _may_meet(one: str, two: str) -> bool:
+def _may_meet(pattern: str, other: str) -> bool:
     """Whether two patterns can match one tag; True when that is not plain to see."""
-    first, second = _head(one), _head(two)
-    if first == one and second == two:
-        return one == two
+    first, second = _head(pattern), _head(other)
+    if first == pattern and second == other:
+        return pattern == other
     return first.startswith(second) or second.startswith(first)

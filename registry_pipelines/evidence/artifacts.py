@@ -65,12 +65,12 @@ def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = 
         )
     for entry in entries:
         try:
-            one = _open(place, entry, subject, artifact_type, limit)
+            artifact = _open(place, entry, subject, artifact_type, limit)
         except (ContentError, NotFound) as error:
             damaged.append(str(error))
             continue
-        if one is not None:
-            artifacts.append(one)
+        if artifact is not None:
+            artifacts.append(artifact)
     if damaged and not artifacts:
         raise ClosureIncomplete(
             f"no {artifact_type} can be read, and {len(damaged)} referrers are damaged: {damaged[0]}",

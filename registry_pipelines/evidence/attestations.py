@@ -86,11 +86,12 @@ def attest_statement(
     if known is None:
         known = read_attestations(place, subject.digest, verifier_of(signer), predicate_type=claim.predicate_type)
     same = [
-        item.descriptor
-        for item in known.of_type(claim.predicate_type)
-        if (item.key_id, item.subjects, item.predicate) == (signer.key_id, claim.subjects, claim.predicate)
+        attestation.descriptor
+        for attestation in known.of_type(claim.predicate_type)
+        if (attestation.key_id, attestation.subjects, attestation.predicate)
+        == (signer.key_id, claim.subjects, claim.predicate)
     ]
-    bundles = [item for item in same if item.artifact_type == SIGSTORE_BUNDLE]
+    bundles = [carrier for carrier in same if carrier.artifact_type == SIGSTORE_BUNDLE]
     wants_tag = att_tag and len(same) == len(bundles)
     if bundles and not wants_tag:
         return Attested(claim.predicate_type, bundles[0], changed=False)
@@ -109,11 +110,11 @@ def read_attestations(place: Place, digest: Digest, verifier: Verifier, *, predi
     """
     verified: list[VerifiedAttestation] = []
     rejected: list[Rejected] = []
-    for item in _read_all(place, digest, verifier):
-        if isinstance(item, Rejected):
-            rejected.append(item)
-        elif predicate_type in ("", item.predicate_type):
-            verified.append(item)
+    for attestation in _read_all(place, digest, verifier):
+        if isinstance(attestation, Rejected):
+            rejected.append(attestation)
+        elif predicate_type in ("", attestation.predicate_type):
+            verified.append(attestation)
     return Attestations(tuple(verified), tuple(rejected))
 
 

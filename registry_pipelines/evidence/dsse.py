@@ -77,7 +77,7 @@ def envelope_json(envelope: Envelope) -> EnvelopeJson:
     return EnvelopeJson(
         payload=base64.b64encode(envelope.payload).decode(),
         payload_type=envelope.payload_type,
-        signatures=[_Signature(base64.b64encode(item).decode()) for item in envelope.signatures],
+        signatures=[_Signature(base64.b64encode(signature).decode()) for signature in envelope.signatures],
     )
 
 
@@ -89,7 +89,7 @@ def envelope_from_json(fields: EnvelopeJson, *, where: str = "") -> Envelope:
             where=where,
         )
     payload = decode_base64(fields.payload, where=where, what="payload")
-    signatures = tuple(decode_base64(item.sig, where=where, what="signature") for item in fields.signatures)
+    signatures = tuple(decode_base64(each.sig, where=where, what="signature") for each in fields.signatures)
     return Envelope(fields.payload_type, payload, signatures)
 
 

@@ -82,4 +82,4 @@ class Attestations:
 
     def of_type(self, predicate_type: str) -> list[VerifiedAttestation]:
         """The verified ones of one predicate type."""
-        return [item for item in self.verified if item.predicate_type == predicate_type]
+        return [attestation for attestation in self.verified if attestation.predicate_type == predicate_type]

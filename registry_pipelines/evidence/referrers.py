@@ -23,7 +23,7 @@ class Referrer:
 
     def carries(self, media_type: str) -> bool:
         """Whether it is an artifact of this type, or holds a layer of it: artifactType is written unreliably."""
-        return self.manifest.kind == media_type or any(item.media_type == media_type for item in self.manifest.layers)
+        return self.manifest.kind == media_type or any(layer.media_type == media_type for layer in self.manifest.layers)
 
 
 def open_referrers(place: Place, digest: Digest) -> Iterator[Referrer | Rejected]:

@@ -46,7 +46,7 @@ def write_statement(
     predicate_type: str, predicate: Mapping[str, Any] | msgspec.Raw, *, subjects: Iterable[Digest], name: str
 ) -> bytes:
     """Serialise a v1 statement. name: the repository, for people; verification goes by digest alone."""
-    listed = [{"name": name, "digest": {item.algorithm: item.hex}} for item in subjects]
+    listed = [{"name": name, "digest": {digest.algorithm: digest.hex}} for digest in subjects]
     return msgspec.json.encode(
         {"_type": STATEMENT_V1, "subject": listed, "predicateType": predicate_type, "predicate": predicate}
     )
@@ -74,7 +74,7 @@ def check_statement(statement: Statement, digest: Digest, *, predicate_type: str
     Annotations and index entries say so too, but nobody signed those (GHSA-w6c6-c85g-mmv6).
     """
     if digest not in statement.subjects:
-        named = ", ".join(item.short for item in statement.subjects[:3]) or "nothing in a registry"
+        named = ", ".join(subject.short for subject in statement.subjects[:3]) or "nothing in a registry"
         raise SignatureInvalid(f"the signed statement is about {named}, not about {digest}", where=where)
     if predicate_type and statement.predicate_type != predicate_type:
         raise SignatureInvalid(

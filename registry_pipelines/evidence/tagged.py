@@ -94,9 +94,9 @@ def append_layer(
 
 def _holds(stored: ManifestBytes, layer: Mapping[str, Any]) -> bool:
     return any(
-        (item.digest, item.media_type) == (layer["digest"], layer["mediaType"])
-        and (item.annotations or {}) == layer["annotations"]
-        for item in layers_of(stored)
+        (stored_layer.digest, stored_layer.media_type) == (layer["digest"], layer["mediaType"])
+        and (stored_layer.annotations or {}) == layer["annotations"]
+        for stored_layer in layers_of(stored)
     )
 
 
@@ -106,7 +106,7 @@ def _extended(place: Place, stored: ManifestBytes | None, layer: Mapping[str, An
         layers_of(stored)
         document = msgspec.json.decode(stored.raw)
     document["layers"] = [*(document.get("layers") or ()), layer]
-    diff_ids = [item["digest"] for item in document["layers"]]
+    diff_ids = [each["digest"] for each in document["layers"]]
     config = {"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     pushed = push_blob(place, encode_json(config), media_type=media_types.OCI_CONFIG)
     document["config"] = {"mediaType": pushed.media_type, "size": pushed.size, "digest": str(pushed.digest)}

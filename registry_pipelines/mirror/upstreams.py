@@ -33,7 +33,7 @@ class OpenUpstream:
 
 
 @dataclass(frozen=True)
-class MirrorItem:
+class PinnedTag:
     """One tag to mirror, pinned: the digest it named when the plan was made is what is copied."""
 
     upstream: OpenUpstream
@@ -54,7 +54,7 @@ class MirrorProblem:
 class MirrorPlan:
     """What a mirror run will copy."""
 
-    items: tuple[MirrorItem, ...]
+    pinned: tuple[PinnedTag, ...]
     problems: tuple[MirrorProblem, ...]
     passed_over: tuple[tuple[Place, str], ...] = ()
     """Tags named after digests, which travel only with the images they belong to."""
@@ -64,7 +64,7 @@ class MirrorPlan:
 class MirrorRow:
     """What became of one tag."""
 
-    item: MirrorItem
+    pinned: PinnedTag
     digest: Digest
     """What the private registry holds."""
     changed: bool
@@ -96,7 +96,7 @@ def plan_mirror(upstreams: Iterable[OpenUpstream]) -> MirrorPlan:
     An upstream that cannot be read, or that has none of the wanted tags, is a problem of the plan; it does not hold the
     others up.
     """
-    items: list[MirrorItem] = []
+    pinned: list[PinnedTag] = []
     problems: list[MirrorProblem] = []
     passed_over: dict[tuple[Place, str], None] = {}
     for upstream in upstreams:
@@ -112,8 +112,8 @@ def plan_mirror(upstreams: Iterable[OpenUpstream]) -> MirrorPlan:
             except RegistryPipelinesError as error:
                 problems.append(MirrorProblem(str(upstream.source), tag, error))
             else:
-                items.append(MirrorItem(upstream, tag, tagged.digest))
-    return MirrorPlan(tuple(items), tuple(problems), tuple(passed_over))
+                pinned.append(PinnedTag(upstream, tag, tagged.digest))
+    return MirrorPlan(tuple(pinned), tuple(problems), tuple(passed_over))
 
 
 def wanted_tags(upstream: OpenUpstream) -> Chosen:
@@ -145,12 +145,14 @@ def apply_mirror(
     The private registry is filled from the DMZ alone, as a network with an air gap asks. One failing tag does not hold
     the others up, and does not enter the next hop.
     """
-    under_way = [_Way(item, item.upstream.source, item.digest) for item in plan.items]
+    under_way = [_Way(pinned, pinned.upstream.source, pinned.digest) for pinned in plan.pinned]
     for registry in (via, to):
         if registry is not None:
             _hop([way for way in under_way if way.error is None], registry, engine)
     rows = [_row(way) for way in under_way if way.error is None]
-    problems = [MirrorProblem(str(way.item.upstream.source), way.item.tag, way.error) for way in under_way if way.error]
+    problems = [
+        MirrorProblem(str(way.pinned.upstream.source), way.pinned.tag, way.error) for way in under_way if way.error
+    ]
     return MirrorRun(tuple(rows), (*plan.problems, *problems), tuple(_left_over(plan, under_way)))
 
 
@@ -158,7 +160,7 @@ def _left_over(plan: MirrorPlan, ways: Sequence[_Way]) -> Iterator[Omission]:
     """Tags of the upstreams that came with no image."""
     brought: dict[Place, set[str]] = defaultdict(set)
     for way in ways:
-        brought[way.item.upstream.source] |= way.companions
+        brought[way.pinned.upstream.source] |= way.companions
     for place, tag in plan.passed_over:
         yield from omissions.left_over(place, [tag], brought[place])
 
@@ -167,7 +169,7 @@ def _left_over(plan: MirrorPlan, ways: Sequence[_Way]) -> Iterator[Omission]:
 class _Way:
     """How far one tag came: where it is now, under which digest, and what that cost."""
 
-    item: MirrorItem
+    pinned: PinnedTag
     source: Place
     digest: Digest
     changed: bool = False
@@ -185,16 +187,16 @@ def _hop(ways: Sequence[_Way], registry: Registry, engine: Engine) -> None:
         Item(
             source=way.source,
             reference=way.digest,
-            target=Place(registry, way.item.upstream.repository),
-            tags=(way.item.tag,),
-            platforms=way.item.upstream.settings.platforms,
-            selection=way.item.upstream.settings.selection,
-            foreign_layers=way.item.upstream.settings.foreign_layers,
+            target=Place(registry, way.pinned.upstream.repository),
+            tags=(way.pinned.tag,),
+            platforms=way.pinned.upstream.settings.platforms,
+            selection=way.pinned.upstream.settings.selection,
+            foreign_layers=way.pinned.upstream.settings.foreign_layers,
         )
         for way in ways
     ]
     results = copy_items(items, engine=engine)
-    for way, item, result in zip(ways, items, results, strict=True):
+    for way, asked, result in zip(ways, items, results, strict=True):
         if isinstance(result, RegistryPipelinesError):
             way.error = result
             continue
@@ -202,10 +204,10 @@ def _hop(ways: Sequence[_Way], registry: Registry, engine: Engine) -> None:
         way.bytes_moved += result.bytes_moved
         way.seconds += result.seconds
         way.left_out = tuple(dict.fromkeys((*way.left_out, *result.left_out)))
-        if way.source is way.item.upstream.source and result.receipt is not None:
+        if way.source is way.pinned.upstream.source and result.receipt is not None:
             way.companions = _companions(result.receipt)
         way.error = result.error
-        way.source, way.digest = item.target, result.root.digest
+        way.source, way.digest = asked.target, result.root.digest
 
 
 def _companions(receipt: Receipt) -> frozenset[str]:
@@ -262,4 +264,4 @@ def carry(
 
 
 def _row(way: _Way) -> MirrorRow:
-    return MirrorRow(way.item, way.digest, way.changed, way.bytes_moved, way.seconds, way.left_out)
+    return MirrorRow(way.pinned, way.digest, way.changed, way.bytes_moved, way.seconds, way.left_out)

@@ -107,16 +107,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """What a verdict was made by: the digest of the policy's canonical JSON. Fields with their default are left
         out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``."""
         ordered = msgspec.structs.replace(self, required=tuple(each for each in REQUIRED if each in self.required))
-        return Digest.of(msgspec.json.encode([POLICY_MEANING, _told(ordered)], order="sorted", enc_hook=str))
+        return Digest.of(
+            msgspec.json.encode([POLICY_MEANING, _without_defaults(ordered)], order="sorted", enc_hook=str)
+        )
 
 
-def _told(item: object) -> object:
+def _without_defaults(value: object) -> object:
     """The same without what has its default; msgspec's own ``omit_defaults`` leaves out the very object only, and not
     ``7d`` that a file says."""
-    if isinstance(item, msgspec.Struct):
-        values = ((each.name, getattr(item, each.name), each.default) for each in msgspec.structs.fields(item))
-        return {name: _told(value) for name, value, default in values if value != default}
-    return [_told(each) for each in item] if isinstance(item, tuple) else item
+    if isinstance(value, msgspec.Struct):
+        values = ((each.name, getattr(value, each.name), each.default) for each in msgspec.structs.fields(value))
+        return {name: _without_defaults(own) for name, own, default in values if own != default}
+    return [_without_defaults(each) for each in value] if isinstance(value, tuple) else value
 
 
 DEFAULT_POLICY = Policy()
@@ -170,7 +172,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
         Notes do not count: whoever may push can add evidence that is not believed.
         """
-        mine, others = (msgspec.structs.replace(item, time="", notes=()) for item in (self, other))
+        mine, others = (msgspec.structs.replace(verdict, time="", notes=()) for verdict in (self, other))
         return mine == others
 
 

@@ -67,17 +67,17 @@ class Evidence:
         Provenance of the top digest covers all that this digest binds, unless it names single platforms itself.
         """
         platforms: set[Digest] = set()
-        for item in self.attestations.of_type(predicate_type):
-            platforms |= self._covered_by(item)
+        for attestation in self.attestations.of_type(predicate_type):
+            platforms |= self._covered_by(attestation)
         return platforms
 
-    def _covered_by(self, item: VerifiedAttestation) -> set[Digest]:
+    def _covered_by(self, attestation: VerifiedAttestation) -> set[Digest]:
         everything = set(self.platforms)
-        if item.predicate_type == CYCLONEDX_TYPE:
-            named = set(_named_by_sbom(item.predicate))
-            return everything & (named or set(item.subjects))
-        if item.predicate_type == PROVENANCE_TYPE:
-            return everything & set(item.subjects) or everything
+        if attestation.predicate_type == CYCLONEDX_TYPE:
+            named = set(_named_by_sbom(attestation.predicate))
+            return everything & (named or set(attestation.subjects))
+        if attestation.predicate_type == PROVENANCE_TYPE:
+            return everything & set(attestation.subjects) or everything
         return everything
 
 
@@ -121,7 +121,7 @@ def signed_about(known: Attestations, digest: Digest) -> tuple[Report, VerifiedA
     known: what was read and verified about this digest.
     """
     signed, _ = _signed_reports(known, digest)
-    return max(signed, key=lambda item: item[0].order, default=None)
+    return max(signed, key=lambda pair: pair[0].order, default=None)
 
 
 def reports_about(place: Place, digest: Digest, known: Attestations) -> list[Report]:
@@ -166,11 +166,11 @@ def _gathered(
 
 def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Report]) -> JudgedReport | None:
     if not signed:
-        newest = max(unsigned, key=lambda item: item.order, default=None)
+        newest = max(unsigned, key=lambda report: report.order, default=None)
         return None if newest is None else JudgedReport(newest, None)
-    report, attestation = max(signed, key=lambda item: item[0].order)
-    later = [item for item in unsigned if item != report and item.order[:2] >= report.order[:2]]
-    return JudgedReport(report, attestation, superseded_by=max(later, key=lambda item: item.order, default=None))
+    report, attestation = max(signed, key=lambda pair: pair[0].order)
+    later = [other for other in unsigned if other != report and other.order[:2] >= report.order[:2]]
+    return JudgedReport(report, attestation, superseded_by=max(later, key=lambda report: report.order, default=None))
 
 
 def _signed_reports(
@@ -178,15 +178,15 @@ def _signed_reports(
 ) -> tuple[list[tuple[Report, VerifiedAttestation]], list[Rejected]]:
     reports: list[tuple[Report, VerifiedAttestation]] = []
     rejected: list[Rejected] = []
-    for item in (each for kind in REPORT_TYPES for each in attestations.of_type(kind)):
-        where = str(item.descriptor.digest)
+    for attestation in (each for kind in REPORT_TYPES for each in attestations.of_type(kind)):
+        where = str(attestation.descriptor.digest)
         try:
-            report = signed_report(item)
+            report = signed_report(attestation)
         except (EvidenceError, ManifestInvalid) as error:
             rejected.append(Rejected(where, error.what))
             continue
         if report.subject == digest:
-            reports.append((report, item))
+            reports.append((report, attestation))
         else:
             rejected.append(Rejected(where, f"the signed vulnerability report is about {report.subject}"))
     return reports, rejected
@@ -209,8 +209,8 @@ def _named_by_sbom(document: Mapping[str, Any]) -> Iterator[Digest]:
     if not isinstance(component, dict):
         return
     texts = [component.get("version"), component.get("bom-ref")]
-    texts.extend(item.get("value") for item in _dicts(component.get("properties")))
-    texts.extend(f"sha256:{item.get('content')}" for item in _dicts(component.get("hashes")))
+    texts.extend(each.get("value") for each in _dicts(component.get("properties")))
+    texts.extend(f"sha256:{each.get('content')}" for each in _dicts(component.get("hashes")))
     for text in texts:
         try:
             yield Digest.parse(str(text).removeprefix("pkg:oci/").rpartition("@")[2])
@@ -219,4 +219,4 @@ def _named_by_sbom(document: Mapping[str, Any]) -> Iterator[Digest]:
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -64,12 +64,12 @@ def held_against(report: Report, policy: Policy, *, image: str, now: datetime) -
     counting = report.counting()
     if len(counting) < len(report.findings):
         outcome.notes.append(_suppressed(len(report.findings) - len(counting)))
-    findings = [item for item in counting if not _excused(item, policy, image, today, outcome)]
-    unknowns = [item for item in report.uncertain if not _accepted(item, policy, today, outcome)]
+    findings = [finding for finding in counting if not _excused(finding, policy, image, today, outcome)]
+    unknowns = [unknown for unknown in report.uncertain if not _accepted(unknown, policy, today, outcome)]
     outcome.counts = count_severities(findings)
     for severity in SEVERITIES:
         limit: int | None = getattr(policy.limits, severity.lower())
-        of_severity = [item for item in findings if item.severity == severity]
+        of_severity = [finding for finding in findings if finding.severity == severity]
         if limit is not None and len(of_severity) > limit:
             outcome.reasons.extend(_too_many(severity, of_severity, limit))
     undeclared = _undeclared(report, policy, today, outcome)
@@ -90,15 +90,16 @@ def _suppressed(count: int) -> str:
 
 
 def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome: Outcome) -> bool:
-    matching = [item for item in policy.exceptions if _matches(item, finding, image)]
-    for item in matching:
-        if today <= item.expires:
+    matching = [exception for exception in policy.exceptions if _matches(exception, finding, image)]
+    for exception in matching:
+        if today <= exception.expires:
             outcome.accepted.append(
-                f"exception {item.advisory} for {finding.component} until {item.expires}: {item.reason}"
+                f"exception {exception.advisory} for {finding.component} until {exception.expires}: {exception.reason}"
             )
             return True
     outcome.notes.extend(
-        expired(f"the exception {item.advisory} for {finding.component}", item.expires) for item in matching
+        expired(f"the exception {exception.advisory} for {finding.component}", exception.expires)
+        for exception in matching
     )
     if policy.fixable_only and not finding.fixed_versions:
         outcome.accepted.append(
@@ -109,36 +110,36 @@ def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome:
     return False
 
 
-def _matches(item: PolicyException, finding: Finding, image: str) -> bool:
+def _matches(exception: PolicyException, finding: Finding, image: str) -> bool:
     return (
-        item.advisory in finding.ids
-        and fnmatchcase(finding.component, item.component)
-        and fnmatchcase(image, item.image)
+        exception.advisory in finding.ids
+        and fnmatchcase(finding.component, exception.component)
+        and fnmatchcase(image, exception.image)
     )
 
 
 def _accepted(unknown: Unknown, policy: Policy, today: date, outcome: Outcome) -> bool:
-    matching = [item for item in policy.accept_unknowns if _names(item, unknown)]
-    for item in matching:
-        if _holds(item, today):
-            outcome.accepted.append(f"{unknown.key}: {item.reason}")
+    matching = [acceptance for acceptance in policy.accept_unknowns if _names(acceptance, unknown)]
+    for acceptance in matching:
+        if _holds(acceptance, today):
+            outcome.accepted.append(f"{unknown.key}: {acceptance.reason}")
             return True
-    outcome.notes.extend(_no_longer(item) for item in matching)
+    outcome.notes.extend(_no_longer(acceptance) for acceptance in matching)
     return False
 
 
 def _undeclared(report: Report, policy: Policy, today: date, outcome: Outcome) -> list[str]:
     """Package URLs that are undeclared and not accepted by name. Acceptances are needed only where the policy denies
     it; each is told in one line, since an image has dozens of such files."""
-    left = [item for item in report.unknowns if item.kind == "undeclared"]
+    left = [unknown for unknown in report.unknowns if unknown.kind == "undeclared"]
     if policy.undeclared == "deny":
-        for item in policy.accept_unknowns:
-            named = [unknown for unknown in left if _names(item, unknown)]
-            if named and not _holds(item, today):
-                outcome.notes.append(_no_longer(item))
+        for acceptance in policy.accept_unknowns:
+            named = [unknown for unknown in left if _names(acceptance, unknown)]
+            if named and not _holds(acceptance, today):
+                outcome.notes.append(_no_longer(acceptance))
             elif named:
                 [line] = undeclared_lines(unknown.subject for unknown in named)
-                outcome.accepted.append(f"{line}: {item.reason}")
+                outcome.accepted.append(f"{line}: {acceptance.reason}")
                 left = [unknown for unknown in left if unknown not in named]
     return [unknown.subject for unknown in left]
 
@@ -148,7 +149,7 @@ def _count_unknowns(unknowns: list[Unknown], limit: int | None, outcome: Outcome
     if limit is not None and len(unknowns) > limit:
         outcome.reasons.extend(_too_many_unknowns(unknowns, limit))
     elif unknowns:
-        kinds = Counter(item.kind for item in unknowns)
+        kinds = Counter(unknown.kind for unknown in unknowns)
         permitted = "any number passes" if limit is None else f"up to {limit} pass"
         outcome.accepted.append(
             f"unknowns: {len(unknowns)} that no acceptance names "
@@ -156,21 +157,21 @@ def _count_unknowns(unknowns: list[Unknown], limit: int | None, outcome: Outcome
         )
 
 
-def _names(item: AcceptedUnknown, unknown: Unknown) -> bool:
-    return item.kind == unknown.kind and fnmatchcase(unknown.subject, item.subject)
+def _names(acceptance: AcceptedUnknown, unknown: Unknown) -> bool:
+    return acceptance.kind == unknown.kind and fnmatchcase(unknown.subject, acceptance.subject)
 
 
-def _holds(item: AcceptedUnknown, today: date) -> bool:
-    return item.expires is None or today <= item.expires
+def _holds(acceptance: AcceptedUnknown, today: date) -> bool:
+    return acceptance.expires is None or today <= acceptance.expires
 
 
-def _no_longer(item: AcceptedUnknown) -> str:
-    return expired(f"the acceptance of {item.kind}:{item.subject}", item.expires)
+def _no_longer(acceptance: AcceptedUnknown) -> str:
+    return expired(f"the acceptance of {acceptance.kind}:{acceptance.subject}", acceptance.expires)
 
 
 def _too_many(severity: str, findings: list[Finding], limit: int) -> Iterable[str]:
     permitted = f"{limit} permitted"
-    for finding in sorted(findings, key=lambda item: (item.component, item.ids))[:MAX_LISTED]:
+    for finding in sorted(findings, key=lambda finding: (finding.component, finding.ids))[:MAX_LISTED]:
         score = "" if finding.score is None else f" {finding.score:.1f}"
         fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
         matched = f"; affected is {finding.matched}" if finding.matched else ""
@@ -182,17 +183,17 @@ def _too_many(severity: str, findings: list[Finding], limit: int) -> Iterable[st
 def _too_many_unknowns(unknowns: list[Unknown], limit: int) -> Iterable[str]:
     permitted = f" ({limit} permitted)" if limit else ""
     alike: dict[tuple[str, str, str], list[Unknown]] = {}
-    for item in unknowns:
-        pattern = _pattern(item.subject) if item.kind == "uncovered" else ""
-        alike.setdefault((item.kind, item.reason, pattern), []).append(item)
-    for (kind, reason, pattern), items in alike.items():
+    for unknown in unknowns:
+        pattern = _pattern(unknown.subject) if unknown.kind == "uncovered" else ""
+        alike.setdefault((unknown.kind, unknown.reason, pattern), []).append(unknown)
+    for (kind, reason, pattern), group in alike.items():
         if pattern:
-            yield f"{_uncovered(items, reason, pattern)}{permitted}"
+            yield f"{_uncovered(group, reason, pattern)}{permitted}"
             continue
-        for item in items[:MAX_LISTED]:
-            yield f"{kind}: {item.subject}: {reason}{permitted}"
-        if len(items) > MAX_LISTED:
-            yield f"{kind}: {len(items) - MAX_LISTED} more: {reason}{permitted}"
+        for unknown in group[:MAX_LISTED]:
+            yield f"{kind}: {unknown.subject}: {reason}{permitted}"
+        if len(group) > MAX_LISTED:
+            yield f"{kind}: {len(group) - MAX_LISTED} more: {reason}{permitted}"
 
 
 def _pattern(purl: str) -> str:
@@ -202,9 +203,9 @@ def _pattern(purl: str) -> str:
     return f"{kind}/{distribution}/*" if distribution else f"{kind}/*"
 
 
-def _uncovered(items: list[Unknown], reason: str, pattern: str) -> str:
+def _uncovered(unknowns: list[Unknown], reason: str, pattern: str) -> str:
     """One line about packages without advisories, and what lets a release with them pass. One wheel may list 500."""
-    names = sorted(item.subject for item in items)
+    names = sorted(unknown.subject for unknown in unknowns)
     first, last = (name.partition("?")[0] for name in (names[0], names[-1]))
     named = names[0] if len(names) == 1 else f"{len(names)} packages, from {first} to {last}"
     load = "" if reason == NO_ECOSYSTEM else "load them (`advisories.source`) and scan again, or "

@@ -59,7 +59,7 @@ def may_promote(verdict: Verdict, standing: Standing) -> Outcome:
     latest = standing.verdicts.latest(verdict.image, verdict.policy)
     reasons = _signed_verdict(latest, verdict.policy, verdict.policy_digest)
     if latest is None:
-        reasons += [f"verdict: not believed: {item}" for item in standing.verdicts.rejected[:10]]
+        reasons += [f"verdict: not believed: {refusal}" for refusal in standing.verdicts.rejected[:10]]
     elif not reasons and not latest.verdict.same_judgement(verdict):
         reasons = ["verdict: the evidence changed since it was made"]
     return Outcome([*reasons, *_version(standing)])
@@ -92,7 +92,7 @@ def judged(evidence: Evidence, policy: Policy) -> Verdict:
     outcome = Outcome([f"release: {evidence.problem}"] if evidence.problem else [])
     for rule in () if evidence.problem else RULES:
         outcome.add(rule(evidence, policy))
-    rejected = [f"not believed: {item}" for item in evidence.rejected]
+    rejected = [f"not believed: {refusal}" for refusal in evidence.rejected]
     if len(rejected) > MAX_NOTES:
         rejected[MAX_NOTES:] = [f"not believed: {len(rejected) - MAX_NOTES} more"]
     verdict = Verdict(
@@ -179,9 +179,9 @@ def advisories_within(evidence: Evidence, policy: Policy) -> Outcome:
     outcome = _age(evidence, policy.max_advisory_age)
     if outcome.passes:
         return outcome
-    for item in policy.accept_unknowns:
-        if item.kind == "advisories-age":
-            accepted = _accepted_age(evidence, item)
+    for acceptance in policy.accept_unknowns:
+        if acceptance.kind == "advisories-age":
+            accepted = _accepted_age(evidence, acceptance)
             if accepted.passes:
                 return Outcome(accepted=accepted.accepted, notes=outcome.notes)
             outcome.add(accepted)
@@ -268,12 +268,12 @@ def _later_reports(reports: Iterable[Report], verdict: Verdict, policy: Policy, 
     """Every later report counts, so that nobody can hide one behind a newer one. When the judged report is gone, all
     of them are later."""
     known = list(reports)
-    judged_at = max((item.scanned_at for item in known if Digest.of(item.encode()) == verdict.report), default="")
+    judged_at = max((report.scanned_at for report in known if Digest.of(report.encode()) == verdict.report), default="")
     return [
-        f"vulnerability report of {item.scanned_at}, after the verdict: {breach}"
-        for item in known
-        if item.scanned_at > judged_at
-        for breach in report_breaches(item, policy, image=verdict.image, now=now)
+        f"vulnerability report of {report.scanned_at}, after the verdict: {breach}"
+        for report in known
+        if report.scanned_at > judged_at
+        for breach in report_breaches(report, policy, image=verdict.image, now=now)
     ]
 
 
@@ -309,16 +309,18 @@ def _age(evidence: Evidence, age: timedelta) -> Outcome:
     return Outcome()
 
 
-def _accepted_age(evidence: Evidence, item: AcceptedUnknown) -> Outcome:
-    if item.expires is not None and evidence.now.astimezone(UTC).date() > item.expires:
-        note = expired("the acceptance of advisories-age", item.expires)
+def _accepted_age(evidence: Evidence, acceptance: AcceptedUnknown) -> Outcome:
+    if acceptance.expires is not None and evidence.now.astimezone(UTC).date() > acceptance.expires:
+        note = expired("the acceptance of advisories-age", acceptance.expires)
         return Outcome([f"advisories: {note}"], notes=[note])
-    age = item.until_age or timedelta()
+    age = acceptance.until_age or timedelta()
     outcome = _age(evidence, age)
     if not outcome.passes:
         return outcome
     newest = evidence.report.report.advisories.newest if evidence.report else ""
-    return Outcome(accepted=[f"advisories-age: the newest is of {newest}; up to {age.days} days pass: {item.reason}"])
+    return Outcome(
+        accepted=[f"advisories-age: the newest is of {newest}; up to {age.days} days pass: {acceptance.reason}"]
+    )
 
 
 def _newest(evidence: Evidence) -> datetime | str:
@@ -336,13 +338,13 @@ def _newest(evidence: Evidence) -> datetime | str:
 def _used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:
     """What the verdict rests on. A bundle is preferred to the ``.sig`` tag: its manifest is the signature's own, while
     the tag's changes with every signature that anybody adds."""
-    bundles = [item for item in evidence.signatures if item.form == "bundle"]
-    used = {(f"signature:{item.form}", item.descriptor.digest, item.key_id) for item in bundles or evidence.signatures}
+    bundles = [signature for signature in evidence.signatures if signature.form == "bundle"]
+    used = {(f"signature:{each.form}", each.descriptor.digest, each.key_id) for each in bundles or evidence.signatures}
     used |= {
-        (item.predicate_type, item.descriptor.digest, item.key_id)
-        for item in evidence.attestations.verified
-        if item.predicate_type in policy.predicate_types
-        or (evidence.report is not None and item is evidence.report.attestation)
+        (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
+        for attestation in evidence.attestations.verified
+        if attestation.predicate_type in policy.predicate_types
+        or (evidence.report is not None and attestation is evidence.report.attestation)
     }
     return tuple(
         EvidenceUsed(predicate_type=kind, digest=digest, key_id=key_id) for kind, digest, key_id in sorted(used)

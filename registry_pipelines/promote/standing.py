@@ -45,14 +45,16 @@ def records(
 ) -> list[tuple[PromotionRecord, Digest]]:
     """Every believed promotion record about ``digest`` and its manifest, oldest first. Raises RegistryError."""
     believed: list[tuple[PromotionRecord, Digest]] = []
-    for item in (known or read_attestations(place, digest, verifier)).of_type(PROMOTION_TYPE):
+    for attestation in (known or read_attestations(place, digest, verifier)).of_type(PROMOTION_TYPE):
         try:
-            record = PromotionRecord.decode(encode_json(item.predicate), where=str(item.descriptor.digest))
+            record = PromotionRecord.decode(
+                encode_json(attestation.predicate), where=str(attestation.descriptor.digest)
+            )
         except ManifestInvalid:
             continue
         if record.to_digest == digest:
-            believed.append((record, item.descriptor.digest))
-    return sorted(believed, key=lambda item: (item[0].time, item[1]))
+            believed.append((record, attestation.descriptor.digest))
+    return sorted(believed, key=lambda pair: (pair[0].time, pair[1]))
 
 
 def latest_record(
@@ -67,8 +69,8 @@ def latest_record(
     """The latest believed record that put ``channel`` on ``digest``, and its manifest. image: promoted as; any unless
     told. Raises RegistryError."""
     of_channel = [
-        item
-        for item in records(place, digest, verifier, known=known)
-        if item[0].channel == channel and image in ("", item[0].image)
+        pair
+        for pair in records(place, digest, verifier, known=known)
+        if pair[0].channel == channel and image in ("", pair[0].image)
     ]
-    return max(of_channel, key=lambda item: item[0].time, default=None)
+    return max(of_channel, key=lambda pair: pair[0].time, default=None)

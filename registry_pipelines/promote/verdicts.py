@@ -39,9 +39,9 @@ class Verdicts:
     def latest(self, image: str = "", policy: str = "") -> PublishedVerdict | None:
         """The one that counts, for an image and a policy by name (empty: any). A release judged by the policies of two
         channels has two verdicts that count."""
-        for item in self.published:
-            if image in ("", item.verdict.image) and policy in ("", item.verdict.policy):
-                return item
+        for published in self.published:
+            if image in ("", published.verdict.image) and policy in ("", published.verdict.policy):
+                return published
         return None
 
 
@@ -74,20 +74,24 @@ def read(place: Place, digest: Digest, verifier: Verifier, *, known: Attestation
     attestations = known or read_attestations(place, digest, verifier)
     published: list[PublishedVerdict] = []
     rejected = list(attestations.rejected)
-    for item in attestations.of_type(VERDICT_TYPE):
-        where = str(item.descriptor.digest)
+    for attestation in attestations.of_type(VERDICT_TYPE):
+        where = str(attestation.descriptor.digest)
         try:
-            published.append(PublishedVerdict(_verdict_of(item, digest, where), item.descriptor.digest, item.key_id))
+            published.append(
+                PublishedVerdict(
+                    _verdict_of(attestation, digest, where), attestation.descriptor.digest, attestation.key_id
+                )
+            )
         except (SignatureInvalid, ManifestInvalid) as error:
             rejected.append(Rejected(where, error.what))
-    published.sort(key=lambda item: (item.verdict.time, not item.verdict.allow, item.digest), reverse=True)
+    published.sort(key=lambda each: (each.verdict.time, not each.verdict.allow, each.digest), reverse=True)
     return Verdicts(tuple(published), tuple(rejected))
 
 
 def to_predicate(place: Place, verdict: Verdict) -> dict[str, Any]:
     """The VSA predicate. ``verifiedLevels``: level 1 of the build track when signed provenance was among the evidence;
     more would need a judgement about the builder that the policy does not make."""
-    has_provenance = any(item.predicate_type == PROVENANCE_TYPE for item in verdict.evidence)
+    has_provenance = any(used.predicate_type == PROVENANCE_TYPE for used in verdict.evidence)
     passed = ["SLSA_BUILD_LEVEL_1" if has_provenance else "SLSA_BUILD_LEVEL_0"]
     return {
         "verifier": {"id": VERIFIER_ID},
@@ -98,8 +102,8 @@ def to_predicate(place: Place, verdict: Verdict) -> dict[str, Any]:
             "digest": {verdict.policy_digest.algorithm: verdict.policy_digest.hex},
         },
         "inputAttestations": [
-            {"uri": item.predicate_type, "digest": {item.digest.algorithm: item.digest.hex}}
-            for item in verdict.evidence
+            {"uri": used.predicate_type, "digest": {used.digest.algorithm: used.digest.hex}}
+            for used in verdict.evidence
         ],
         "verificationResult": "PASSED" if verdict.allow else "FAILED",
         "verifiedLevels": passed if verdict.allow else ["FAILED"],
@@ -124,8 +128,8 @@ def from_predicate(predicate: Mapping[str, Any], *, where: str = "") -> Verdict:
     return verdict
 
 
-def _verdict_of(item: VerifiedAttestation, digest: Digest, where: str) -> Verdict:
-    verdict = from_predicate(item.predicate, where=where)
+def _verdict_of(attestation: VerifiedAttestation, digest: Digest, where: str) -> Verdict:
+    verdict = from_predicate(attestation.predicate, where=where)
     if verdict.release != digest:
         raise SignatureInvalid(f"the verdict is about {verdict.release}, not {digest}", where=where)
     return verdict

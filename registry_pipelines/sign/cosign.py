@@ -137,7 +137,7 @@ def verify_image(
     where = f"{place}@{digest}"
     if not rejected:
         raise EvidenceMissing("the image is not signed", where=where, do="Sign it with a trusted key")
-    reasons = "; ".join(str(item) for item in rejected[:10])
+    reasons = "; ".join(str(refusal) for refusal in rejected[:10])
     raise SignatureInvalid(
         f"no signature is believed: {reasons}", where=where, do="Trust the signer's key, or sign with a trusted one"
     )
@@ -196,10 +196,10 @@ def _bundle_signatures(
     place: Place, digest: Digest, verifier: Verifier, known: Attestations | None
 ) -> Iterator[ImageSignature | Rejected]:
     attestations = known or read_attestations(place, digest, verifier, predicate_type=SIGNATURE_TYPE)
-    for item in attestations.of_type(SIGNATURE_TYPE):
-        yield _as_signature(item)
+    for attestation in attestations.of_type(SIGNATURE_TYPE):
+        yield _as_signature(attestation)
     yield from attestations.rejected
 
 
-def _as_signature(item: VerifiedAttestation) -> ImageSignature:
-    return ImageSignature("bundle", item.key_id, "", item.descriptor)
+def _as_signature(attestation: VerifiedAttestation) -> ImageSignature:
+    return ImageSignature("bundle", attestation.key_id, "", attestation.descriptor)

@@ -56,7 +56,7 @@ class SignedRelease:
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
-        return self.image.changed or any(item.changed for item in self.attestations)
+        return self.image.changed or any(attestation.changed for attestation in self.attestations)
 
 
 def sign_release(
@@ -93,7 +93,7 @@ def sign_release(
     artifacts, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)
     )
-    work.problems.extend(str(item) for item in rejected)
+    work.problems.extend(str(refusal) for refusal in rejected)
     work.attest_provenance([content for _, content in artifacts[PROVENANCE_ARTIFACT]])
     work.attest_sboms([content for _, content in artifacts[SBOM_MEDIA_TYPE]])
     withheld = work.attest_report(artifacts[REPORT_MEDIA_TYPE], report_passes)
@@ -177,18 +177,18 @@ class _Work:
         return signer
 
     def _is_signed(self, predicate_type: str, predicate: Mapping[str, Any]) -> bool:
-        return any(item.predicate == predicate for item in self.known.of_type(predicate_type))
+        return any(attestation.predicate == predicate for attestation in self.known.of_type(predicate_type))
 
     def _newest_report(self, documents: Sequence[tuple[Descriptor, bytes]]) -> Report | None:
         reports, rejected = read_reports(documents, self.subject.digest)
-        self.problems.extend(str(item) for item in rejected)
+        self.problems.extend(str(refusal) for refusal in rejected)
         self.problems.extend(
             f"an attached vulnerability report is of {report.scanned_at[:40]!r}, not of the past"
             for report in reports
             if not self._is_past(report.scanned_at)
         )
         past = [report for report in reports if self._is_past(report.scanned_at)]
-        return max(past, key=lambda item: item.order, default=None)
+        return max(past, key=lambda report: report.order, default=None)
 
     def _is_past(self, text: str) -> bool:
         moment = read_time(text)

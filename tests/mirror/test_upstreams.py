@@ -63,7 +63,7 @@ def test_tags_go_through_the_dmz_with_their_evidence_and_stay_pinned(three: Thre
     subject = place.registry.resolve(place.repository, "1.1")
     attach(place, subject=subject, artifact_type="text/plain", content=b"signed", media_type="text/plain")
     plan = plan_mirror([opened(source=place, repository="mirror/app", tags=("1.*",), newest=5)])
-    assert [(item.tag, item.digest) for item in plan.items] == [("1.1", digests["1.1"]), ("1.0", digests["1.0"])]
+    assert [(item.tag, item.digest) for item in plan.pinned] == [("1.1", digests["1.1"]), ("1.0", digests["1.0"])]
     push_image(place, [{"etc/version": "replaced"}], tag="1.1")  # the tag moves after the plan was made
     run = apply_mirror(plan, via=three.dmz, to=three.private, engine=Engine(state=tmp_path / "state"))
     assert not run.problems and [row.digest for row in run.rows] == [digests["1.1"], digests["1.0"]]
@@ -105,7 +105,7 @@ def test_one_broken_upstream_holds_no_other_up(three: Three) -> None:
     )
     assert [problem.upstream.rpartition("/")[2] for problem in plan.problems] == ["none", "good"]
     run = apply_mirror(plan, to=three.private)
-    assert [row.item.upstream.repository for row in run.rows] == ["good"]
+    assert [row.pinned.upstream.repository for row in run.rows] == ["good"]
     assert [(problem.upstream.rpartition("/")[2], problem.tag) for problem in run.problems][-1] == ("broken", "1.0")
     with pytest.raises(NotFound):
         three.private.resolve("broken", "1.0")

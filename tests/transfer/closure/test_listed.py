@@ -116,7 +116,7 @@ def test_a_tag_that_is_named_and_not_listed_is_asked_for(short: Counted, target:
     found = sync([Source(short.registry, (Target(target.registry),), choose_tags=wanted)])
     assert found.ok and list(target.registry.tags("app")) == ["0.1.20"]
     plan = plan_mirror([opened(source=short.place("app"), repository="app", tags=wanted.glob)])
-    assert [item.tag for item in plan.items] == ["0.1.20"] and not plan.problems
+    assert [item.tag for item in plan.pinned] == ["0.1.20"] and not plan.problems
     missing = plan_mirror([opened(source=short.place("app"), repository="app", tags=("0.1.21",))])
     assert [type(each.error) for each in missing.problems] == [NotFound]
 
