@@ -25,7 +25,7 @@ SHOWN_REASONS = 5
 
 
 def blocking(name: str, asset: str | dg.AssetKey, description: str) -> dg.AssetCheckSpec:
-    """A blocking check of a release asset."""
+    """The specification of a blocking check of a release asset, for its ``check_specs``."""
     with warnings.catch_warnings():
         # Checks with partitions are a preview; without them they are the hole above, so the warning offers no choice.
         warnings.simplefilter("ignore", dg.PreviewWarning)

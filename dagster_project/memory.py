@@ -38,7 +38,7 @@ class Memory:
         return msgspec.json.decode(cursor, type=cls)
 
     def write(self) -> str:
-        """As a cursor."""
+        """The text that Dagster keeps as the cursor until the next tick."""
         return msgspec.json.encode(self).decode()
 
     def tried(self, key: str, evidence: str = "") -> int:
@@ -78,5 +78,5 @@ def beginning(last_tick_s: float | None) -> str:
 
 
 def fingerprint(key: str) -> str:
-    """A short name for a key."""
+    """A short name for a partition key: a cursor has a limit, and thousands of keys."""
     return sha256(key.encode()).hexdigest()[:16]

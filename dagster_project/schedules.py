@@ -43,7 +43,7 @@ def release_job(assets: Sequence[dg.AssetsDefinition]) -> Job:
 
 
 def job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> Job:
-    """A job over assets."""
+    """A job over assets that is no release's: builds, mirrors, syncs, retention plans."""
     return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description)
 
 

@@ -48,14 +48,15 @@ def channel_digests(session: Session) -> set[Digest]:
 
 
 def planned(session: Session, registry: str) -> StageResult:
-    """The plan as a result; ``digest`` is what an approval names."""
+    """Make the plan and give it as a result; ``digest`` is what an approval names."""
     started = time.monotonic()
     retention = plan(session, registry)
     return describe(retention, registry, seconds=time.monotonic() - started)
 
 
 def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -> StageResult:
-    """A plan as a result; not ``ok`` when a repository was refused because something about it is unclear."""
+    """A plan that was made or read as a result; not ``ok`` when a repository was refused because something
+    about it is unclear."""
     going = list(retention.deletions)
     refused = [f"{each.repository}: {each.refused}" for each in retention.repositories if each.refused]
     staying = sum(len(each.entries) for each in retention.repositories) - len(going)

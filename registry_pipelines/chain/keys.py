@@ -30,7 +30,7 @@ class Keyring:
         self._lock = threading.Lock()
 
     def signer(self, *roles: Role) -> FileSigner:
-        """The key of the first of these roles that is at hand. Raises InputError when none is."""
+        """The key of the first of these roles that is at hand, for who needs one. Raises InputError when none is."""
         from registry_pipelines.evidence.keys import load_signer
 
         for role in roles:

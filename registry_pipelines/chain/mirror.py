@@ -19,7 +19,8 @@ from registry_pipelines.transfer.limits.requests import Requests
 
 
 def mirror_release(session: Session, release: Release, name: str) -> StageResult:
-    """Copy a promoted release through the DMZ registry into the private one. Raises PromotionDenied otherwise."""
+    """Copy a promoted release through the DMZ registry into the private one. Raises PromotionDenied for any
+    other, InputError for an image that the mirror does not list."""
     mirror = session.mirror(name)
     image = session.image(release.image)
     if image.name not in mirror.images:

@@ -30,13 +30,13 @@ class Outcome:
     """Where the registries contradict the verdict: missing at a place, or present where it was denied."""
 
     def sentence(self) -> str:
-        """For people."""
+        """The same in one sentence, for people."""
         if self.ships:
             return f"{self.release.image}:{self.release.tag} ships; it is at {', '.join(self.present_at)}"
         return f"{self.release.image}:{self.release.tag} is denied; it is not at {', '.join(self.absent_from)}"
 
     def plain(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The same as plain JSON values."""
         return {
             "release": self.release.key,
             "ships": self.ships,

@@ -41,7 +41,7 @@ class Chain:
         return chain
 
     def registry(self, name: str) -> Registry:
-        """A registry of the configuration. Raises InputError."""
+        """A registry of the configuration, opened once; for what no stage does. Raises InputError."""
         return self._session.places.registry(name)
 
     def place(self, image: str) -> Place:
@@ -53,11 +53,11 @@ class Chain:
         return self._session.places.target(self._session.image(image), target)
 
     def targets(self, image: str) -> list[str]:
-        """Names of the targets an image's releases must reach. Raises InputError."""
+        """Names of the targets an image's releases must reach: what :meth:`replicate` takes. Raises InputError."""
         return list(self._session.image(image).targets)
 
     def mirrors(self, image: str) -> list[str]:
-        """Names of the mirrors that take an image's releases. Raises InputError."""
+        """Names of the mirrors that take an image's releases: what :meth:`mirror_release` takes. Raises InputError."""
         self._session.image(image)
         return [name for name, mirror in self.config.mirrors.items() if image in mirror.images]
 
@@ -87,19 +87,20 @@ class Chain:
         return build.build(self._session, image)
 
     def provenance(self, release: Release) -> StageResult:
-        """How the release was made, as its builder says."""
+        """How the release was made, as its builder says; read only, any time after the push."""
         from registry_pipelines.chain import build
 
         return build.provenance(self._session, release)
 
     def sbom(self, release: Release) -> StageResult:
-        """What is in the release, attached as CycloneDX."""
+        """What is in the release, attached as CycloneDX. First of the scan: the other two read what it attached."""
         from registry_pipelines.chain import scan
 
         return scan.sbom(self._session, release)
 
     def vulnerabilities(self, release: Release) -> StageResult:
-        """What is known against it, attached as a report; ``ok`` when the policy's limits hold."""
+        """What is known against it, attached as a report; ``ok`` when the policy's limits hold. Needs :meth:`sbom`;
+        call it again whenever advisories are newer."""
         from registry_pipelines.chain import scan
 
         return scan.vulnerabilities(self._session, release)
@@ -111,25 +112,25 @@ class Chain:
         return scan.limits(self._session, release)
 
     def sign(self, release: Release) -> StageResult:
-        """Sign the release and attest its evidence."""
+        """Sign the release and attest its evidence; after the scan, before :meth:`judge`."""
         from registry_pipelines.chain import sign
 
         return sign.sign(self._session, release)
 
     def verify(self, release: Release) -> StageResult:
-        """Check the signatures. Raises EvidenceMissing, SignatureInvalid."""
+        """Check the signatures, as anybody may who has the public keys. Raises EvidenceMissing, SignatureInvalid."""
         from registry_pipelines.chain import sign
 
         return sign.verify(self._session, release)
 
     def judge(self, release: Release) -> StageResult:
-        """The verdict, published as signed evidence; ``ok`` when it is allow."""
+        """The verdict, published as signed evidence, which :meth:`promote` asks for; ``ok`` when it is allow."""
         from registry_pipelines.chain import promote
 
         return promote.judge(self._session, release)
 
     def promote(self, release: Release) -> StageResult:
-        """Move the channel tag. Raises PromotionDenied."""
+        """Move the channel tag to an allowed release, also back to an earlier one. Raises PromotionDenied."""
         from registry_pipelines.chain import promote
 
         return promote.promote(self._session, release)
@@ -141,7 +142,8 @@ class Chain:
         return promote.require_promoted(self._session, release)
 
     def replicate(self, release: Release, target: str) -> StageResult:
-        """Copy a promoted release to one target. Raises PromotionDenied, and what ended the copy."""
+        """Copy a promoted release to one target; for several see :meth:`replicate_to`. Raises PromotionDenied, and what
+        ended the copy."""
         from registry_pipelines.chain import replicate
 
         return replicate.replicate(self._session, release, target)
@@ -154,19 +156,19 @@ class Chain:
         return replicate.replicate_to(self._session, release, targets)
 
     def compare_replica(self, release: Release, target: str) -> Comparison:
-        """What differs at a target, and what was not compared."""
+        """What differs at a target, and what was not compared; read only, also long after a copy."""
         from registry_pipelines.chain import replicate
 
         return replicate.compare_replica(self._session, release, target)
 
     def mirror_release(self, release: Release, name: str) -> StageResult:
-        """Copy a promoted release through the DMZ. Raises PromotionDenied."""
+        """Copy a promoted release through the DMZ, to the private registry of a mirror. Raises PromotionDenied."""
         from registry_pipelines.chain import mirror
 
         return mirror.mirror_release(self._session, release, name)
 
     def mirror(self, name: str) -> StageResult:
-        """Bring a mirror's foreign images up to date."""
+        """Bring a mirror's foreign images up to date; meant for every night."""
         from registry_pipelines.chain import mirror
 
         return mirror.mirror(self._session, name)
@@ -191,7 +193,7 @@ class Chain:
         return sync.run(self._session, names, dry_run=True)
 
     def registries_with_rules(self) -> list[str]:
-        """Registries that retention rules are about."""
+        """Registries that retention rules are about: what :meth:`plan_retention` takes."""
         from registry_pipelines.chain import collect
 
         return list(collect.registries_with_rules(self._session))
@@ -203,13 +205,13 @@ class Chain:
         return collect.plan(self._session, registry)
 
     def retention_plan(self, registry: str) -> StageResult:
-        """The same plan as a result: counts, a table, the plan's digest. Nothing is deleted."""
+        """The same plan as a result, to show: counts, a table, the plan's digest. Nothing is deleted."""
         from registry_pipelines.chain import collect
 
         return collect.planned(self._session, registry)
 
     def collect(self, registry: str, plan: RetentionPlan) -> StageResult:
-        """Apply an approved plan, where nothing changed since. Raises InputError."""
+        """Apply a plan of :meth:`plan_retention` that was approved, where nothing changed since. Raises InputError."""
         from registry_pipelines.chain import collect
 
         return collect.apply(self._session, registry, plan)

@@ -107,7 +107,7 @@ def summary_of(session: Session, name: str, result: SyncResult) -> Summary:
 
 
 def source_of(session: Session, sync: Sync) -> Source:
-    """A sync of the configuration with open registries."""
+    """A sync of the configuration as ``transfer`` takes it: with open registries."""
     names = sync.repositories
     literal = bool(names) and not sync.repositories_regex and not any(_WILDCARDS.intersection(each) for each in names)
     return Source(

@@ -23,8 +23,8 @@ class Unit:
 
 @dataclass(frozen=True)
 class Decision:
-    """units: all judged, newest first. live: every manifest that stays. steps: per unit that goes, what is deleted, in
-    order."""
+    """What :func:`decide` says. units: all judged, newest first. live: every manifest that stays. steps: per unit
+    that goes, what is deleted, in order."""
 
     units: Sequence[Unit]
     live: frozenset[Digest]
@@ -32,7 +32,8 @@ class Decision:
 
 
 def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Collection[Digest]) -> Decision:
-    """Judge a repository. Without a rule for it, everything stays."""
+    """Judge a repository by what a survey of it read: what stays and why, and what goes in which order. Without a rule
+    for it, everything stays. now: with time zone. in_use: digests that something runs or a channel names."""
     companions = survey.companions
     units = _units(survey, companions)
     covering = [rule for rule in rules if rule.covers(survey.repository)]

@@ -228,7 +228,7 @@ def _dated(nodes: dict[Digest, Node]) -> dict[Digest, Node]:
 
 
 def reachable(start: Iterable[Digest], leads_to: Callable[[Digest], Iterable[Digest]]) -> set[Digest]:
-    """Everything that can be reached, the start included."""
+    """Everything that can be reached from ``start`` by ``leads_to``, the start included; circles do no harm."""
     reached: set[Digest] = set()
     waiting = list(start)
     while waiting:

@@ -45,7 +45,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign_envelope(payload: bytes, signer: Signer, *, payload_type: str = IN_TOTO) -> Envelope:
-    """Sign ``payload`` as it is."""
+    """Sign ``payload``, an in-toto statement, byte for byte as it is."""
     return Envelope(payload_type, payload, (signer.sign(pae(payload_type, payload)),))
 
 

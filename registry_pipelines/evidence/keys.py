@@ -88,7 +88,8 @@ class KeySet:
         self._roles = {role: [key_id_of(key) for key in own] for role, own in roles.items()}
 
     def also(self, signers: Mapping[Role, Signer]) -> KeySet:
-        """These keys, and each signer's for its role: what a signer wrote itself is found by it, believed or not."""
+        """These keys, and each signer's for its role. For who signs: what its key wrote before must be found, also
+        where nobody believes that key."""
         roles = {role: [self._keys[key_id] for key_id in ids] for role, ids in self._roles.items()}
         for role, signer in signers.items():
             own = read_public_keys(signer.public_key_pem, where="signer")
@@ -171,7 +172,7 @@ def load_verifier(paths: Sequence[Path], roles: Mapping[Role, Sequence[Path]] = 
 
 
 def verifier_of(signer: Signer) -> KeySet:
-    """A verifier that believes this signer alone."""
+    """A verifier that believes this signer alone: for who asks whether it signed something itself before."""
     return KeySet([signer.public_key_pem])
 
 

@@ -75,7 +75,7 @@ class VerifiedAttestation:
 
 @dataclass(frozen=True)
 class Attestations:
-    """What verification of attestations found."""
+    """What is attached and believed, and what is attached and not believed."""
 
     verified: tuple[VerifiedAttestation, ...]
     rejected: tuple[Rejected, ...]

@@ -213,7 +213,7 @@ class PromotionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Promotion:
-    """What promoting did."""
+    """What promoting did: the record, and whether the channel was moved just now."""
 
     record: PromotionRecord
     digest: Digest

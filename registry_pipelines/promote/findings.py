@@ -42,7 +42,7 @@ class Outcome:
 
     @property
     def passes(self) -> bool:
-        """Whether nothing speaks against."""
+        """Whether there is no reason against."""
         return not self.reasons
 
     def add(self, other: Outcome) -> None:

@@ -69,7 +69,7 @@ class ImageSignature:
 
 @dataclass(frozen=True)
 class ImageVerification:
-    """What verification of image signatures found; at least one is valid."""
+    """The signatures of an image that are believed, at least one, and those that are not."""
 
     digest: Digest
     signatures: tuple[ImageSignature, ...]
