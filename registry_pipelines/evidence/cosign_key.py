@@ -14,6 +14,7 @@ import textwrap
 import msgspec
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.oci.decoding import ready
 
 PEM_TYPE = "ENCRYPTED SIGSTORE PRIVATE KEY"
 PEM_TYPES = (PEM_TYPE, "ENCRYPTED COSIGN PRIVATE KEY")
@@ -72,7 +73,7 @@ def decrypt_cosign_key(body: bytes, password: str, *, where: str = "") -> bytes:
     import nacl.secret
 
     try:
-        box = msgspec.json.decode(body, type=_Box)
+        box = msgspec.json.decode(body, type=ready(_Box))
     except msgspec.MsgspecError as error:
         raise InputError("the encrypted cosign key is not readable", where=where, do="Copy the file again") from error
     if (box.kdf.name, box.cipher.name) != ("scrypt", "nacl/secretbox"):

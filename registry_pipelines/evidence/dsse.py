@@ -13,6 +13,7 @@ import msgspec
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES
 from registry_pipelines.evidence.model import Signer, Verifier
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.media_types import IN_TOTO
 
 
@@ -108,7 +109,7 @@ def decode_unverified(raw: bytes, kind: type[Any], *, where: str, what: str) -> 
     if len(raw) > MAX_BUNDLE_BYTES:
         raise SignatureInvalid(f"this {what} has {len(raw)} bytes, at most {MAX_BUNDLE_BYTES} are read", where=where)
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return msgspec.json.decode(raw, type=ready(kind))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SignatureInvalid(f"this {what} is not valid: {error}", where=where) from error
 

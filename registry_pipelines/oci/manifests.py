@@ -15,6 +15,7 @@ import msgspec
 
 from registry_pipelines.errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
 from registry_pipelines.oci import media_types
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.go_json import read_apart
 from registry_pipelines.oci.platforms import Platform
@@ -147,7 +148,7 @@ def _encode_digest(value: Any) -> Any:
 def decode_json(raw: bytes, kind: type[_T], *, where: str = "", what: str = "document") -> _T:
     """Decode JSON into a typed value. Raises ManifestInvalid, which names the field."""
     try:
-        return msgspec.json.decode(raw, type=kind, dec_hook=_decode_digest)
+        return msgspec.json.decode(raw, type=ready(kind), dec_hook=_decode_digest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestInvalid(f"this {what} is not valid: {error}", where=where) from error
 
@@ -162,12 +163,12 @@ def decode_sloppy(raw: bytes, kind: type[_T], *, where: str = "", what: str = "d
     reads them, in which nearly all other clients are written, and so Go writes an empty list. Raises ManifestInvalid.
     """
     try:
-        return msgspec.json.decode(raw, type=kind, dec_hook=_decode_digest)
+        return msgspec.json.decode(raw, type=ready(kind), dec_hook=_decode_digest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         anything: Any = decode_json(raw, dict, where=where, what=what)
         document = _filled(_without_nulls(anything), kind)
     try:
-        return msgspec.convert(document, kind, dec_hook=_decode_digest)
+        return msgspec.convert(document, ready(kind), dec_hook=_decode_digest)
     except msgspec.MsgspecError as error:
         raise ManifestInvalid(f"this {what} is not valid: {error}", where=where) from error
 

@@ -14,6 +14,7 @@ import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci import media_types
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, decode_json, decode_sloppy
 
@@ -63,7 +64,7 @@ def looks_like_list(raw: bytes) -> bool:
     """Whether an answer of no certain type is a list: an object with a list of manifests, or that calls itself an
     index."""
     try:
-        document = msgspec.json.decode(raw, type=_Shape)
+        document = msgspec.json.decode(raw, type=ready(_Shape))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return bytes(document.manifests)[:1] == b"[" or document.media_type in media_types.INDEXES

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, DiskFull, LayerInvalid, LocalError
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layers import LayerLimits, open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
@@ -88,7 +89,9 @@ class AdvisoryStore:
         try:
             self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
             meta = dict(self._connection.execute("SELECT name, value FROM meta"))
-            self.facts = msgspec.json.decode(meta["facts"], type=AdvisoryFacts, dec_hook=lambda kind, text: kind(text))
+            self.facts = msgspec.json.decode(
+                meta["facts"], type=ready(AdvisoryFacts), dec_hook=lambda kind, text: kind(text)
+            )
             self.ecosystems: dict[str, EcosystemFacts] = {
                 name: EcosystemFacts(records, newest)
                 for name, records, newest in self._connection.execute("SELECT * FROM ecosystem")
@@ -141,7 +144,7 @@ class AdvisoryStore:
                     if each in self.ecosystems
                     for row in self._connection.execute(question, (each, normal_name(ecosystem, name)))
                 }
-            records = [msgspec.json.decode(rows[key], type=Record) for key in sorted(rows)]
+            records = [msgspec.json.decode(rows[key], type=ready(Record)) for key in sorted(rows)]
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise AdvisoriesMissing(f"the advisory store cannot be read: {error}", where=self._path.name) from error
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from registry_pipelines.errors import DigestInvalid, ManifestInvalid, PlatformInvalid
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
@@ -221,12 +222,12 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
             size=int(root["manifest-size"][0]),
         )
         components = [_read_component(item, inside) for item, inside in _flat(bom.components)]
-        unknowns = [msgspec.json.decode(text, type=Unknown) for text in root.get("unknown", [])]
-        left_out = [msgspec.json.decode(text, type=LeftOut) for text in root.get("left-out", [])]
+        unknowns = [msgspec.json.decode(text, type=ready(Unknown)) for text in root.get("unknown", [])]
+        left_out = [msgspec.json.decode(text, type=ready(LeftOut)) for text in root.get("left-out", [])]
         return PlatformPackages(
             subject=Digest.parse(root["subject"][0]),
             manifest=descriptor,
-            platform=msgspec.json.decode(root["platform"][0], type=Platform),
+            platform=msgspec.json.decode(root["platform"][0], type=ready(Platform)),
             components=tuple(sorted(components, key=lambda item: (item.purl, item.os_owned, item.inside))),
             unknowns=tuple(sorted(unknowns, key=lambda item: (item.kind, item.subject, item.reason))),
             created=(root.get("created") or [""])[0],

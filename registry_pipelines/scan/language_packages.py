@@ -15,6 +15,7 @@ import zlib
 
 import msgspec
 
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.scan.facts import (
     AnyFact,
     CondaPackage,
@@ -86,7 +87,7 @@ def read_conda(raw: bytes, path: str) -> AnyFact:
     """``conda-meta/<name>-<version>-<build>.json`` at ``path``; ``files`` are relative to the environment."""
     root = posixpath.dirname(posixpath.dirname(path))
     try:
-        found = msgspec.json.decode(raw, type=_CondaDocument)
+        found = msgspec.json.decode(raw, type=ready(_CondaDocument))
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Unreadable(reason=f"the conda record cannot be read: {error}")
     if not _PYTHON_NAME.match(found.name.strip("_")) or not _VERSION.match(found.version):
@@ -116,7 +117,7 @@ def read_npm(raw: bytes, path: str) -> AnyFact:
     so that is its name; without a version advisories about that name cannot be compared.
     """
     try:
-        found = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=_NpmDocument)
+        found = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=ready(_NpmDocument))
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Unreadable(reason=f"the package.json cannot be read: {error}")
     name = found.name or posixpath.dirname(path).rpartition("node_modules/")[2]

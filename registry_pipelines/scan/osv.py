@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.scan.versions import normal_ecosystem
 
 MAX_RECORD_BYTES = 8 * 1024 * 1024
@@ -102,7 +103,9 @@ def read_record(raw: bytes, *, is_yaml: bool) -> Record:
     if len(raw) > MAX_RECORD_BYTES:
         raise RecordInvalid(f"has {len(raw)} bytes, at most {MAX_RECORD_BYTES} are read")
     try:
-        record = msgspec.convert(_load_yaml(raw), Record) if is_yaml else msgspec.json.decode(raw, type=Record)
+        record = (
+            msgspec.convert(_load_yaml(raw), ready(Record)) if is_yaml else msgspec.json.decode(raw, type=ready(Record))
+        )
     except (msgspec.MsgspecError, yaml.YAMLError, UnicodeError, RecursionError, ValueError, OverflowError) as error:
         raise RecordInvalid(" ".join(str(error).split())[:300] or type(error).__name__) from error
     if record.schema_version and not _SUPPORTED_SCHEMA.match(record.schema_version):

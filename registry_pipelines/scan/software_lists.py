@@ -19,6 +19,7 @@ from packageurl import PackageURL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.scan.facts import Listed, SoftwareList
 
 MAX_LIST_BYTES = 32 * 1024 * 1024
@@ -150,7 +151,7 @@ def _text(value: Any) -> str:
 
 def _decode(raw: bytes, shape: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(raw, type=shape)
+        return msgspec.json.decode(raw, type=ready(shape))
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise _Unusable(f"the SBOM cannot be read: {error}") from error
 
