@@ -13,7 +13,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.choices import Choice, differing
-from registry_pipelines.registry.image_warnings import Found, footer_warnings, more_warnings, warnings_of
+from registry_pipelines.registry.image_warnings import ImageWarning, footer_warnings, more_warnings, warnings_of
 from registry_pipelines.registry.platforms import Entry, read_entries
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Closure
@@ -91,7 +91,7 @@ def describe(closure: Closure, *, footers: bool = False) -> Row:
     }
 
 
-def _more(closure: Closure, entries: Sequence[Entry], evidence: Sequence[Row]) -> list[Found]:
+def _more(closure: Closure, entries: Sequence[Entry], evidence: Sequence[Row]) -> list[ImageWarning]:
     return more_warnings(closure.source, entries, referrers=[(row["about"], row["kind"]) for row in evidence])
 
 

@@ -240,7 +240,7 @@ def _plan_configured(options: Options, names: Sequence[str]) -> None:
         print_json([{"sync": name, **_sync_document(summary, dry_run=True)} for name, summary in plans.items()])
     for name, summary in plans.items():
         _show(options, summary, name=name, dry_run=True)
-    _end(summary.found.exit_code for summary in plans.values())
+    _end(summary.result.exit_code for summary in plans.values())
 
 
 def _sync_configured(options: Options, names: Sequence[str]) -> None:
@@ -306,7 +306,7 @@ def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[st
 
 def _sync_document(summary: Summary, *, dry_run: bool) -> Row:
     """The whole of it: rows per image and target, and the plan with every step, which is what was applied."""
-    result = summary.found
+    result = summary.result
     return {
         "ok": result.ok,
         "dry_run": dry_run,
@@ -329,11 +329,11 @@ def _show(options: Options, summary: Summary, *, name: str, dry_run: bool, secon
         _print_plan(name, summary)
         return
     _print_done(name, summary.target_rows(), summary.image_rows(), [*summary.reasons(), *summary.notes()])
-    console().print(_done(summary.totals(), summary.found.bytes_moved, seconds), markup=False)
+    console().print(_done(summary.totals(), summary.result.bytes_moved, seconds), markup=False)
 
 
 def _print_plan(name: str, summary: Summary) -> None:
-    out, plan = console(), summary.found.plan
+    out, plan = console(), summary.result.plan
     rows = [row for row in summary.plan_rows() if row["action"] != "unchanged"]
     if rows:
         rows = [{each: row[each] for each in row if each != "refused"} for row in rows]  # that is told below

@@ -60,10 +60,10 @@ class Digest(str):
 
     def check(self, content: bytes | memoryview, *, where: str = "") -> None:
         """Raise DigestMismatch unless ``content`` hashes to this digest."""
-        found = Digest.of(content, self.algorithm)
-        if found != self:
+        actual = Digest.of(content, self.algorithm)
+        if actual != self:
             raise DigestMismatch(
-                f"content hashes to {found}, expected {self}",
+                f"content hashes to {actual}, expected {self}",
                 where=where,
                 do="The copy at this place is damaged or was replaced; fetch it from another place",
             )

@@ -182,10 +182,10 @@ class LayerWalk:
         self._check("uncompressed layer", self._expected_diff_id, facts.diff_id)
         return facts
 
-    def _check(self, what: str, expected: Digest | None, found: Digest) -> None:
-        if expected and expected != found:
+    def _check(self, what: str, expected: Digest | None, actual: Digest) -> None:
+        if expected and expected != actual:
             raise DigestMismatch(
-                f"the {what} hashes to {found}, expected {expected}",
+                f"the {what} hashes to {actual}, expected {expected}",
                 where=self.where,
                 do="The copy at this place is damaged or was replaced; fetch it from another place",
             )

@@ -178,13 +178,13 @@ class Layout:
         """The descriptor of a tag or digest, None when its manifest is not there."""
         state = self._load()
         if ":" not in reference:
-            found = state.tags.get(reference)
+            entry = state.tags.get(reference)
         else:
             digest = Digest.parse(reference)
-            found = state.listed.get(digest) or self._known(state).get(digest)
-        if found is None or not self.blob_path(found.digest).is_file():
+            entry = state.listed.get(digest) or self._known(state).get(digest)
+        if entry is None or not self.blob_path(entry.digest).is_file():
             return None
-        return Descriptor(media_type=found.media_type, digest=found.digest, size=found.size)
+        return Descriptor(media_type=entry.media_type, digest=entry.digest, size=entry.size)
 
     def read_manifest(self, descriptor: Descriptor) -> ManifestBytes | None:
         """A manifest's bytes, checked against its digest; None when the file is gone. Raises ContentError."""
@@ -240,8 +240,8 @@ class Layout:
         """Manifests whose subject is ``digest``, in a steady order."""
         state = self._load()
         self._known(state)
-        found = state.referrers.get(digest, ())
-        return [entry for entry in found if self.blob_path(entry.digest).is_file()]
+        referrers = state.referrers.get(digest, ())
+        return [entry for entry in referrers if self.blob_path(entry.digest).is_file()]
 
     # The index
 
@@ -299,8 +299,8 @@ class Layout:
             return state.know(self._links_of)
 
     def _links_of(self, entry: Descriptor) -> ManifestLinks:
-        found = self._links.get(entry.digest)
-        if found is None:
+        links = self._links.get(entry.digest)
+        if links is None:
             try:
                 manifest = self.read_manifest(entry)
             except ContentError:
@@ -308,11 +308,11 @@ class Layout:
             if manifest is None:
                 return NO_LINKS
             try:
-                found = manifest_links(manifest)
+                links = manifest_links(manifest)
             except ContentError:
-                found = NO_LINKS
-            self._links[entry.digest] = found
-        return found
+                links = NO_LINKS
+            self._links[entry.digest] = links
+        return links
 
 
 __all__ = ["MAX_INDEX_BYTES", "PRIVATE_FOLDER", "Layout"]

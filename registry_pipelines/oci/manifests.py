@@ -100,9 +100,9 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
         """Digests of the uncompressed layers, base first. Raises ManifestInvalid."""
-        found = (self.rootfs or {}).get("diff_ids") or []
+        diff_ids = (self.rootfs or {}).get("diff_ids") or []
         try:
-            return tuple(Digest.parse(item) for item in found)
+            return tuple(Digest.parse(item) for item in diff_ids)
         except (DigestInvalid, TypeError) as error:
             raise ManifestInvalid(f"rootfs.diff_ids of the image config: {error}") from error
 

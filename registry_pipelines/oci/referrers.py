@@ -56,8 +56,10 @@ def read_answer(raw: bytes, *, where: str = "") -> ReferrerList:
     """What the API answered. ``{}`` and a null list are empty (Harbor 2.15 and dhi.io write them). Raises
     ManifestInvalid for what is no JSON object with descriptors: such an answer says nothing."""
     document = decode_json(raw, _Raw, where=where, what="list of referrers")
-    found = [decode_sloppy(bytes(item), Descriptor, where=where, what="referrer") for item in document.manifests or ()]
-    return ReferrerList(_each_once(found))
+    entries = [
+        decode_sloppy(bytes(item), Descriptor, where=where, what="referrer") for item in document.manifests or ()
+    ]
+    return ReferrerList(_each_once(entries))
 
 
 def looks_like_list(raw: bytes) -> bool:
@@ -70,28 +72,28 @@ def looks_like_list(raw: bytes) -> bool:
     return bytes(document.manifests)[:1] == b"[" or document.media_type in media_types.INDEXES
 
 
-def read_fallback(found: ManifestBytes, tag: str) -> ReferrerList:
+def read_fallback(manifest: ManifestBytes, tag: str) -> ReferrerList:
     """What is under the tag where a list would be, as :attr:`Digest.fallback_tag` names it. Anybody who may push writes
     there, so one bad entry must not hide the others: it is counted and left out."""
-    if found.digest.fallback_tag == tag:
+    if manifest.digest.fallback_tag == tag:
         return ReferrerList(refused="it names the manifest itself", ordinary=True, itself=True)
     entries: tuple[Descriptor, ...]
     try:
-        content = found.content()
+        content = manifest.content()
     except ManifestInvalid as error:
-        read = _read_each(found.raw)
-        if read is None:
+        readable = _read_each(manifest.raw)
+        if readable is None:
             return ReferrerList(refused=f"it cannot be read: {error.what}")
-        entries = tuple(each for each in read if each is not None)
-        unreadable, annotations = len(read) - len(entries), None
+        entries = tuple(each for each in readable if each is not None)
+        unreadable, annotations = len(readable) - len(entries), None
     else:
         if not isinstance(content, Index):
             return ReferrerList(refused="it names an image or artifact, no list of referrers", ordinary=True)
         entries, unreadable, annotations = content.manifests, 0, content.annotations
     if entries and all(entry.platform is not None and not entry.artifact_type for entry in entries):
         return ReferrerList(refused="it names an index of platforms, no list of referrers", ordinary=True)
-    kept = tuple(entry for entry in _each_once(entries) if entry.digest.fallback_tag != tag)
-    return ReferrerList(kept, annotations, unreadable=unreadable)
+    others = tuple(entry for entry in _each_once(entries) if entry.digest.fallback_tag != tag)
+    return ReferrerList(others, annotations, unreadable=unreadable)
 
 
 def _read_each(raw: bytes) -> list[Descriptor | None] | None:

@@ -75,21 +75,21 @@ OrderKey = tuple[bool, tuple[int, ...], str, bool, Natural, int, Natural, bool, 
 def order_key(tag: str) -> OrderKey:
     """Sort key of any tags, the highest version last: words before all versions; of one version the tags with a variant
     before the plain one, and the one with more numbers (``1.2.0``), which moves less, behind ``1.2``."""
-    found = read_version(tag)
-    if found is None:
+    version = read_version(tag)
+    if version is None:
         return (False, (), "", False, (), -1, natural(tag), False, (), 0, tag)
-    numbers, letter, release, pre = found.precedence
+    numbers, letter, release, pre = version.precedence
     return (
         True,
         numbers,
         letter,
         release,
         pre,
-        found.revision,
-        natural(found.build),
-        not found.variant,
-        natural(found.variant),
-        len(found.numbers),
+        version.revision,
+        natural(version.build),
+        not version.variant,
+        natural(version.variant),
+        len(version.numbers),
         tag,
     )
 
@@ -181,10 +181,14 @@ def _read_segments(
     variant: list[str] = []
     revision, may_follow = -1, bool(pre)
     for place, word in enumerate(rest.split("-")[1:]):
-        found = _PRE.match(word)
+        is_pre = _PRE.match(word)
         follows = may_follow and word.isdigit()  # 1.2.3-rc-1
         may_follow = False
-        if found or follows or (place == 0 and not pre and semantic and word[:1].isdigit() and not _COMMIT.match(word)):
+        if (
+            is_pre
+            or follows
+            or (place == 0 and not pre and semantic and word[:1].isdigit() and not _COMMIT.match(word))
+        ):
             pre, may_follow = f"{pre}.{word}", True
         elif revised := _REVISION.match(word):
             revision = int(revised[1])
@@ -223,7 +227,7 @@ class Range(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, text: str) -> Range:
         """From text, the comparisons separated by commas. Raises InputError."""
-        found: list[_Comparison] = []
+        comparisons: list[_Comparison] = []
         for piece in text.split(","):
             piece = piece.strip()
             match = _RANGE_PART.match(piece) if piece.isascii() and len(piece) <= MAX_COMPARISON_CHARACTERS else None
@@ -233,8 +237,8 @@ class Range(msgspec.Struct, frozen=True):
                 )
             numbers = tuple(map(int, match[2].split(".")))
             version = TagVersion(numbers, pre=_pre_tokens((match[3] or "").lower()))
-            found += _comparisons(match[1] or "=", version)
-        return cls(tuple(found))
+            comparisons += _comparisons(match[1] or "=", version)
+        return cls(tuple(comparisons))
 
     @property
     def names_a_pre_release(self) -> bool:

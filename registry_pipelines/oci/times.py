@@ -11,13 +11,13 @@ OLDEST_BELIEVED = datetime(1990, 1, 1, tzinfo=UTC)
 def read_time(text: str) -> datetime | None:
     """A time with its zone, in UTC; None when it is unreadable, without zone, or outside of the calendar in UTC."""
     try:
-        found = datetime.fromisoformat(text)
-        return found.astimezone(UTC) if found.tzinfo is not None else None
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
 
 
 def read_created(text: str) -> datetime | None:
     """When an image was made, by its ``created``; None also for a reproducible build's constant."""
-    found = read_time(text)
-    return found if found is not None and found >= OLDEST_BELIEVED else None
+    moment = read_time(text)
+    return moment if moment is not None and moment >= OLDEST_BELIEVED else None

@@ -61,8 +61,8 @@ class Choice:
 
 def choices(entries: Sequence[Entry], platform: Platform) -> tuple[Choice, ...]:
     """What each client starts for a platform (without variant). entries: all below an index, the index first."""
-    found = {entry.digest: entry for entry in entries}
-    return tuple(_choice(client, platform, entries[0], found) for client in CLIENTS)
+    by_digest = {entry.digest: entry for entry in entries}
+    return tuple(_choice(client, platform, entries[0], by_digest) for client in CLIENTS)
 
 
 def differing(entries: Sequence[Entry]) -> list[tuple[Choice, ...]]:
@@ -78,26 +78,26 @@ def differing(entries: Sequence[Entry]) -> list[tuple[Choice, ...]]:
     return [row for row in asked if len({choice.entry.digest if choice.entry else "" for choice in row}) > 1]
 
 
-def _choice(client: Client, wanted: Platform, index: Entry, found: Mapping[Digest, Entry]) -> Choice:
+def _choice(client: Client, wanted: Platform, index: Entry, by_digest: Mapping[Digest, Entry]) -> Choice:
     lines = index.content.manifests if isinstance(index.content, Index) else ()
-    line = _line(client, wanted, lines, found)
+    line = _line(client, wanted, lines, by_digest)
     if line is None:
         return Choice(client, wanted, None, f"no entry for {wanted}")
-    entry = found[line.digest]
+    entry = by_digest[line.digest]
     if entry.kind == "index":
         if not client.nested:
             return Choice(client, wanted, None, "an index below the index is not opened")
-        return _choice(client, wanted, entry, found)
+        return _choice(client, wanted, entry, by_digest)
     if entry.kind != "image":
         return Choice(client, wanted, None, f"the entry is no image but {entry.kind}")
     return Choice(client, wanted, entry)
 
 
 def _line(
-    client: Client, wanted: Platform, lines: Sequence[Descriptor], found: Mapping[Digest, Entry]
+    client: Client, wanted: Platform, lines: Sequence[Descriptor], by_digest: Mapping[Digest, Entry]
 ) -> Descriptor | None:
     unnamed = [line for line in lines if line.platform is None]
-    configured = [line for line in unnamed if _is_for(wanted, found[line.digest])]
+    configured = [line for line in unnamed if _is_for(wanted, by_digest[line.digest])]
     if client.unnamed == "first" and configured:
         return configured[0]
     in_place = client.unnamed == "in-place" and wanted == DEFAULT

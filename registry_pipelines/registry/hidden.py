@@ -41,25 +41,25 @@ def hidden_tags(place: Place, listed: Collection[str], *, among: Iterable[str] |
     registry = place.registry
     if not isinstance(registry, TagsAfter) or family_of(registry.name) or shows_such_tags(known):
         return Hidden()
-    found: list[str] = []
+    hidden: list[str] = []
     waiting = list(listed if among is None else among)[::-1]
-    while waiting and len(found) <= MAX_HIDDEN:
+    while waiting and len(hidden) <= MAX_HIDDEN:
         tag = waiting.pop()
         asked += 1
         try:
             following = registry.tags_after(place.repository, tag + _BEHIND, 1)
         except (Unsupported, NotFound):
-            return Hidden(tuple(sorted(found)), asked)
+            return Hidden(tuple(sorted(hidden)), asked)
         except RegistryError as error:
             if error.temporary or error.status not in (400, 422):
                 raise
-            return Hidden(tuple(sorted(found)), asked)  # `last` is not to be such a name
+            return Hidden(tuple(sorted(hidden)), asked)  # `last` is not to be such a name
         for name in following:
             if name not in known and could_be_hidden(name, known) and _is_there(place, name):
                 known.add(name)
-                found.append(name)
+                hidden.append(name)
                 waiting.append(name)
-    return Hidden(tuple(sorted(found)), asked)
+    return Hidden(tuple(sorted(hidden)), asked)
 
 
 def could_be_hidden(name: str, listed: Collection[str]) -> bool:

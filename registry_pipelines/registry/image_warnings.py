@@ -214,7 +214,7 @@ KINDS: dict[WarningId, Kind] = {
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageWarning:
     """One warning about one manifest."""
 
     id: WarningId
@@ -233,49 +233,53 @@ class Found:
         return {"warning": self.id, "about": self.about, "text": text, "do": kind.do, "source": kind.source}
 
 
-def warnings_of(place: Place, entries: Sequence[Entry]) -> tuple[Found, ...]:
+def warnings_of(place: Place, entries: Sequence[Entry]) -> tuple[ImageWarning, ...]:
     """All that manifests and configs tell. entries: as ``read_entries`` gives them.
 
     One request more for each SOCI index that is named and not among the entries. Raises RegistryError.
     """
-    found: list[Found] = []
+    warnings: list[ImageWarning] = []
     for row in differing(entries):
         said = "; ".join(f"{each.client.name}: {each.entry.digest.short if each.entry else each.why}" for each in row)
-        found.append(Found("several-images", entries[0].digest, f"{row[0].platform}: {said}"))
+        warnings.append(ImageWarning("several-images", entries[0].digest, f"{row[0].platform}: {said}"))
     there = {entry.digest for entry in entries}
     for entry in entries:
-        found += (Found(name, entry.digest, detail) for name, detail in _about_lines(entry))
+        warnings += (ImageWarning(name, entry.digest, detail) for name, detail in _about_lines(entry))
         if entry.kind == "image":
-            found += (Found(name, entry.digest, detail) for name, detail in _about_image(entry))
-            found += (Found("soci-index-missing", entry.digest, each) for each in _lost_soci(place, entry, there))
-    return tuple(found)
+            warnings += (ImageWarning(name, entry.digest, detail) for name, detail in _about_image(entry))
+            warnings += (
+                ImageWarning("soci-index-missing", entry.digest, each) for each in _lost_soci(place, entry, there)
+            )
+    return tuple(warnings)
 
 
-def summed(found: Sequence[Found]) -> dict[WarningId, str]:
+def summed(warnings: Sequence[ImageWarning]) -> dict[WarningId, str]:
     """One sentence for each kind of warning, with the images it is about; by id."""
-    about: dict[WarningId, list[Found]] = {}
-    for each in found:
+    about: dict[WarningId, list[ImageWarning]] = {}
+    for each in warnings:
         about.setdefault(each.id, []).append(each)
     return {name: _sentence(each) for name, each in about.items()}
 
 
-def _sentence(found: Sequence[Found]) -> str:
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    detail = f": {found[0].detail}" if found[0].detail else ""
-    return f"{found[0].kind.text}{detail} ({found[0].about.short}{more})"
+def _sentence(warnings: Sequence[ImageWarning]) -> str:
+    more = f" and {len(warnings) - 1} more" if len(warnings) > 1 else ""
+    detail = f": {warnings[0].detail}" if warnings[0].detail else ""
+    return f"{warnings[0].kind.text}{detail} ({warnings[0].about.short}{more})"
 
 
-def more_warnings(place: Place, entries: Sequence[Entry], *, referrers: Iterable[tuple[Digest, str]]) -> list[Found]:
+def more_warnings(
+    place: Place, entries: Sequence[Entry], *, referrers: Iterable[tuple[Digest, str]]
+) -> list[ImageWarning]:
     """What takes a further look: referrers are (subject, artifact type). One request for the fallback tag."""
-    found = [Found("cosign-copied", entries[0].digest)] if _names_itself(place, entries[0].digest) else []
+    warnings = [ImageWarning("cosign-copied", entries[0].digest)] if _names_itself(place, entries[0].digest) else []
     annotated = {entry.digest for entry in entries if _soci(entry)}
     v1 = {subject for subject, kind in referrers if kind == media_types.SOCI_V1}
-    return found + [Found("soci-v1-only", digest) for digest in sorted(v1 - annotated)]
+    return warnings + [ImageWarning("soci-v1-only", digest) for digest in sorted(v1 - annotated)]
 
 
-def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[Found]:
+def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[ImageWarning]:
     """eStargz footers against annotations: reads the last 51 bytes of each gzip layer, one request a layer."""
-    found: list[Found] = []
+    warnings: list[ImageWarning] = []
     for entry in entries:
         for layer in entry.manifest.layers if entry.kind == "image" else ():
             if not layer.media_type.endswith("gzip") or layer.size < FOOTER_BYTES or _is_foreign(layer):
@@ -283,8 +287,8 @@ def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[Found]:
             footer = _last_bytes(place, layer)[_FOOTER_MARK_AT] == _FOOTER_MARK
             if footer != _has_toc(layer):
                 kind: WarningId = "estargz-no-annotation" if footer else "estargz-no-footer"
-                found.append(Found(kind, entry.digest, layer.digest.short))
-    return found
+                warnings.append(ImageWarning(kind, entry.digest, layer.digest.short))
+    return warnings
 
 
 def _about_lines(entry: Entry) -> Iterator[tuple[WarningId, str]]:

@@ -96,12 +96,12 @@ class LayoutRegistry:
         """See Registry."""
         with self._file_errors(repository):
             layout = self._existing(repository)
-            found = layout.find(reference)
-            size = layout.blob_size(found.digest) if found else None
-        if found is None or size is None:
+            descriptor = layout.find(reference)
+            size = layout.blob_size(descriptor.digest) if descriptor else None
+        if descriptor is None or size is None:
             where = f"{self.name}/{repository}"
             raise NotFound(f"there is no manifest {reference}", where=where, code="MANIFEST_UNKNOWN")
-        return Descriptor(media_type=found.media_type, digest=found.digest, size=size)
+        return Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=size)
 
     def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
         """See Registry."""
@@ -183,8 +183,8 @@ class LayoutRegistry:
     ) -> list[Descriptor]:
         """See Registry; an unknown repository has none."""
         with self._file_errors(repository):
-            found = self._store.layout(repository).referrers(digest)
-        return [entry for entry in found if not artifact_type or entry.artifact_type == artifact_type]
+            referrers = self._store.layout(repository).referrers(digest)
+        return [entry for entry in referrers if not artifact_type or entry.artifact_type == artifact_type]
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """See Registry."""
@@ -225,11 +225,11 @@ def _copy_checked(content: Readable, handle: int, descriptor: Descriptor, *, whe
         while piece:
             piece = piece[os.write(handle, piece) :]
     if total != descriptor.size:
-        found = "more" if total > descriptor.size else f"only {total}"
-        raise DigestMismatch(f"the content has {found} bytes, expected {descriptor.size}", where=where)
+        amount = "more" if total > descriptor.size else f"only {total}"
+        raise DigestMismatch(f"the content has {amount} bytes, expected {descriptor.size}", where=where)
     if hasher.hexdigest() != descriptor.digest.hex:
-        found = f"{descriptor.digest.algorithm}:{hasher.hexdigest()}"
-        raise DigestMismatch(f"content hashes to {found}, expected {descriptor.digest}", where=where)
+        actual = f"{descriptor.digest.algorithm}:{hasher.hexdigest()}"
+        raise DigestMismatch(f"content hashes to {actual}, expected {descriptor.digest}", where=where)
 
 
 __all__ = ["FileReader", "LayoutRegistry"]

@@ -318,10 +318,10 @@ def redact_url(url: str) -> str:
 def redact_text(text: str) -> str:
     """Free text without what looks like a secret: bearer tokens and basic credentials, JSON web tokens, passwords and
     signatures in URLs, values of fields named like a secret."""
-    text = _URL.sub(lambda found: redact_url(found[0]), text)
-    text = _SECRET_HEADER.sub(lambda found: f"{found[1]} REDACTED", text)
+    text = _URL.sub(lambda match: redact_url(match[0]), text)
+    text = _SECRET_HEADER.sub(lambda match: f"{match[1]} REDACTED", text)
     text = _JSON_WEB_TOKEN.sub("REDACTED", text)
-    return _SECRET_FIELD.sub(lambda found: f"{found[1]}{_veil(found[2])}", text)
+    return _SECRET_FIELD.sub(lambda match: f"{match[1]}{_veil(match[2])}", text)
 
 
 def _veil(value: str) -> str:

@@ -44,11 +44,14 @@ def copy_items(
     with engine.opened() as state:
         with Pool(DISCOVERY_THREADS, "discover") as pool:
             wanted = list(dict.fromkeys(map(_content, items)))
-            each = dict(zip(wanted, pool.map(lambda item: _find(item, state.manifests), wanted), strict=True))
-        closures = [each[_content(item)] for item in items]
-        found = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
-        jobs = [Job(closure, (items[at].target,), items[at].tags, items[at].move_tags) for at, closure in found.items()]
-        results = dict(zip(found, state.apply(state.plan(jobs)), strict=True))
+            by_content = dict(zip(wanted, pool.map(lambda item: _find(item, state.manifests), wanted), strict=True))
+        closures = [by_content[_content(item)] for item in items]
+        by_position = {at: closure for at, closure in enumerate(closures) if isinstance(closure, Closure)}
+        jobs = [
+            Job(closure, (items[at].target,), items[at].tags, items[at].move_tags)
+            for at, closure in by_position.items()
+        ]
+        results = dict(zip(by_position, state.apply(state.plan(jobs)), strict=True))
         state.cancel_abandoned(item.target.registry for item in items)
     return [
         closure if isinstance(closure, RegistryPipelinesError) else results[at] for at, closure in enumerate(closures)

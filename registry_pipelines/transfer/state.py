@@ -211,10 +211,10 @@ def _sweep(folder: Path, older_than_s: float) -> None:
     """Remove files that nobody wrote for so long and nobody holds locked."""
     oldest = time.time() - older_than_s
     try:
-        found = list(folder.rglob("*"))
+        paths = list(folder.rglob("*"))
     except OSError:  # nobody may look there
         return
-    for path in found:
+    for path in paths:
         with contextlib.suppress(OSError):
             if not path.is_file() or path.stat().st_mtime > oldest:
                 continue

@@ -21,18 +21,18 @@ MAX_NOTES = 20
 class Summary:
     """A sync of one source, told with the names of its targets. names: parallel to the source's targets."""
 
-    found: SyncResult
+    result: SyncResult
     names: Sequence[str]
 
     def plan_rows(self) -> list[Row]:
         """The plan: one row per image and target, those with something to do first. Bytes are those of uploads; digests
         are whole."""
-        ordered = sorted(self.found.plan.deliveries, key=lambda each: (each.unchanged, -each.upload_bytes))
+        ordered = sorted(self.result.plan.deliveries, key=lambda each: (each.unchanged, -each.upload_bytes))
         return [self._planned(each) for each in ordered]
 
     def target_rows(self) -> list[Row]:
         """What was done: one row per target. seconds: until its last image was there; bytes_per_second: over these."""
-        pairs = list(zip(self.found.plan.deliveries, self.found.results, strict=True))
+        pairs = list(zip(self.result.plan.deliveries, self.result.results, strict=True))
         return [
             _target_row(name, [pair for pair in pairs if self._name(pair[0]) == name])
             for name in dict.fromkeys(self.names)
@@ -41,30 +41,30 @@ class Summary:
     def image_rows(self) -> list[Row]:
         """One row per image and target where something was done, differs or failed, problems first; then what could not
         be read at the source."""
-        pairs = zip(self.found.plan.deliveries, self.found.results, strict=True)
+        pairs = zip(self.result.plan.deliveries, self.result.results, strict=True)
         rows = [self._image(delivery, result) for delivery, result in pairs if result.changed or problems(result)]
-        rows += [_no_image(each.reference, str(each.error)) for each in self.found.failures]
+        rows += [_no_image(each.reference, str(each.error)) for each in self.result.failures]
         return sorted(rows, key=lambda row: _ORDER[str(row["state"])])
 
     def result_rows(self) -> list[Row]:
         """One row per image and target, in the plan's order."""
-        return [self._image(*pair) for pair in zip(self.found.plan.deliveries, self.found.results, strict=True)]
+        return [self._image(*pair) for pair in zip(self.result.plan.deliveries, self.result.results, strict=True)]
 
     def reasons(self) -> list[str]:
         """Why it is not all as planned: one sentence for each failure, refusal and drift."""
-        told = [text for each in self.found.results for text in problems(each)]
-        if not self.found.results:
-            refused = [each for each in self.found.plan.deliveries if each.refused]
+        told = [text for each in self.result.results for text in problems(each)]
+        if not self.result.results:
+            refused = [each for each in self.result.plan.deliveries if each.refused]
             told = [f"{each.target}: {each.refused}{f'. {each.do}' if each.do else ''}" for each in refused]
-        return [_failure(each.reference, str(each.error)) for each in self.found.failures] + told
+        return [_failure(each.reference, str(each.error)) for each in self.result.failures] + told
 
     def left_out_rows(self) -> list[Row]:
         """What no target gets, one row each: ``image`` (empty for what no image has), and the columns of
         :func:`~registry_pipelines.transfer.closure.omissions.rows`. What the configuration excludes is not among it."""
-        found: list[Row] = [{"image": "", **row} for row in omissions.rows(self.found.passed_over)]
+        rows: list[Row] = [{"image": "", **row} for row in omissions.rows(self.result.passed_over)]
         for name, left in self._left_out().items():
-            found += [{"image": name, **row} for row in omissions.rows(left)]
-        return found
+            rows += [{"image": name, **row} for row in omissions.rows(left)]
+        return rows
 
     def notes(self) -> list[str]:
         """The same as sentences, images that leave out alike as one; at most ``MAX_NOTES`` of them, and then how many
@@ -74,21 +74,21 @@ class Summary:
             alike.setdefault(omissions.note(left), []).append(name)
         told = [f"{_span(names)}: {note}" for note, names in alike.items()]
         more = sum(map(len, list(alike.values())[MAX_NOTES:]))
-        own = omissions.note(self.found.passed_over)
+        own = omissions.note(self.result.passed_over)
         return [*told[:MAX_NOTES], *([f"{more} more images leave something out"] if more else []), *filter(None, [own])]
 
     def _left_out(self) -> dict[str, Sequence[Omission]]:
         """By image; each closure is told once, however many targets it has."""
-        closures = {_image_name(each): each.job.closure for each in self.found.plan.deliveries}
+        closures = {_image_name(each): each.job.closure for each in self.result.plan.deliveries}
         return {name: left for name, closure in closures.items() if (left := closure.omissions)}
 
     def totals(self) -> dict[str, int]:
         """Sums over all targets, under stable names."""
-        rows, results = self.target_rows() if self.found.results else [], self.found.results
+        rows, results = self.target_rows() if self.result.results else [], self.result.results
         return {
-            "copies": len(self.found.plan.deliveries),
+            "copies": len(self.result.plan.deliveries),
             "copies_changed": sum(each.changed for each in results),
-            "fetch_bytes": self.found.plan.fetch_bytes,
+            "fetch_bytes": self.result.plan.fetch_bytes,
             "resumed_bytes": sum(each.bytes_resumed for each in results),
             "blobs_moved": sum(each.blobs_moved for each in results),
             "blobs_mounted": sum(each.blobs_mounted for each in results),
@@ -97,12 +97,12 @@ class Summary:
             "unchanged_bytes": sum(int(row["unchanged_bytes"]) for row in rows),
             "manifests_put": sum(each.manifests_put for each in results),
             "tags_moved": sum(each.tags_moved for each in results),
-            "requests": sum(self.found.requests.values()),
+            "requests": sum(self.result.requests.values()),
             "receipts": sum(each.receipt is not None for each in results),
             "receipts_signed": sum(each.receipt is not None and each.receipt.signed for each in results),
             "drift": sum(bool(each.drift) for each in results),
             "left_out_count": len(self.left_out_rows()),
-            "failures": len(self.found.failures) + sum(each.error is not None for each in results),
+            "failures": len(self.result.failures) + sum(each.error is not None for each in results),
         }
 
     def _name(self, delivery: Delivery) -> str:

@@ -125,8 +125,8 @@ def _code(error: RegistryPipelinesError | None, *, ok: bool) -> int:
 _T = TypeVar("_T")
 
 
-class _Found(msgspec.Struct):
-    """What was found of one source."""
+class _Survey(msgspec.Struct):
+    """What is to be copied of one source: closures whose targets are looked at, what is left out, and what failed."""
 
     looked: list[Looked] = []
     passed_over: list[Omission] = []
@@ -151,7 +151,7 @@ def sync(
     What fails is in the result and does not stop the rest. Raises LocalError, and InputError when two sources are to
     have one tag at one place.
     """
-    results = _sync(sources, dry_run=dry_run, engine=engine, part=False)
+    results = _sync(sources, dry_run=dry_run, engine=engine, by_source=False)
     requests: dict[str, int] = {}
     for result in results:
         requests |= result.requests
@@ -175,57 +175,57 @@ def sync_each(
 
     A tag that an image before it has at the same place from elsewhere is a failure of the later one. Raises LocalError.
     """
-    return _sync(sources, dry_run=dry_run, engine=engine, part=True)
+    return _sync(sources, dry_run=dry_run, engine=engine, by_source=True)
 
 
-def _sync(sources: Sequence[Source], *, dry_run: bool, engine: Engine, part: bool) -> list[SyncResult]:
-    told = engine.progress
+def _sync(sources: Sequence[Source], *, dry_run: bool, engine: Engine, by_source: bool) -> list[SyncResult]:
+    progress = engine.progress
     requests = Requests(each for source in sources for each in _registries(source))
     within = [_limited(source, engine) for source in sources]
     results: list[TargetResult] = []
     with engine.opened() as state:
-        told.begin(LOOKING)
+        progress.begin(LOOKING)
         with state.planner() as planner:
-            found = _discover_all(within, state.manifests, planner)
-            if part:
-                _part(found)
-            plan = planner.plan([looked for each in found for looked in each.looked])
-        told.end(LOOKING, note=_counted(plan))
+            surveys = _discover_all(within, state.manifests, planner)
+            if by_source:
+                _leave_to_the_first(surveys)
+            plan = planner.plan([looked for survey in surveys for looked in survey.looked])
+        progress.end(LOOKING, note=_counted(plan))
         if not dry_run:
             results = state.apply(plan)
             state.cancel_abandoned(target.registry for source in within for target in source.targets)
     counted, deliveries, done = requests.so_far(), iter(plan.deliveries), iter(results)
-    each_result = []
-    for source, theirs in zip(sources, found, strict=True):
-        count = sum(len(looked.job.targets) for looked in theirs.looked)
+    results_by_source = []
+    for source, survey in zip(sources, surveys, strict=True):
+        count = sum(len(looked.job.targets) for looked in survey.looked)
         names = {registry.name for registry in _registries(source)}
-        each_result.append(
+        results_by_source.append(
             SyncResult(
                 Plan(tuple(islice(deliveries, count))),
                 tuple(islice(done, count)),
-                tuple(theirs.failures),
+                tuple(survey.failures),
                 {name: number for name, number in counted.items() if name in names},
-                tuple(theirs.passed_over),
+                tuple(survey.passed_over),
             )
         )
-    return each_result
+    return results_by_source
 
 
-def _part(found: Sequence[_Found]) -> None:
+def _leave_to_the_first(surveys: Sequence[_Survey]) -> None:
     """Take away what something before it brings to the same place under the same tag from elsewhere, also within one
     source: it would keep all the others from being planned."""
     goals = Goals()
-    for each in found:
-        kept = []
-        for looked in each.looked:
+    for survey in surveys:
+        alone = []
+        for looked in survey.looked:
             clash = goals.clash(looked.job)
             if clash is None:
                 goals.take(looked.job)
-                kept.append(looked)
+                alone.append(looked)
             else:
                 closure = looked.job.closure
-                each.failures.append(Failure(f"{closure.source}:{closure.reference}", clash))
-        each.looked = kept
+                survey.failures.append(Failure(f"{closure.source}:{closure.reference}", clash))
+        survey.looked = alone
 
 
 def _registries(source: Source) -> list[Registry]:
@@ -242,22 +242,22 @@ def _limited(source: Source, engine: Engine) -> Source:
     return replace(source, registry=engine.registry(source.registry), targets=targets)
 
 
-def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> list[_Found]:
-    """Lists, closures and looks at targets in parallel, for all sources at once; in their order what was found of each,
-    jobs in the order of its repositories and tags."""
-    found = [_Found() for _ in sources]
+def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> list[_Survey]:
+    """Lists, closures and looks at targets in parallel, for all sources at once; a survey of each, in their order, jobs
+    in the order of its repositories and tags."""
+    surveys = [_Survey() for _ in sources]
     with Pool(DISCOVERY_THREADS, "discover") as pool:
-        named = [each.keep(names) for each, names in zip(found, pool.map(_repositories, sources), strict=True)]
+        named = [survey.keep(names) for survey, names in zip(surveys, pool.map(_repositories, sources), strict=True)]
         taken = [(at, names) for at, names in enumerate(named) if names is not None]
         repositories = [(at, name) for at, names in taken for name in names.repositories]
         for at, names in taken:
-            found[at].passed_over += names.passed_over
+            surveys[at].passed_over += names.passed_over
             for name in names.repositories[:1]:
                 # How this registry answers where nothing refers to anything: found out while tags are listed, since the
                 # closures wait for it. What it fails with is met again, and told, by whoever needs the answer.
                 pool.submit(sources[at].registry.referrers, name, NOBODYS, tags=())
         answers = pool.map(lambda item: _tags(sources[item[0]], item[1]), repositories)
-        listed = [found[at].keep(tags) for (at, _), tags in zip(repositories, answers, strict=True)]
+        listed = [surveys[at].keep(tags) for (at, _), tags in zip(repositories, answers, strict=True)]
         wanted = [
             (at, name, tag, tags[1])
             for (at, name), tags in zip(repositories, listed, strict=True)
@@ -266,16 +266,18 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
         ]
         looks = pool.map(lambda item: _find(sources[item[0]], *item[1:], cache=cache, planner=planner), wanted)
         for (at, *_), answer in zip(wanted, looks, strict=True):
-            if (looked := found[at].keep(answer)) is not None:
-                found[at].looked.append(looked)
-    theirs: dict[tuple[int, str], set[str]] = defaultdict(set)
-    for at, each in enumerate(found):
-        for looked in each.looked:
-            theirs[at, looked.job.closure.source.repository] |= companions(looked.job.closure)
+            if (looked := surveys[at].keep(answer)) is not None:
+                surveys[at].looked.append(looked)
+    travelling: dict[tuple[int, str], set[str]] = defaultdict(set)
+    for at, survey in enumerate(surveys):
+        for looked in survey.looked:
+            travelling[at, looked.job.closure.source.repository] |= companions(looked.job.closure)
     for (at, name), tags in zip(repositories, listed, strict=True):
         if tags is not None:
-            found[at].passed_over += left_over(Place(sources[at].registry, name), tags[0].passed_over, theirs[at, name])
-    return found
+            surveys[at].passed_over += left_over(
+                Place(sources[at].registry, name), tags[0].passed_over, travelling[at, name]
+            )
+    return surveys
 
 
 class _Repositories(msgspec.Struct, frozen=True):
@@ -307,9 +309,9 @@ def _tags(source: Source, repository: str) -> tuple[Chosen, DigestTags] | Failur
     """The chosen tags, and those of the same repository that are named after digests: one list serves both."""
     place = Place(source.registry, repository)
     try:
-        found = list_tags(place, source.choose_tags, from_catalogue=not source.repositories)
-        named = DigestTags.among(place, found.listed)
-        return named.choose(found.every, source.choose_tags.select), named
+        tags = list_tags(place, source.choose_tags, from_catalogue=not source.repositories)
+        digest_tags = DigestTags.among(place, tags.listed)
+        return digest_tags.choose(tags.every, source.choose_tags.select), digest_tags
     except RegistryPipelinesError as error:
         return Failure(str(place), error)
 

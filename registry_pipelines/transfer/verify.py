@@ -57,10 +57,10 @@ def compare(
     foreign_layers: bool = False,
 ) -> list[Mismatch]:
     """The differences of :func:`examine`: everything in which B differs from A for a tag or digest."""
-    found = examine(
+    examination = examine(
         a, b, reference, platforms=platforms, selection=selection, content=content, foreign_layers=foreign_layers
     )
-    return list(found.differences)
+    return list(examination.differences)
 
 
 def examine(
@@ -121,12 +121,12 @@ class _Comparison:
         for blob in self.closure.blobs.values():
             checks.append(lambda blob=blob: self._blob(blob))  # type: ignore[misc]
         with Pool(COMPARE_THREADS, "compare") as pool:
-            for found in pool.map(lambda check: check(), checks):
-                yield from found
+            for mismatches in pool.map(lambda check: check(), checks):
+                yield from mismatches
 
     def _tag(self, kind: Literal["root", "tag"], tag: str, named: Digest) -> list[Mismatch]:
-        found = digest_at(self.place, tag)
-        return [] if found == named else [Mismatch(kind, tag, named, found or "")]
+        digest = digest_at(self.place, tag)
+        return [] if digest == named else [Mismatch(kind, tag, named, digest or "")]
 
     def _manifest(self, digest: Digest) -> list[Mismatch]:
         if digest_at(self.place, digest) != digest:
@@ -152,8 +152,8 @@ class _Comparison:
     def _blob(self, blob: Descriptor) -> list[Mismatch]:
         size = self.registry.blob_size(self.repository, blob.digest)
         if size != blob.size:
-            found = "" if size is None else f"{size} bytes"
-            return [Mismatch("blob", blob.digest, f"{blob.size} bytes", found)]
+            actual = "" if size is None else f"{size} bytes"
+            return [Mismatch("blob", blob.digest, f"{blob.size} bytes", actual)]
         if not self.content:
             return []
         actual = self._hash(blob)

@@ -32,8 +32,8 @@ class AuthFile:
 
     def section(self, name: str) -> Mapping[str, Any]:
         """``auths`` or ``credHelpers``; empty when it is missing or no mapping."""
-        found = self.content.get(name)
-        return found if isinstance(found, dict) else {}
+        section = self.content.get(name)
+        return section if isinstance(section, dict) else {}
 
     def namespaces(self, host: str) -> set[str]:
         """What stands behind the host in keys with a path: ``team`` for ``host/team``."""
@@ -46,10 +46,10 @@ def read_auth_files(named: Path | None, environ: Mapping[str, str]) -> list[Auth
     """All places, the first to ask first. named: a file that stands alone. Raises ConfigInvalid."""
     if named is not None:
         return [AuthFile(str(named), read_config(named))]
-    found = []
+    files = []
     if environ.get(VARIABLE, "").strip():
-        found.append(AuthFile(VARIABLE, _parse(environ[VARIABLE].encode(errors="surrogateescape"), VARIABLE)))
-    return [*found, *(AuthFile(str(path), read_config(path)) for path in usual_files(environ))]
+        files.append(AuthFile(VARIABLE, _parse(environ[VARIABLE].encode(errors="surrogateescape"), VARIABLE)))
+    return [*files, *(AuthFile(str(path), read_config(path)) for path in usual_files(environ))]
 
 
 def usual_files(environ: Mapping[str, str]) -> list[Path]:

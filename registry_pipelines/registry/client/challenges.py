@@ -31,33 +31,33 @@ class Challenge(msgspec.Struct, frozen=True):
 
 def read_challenges(values: Iterable[str]) -> list[Challenge]:
     """All challenges of all headers, in order; what cannot be read is left out. Never raises."""
-    found: list[Challenge] = []
+    challenges: list[Challenge] = []
     for value in values:
-        found += _read(value[:MAX_HEADER_CHARACTERS])
-    return found
+        challenges += _read(value[:MAX_HEADER_CHARACTERS])
+    return challenges
 
 
 def _read(text: str) -> list[Challenge]:
-    found: list[Challenge] = []
+    challenges: list[Challenge] = []
     position = 0
     while position < len(text):
         if text[position] in " \t,":
             position += 1
             continue
         parameter = _PARAMETER.match(text, position)
-        if parameter and found:
+        if parameter and challenges:
             quoted, plain = parameter[2], parameter[3]
             value = _ESCAPE.sub(r"\1", quoted) if quoted is not None else plain
-            found[-1].parameters.setdefault(parameter[1].lower(), value)
+            challenges[-1].parameters.setdefault(parameter[1].lower(), value)
             position = parameter.end()
             continue
         scheme = _SCHEME.match(text, position)
         if scheme:
-            found.append(Challenge(scheme[1].lower()))
+            challenges.append(Challenge(scheme[1].lower()))
             position = _skip_token68(text, scheme.end())
             continue
         position += 1
-    return found
+    return challenges
 
 
 def _skip_token68(text: str, position: int) -> int:

@@ -101,9 +101,9 @@ class CredentialSource:
         files = self._read()
         for path in (*_upwards(account), ""):
             for file in files:
-                found = find_in_config(file, self._host, path, environ=self._environ)
-                if not found.anonymous:
-                    return found
+                credential = find_in_config(file, self._host, path, environ=self._environ)
+                if not credential.anonymous:
+                    return credential
         return Credentials()
 
     def _read(self) -> list[AuthFile]:

@@ -106,13 +106,13 @@ class HttpRegistry:
         return self._adjusted(retries, self._exchange.observer)
 
     def _adjusted(self, retries: Retries, observer: Observer | None) -> Self:
-        found = copy(self)
-        found._exchange = self._exchange.adjusted(retries, observer)
-        found._uploads = self._uploads.over(found._exchange)
-        found._referrers = self._referrers.over(
-            found._exchange, get=found.get_manifest, put=found._put, delete=found._delete_manifest
+        registry = copy(self)
+        registry._exchange = self._exchange.adjusted(retries, observer)
+        registry._uploads = self._uploads.over(registry._exchange)
+        registry._referrers = self._referrers.over(
+            registry._exchange, get=registry.get_manifest, put=registry._put, delete=registry._delete_manifest
         )
-        return found
+        return registry
 
     @property
     def requests_sent(self) -> int:
@@ -136,10 +136,10 @@ class HttpRegistry:
         call = self._manifest_call("HEAD", repository, reference, (200, 404, 405, 501))
         response = self._exchange.run(replace(call, elsewhere=True))  # an object store's address may be signed for GET
         if response.status == 200:
-            found = described(response, reference, where=call.where)
-            if found:
+            descriptor = described(response, reference, where=call.where)
+            if descriptor:
                 self._facts.head_trusted = True
-                return found
+                return descriptor
         elif response.status == 404 and self._facts.head_trusted and not self._exchange.is_elsewhere(response):
             raise NotFound("reading a manifest was answered with HTTP 404", where=call.where, do="Check the name")
         try:
@@ -266,8 +266,8 @@ class HttpRegistry:
         self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
     ) -> list[Descriptor]:
         """See Registry. The type is filtered here: a registry's own filter is optional, and never trusted."""
-        found = self._referrers.find(check_repository(repository), digest, tags)
-        return [one for one in found if not artifact_type or one.artifact_type == artifact_type]
+        referrers = self._referrers.find(check_repository(repository), digest, tags)
+        return [one for one in referrers if not artifact_type or one.artifact_type == artifact_type]
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """See Registry. Where the registry keeps no list of referrers, the subject's fallback tag forgets it too."""

@@ -134,9 +134,9 @@ class Exchange:
 
     def adjusted(self, retries: Retries, observer: Observer | None) -> Exchange:
         """The same conversation for another use; everything learnt and counted is shared."""
-        found = copy(self)
-        found.retries, found.observer = retries, observer
-        return found
+        exchange = copy(self)
+        exchange.retries, exchange.observer = retries, observer
+        return exchange
 
     def send(self, call: Call) -> Response:
         """The answer, its status among ``call.expect``; the caller closes it. Raises the RegistryError family."""

@@ -35,7 +35,7 @@ class Facts:
         note: str = "",
     ) -> None:
         """Remember findings, with the time."""
-        found = {
+        findings = {
             "referrers_api": referrers_api,
             "mount": mount,
             "chunked_upload": chunked_upload,
@@ -45,7 +45,7 @@ class Facts:
         with self._lock:
             before = self._known.get(repository, Capabilities())
             changes = {
-                name: value for name, value in found.items() if value is not None and getattr(before, name) != value
+                name: value for name, value in findings.items() if value is not None and getattr(before, name) != value
             }
             notes = (*before.notes, note) if note and note not in before.notes else before.notes
             if changes or notes != before.notes:

@@ -45,8 +45,8 @@ def _open_lock(bucket: int) -> IO[bytes] | None:
     try:
         folder = Path(tempfile.gettempdir()) / f"registry-pipelines-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             return None
         file = (folder / f"{bucket:02x}.lock").open("wb")
     except OSError:

@@ -66,30 +66,30 @@ def kind_of(address: str) -> Kind:
     services, which give credentials to whoever asks). address: as ``getpeername`` says it, a zone is passed over. What
     is no address is inner. RFC 5737's documentation networks count as public."""
     try:
-        found = _plain(ipaddress.ip_address(address.partition("%")[0]))
+        ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
     except ValueError:
         return "inner"
-    if any(found in network for network in _METADATA):
+    if any(ip in network for network in _METADATA):
         return "metadata"
-    return "inner" if any(found in network for network in _INNER) else "public"
+    return "inner" if any(ip in network for network in _INNER) else "public"
 
 
 def is_in(address: str, network: Network) -> bool:
     """Whether an address is in a network; an IPv4 address written as IPv6 too."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    return found in network or _plain(found) in network
+    return ip in network or _plain(ip) in network
 
 
 def _plain(
-    found: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The IPv4 address that an IPv6 address holds, else the address itself."""
-    if isinstance(found, ipaddress.IPv4Address) or int(found) < 2:
-        return found
+    if isinstance(ip, ipaddress.IPv4Address) or int(ip) < 2:
+        return ip
     for network, shift in _HOLDING_V4:
-        if found in network:
-            return ipaddress.IPv4Address(int(found) >> shift & 0xFFFFFFFF)
-    return found
+        if ip in network:
+            return ipaddress.IPv4Address(int(ip) >> shift & 0xFFFFFFFF)
+    return ip

@@ -113,18 +113,18 @@ class Referrers:
         delete: Callable[[str, Digest], None],
     ) -> Referrers:
         """The same, what was learnt included, over an adjusted exchange."""
-        found = copy(self)
-        found._exchange, found._get, found._put, found._delete = exchange, get, put, delete
-        return found
+        referrers = copy(self)
+        referrers._exchange, referrers._get, referrers._put, referrers._delete = exchange, get, put, delete
+        return referrers
 
     def find(self, repository: str, digest: Digest, tags: Container[str] | None = None) -> list[Descriptor]:
         """All referrers, each once. tags: see Registry. Raises the RegistryError family when the answer is unclear."""
         answered = None if self._known(repository) is False else self._ask(repository, digest)
-        found = {entry.digest: entry for entry in answered or ()}
+        referrers = {entry.digest: entry for entry in answered or ()}
         if tags is None or digest.fallback_tag in tags:
             for entry in self._fallback(repository, digest).entries:
-                found.setdefault(entry.digest, entry)
-        return list(found.values())
+                referrers.setdefault(entry.digest, entry)
+        return list(referrers.values())
 
     def has_api(self, repository: str, digest: Digest) -> bool:
         """Whether the registry answers the API, asked with this digest when not known yet."""
@@ -142,17 +142,17 @@ class Referrers:
         headers = {"Accept": media_types.OCI_INDEX}
         expect = (200, *_NOT_THERE)
         call = Call("GET", url, pull(repository), where, "listing referrers", expect, headers, elsewhere=True)
-        found: list[Descriptor] | None = None
+        entries: list[Descriptor] | None = None
         for body, response in pages(self._exchange, call, limit=MAX_REFERRERS_PAGE_BYTES):
             if not self._is_list(repository, digest, call, response, body):
-                if found is not None:
+                if entries is not None:
                     raise RegistryError(f"the list of referrers breaks off (HTTP {response.status})", where=where)
                 return None
-            found = [*(found or ()), *read_answer(body, where=where).entries]
-            if len(found) > MAX_LISTED:
+            entries = [*(entries or ()), *read_answer(body, where=where).entries]
+            if len(entries) > MAX_LISTED:
                 raise RegistryError(f"more than {MAX_LISTED} referrers are listed", where=where)
         self._facts.learn(repository, referrers_api=True)
-        return found
+        return entries
 
     def _is_list(self, repository: str, subject: Digest, call: Call, response: Response, body: bytes) -> bool:
         """Whether an answer is the API's. Learns that there is none. Raises what never means "there is none"."""
@@ -190,8 +190,8 @@ class Referrers:
             return True
         if subject != _NOTHING:
             with self._exchange.send(replace(call, url=f"/v2/{repository}/referrers/{_NOTHING}")) as other:
-                found = other.read(MAX_REFERRERS_PAGE_BYTES) or b""
-                if other.status == 200 and _names_index(other, found):
+                other_body = other.read(MAX_REFERRERS_PAGE_BYTES) or b""
+                if other.status == 200 and _names_index(other, other_body):
                     self._facts.learn(repository, referrers_api=True)
                     return False
         self._no_api.add((response.status, *kind))
@@ -199,10 +199,10 @@ class Referrers:
 
     def _fallback(self, repository: str, digest: Digest) -> ReferrerList:
         try:
-            found = self._get(repository, digest.fallback_tag)
+            manifest = self._get(repository, digest.fallback_tag)
         except NotFound:
             return NO_LIST
-        return read_fallback(found, digest.fallback_tag)
+        return read_fallback(manifest, digest.fallback_tag)
 
     def put(self, repository: str, manifest: ManifestBytes, tag: str) -> None:
         """Store a manifest. With a subject, where the registry keeps no list itself, bring the subject's fallback tag

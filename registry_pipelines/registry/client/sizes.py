@@ -31,9 +31,9 @@ def blob_size(exchange: Exchange, repository: str, digest: Digest) -> int | None
         with exchange.send(Call("GET", url, scopes, where, doing, (200, 206, 404, 416), headers)) as got:
             if got.status == 404:
                 return None
-            found = _size(got)
-            if found is not None:
-                return found
+            size = _size(got)
+            if size is not None:
+                return size
             if headers is None and got.status == 200:
                 return _count(got)
     raise RegistryError("the registry does not say how long the blob is", where=where)
@@ -42,10 +42,10 @@ def blob_size(exchange: Exchange, repository: str, digest: Digest) -> int | None
 def _size(response: Response) -> int | None:
     if response.status == 200:
         return response.length
-    found = read_content_range(response)
-    if found is None:
+    content_range = read_content_range(response)
+    if content_range is None:
         return None
-    return found.size
+    return content_range.size
 
 
 def _count(response: Response) -> int:

@@ -61,8 +61,8 @@ CATALOG: Scopes = frozenset({"registry:catalog:*"})
 
 def _repository(scopes: Scopes) -> str:
     """The repository that scopes are about, of several the one that is written to; empty for none."""
-    found = sorted((scope.split(":", 2) for scope in scopes if scope.count(":") > 1), key=lambda one: one[2] == "pull")
-    return next((name for kind, name, _ in found if kind == "repository"), "")
+    parts = sorted((scope.split(":", 2) for scope in scopes if scope.count(":") > 1), key=lambda one: one[2] == "pull")
+    return next((name for kind, name, _ in parts if kind == "repository"), "")
 
 
 @dataclass

@@ -80,13 +80,13 @@ class HashedBody:
                 self.check_end(hasher.hexdigest())
             yield buffer[:count]
 
-    def check_end(self, found: str) -> None:
+    def check_end(self, hex_digest: str) -> None:
         """Raise DigestMismatch unless the content ends here and hashes to its name."""
         if self._content.readinto(memoryview(bytearray(1))):
             raise self._mismatch(f"the content is longer than the {self.size} bytes its descriptor says")
-        if found != self._descriptor.digest.hex:
+        if hex_digest != self._descriptor.digest.hex:
             algorithm = self._descriptor.digest.algorithm
-            raise self._mismatch(f"content hashes to {algorithm}:{found}, expected {self._descriptor.digest}")
+            raise self._mismatch(f"content hashes to {algorithm}:{hex_digest}, expected {self._descriptor.digest}")
 
     def _mismatch(self, what: str) -> DigestMismatch:
         return DigestMismatch(what, where=self._where, do="Nothing was stored; fetch the content from another place")

@@ -239,14 +239,14 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
     usual = _USUAL.findall(text)
     if len(usual) == lines:
         return [(name.lower(), value.strip(" \t\r")) for name, value in usual]
-    found: list[tuple[str, str]] = []
+    fields: list[tuple[str, str]] = []
     for line in text.split("\n"):
         key, colon, content = line.partition(":")
         if colon and _NAME.match(key):
-            found.append((key.lower(), content.strip(" \t\r")))
-        elif line[:1] in (" ", "\t") and found:
-            name, value = found[-1]
-            found[-1] = (name, f"{value} {line.strip()}")
+            fields.append((key.lower(), content.strip(" \t\r")))
+        elif line[:1] in (" ", "\t") and fields:
+            name, value = fields[-1]
+            fields[-1] = (name, f"{value} {line.strip()}")
         elif line.strip("\r"):
             raise http.client.HTTPException("a header line that is none")
-    return found
+    return fields

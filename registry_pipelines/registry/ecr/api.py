@@ -67,9 +67,9 @@ class EcrApi:
 
     def adjusted(self, retries: Retries, observer: Observer | None) -> EcrApi:
         """The same API for another use; sessions and counts are shared."""
-        found = copy(self)
-        found.retries, found._observer = retries, observer
-        return found
+        api = copy(self)
+        api.retries, api._observer = retries, observer
+        return api
 
     def call(
         self,

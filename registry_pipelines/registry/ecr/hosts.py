@@ -25,7 +25,7 @@ def read_host(host: str) -> EcrHost | None:
     """Read ``<account>.dkr.ecr[-fips].<region>.amazonaws.com`` (``.com.cn``, ``.eu``), or the dual-stack form
     ``<account>.dkr-ecr[-fips].<region>.on.aws``; None for any other host. Source: the ECR user guide, "Registry
     authentication" and "Dual-stack endpoints"."""
-    found = _HOST.fullmatch(host)
-    if not found:
+    match = _HOST.fullmatch(host)
+    if not match:
         return None
-    return EcrHost(found["account"], found["region"], fips=bool(found["fips"]), dualstack=found["dual"] == "-")
+    return EcrHost(match["account"], match["region"], fips=bool(match["fips"]), dualstack=match["dual"] == "-")

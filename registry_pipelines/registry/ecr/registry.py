@@ -68,10 +68,10 @@ class EcrRegistry(HttpRegistry):
         self._native = EcrUploads(finder.api, self._uploads)
 
     def _adjusted(self, retries: Retries, observer: Observer | None) -> Self:
-        found = super()._adjusted(retries, observer)
-        found._api = self._api.adjusted(retries, observer)
-        found._native = EcrUploads(found._api, found._uploads)
-        return found
+        registry = super()._adjusted(retries, observer)
+        registry._api = self._api.adjusted(retries, observer)
+        registry._native = EcrUploads(registry._api, registry._uploads)
+        return registry
 
     @property
     def requests_sent(self) -> int:

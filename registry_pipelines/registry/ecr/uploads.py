@@ -134,7 +134,7 @@ class EcrUploads:
 
     def sizes(self, repository: str, digests: list[Digest]) -> dict[Digest, int]:
         """Bytes of those blobs that are there, a hundred a call. Archived ones are not: they cannot be pulled."""
-        found: dict[Digest, int] = {}
+        sizes: dict[Digest, int] = {}
         for start in range(0, len(digests), MAX_DIGESTS):
             names = [str(item) for item in digests[start : start + MAX_DIGESTS]]
             answer = self._api.call(
@@ -146,8 +146,8 @@ class EcrUploads:
             )
             for layer in answer.get("layers", []):
                 if layer.get("layerAvailability") == "AVAILABLE" and layer.get("layerDigest") in names:
-                    found[Digest(layer["layerDigest"])] = int(layer.get("layerSize") or 0)
-        return found
+                    sizes[Digest(layer["layerDigest"])] = int(layer.get("layerSize") or 0)
+        return sizes
 
     def _where(self, repository: str, digest: str = "") -> str:
         return f"{self._api.name}/{repository}{'@' if digest else ''}{digest}"
@@ -155,10 +155,10 @@ class EcrUploads:
 
 def _read(session: UploadSession, where: str) -> _Open:
     """Raises NotFound (status 404) for the location of another kind of upload."""
-    found = _LOCATION.fullmatch(session.location)
-    if not found:
+    match = _LOCATION.fullmatch(session.location)
+    if not match:
         raise NotFound("this upload was not opened by ECR's own API", where=where, do="Begin anew", status=404)
-    return _Open(found["id"], int(found["size"]))
+    return _Open(match["id"], int(match["size"]))
 
 
 def _parts(body: HashedBody, part_bytes: int) -> Iterator[memoryview]:

@@ -98,19 +98,19 @@ class Application:
                 return self._run(route, request, match.groupdict())
         raise ApiError(404, "UNSUPPORTED", "there is no such address; the registry is at /v2/")
 
-    def _run(self, route: _Route, request: Request, found: dict[str, str]) -> Response:
+    def _run(self, route: _Route, request: Request, parameters: dict[str, str]) -> Response:
         self._allow(request, tuple(route.methods))
         action = _ACTIONS.get(request.method, PUSH)
-        if "session" in found:
+        if "session" in parameters:
             action = PUSH
-        name = check_stored_name(found.pop("name"))  # before it gets into a challenge's header
+        name = check_stored_name(parameters.pop("name"))  # before it gets into a challenge's header
         self._gate.check(request, Access("repository", name, action))
         source = request.parameter("from")
         if "mount" in request.query and not self._gate.covers(request, Access("repository", source, PULL)):
             del request.query[
                 "mount"
             ]  # an ordinary upload instead, as the specification says for what cannot be mounted
-        return route.methods[request.method](request, name, **found)
+        return route.methods[request.method](request, name, **parameters)
 
     def _allow(self, request: Request, methods: tuple[str, ...]) -> None:
         if request.method not in methods:

@@ -125,10 +125,10 @@ class BlobHandlers:
         return _created(name, digest)
 
     def _session(self, name: str, session: str) -> Session:
-        found = self._uploads.find(self._store.layout(name), session)
-        if found is None:
+        upload = self._uploads.find(self._store.layout(name), session)
+        if upload is None:
             raise ApiError(404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload; begin a new one")
-        return found
+        return upload
 
     def status(self, request: Request, name: str, session: str) -> Response:
         """GET of a session: how much is stored."""
@@ -136,28 +136,28 @@ class BlobHandlers:
 
     def cancel(self, request: Request, name: str, session: str) -> Response:
         """DELETE of a session."""
-        found = self._session(name, session)
-        with found.exclusive():
-            self._uploads.forget(found)
+        upload = self._session(name, session)
+        with upload.exclusive():
+            self._uploads.forget(upload)
         return Response(204)
 
     def patch(self, request: Request, name: str, session: str) -> Response:
         """PATCH: one chunk, or the whole content as a stream."""
-        found = self._session(name, session)
-        with found.exclusive():
-            self._append(request, name, found)
-        return Response(202, _progress(name, found))
+        upload = self._session(name, session)
+        with upload.exclusive():
+            self._append(request, name, upload)
+        return Response(202, _progress(name, upload))
 
     def put(self, request: Request, name: str, session: str) -> Response:
         """PUT: the last chunk or all content, then the check of the digest."""
-        found = self._session(name, session)
+        upload = self._session(name, session)
         digest = parse_digest(request.parameter("digest"))
-        with found.exclusive():
-            self._append(request, name, found, algorithm=digest.algorithm)
+        with upload.exclusive():
+            self._append(request, name, upload, algorithm=digest.algorithm)
             try:
-                found.commit(digest)
+                upload.commit(digest)
             finally:  # also after a failure: nobody knows then what a second try would add to
-                self._uploads.forget(found)
+                self._uploads.forget(upload)
         return _created(name, digest)
 
     def _append(self, request: Request, name: str, session: Session, *, algorithm: str = "") -> None:

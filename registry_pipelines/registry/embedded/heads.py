@@ -123,14 +123,14 @@ def split_target(target: str) -> tuple[str, dict[str, list[str]]]:
     if not target.startswith("/"):
         target = "/" + target.split("://", 1)[1].partition("/")[2]
     path, _, query = target.partition("?")
-    found: dict[str, list[str]] = {}
+    parameters: dict[str, list[str]] = {}
     try:
         for key, value in parse_qsl(query, keep_blank_values=True, max_num_fields=200, errors="strict"):
-            found.setdefault(key, []).append(value)
+            parameters.setdefault(key, []).append(value)
         decoded = unquote(path, errors="strict")
     except ValueError:
         raise BadRequest(400, "the request target is not valid") from None
-    return decoded, found
+    return decoded, parameters
 
 
 def read_request(connection: Connection, *, scheme: str, local_address: str, peer: str) -> Request | None:

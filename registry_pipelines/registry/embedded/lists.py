@@ -42,17 +42,17 @@ class ListHandlers:
     def referrers(self, request: Request, name: str, digest: str) -> Response:
         """``/v2/<name>/referrers/<digest>``; an unknown repository or manifest has none, which is not an error."""
         subject = parse_digest(digest)
-        found = sorted(self._store.layout(name).referrers(subject), key=lambda entry: entry.digest)
+        referrers = sorted(self._store.layout(name).referrers(subject), key=lambda entry: entry.digest)
         headers = [("Content-Type", media_types.OCI_INDEX)]
         # "+" in a query means a space, but clients that do not escape media types exist, and no media type has a space.
         kind = request.parameter("artifactType").replace(" ", "+")
         if kind:
-            found = [entry for entry in found if entry.artifact_type == kind]
+            referrers = [entry for entry in referrers if entry.artifact_type == kind]
             headers.append(("OCI-Filters-Applied", "artifactType"))
         last = request.parameter("last")
-        found = [entry for entry in found if entry.digest > last]
-        page = _first_page(found)
-        if len(page) < len(found):
+        referrers = [entry for entry in referrers if entry.digest > last]
+        page = _first_page(referrers)
+        if len(page) < len(referrers):
             query = {"artifactType": kind} if kind else {}
             headers.append(_link(request, {**query, "last": page[-1].digest}))
         index = Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=tuple(page))

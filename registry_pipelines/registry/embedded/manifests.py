@@ -34,34 +34,34 @@ class ManifestHandlers:
     def get(self, request: Request, name: str, reference: str) -> Response:
         """GET and HEAD by tag or digest."""
         layout = self._store.layout(name)
-        found = self._find(layout, name, reference)
+        descriptor = self._find(layout, name, reference)
         headers = [
-            ("Content-Type", found.media_type),
-            ("Docker-Content-Digest", found.digest),
-            ("ETag", f'"{found.digest}"'),
+            ("Content-Type", descriptor.media_type),
+            ("Docker-Content-Digest", descriptor.digest),
+            ("ETag", f'"{descriptor.digest}"'),
         ]
-        if f'"{found.digest}"' in request.headers.get("if-none-match", ""):
+        if f'"{descriptor.digest}"' in request.headers.get("if-none-match", ""):
             return Response(304, headers)
         if request.method == "HEAD":
-            size = layout.blob_size(found.digest)
+            size = layout.blob_size(descriptor.digest)
             if size is None:
                 raise _unknown(name, reference)
             return Response(200, headers, content_length=size)
-        manifest = layout.read_manifest(found)
+        manifest = layout.read_manifest(descriptor)
         if manifest is None:
             raise _unknown(name, reference)
         return Response(200, headers, manifest.raw)
 
     def _find(self, layout: Layout, name: str, reference: str) -> Descriptor:
         try:
-            found = layout.find(reference)
+            descriptor = layout.find(reference)
         except DigestInvalid as error:
             raise ApiError(400, "DIGEST_INVALID", error.what) from error
-        if found is None:
+        if descriptor is None:
             if not layout.exists():
                 raise ApiError(404, "NAME_UNKNOWN", f"there is no repository {name}")
             raise _unknown(name, reference)
-        return found
+        return descriptor
 
     def put(self, request: Request, name: str, reference: str) -> Response:
         """PUT by tag, or by digest with any number of ``?tag=``."""
@@ -103,8 +103,8 @@ class ManifestHandlers:
     def delete(self, request: Request, name: str, reference: str) -> Response:
         """DELETE of a tag, or of a manifest with all its tags."""
         layout = self._store.layout(name)
-        found = self._find(layout, name, reference)
-        gone = layout.remove_manifest(found.digest) if ":" in reference else layout.remove_tag(reference)
+        descriptor = self._find(layout, name, reference)
+        gone = layout.remove_manifest(descriptor.digest) if ":" in reference else layout.remove_tag(reference)
         if not gone:
             raise _unknown(name, reference)
         return Response(202)

@@ -61,9 +61,9 @@ class Store:
 
     def layout(self, repository: str) -> Layout:
         """The repository's layout, whether it exists yet or not. Raises ReferenceInvalid."""
-        found = self._layouts.get(repository)
-        if found is not None:
-            return found
+        cached = self._layouts.get(repository)
+        if cached is not None:
+            return cached
         check_stored_name(repository)
         fresh = Layout(self.root / repository)
         with self._guard:

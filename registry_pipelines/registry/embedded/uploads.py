@@ -169,14 +169,14 @@ class Uploads:
         if not _ID.match(name):
             return None
         with self._guard:
-            found = self._sessions.get(name)
-            if found is None:
+            session = self._sessions.get(name)
+            if session is None:
                 try:
                     size = (layout.private / name).stat().st_size
                 except (FileNotFoundError, NotADirectoryError):
                     return None
-                found = self._sessions[name] = Session(layout, name, offset=size)
-        return found if found.layout.folder == layout.folder else None
+                session = self._sessions[name] = Session(layout, name, offset=size)
+        return session if session.layout.folder == layout.folder else None
 
     def forget(self, session: Session) -> None:
         """The session is over: committed or cancelled."""

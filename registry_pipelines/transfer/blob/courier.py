@@ -316,7 +316,7 @@ def read_note(path: Path) -> tuple[str, int] | None:
     """Location and offset after the last part that the registry took; None without a note."""
     try:
         with path.open("rb") as file:
-            found = decode_json(file.read(MAX_NOTE_BYTES), dict[str, str | int], where=str(path), what="courier's note")
+            note = decode_json(file.read(MAX_NOTE_BYTES), dict[str, str | int], where=str(path), what="courier's note")
     except FileNotFoundError:
         return None
-    return str(found["location"]), int(found["offset"])
+    return str(note["location"]), int(note["offset"])

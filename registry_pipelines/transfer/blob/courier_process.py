@@ -65,13 +65,13 @@ class Connections:
         key = self._key(order)
         while True:
             with self._lock:
-                kept = self._idle.get(key, [])
-                found = kept.pop() if kept else None
-            if found is None:
+                idle = self._idle.get(key, [])
+                connection, idle_since = idle.pop() if idle else (None, 0.0)
+            if connection is None:
                 return self._connect(order)
-            if time.monotonic() - found[1] < IDLE_S and not select.select([found[0]], [], [], 0)[0]:
-                return found[0]
-            found[0].close()
+            if time.monotonic() - idle_since < IDLE_S and not select.select([connection], [], [], 0)[0]:
+                return connection
+            connection.close()
 
     def keep(self, order: dict[str, Any], sock: socket.socket) -> None:
         """For the next part."""
@@ -197,8 +197,8 @@ def read_frame(stream: BinaryIO) -> dict[str, Any] | None:
     content = stream.read(expected)
     if len(content) < expected:
         return None
-    found: dict[str, Any] = json.loads(content)
-    return found
+    order: dict[str, Any] = json.loads(content)
+    return order
 
 
 def finish(hurry: threading.Event) -> None:

@@ -307,10 +307,10 @@ class _Blob:
         hasher.update(part.view)
         if part.stop < self._descriptor.size:
             return
-        found = hasher.hexdigest()
-        if found != self._descriptor.digest.hex:
+        actual = hasher.hexdigest()
+        if actual != self._descriptor.digest.hex:
             raise DigestMismatch(
-                f"the source's blob {self._descriptor.digest} hashes to {found}",
+                f"the source's blob {self._descriptor.digest} hashes to {actual}",
                 where=str(self._source),
                 do="It is damaged there; push the image again. Nothing of it was stored at a target",
             )

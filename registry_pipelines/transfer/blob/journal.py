@@ -274,14 +274,14 @@ class Journal:
             unknown = [str(item) for item in digests if (registry, item) not in self._held]
 
         def look(database: Transaction) -> dict[tuple[str, str], str]:
-            found = {(registry, item): "" for item in unknown}
+            repositories = {(registry, item): "" for item in unknown}
             for start in range(0, len(unknown), MAX_HINTS):
                 some = {f"digest{at}": item for at, item in enumerate(unknown[start : start + MAX_HINTS])}
                 names = ", ".join(f":{name}" for name in some)
                 wanted = f"SELECT * FROM holdings WHERE registry = :registry AND digest IN ({names})"  # noqa: S608 - ours
                 for row in database.rows(wanted, {"registry": registry, **some}):
-                    found[registry, row["digest"]] = row["repository"]
-            return found
+                    repositories[registry, row["digest"]] = row["repository"]
+            return repositories
 
         looked = self._database.run(look) if unknown else {}
         with self._lock:

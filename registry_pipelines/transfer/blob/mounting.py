@@ -24,5 +24,5 @@ def mount(target: Place, digest: Digest, source: str, health: Health, *, size: i
         raise
     except RegistryError:
         pass
-    found = persist(lambda: registry.blob_size(target.repository, digest))
-    return found is not None and size in (None, found)
+    size_there = persist(lambda: registry.blob_size(target.repository, digest))
+    return size_there is not None and size in (None, size_there)

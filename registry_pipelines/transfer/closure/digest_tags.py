@@ -90,8 +90,8 @@ class DigestTags:
         tag = subject.fallback_tag
         if self.names is not None and tag not in self.names:
             return NO_LIST
-        found = self._read(tag)
-        return NO_LIST if found.refused and self.names is None and found.itself else found
+        tag_list = self._read(tag)
+        return NO_LIST if tag_list.refused and self.names is None and tag_list.itself else tag_list
 
     def is_told(self, tag: str) -> bool:
         """Whether it is told already what becomes of a tag, because it was chosen as an ordinary one."""
@@ -99,17 +99,17 @@ class DigestTags:
 
     def signatures(self, subject: Digest) -> dict[str, Descriptor]:
         """cosign's tags of a manifest, with what they name. Raises RegistryError."""
-        found = {}
+        signatures = {}
         for tag in self._cosign_tags(subject):
             try:
-                found[tag] = self.place.registry.resolve(self.place.repository, tag)
+                signatures[tag] = self.place.registry.resolve(self.place.repository, tag)
             except NotFound:
                 continue
             except Refused as error:
                 # Nobody listed it, and a registry that takes it for a broken digest (as GitLab may) has no such tag.
                 if error.status != 400 or tag in (self.names or ()):
                     raise
-        return found
+        return signatures
 
     def _cosign_tags(self, subject: Digest) -> list[str]:
         names = [f"{subject.algorithm}-{subject.hex}{suffix}" for suffix in COSIGN_SUFFIXES]
@@ -131,8 +131,8 @@ class DigestTags:
             if not doubtful:
                 return Chosen(chosen, [*lists, *signatures])
             with Pool(READ_THREADS, "tags") as pool:
-                found = list(pool.map(self._read, doubtful))
-            self._ordinary |= {tag for tag, read in zip(doubtful, found, strict=True) if read.ordinary}
+                contents = list(pool.map(self._read, doubtful))
+            self._ordinary |= {tag for tag, content in zip(doubtful, contents, strict=True) if content.ordinary}
             lists += [tag for tag in doubtful if tag not in self._ordinary]
             left = set(lists)
             tags = [tag for tag in tags if tag not in left]

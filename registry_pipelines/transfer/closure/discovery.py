@@ -125,7 +125,7 @@ class _Search:
     ) -> None:
         self.place, self.reference, self.platforms, self.selection = place, reference, tuple(platforms), selection
         self.cache, self.pool, self.foreign_layers = cache, pool, foreign_layers
-        self.found: dict[Digest, ManifestBytes] = {}
+        self.manifests: dict[Digest, ManifestBytes] = {}
         self.contents: dict[Digest, Manifest | Index] = {}
         self.absent: dict[Digest, Descriptor] = {}
         self.foreign: dict[Digest, Descriptor] = {}
@@ -160,7 +160,7 @@ class _Search:
             behind = self._left_behind(root.digest)
             root = rewritten
         else:
-            self.found[root.digest] = root
+            self.manifests[root.digest] = root
         while level:
             level = self._next_level(level)
         self._find_blobs()
@@ -191,16 +191,16 @@ class _Search:
     def _left_behind(self, index: Digest) -> list[Omission]:
         """What refers to an index that is written anew, named only."""
         why = "it is about the whole index, and a new one is written"
-        found = self._listed(index)
-        behind = [Omission("referrer", referrer.digest, why, referrer.size) for referrer in found]
+        referrers = self._listed(index)
+        behind = [Omission("referrer", referrer.digest, why, referrer.size) for referrer in referrers]
         return [*behind, *(Omission("tag", tag, why) for tag in self.tags.signatures(index))]
 
     def _root(self) -> ManifestBytes:
         if self.cache is None or self.cache.is_new:
-            found = self.place.registry.get_manifest(self.place.repository, self.reference)
+            manifest = self.place.registry.get_manifest(self.place.repository, self.reference)
             if self.cache:
-                self.cache.keep_manifest(found)
-            return found
+                self.cache.keep_manifest(manifest)
+            return manifest
         top = self.place.registry.resolve(self.place.repository, self.reference)
         return self._fetch(top.digest)
 
@@ -259,7 +259,7 @@ class _Search:
         """What is there, or why it is left out. Raises ClosureIncomplete, ManifestInvalid for what cannot be."""
         wanted = _firmest(group)
         self._hold(0)  # others may have found too much while this one waited for its turn
-        manifest = self.found.get(wanted.digest)
+        manifest = self.manifests.get(wanted.digest)
         try:
             if manifest is None:
                 manifest = self._fetch(wanted.digest)
@@ -274,22 +274,22 @@ class _Search:
                 raise
             return f"cannot be read: {error.what}"
         if not any(_is_true(each, content) for each in group):
-            self.found[manifest.digest] = manifest  # it may be wanted for another reason
+            self.manifests[manifest.digest] = manifest  # it may be wanted for another reason
             return _says_otherwise(content)
         return _Opened(manifest, content, self._listed(wanted.digest), self.tags.signatures(wanted.digest))
 
     def _listed(self, subject: Digest) -> list[Descriptor]:
         """What the registry lists, and what is listed under the tag; a list that is none is named."""
-        found = {one.digest: one for one in self.place.registry.referrers(self.place.repository, subject, tags=())}
-        kept = self.tags.list_of(subject)
-        for entry in kept.entries:
-            found.setdefault(entry.digest, entry)
+        referrers = {one.digest: one for one in self.place.registry.referrers(self.place.repository, subject, tags=())}
+        tag_list = self.tags.list_of(subject)
+        for entry in tag_list.entries:
+            referrers.setdefault(entry.digest, entry)
         tag = subject.fallback_tag
-        if kept.refused and tag != self.reference and not self.tags.is_told(tag):
-            self.bad_lists[tag] = Omission("tag", tag, kept.refused)
-        elif kept.unreadable:
-            self.bad_lists[tag] = Omission("tag", tag, f"{kept.unreadable} entries of this list cannot be read")
-        return list(found.values())
+        if tag_list.refused and tag != self.reference and not self.tags.is_told(tag):
+            self.bad_lists[tag] = Omission("tag", tag, tag_list.refused)
+        elif tag_list.unreadable:
+            self.bad_lists[tag] = Omission("tag", tag, f"{tag_list.unreadable} entries of this list cannot be read")
+        return list(referrers.values())
 
     def _doubt(self, group: list[_Wanted], what: str) -> None:
         """Leave out what led here; of a referrer that is an index, all of it."""
@@ -306,7 +306,7 @@ class _Search:
         self.claims.setdefault(wanted.digest, omission)
 
     def _accept(self, wanted: _Wanted, manifest: ManifestBytes, content: Manifest | Index) -> None:
-        self.found[manifest.digest] = manifest
+        self.manifests[manifest.digest] = manifest
         self.contents[manifest.digest] = content
         self.via[manifest.digest] = wanted.via
 
@@ -407,7 +407,7 @@ class _Search:
                 if digest in order or digest not in self.contents:
                     continue
                 if ready:
-                    order[digest] = self.found[digest]
+                    order[digest] = self.manifests[digest]
                     continue
                 stack.append((digest, True))
                 content = self.contents[digest]

@@ -57,9 +57,9 @@ def list_tags(place: Place, chosen: Selector, *, from_catalogue: bool = False) -
 def _not_listed(place: Place, listed: Sequence[str], chosen: Selector) -> list[str]:
     known = set(listed)
     named = [name for name in chosen.full_names if name not in known and could_be_hidden(name, known)]
-    found = {name: None for name in named if digest_at(place, name)}
+    names = {name: None for name in named if digest_at(place, name)}
     versions = likely_to_hide(listed, len(listed))
     if len(versions) >= SUSPICIOUS_TAGS and not chosen.names_all and not shows_such_tags(known):
         sample = hidden_tags(place, listed, among=versions[:SAMPLED_TAGS])
-        found |= dict.fromkeys(hidden_tags(place, listed).tags if sample.tags else ())
-    return list(found)
+        names |= dict.fromkeys(hidden_tags(place, listed).tags if sample.tags else ())
+    return list(names)

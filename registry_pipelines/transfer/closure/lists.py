@@ -40,11 +40,11 @@ def find_keeper(place: Place, subject: Digest) -> Keeper | None:
 
 def referrers_by_subject(closure: Closure, among: Collection[Digest]) -> Mapping[Digest, set[Digest]]:
     """Subject to its referrers, of those that are ``among`` these digests."""
-    found: dict[Digest, set[Digest]] = defaultdict(set)
+    referrers: dict[Digest, set[Digest]] = defaultdict(set)
     for referrer, subject in closure.subjects.items():
         if referrer in among:
-            found[subject].add(referrer)
-    return found
+            referrers[subject].add(referrer)
+    return referrers
 
 
 def named_at(place: Place, subject: Digest, keeper: Keeper | None) -> frozenset[Digest]:

@@ -29,7 +29,7 @@ def note(omissions: Iterable[Omission]) -> str:
     groups: dict[tuple[str, str], list[Omission]] = {}
     for each in dict.fromkeys(omissions):
         groups.setdefault((each.kind, each.why if each.kind in _REASONED else ""), []).append(each)
-    return "; ".join(_sentence(kind, why, found) for (kind, why), found in groups.items())
+    return "; ".join(_sentence(kind, why, group) for (kind, why), group in groups.items())
 
 
 def rows(omissions: Iterable[Omission]) -> list[Row]:
@@ -53,8 +53,8 @@ def companions(closure: Closure) -> set[str]:
     return {*closure.digest_tags, *(manifest.digest.fallback_tag for manifest in closure.manifests)}
 
 
-def _sentence(kind: str, why: str, found: Sequence[Omission]) -> str:
+def _sentence(kind: str, why: str, omissions: Sequence[Omission]) -> str:
     one, several = _SENTENCES[kind]
-    size = sum(each.size_bytes for each in found)
-    said = (one if len(found) == 1 else several).format(size=f" ({size_text(size)})" if size else "")
-    return f"{len(found)} {said}{f': {why}' if why else ''}"
+    size = sum(omission.size_bytes for omission in omissions)
+    said = (one if len(omissions) == 1 else several).format(size=f" ({size_text(size)})" if size else "")
+    return f"{len(omissions)} {said}{f': {why}' if why else ''}"

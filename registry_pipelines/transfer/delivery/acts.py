@@ -288,11 +288,11 @@ class Acts:
         closure = copy.delivery.job.closure
         if copy.delivery.unchanged or not closure.by_tag:
             return
-        named = (closure.source.registry.name, closure.source.repository, closure.reference)
-        found = self._sources_now.get(named, lambda: self._digest_at_source(copy.source, closure))
+        key = (closure.source.registry.name, closure.source.repository, closure.reference)
+        named_now = self._sources_now.get(key, lambda: self._digest_at_source(copy.source, closure))
         planned = closure.named or closure.root.digest
-        if found != planned:
-            copy.drift += (Drift("source", closure.reference, planned, found),)
+        if named_now != planned:
+            copy.drift += (Drift("source", closure.reference, planned, named_now),)
 
     def _digest_at_source(self, source: Place, closure: Closure) -> Digest | None:
         """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""

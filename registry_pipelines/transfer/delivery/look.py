@@ -46,10 +46,10 @@ def _look(
     if not came_before and new.contains(target):
         return seen
     for tag in {**dict.fromkeys(tags, root), **closure.digest_tags}:
-        found = digest_at(target, tag)
-        if found:
-            seen.tags[tag] = found
-            seen.manifests.add(found)
+        digest = digest_at(target, tag)
+        if digest:
+            seen.tags[tag] = digest
+            seen.manifests.add(digest)
     if root not in seen.manifests and digest_at(target, root):
         seen.manifests.add(root)
     if came_before and not seen.manifests and new.contains(target):

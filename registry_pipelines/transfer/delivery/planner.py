@@ -119,9 +119,9 @@ class Planner:
     ) -> dict[str, Mapping[Digest, str]]:
         """By registry, where the blobs that some delivery misses are known to be: one question for all of them."""
         missing: dict[str, dict[Digest, None]] = {}
-        for job, target, found in seen:
-            if isinstance(found, Seen):
-                lacks = [digest for digest in job.closure.blobs if digest not in found.blobs]
+        for job, target, answer in seen:
+            if isinstance(answer, Seen):
+                lacks = [digest for digest in job.closure.blobs if digest not in answer.blobs]
                 missing.setdefault(target.registry.name, {}).update(dict.fromkeys(lacks))
         if self._holdings is None:
             return {}
@@ -168,13 +168,13 @@ def _origin(closure: Closure) -> str:
 def _there(seen: Sequence[tuple[Job, Place, Seen | RegistryPipelinesError]]) -> dict[tuple[str, Digest], str]:
     """By registry name and blob, a repository in which a manifest of this plan has it already. The journal writes such
     down once a second, and knows nothing of what others brought."""
-    found: dict[tuple[str, Digest], str] = {}
+    repositories: dict[tuple[str, Digest], str] = {}
     for job, target, answer in seen:
         if isinstance(answer, Seen):
             for manifest in answer.manifests:
                 for blob in answer.blobs.intersection(job.closure.blobs_of.get(manifest, ())):
-                    found.setdefault((target.registry.name, blob), target.repository)
-    return found
+                    repositories.setdefault((target.registry.name, blob), target.repository)
+    return repositories
 
 
 class _Assignment:

@@ -118,11 +118,11 @@ def read_back(
 
     def manifest(digest: Digest) -> None:
         try:
-            found = registry.resolve(repository, digest)
+            descriptor = registry.resolve(repository, digest)
         except NotFound as error:
             raise _missing(target, f"manifest {digest}") from error
-        if found.digest != digest:
-            raise _missing(target, f"manifest {digest} (there is {found.digest})")
+        if descriptor.digest != digest:
+            raise _missing(target, f"manifest {digest} (there is {descriptor.digest})")
 
     def blob(digest: Digest) -> None:
         check_size(digest, sizes_read.ask(target, digest))
@@ -138,11 +138,11 @@ def read_back(
 
     def tag(name: str) -> None:
         try:
-            found = registry.resolve(repository, name).digest
+            digest = registry.resolve(repository, name).digest
         except NotFound as error:
             raise _missing(target, f"tag {name}") from error
-        if found != tags[name]:
-            raise _missing(target, f"tag {name} (it names {found}, not {tags[name]})")
+        if digest != tags[name]:
+            raise _missing(target, f"tag {name} (it names {digest}, not {tags[name]})")
 
     def lists(subject: Digest, referrers: set[Digest]) -> None:
         if lost := referrers - named_at(target, subject, keeper_at(target)):

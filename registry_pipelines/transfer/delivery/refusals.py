@@ -36,10 +36,10 @@ class SparseRefusals:
     def refused_on(self, registry: str) -> str:
         """The day (UTC) on which it refused one, like ``2026-11-28``; empty when it did not, or too long ago."""
         try:
-            found = self._path(registry).stat().st_mtime
+            learnt_at = self._path(registry).stat().st_mtime
         except OSError:
             return ""
-        return datetime.fromtimestamp(found, UTC).date().isoformat() if found > time.time() - BELIEVED_S else ""
+        return datetime.fromtimestamp(learnt_at, UTC).date().isoformat() if learnt_at > time.time() - BELIEVED_S else ""
 
     def _path(self, registry: str) -> Path:
         return self._root / Digest.of(registry.encode()).hex

@@ -57,14 +57,14 @@ class Vouchers:
         content = manifest.content()
         if not isinstance(content, Manifest) or not isinstance(registry, CountsRequests):  # a folder answers at once
             return []
-        found = []
+        vouched = []
         for blob in (content.config, *content.layers):
             if blob.digest not in sent or blob.digest == EMPTY.digest:  # which registries may know without looking
                 continue
             kind = (registry.name, manifest.media_type, blob is content.config, blob.media_type)
             if self._looks.get(kind, partial(self._try, target, manifest, content, blob)):
-                found.append(blob)
-        return found
+                vouched.append(blob)
+        return vouched
 
     def _try(self, target: Place, manifest: ManifestBytes, content: Manifest, blob: Descriptor) -> bool:
         """Whether the target refuses the manifest without this blob."""

@@ -205,8 +205,8 @@ class Health:
         self._change.notify_all()
 
     def _find(self, registry: str, kind: Kind) -> _Trouble | None:
-        found = [self._troubles.get((registry, each)) for each in (_ALL, kind)]
-        known = [each for each in found if each is not None]
+        troubles = [self._troubles.get((registry, each)) for each in (_ALL, kind)]
+        known = [each for each in troubles if each is not None]
         return next((each for each in known if each.given_up), known[0] if known else None)
 
     def _clear(self, *keys: tuple[str, str]) -> None:

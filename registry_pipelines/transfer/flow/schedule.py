@@ -82,17 +82,17 @@ class Aside:
     def __call__(self) -> Iterator[None]:
         """The context; one within another changes nothing."""
         here = threading.get_ident()
-        found = self._at_work.pop(here, None)
-        if found is None:
+        work = self._at_work.pop(here, None)
+        if work is None:
             yield
             return
-        runner, task = found
+        runner, task = work
         runner.step_aside(task)
         try:
             yield
         finally:
             runner.come_back(task)
-            self._at_work[here] = found
+            self._at_work[here] = work
 
     @contextmanager
     def known(self, runner: _Runner, task: Task) -> Iterator[None]:

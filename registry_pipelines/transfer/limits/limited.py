@@ -105,12 +105,12 @@ class _Limited(Generic[_R]):
 
     def leaving_stalls(self) -> Self:
         """See Repeating."""
-        found = copy(self)
-        found._kinds = {
+        registry = copy(self)
+        registry._kinds = {
             action: cast(_R, each.leaving_stalls()) if isinstance(each, Repeating) else each
             for action, each in self._kinds.items()
         }
-        return found
+        return registry
 
     @property
     def requests_sent(self) -> int:

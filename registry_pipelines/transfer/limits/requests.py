@@ -27,7 +27,7 @@ class Requests:
 
     def so_far(self) -> dict[str, int]:
         """Requests by registry name; a registry that was not asked at all is left out."""
-        found: dict[str, int] = {}
+        sent: dict[str, int] = {}
         for key, (name, each) in self._counted.items():
-            found[name] = found.get(name, 0) + each.requests_sent - self._before[key]
-        return {name: count for name, count in found.items() if count}
+            sent[name] = sent.get(name, 0) + each.requests_sent - self._before[key]
+        return {name: count for name, count in sent.items() if count}
