@@ -12,7 +12,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from registry_pipelines.errors import StateTooNew
+from registry_pipelines.errors import DiskFull, StateTooNew
 from registry_pipelines.oci.files import local_errors, write_file
 
 STATE_VERSION = 1
@@ -26,15 +26,15 @@ def claim_state(folder: Path) -> None:
     """Make sure that a state folder is one that this build understands, before anything in it is read or written; make
     it where it is not there. Of several processes that start at once each may write the version, at once or not at all.
 
-    A folder that this process may not write to keeps none. Raises StateTooNew, also for a version that is no number;
-    DiskFull, LocalError.
+    A folder that this process may not write to, or on a full disk, keeps none. Raises StateTooNew, also for a version
+    that is no number; LocalError.
     """
     path = folder / VERSION_FILE
     try:
         with path.open("rb") as file:
             text = file.read(MAX_VERSION_BYTES + 1)
     except FileNotFoundError:
-        with contextlib.suppress(OSError):  # whoever needs the folder says why it cannot be had
+        with contextlib.suppress(OSError, DiskFull):  # whoever needs the folder says why it cannot be had
             folder.mkdir(parents=True, exist_ok=True)
             write_file(path, f"{STATE_VERSION}\n".encode())
         return

@@ -66,6 +66,15 @@ def test_a_folder_gets_its_version_once(tmp_path: Path) -> None:
     assert snapshot(tmp_path / "state") == {VERSION_FILE: b"1\n"}
 
 
+def test_a_full_disk_ends_nothing_that_needs_no_state(tmp_path: Path) -> None:
+    """An older build left the folder; the command reads registries alone. A limit on files acts as a full disk."""
+    code = "import sys, pathlib, resource, signal; from registry_pipelines import versions as v; "
+    code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
+    code += "v.claim_state(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=patient(30))
+    assert (done.returncode, done.stderr, snapshot(tmp_path)) == (0, b"", {})
+
+
 def test_many_that_start_at_once_write_one_version(tmp_path: Path) -> None:
     code = "import sys, pathlib; from registry_pipelines import versions as v; v.claim_state(pathlib.Path(sys.argv[1]))"
     state = tmp_path / "state"
