@@ -1,4 +1,4 @@
-"""What a registry was found to do, remembered per repository and dated."""
+"""What a registry does, as answers showed, remembered per repository and dated."""
 
 from __future__ import annotations
 

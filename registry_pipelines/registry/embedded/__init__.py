@@ -1,4 +1,11 @@
-"""A registry in this process: OCI distribution 1.1 over one OCI layout folder per repository."""
+"""A registry in this process: OCI distribution 1.1 over one OCI layout folder per repository.
+
+For the demonstration, for ``serve`` and for tests; ``registry.layout`` shares its ``storage``. ``server`` takes
+connections, ``http_messages``, ``heads`` and ``ranges`` read requests, ``sending`` and ``responses`` answer.
+``application`` routes to ``blobs``, ``manifests`` and ``lists``, after ``auth`` let the request pass. ``uploads`` keeps
+open sessions, also over a restart; ``garbage`` frees what nothing refers to; ``running`` runs several servers until a
+signal.
+"""
 
 from registry_pipelines.registry.embedded.auth import User
 from registry_pipelines.registry.embedded.garbage import Collected

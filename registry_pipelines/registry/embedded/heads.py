@@ -1,4 +1,4 @@
-"""Requests: heads parsed leanly and strictly. See ``http`` for what is refused and why."""
+"""Requests: heads parsed leanly and strictly. See ``http_messages`` for what is refused and why."""
 
 from __future__ import annotations
 
