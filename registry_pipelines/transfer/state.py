@@ -20,16 +20,16 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry, UploadSessions
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier
-from registry_pipelines.transfer.blob.fanout import Means
+from registry_pipelines.transfer.blob.fanout import BlobTools
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES, PartMemory
 from registry_pipelines.transfer.blob.owners import OWNERS, new_name
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
 from registry_pipelines.transfer.closure.manifests import ManifestFolder
-from registry_pipelines.transfer.delivery.acts import Setting
+from registry_pipelines.transfer.delivery.acts import DeliveryTools
 from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job, Plan
-from registry_pipelines.transfer.delivery.planner import Planner, make_plan
+from registry_pipelines.transfer.delivery.planner import Planner
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner, ReceiptStore
 from registry_pipelines.transfer.delivery.refusals import SparseRefusals
 from registry_pipelines.transfer.delivery.results import TargetResult
@@ -106,12 +106,13 @@ class State:
         return journal.begun(target) if journal else False
 
     def plan(self, jobs: Sequence[Job]) -> Plan:
-        """What is to be done, with what earlier runs left and found; see
-        :func:`~registry_pipelines.transfer.delivery.planner.make_plan`."""
-        return make_plan(jobs, holdings=self, receipts=self.receipts, refusals=self._refusals)
+        """What is to be done, with what earlier runs left and saw: see :meth:`planner`, which is for those who learn
+        their jobs one after another."""
+        with self.planner() as planner:
+            return planner.plan(jobs)
 
     def planner(self) -> Planner:
-        """A planner that knows what earlier runs left and found."""
+        """A planner that knows what earlier runs left and saw."""
         return Planner(holdings=self, receipts=self.receipts, refusals=self._refusals)
 
     def apply(self, plan: Plan) -> list[TargetResult]:
@@ -121,15 +122,14 @@ class State:
         journal = None if plan.unchanged else self.open_journal()
         if journal:
             journal.begin({each.target for each in plan.deliveries if not each.unchanged})
-        setting = Setting(
-            means=self.means(journal),
+        tools = DeliveryTools(
+            blob=self.blob_tools(journal),
             progress=self._progress,
             receipts=self.receipts,
             signer=self._signer,
-            keeper=journal,
             refusals=self._refusals,
         )
-        results = execute(plan, setting)
+        results = execute(plan, tools)
         if journal:
             done = zip(plan.deliveries, results, strict=True)
             with contextlib.suppress(LocalError):  # then the next run asks a few questions more
@@ -143,9 +143,9 @@ class State:
             self._starting = threading.Thread(target=self._courier.start, name="courier-start", daemon=True)
             self._starting.start()
 
-    def means(self, journal: Journal | None = None) -> Means:
+    def blob_tools(self, journal: Journal | None = None) -> BlobTools:
         """What the blobs of one run are moved with."""
-        return Means(
+        return BlobTools(
             memory=self.memory,
             journal=journal,
             courier=self._courier,

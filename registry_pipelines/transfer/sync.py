@@ -24,7 +24,7 @@ from registry_pipelines.transfer.closure.omissions import companions, left_over
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.closure.selector import ALL, Selector
 from registry_pipelines.transfer.delivery.plan import Job, Plan
-from registry_pipelines.transfer.delivery.planner import Goals, Looked, Planner
+from registry_pipelines.transfer.delivery.planner import Goals, Planner
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.limits.requests import Requests
@@ -126,9 +126,9 @@ _T = TypeVar("_T")
 
 
 class _Survey(msgspec.Struct):
-    """What is to be copied of one source: closures whose targets are looked at, what is left out, and what failed."""
+    """What is to be copied of one source, what is left out, and what failed."""
 
-    looked: list[Looked] = []
+    jobs: list[Job] = []
     passed_over: list[Omission] = []
     failures: list[Failure] = []
 
@@ -189,7 +189,7 @@ def _sync(sources: Sequence[Source], *, dry_run: bool, engine: Engine, by_source
             surveys = _discover_all(within, state.manifests, planner)
             if by_source:
                 _leave_to_the_first(surveys)
-            plan = planner.plan([looked for survey in surveys for looked in survey.looked])
+            plan = planner.plan([job for survey in surveys for job in survey.jobs])
         progress.end(LOOKING, note=_counted(plan))
         if not dry_run:
             results = state.apply(plan)
@@ -197,7 +197,7 @@ def _sync(sources: Sequence[Source], *, dry_run: bool, engine: Engine, by_source
     counted, deliveries, done = requests.so_far(), iter(plan.deliveries), iter(results)
     results_by_source = []
     for source, survey in zip(sources, surveys, strict=True):
-        count = sum(len(looked.job.targets) for looked in survey.looked)
+        count = sum(len(job.targets) for job in survey.jobs)
         names = {registry.name for registry in _registries(source)}
         results_by_source.append(
             SyncResult(
@@ -217,15 +217,15 @@ def _leave_to_the_first(surveys: Sequence[_Survey]) -> None:
     goals = Goals()
     for survey in surveys:
         alone = []
-        for looked in survey.looked:
-            clash = goals.clash(looked.job)
+        for job in survey.jobs:
+            clash = goals.clash(job)
             if clash is None:
-                goals.take(looked.job)
-                alone.append(looked)
+                goals.take(job)
+                alone.append(job)
             else:
-                closure = looked.job.closure
+                closure = job.closure
                 survey.failures.append(Failure(f"{closure.source}:{closure.reference}", clash))
-        survey.looked = alone
+        survey.jobs = alone
 
 
 def _registries(source: Source) -> list[Registry]:
@@ -266,12 +266,12 @@ def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planne
         ]
         looks = pool.map(lambda item: _find(sources[item[0]], *item[1:], cache=cache, planner=planner), wanted)
         for (at, *_), answer in zip(wanted, looks, strict=True):
-            if (looked := surveys[at].keep(answer)) is not None:
-                surveys[at].looked.append(looked)
+            if (job := surveys[at].keep(answer)) is not None:
+                surveys[at].jobs.append(job)
     travelling: dict[tuple[int, str], set[str]] = defaultdict(set)
     for at, survey in enumerate(surveys):
-        for looked in survey.looked:
-            travelling[at, looked.job.closure.source.repository] |= companions(looked.job.closure)
+        for job in survey.jobs:
+            travelling[at, job.closure.source.repository] |= companions(job.closure)
     for (at, name), tags in zip(repositories, listed, strict=True):
         if tags is not None:
             surveys[at].passed_over += left_over(
@@ -324,7 +324,7 @@ def _find(
     *,
     cache: ManifestCache | None,
     planner: Planner,
-) -> Looked | Failure:
+) -> Job | Failure:
     place = Place(source.registry, repository)
     try:
         closure = discover(
@@ -339,4 +339,6 @@ def _find(
     except RegistryPipelinesError as error:
         return Failure(f"{place}:{tag}", error)
     targets = tuple(target.place(repository) for target in source.targets)
-    return planner.look(Job(closure, targets, (tag,), source.move_tags))
+    job = Job(closure, targets, (tag,), source.move_tags)
+    planner.look(job)
+    return job

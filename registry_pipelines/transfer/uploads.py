@@ -14,7 +14,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
-from registry_pipelines.transfer.blob.fanout import Means, load_of, move_blob
+from registry_pipelines.transfer.blob.fanout import BlobTools, load_of, move_blob
 from registry_pipelines.transfer.blob.mounting import mount
 from registry_pipelines.transfer.blob.produced import Produce, Write, produce_blob
 from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
@@ -57,7 +57,7 @@ class Uploads:
     def __init__(self, state: State, target: Place, progress: Progress | None = None) -> None:
         self.target = left_to_us(target)
         self._state, self._progress = state, progress or Silent()
-        self._means = state.means()
+        self._tools = state.blob_tools()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -77,14 +77,14 @@ class Uploads:
         self._go_on()
         registry, repository = self.target.registry, self.target.repository
         look = partial(registry.blob_size, repository, digest)
-        return self._means.health.persist(self.target, "mount", look) is not None
+        return self._tools.health.persist(self.target, "mount", look) is not None
 
     def _mount(self, digest: Digest, repositories: Sequence[str]) -> bool:
         others = [name for name in dict.fromkeys(repositories) if name != self.target.repository]
-        return any(mount(self.target, digest, name, self._means.health) for name in others)
+        return any(mount(self.target, digest, name, self._tools.health) for name in others)
 
     def bring(self, wanted: Sequence[Wanted]) -> list[Brought]:
-        """Have blobs at the target: found, mounted, or copied, several at once; how, in their order.
+        """Have blobs at the target: there already, mounted, or copied, several at once; how, in their order.
 
         Raises the first error, of the RegistryError, ContentError or LocalError family, once what is under way came to
         rest; a later run goes on from there.
@@ -97,7 +97,7 @@ class Uploads:
                 held = self._state.holders(name, digests)
                 left = self._settle("mounted", left, pool, partial(self._take_over, held))
         errors: list[RegistryPipelinesError] = []
-        schedule = Schedule(self._means.aside)
+        schedule = Schedule(self._tools.aside)
         for each, how in left:
             load = load_of(each.source, each.descriptor, [self.target])
             schedule.add(partial(self._copy, each, how, errors), rank=(0, -each.descriptor.size), load=load)
@@ -155,10 +155,10 @@ class Uploads:
 
         return produce_blob(self.target, name, guarded, self._recording())
 
-    def _recording(self) -> Means:
+    def _recording(self) -> BlobTools:
         """With the journal, which is opened when something is sent."""
-        self._means.journal = self._state.open_journal()
-        return self._means
+        self._tools.journal = self._state.open_journal()
+        return self._tools
 
     def _go_on(self) -> None:
         if self._stopped.is_set():

@@ -15,7 +15,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
@@ -166,8 +166,8 @@ def test_a_registry_that_answers_every_upload_with_500_is_told_with_its_commones
     with FaultRegistry(target.address) as faults:
         faults.play(method, r".*/blobs/uploads/.*", Status(500, body=b"<html>oops</html>"))
         there = Place(connect(faults.address, retries=Retries(attempts=1)), "app")
-        means = Means(patience=lambda: Patience(0.5))
-        [outcome] = move_blob(source.place("app"), manifest.layers[0], [there], means, lambda *_: None)
+        tools = BlobTools(patience=lambda: Patience(0.5))
+        [outcome] = move_blob(source.place("app"), manifest.layers[0], [there], tools, lambda *_: None)
     assert isinstance(outcome, Unavailable)
     assert "HTTP 500" in str(outcome) and "a full disk is the commonest cause" in str(outcome)
 
@@ -177,10 +177,10 @@ def test_a_full_disk_of_our_own_is_told_and_left_free(
 ) -> None:
     manifest = graphs.image(source.place("app"), graphs.noise(LARGE), tag="v1").content()
     assert isinstance(manifest, Manifest)
-    means = Means(spool=full / "spool", rules=(RegistryRule(".*", chunks=False),))
+    tools = BlobTools(spool=full / "spool", rules=(RegistryRule(".*", chunks=False),))
 
     def bring() -> RegistryPipelinesError | None:
-        [outcome] = move_blob(source.place("app"), manifest.layers[0], [target.place("app")], means, lambda *_: None)
+        [outcome] = move_blob(source.place("app"), manifest.layers[0], [target.place("app")], tools, lambda *_: None)
         return outcome
 
     failed = bring()

@@ -16,13 +16,13 @@ from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.closure.discovery import discover
-from registry_pipelines.transfer.delivery.acts import Setting
+from registry_pipelines.transfer.delivery.acts import DeliveryTools
 from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job
-from registry_pipelines.transfer.delivery.planner import make_plan
+from registry_pipelines.transfer.delivery.planner import Planner
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.flow.health import ATTEMPT_S, REVIVE_S, Health
 from registry_pipelines.transfer.flow.patience import Patience
@@ -90,9 +90,11 @@ def fill(place: Place, graphs: Graphs, *, large: bool = False) -> None:
         graphs.image(place, *layers, tag=f"v{number}", config=b"%d" % number)
 
 
-def bring(source: Place, targets: Sequence[Place], means: Means, watch: Watch) -> list[TargetResult]:
+def bring(source: Place, targets: Sequence[Place], tools: BlobTools, watch: Watch) -> list[TargetResult]:
     jobs = [Job(discover(source, f"v{number}"), tuple(targets), (f"v{number}",)) for number in range(IMAGES)]
-    return execute(make_plan(jobs), Setting(means=means, progress=watch, threads=THREADS))
+    with Planner() as planner:
+        plan = planner.plan(jobs)
+    return execute(plan, DeliveryTools(blob=tools, progress=watch, threads=THREADS))
 
 
 def whole(source: Place, target: Place) -> bool:
@@ -120,7 +122,7 @@ def test_a_target_that_dies_is_given_up_once_and_the_other_is_complete(
 
     targets = [Place(sick, "app"), Place(connect(well.address), "app")]
     watch = Watch(moved_to=ill.address, then=fall_ill)
-    results = bring(source.place("app"), targets, Means(patience=lambda: Patience(BRIEF_S)), watch)
+    results = bring(source.place("app"), targets, BlobTools(patience=lambda: Patience(BRIEF_S)), watch)
     good, bad = ([each for each in results if each.place == place] for place in reversed(targets))
     assert [str(each.error) for each in good if each.error] == []
     assert whole(source.place("app"), targets[1])
@@ -148,7 +150,7 @@ def test_the_others_are_done_while_one_hangs_and_it_gets_its_rest_when_it_is_bac
     targets = [Place(sick, "app"), Place(connect(well.address), "app")]
     watch = Watch(moved_to=ill.address, then=ill.hang)
     watch.when_all_ended(well.address, IMAGES, ill.go_on)
-    results = bring(source.place("app"), targets, Means(), watch)
+    results = bring(source.place("app"), targets, BlobTools(), watch)
     assert [str(each.error) for each in results if each.error] == []
     assert all(whole(source.place("app"), target) for target in targets)
 
@@ -173,7 +175,7 @@ def test_a_source_that_dies_is_given_up_once(
 
     watch = Watch(moved_to=target.address, then=die)
     targets = [target.place("app"), start_embedded().place("app")]
-    results = bring(Place(source, "app"), targets, Means(patience=lambda: Patience(BRIEF_S)), watch)
+    results = bring(Place(source, "app"), targets, BlobTools(patience=lambda: Patience(BRIEF_S)), watch)
     failed = [each.error for each in results if each.error]
     assert len(failed) > IMAGES
     assert all(isinstance(error, Unavailable) and here.address in error.where for error in failed)
@@ -190,10 +192,10 @@ def test_uploads_that_are_answered_with_errors_end_a_registry_s_uploads_and_one_
     bad, good, other = manifest.layers
     with FaultRegistry(target.address) as faults:
         there = Place(connect(faults.address, retries=Retries(attempts=1)), "app")
-        means = Means(patience=lambda: Patience(0.7))
+        tools = BlobTools(patience=lambda: Patience(0.7))
 
         def move(blob: object) -> RegistryPipelinesError | None:
-            [outcome] = move_blob(source.place("app"), blob, [there], means, lambda *_: None)  # type: ignore[arg-type]
+            [outcome] = move_blob(source.place("app"), blob, [there], tools, lambda *_: None)  # type: ignore[arg-type]
             return outcome
 
         faults.play("PUT", rf".*{bad.digest}", Status(500))
@@ -201,7 +203,7 @@ def test_uploads_that_are_answered_with_errors_end_a_registry_s_uploads_and_one_
         outcomes: list[RegistryPipelinesError | None] = []
         failing.start()
         while failing.is_alive():
-            means.health.persist(there, "content", lambda: there.registry.blob_size("app", good.digest))
+            tools.health.persist(there, "content", lambda: there.registry.blob_size("app", good.digest))
         failing.join()
         assert isinstance(outcomes[0], Unavailable)
         assert move(good) is None
@@ -212,7 +214,7 @@ def test_uploads_that_are_answered_with_errors_end_a_registry_s_uploads_and_one_
         assert isinstance(refused, Unavailable)
         assert refused.what.startswith("not tried again in this run: sending a blob was answered with HTTP 500")
         assert faults.requests("POST") == []
-        assert means.health.persist(there, "mount", lambda: there.registry.blob_size("app", good.digest)) == good.size
+        assert tools.health.persist(there, "mount", lambda: there.registry.blob_size("app", good.digest)) == good.size
 
 
 class Clock:

@@ -18,7 +18,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S
@@ -327,8 +327,8 @@ def test_a_target_that_was_away_for_too_long_gets_the_rest_in_the_next_run(
         link.break_at("up", 2 * PART_BYTES + 500_000, "cut")
         for away in (True, False):
             journal = Journal.at(tmp_path)
-            means = Means(journal=journal, patience=lambda: Patience(0.3))
-            [outcome] = move_blob(source.place("app"), layer, [there], means, lambda *_: None)
+            tools = BlobTools(journal=journal, patience=lambda: Patience(0.3))
+            [outcome] = move_blob(source.place("app"), layer, [there], tools, lambda *_: None)
             assert isinstance(outcome, Unavailable) if away else outcome is None
             journal.close()
             link.mend()

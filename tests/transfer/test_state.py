@@ -18,7 +18,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import UploadSession
 from registry_pipelines.transfer.blob.courier import COURIERS
-from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import UPLOAD_LIFE_S
@@ -53,9 +53,9 @@ def test_a_file_in_the_way_of_the_spool_fails_that_target_only(
     content = graphs.noise(2 * PART_BYTES)
     graphs.image(source.place("app"), content, tag="v1")
     (tmp_path / "spool").write_bytes(b"")
-    means = Means(spool=tmp_path / "spool", rules=(RegistryRule(".*", chunks=False),))
+    tools = BlobTools(spool=tmp_path / "spool", rules=(RegistryRule(".*", chunks=False),))
     layer = Descriptor(media_type="application/octet-stream", digest=Digest.of(content), size=len(content))
-    (outcome,) = move_blob(source.place("app"), layer, [target.place("app")], means, lambda _at, _count: None)
+    (outcome,) = move_blob(source.place("app"), layer, [target.place("app")], tools, lambda _at, _count: None)
     assert isinstance(outcome, LocalError)
 
 

@@ -18,10 +18,10 @@ from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.copying import copy_closure
-from registry_pipelines.transfer.delivery.acts import Setting
+from registry_pipelines.transfer.delivery.acts import DeliveryTools
 from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job
-from registry_pipelines.transfer.delivery.planner import make_plan
+from registry_pipelines.transfer.delivery.planner import Planner
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.limits.rules import RegistryRule
@@ -161,9 +161,10 @@ def test_refusals_are_known_before_a_byte_moves(source: Counted, target: Counted
         RegistryRule(host, max_layer_bytes=4000),
         RegistryRule(host, refused_media_types=("application/vnd.oci.image.layer.v1.tar+gzip",)),
     ):
-        plan = make_plan([Job(closure, (there,), ("v1",))], rules=[rule])
+        with Planner(rules=[rule]) as planner:
+            plan = planner.plan([Job(closure, (there,), ("v1",))])
         assert plan.deliveries[0].refused
-        (result,) = execute(plan, Setting())
+        (result,) = execute(plan, DeliveryTools())
         assert isinstance(result.error, Refused)
         assert "nothing was sent" in str(result.error)
     assert target.count("POST") + target.count("PUT") == 0

@@ -35,8 +35,8 @@ from registry_pipelines.transfer.limits.rules import KNOWN, RegistryRule, rule_f
 
 
 @dataclass
-class Means:
-    """What transfers share within a process."""
+class BlobTools:
+    """What the blobs of one run are moved with; one for all of them, in all threads."""
 
     memory: PartMemory = field(default_factory=PartMemory)
     journal: UploadJournal | None = None
@@ -59,9 +59,6 @@ class Means:
         self.health = Health(self.patience, aside=self.aside)
 
 
-Outcome = RegistryPipelinesError | None
-"""None: the target has the blob."""
-
 LAG_S = 10.0
 """When one target has a small blob, or its share of a large one, for so long before another, this one is only waited
 for, and the thread's place is another's. Less would let the fast of two healthy targets run ahead of the memory."""
@@ -79,27 +76,27 @@ def move_blob(
     source: Place,
     descriptor: Descriptor,
     targets: Sequence[Place],
-    means: Means,
+    tools: BlobTools,
     moved: Callable[[int, int], None],
-    settled: Callable[[int, Outcome], None] = lambda *_: None,
+    settled: Callable[[int, RegistryPipelinesError | None], None] = lambda *_: None,
     resumed: Callable[[int, int], None] = lambda *_: None,
-) -> list[Outcome]:
+) -> list[RegistryPipelinesError | None]:
     """Bring a blob to all targets; one GET (or one set of ranges) for all that are well.
 
     moved: called with (position of the target, bytes) as targets take bytes; never more than the blob's size in all,
     also when bytes had to be sent again. resumed: called with (position of the target, bytes) where a target has the
     blob's beginning from an earlier run; these are not moved. settled: called with (position of the target, its
-    outcome), once for each and as soon as that is known; all of them in any thread. Returns one outcome per target; one
-    that fails stops no other. source and targets: see
+    outcome), once for each and as soon as that is known; all of them in any thread. Returns one outcome per target:
+    None where it has the blob, else why not; one that fails stops no other. source and targets: see
     :func:`~registry_pipelines.transfer.flow.health.left_to_us`.
     """
-    blob = _Blob(source, descriptor, means)
-    lanes = [_Lane(at, target, means, moved, resumed, settled) for at, target in enumerate(targets)]
-    first = [lane for lane in lanes if means.health.ready(lane.target, "content")]
+    blob = _Blob(source, descriptor, tools)
+    lanes = [_Lane(at, target, tools, moved, resumed, settled) for at, target in enumerate(targets)]
+    first = [lane for lane in lanes if tools.health.ready(lane.target, "content")]
     if first:
         blob.send(first)
     behind = [lane for lane in lanes if not lane.settled]
-    _each(behind, blob.catch_up, means, at_once=True)
+    _each(behind, blob.catch_up, tools, at_once=True)
     return [lane.outcome for lane in lanes]
 
 
@@ -110,20 +107,20 @@ class _Lane:
         self,
         position: int,
         target: Place,
-        means: Means,
+        tools: BlobTools,
         moved: Callable[[int, int], None],
         resumed: Callable[[int, int], None],
-        report: Callable[[int, Outcome], None],
+        report: Callable[[int, RegistryPipelinesError | None], None],
     ) -> None:
-        self.target, self.patience = target, means.patience()
+        self.target, self.patience = target, tools.patience()
         self.sink: Sink | None = None
         self.inbox = Inbox()
         self.error: RegistryPipelinesError | None = None
         self.crash: BaseException | None = None
-        self.outcome: Outcome = None
+        self.outcome: RegistryPipelinesError | None = None
         self.settled = False
         self.reached = 0
-        self._position, self._moved, self._report, self._health = position, moved, report, means.health
+        self._position, self._moved, self._report, self._health = position, moved, report, tools.health
         self._resumed = resumed
         self._mark = 0
         self._has_begun = False
@@ -144,7 +141,7 @@ class _Lane:
         self._has_begun = True
         self.reach(stop, 0)
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: RegistryPipelinesError | None) -> None:
         """It has the blob, or will not get it."""
         self.outcome, self.settled = outcome, True
         self._report(self._position, outcome)
@@ -172,12 +169,12 @@ class _Lane:
             self.crash, self.error = error, Unavailable("the upload crashed", where=str(self.target))
 
 
-def _each(lanes: Sequence[_Lane], act: Callable[[_Lane], None], means: Means, *, at_once: bool = False) -> None:
+def _each(lanes: Sequence[_Lane], act: Callable[[_Lane], None], tools: BlobTools, *, at_once: bool = False) -> None:
     """Run an act for each lane; a single one here. at_once: waiting for the others is known to be long."""
     if len(lanes) == 1:
         act(lanes[0])
     else:
-        _join(_start(lanes, act), means, lag_s=0.0 if at_once else LAG_S)
+        _join(_start(lanes, act), tools, lag_s=0.0 if at_once else LAG_S)
     for lane in lanes:
         if lane.crash is not None:
             raise lane.crash
@@ -208,7 +205,7 @@ def _start(lanes: Sequence[_Lane], act: Callable[[_Lane], None]) -> _Started:
     return started
 
 
-def _join(started: _Started, means: Means, *, lag_s: float) -> None:
+def _join(started: _Started, tools: BlobTools, *, lag_s: float) -> None:
     """Wait for the threads; once those that are left lag behind the first, another works in our place meanwhile."""
     if not started.threads:
         return
@@ -216,7 +213,7 @@ def _join(started: _Started, means: Means, *, lag_s: float) -> None:
     until, left = time.monotonic() + lag_s, len(started.threads) - 1
     while left and started.ended.acquire(timeout=max(0.0, until - time.monotonic())):
         left -= 1
-    with means.aside() if left else contextlib.nullcontext():
+    with tools.aside() if left else contextlib.nullcontext():
         for thread in started.threads:
             thread.join()
 
@@ -228,8 +225,8 @@ class _Settled(Exception):
 class _Blob:
     """A blob on its way to some of its targets, once or several times."""
 
-    def __init__(self, source: Place, descriptor: Descriptor, means: Means) -> None:
-        self._source, self._descriptor, self._means = source, descriptor, means
+    def __init__(self, source: Place, descriptor: Descriptor, tools: BlobTools) -> None:
+        self._source, self._descriptor, self._tools = source, descriptor, tools
         self._began = 0.0
 
     def catch_up(self, lane: _Lane) -> None:
@@ -244,7 +241,7 @@ class _Blob:
                 raise lane.error
 
         try:
-            self._means.health.persist(lane.target, "content", send, patience=lane.patience, failed=lane.error)
+            self._tools.health.persist(lane.target, "content", send, patience=lane.patience, failed=lane.error)
         except _Settled:
             return
         except RegistryPipelinesError as error:
@@ -254,7 +251,7 @@ class _Blob:
         """One read for these targets. Afterwards each is settled, or has an error that may pass. The source's errors
         are final: it was given its time."""
         try:
-            self._began = self._means.health.admit(self._source, "read")
+            self._began = self._tools.health.admit(self._source, "read")
             if self._descriptor.size <= PART_BYTES:
                 self._send_small(lanes)
             else:
@@ -268,10 +265,10 @@ class _Blob:
         return PartWindow(
             self._source,
             self._descriptor,
-            self._means.memory,
+            self._tools.memory,
             start=start,
             connections=connections,
-            patience=self._means.health.reading(self._source, self._began),
+            patience=self._tools.health.reading(self._source, self._began),
             group=frozenset(lane.target.registry.name for lane in lanes),  # whose slowness holds the parts in memory
         )
 
@@ -285,7 +282,7 @@ class _Blob:
             lane.settle(None)
 
         try:
-            _each(lanes, lambda lane: lane.run(upload), self._means)
+            _each(lanes, lambda lane: lane.run(upload), self._tools)
         finally:
             if part:
                 part.release()
@@ -317,7 +314,7 @@ class _Blob:
 
     def _send_large(self, lanes: Sequence[_Lane]) -> None:
         offsets: dict[_Lane, int] = {}
-        _each(lanes, lambda lane: lane.run(lambda lane: offsets.__setitem__(lane, self._open(lane))), self._means)
+        _each(lanes, lambda lane: lane.run(lambda lane: offsets.__setitem__(lane, self._open(lane))), self._tools)
         ready = [lane for lane in lanes if lane in offsets]
         if not ready:
             return
@@ -333,7 +330,7 @@ class _Blob:
             raise
         for lane in ready:
             lane.inbox.end(complete=failure is None)
-        _join(started, self._means, lag_s=LAG_S)
+        _join(started, self._tools, lag_s=LAG_S)
         for lane in ready:
             if lane.crash is not None:
                 raise lane.crash
@@ -343,12 +340,12 @@ class _Blob:
     def _open(self, lane: _Lane) -> int:
         target = lane.target
         lane.inbox = Inbox()
-        if isinstance(lane.sink, SessionSink) and target.registry.name in self._means.whole_only:
+        if isinstance(lane.sink, SessionSink) and target.registry.name in self._tools.whole_only:
             lane.sink.give_up()
             lane.sink = None
         if lane.sink is None:
             try:
-                lane.sink = _sink(target, self._descriptor, self._means, lane.reach)
+                lane.sink = _sink(target, self._descriptor, self._tools, lane.reach)
             except RegistryPipelinesError as error:
                 lane.settle(error)
                 raise
@@ -362,7 +359,7 @@ class _Blob:
 
     def _feed(self, lanes: Sequence[_Lane], start: int) -> None:
         hasher = self._descriptor.digest.hasher() if start == 0 else None
-        window = self._window(lanes, start=start, connections=self._means.connections)
+        window = self._window(lanes, start=start, connections=self._tools.connections)
         try:
             for part in window:
                 try:
@@ -394,21 +391,21 @@ def _take(lane: _Lane) -> None:
         lane.inbox.drain()
 
 
-def takes_chunks(target: Place, means: Means) -> bool:
+def takes_chunks(target: Place, tools: BlobTools) -> bool:
     """Whether an upload to it may be a session of chunks, as far as is known."""
     registry = target.registry
-    if registry.name in means.whole_only or not rule_for(registry.name, means.rules).chunks:
+    if registry.name in tools.whole_only or not rule_for(registry.name, tools.rules).chunks:
         return False
     return isinstance(registry, UploadSessions) and registry.capabilities(target.repository).chunked_upload is not False
 
 
-def _sink(target: Place, descriptor: Descriptor, means: Means, moved: Moved) -> Sink:
+def _sink(target: Place, descriptor: Descriptor, tools: BlobTools, moved: Moved) -> Sink:
     """The registry's way: a session where it has them and takes chunks, else one pass."""
     registry = target.registry
     if not isinstance(registry, UploadSessions):
         return WholeSink(target, descriptor, moved)
-    if takes_chunks(target, means):
-        return SessionSink(target, registry, descriptor, means.journal, means.courier, moved, means.whole_only)
-    if means.spool is not None:
-        return SpoolSink(target, descriptor, means.spool, moved)
+    if takes_chunks(target, tools):
+        return SessionSink(target, registry, descriptor, tools.journal, tools.courier, moved, tools.whole_only)
+    if tools.spool is not None:
+        return SpoolSink(target, descriptor, tools.spool, moved)
     return WholeSink(target, descriptor, moved)

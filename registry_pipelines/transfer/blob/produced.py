@@ -26,7 +26,7 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.protocol import Place, UploadSession, UploadSessions
-from registry_pipelines.transfer.blob.fanout import Means, takes_chunks
+from registry_pipelines.transfer.blob.fanout import BlobTools, takes_chunks
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part
 from registry_pipelines.transfer.blob.sinks import Inbox, SessionSink
 from registry_pipelines.transfer.blob.spool import FileSource
@@ -43,14 +43,14 @@ UNKNOWN_BYTES = sys.maxsize
 _T = TypeVar("_T")
 
 
-def produce_blob(target: Place, name: str, produce: Produce, means: Means) -> Descriptor:
+def produce_blob(target: Place, name: str, produce: Produce, tools: BlobTools) -> Descriptor:
     """Make a blob and store it at a target.
 
     name: by which whoever makes it in another process finds what this one left. Raises what ``produce`` raises, and
     the RegistryError, ContentError and LocalError families; then nothing stays open at the registry.
     """
-    tries = _Tries(target, means)
-    if takes_chunks(target, means):
+    tries = _Tries(target, tools)
+    if takes_chunks(target, tools):
         with contextlib.suppress(Elsewhere):
             return _make(produce, tries, partial(_Session, tries, name))
     return _make(produce, tries, partial(_File, tries))
@@ -59,19 +59,19 @@ def produce_blob(target: Place, name: str, produce: Produce, means: Means) -> De
 class _Tries:
     """The attempts of one blob at its target."""
 
-    def __init__(self, target: Place, means: Means) -> None:
-        self.target, self.means = target, means
-        self._patience = means.patience()
+    def __init__(self, target: Place, tools: BlobTools) -> None:
+        self.target, self.tools = target, tools
+        self._patience = tools.patience()
 
     def persist(self, act: Callable[[], _T]) -> _T:
         """Do it, and again as long as there is patience, which success starts afresh."""
-        result = self.means.health.persist(self.target, "content", act, patience=self._patience)
+        result = self.tools.health.persist(self.target, "content", act, patience=self._patience)
         self._patience.progress()
         return result
 
     def moved(self, _stop: int, _byte_count: int) -> None:
         """The target took bytes."""
-        self.means.health.worked(self.target, "content")
+        self.tools.health.worked(self.target, "content")
 
 
 class _Outlet(Protocol):
@@ -124,7 +124,7 @@ class _Making:
 
     def _take(self) -> Part:
         group = frozenset([self._tries.target.registry.name])
-        return self._tries.means.memory.take(self._offset, PART_BYTES, large=True, group=group)
+        return self._tries.tools.memory.take(self._offset, PART_BYTES, large=True, group=group)
 
     def _hand_over(self) -> None:
         if self._outlet is None:
@@ -168,10 +168,10 @@ class ProducedSink(SessionSink):
     is there, and the journal only tells who may cancel the session."""
 
     def __init__(self, tries: _Tries, name: str) -> None:
-        self._tries, target, means = tries, tries.target, tries.means
+        self._tries, target, tools = tries, tries.target, tries.tools
         unknown = Descriptor(media_type="", digest=Digest.of(name.encode()), size=UNKNOWN_BYTES)
         sessions = cast(UploadSessions, target.registry)
-        super().__init__(target, sessions, unknown, means.journal, None, tries.moved, means.whole_only)
+        super().__init__(target, sessions, unknown, tools.journal, None, tries.moved, tools.whole_only)
         self.digest: Digest | None = None
         """Told before the parts end."""
 
@@ -252,7 +252,7 @@ class _File:
     """Collects parts in a file without a name, so that not even a kill leaves it."""
 
     def __init__(self, tries: _Tries) -> None:
-        self._tries, folder = tries, tries.means.spool
+        self._tries, folder = tries, tries.tools.spool
         self._where = str(folder or tempfile.gettempdir())
         with local_errors(self._where):
             if folder:

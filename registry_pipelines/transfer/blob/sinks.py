@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -43,7 +43,7 @@ ABANDONED_S = 24 * 3600.0
 
 
 class UploadJournal(Protocol):
-    """Open uploads that outlive the process; see ``journal``."""
+    """What outlives the process: open uploads, and which repository has which blobs; see ``journal``."""
 
     def resume(self, target: Place, descriptor: Descriptor) -> UploadSession | None:
         """Take over an upload that a dead process left; its offset is what was confirmed."""
@@ -59,6 +59,11 @@ class UploadJournal(Protocol):
 
     def forget(self, target: Place, digest: Digest) -> None:
         """The upload is committed, cancelled or gone."""
+        ...
+
+    def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
+        """The target was read back and has these blobs; later runs may mount from it. instead: those that the
+        repository remembered did not give."""
         ...
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from registry_pipelines.errors import (
     ClosureIncomplete,
@@ -27,7 +27,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
-from registry_pipelines.transfer.blob.fanout import Means, Outcome, move_blob
+from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
 from registry_pipelines.transfer.blob.mounting import mount
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.delivery.answers import Answers
@@ -52,23 +52,14 @@ TRANSFER_THREADS = 32
 Measured on a fleet behind 40 ms of latency: fewer leave the processors idle, more only switch."""
 
 
-class Keeper(Protocol):
-    """Remembers which repository has which blobs, so that later runs can mount from it."""
-
-    def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
-        """The target was read back and has these blobs. instead: those that the repository remembered did not give."""
-        ...
-
-
 @dataclass
-class Setting:
-    """How a plan is applied."""
+class DeliveryTools:
+    """What a plan is applied with. blob: what its blobs are moved with."""
 
-    means: Means = field(default_factory=Means)
+    blob: BlobTools = field(default_factory=BlobTools)
     progress: Progress = field(default_factory=Silent)
     receipts: ReceiptStore | None = None
     signer: ReceiptSigner | None = None
-    keeper: Keeper | None = None
     refusals: SparseRefusals | None = None
     threads: int = TRANSFER_THREADS
 
@@ -80,11 +71,11 @@ class Acts:
     """What tasks do, on many threads. questions: runs the small requests of the read-back. vouchers: what registries
     look for themselves."""
 
-    def __init__(self, setting: Setting, questions: Executor, vouchers: Vouchers) -> None:
-        self._setting = setting
+    def __init__(self, tools: DeliveryTools, questions: Executor, vouchers: Vouchers) -> None:
+        self._tools = tools
         self._questions = questions
         self._vouchers = vouchers
-        self._outcomes: dict[BlobKey, Outcome] = {}
+        self._outcomes: dict[BlobKey, RegistryPipelinesError | None] = {}
         self._sent: set[BlobKey] = set()
         self._mounted: set[BlobKey] = set()
         self._written: set[BlobKey] = set()
@@ -93,35 +84,35 @@ class Acts:
         self._full: dict[str, RegistryFull] = {}
         self._sources_now: Answers[tuple[str, str, str], Digest] = Answers()
 
-    def announce(self, copy: TargetResult) -> None:
+    def announce(self, result: TargetResult) -> None:
         """Tell progress what is to be sent of a copy, as far as is known by now."""
-        delivery = copy.delivery
-        total = max(0, delivery.upload_bytes - copy.bytes_resumed)
-        self._setting.progress.begin(copy.label, total_bytes=total, group=str(delivery.target.registry.name))
+        delivery = result.delivery
+        total = max(0, delivery.upload_bytes - result.bytes_resumed)
+        self._tools.progress.begin(result.label, total_bytes=total, group=str(delivery.target.registry.name))
 
-    def attempt(self, copy: TargetResult, act: Callable[[TargetResult], None]) -> None:
+    def attempt(self, result: TargetResult, act: Callable[[TargetResult], None]) -> None:
         """Run an act of a copy that did not fail before; its error is the copy's."""
-        if copy.error is not None:
+        if result.error is not None:
             return
         try:
-            act(copy)
+            act(result)
         except RegistryPipelinesError as error:
-            copy.error = error
-            self._setting.progress.end(copy.label, note="failed")
+            result.error = error
+            self._tools.progress.end(result.label, note="failed")
 
     def upload(self, users: Sequence[tuple[TargetResult, BlobStep]], arrived: Sequence[Signal] = ()) -> None:
         """One read of a blob for all users. The outcome is theirs alone: a blob that reached one target did reach it.
         Errors are kept for :meth:`put_manifests`. arrived: for each user, settled as soon as its outcome is known."""
         source, descriptor = users[0][0].source, users[0][1].descriptor
 
-        def settle(at: int, outcome: Outcome) -> None:
+        def settle(at: int, outcome: RegistryPipelinesError | None) -> None:
             self._keep(users[at][0], descriptor.digest, outcome)
             if arrived:
                 arrived[at].settle()
 
         sent = []
-        for at, (copy, _) in enumerate(users):
-            full = self._full.get(copy.target.registry.name)
+        for at, (result, _) in enumerate(users):
+            full = self._full.get(result.target.registry.name)
             if full is None:
                 sent.append(at)
             else:
@@ -130,83 +121,83 @@ class Acts:
             return
 
         def moved(position: int, byte_count: int) -> None:
-            copy = users[sent[position]][0]
-            with copy.lock:
-                copy.bytes_moved += byte_count
-            self._setting.progress.advance(copy.label, byte_count)
+            result = users[sent[position]][0]
+            with result.lock:
+                result.bytes_moved += byte_count
+            self._tools.progress.advance(result.label, byte_count)
 
         def resumed(position: int, byte_count: int) -> None:
-            copy = users[sent[position]][0]
-            with copy.lock:
-                copy.bytes_resumed += byte_count
-            self.announce(copy)
+            result = users[sent[position]][0]
+            with result.lock:
+                result.bytes_resumed += byte_count
+            self.announce(result)
 
         move_blob(
             source,
             descriptor,
             [users[at][0].target for at in sent],
-            self._setting.means,
+            self._tools.blob,
             moved,
             settled=lambda position, outcome: settle(sent[position], outcome),
             resumed=resumed,
         )
 
-    def _keep(self, copy: TargetResult, digest: Digest, outcome: Outcome) -> None:
+    def _keep(self, result: TargetResult, digest: Digest, outcome: RegistryPipelinesError | None) -> None:
         """Remember what became of a blob. A registry that is found full is sent nothing more: docker-registry keeps
         what torn uploads brought, and would be made fuller."""
-        key = copy.delivery.key(digest)
+        key = result.delivery.key(digest)
         self._outcomes[key] = outcome
         if outcome is None:
             self._sent.add(key)
         if isinstance(outcome, RegistryFull):
-            self._full[copy.target.registry.name] = outcome
-        with copy.lock:
-            copy.blobs_moved += outcome is None
+            self._full[result.target.registry.name] = outcome
+        with result.lock:
+            result.blobs_moved += outcome is None
 
-    def mount(self, copy: TargetResult, step: BlobStep) -> None:
+    def mount(self, result: TargetResult, step: BlobStep) -> None:
         """Mount a blob, or upload it where that fails; the error is kept for :meth:`put_manifests`."""
-        key = copy.delivery.key(step.descriptor.digest)
+        key = result.delivery.key(step.descriptor.digest)
         try:
-            health, blob = self._setting.means.health, step.descriptor
-            mounted = mount(copy.target, blob.digest, step.mount_from, health, size=blob.size)
+            health, blob = self._tools.blob.health, step.descriptor
+            mounted = mount(result.target, blob.digest, step.mount_from, health, size=blob.size)
         except RegistryPipelinesError as error:
             self._outcomes[key] = error
             return
         if not mounted:
-            self.upload([(copy, step)])
+            self.upload([(result, step)])
             return
         self._mounted.add(key)
-        with copy.lock:
-            copy.blobs_mounted += 1
+        with result.lock:
+            result.blobs_mounted += 1
 
-    def _mending(self, copy: TargetResult, kind: Kind, act: Callable[[], _T]) -> _T:
+    def _mending(self, result: TargetResult, kind: Kind, act: Callable[[], _T]) -> _T:
         """Persist, and once more when blobs were missing that a registry said it had mounted."""
-        health, target = self._setting.means.health, copy.target
+        health, target = self._tools.blob.health, result.target
         try:
             return health.persist(target, kind, act)
         except (NotFound, Refused, ClosureIncomplete) as error:
-            if isinstance(error, TagImmutable) or not self._mend_mounts(copy):
+            if isinstance(error, TagImmutable) or not self._mend_mounts(result):
                 raise
             return health.persist(target, kind, act)
 
-    def _mend_mounts(self, copy: TargetResult) -> bool:
+    def _mend_mounts(self, result: TargetResult) -> bool:
         """Upload what a registry said it had mounted and has not; whether there was any."""
-        target, mended = copy.target, False
-        for step in copy.delivery.blobs:
-            blob, key = step.descriptor, copy.delivery.key(step.descriptor.digest)
+        target, mended = result.target, False
+        for step in result.delivery.blobs:
+            blob, key = step.descriptor, result.delivery.key(step.descriptor.digest)
             if key not in self._mounted or target.registry.blob_size(target.repository, blob.digest) == blob.size:
                 continue
-            self.upload([(copy, step)])
+            self.upload([(result, step)])
             if (error := self._outcomes[key]) is not None:
                 raise error
             self._mounted.discard(key)
-            copy.blobs_mounted -= step.action == "mount"
+            result.blobs_mounted -= step.action == "mount"
             mended = True
         return mended
 
-    def put_manifests(self, copy: TargetResult) -> None:
+    def put_manifests(self, result: TargetResult) -> None:
         """All manifests but those that a tag will bring; only when every blob is there, else the first one's error."""
-        delivery = copy.delivery
+        delivery = result.delivery
         for step in delivery.blobs:
             outcome = self._outcomes.get(delivery.key(step.descriptor.digest))
             if outcome is not None:
@@ -216,21 +207,21 @@ class Acts:
             digest = manifest.manifest.digest
             # A shared one is put here only when the delivery that should have brought it failed.
             if manifest.action != "present" and digest not in later and delivery.key(digest) not in self._written:
-                self._put(copy, digest)
-                copy.manifests_put += 1
+                self._put(result, digest)
+                result.manifests_put += 1
 
-    def _put(self, copy: TargetResult, digest: Digest, *, tag: str = "") -> None:
-        target, closure = copy.target, copy.delivery.job.closure
+    def _put(self, result: TargetResult, digest: Digest, *, tag: str = "") -> None:
+        target, closure = result.target, result.delivery.job.closure
         manifest = next(item for item in closure.manifests if item.digest == digest)
         try:
             put = partial(target.registry.put_manifest, target.repository, manifest, tag=tag)
-            self._mending(copy, "manifest", put)
+            self._mending(result, "manifest", put)
         except (NotFound, Refused) as error:
             left_out = closure.left_out(manifest)
             if not left_out or type(error) not in (NotFound, Refused) or error.code == "NAME_UNKNOWN":
                 raise
-            if self._setting.refusals and error.code in MISSING_CHILD:
-                self._setting.refusals.learn(target.registry.name)
+            if self._tools.refusals and error.code in MISSING_CHILD:
+                self._tools.refusals.learn(target.registry.name)
             raise Refused(
                 f"an index without {len(left_out)} of its manifests is not taken ({error.what})",
                 where=error.where,
@@ -238,86 +229,86 @@ class Acts:
                 status=error.status,
                 code=error.code,
             ) from error
-        self._written.add(copy.delivery.key(digest))
-        sent = {blob for blob in closure.blobs_of[digest] if copy.delivery.key(blob) in self._sent}
+        self._written.add(result.delivery.key(digest))
+        sent = {blob for blob in closure.blobs_of[digest] if result.delivery.key(blob) in self._sent}
         for blob in self._vouchers.vouched(target, manifest, sent):
             self._sizes_read.vouch(target, blob)
 
-    def set_tags(self, copy: TargetResult) -> None:
+    def set_tags(self, result: TargetResult) -> None:
         """Tags, by digest; those that may not move are drift."""
-        untagged = set(_brought_by_tag(copy.delivery))
-        for step in copy.delivery.tags:
-            self._tag(copy, step, untagged)
+        untagged = set(_brought_by_tag(result.delivery))
+        for step in result.delivery.tags:
+            self._tag(result, step, untagged)
 
-    def _tag(self, copy: TargetResult, step: TagStep, untagged: set[Digest]) -> None:
+    def _tag(self, result: TargetResult, step: TagStep, untagged: set[Digest]) -> None:
         if step.action == "drift":
-            copy.drift += (Drift("target", step.tag, step.digest, step.before),)
-        name = (step.tag, copy.delivery.key(step.digest))
+            result.drift += (Drift("target", step.tag, step.digest, step.before),)
+        name = (step.tag, result.delivery.key(step.digest))
         # A shared one is set here only when the delivery that should have set it failed.
         if step.action not in ("set", "shared") or name in self._tagged:
             return
         try:
-            self._put(copy, step.digest, tag=step.tag)
+            self._put(result, step.digest, tag=step.tag)
             self._tagged.add(name)
         except TagImmutable:
-            copy.drift += (Drift("target", step.tag, step.digest, step.before),)
+            result.drift += (Drift("target", step.tag, step.digest, step.before),)
             if step.digest in untagged:
-                self._put(copy, step.digest)
+                self._put(result, step.digest)
             else:
                 return
         else:
-            copy.tags_moved += 1
+            result.tags_moved += 1
         if step.digest in untagged:
             untagged.discard(step.digest)
-            copy.manifests_put += 1
+            result.manifests_put += 1
 
-    def finish(self, copy: TargetResult) -> None:
+    def finish(self, result: TargetResult) -> None:
         """Read the target back, keep the receipt, and remember which blobs are there."""
-        delivery, closure = copy.delivery, copy.delivery.job.closure
-        tags = {step.tag: step.digest for step in delivery.tags if step.tag not in {item.tag for item in copy.drift}}
-        self._note_source_drift(copy)
-        copy.receipt = self._receipt(copy, tags)
-        if self._setting.keeper and not delivery.unchanged:
+        delivery, closure = result.delivery, result.delivery.job.closure
+        tags = {step.tag: step.digest for step in delivery.tags if step.tag not in {item.tag for item in result.drift}}
+        self._note_source_drift(result)
+        result.receipt = self._receipt(result, tags)
+        if self._tools.blob.journal and not delivery.unchanged:
             refused = [digest for digest in delivery.mounts() if delivery.key(digest) not in self._mounted]
             with contextlib.suppress(LocalError):  # hints for later runs; this copy is whole without them
-                self._setting.keeper.hold(delivery.target, list(closure.blobs), instead=refused)
-        copy.seconds = time.monotonic() - copy.began
-        self._setting.progress.end(copy.label, note="unchanged" if delivery.unchanged else "copied")
+                self._tools.blob.journal.hold(delivery.target, list(closure.blobs), instead=refused)
+        result.seconds = time.monotonic() - result.began
+        self._tools.progress.end(result.label, note="unchanged" if delivery.unchanged else "copied")
 
-    def _note_source_drift(self, copy: TargetResult) -> None:
-        closure = copy.delivery.job.closure
-        if copy.delivery.unchanged or not closure.by_tag:
+    def _note_source_drift(self, result: TargetResult) -> None:
+        closure = result.delivery.job.closure
+        if result.delivery.unchanged or not closure.by_tag:
             return
         key = (closure.source.registry.name, closure.source.repository, closure.reference)
-        named_now = self._sources_now.get(key, lambda: self._digest_at_source(copy.source, closure))
+        named_now = self._sources_now.get(key, lambda: self._digest_at_source(result.source, closure))
         planned = closure.named or closure.root.digest
         if named_now != planned:
-            copy.drift += (Drift("source", closure.reference, planned, named_now),)
+            result.drift += (Drift("source", closure.reference, planned, named_now),)
 
     def _digest_at_source(self, source: Place, closure: Closure) -> Digest | None:
         """What the copied tag names by now. A source that went down after the copy is no reason to fail it."""
         planned = closure.named or closure.root.digest
-        if not self._setting.means.health.ready(source, "read"):
+        if not self._tools.blob.health.ready(source, "read"):
             return planned
         try:
             return digest_at(source, closure.reference)
         except RegistryError:
             return planned
 
-    def _receipt(self, copy: TargetResult, tags: dict[str, Digest]) -> Receipt:
-        delivery, store = copy.delivery, self._setting.receipts
+    def _receipt(self, result: TargetResult, tags: dict[str, Digest]) -> Receipt:
+        delivery, store = result.delivery, self._tools.receipts
         closure, target = delivery.job.closure, delivery.target
         known = store.find(closure, target) if store and delivery.unchanged else None
-        if known is not None and (known.signed or self._setting.signer is None):
+        if known is not None and (known.signed or self._tools.signer is None):
             return known
         try:
-            read = partial(read_back, closure, copy.target, tags, self._questions, self._sizes_read)
-            document = self._mending(copy, "read-back", read)
+            read = partial(read_back, closure, result.target, tags, self._questions, self._sizes_read)
+            document = self._mending(result, "read-back", read)
         except ClosureIncomplete:
             if store:
                 store.drop(target, closure.root.digest)
             raise
-        receipt = make_receipt(document, self._setting.signer)
+        receipt = make_receipt(document, self._tools.signer)
         if store:
             store.save(target, closure.root.digest, receipt)
         return receipt

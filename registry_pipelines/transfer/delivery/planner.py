@@ -7,8 +7,6 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Protocol
 
-import msgspec
-
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
@@ -48,24 +46,7 @@ class Holdings(Protocol):
         ...
 
 
-def make_plan(
-    jobs: Sequence[Job],
-    *,
-    holdings: Holdings | None = None,
-    rules: Sequence[RegistryRule] = KNOWN,
-    receipts: ReceiptStore | None = None,
-    refusals: SparseRefusals | None = None,
-) -> Plan:
-    """Look at every target and say what is to be done; changes nothing. See :class:`Planner`."""
-    with Planner(holdings=holdings, rules=rules, receipts=receipts, refusals=refusals) as planner:
-        return planner.plan([planner.look(job) for job in jobs])
-
-
-class Looked(msgspec.Struct, frozen=True):
-    """A job whose targets are being looked at; answers in the order of its targets."""
-
-    job: Job
-    answers: tuple[Future[Seen | RegistryPipelinesError], ...]
+_Look = Future[Seen | RegistryPipelinesError]
 
 
 class Planner:
@@ -94,23 +75,27 @@ class Planner:
         self._holdings, self._rules, self._receipts, self._refusals = holdings, rules, receipts, refusals
         self._new = NewRepositories(holdings.begun if holdings else None)
         self._pool = Pool(PLAN_THREADS, "plan")
+        self._looks: dict[int, tuple[Job, list[_Look]]] = {}
 
-    def look(self, job: Job) -> Looked:
-        """Begin to look at the targets; from any thread."""
+    def look(self, job: Job) -> None:
+        """Begin to look at the targets of a job that is still to be planned, while others are searched for; from any
+        thread."""
 
-        def begin(target: Place) -> Future[Seen | RegistryPipelinesError]:
+        def begin(target: Place) -> _Look:
             return self._pool.submit(try_to_look, job.closure, job.tags, target, self._new, self._receipts)
 
-        return Looked(job, tuple(begin(target) for target in job.targets))
+        self._looks[id(job)] = job, [begin(target) for target in job.targets]
 
-    def plan(self, looked: Sequence[Looked]) -> Plan:
-        """The plan, with deliveries in this order. Raises InputError when two closures would have one tag at one
-        place."""
+    def plan(self, jobs: Sequence[Job]) -> Plan:
+        """The plan, with deliveries in this order. Targets that nobody began to look at are looked at now. Raises
+        InputError when two closures would have one tag at one place."""
         goals = Goals()
-        for each in looked:
-            goals.take(each.job)
-        answers = [(each.job, *pair) for each in looked for pair in zip(each.job.targets, each.answers, strict=True)]
-        seen = [(job, target, answer.result()) for job, target, answer in answers]
+        for job in jobs:
+            goals.take(job)
+            if id(job) not in self._looks:
+                self.look(job)
+        looks = [(job, *pair) for job in jobs for pair in zip(job.targets, self._looks[id(job)][1], strict=True)]
+        seen = [(job, target, look.result()) for job, target, look in looks]
         assign = _Assignment(self._held(seen), _there(seen), self._rules, self._refusals)
         return Plan(tuple(assign.deliver(*each) for each in seen))
 

@@ -16,7 +16,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import Means
+from registry_pipelines.transfer.blob.fanout import BlobTools
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES, PartMemory
 from registry_pipelines.transfer.blob.produced import Produce, Write, produce_blob
 from registry_pipelines.transfer.engine import Engine
@@ -49,26 +49,26 @@ def making(content: bytes, *, piece: int = 1_000_003) -> Produce:
 
 @pytest.mark.parametrize("whole_only", [False, True], ids=["chunks", "whole"])
 def test_every_size_around_a_part_arrives(target: Counted, tmp_path: Path, whole_only: bool) -> None:
-    means = Means(spool=tmp_path / "spool", rules=(RegistryRule(".*", chunks=False),) if whole_only else ())
+    tools = BlobTools(spool=tmp_path / "spool", rules=(RegistryRule(".*", chunks=False),) if whole_only else ())
     noise = random.Random(9).randbytes(SIZES[-1])
     for size in SIZES:
         content = noise[:size]
-        assert produce_blob(target.place("app"), "name", making(content), means) == described(content)
+        assert produce_blob(target.place("app"), "name", making(content), tools) == described(content)
         assert target.registry.blob_size("app", Digest.of(content)) == size
     assert target.count("PATCH") == (0 if whole_only else 2 + 2 + 3)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name == "spool"]
-    assert means.memory.spare_bytes == BUDGET_BYTES
+    assert tools.memory.spare_bytes == BUDGET_BYTES
 
 
 def test_many_at_once_share_the_memory_of_few(target: Counted) -> None:
     """Each holds the part that it fills: with fewer parts than makers nobody waits for ever."""
-    means = Means(memory=PartMemory(2 * PART_BYTES))
+    tools = BlobTools(memory=PartMemory(2 * PART_BYTES))
     noise = random.Random(4).randbytes(2 * PART_BYTES + 9)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(4) as pool:
         made = [noise[number:] for number in range(4)]
-        found = list(pool.map(lambda content: produce_blob(target.place("app"), "x", making(content), means), made))
+        found = list(pool.map(lambda content: produce_blob(target.place("app"), "x", making(content), tools), made))
     assert found == [described(content) for content in made]
 
 
@@ -80,7 +80,7 @@ def test_a_digest_that_is_wrong_is_refused_and_nothing_stays(target: Counted, tm
         return Descriptor(media_type=wrong.media_type, digest=wrong.digest, size=PART_BYTES + 1)
 
     with pytest.raises(DigestMismatch):
-        produce_blob(target.place("app"), "name", produce, Means(spool=tmp_path))
+        produce_blob(target.place("app"), "name", produce, BlobTools(spool=tmp_path))
     assert target.registry.blob_size("app", wrong.digest) is None
     assert target.count("DELETE", "/uploads/") == target.count("POST", "/uploads/")
 
@@ -98,7 +98,7 @@ def test_a_full_registry_is_not_sent_the_same_again(
     with FaultRegistry(target.address) as faults:
         faults.play("PATCH", UPLOADS, Status(507))
         with pytest.raises(RegistryFull):
-            produce_blob(Place(connect(faults.address), "app"), "name", produce, Means())
+            produce_blob(Place(connect(faults.address), "app"), "name", produce, BlobTools())
     assert times == 1
 
 
@@ -107,13 +107,13 @@ def test_one_that_stays_silent_is_given_up_for_all(
 ) -> None:
     """The second is told at once, and makes nothing."""
     with FaultRegistry(target.address) as faults:
-        place, means = Place(connect(faults.address), "app"), Means(patience=lambda: Patience(0.5))
+        place, tools = Place(connect(faults.address), "app"), BlobTools(patience=lambda: Patience(0.5))
         faults.play("POST", UPLOADS, Status(503, {"Retry-After": "0"}))
         with pytest.raises(Unavailable):
-            produce_blob(place, "one", making(b"one"), means)
+            produce_blob(place, "one", making(b"one"), tools)
         asked = len(faults.seen)
         with pytest.raises(Unavailable, match="not tried again"):
-            produce_blob(place, "two", making(b"two"), means)
+            produce_blob(place, "two", making(b"two"), tools)
         assert len(faults.seen) == asked
 
 

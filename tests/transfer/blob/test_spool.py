@@ -16,7 +16,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import Means, move_blob
+from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.limits.rules import RegistryRule
 from tests.disk import bytes_below
@@ -46,12 +46,12 @@ def test_download_goes_on_where_it_stopped_and_the_upload_is_one(
         here = Place(connect(faults.address), "app")
         faults.play("GET", r".*/blobs/.*", CutAnswer(2 * PART_BYTES), times=1)
         faults.play("GET", r".*/blobs/.*", Status(404))
-        means = Means(spool=tmp_path / "spool", rules=WHOLE)
-        assert move_blob(here, layer, [there], means, lambda _at, _count: None) != [None]
+        tools = BlobTools(spool=tmp_path / "spool", rules=WHOLE)
+        assert move_blob(here, layer, [there], tools, lambda _at, _count: None) != [None]
         faults.clear()
         faults.reset_counts()
         moved: list[int] = []
-        assert move_blob(here, layer, [there], means, lambda _at, count: moved.append(count)) == [None]
+        assert move_blob(here, layer, [there], tools, lambda _at, count: moved.append(count)) == [None]
         assert faults.bytes_down <= LARGE - 2 * PART_BYTES + 4096
     assert sum(moved) == LARGE
     assert target.count("PATCH") == 0
@@ -65,14 +65,14 @@ def test_damaged_file_is_thrown_away(source: Counted, target: Counted, graphs: G
     manifest = graphs.image(source.place("app"), content, tag="v1").content()
     assert isinstance(manifest, Manifest)
     layer, there = manifest.layers[0], target.place("app")
-    means = Means(spool=tmp_path / "spool", rules=WHOLE)
+    tools = BlobTools(spool=tmp_path / "spool", rules=WHOLE)
     folder = folder_of(tmp_path / "spool", there)
     folder.mkdir(parents=True)
     (folder / layer.digest.hex).write_bytes(b"x" * PART_BYTES)
-    (outcome,) = move_blob(source.place("app"), layer, [there], means, lambda _at, _count: None)
+    (outcome,) = move_blob(source.place("app"), layer, [there], tools, lambda _at, _count: None)
     assert outcome is not None
     assert target.registry.blob_size("app", Digest.of(content)) is None
-    assert move_blob(source.place("app"), layer, [there], means, lambda _at, _count: None) == [None]
+    assert move_blob(source.place("app"), layer, [there], tools, lambda _at, _count: None) == [None]
 
 
 def test_two_that_collect_the_same_blob_do_not_hinder_each_other(
@@ -83,9 +83,9 @@ def test_two_that_collect_the_same_blob_do_not_hinder_each_other(
     layer, there, release = manifest.layers[0], target.place("app"), threading.Event()
 
     def copy(here: Place) -> object:
-        """Means of its own, as a process has; locks of files are between open files, not between processes."""
-        means = Means(spool=tmp_path / "spool", rules=WHOLE)
-        return move_blob(here, layer, [there], means, lambda _at, _count: None)
+        """Tools of its own, as a process has; locks of files are between open files, not between processes."""
+        tools = BlobTools(spool=tmp_path / "spool", rules=WHOLE)
+        return move_blob(here, layer, [there], tools, lambda _at, _count: None)
 
     with FaultRegistry(source.address) as faults, ThreadPoolExecutor() as pool:
         faults.play("GET", r".*/blobs/.*", HoldAnswer(release, 2 * PART_BYTES), times=1)
@@ -120,8 +120,8 @@ def test_the_fullest_file_that_is_free_is_gone_on_with(
         (folder / name).write_bytes(content[: parts * PART_BYTES])
     with FaultRegistry(source.address) as faults, (folder / layer.digest.hex).open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        means = Means(spool=tmp_path / "spool", rules=WHOLE)
-        assert move_blob(Place(connect(faults.address), "app"), layer, [there], means, lambda _at, _count: None) == [
+        tools = BlobTools(spool=tmp_path / "spool", rules=WHOLE)
+        assert move_blob(Place(connect(faults.address), "app"), layer, [there], tools, lambda _at, _count: None) == [
             None
         ]
         assert faults.bytes_down < LARGE - 2 * PART_BYTES + 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,10 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.copying import copy_closure
-from registry_pipelines.transfer.delivery.acts import Setting
+from registry_pipelines.transfer.delivery.acts import DeliveryTools
 from registry_pipelines.transfer.delivery.execute import execute
-from registry_pipelines.transfer.delivery.plan import Job
-from registry_pipelines.transfer.delivery.planner import make_plan
+from registry_pipelines.transfer.delivery.plan import Job, Plan
+from registry_pipelines.transfer.delivery.planner import Planner
 from registry_pipelines.transfer.delivery.refusals import BELIEVED_S
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.rules import KNOWN, RegistryRule, rule_for
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 ARM = [Platform.parse("linux/arm64")]
 BOTH = [Platform.parse("linux/amd64"), *ARM]
+
+
+def make_plan(job: Job, rules: Sequence[RegistryRule]) -> Plan:
+    with Planner(rules=rules) as planner:
+        return planner.plan([job])
 
 
 @pytest.mark.peer("docker-registry")
@@ -145,14 +150,14 @@ def test_a_registry_that_is_known_to_want_whole_indexes_is_told_in_the_plan(
     graphs.signed_index(here, "v1")
     rules = [RegistryRule(target.address.replace(".", r"\."), sparse_indexes=False)]
     job = Job(discover(here, "v1", platforms=ARM), (there,), ("v1",))
-    plan = make_plan([job], rules=rules)
+    plan = make_plan(job, rules=rules)
     [reason] = Summary(SyncResult(plan), [str(there)]).reasons()
     assert "lacks 1 of its manifests" in reason and "Set `selection: rewritten`" in reason
-    [result] = execute(plan, Setting())
+    [result] = execute(plan, DeliveryTools())
     assert isinstance(result.error, Refused) and "nothing was sent" in str(result.error)
     assert target.bytes_in() == 0
     anew = Job(discover(here, "v1", platforms=ARM, selection="rewritten"), (there,), ("v1",))
-    assert not make_plan([anew], rules=rules).deliveries[0].refused
+    assert not make_plan(anew, rules=rules).deliveries[0].refused
 
 
 def test_an_index_within_a_rewritten_one_is_not_written_anew(source: Counted, target: Counted, graphs: Graphs) -> None:
@@ -161,9 +166,7 @@ def test_an_index_within_a_rewritten_one_is_not_written_anew(source: Counted, ta
     inner = graphs.index(here, (amd64, "linux/amd64"), (arm64, "linux/arm64"))
     graphs.index(here, (inner, "linux/arm64"), (amd64, "linux/amd64"), tag="v1")
     closure = discover(here, "v1", platforms=ARM, selection="rewritten")
-    [delivery] = make_plan(
-        [Job(closure, (there,), ("v1",))], rules=[RegistryRule(".*", sparse_indexes=False)]
-    ).deliveries
+    [delivery] = make_plan(Job(closure, (there,), ("v1",)), rules=[RegistryRule(".*", sparse_indexes=False)]).deliveries
     assert str(inner.digest) in delivery.refused and delivery.do == "Take all platforms"
 
 
@@ -175,9 +178,9 @@ def test_an_index_whose_other_children_are_there_already_is_no_sparse_one(
     rules = [RegistryRule(".*", sparse_indexes=False)]
     amd64 = discover(here, "v1", platforms=ARM).absent[0]
     copy_closure(here, amd64.digest, [there])
-    plan = make_plan([Job(discover(here, "v1", platforms=ARM), (there,), ("v1",))], rules=rules)
+    plan = make_plan(Job(discover(here, "v1", platforms=ARM), (there,), ("v1",)), rules=rules)
     assert not plan.deliveries[0].refused
-    assert execute(plan, Setting())[0].ok
+    assert execute(plan, DeliveryTools())[0].ok
     assert compare(here, there, "v1", platforms=ARM) == []
 
 
