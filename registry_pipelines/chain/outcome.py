@@ -60,7 +60,7 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     present: list[str] = []
     absent: list[str] = []
     problems: list[str] = []
-    for name, place in _places(chain, release):
+    for name, place in _required_places(chain, release):
         arrived = _is_at(place, release)
         (present if arrived else absent).append(name)
         if arrived != ships:
@@ -71,7 +71,7 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems))
 
 
-def _places(chain: Chain, release: Release) -> Iterator[tuple[str, Place]]:
+def _required_places(chain: Chain, release: Release) -> Iterator[tuple[str, Place]]:
     for target in chain.targets(release.image):
         yield target, chain.target_place(release.image, target)
     for mirror in chain.mirrors(release.image):

@@ -36,7 +36,7 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
         raise InputError("--plan applies that plan; it takes neither --apply nor --save")
     with options.chain() as chain:
         names = [registry] if registry else chain.registries_with_rules()
-        results = [result for name in names for result in _one(chain, name, save, approved, act)]
+        results = [result for name in names for result in _plan_or_apply(chain, name, save, approved, act)]
     if options.as_json:
         print_json([result.plain() for result in results])
     else:
@@ -45,7 +45,7 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
         sys.exit(EvidenceError.exit_code)
 
 
-def _one(chain: Chain, name: str, save: Path | None, approved: Path | None, act: bool) -> list[StageResult]:
+def _plan_or_apply(chain: Chain, name: str, save: Path | None, approved: Path | None, act: bool) -> list[StageResult]:
     from registry_pipelines.chain.collect import describe
 
     plan = _read(approved) if approved else chain.plan_retention(name)

@@ -67,10 +67,10 @@ def verify_copy(
     every tag of both is compared. With --platform the copy need not have the others. What was not compared is named;
     exit 0 says nothing about it.
     """
-    chosen = _Chosen(*read_selection(platforms, selection), content, foreign_layers)
+    chosen = _Comparing(*read_selection(platforms, selection), content, foreign_layers)
     with options.places([source, copied]) as places:
         here, there = places.locate(source, default_tag=""), places.locate(copied, default_tag="")
-        compared = _one(here, there, chosen) if here.selector else _all(here, there, chosen)
+        compared = _compare_images(here, there, chosen) if here.selector else _compare_repositories(here, there, chosen)
         recompressed = _recompressed(here, there, compared.differences)
     rows: list[Row] = [
         {"kind": each.kind, "subject": each.subject, "expected": each.expected, "found": each.found}
@@ -112,7 +112,7 @@ def _print_compared(here: Located, there: Located, rows: Rows, not_compared: Seq
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _Comparing:
     """What of an image is compared."""
 
     platforms: tuple[Platform, ...]
@@ -138,7 +138,7 @@ class _Chosen:
         return here.place.registry.resolve(here.place.repository, here.selector).digest
 
 
-def _one(here: Located, there: Located, chosen: _Chosen) -> Comparison:
+def _compare_images(here: Located, there: Located, chosen: _Comparing) -> Comparison:
     """One image with its copy. Where the copy is named by a tag or digest, that is what is compared."""
     if not there.selector:
         return chosen.examine(here, there, here.selector)
@@ -150,7 +150,7 @@ def _one(here: Located, there: Located, chosen: _Chosen) -> Comparison:
     return replace(comparison, differences=(Mismatch("root", there.selector, wanted, named), *comparison.differences))
 
 
-def _all(here: Located, there: Located, chosen: _Chosen) -> Comparison:
+def _compare_repositories(here: Located, there: Located, chosen: _Comparing) -> Comparison:
     """Two repositories, every tag; those named after digests with the images they belong to, the others are named."""
     if there.selector:
         raise InputError("a repository cannot be compared with one image", do="Give SOURCE a tag or digest, too")
@@ -204,7 +204,7 @@ def sync_command(options: Options, /, names_or_places: Sequence[str], dry_run: b
     host) and each TARGET another, with a repository prefix after a slash if wanted; then the options choose. Each blob
     leaves the source once, whatever number of targets it has; killed, the same command does the rest.
     """
-    names = _configured(options, names_or_places)
+    names = _configured_names(options, names_or_places)
     if names is None:
         _sync_places(options, names_or_places[0], names_or_places[1:], chosen, dry_run=dry_run)
         return
@@ -216,7 +216,7 @@ def sync_command(options: Options, /, names_or_places: Sequence[str], dry_run: b
         _sync_configured(options, names)
 
 
-def _configured(options: Options, words: Sequence[str]) -> list[str] | None:
+def _configured_names(options: Options, words: Sequence[str]) -> list[str] | None:
     """The syncs that are meant; None when the words are places. No sync has the name of a registry."""
     if len(words) > 1:
         config = options.config_if_any()
@@ -240,7 +240,7 @@ def _plan_configured(options: Options, names: Sequence[str]) -> None:
         print_json([{"sync": name, **_sync_document(summary, dry_run=True)} for name, summary in plans.items()])
     for name, summary in plans.items():
         _show(options, summary, name=name, dry_run=True)
-    _end(summary.result.exit_code for summary in plans.values())
+    _exit_with(summary.result.exit_code for summary in plans.values())
 
 
 def _sync_configured(options: Options, names: Sequence[str]) -> None:
@@ -251,8 +251,8 @@ def _sync_configured(options: Options, names: Sequence[str]) -> None:
     for result in results if not options.as_json else ():
         lines = [*result.reasons, *result.notes]
         _print_done(result.subject, result.tables["targets"], result.tables["images"], lines)
-        console().print(_done(result.facts, result.bytes_moved, result.seconds), markup=False)
-    _end(result.exit_code for result in results)
+        console().print(_sums_line(result.facts, result.bytes_moved, result.seconds), markup=False)
+    _exit_with(result.exit_code for result in results)
 
 
 def _sync_places(
@@ -261,7 +261,7 @@ def _sync_places(
     started, engine = time.monotonic(), options.engine(chosen["key"])
     with options.places([source, *targets]) as places, options.progress() as progress:
         result = sync(
-            [_chosen(places, source, targets, chosen)],
+            [_source_of(places, source, targets, chosen)],
             dry_run=dry_run,
             engine=replace(engine, progress=progress),
         )
@@ -271,15 +271,15 @@ def _sync_places(
     if options.as_json:
         print_json(_sync_document(summary, dry_run=dry_run))
     _show(options, summary, name=source, dry_run=dry_run, seconds=time.monotonic() - started)
-    _end([result.exit_code])
+    _exit_with([result.exit_code])
 
 
-def _end(codes: Iterable[int]) -> None:
+def _exit_with(codes: Iterable[int]) -> None:
     if code := exit_code_of_many(codes):
         sys.exit(code)
 
 
-def _chosen(places: Places, source: str, targets: Sequence[str], chosen: dict[str, Any]) -> Source:
+def _source_of(places: Places, source: str, targets: Sequence[str], chosen: dict[str, Any]) -> Source:
     registry, prefix = places.open(source)
     opened = tuple(Target(*places.open(target)) for target in targets)
     for target, text in zip(opened, targets, strict=True):
@@ -329,7 +329,7 @@ def _show(options: Options, summary: Summary, *, name: str, dry_run: bool, secon
         _print_plan(name, summary)
         return
     _print_done(name, summary.target_rows(), summary.image_rows(), [*summary.reasons(), *summary.notes()])
-    console().print(_done(summary.totals(), summary.result.bytes_moved, seconds), markup=False)
+    console().print(_sums_line(summary.totals(), summary.result.bytes_moved, seconds), markup=False)
 
 
 def _print_plan(name: str, summary: Summary) -> None:
@@ -367,7 +367,7 @@ _QUIET = ("failed", "drift", "resumed_bytes", "mounted", "unchanged", "manifests
 """Columns of the targets that are left out where they are 0 in every row."""
 
 
-def _done(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
+def _sums_line(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
     rate = f" ({size_text(round(bytes_moved / seconds))}/s)" if bytes_moved and seconds else ""
     parts = [
         f"{totals['copies_changed']} of {totals['copies']} copies made or completed",

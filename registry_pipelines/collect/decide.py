@@ -46,7 +46,7 @@ def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_
     for rule in covering:
         _keep_by_age(units, rule, now)
     named = _named_after(survey, companions)
-    live = _spread(survey, units, named)
+    live = _live_digests(survey, units, named)
     return Decision(units, frozenset(live), _steps(survey, units, named, live))
 
 
@@ -96,7 +96,7 @@ def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -
     return named
 
 
-def _spread(survey: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]]) -> set[Digest]:
+def _live_digests(survey: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]]) -> set[Digest]:
     """Everything that what stays needs, to a fixed point: children, referrers, digest-named tags, and what a kept
     referrer refers to. A unit reached this way stays too, and then needs its own."""
 

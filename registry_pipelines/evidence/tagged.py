@@ -82,9 +82,9 @@ def append_layer(
     with _LOCKS[hash((place.registry.name, place.repository, tag)) % len(_LOCKS)]:
         for _ in range(ATTEMPTS):
             stored = read_tagged(place, tag)
-            if stored is not None and _holds(stored, layer):
+            if stored is not None and _has_layer(stored, layer):
                 return stored
-            place.registry.put_manifest(place.repository, _extended(place, stored, layer), tag=tag)
+            place.registry.put_manifest(place.repository, _with_layer(place, stored, layer), tag=tag)
     raise Unavailable(
         f"other programs write the tag at the same time; our signature was lost {ATTEMPTS} times",
         where=f"{place}:{tag}",
@@ -92,7 +92,7 @@ def append_layer(
     )
 
 
-def _holds(stored: ManifestBytes, layer: Mapping[str, Any]) -> bool:
+def _has_layer(stored: ManifestBytes, layer: Mapping[str, Any]) -> bool:
     return any(
         (stored_layer.digest, stored_layer.media_type) == (layer["digest"], layer["mediaType"])
         and (stored_layer.annotations or {}) == layer["annotations"]
@@ -100,7 +100,7 @@ def _holds(stored: ManifestBytes, layer: Mapping[str, Any]) -> bool:
     )
 
 
-def _extended(place: Place, stored: ManifestBytes | None, layer: Mapping[str, Any]) -> ManifestBytes:
+def _with_layer(place: Place, stored: ManifestBytes | None, layer: Mapping[str, Any]) -> ManifestBytes:
     document: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": {}, "layers": []}
     if stored is not None:
         layers_of(stored)

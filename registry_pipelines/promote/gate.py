@@ -55,14 +55,14 @@ def may_promote(verdict: Verdict, standing: Standing) -> Outcome:
     is the same: same policy digest, same evidence, same advisories. (3) The version tag is the release's own.
     """
     if not verdict.allow:
-        return Outcome([*verdict.reasons, *_version(standing)])
+        return Outcome([*verdict.reasons, *_against_version_tag(standing)])
     latest = standing.verdicts.latest(verdict.image, verdict.policy)
     reasons = _signed_verdict(latest, verdict.policy, verdict.policy_digest)
     if latest is None:
         reasons += [f"verdict: not believed: {refusal}" for refusal in standing.verdicts.rejected[:10]]
     elif not reasons and not latest.verdict.same_judgement(verdict):
         reasons = ["verdict: the evidence changed since it was made"]
-    return Outcome([*reasons, *_version(standing)])
+    return Outcome([*reasons, *_against_version_tag(standing)])
 
 
 def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, channel: str, now: datetime) -> Outcome:
@@ -82,7 +82,7 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     image = standing.release.image
     if channel not in {record.channel for record in standing.records if record.image == image}:
         reasons.append(f"promotion: no signed record puts {channel} on it")
-    reasons += _version(standing)
+    reasons += _against_version_tag(standing)
     return Outcome(list(dict.fromkeys(reasons)), list(latest.verdict.accepted) if latest else [])
 
 
@@ -106,7 +106,7 @@ def judged(evidence: Evidence, policy: Policy) -> Verdict:
         notes=_unique([*outcome.notes, *rejected]),
         platforms={str(digest): str(platform) for digest, platform in evidence.platforms.items()},
         counts=outcome.counts,
-        evidence=_used(policy, evidence),
+        evidence=_evidence_used(policy, evidence),
         time=evidence.now.strftime(TIME_FORMAT),
     )
     if evidence.report is None:
@@ -251,7 +251,7 @@ def _signed_verdict(latest: PublishedVerdict | None, policy: str, policy_digest:
     return []
 
 
-def _version(standing: Standing) -> list[str]:
+def _against_version_tag(standing: Standing) -> list[str]:
     """The tag a release is known by must be its own, or, deleted since, one it was promoted as: records vouch for it,
     and copies take it along."""
     tag = standing.release.tag
@@ -291,8 +291,8 @@ def _image_age(entry: Entry, now: datetime, limit: Duration) -> str:
             "build it with the time of its commit (SOURCE_DATE_EPOCH)"
         )
     if made > now + CLOCK_SKEW:
-        return f"was made on {_text(made)}, in the future"
-    return f"was made on {_text(made)}, more than {limit} ago; build it again" if now - made > limit else ""
+        return f"was made on {_time_text(made)}, in the future"
+    return f"was made on {_time_text(made)}, more than {limit} ago; build it again" if now - made > limit else ""
 
 
 def _age(evidence: Evidence, age: timedelta) -> Outcome:
@@ -300,12 +300,12 @@ def _age(evidence: Evidence, age: timedelta) -> Outcome:
     if isinstance(newest, str):
         return Outcome([newest])
     if newest > evidence.now + CLOCK_SKEW:
-        return Outcome([f"advisories: the newest is of {_text(newest)}, in the future"])
+        return Outcome([f"advisories: the newest is of {_time_text(newest)}, in the future"])
     if evidence.now - newest > age:
-        old = f"advisories: the newest is of {_text(newest)}, more than {age.days} days old"
+        old = f"advisories: the newest is of {_time_text(newest)}, more than {age.days} days old"
         return Outcome([f"{old}; load newer ones (`advisories.source`) and scan again"])
     if evidence.now - newest > DEFAULT_MAX_ADVISORY_AGE:
-        return Outcome(accepted=[f"advisories-age: the newest is of {_text(newest)}; up to {age.days} days pass"])
+        return Outcome(accepted=[f"advisories-age: the newest is of {_time_text(newest)}; up to {age.days} days pass"])
     return Outcome()
 
 
@@ -335,7 +335,7 @@ def _newest(evidence: Evidence) -> datetime | str:
         return f"advisories: the date of the newest is {text[:40]!r}, not a time"
 
 
-def _used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:
+def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:
     """What the verdict rests on. A bundle is preferred to the ``.sig`` tag: its manifest is the signature's own, while
     the tag's changes with every signature that anybody adds."""
     bundles = [signature for signature in evidence.signatures if signature.form == "bundle"]
@@ -355,7 +355,7 @@ def _platform(entry: Entry) -> str:
     return f"{entry.platform} (its config says {entry.configured})" if entry.disagrees else str(entry.platform)
 
 
-def _text(moment: datetime) -> str:
+def _time_text(moment: datetime) -> str:
     return moment.strftime(TIME_FORMAT)
 
 

@@ -89,7 +89,7 @@ def sign_release(
     known = read_attestations(place, subject.digest, trusted.also(signers))
     image = sign_image(place, subject, signers["person"], identity=identity or str(place), known=known)
     own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
-    work = _Work(place, subject, signers, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
+    work = _Signing(place, subject, signers, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
     artifacts, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)
     )
@@ -101,7 +101,7 @@ def sign_release(
 
 
 @dataclass
-class _Work:
+class _Signing:
     """One release being signed; collects what was made and what stood in the way."""
 
     place: Place
