@@ -9,6 +9,8 @@ there is enough). The target is emptied before every run. CPU seconds and peak m
 ``--against``: this build and another of ours (see ``builds.py``) in turns: one image plain and over TLS, the fleet cold
 and warm. Nine rounds of 1 GiB take about a quarter of an hour on two idle cores; ``--gib`` and ``--fleet-scale`` make
 it less.
+
+``--scenario fixed [--against PYTHON] --gib 1.5``: what a copy costs beyond its bytes, beside crane and oras.
 """
 
 from __future__ import annotations
@@ -158,6 +160,31 @@ def single(folder: Path, gib: float, runs: int, *, tls: bool) -> str:
         return measure.comparison(samples, ours="ours")
 
 
+def fixed(folder: Path, gib: float, runs: int, other: Build | None) -> str:
+    """What a copy costs beyond its bytes: the wall time of ``gib`` less what it takes at the rate between a third of it
+    and all of it. Medians; the fewer runs, the more of the machine's noise is in a difference of two."""
+    builds = {"ours": HERE, **({"other build": other} if other else {})}
+    names = [*builds, *(name for name in ("crane", "oras") if find_peer(name))]
+    contenders: dict[str, Callable[[], measure.Sample]] = {}
+    with ExitStack() as stack:
+        for at, size in enumerate((gib / 3, gib)):
+            part = folder / f"fixed-{at}"
+            part.mkdir()
+            bench = Bench(part, stack, tls=False)
+            push_large(bench, size)
+            for name in names:
+                copier = "ours" if name in builds else name
+                contenders[f"{name} {at}"] = bench.contender(copier, builds.get(name, HERE))
+        samples = measure.interleave(contenders, runs=runs)
+    rows = [f"| | {gib / 3:.2f} GiB s | {gib:.2f} GiB s | MB/s | fixed s |", "|---|---|---|---|---|"]
+    for name in names:
+        less, all_of_it = (measure.median(samples[f"{name} {at}"]).wall_s for at in (0, 1))
+        per_gib = (all_of_it - less) / (gib * 2 / 3)
+        fixed_s = all_of_it - gib * per_gib
+        rows.append(f"| {name} | {less:.2f} | {all_of_it:.2f} | {(1 << 30) / 1e6 / per_gib:.0f} | {fixed_s:.2f} |")
+    return measure.beside("\n".join(rows))
+
+
 def capped(folder: Path, gib: float, runs: int) -> str:
     with ExitStack() as stack:
         bench = Bench(folder, stack, tls=False)
@@ -266,7 +293,9 @@ def memory(folder: Path, sizes_gib: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scenario", default="all", choices=["all", "single", "capped", "fleet", "link", "memory"])
+    parser.add_argument(
+        "--scenario", default="all", choices=["all", "single", "fixed", "capped", "fleet", "link", "memory"]
+    )
     parser.add_argument("--against", metavar="PYTHON", help="compare with the build that this interpreter runs")
     parser.add_argument("--rounds", type=int, default=9, help="of --against (default %(default)s)")
     parser.add_argument("--gib", type=float, help="of the single image (default 4, with --against 1)")
@@ -284,6 +313,10 @@ def main() -> None:
     HERE.compile()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="transfer-bench-") as name:
         folder = Path(name)
+        if options.scenario == "fixed":
+            other = Build(options.against) if options.against else None
+            print(fixed(folder, options.gib, options.rounds if other else options.runs, other))
+            return
         if options.against:
             print(against(folder, options.against, options.rounds, options.gib, options.fleet_scale))
             return
