@@ -82,8 +82,8 @@ def test_entries_digests_and_content_agree_with_tarfile(
     tar = make_tar(("./etc/os-release", b"ID=debian\n"), ("big", b"x" * 3_000_000), link("bin", "usr/bin"))
     raw = compress(tar)
     layer = open_layer(io.BytesIO(raw), media_type)
-    found = {entry.name: (entry.read(4_000_000) if entry.kind == "file" else entry.link) for entry in layer}
-    assert found == {"etc/os-release": b"ID=debian\n", "big": b"x" * 3_000_000, "bin": "usr/bin"}
+    contents = {entry.name: (entry.read(4_000_000) if entry.kind == "file" else entry.link) for entry in layer}
+    assert contents == {"etc/os-release": b"ID=debian\n", "big": b"x" * 3_000_000, "bin": "usr/bin"}
     facts = layer.finish()
     assert facts.digest == Digest.of(raw) and facts.diff_id == Digest.of(tar)
     assert (facts.size, facts.uncompressed_size, facts.entries, facts.compression) == (len(raw), len(tar), 3, kind)
@@ -335,5 +335,5 @@ def test_tarfile_agrees_on_a_real_folder(tmp_path: Path) -> None:
     with tarfile.open(target) as tar:
         expected = [(member.name, member.size) for member in tar if member.isfile()]
     with target.open("rb", buffering=0) as stream:
-        found = [(entry.name, entry.size) for entry in open_layer(stream, OCI_LAYER) if entry.kind == "file"]
-    assert found == expected and found
+        files = [(entry.name, entry.size) for entry in open_layer(stream, OCI_LAYER) if entry.kind == "file"]
+    assert files == expected and files

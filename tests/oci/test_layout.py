@@ -177,9 +177,9 @@ def test_children_that_only_an_index_names_are_found(tmp_path: Path) -> None:
     layout.put_manifest(outer, ["multi"])
     assert set(layout.manifests()) == {outer.digest}
     for manifest in (image("deep"), image("child"), inner):
-        found = layout.find(manifest.digest)
-        assert found is not None
-        assert layout.read_manifest(found) == manifest
+        descriptor = layout.find(manifest.digest)
+        assert descriptor is not None
+        assert layout.read_manifest(descriptor) == manifest
     assert layout.find(Digest.of(b"other")) is None
 
 
@@ -218,8 +218,8 @@ def test_referrers_also_of_children(tmp_path: Path) -> None:
     for manifest in (child, note):
         layout.put_blob(manifest.digest, manifest.raw)
     layout.put_manifest(index_of(child, note), ["multi"])
-    found = layout.referrers(child.digest)
-    assert [(entry.digest, entry.artifact_type) for entry in found] == [(note.digest, "x/y")]
+    referrers = layout.referrers(child.digest)
+    assert [(entry.digest, entry.artifact_type) for entry in referrers] == [(note.digest, "x/y")]
     layout.delete_blob(note.digest)
     assert layout.referrers(child.digest) == []
 
@@ -262,14 +262,14 @@ def test_a_huge_index_json_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_damaged_manifest_is_an_error_and_a_missing_one_is_not_found(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.put_manifest(image("one"), ["v1"])
-    found = layout.find("v1")
-    assert found is not None
-    layout.blob_path(found.digest).write_bytes(b"damaged")
+    descriptor = layout.find("v1")
+    assert descriptor is not None
+    layout.blob_path(descriptor.digest).write_bytes(b"damaged")
     with pytest.raises(ContentError):
-        layout.read_manifest(found)
-    layout.delete_blob(found.digest)
+        layout.read_manifest(descriptor)
+    layout.delete_blob(descriptor.digest)
     assert layout.find("v1") is None
-    assert layout.read_manifest(found) is None
+    assert layout.read_manifest(descriptor) is None
 
 
 # Files
@@ -329,7 +329,7 @@ def test_any_order_of_changes_agrees_with_a_simple_model(
             manifests.discard(manifest.digest)
             tags = {tag: digest for tag, digest in tags.items() if digest != manifest.digest}
     for view in (layout, Layout(folder)):
-        assert {tag: found.digest for tag, found in view.tags().items()} == tags
+        assert {tag: entry.digest for tag, entry in view.tags().items()} == tags
         assert set(view.manifests()) == manifests
     if layout.exists():
         entries = listed(folder)

@@ -39,8 +39,8 @@ def index_of(*entries: Descriptor, **annotations: str) -> Index:
 def test_no_file_is_an_empty_index_and_anything_else_is_read_or_refused() -> None:
     assert IndexVersion.read((), b"") == IndexVersion((), EMPTY)
     entries = descriptor(1, "v1"), descriptor(2)
-    found = IndexVersion.read((1,), encode_json(index_of(*entries)))
-    assert (found.tags, list(found.listed.values())) == ({"v1": entries[0]}, list(entries))
+    version = IndexVersion.read((1,), encode_json(index_of(*entries)))
+    assert (version.tags, list(version.listed.values())) == ({"v1": entries[0]}, list(entries))
     with pytest.raises(ContentError):
         IndexVersion.read((1,), b"{}")
 
@@ -53,8 +53,8 @@ def test_of_two_entries_with_one_tag_the_first_counts() -> None:
 def test_a_manifest_that_names_itself_by_a_loop_is_known_once() -> None:
     one, two = descriptor(1), descriptor(2)
     links = {one.digest: ManifestLinks(children=(two,)), two.digest: ManifestLinks(children=(one,))}
-    found = IndexVersion.of((), index_of(one))
-    assert found.know(lambda entry: links[entry.digest]) == {one.digest: one, two.digest: two}
+    version = IndexVersion.of((), index_of(one))
+    assert version.know(lambda entry: links[entry.digest]) == {one.digest: one, two.digest: two}
 
 
 def test_what_an_artifact_says_about_its_subject() -> None:

@@ -159,16 +159,16 @@ def test_bad_documents_name_the_field(raw: bytes, text: str) -> None:
 )
 def test_null_and_absent_lists_are_empty(raw: bytes) -> None:
     """As Go reads and writes them: containerd, crane, oras and skopeo take such images."""
-    found = read_manifest(raw)
-    assert isinstance(found, Manifest) and found.layers == () and found.config.digest == CONFIG.digest
-    assert found.subject is None and not found.artifact_type
+    manifest = read_manifest(raw)
+    assert isinstance(manifest, Manifest) and manifest.layers == () and manifest.config.digest == CONFIG.digest
+    assert manifest.subject is None and not manifest.artifact_type
 
 
 @pytest.mark.parametrize("manifests", [None, ..., []])
 def test_an_index_without_entries_is_empty(manifests: object) -> None:
     raw = document(mediaType=media_types.OCI_INDEX, config=..., layers=..., manifests=manifests)
-    found = read_manifest(raw)
-    assert isinstance(found, Index) and found.manifests == ()
+    index = read_manifest(raw)
+    assert isinstance(index, Index) and index.manifests == ()
 
 
 def test_platforms_of_others_are_read() -> None:
@@ -182,9 +182,9 @@ def test_platforms_of_others_are_read() -> None:
         {"os": "linux", "architecture": "arm64", "variant": None},
     ]
     rows = [{**row, "platform": platform} for platform in platforms]
-    found = read_manifest(document(mediaType=media_types.OCI_INDEX, config=..., layers=..., manifests=rows))
-    assert isinstance(found, Index)
-    named = [str(child.platform) if child.platform else "" for child in found.manifests]
+    index = read_manifest(document(mediaType=media_types.OCI_INDEX, config=..., layers=..., manifests=rows))
+    assert isinstance(index, Index)
+    named = [str(child.platform) if child.platform else "" for child in index.manifests]
     assert named == ["", "unnamed", "windows/amd64", "linux/arm64", "linux/arm64"]
 
 

@@ -17,8 +17,8 @@ PART = st.text("abcdefgh0123456789_.-", min_size=1, max_size=8)
 @settings(deadline=None)
 @given(PART, PART, st.one_of(st.just(""), PART))
 def test_print_and_parse(os: str, architecture: str, variant: str) -> None:
-    found = Platform.parse("/".join(part for part in (os, architecture, variant) if part))
-    assert Platform.parse(str(found)) == found and found.matches(found)
+    platform = Platform.parse("/".join(part for part in (os, architecture, variant) if part))
+    assert Platform.parse(str(platform)) == platform and platform.matches(platform)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
 @given(st.text(max_size=30))
 def test_any_text_is_a_platform_or_our_error(text: str) -> None:
     try:
-        found = Platform.parse(text)
+        platform = Platform.parse(text)
     except PlatformInvalid:
         return
-    assert Platform.parse(str(found)) == found
+    assert Platform.parse(str(platform)) == platform
 
 
 @pytest.mark.parametrize(

@@ -39,18 +39,23 @@ SHA512 = Digest.of(b"x", "sha512")
     ],
 )
 def test_names(text: str, registry: str, repository: str, tag: str) -> None:
-    found = Reference.parse(text)
-    assert (found.registry, found.repository, found.tag, found.digest) == (registry, repository, tag, None)
-    assert Reference.parse(str(found)) == found
+    reference = Reference.parse(text)
+    assert (reference.registry, reference.repository, reference.tag, reference.digest) == (
+        registry,
+        repository,
+        tag,
+        None,
+    )
+    assert Reference.parse(str(reference)) == reference
 
 
 def test_digests() -> None:
-    found = Reference.parse(f"reg.example/app:v1@{SHA512}")
-    assert (found.tag, found.digest, found.selector) == ("v1", SHA512, SHA512)
+    reference = Reference.parse(f"reg.example/app:v1@{SHA512}")
+    assert (reference.tag, reference.digest, reference.selector) == ("v1", SHA512, SHA512)
     assert Reference.parse(f"reg.example/app@{DIGEST}").tag == ""
-    assert str(found) == f"reg.example/app:v1@{SHA512}"
-    assert str(found.with_digest(DIGEST)) == f"reg.example/app@{DIGEST}"
-    assert str(found.with_tag("v2")) == "reg.example/app:v2"
+    assert str(reference) == f"reg.example/app:v1@{SHA512}"
+    assert str(reference.with_digest(DIGEST)) == f"reg.example/app@{DIGEST}"
+    assert str(reference.with_tag("v2")) == "reg.example/app:v2"
     assert Reference.parse("reg.example/app", default_tag="").selector == ""
 
 
@@ -127,11 +132,11 @@ def test_print_and_parse(registry: str, repository: str, tag: str, digest: Diges
 @given(st.text(max_size=80))
 def test_any_text_is_a_reference_or_our_error(text: str) -> None:
     try:
-        found = Reference.parse(text)
+        reference = Reference.parse(text)
     except ReferenceInvalid as error:
         assert len(str(error)) < 1000
         return
-    assert Reference.parse(str(found)) == found
+    assert Reference.parse(str(reference)) == reference
 
 
 @pytest.mark.parametrize("text", ["", "-x", ".x", "a b", "x" * 129, "a/b", "a:b", "ü", "x\n"])

@@ -52,9 +52,9 @@ def selector(text: str) -> Selector:
 def test_a_choice_takes_what_the_table_says(row: list[str]) -> None:
     tags, chosen = (re.findall(r"`([^`]*)`", cell) for cell in (row[0], row[2]))
     for order in (tags, tags[::-1]):
-        found = selector(row[1]).select(order)
-        assert sorted(found) == sorted(chosen)
-        assert "newest" not in row[1] or found == chosen
+        selected = selector(row[1]).select(order)
+        assert sorted(selected) == sorted(chosen)
+        assert "newest" not in row[1] or selected == chosen
 
 
 WORDS = st.sampled_from(
@@ -90,14 +90,14 @@ def test_the_order_is_total_and_transitive(tags: list[str]) -> None:
 @given(st.lists(TAGS, max_size=12), st.integers(1, 4))
 def test_newest_never_takes_a_pre_release_while_there_is_a_release(tags: list[str], count: int) -> None:
     taken = [read_version(tag) for tag in Selector(newest=count).select(tags)]
-    releases = [tag for tag in tags if (found := read_version(tag)) and not found.is_pre_release]
-    assert not releases or not any(found and found.is_pre_release for found in taken)
+    releases = [tag for tag in tags if (version := read_version(tag)) and not version.is_pre_release]
+    assert not releases or not any(version and version.is_pre_release for version in taken)
 
 
 @settings(deadline=None)
 @given(st.lists(VERSIONS, max_size=12), st.integers(1, 4))
 def test_newest_never_drops_a_higher_release(tags: list[str], count: int) -> None:
-    plain = [tag for tag in dict.fromkeys(tags) if (found := read_version(tag)) and not found.is_pre_release]
+    plain = [tag for tag in dict.fromkeys(tags) if (version := read_version(tag)) and not version.is_pre_release]
     assert set(Selector(newest=count).select(plain)) == set(sorted(plain, key=order_key)[-count:])
 
 

@@ -12,7 +12,7 @@ from registry_pipelines.oci.times import read_created, read_time
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "believed"),
+    ("text", "moment", "believed"),
     [
         ("2026-01-01T00:00:00Z", datetime(2026, 1, 1, tzinfo=UTC), True),
         ("2026-01-01T00:00:00.123456789+02:00", datetime(2025, 12, 31, 22, 0, 0, 123456, tzinfo=UTC), True),
@@ -25,12 +25,12 @@ from registry_pipelines.oci.times import read_created, read_time
         ("yesterday", None, False),
     ],
 )
-def test_times(text: str, found: datetime | None, believed: bool) -> None:
-    assert read_time(text) == found
-    assert read_created(text) == (found if believed else None)
+def test_times(text: str, moment: datetime | None, believed: bool) -> None:
+    assert read_time(text) == moment
+    assert read_created(text) == (moment if believed else None)
 
 
 @given(st.one_of(st.text(), st.datetimes(timezones=st.timezones()).map(datetime.isoformat)))
 def test_any_text_is_a_time_in_utc_or_none(text: str) -> None:
-    found = read_time(text)
-    assert found is None or found.tzinfo is UTC
+    moment = read_time(text)
+    assert moment is None or moment.tzinfo is UTC

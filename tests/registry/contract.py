@@ -50,12 +50,12 @@ def upload(registry: Registry, repository: str, content: bytes, **facts: str) ->
 
 
 def read(registry: Registry, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> bytes:
-    found = bytearray()
+    content = bytearray()
     buffer = memoryview(bytearray(4096))
     with registry.open_blob(repository, digest, start=start, stop=stop) as reader:
         while count := reader.readinto(buffer):
-            found += buffer[:count]
-    return bytes(found)
+            content += buffer[:count]
+    return bytes(content)
 
 
 def image(registry: Registry, repository: str, text: str, *, tag: str = "") -> ManifestBytes:
@@ -178,8 +178,8 @@ class RegistryContract:
         manifest = image(registry, repository, "one", tag="v1")
         for reference in ("v1", manifest.digest):
             assert registry.get_manifest(repository, reference) == manifest
-            found = registry.resolve(repository, reference)
-            assert (found.digest, found.size, found.media_type) == (
+            descriptor = registry.resolve(repository, reference)
+            assert (descriptor.digest, descriptor.size, descriptor.media_type) == (
                 manifest.digest,
                 len(manifest.raw),
                 media_types.OCI_MANIFEST,
@@ -318,11 +318,11 @@ class RegistryContract:
         subject = image(registry, repository, "subject", tag="v1").descriptor
         first = note(registry, repository, subject, "first")
         second = note(registry, repository, subject, "second", OTHER_KIND)
-        found = {entry.digest: entry for entry in registry.referrers(repository, subject.digest)}
-        assert set(found) == {first.digest, second.digest}
-        assert found[first.digest].artifact_type == KIND
-        assert found[first.digest].annotations == {"text": "first"}
-        assert found[first.digest].size == len(first.raw)
+        referrers = {entry.digest: entry for entry in registry.referrers(repository, subject.digest)}
+        assert set(referrers) == {first.digest, second.digest}
+        assert referrers[first.digest].artifact_type == KIND
+        assert referrers[first.digest].annotations == {"text": "first"}
+        assert referrers[first.digest].size == len(first.raw)
         only = registry.referrers(repository, subject.digest, artifact_type=OTHER_KIND)
         assert [entry.digest for entry in only] == [second.digest]
 
@@ -356,12 +356,12 @@ class RegistryContract:
     def test_capabilities_agree_with_behaviour(self, registry: Registry, repository: str) -> None:
         descriptor = upload(registry, repository, b"probe me")
         image(registry, repository, "probe", tag="v1")
-        found = registry.capabilities(repository)
-        assert found.mount in (
+        capabilities = registry.capabilities(repository)
+        assert capabilities.mount in (
             None,
             registry.mount_blob(f"{repository}-mount", descriptor.digest, source=repository),
         )
-        assert found.range_reads in (None, True)
+        assert capabilities.range_reads in (None, True)
 
 
 __all__ = ["KIND", "OTHER_KIND", "RegistryContract", "blob_of", "image", "note", "read", "upload"]

@@ -71,10 +71,10 @@ def test_a_damaged_blob(tmp_path: Path) -> None:
 def test_bytes_are_given_in_any_pieces(content: bytes, sizes: list[int]) -> None:
     source = BytesSource(content)
     for _ in range(2):
-        found = bytearray()
+        received = bytearray()
         for size in sizes:
             buffer = bytearray(size)
             count = source.readinto(memoryview(buffer))
-            found += buffer[:count]
-        assert bytes(found) == content[: sum(sizes)]
+            received += buffer[:count]
+        assert bytes(received) == content[: sum(sizes)]
         source.rewind()

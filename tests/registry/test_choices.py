@@ -68,11 +68,11 @@ def image(place: Place, number: int) -> Descriptor:
     return made.descriptor
 
 
-def line(found: Descriptor, platform: str) -> Descriptor:
+def line(descriptor: Descriptor, platform: str) -> Descriptor:
     system, _, rest = platform.partition("/")
     architecture, _, variant = rest.partition("/")
     named = Platform(os=system, architecture=architecture, variant=variant) if platform else None
-    return Descriptor(media_type=found.media_type, digest=found.digest, size=found.size, platform=named)
+    return Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size, platform=named)
 
 
 def index(place: Place, *lines: Descriptor, tag: str = "") -> Descriptor:
@@ -84,10 +84,10 @@ def index(place: Place, *lines: Descriptor, tag: str = "") -> Descriptor:
 def push(place: Place, platforms: Sequence[str], tag: str) -> None:
     lines = []
     for number, text in enumerate(platforms):
-        found = image(place, number)
+        descriptor = image(place, number)
         if text.startswith("["):
-            found = index(place, line(found, "linux/amd64"))
-        lines.append(line(found, text.removeprefix("[")))
+            descriptor = index(place, line(descriptor, "linux/amd64"))
+        lines.append(line(descriptor, text.removeprefix("[")))
     index(place, *lines, tag=tag)
 
 

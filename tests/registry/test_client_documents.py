@@ -146,8 +146,8 @@ def test_many_writers_of_one_fallback_tag(registry: DistributionRegistry, faults
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(16)))
-    found = {one.content for one in attached(Place(registry, "a"), subject.digest, artifact_type=KIND)}
-    assert found == {b"%d" % number for number in range(16)}
+    contents = {one.content for one in attached(Place(registry, "a"), subject.digest, artifact_type=KIND)}
+    assert contents == {b"%d" % number for number in range(16)}
 
 
 def test_wrong_types_in_the_list_do_not_hide_an_artifact(registry: DistributionRegistry, faults: FaultRegistry) -> None:

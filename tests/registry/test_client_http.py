@@ -35,13 +35,13 @@ class Pieces:
 
 
 def read_all(answer: Answer, step: int = 7) -> bytes:
-    found = b""
+    body = b""
     while True:
         buffer = bytearray(step)
         count = answer.readinto(memoryview(buffer))
         if not count:
-            return found
-        found += buffer[:count]
+            return body
+        body += buffer[:count]
 
 
 tokens = st.text(st.sampled_from("abcXYZ-09_."), min_size=1, max_size=12)
@@ -93,11 +93,11 @@ def test_an_answer_that_is_cut_short_is_never_taken_for_whole(
     raw, body, method = made
     try:
         answer = Answer(Pieces(raw[:cut], pieces), method)
-        found = read_all(answer)
+        received = read_all(answer)
     except NETWORK_ERRORS:
         return
     by_end = answer.length is None and b"chunked" not in raw.lower()
-    whole = found == (b"" if method == "HEAD" else body)
+    whole = received == (b"" if method == "HEAD" else body)
     assert whole or by_end or not answer.ended
 
 

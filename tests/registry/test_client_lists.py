@@ -50,8 +50,8 @@ THOUSAND = [f"v{number:04}" for number in range(1000)]
     ],
 )
 def test_the_next_page_is_found_however_it_is_written(link: str, target: str) -> None:
-    found = asked(Expect("GET", FIRST, page("v1", "v2", link=link)), Expect("GET", target, page("v2", "v3")))
-    assert list(dict.fromkeys(found)) == ["v1", "v2", "v3"]
+    names = asked(Expect("GET", FIRST, page("v1", "v2", link=link)), Expect("GET", target, page("v2", "v3")))
+    assert list(dict.fromkeys(names)) == ["v1", "v2", "v3"]
 
 
 def test_a_link_that_is_not_to_the_next_page_is_the_end() -> None:
@@ -60,11 +60,11 @@ def test_a_link_that_is_not_to_the_next_page_is_the_end() -> None:
 
 def test_a_page_without_link_that_looks_cut_is_followed() -> None:
     """sonatype/nexus-public#209: pages without Link."""
-    found = asked(
+    names = asked(
         Expect("GET", FIRST, page(*THOUSAND)),
         Expect("GET", r"/v2/app/tags/list\?n=1000&last=v0999", page("v1000", "v1001")),
     )
-    assert found == [*THOUSAND, "v1000", "v1001"]
+    assert names == [*THOUSAND, "v1000", "v1001"]
 
 
 def test_a_list_of_a_thousand_from_a_registry_without_pages_is_not_doubled() -> None:
@@ -176,15 +176,15 @@ def readinto(buffer):
     buffer[:len(piece)] = piece
     return len(piece)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = Selector(glob=("*-00000[0-9]*",)).select(read_names(readinto, "repositories", where="reg"))
+chosen = Selector(glob=("*-00000[0-9]*",)).select(read_names(readinto, "repositories", where="reg"))
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(found), after - before)
+print(len(chosen), after - before)
 """
 
 
 def test_a_million_names_in_one_answer_need_no_memory() -> None:
     """As a list they are 90 MB, as JSON 30."""
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
-    found, grown_kib = map(int, done.stdout.split())
-    assert found == 100
+    count, grown_kib = map(int, done.stdout.split())
+    assert count == 100
     assert grown_kib < 16 * 1024

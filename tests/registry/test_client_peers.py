@@ -47,8 +47,8 @@ def test_oras_sees_what_we_attach(place: Place, peer: Callable[[str], str]) -> N
     subject = image(place.registry, "team/app", "text", tag="v1").descriptor
     ours = attach(place, subject=subject, artifact_type=KIND, content=b"{}", media_type=KIND, annotations={"a": "b"})
     seen = json.loads(run(peer("oras"), "discover", "--plain-http", "--format", "json", f"{place}:v1"))
-    found = seen.get("referrers") or seen.get("manifests")
-    assert [(one["digest"], one["artifactType"]) for one in found] == [(ours.digest, KIND)]
+    referrers = seen.get("referrers") or seen.get("manifests")
+    assert [(one["digest"], one["artifactType"]) for one in referrers] == [(ours.digest, KIND)]
 
 
 @pytest.mark.peer("oras")
@@ -61,8 +61,8 @@ def test_we_see_what_oras_attaches_and_both_keep_the_others(
     attach(place, subject=subject, artifact_type=KIND, content=b'{"n": 1}', media_type=KIND)
     run(*command, folder=tmp_path)
     attach(place, subject=subject, artifact_type=KIND, content=b'{"n": 2}', media_type=KIND)
-    found = {one.content for one in attached(place, subject.digest, artifact_type=KIND)}
-    assert found == {b'{"n": 1}', b'{"from": "oras"}', b'{"n": 2}'}
+    contents = {one.content for one in attached(place, subject.digest, artifact_type=KIND)}
+    assert contents == {b'{"n": 1}', b'{"from": "oras"}', b'{"n": 2}'}
 
 
 @pytest.mark.peer("skopeo")
@@ -120,8 +120,8 @@ def test_processes_that_attach_at_once_lose_nothing(peer: Callable[[str], str], 
         command = [sys.executable, "-c", _ATTACH, server.address, KIND]
         processes = [subprocess.Popen([*command, name]) for name in "abc"]
         assert [one.wait(patient(60)) for one in processes] == [0, 0, 0]
-        found = {one.content.decode() for one in attached(place, subject, artifact_type=KIND)}
-        assert found == {f"{name}{number}" for name in "abc" for number in range(4)}
+        contents = {one.content.decode() for one in attached(place, subject, artifact_type=KIND)}
+        assert contents == {f"{name}{number}" for name in "abc" for number in range(4)}
         assert isinstance(subject, Digest)
 
 

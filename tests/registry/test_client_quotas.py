@@ -33,18 +33,18 @@ def quota_of(**headers: str) -> Quota | None:
     st.sampled_from(["{};w={}", " {} ; w = {} ", "{};w={} "]),
 )
 def test_what_is_written_is_read(limit: int, remaining: int, window_s: int, source: str, form: str) -> None:
-    found = quota_of(
+    quota = quota_of(
         ratelimit_limit=form.format(limit, window_s),
         ratelimit_remaining=form.format(remaining, window_s),
         docker_ratelimit_source=source,
     )
-    assert found == Quota(limit, remaining, float(window_s), source)
+    assert quota == Quota(limit, remaining, float(window_s), source)
 
 
 @given(st.text(), st.text(), st.text(), st.text())
 def test_no_text_raises_or_is_believed_beyond_its_bounds(limit: str, remaining: str, source: str, wait: str) -> None:
     for text in (remaining, "0;w=60"):
-        found = read_quota(
+        quota = read_quota(
             {
                 "ratelimit-limit": limit,
                 "ratelimit-remaining": text,
@@ -52,10 +52,10 @@ def test_no_text_raises_or_is_believed_beyond_its_bounds(limit: str, remaining: 
                 "Retry-After": wait,
             }.__getitem__
         )
-        if found is not None:
-            assert 0 <= found.remaining < 10**9 and 0 <= found.limit < 10**9
-            assert 0 < found.window_s <= MAX_WINDOW_S
-            assert found.source in ("", source.strip()) and len(found.source) <= 64 and found.source.isascii()
+        if quota is not None:
+            assert 0 <= quota.remaining < 10**9 and 0 <= quota.limit < 10**9
+            assert 0 < quota.window_s <= MAX_WINDOW_S
+            assert quota.source in ("", source.strip()) and len(quota.source) <= 64 and quota.source.isascii()
 
 
 @pytest.mark.parametrize(

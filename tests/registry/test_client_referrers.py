@@ -306,8 +306,8 @@ def test_what_an_older_version_listed_under_the_tag_is_found_beside_the_api(
     faults.clear()
     upgraded = DistributionRegistry(faults.address)
     faults.play("GET", LISTS, Status(200, INDEX, index_of(new).raw))
-    found = [one.digest for one in upgraded.referrers("a", subject.digest)]
-    assert found == [new.digest, old.digest]
+    referrers = [one.digest for one in upgraded.referrers("a", subject.digest)]
+    assert referrers == [new.digest, old.digest]
     assert [one.digest for one in upgraded.referrers("a", subject.digest, tags=["v1"])] == [new.digest]
     upgraded.close()
 
@@ -433,8 +433,8 @@ def test_what_others_list_while_ours_is_on_its_way_stays_listed(tmp_path: Path, 
             client.put_manifest("a", ours)
         else:
             client.delete_manifest("a", ours.digest)
-        found = {one.digest for one in client.referrers("a", subject.digest)}
-        assert found == ({ours.digest, theirs.digest} if act == "attach" else {theirs.digest})
+        referrers = {one.digest for one in client.referrers("a", subject.digest)}
+        assert referrers == ({ours.digest, theirs.digest} if act == "attach" else {theirs.digest})
         client.close()
 
 

@@ -287,14 +287,14 @@ def test_any_address_is_split_or_refused(text: str) -> None:
     ],
 )
 def test_the_proxy_of_a_host(environ: dict[str, str], expected: tuple[str, int] | None) -> None:
-    found = proxy_for("https", "reg.example", 443, environ)
-    assert (found and (found.host, found.port)) == expected
+    proxy = proxy_for("https", "reg.example", 443, environ)
+    assert (proxy and (proxy.host, proxy.port)) == expected
 
 
 def test_proxies_and_addresses() -> None:
     environ = {"HTTP_PROXY": "http://user:p%40ss@p:1", "NO_PROXY": "10.0.0.0/8"}
-    found = proxy_for("http", "11.0.0.1", 80, environ)
-    assert found is not None and found.headers == {"Proxy-Authorization": "Basic dXNlcjpwQHNz"}
+    proxy = proxy_for("http", "11.0.0.1", 80, environ)
+    assert proxy is not None and proxy.headers == {"Proxy-Authorization": "Basic dXNlcjpwQHNz"}
     for host in ("10.1.2.3", "127.0.0.1", "localhost", "::1"):
         assert proxy_for("http", host, 80, environ) is None
     assert proxy_for("http", "h", 80, {**environ, "REQUEST_METHOD": "GET"}) is None
@@ -350,8 +350,8 @@ def test_retry_after_as_a_date() -> None:
 @given(st.text(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_any_retry_after(value: str) -> None:
-    found = read_retry_after(value)
-    assert found is None or 0 <= found <= MAX_RETRY_AFTER_S
+    wait_s = read_retry_after(value)
+    assert wait_s is None or 0 <= wait_s <= MAX_RETRY_AFTER_S
 
 
 def test_a_registry_that_stops_reading_is_dropped() -> None:

@@ -246,20 +246,20 @@ def test_an_unclear_mount_is_an_error(stored: DistributionRegistry, faults: Faul
 
 
 def test_probing_leaves_nothing_behind(stored: DistributionRegistry, faults: FaultRegistry) -> None:
-    found = stored.probe("a", blob=DIGEST)
-    assert (found.chunked_upload, found.range_reads) == (True, True)
-    assert found.referrers_api is not None
-    assert found.probed_at.endswith("Z")
+    capabilities = stored.probe("a", blob=DIGEST)
+    assert (capabilities.chunked_upload, capabilities.range_reads) == (True, True)
+    assert capabilities.referrers_api is not None
+    assert capabilities.probed_at.endswith("Z")
     assert len(faults.requests("DELETE", UPLOADS)) == 1
 
 
 def test_probing_a_registry_without_chunks_and_ranges(stored: DistributionRegistry, faults: FaultRegistry) -> None:
     faults.play("PATCH", UPLOADS, Status(416), skip=1)
     faults.play("GET", BLOBS, NoRange())
-    found = stored.probe("a", blob=DIGEST)
-    assert found.chunked_upload is False
-    assert found.range_reads is False
-    assert found.notes
+    capabilities = stored.probe("a", blob=DIGEST)
+    assert capabilities.chunked_upload is False
+    assert capabilities.range_reads is False
+    assert capabilities.notes
 
 
 def test_the_longest_commits_known_are_waited_for() -> None:

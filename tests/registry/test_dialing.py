@@ -81,8 +81,8 @@ def test_a_dead_address_is_passed_over_and_remembered(port: int, names: dict[str
 @pytest.mark.parametrize("order", list(itertools.permutations([HOLE, NOBODY, HERE])))
 def test_whoever_answers_is_found(port: int, order: tuple[str, ...]) -> None:
     places = [Address(socket.AF_INET, (one, port)) for one in order]
-    with Dialer().connect("x", port, places, 30) as found:
-        assert found.getpeername() == (HERE, port)
+    with Dialer().connect("x", port, places, 30) as connection:
+        assert connection.getpeername() == (HERE, port)
 
 
 def test_all_dead_addresses_are_named(port: int, names: dict[str, list[str]]) -> None:
@@ -108,8 +108,8 @@ def test_families_take_turns(names: dict[str, list[str]]) -> None:
 def test_the_courier_goes_where_it_is_told(port: int) -> None:
     order = {"scheme": "http", "host": "nowhere.invalid", "port": port, "ca_file": "", "connect_s": 30.0}
     order["addresses"] = [[int(socket.AF_INET), [HOLE, port]], [int(socket.AF_INET), [HERE, port]]]
-    with Connections().take(order) as found:
-        assert found.getpeername() == (HERE, port)
+    with Connections().take(order) as connection:
+        assert connection.getpeername() == (HERE, port)
 
 
 # Certificates

@@ -211,8 +211,8 @@ def test_identifiers_that_name_nothing_are_failures_each_with_its_code(there: Pl
         {"imageTag": "one", "imageDigest": two.digest},
     ]  # fmt: skip
     answer = aws.batch_get_image(repositoryName=NAME, imageIds=asked)
-    assert [found["imageId"]["imageDigest"] for found in answer["images"]] == [one.digest]
-    assert [found["failureCode"] for found in answer["failures"]] == [
+    assert [image["imageId"]["imageDigest"] for image in answer["images"]] == [one.digest]
+    assert [failure["failureCode"] for failure in answer["failures"]] == [
         "ImageNotFound", "InvalidImageDigest", "MissingDigestAndTag", "ImageTagDoesNotMatchDigest",
     ]  # fmt: skip
     assert refusal(aws.describe_images, repositoryName=NAME, imageIds=[{"imageTag": "none"}]) == (

@@ -168,8 +168,8 @@ def test_a_restart_keeps_everything(tmp_path: Path) -> None:
         assert ask(after, "GET", "/v2/a/b/tags/list").json["tags"] == ["v1", "v2"]
         assert ask(after, "GET", "/v2/a/b/manifests/v2").body == raw
         assert ask(after, "GET", f"/v2/c/blobs/{blob}").body == b"layer"
-        found = ask(after, "GET", f"/v2/a/b/referrers/{Digest.of(b's')}").json["manifests"]
-        assert [entry["digest"] for entry in found] == [Digest.of(raw)]
+        referrers = ask(after, "GET", f"/v2/a/b/referrers/{Digest.of(b's')}").json["manifests"]
+        assert [entry["digest"] for entry in referrers] == [Digest.of(raw)]
 
 
 def test_a_folder_registry_and_the_server_see_each_other(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_targets_come_back_as_they_were_meant(path: str, query: dict[str, str]) 
 
     encodable = all(not (0xD800 <= ord(char) < 0xE000) for char in path + "".join(query) + "".join(query.values()))
     if encodable:
-        found, parameters = split_target(f"/{quote(path)}?{urlencode(query)}")
-        assert found == f"/{path}"
+        parsed_path, parameters = split_target(f"/{quote(path)}?{urlencode(query)}")
+        assert parsed_path == f"/{path}"
         assert parameters == {key: [value] for key, value in query.items()}
 
 
@@ -95,12 +95,12 @@ def test_read_ranges_agree_with_slices(size: int, first: int, last: int) -> None
         (f"bytes=-{last}", content[-last:] if last else b""),
     ]:
         try:
-            found = parse_read_range(header, size)
+            byte_range = parse_read_range(header, size)
         except RangeUnsatisfiable:
             assert expected == b""
         else:
-            assert found is not None
-            start, stop = found
+            assert byte_range is not None
+            start, stop = byte_range
             assert content[start:stop] == expected
             assert start < stop <= size
 
@@ -109,10 +109,10 @@ def test_read_ranges_agree_with_slices(size: int, first: int, last: int) -> None
 @given(st.text(max_size=40), st.integers(0, 10**12))
 def test_any_range_header(header: str, size: int) -> None:
     try:
-        found = parse_read_range(header, size)
+        byte_range = parse_read_range(header, size)
     except RangeUnsatisfiable:
         return
-    assert found is None or 0 <= found[0] < found[1] <= size
+    assert byte_range is None or 0 <= byte_range[0] < byte_range[1] <= size
     chunk = parse_chunk_range(header)
     assert chunk is None or 0 <= chunk[0] < chunk[1]
 
@@ -143,19 +143,19 @@ def feed(
     sender = threading.Thread(target=send)
     sender.start()
     body = Body(Connection(ours, QUICK), length=length)
-    found = bytearray()
+    received = bytearray()
     buffer = memoryview(bytearray(7))
     error: Exception | None = None
     try:
         while count := body.readinto(buffer):
-            found += buffer[:count]
+            received += buffer[:count]
     except (BadRequest, BodyCut) as caught:
         error = caught
     sender.join()
     rest = bytes(body._connection._ahead) + (receive_all(ours) if finish else b"")
     ours.close()
     theirs.close()
-    return bytes(found), error, rest
+    return bytes(received), error, rest
 
 
 @st.composite
@@ -177,9 +177,9 @@ def test_chunked_bodies_come_back_whole_however_they_are_cut_up(
     both: tuple[bytes, bytes], cuts: list[int], behind: bytes
 ) -> None:
     content, wire = both
-    found, error, rest = feed(wire + behind, length=None, cuts=[min(cut, len(wire)) for cut in cuts])
+    received, error, rest = feed(wire + behind, length=None, cuts=[min(cut, len(wire)) for cut in cuts])
     assert error is None
-    assert found == content
+    assert received == content
     assert rest == behind
 
 
@@ -187,20 +187,20 @@ def test_chunked_bodies_come_back_whole_however_they_are_cut_up(
 @given(chunked_bodies(), st.integers(0, 1000))
 def test_a_truncated_chunked_body_never_ends_well(both: tuple[bytes, bytes], cut: int) -> None:
     content, wire = both
-    found, error, _ = feed(wire[: cut % len(wire)], length=None, cuts=[])
+    received, error, _ = feed(wire[: cut % len(wire)], length=None, cuts=[])
     assert error is not None
-    assert content.startswith(found)
+    assert content.startswith(received)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=100), st.integers(0, 120), st.lists(st.integers(0, 100), max_size=3))
 def test_a_body_of_known_length_is_exactly_that_or_cut(data: bytes, length: int, cuts: list[int]) -> None:
-    found, error, rest = feed(data, length=length, cuts=cuts)
+    received, error, rest = feed(data, length=length, cuts=cuts)
     if length <= len(data):
-        assert (found, error, rest) == (data[:length], None, data[length:])
+        assert (received, error, rest) == (data[:length], None, data[length:])
     else:
         assert isinstance(error, BodyCut)
-        assert data.startswith(found)
+        assert data.startswith(received)
 
 
 @settings(deadline=None, max_examples=60)

@@ -76,10 +76,10 @@ def test_oras_attaches_and_discovers(tmp_path: Path, peer: Peer) -> None:
         place = f"{server.address}/app@{digest}"
         attach = (oras, "attach", "--plain-http", "--disable-path-validation", "--artifact-type=text/x-note", place)
         run(*attach, str(tmp_path / "note.txt"))
-        found = ask(server, "GET", f"/v2/app/referrers/{digest}?artifactType=text/x-note").json["manifests"]
-        assert len(found) == 1
+        referrers = ask(server, "GET", f"/v2/app/referrers/{digest}?artifactType=text/x-note").json["manifests"]
+        assert len(referrers) == 1
         discovered = run(oras, "discover", "--plain-http", "--format=json", place).stdout
-        assert found[0]["digest"] in discovered
+        assert referrers[0]["digest"] in discovered
 
 
 @pytest.mark.peer("crane")

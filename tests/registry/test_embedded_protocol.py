@@ -313,16 +313,16 @@ def test_tags_page_by_page(server: EmbeddedServer) -> None:
     for tag in tags:
         put_manifest(server, "a/b", manifest_for([b"layer"]), tag)
     assert ask(server, "GET", "/v2/a/b/tags/list").json == {"name": "a/b", "tags": tags}
-    found: list[str] = []
+    listed: list[str] = []
     path = "/v2/a/b/tags/list?n=2"
     while path:
         answer = ask(server, "GET", path)
         assert len(answer.json["tags"]) <= 2
-        found += answer.json["tags"]
+        listed += answer.json["tags"]
         link = answer.headers.get("Link", "")
         assert not link or link.endswith('>; rel="next"')
         path = link.partition(">")[0].lstrip("<")
-    assert found == tags
+    assert listed == tags
     assert ask(server, "GET", "/v2/a/b/tags/list?last=t3").json["tags"] == ["t4", "t5", "t6", "x"]
     assert ask(server, "GET", "/v2/a/b/tags/list?last=zzz").json["tags"] == []
     nothing = ask(server, "GET", "/v2/a/b/tags/list?n=0")
@@ -359,11 +359,11 @@ def test_referrers(server: EmbeddedServer) -> None:
     answer = ask(server, "GET", f"/v2/a/referrers/{subject}")
     assert answer.headers["Content-Type"] == media_types.OCI_INDEX
     assert (answer.json["schemaVersion"], answer.json["mediaType"]) == (2, media_types.OCI_INDEX)
-    found = {entry["digest"]: entry for entry in answer.json["manifests"]}
-    assert set(found) == {*notes, other}
+    referrers = {entry["digest"]: entry for entry in answer.json["manifests"]}
+    assert set(referrers) == {*notes, other}
     for digest, text in notes.items():
-        assert found[digest]["annotations"] == {"text": text}
-        assert found[digest]["artifactType"] == "a/x+json"
+        assert referrers[digest]["annotations"] == {"text": text}
+        assert referrers[digest]["artifactType"] == "a/x+json"
     for query in ("artifactType=a/x%2Bjson", "artifactType=a/x+json"):
         filtered = ask(server, "GET", f"/v2/a/referrers/{subject}?{query}")
         assert filtered.headers["OCI-Filters-Applied"] == "artifactType"
@@ -397,14 +397,14 @@ def test_many_large_referrers_come_in_pages(server: EmbeddedServer) -> None:
         raw = manifest_for([], subject=pointer, annotations={"text": str(number) * 1_000_000})
         assert put_manifest(server, "a", raw, Digest.of(raw)).status == 201
         pushed.add(Digest.of(raw))
-    found: list[str] = []
+    listed: list[str] = []
     path = f"/v2/a/referrers/{subject}"
     pages = 0
     while path:
         answer = ask(server, "GET", path)
         assert len(answer.body) <= MAX_MANIFEST_BYTES
-        found += [entry["digest"] for entry in answer.json["manifests"]]
+        listed += [entry["digest"] for entry in answer.json["manifests"]]
         path = answer.headers.get("Link", "").partition(">")[0].lstrip("<")
         pages += 1
-    assert (set(found), len(found)) == (pushed, 5)
+    assert (set(listed), len(listed)) == (pushed, 5)
     assert pages > 1

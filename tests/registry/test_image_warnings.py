@@ -75,13 +75,13 @@ def image(
 def index(place: Place, *lines: tuple[Descriptor, dict[str, Any]]) -> Descriptor:
     children = tuple(
         Descriptor(
-            media_type=more.get("media_type", found.media_type),
-            digest=found.digest,
-            size=found.size,
+            media_type=more.get("media_type", child.media_type),
+            digest=child.digest,
+            size=child.size,
             platform=more.get("platform", Platform(**AMD64)),
             annotations=more.get("annotations"),
         )
-        for found, more in lines
+        for child, more in lines
     )
     made = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=children))
     place.registry.put_manifest(place.repository, made)
@@ -95,9 +95,9 @@ def sha512(place: Place) -> dict[str, Any]:
     return {"mediaType": RAW, "digest": digest, "size": len(TAR)}
 
 
-def again_by_sha512(place: Place, found: Descriptor) -> Descriptor:
-    raw = place.registry.get_manifest(place.repository, found.digest).raw
-    stored = ManifestBytes(raw, found.media_type, Digest.of(raw, "sha512"))
+def again_by_sha512(place: Place, descriptor: Descriptor) -> Descriptor:
+    raw = place.registry.get_manifest(place.repository, descriptor.digest).raw
+    stored = ManifestBytes(raw, descriptor.media_type, Digest.of(raw, "sha512"))
     place.registry.put_manifest(place.repository, stored)
     return stored.descriptor
 
@@ -177,8 +177,8 @@ def test_an_image_under_its_own_list_of_referrers_and_old_soci_indexes(place: Pl
     entries = read_entries(place, stored)
     assert more_warnings(place, entries, referrers=[(top.digest, "text/plain")]) == []
     place.registry.put_manifest(place.repository, stored, tag=top.digest.fallback_tag)
-    found = more_warnings(place, entries, referrers=[(top.digest, media_types.SOCI_V1)])
-    assert [each.id for each in found] == ["cosign-copied", "soci-v1-only"]
+    warnings = more_warnings(place, entries, referrers=[(top.digest, media_types.SOCI_V1)])
+    assert [each.id for each in warnings] == ["cosign-copied", "soci-v1-only"]
 
 
 def test_estargz_footers_are_compared_with_annotations(place: Place) -> None:
@@ -189,8 +189,8 @@ def test_estargz_footers_are_compared_with_annotations(place: Place) -> None:
     plain = [layer(place, content=bytes(201), kind=GZIP), layer(place, content=b"short", kind=GZIP)]
     top = image(place, [whole, lost, false, *plain])
     entries = read_entries(place, place.registry.get_manifest(place.repository, top.digest))
-    found = footer_warnings(place, entries)
-    assert [(each.id, each.detail) for each in found] == [
+    warnings = footer_warnings(place, entries)
+    assert [(each.id, each.detail) for each in warnings] == [
         ("estargz-no-annotation", Digest(lost["digest"]).short),
         ("estargz-no-footer", Digest(false["digest"]).short),
     ]

@@ -64,8 +64,8 @@ def outcomes() -> dict[str, Any]:
     command = ["unshare", "--net", *own, sys.executable, "-m", "tests.registry.other_networks"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=patient(300))
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -140,10 +140,10 @@ def test_any_address_is_judged(address: str, named_by: str) -> None:
 @given(address=V4)
 def test_globally_reachable_is_what_the_standard_library_calls_so(address: str) -> None:
     """But for the documentation networks, the benchmarking network, AS112, and Azure's wire server."""
-    found = ipaddress.ip_address(address)
+    ip = ipaddress.ip_address(address)
     ours = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "192.0.0.0/24", "168.63.129.16/32")
-    if not found.is_multicast and not any(found in ipaddress.ip_network(one) for one in ours):
-        assert (kind_of(address) == "public") == found.is_global
+    if not ip.is_multicast and not any(ip in ipaddress.ip_network(one) for one in ours):
+        assert (kind_of(address) == "public") == ip.is_global
     assert kind_of(f"::ffff:{address}") == kind_of(address)
     assert kind_of(f"64:ff9b::{address}") == kind_of(address)
     assert kind_of(f"64:ff9b:1::{address}") == "inner", "translated within a network; where to, nobody knows"
@@ -178,11 +178,11 @@ def test_every_way_to_allow_a_place(origin: Origin, address: str) -> None:
 @example("*")
 def test_any_text_is_a_place_or_refused(text: str) -> None:
     try:
-        found = Allowed.parse(text)
+        allowed = Allowed.parse(text)
     except InputError as error:
         assert error.do
     else:
-        assert found.host or found.network is not None
+        assert allowed.host or allowed.network is not None
 
 
 # Which are followed

@@ -77,11 +77,11 @@ class Received:
 
 def part(address: str, start: int, stop: int | None) -> bytes:
     registry = DistributionRegistry(address, retries=ONCE)
-    found, buffer = b"", memoryview(bytearray(100))
+    body, buffer = b"", memoryview(bytearray(100))
     with registry.open_blob("a", DIGEST, start=start, stop=stop) as reader:
         while count := reader.readinto(buffer):
-            found += buffer[:count]
-    return found
+            body += buffer[:count]
+    return body
 
 
 def sends_to(address: str, path: str) -> list[Expect]:
@@ -194,15 +194,15 @@ def test_any_content_range_is_read_or_refused(value: str) -> None:
     answer = Opened(
         Wire(Received(raw), "GET"), url="http://r/", where="r", reusable=False, peer="", release=lambda _keep: None
     )
-    found = read_content_range(answer)
+    content_range = read_content_range(answer)
     try:
         reader = make_reader(answer, start=2, stop=5, where="r")
     except RegistryPipelinesError:
-        assert found is None or (found.start, found.stop) != (2, 5)
+        assert content_range is None or (content_range.start, content_range.stop) != (2, 5)
     else:
-        assert found is not None
-        assert (found.start, found.stop) == (2, 5)
-        assert reader.size == found.size
+        assert content_range is not None
+        assert (content_range.start, content_range.stop) == (2, 5)
+        assert reader.size == content_range.size
 
 
 def test_a_registry_that_knows_no_open_range(tmp_path: Path) -> None:

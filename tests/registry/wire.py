@@ -63,25 +63,25 @@ def connect(server: EmbeddedServer) -> socket.socket:
 
 def receive_all(sock: socket.socket) -> bytes:
     """Everything until the server closes; a reset after the answer counts as closing."""
-    found = bytearray()
+    received = bytearray()
     while True:
         try:
             piece = sock.recv(65536)
         except ConnectionResetError:
-            return bytes(found)
+            return bytes(received)
         if not piece:
-            return bytes(found)
-        found += piece
+            return bytes(received)
+        received += piece
 
 
 def receive_head(sock: socket.socket) -> bytes:
-    found = bytearray()
-    while b"\r\n\r\n" not in found:
+    received = bytearray()
+    while b"\r\n\r\n" not in received:
         piece = sock.recv(1)
         if not piece:
             break
-        found += piece
-    return bytes(found)
+        received += piece
+    return bytes(received)
 
 
 def send_raw(server: EmbeddedServer, data: bytes, *, finish: bool = False) -> bytes:

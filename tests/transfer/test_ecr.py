@@ -213,6 +213,6 @@ def test_configured_host_needs_no_password(ecr: Ecr, source: Counted, graphs: Gr
         f"  here: {{kind: distribution, host: '{source.address}'}}\n"
     )
     ecr.run("copy", "--quiet", "here/app:v1", "cloud/app")
-    found = json.loads(ecr.run("verify-copy", "--json", "here/app:v1", "cloud/app:v1"))
-    assert found
+    mismatches = json.loads(ecr.run("verify-copy", "--json", "here/app:v1", "cloud/app:v1"))
+    assert mismatches
     assert ecr.double.count("GetAuthorizationToken") == 2

@@ -75,8 +75,8 @@ def courier_of(process: subprocess.Popen[bytes]) -> int:
     """The courier of a copy that is under way."""
     children = Path(f"/proc/{process.pid}/task").glob("*/children")
     pids = [int(pid) for path in children for pid in path.read_text().split()]
-    [found] = [pid for pid in pids if b"courier_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return found
+    [courier] = [pid for pid in pids if b"courier_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return courier
 
 
 @pytest.mark.peer("docker-registry")

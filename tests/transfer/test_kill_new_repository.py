@@ -67,8 +67,8 @@ def counting(there: Place) -> Iterator[FaultRegistry]:
 
 @pytest.fixture
 def link(counting: FaultRegistry) -> Iterator[Link]:
-    with Link(counting.address) as found:
-        yield found
+    with Link(counting.address) as link:
+        yield link
 
 
 def stored(seen: list[Seen]) -> Counter[str]:

@@ -87,14 +87,14 @@ def runs(here: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
     """All cases at once: half a minute for all of them."""
     docker = find_peer("docker-registry")
     with ExitStack() as stack:
-        found = {
+        links = {
             name: start(case, here, tmp_path_factory.mktemp("run"), docker or "", stack)
             for name, case in CASES.items()
             if docker or not case.docker
         }
-        with ThreadPoolExecutor(len(found)) as pool:
-            list(pool.map(outlast, found.values()))
-        yield found
+        with ThreadPoolExecutor(len(links)) as pool:
+            list(pool.map(outlast, links.values()))
+        yield links
 
 
 def outlast(run: Run) -> None:

@@ -136,5 +136,5 @@ def test_no_error_has_the_password(
         wrong = wrong.partition("?")[0]
     with pytest.raises(kind, match=message) as caught:
         Journal(wrong)
-    found = told(caught.value) + str(caught.value.diagnostics())  # type: ignore[attr-defined]
-    assert not [piece for piece in (PASSWORD, ESCAPED, "s3cret", "w/rd", "w%2Frd") if piece in found]
+    words = told(caught.value) + str(caught.value.diagnostics())  # type: ignore[attr-defined]
+    assert not [piece for piece in (PASSWORD, ESCAPED, "s3cret", "w/rd", "w%2Frd") if piece in words]

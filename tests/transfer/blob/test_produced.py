@@ -68,8 +68,10 @@ def test_many_at_once_share_the_memory_of_few(target: Counted) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         made = [noise[number:] for number in range(4)]
-        found = list(pool.map(lambda content: produce_blob(target.place("app"), "x", making(content), tools), made))
-    assert found == [described(content) for content in made]
+        descriptors = list(
+            pool.map(lambda content: produce_blob(target.place("app"), "x", making(content), tools), made)
+        )
+    assert descriptors == [described(content) for content in made]
 
 
 def test_a_digest_that_is_wrong_is_refused_and_nothing_stays(target: Counted, tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def test_what_fits_is_found_whole(source: Counted, graphs: Graphs, monkeypatch: 
     image = graphs.image(source.place("app"), b"layer", tag="v1")
     push_large_referrers(source, image.descriptor)
     monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", 6 * MEBIBYTE)
-    found = discover(source.place("app"), "v1")
-    assert len(found.manifests) == 1 + COUNT
-    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests) - 1)
+    closure = discover(source.place("app"), "v1")
+    assert len(closure.manifests) == 1 + COUNT
+    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in closure.manifests) - 1)
     with pytest.raises(ClosureIncomplete):
         discover(source.place("app"), "v1")
-    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in found.manifests))
-    assert discover(source.place("app"), "v1").root == found.root
+    monkeypatch.setattr(discovery, "MAX_CLOSURE_BYTES", sum(len(each.raw) for each in closure.manifests))
+    assert discover(source.place("app"), "v1").root == closure.root
 
 
 @pytest.mark.parametrize("answer", [Response(400), Response(403), Response(404), Response(405), CUT])
@@ -96,8 +96,8 @@ def test_signatures_are_found_where_neither_tags_nor_referrers_are_listed_whole(
     signature = graphs.artifact(place, b"signature", subject=image.descriptor)
     cosign = graphs.artifact(place, b"cosign", subject=None, tag=f"sha256-{image.digest.hex}.sig")
     shut.append(True)
-    found = discover(place, "v1")
-    assert {item.digest for item in found.manifests} == {image.digest, signature.digest, cosign.digest}
+    closure = discover(place, "v1")
+    assert {item.digest for item in closure.manifests} == {image.digest, signature.digest, cosign.digest}
 
 
 def test_an_image_named_by_sha512_is_found_where_tags_are_not_listed(

@@ -43,8 +43,8 @@ def test_a_repository_without_tags_is_nothing_to_do(
     with FaultRegistry(source.address) as faults:
         faults.play("GET", r"/v2/emptied/tags/list.*", Status(404, body=EMPTIED))
         here = connect(faults.address)
-        found = sync([Source(here, (Target(target.registry),))])
-        assert (found.exit_code, [each.place.repository for each in found.results]) == (0, ["app"])
+        result = sync([Source(here, (Target(target.registry),))])
+        assert (result.exit_code, [each.place.repository for each in result.results]) == (0, ["app"])
         named = sync([Source(here, (Target(target.registry),), ("app", "emptied"))])
         assert [type(each.error) for each in named.failures] == [NotFound]
 
@@ -57,10 +57,10 @@ def test_one_repository_of_a_catalogue_that_cannot_be_read_stops_no_other(
         graphs.image(source.place(name), b"layer", tag="v1")
     with FaultRegistry(source.address) as faults:
         faults.play("GET", r"/v2/theirs/tags/list.*", Status(status))
-        found = sync([Source(connect(faults.address), (Target(target.registry),))])
-    assert [each.place.repository for each in found.results if each.ok] == ["app"]
-    assert [type(each.error) for each in found.failures] == [Forbidden if status == 403 else NotFound]
-    assert found.failures[0].reference.endswith("/theirs") and found.exit_code == 6
+        result = sync([Source(connect(faults.address), (Target(target.registry),))])
+    assert [each.place.repository for each in result.results if each.ok] == ["app"]
+    assert [type(each.error) for each in result.failures] == [Forbidden if status == 403 else NotFound]
+    assert result.failures[0].reference.endswith("/theirs") and result.exit_code == 6
 
 
 def test_the_walk_leaves_out_what_was_reported() -> None:
@@ -77,8 +77,8 @@ def test_hidden_tags_are_found_and_nothing_else(short: Counted, source: Counted,
             graphs.image(registry.place("app"), tag.encode(), tag=tag)
     listed = list(short.registry.tags("app"))
     assert "0.1.20" not in listed and not shows_such_tags(listed)
-    found = hidden_tags(short.place("app"), listed)
-    assert (sorted(found.tags), found.asked) == (["0.1.20", "0.1.200"], 6)
+    hidden = hidden_tags(short.place("app"), listed)
+    assert (sorted(hidden.tags), hidden.asked) == (["0.1.20", "0.1.200"], 6)
     whole = list(source.registry.tags("app"))
     assert hidden_tags(source.place("app"), whole).asked == 0
     assert hidden_tags(source.place("app"), ["0.1.3", "main"]).tags == ()
@@ -113,8 +113,8 @@ def test_a_tag_that_is_named_and_not_listed_is_asked_for(short: Counted, target:
     for tag in ("0.1.2", "0.1.20"):
         graphs.image(short.place("app"), tag.encode(), tag=tag)
     wanted = Selector(glob=("0.1.20",))
-    found = sync([Source(short.registry, (Target(target.registry),), choose_tags=wanted)])
-    assert found.ok and list(target.registry.tags("app")) == ["0.1.20"]
+    result = sync([Source(short.registry, (Target(target.registry),), choose_tags=wanted)])
+    assert result.ok and list(target.registry.tags("app")) == ["0.1.20"]
     plan = plan_mirror([opened(source=short.place("app"), repository="app", tags=wanted.glob)])
     assert [item.tag for item in plan.pinned] == ["0.1.20"] and not plan.problems
     missing = plan_mirror([opened(source=short.place("app"), repository="app", tags=("0.1.21",))])
@@ -128,8 +128,8 @@ def test_repositories_are_compared_with_the_tags_that_are_not_listed(
         graphs.image(short.place("app"), tag.encode(), tag=tag)
     listed = Source(short.registry, (Target(target.registry),), ("app",))
     assert sync([listed]).ok and list(target.registry.tags("app")) == ["0.1.2"]
-    found = CliRunner().invoke(main, ["verify-copy", f"{short.address}/app", f"{target.address}/app"])
-    assert found.exit_code == 6 and "0.1.20" in found.output, found.output
+    run = CliRunner().invoke(main, ["verify-copy", f"{short.address}/app", f"{target.address}/app"])
+    assert run.exit_code == 6 and "0.1.20" in run.output, run.output
 
 
 def test_the_likeliest_are_asked_first() -> None:

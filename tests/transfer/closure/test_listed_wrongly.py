@@ -79,9 +79,9 @@ def test_lies_in_a_list_are_left_out_and_named(old: Counted, target: Counted, gr
     odd = {"mediaType": media_types.OCI_LAYER, "digest": str(Digest.of(b"layer")), "size": 1 << 60}
     rows = [row(top), row(child), row(true), row(true), row(other), row(elses), GONE, odd]
     put_list(place, top.digest, rows)
-    found = discover(place, "v1")
-    assert digests(found) == {top.digest, child.digest, true.digest}
-    named = {each.what: each.why for each in found.omissions if each.kind == "referrer"}
+    closure = discover(place, "v1")
+    assert digests(closure) == {top.digest, child.digest, true.digest}
+    named = {each.what: each.why for each in closure.omissions if each.kind == "referrer"}
     assert named.keys() == {other.digest, elses.digest, GONE["digest"], Digest.of(b"layer")}
     assert "names no subject" in named[other.digest] and "not there" in named[str(GONE["digest"])]
     result = copy_closure(place, "v1", [target.place("app")])
@@ -108,10 +108,10 @@ def test_an_entry_that_is_no_descriptor_hides_no_other(old: Counted, graphs: Gra
 
     with EmbeddedServer(old.server.root, wrap=spoil) as server:
         registry = DistributionRegistry(server.address)
-        found = discover(Place(registry, "app"), "v1")
+        closure = discover(Place(registry, "app"), "v1")
         registry.close()
-    assert digests(found) == {image.digest, true.digest}
-    assert [(each.kind, each.what) for each in found.omissions] == [("tag", image.digest.fallback_tag)]
+    assert digests(closure) == {image.digest, true.digest}
+    assert [(each.kind, each.what) for each in closure.omissions] == [("tag", image.digest.fallback_tag)]
 
 
 def test_what_harbor_lists_of_cosign_comes_as_the_tag_that_it_is(
@@ -135,10 +135,10 @@ def test_what_harbor_lists_of_cosign_comes_as_the_tag_that_it_is(
     tag = f"{image.digest.fallback_tag}.sig"
     signature = graphs.image(place, b"simple signing", tag=tag)
     listed.append(row(signature, artifactType=media_types.OCI_CONFIG))
-    found = discover(place, "v1")
-    assert found.digest_tags == {tag: signature.digest} and not found.subjects
-    assert digests(found) == {image.digest, signature.digest}
-    assert [(each.kind, each.what) for each in found.omissions] == [("claim", signature.digest)]
+    closure = discover(place, "v1")
+    assert closure.digest_tags == {tag: signature.digest} and not closure.subjects
+    assert digests(closure) == {image.digest, signature.digest}
+    assert [(each.kind, each.what) for each in closure.omissions] == [("claim", signature.digest)]
 
 
 def test_a_claim_about_the_index_hides_no_signature_of_its_child(
@@ -162,9 +162,9 @@ def test_a_claim_about_the_index_hides_no_signature_of_its_child(
     top.append(graphs.index(place, (child, "linux/amd64"), tag="v1"))
     signature = graphs.image(place, b"simple signing", tag=f"{child.digest.fallback_tag}.sig")
     listed.append(row(signature))
-    found = discover(place, "v1")
-    assert list(found.digest_tags.values()) == [signature.digest] and signature.digest in digests(found)
-    assert [(each.kind, each.what) for each in found.omissions] == [("claim", signature.digest)]
+    closure = discover(place, "v1")
+    assert list(closure.digest_tags.values()) == [signature.digest] and signature.digest in digests(closure)
+    assert [(each.kind, each.what) for each in closure.omissions] == [("claim", signature.digest)]
 
 
 @pytest.mark.parametrize("harm", ["no child", "another size"])
@@ -182,12 +182,12 @@ def test_a_broken_referrer_is_left_out_whole(source: Counted, graphs: Graphs, ha
     bad = ManifestBytes(raw, kind, Digest.of(raw))
     place.registry.put_manifest("app", bad)
     graphs.artifact(place, b"about the bad one", subject=bad.descriptor)
-    found = discover(place, "v1")
-    assert digests(found) == {image.digest, good.digest}
-    assert set(found.subjects) == {good.digest}
-    assert set(found.blobs) == {blob for blobs in found.blobs_of.values() for blob in blobs}
-    assert set(found.blobs_of) == digests(found)
-    assert [each.what for each in found.omissions] == [bad.digest]
+    closure = discover(place, "v1")
+    assert digests(closure) == {image.digest, good.digest}
+    assert set(closure.subjects) == {good.digest}
+    assert set(closure.blobs) == {blob for blobs in closure.blobs_of.values() for blob in blobs}
+    assert set(closure.blobs_of) == digests(closure)
+    assert [each.what for each in closure.omissions] == [bad.digest]
 
 
 def test_a_missing_child_stays_an_error(source: Counted, graphs: Graphs) -> None:
@@ -212,8 +212,8 @@ def test_platforms_are_not_chosen_of_what_refers_to_the_image(source: Counted, g
         subject=top.descriptor,
     )
     place.registry.put_manifest("app", manifest_bytes(evidence))
-    found = discover(place, "v1", platforms=[Platform.parse("linux/amd64")])
-    assert {part.digest for part in parts} < digests(found)
+    closure = discover(place, "v1", platforms=[Platform.parse("linux/amd64")])
+    assert {part.digest for part in parts} < digests(closure)
 
 
 # Tags that only look like lists
@@ -228,8 +228,8 @@ def test_a_tag_that_names_itself_is_an_ordinary_tag(old: Counted, target: Counte
     signed = graphs.image(place, b"signed", tag="v1")
     graphs.artifact(place, b"signature", subject=signed.descriptor)
     graphs.image(place, b"bundle", tag=f"{signed.digest.fallback_tag}.imgpkg")
-    for found in (discover(place, tag), discover(place, "v1")):
-        assert not found.omissions
+    for closure in (discover(place, tag), discover(place, "v1")):
+        assert not closure.omissions
     assert [each.kind for each in discover(place, image.digest).omissions] == ["tag"]
     whole = Source(place.registry, (Target(target.registry),), ("app",))
     result = sync([whole])
@@ -365,13 +365,13 @@ def test_of_any_list_the_closure_takes_what_is_true_and_names_the_rest(
         for which, kind, size, artifact in entries
     ]
     registry = DistributionRegistry(world.server.address)
-    found = discover(Place(registry, "app"), "v1")
+    closure = discover(Place(registry, "app"), "v1")
     registry.close()
     listed = {known[which] for which, *_ in entries}
     true = {item.digest for item in world.true} & listed
     base = {world.top.digest, world.child.digest}
-    assert digests(found) == base | true
-    assert set(found.subjects) == true
-    told = {each.what: each.kind for each in found.omissions}
+    assert digests(closure) == base | true
+    assert set(closure.subjects) == true
+    told = {each.what: each.kind for each in closure.omissions}
     unbelieved = listed - true - (set() if api else {world.top.digest})  # under the tag itself it cannot mean itself
     assert told == {digest: "claim" if digest in base else "referrer" for digest in unbelieved}

@@ -109,9 +109,9 @@ def test_a_comparison_names_the_layers_that_it_did_not_compare_and_who_holds_the
     copy_closure(here, "v1", [there])
 
     def said() -> str:
-        found = examine(here, there, "v1", content=True)
-        assert found.differences == ()
-        [left_out] = found.not_compared
+        examination = examine(here, there, "v1", content=True)
+        assert examination.differences == ()
+        [left_out] = examination.not_compared
         assert (left_out.kind, left_out.what) == ("foreign-layer", layer.digest)
         return left_out.why.partition("; ")[2]
 
@@ -158,9 +158,9 @@ def test_what_a_target_lists_beyond_the_source_is_no_difference_where_it_is_no_r
         def referrers(self, repository: str, digest: Digest, **rest: object) -> list[Descriptor]:
             return [*true(repository, digest), unrelated.descriptor, gone]
 
-    found = examine(here, Place(Lying(), "app"), "v1")  # type: ignore[arg-type]
-    assert [(each.kind, each.found) for each in found.differences] == [("referrer", real.digest)]
-    assert {each.what for each in found.not_compared} == {unrelated.digest, gone.digest}
+    examination = examine(here, Place(Lying(), "app"), "v1")  # type: ignore[arg-type]
+    assert [(each.kind, each.found) for each in examination.differences] == [("referrer", real.digest)]
+    assert {each.what for each in examination.not_compared} == {unrelated.digest, gone.digest}
 
 
 def test_a_sync_names_tags_that_no_image_takes_along_and_repositories_that_it_never_takes(
@@ -176,9 +176,9 @@ def test_a_sync_names_tags_that_no_image_takes_along_and_repositories_that_it_ne
     taken = Source(source.registry, (Target(target.registry),), never={"ours": "it is promoted"})
 
     def told(wanted: Source) -> list[tuple[object, ...]]:
-        found = Summary(sync([wanted], engine=Engine(state=tmp_path)), ["target"])
-        assert found.totals()["left_out_count"] == len(found.left_out_rows())
-        return [(row["kind"], row["what"]) for row in found.left_out_rows()]
+        summary = Summary(sync([wanted], engine=Engine(state=tmp_path)), ["target"])
+        assert summary.totals()["left_out_count"] == len(summary.left_out_rows())
+        return [(row["kind"], row["what"]) for row in summary.left_out_rows()]
 
     ours = ("repository", f"{source.registry.name}/ours")
     assert told(taken) == [ours, ("tag", f"{here}:{orphan}")]

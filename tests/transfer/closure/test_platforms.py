@@ -107,8 +107,8 @@ def test_what_leaves_nothing_out_is_copied_as_it_is(
     top = graphs.signed_index(here, "v1")
     whole = discover(here, "v1")
     for selection in ("rewritten", "sparse"):
-        found = discover(here, "v1", platforms=BOTH, selection=selection)
-        assert (found.root, found.named, found.manifests) == (whole.root, None, whole.manifests)
+        closure = discover(here, "v1", platforms=BOTH, selection=selection)
+        assert (closure.root, closure.named, closure.manifests) == (whole.root, None, whole.manifests)
     assert copy_closure(here, "v1", [there], platforms=BOTH, selection="rewritten").root.digest == top.digest
     assert compare(here, there, "v1") == []
 

@@ -67,9 +67,9 @@ def test_damaged_receipt_is_written_anew(
     copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path))
     store.path(there, top.digest).write_bytes(damage)
     copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path))
-    found = store.load(there, top.digest)
-    assert found is not None
-    assert found.document["target"] == str(there)
+    receipt = store.load(there, top.digest)
+    assert receipt is not None
+    assert receipt.document["target"] == str(there)
 
 
 def test_a_name_longer_than_files_may_have(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:

@@ -65,13 +65,13 @@ def fill(address: str, layer_bytes: int) -> None:
 
 
 def start(ends: tuple[str, str], capped: str, folder: Path, stack: ExitStack) -> list[subprocess.Popen[bytes]]:
-    found = []
+    processes = []
     for name in REPOSITORIES:
         command = [sys.executable, PROGRAM, *ends, name, str(folder), capped, f"{BYTES_PER_S}B/s"]
-        found.append(subprocess.Popen(command))
-        stack.callback(found[-1].wait)
-        stack.callback(found[-1].kill)
-    return found
+        processes.append(subprocess.Popen(command))
+        stack.callback(processes[-1].wait)
+        stack.callback(processes[-1].kill)
+    return processes
 
 
 def watch(link: Link, way: Direction, processes: list[subprocess.Popen[bytes]], byte_count: int) -> Passed:
@@ -90,13 +90,13 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> dict[Direction, Passed]:
 @pytest.mark.parametrize("way", WAYS)
 def test_two_processes_keep_a_cap_together(way: Direction, passed: dict[Direction, Passed]) -> None:
     """True on any machine: a slow one only leaves more of the cap unused."""
-    found = passed[way]
-    assert found.byte_count / BYTES_PER_S <= found.seconds + EARLY_S
+    sample = passed[way]
+    assert sample.byte_count / BYTES_PER_S <= sample.seconds + EARLY_S
 
 
 @pytest.mark.long
 def test_a_cap_is_used_up(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A real minute, on a machine that could do more; ``test_limits`` does the sums with a clock of its own."""
-    for way, found in copy_capped(tmp_path_factory, seconds=60).items():
-        covered_s = found.byte_count / BYTES_PER_S
-        assert found.seconds * (1 - TOLERANCE) <= covered_s <= found.seconds + EARLY_S, way
+    for way, sample in copy_capped(tmp_path_factory, seconds=60).items():
+        covered_s = sample.byte_count / BYTES_PER_S
+        assert sample.seconds * (1 - TOLERANCE) <= covered_s <= sample.seconds + EARLY_S, way

@@ -84,10 +84,10 @@ def test_a_sync_says_until_when_and_the_next_one_does_the_rest(
     hub.play("GET", MANIFESTS, Status(429, announced(0)))
     registry = DistributionRegistry(hub.address)
     fleet = Source(registry, (Target(target.registry),), IMAGES)
-    found = sync([fleet], engine=Engine(state=tmp_path / "state", limits=MachineLimits(tmp_path / "limits")))
-    assert [type(each.error) for each in found.failures] == [QuotaSpent] * 2
-    assert all("Run it again after" in str(each.error) for each in found.failures)
-    assert [item.ok for item in found.results] == [True]
+    result = sync([fleet], engine=Engine(state=tmp_path / "state", limits=MachineLimits(tmp_path / "limits")))
+    assert [type(each.error) for each in result.failures] == [QuotaSpent] * 2
+    assert all("Run it again after" in str(each.error) for each in result.failures)
+    assert [item.ok for item in result.results] == [True]
     hub.clear()
     hub.play("HEAD", MANIFESTS, Rewrite(set=announced(100)))
     hub.reset_counts()
