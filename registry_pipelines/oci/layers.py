@@ -68,7 +68,7 @@ class LayerLimits:
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """What a layer was found to be, after its last byte."""
+    """What a layer is: known after its last byte."""
 
     digest: Digest
     """Of the bytes as stored (compressed)."""
@@ -78,7 +78,7 @@ class LayerFacts:
     uncompressed_size: int
     entries: int
     compression: str
-    """``plain``, ``gzip`` or ``zstd``, as found."""
+    """``plain``, ``gzip`` or ``zstd``, as its first bytes say."""
     terminated: bool
     """Whether the end-of-archive mark was there; runtimes do without, but then a cut between entries is not seen."""
     link_escapes: tuple[str, ...]
@@ -374,7 +374,7 @@ def open_layer(
     expected: Descriptor | None = None,
     diff_id: Digest | None = None,
 ) -> LayerWalk:
-    """Walk a layer from any ``readinto`` object; compression is found by its first bytes.
+    """Walk a layer from any ``readinto`` object; its first bytes say how it is compressed.
 
     where: what to call it in errors. expected, diff_id: what :meth:`LayerWalk.finish` must find; they also choose the
     hash algorithms (sha256 without them). Raises LayerInvalid: not a layer, truncated, damaged, unsafe name (``..``,

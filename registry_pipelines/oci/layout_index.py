@@ -147,26 +147,26 @@ def tag_of(entry: Descriptor) -> str:
 
 def without_tags(entries: Sequence[Descriptor], tags: set[str]) -> list[Descriptor]:
     """Take tags away; a manifest that would vanish with its last tag stays as an entry without one."""
-    kept = [entry for entry in entries if tag_of(entry) not in tags]
-    there = {entry.digest for entry in kept}
+    left = [entry for entry in entries if tag_of(entry) not in tags]
+    there = {entry.digest for entry in left}
     for entry in entries:
         if tag_of(entry) in tags and entry.digest not in there:
-            kept.append(_untagged(entry))
+            left.append(_untagged(entry))
             there.add(entry.digest)
-    return kept
+    return left
 
 
 def with_manifest(entries: Sequence[Descriptor], manifest: Descriptor, tags: Sequence[str]) -> list[Descriptor]:
     """Add a manifest and point tags to it; the entries come back equal when all is so already."""
     wanted = set(tags)
     stale = {tag_of(entry) for entry in entries if entry.digest != manifest.digest} & wanted
-    kept = without_tags(entries, stale)
-    holds = {tag_of(entry) for entry in kept if entry.digest == manifest.digest}
+    entries = without_tags(entries, stale)
+    holds = {tag_of(entry) for entry in entries if entry.digest == manifest.digest}
     missing = [tag for tag in dict.fromkeys(tags) if tag not in holds]
     if missing:
-        kept = [entry for entry in kept if entry.digest != manifest.digest or tag_of(entry)]
-        return [*kept, *(msgspec.structs.replace(manifest, annotations={REF_NAME: tag}) for tag in missing)]
-    return kept if holds else [*kept, manifest]
+        entries = [entry for entry in entries if entry.digest != manifest.digest or tag_of(entry)]
+        return [*entries, *(msgspec.structs.replace(manifest, annotations={REF_NAME: tag}) for tag in missing)]
+    return entries if holds else [*entries, manifest]
 
 
 def _untagged(entry: Descriptor) -> Descriptor:

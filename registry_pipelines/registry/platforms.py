@@ -126,8 +126,8 @@ def read_images(place: Place, top: ManifestBytes, *, configs: bool = True) -> tu
 
 
 def images_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Those that a runtime could start. Raises ClosureIncomplete or another ContentError for a config that is missing
-    or cannot be read."""
+    """Of entries that were read, those that a runtime could start. Raises ClosureIncomplete or another ContentError for
+    a config that is missing or cannot be read."""
     images = tuple(entry for entry in entries if entry.kind == "image")
     for entry in images:
         if entry.problem is not None:

@@ -59,7 +59,7 @@ class BlobReader(Readable, Protocol):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a repository's registry was found to do, by probing. None: not probed yet or no answer."""
+    """What a repository's registry does, as probes and answers showed. None: not probed yet or no answer."""
 
     referrers_api: bool | None = None
     mount: bool | None = None
@@ -140,7 +140,7 @@ class Registry(Protocol):
         ...
 
     def capabilities(self, repository: str) -> Capabilities:
-        """What the registry was found to do so far. Asks nothing: a copy wants to know it of each repository."""
+        """What the registry is known to do so far. Asks nothing: a copy wants to know it of each repository."""
         ...
 
 

@@ -36,7 +36,9 @@ def copy_items(
     *,
     engine: Engine = PLAIN,
 ) -> list[TargetResult | RegistryPipelinesError]:
-    """Copy every item; in their order, what became of each: a result, or why its closure could not be found.
+    """Copy chosen closures in one plan, each to a place of its own: for callers that chose the references themselves.
+
+    Returns in their order what became of each: a result, or why its closure could not be read at the source.
 
     Nothing that fails stops the others. Raises LocalError when the state cannot be kept.
     """

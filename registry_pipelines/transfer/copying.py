@@ -29,7 +29,8 @@ def copy_closure(
     dry_run: bool = False,
     engine: Engine = PLAIN,
 ) -> CopyResult:
-    """Bring everything that belongs to a tag or digest to every target.
+    """Bring everything that belongs to a tag or digest to every target. For one image; ``batch`` and ``sync`` take many
+    in one plan.
 
     tags: what the root is called at the targets; None keeps the tag asked for (none when it was a digest). move_tags:
     False reports a tag that names another digest as drift and leaves it. platforms, selection, foreign_layers: see

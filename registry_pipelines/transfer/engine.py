@@ -20,7 +20,7 @@ SILENT = Silent()
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A plain value; nothing is opened before something is copied."""
+    """What all copies of a program are made with. A plain value; nothing is opened before something is copied."""
 
     state: Path | None = None
     """Folder of the journal, known manifests and receipts; without it nothing is remembered."""

@@ -52,11 +52,11 @@ class Summary:
 
     def reasons(self) -> list[str]:
         """Why it is not all as planned: one sentence for each failure, refusal and drift."""
-        told = [text for each in self.result.results for text in problems(each)]
+        reasons = [text for each in self.result.results for text in problems(each)]
         if not self.result.results:
             refused = [each for each in self.result.plan.deliveries if each.refused]
-            told = [f"{each.target}: {each.refused}{f'. {each.do}' if each.do else ''}" for each in refused]
-        return [_failure(each.reference, str(each.error)) for each in self.result.failures] + told
+            reasons = [f"{each.target}: {each.refused}{f'. {each.do}' if each.do else ''}" for each in refused]
+        return [_failure(each.reference, str(each.error)) for each in self.result.failures] + reasons
 
     def left_out_rows(self) -> list[Row]:
         """What no target gets, one row each: ``image`` (empty for what no image has), and the columns of
@@ -72,10 +72,14 @@ class Summary:
         alike: dict[str, list[str]] = {}
         for name, left in self._left_out().items():
             alike.setdefault(omissions.note(left), []).append(name)
-        told = [f"{_span(names)}: {note}" for note, names in alike.items()]
+        sentences = [f"{_span(names)}: {note}" for note, names in alike.items()]
         more = sum(map(len, list(alike.values())[MAX_NOTES:]))
         own = omissions.note(self.result.passed_over)
-        return [*told[:MAX_NOTES], *([f"{more} more images leave something out"] if more else []), *filter(None, [own])]
+        return [
+            *sentences[:MAX_NOTES],
+            *([f"{more} more images leave something out"] if more else []),
+            *filter(None, [own]),
+        ]
 
     def _left_out(self) -> dict[str, Sequence[Omission]]:
         """By image; each closure is told once, however many targets it has."""

@@ -153,12 +153,12 @@ class Transport:
         origin, target = split_url(request.url, where=request.where)
         if request.carrier:
             return self._carried(request.carrier, request, origin, target)
-        kept = self._take(origin)
-        if kept:
+        idle = self._take(origin)
+        if idle:
             if request.guard:
-                self._judge(request.guard, kept)
+                self._judge(request.guard, idle)
             try:
-                return self._exchange(kept, request, target)
+                return self._exchange(idle, request, target)
             except _Stale as stale:
                 if not request.repeatable:
                     raise stale.error from stale.error.__cause__
@@ -174,12 +174,12 @@ class Transport:
             self._release(self._connect(origin, where), keep=True)
         return self._peers[origin]
 
-    def _judge(self, guard: AddressGuard, kept: _Connection) -> None:
+    def _judge(self, guard: AddressGuard, connection: _Connection) -> None:
         try:
-            if kept.peer:
-                guard.check(kept.peer)
+            if connection.peer:
+                guard.check(connection.peer)
         except BaseException:
-            self._release(kept, keep=True)
+            self._release(connection, keep=True)
             raise
 
     def _carried(self, carrier: Carrier, request: Request, origin: Origin, target: str) -> Response:

@@ -39,8 +39,8 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """Safe to use from many threads. Raises LocalError for any error of the database; its text has no parameters:
-    upload addresses can be secrets."""
+    """Where a journal keeps its tables: SQLite or a server's. Safe to use from many threads. Raises LocalError for any
+    error of the database; its text has no parameters: upload addresses can be secrets."""
 
     def run(self, act: Callable[[Transaction], T], *, patient: bool = True) -> T:
         """The answer of ``act``, done in one transaction. patient: False waits for no server."""

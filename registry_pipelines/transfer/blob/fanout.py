@@ -53,7 +53,7 @@ class BlobTools:
     """Folder for blobs on their way to registries that take them only whole; without one they are streamed."""
     rules: Sequence[RegistryRule] = KNOWN
     whole_only: set[str] = field(default_factory=set)
-    """Registries that were found to refuse chunks."""
+    """Registries that refused chunks in this run."""
 
     def __post_init__(self) -> None:
         self.health = Health(self.patience, aside=self.aside)
@@ -65,8 +65,8 @@ for, and the thread's place is another's. Less would let the fast of two healthy
 
 
 def load_of(source: Place, descriptor: Descriptor, targets: Sequence[Place]) -> Load | None:
-    """What a blob is to its way, by which large ones are held back; of small ones as many as possible are on their way:
-    they wait for round trips, and hardly for bytes."""
+    """How a large blob loads the links on its way, for the schedule, which admits few of them at once. None for a small
+    one: of these as many as possible go at once, since they wait for round trips and hardly for bytes."""
     if descriptor.size <= PART_BYTES:
         return None
     return Load((source.registry.name, frozenset(target.registry.name for target in targets)), descriptor.size)

@@ -79,7 +79,9 @@ _PUT_HOLDING = """INSERT INTO holdings (registry, digest, repository) VALUES (:r
 
 
 class Journal:
-    """Safe to use from many threads and processes. url: see ``open_database``. folder: the state folder, where couriers
+    """What a killed copy leaves for the next: open uploads with their offsets, and who has which blobs.
+
+    Safe to use from many threads and processes. url: see ``open_database``. folder: the state folder, where couriers
     leave notes, None for no couriers. name: of the owner of its uploads and of their courier. Raises what
     :func:`~registry_pipelines.transfer.blob.database.open_database` raises, and LocalError when the folder cannot be
     written."""
@@ -271,24 +273,24 @@ class Journal:
         """A repository of the registry for each blob that a finished copy left there."""
 
         with self._lock:
-            unknown = [str(item) for item in digests if (registry, item) not in self._held]
+            unknown = [str(digest) for digest in digests if (registry, digest) not in self._held]
 
         def look(database: Transaction) -> dict[tuple[str, str], str]:
-            repositories = {(registry, item): "" for item in unknown}
+            repositories = {(registry, digest): "" for digest in unknown}
             for start in range(0, len(unknown), MAX_HINTS):
-                some = {f"digest{at}": item for at, item in enumerate(unknown[start : start + MAX_HINTS])}
+                some = {f"digest{at}": digest for at, digest in enumerate(unknown[start : start + MAX_HINTS])}
                 names = ", ".join(f":{name}" for name in some)
                 wanted = f"SELECT * FROM holdings WHERE registry = :registry AND digest IN ({names})"  # noqa: S608 - ours
                 for row in database.rows(wanted, {"registry": registry, **some}):
                     repositories[registry, row["digest"]] = row["repository"]
             return repositories
 
-        looked = self._database.run(look) if unknown else {}
+        holders = self._database.run(look) if unknown else {}
         with self._lock:
-            for key, repository in looked.items():
+            for key, repository in holders.items():
                 self._held.setdefault(key, repository)
-            held = {item: self._held[registry, item] for item in digests}
-        return {item: repository for item, repository in held.items() if repository}
+            held = {digest: self._held[registry, digest] for digest in digests}
+        return {digest: repository for digest, repository in held.items() if repository}
 
     def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
         """The target was read back and has these blobs. instead: those whose holder known so far is to be replaced; it

@@ -11,7 +11,8 @@ from registry_pipelines.transfer.flow.health import Health
 
 
 def mount(target: Place, digest: Digest, source: str, health: Health, *, size: int | None = None) -> bool:
-    """Whether the target has the blob now. source: a repository of its registry. size: bytes it must have, where known.
+    """Try to take a blob over within a registry; whether the target has it now. source: a repository of its registry.
+    size: bytes it must have, where known.
 
     A mount may fail whatever was promised (202 is normal), so look, and let the caller upload. Raises Unavailable once
     the patience ended.

@@ -34,12 +34,13 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 
 
 def new_name() -> str:
-    """A name that nobody has."""
+    """A name for an owner that nobody else has."""
     return uuid.uuid4().hex
 
 
 class Owner:
-    """One owner. folder: where its lock is, None for none. Raises LocalError."""
+    """Who works on an open upload: it holds a lock as long as its process lives. folder: where its lock is, None for
+    none. Raises LocalError."""
 
     def __init__(self, name: str, folder: Path | None) -> None:
         self.name = name

@@ -154,7 +154,8 @@ class _Connections:
 
 
 class Server:
-    """Implements Database. url: ``postgresql://`` or ``postgres://``, as libpq reads it.
+    """A Database on a Postgres server, for a journal that many machines share. url: ``postgresql://`` or
+    ``postgres://``, as libpq reads it.
 
     Raises InputError (the URL cannot be read), StateTooNew, LocalError (any error of the database). No text of these,
     nor of what caused them, has the password or a statement's parameters: upload addresses can be secrets.

@@ -74,8 +74,8 @@ class Closure:
     @property
     def omissions(self) -> tuple[Omission, ...]:
         """All that a copy does not bring, to be told wherever it is told what a copy brings."""
-        kept = "its publisher keeps it elsewhere" + (", and the source does not hold it" if self.foreign_layers else "")
-        foreign = (Omission("foreign-layer", item.digest, kept, item.size) for item in self.foreign)
+        why = "its publisher keeps it elsewhere" + (", and the source does not hold it" if self.foreign_layers else "")
+        foreign = (Omission("foreign-layer", item.digest, why, item.size) for item in self.foreign)
         absent = (
             Omission("platform", item.digest, f"platform {item.platform or 'unnamed'} was not chosen", item.size)
             for item in self.absent

@@ -356,20 +356,20 @@ class _Search:
         """Leave out what is in doubt with all that only it leads to."""
         if not self.doubts.keys() & self.contents.keys():
             return
-        kept: set[Digest] = set()
+        reached: set[Digest] = set()
         waiting = [root]
         while waiting:
             digest = waiting.pop()
-            if digest in kept or digest not in self.contents:
+            if digest in reached or digest not in self.contents:
                 continue
-            kept.add(digest)
+            reached.add(digest)
             content = self.contents[digest]
             waiting += [child.digest for child in content.manifests] if isinstance(content, Index) else []
             waiting += [each for each in self.leads_to[digest] if each not in self.doubts]
-        self.contents = {digest: content for digest, content in self.contents.items() if digest in kept}
-        self.subjects = {one: subject for one, subject in self.subjects.items() if {one, subject} <= kept}
-        self.digest_tags = {tag: digest for tag, digest in self.digest_tags.items() if digest in kept}
-        self.blobs_of = {digest: blobs for digest, blobs in self.blobs_of.items() if digest in kept}
+        self.contents = {digest: content for digest, content in self.contents.items() if digest in reached}
+        self.subjects = {one: subject for one, subject in self.subjects.items() if {one, subject} <= reached}
+        self.digest_tags = {tag: digest for tag, digest in self.digest_tags.items() if digest in reached}
+        self.blobs_of = {digest: blobs for digest, blobs in self.blobs_of.items() if digest in reached}
         held = {blob for blobs in self.blobs_of.values() for blob in blobs}
         self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in held}
 
@@ -388,13 +388,13 @@ class _Search:
             raise self._incomplete(f"indexes are nested more than {MAX_DEPTH} deep at {manifest.digest}")
         # Platforms are chosen of the image, never of what refers to it.
         platforms = self.platforms if wanted.via is None else ()
-        kept = select(content.manifests, platforms, where=f"{self.place}@{manifest.digest}")
-        keys = {child.digest for child in kept}
+        chosen = select(content.manifests, platforms, where=f"{self.place}@{manifest.digest}")
+        keys = {child.digest for child in chosen}
         self.absent.update({child.digest: child for child in content.manifests if child.digest not in keys})
         why = f"child of {manifest.digest}"
         return [
             _Wanted(child.digest, why, wanted.index_depth + 1, wanted.referrer_depth, via=wanted.via)
-            for child in kept
+            for child in chosen
             if child.is_manifest
         ]
 

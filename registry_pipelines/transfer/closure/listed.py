@@ -23,7 +23,8 @@ SAMPLED_TAGS = 4
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """listed: as the registry lists them, each once. also: those that are there and not listed."""
+    """The tags of a repository. listed: as the registry lists them, each once. also: those that are there and not
+    listed."""
 
     listed: Sequence[str] = ()
     also: Sequence[str] = ()

@@ -25,7 +25,7 @@ _REASONED = ("referrer", "claim", "tag", "repository")
 
 
 def note(omissions: Iterable[Omission]) -> str:
-    """One line: how many of each kind, and why; empty for none."""
+    """What is left out, as one line for people: how many of each kind, and why; empty for none."""
     groups: dict[tuple[str, str], list[Omission]] = {}
     for each in dict.fromkeys(omissions):
         groups.setdefault((each.kind, each.why if each.kind in _REASONED else ""), []).append(each)
@@ -33,8 +33,9 @@ def note(omissions: Iterable[Omission]) -> str:
 
 
 def rows(omissions: Iterable[Omission]) -> list[Row]:
-    """Each once: ``kind``, ``why``, ``what`` (digest, tag or repository; long, so it comes late in tables),
-    ``size_bytes`` (0 where unknown); in a stable order, so that what two runs say can be compared."""
+    """What is left out, as rows of a table, each once: ``kind``, ``why``, ``what`` (digest, tag or repository; long, so
+    it comes late in tables), ``size_bytes`` (0 where unknown); in a stable order, so that what two runs say can be
+    compared."""
     ordered = sorted(dict.fromkeys(omissions), key=lambda each: (each.kind, each.what, each.why))
     return [
         {"kind": each.kind, "why": each.why, "what": str(each.what), "size_bytes": each.size_bytes} for each in ordered

@@ -48,15 +48,15 @@ def rewrite(root: ManifestBytes, platforms: Sequence[Platform], *, where: str) -
     content = root.content()
     if not isinstance(content, Index):
         return None
-    kept = select(content.manifests, platforms, where=where)
-    if kept == content.manifests:
+    chosen = select(content.manifests, platforms, where=where)
+    if chosen == content.manifests:
         return None
     return manifest_bytes(
         Index(
             schema_version=2,
             media_type=content.media_type or root.media_type,
             artifact_type=content.artifact_type,
-            manifests=kept,
+            manifests=chosen,
             subject=content.subject,
             annotations=content.annotations,
         )

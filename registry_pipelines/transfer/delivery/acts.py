@@ -68,8 +68,8 @@ _T = TypeVar("_T")
 
 
 class Acts:
-    """What tasks do, on many threads. questions: runs the small requests of the read-back. vouchers: what registries
-    look for themselves."""
+    """The steps of a plan; each is run by a task of the schedule, on any thread. questions: runs the small requests of
+    the read-back. vouchers: what registries look for themselves."""
 
     def __init__(self, tools: DeliveryTools, questions: Executor, vouchers: Vouchers) -> None:
         self._tools = tools

@@ -12,8 +12,8 @@ Answer = TypeVar("Answer")
 
 
 class Answers(Generic[Question, Answer]):
-    """Each question is asked once; who has the same meanwhile waits. None and errors are no answer, and not kept. Safe
-    for many threads."""
+    """Answers that many threads need. Each question is asked once; who has the same meanwhile waits. None and errors
+    are no answer, and not kept. Safe for many threads."""
 
     def __init__(self) -> None:
         self._known: dict[Question, Answer] = {}

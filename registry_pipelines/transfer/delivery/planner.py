@@ -192,24 +192,24 @@ class _Assignment:
             return _unseen(job, target, seen)
         closure = job.closure
         missing = sorted(
-            (item for item in closure.blobs.values() if item.digest not in seen.blobs), key=lambda item: -item.size
+            (blob for blob in closure.blobs.values() if blob.digest not in seen.blobs), key=lambda blob: -blob.size
         )
         held = self.held.get(target.registry.name, {})
         try:
             refused = refusal(target.registry.name, missing, self.rules) or self._refuses_sparse(closure, target, seen)
             if refused:
                 return Delivery(job, target, (), (), (), refused.why, do=refused.do)
-            blobs = [self._blob(job, target, item, held) for item in missing]
+            steps = [self._blob(job, target, blob, held) for blob in missing]
         except RegistryPipelinesError as error:
             return _unseen(job, target, error)
         self._lead(target, missing)
-        blobs += [BlobStep(item, "present") for item in closure.blobs.values() if item.digest in seen.blobs]
+        steps += [BlobStep(blob, "present") for blob in closure.blobs.values() if blob.digest in seen.blobs]
         names = {**closure.digest_tags, **dict.fromkeys(job.tags, closure.root.digest)}
         return Delivery(
             job=job,
             target=target,
-            blobs=tuple(blobs),
-            manifests=tuple(self._manifest(target, item, seen) for item in closure.manifests),
+            blobs=tuple(steps),
+            manifests=tuple(self._manifest(target, manifest, seen) for manifest in closure.manifests),
             tags=tuple(self._tag(job, target, tag, digest, seen.tags.get(tag)) for tag, digest in names.items()),
         )
 
@@ -230,35 +230,35 @@ class _Assignment:
                 return Refusal(why, whole_index_advice(rewritten=closure.named is not None))
         return None
 
-    def _blob(self, job: Job, target: Place, item: Descriptor, held: Mapping[Digest, str]) -> BlobStep:
+    def _blob(self, job: Job, target: Place, blob: Descriptor, held: Mapping[Digest, str]) -> BlobStep:
         name, repository = target.registry.name, target.repository
-        if key_of(target, item.digest) in self.coming:
-            return BlobStep(item, "shared")
+        if key_of(target, blob.digest) in self.coming:
+            return BlobStep(blob, "shared")
         candidates: list[tuple[str, int | None]] = []
         source = job.closure.source
         if source.registry.name == name:
             candidates.append((source.repository, None))
-        if item.digest in held:
-            candidates.append((held[item.digest], None))
-        if (name, item.digest) in self.there:
-            candidates.append((self.there[name, item.digest], None))
-        if (name, item.digest) in self.leaders:
-            leader, led_from = self.leaders[name, item.digest]
+        if blob.digest in held:
+            candidates.append((held[blob.digest], None))
+        if (name, blob.digest) in self.there:
+            candidates.append((self.there[name, blob.digest], None))
+        if (name, blob.digest) in self.leaders:
+            leader, led_from = self.leaders[name, blob.digest]
             candidates.append((led_from, leader))
         for mount_from, after in candidates:
             if mount_from != repository and target.registry.capabilities(repository).mount is not False:
-                return BlobStep(item, "mount", mount_from, after)
-        return BlobStep(item, "upload")
+                return BlobStep(blob, "mount", mount_from, after)
+        return BlobStep(blob, "upload")
 
-    def _manifest(self, target: Place, item: ManifestBytes, seen: Seen) -> ManifestStep:
-        there = item.digest in seen.manifests
-        if there and item.digest not in seen.unlisted:
-            return ManifestStep(item, "present")
-        key = key_of(target, item.digest)
+    def _manifest(self, target: Place, manifest: ManifestBytes, seen: Seen) -> ManifestStep:
+        there = manifest.digest in seen.manifests
+        if there and manifest.digest not in seen.unlisted:
+            return ManifestStep(manifest, "present")
+        key = key_of(target, manifest.digest)
         if key in self.put:
-            return ManifestStep(item, "shared")
+            return ManifestStep(manifest, "shared")
         self.put.add(key)
-        return ManifestStep(item, "list" if there else "put")
+        return ManifestStep(manifest, "list" if there else "put")
 
     def _tag(self, job: Job, target: Place, tag: str, digest: Digest, before: Digest | None) -> TagStep:
         if before == digest:
@@ -275,9 +275,9 @@ class _Assignment:
 
     def _lead(self, target: Place, missing: Sequence[Descriptor]) -> None:
         """From here on these blobs come to this target with the present delivery."""
-        for item in missing:
-            self.coming.add(key_of(target, item.digest))
-            self.leaders.setdefault((target.registry.name, item.digest), (self.count, target.repository))
+        for blob in missing:
+            self.coming.add(key_of(target, blob.digest))
+            self.leaders.setdefault((target.registry.name, blob.digest), (self.count, target.repository))
 
 
 def _lists_there(closure: Closure, target: Place, subject: Digest) -> bool:

@@ -216,7 +216,7 @@ class Health:
 
 
 def left_to_us(place: Place) -> Place:
-    """The place for acts that :class:`Health` persists with: how often and how long is its to say, so the client does
+    """The same place, for acts that :class:`Health` repeats: it alone says how often and how long, so the client does
     not send again what stalled."""
     registry = place.registry
     return replace(place, registry=registry.leaving_stalls()) if isinstance(registry, Repeating) else place
