@@ -279,7 +279,7 @@ def read_manifest(
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid(f"this manifest is not valid: {error}", where=where) from error
     if twice:
-        raise ManifestInvalid(f"`{twice}` is there twice, or in other letters: ambiguous", where=where)
+        raise ManifestInvalid(f"`{twice}` is there twice, or with other capital letters: ambiguous", where=where)
     if media_type and probe.media_type and media_type != probe.media_type:
         raise ManifestInvalid(f"`mediaType` is {probe.media_type}, the registry said {media_type}", where=where)
     declared = probe.media_type or media_type
@@ -324,7 +324,9 @@ def read_image_config(raw: bytes, *, where: str = "") -> ImageConfig:
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid(f"this image config is not valid: {error}", where=where) from error
     if apart:
-        raise ManifestInvalid(f"`{apart}` of the image config is there twice, or in other letters", where=where)
+        raise ManifestInvalid(
+            f"`{apart}` of the image config is there twice, or with other capital letters", where=where
+        )
     return decode_sloppy(raw, ImageConfig, where=where, what="image config")
 
 

@@ -82,7 +82,7 @@ def test_a_config_that_two_programs_read_as_different_things_passes_no_gate(
     hidden = entry(place, "badwheel", config_type=config_type, rewrite=READ_APART[how])
     assert hidden.digest in {each.digest for each in read_entries(place, stored(place, hidden)) if each.kind == "image"}
     bad = release(place, entry(place, "goodwheel"), hidden)
-    apart = "of the image config is there twice, or in other letters"
+    apart = "of the image config is there twice, or with other capital letters"
     with pytest.raises(ManifestInvalid, match=apart):
         fleet.chain.sbom(bad)
     with pytest.raises(PromotionDenied, match=apart):

@@ -31,7 +31,7 @@ def test_what_two_programs_read_apart_is_refused_and_has_layers(before: bytes, a
     assert before in PLAIN
     raw = PLAIN.replace(before, after)
     assert lists_layers(raw)
-    with pytest.raises(ManifestInvalid, match="twice, or in other letters"):
+    with pytest.raises(ManifestInvalid, match="twice, or with other capital letters"):
         read_image_config(raw)
 
 

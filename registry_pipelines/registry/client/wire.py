@@ -225,7 +225,7 @@ class Answer:
             return None
         [value] = values if len(values) == 1 else [""]
         if not _LENGTH.match(value):
-            raise http.client.HTTPException("a Content-Length that is none")
+            raise http.client.HTTPException("a Content-Length that is not one number")
         return int(value)
 
 
@@ -248,5 +248,5 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
             name, value = fields[-1]
             fields[-1] = (name, f"{value} {line.strip()}")
         elif line.strip("\r"):
-            raise http.client.HTTPException("a header line that is none")
+            raise http.client.HTTPException("a header line without a name and a colon")
     return fields

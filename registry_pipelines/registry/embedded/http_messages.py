@@ -274,7 +274,7 @@ class Body:
             raise BadRequest(400, "a chunk's size is not a number")
         self._remaining = int(match[1], 16)
         if self._remaining > MAX_CHUNK_BYTES:
-            raise BadRequest(400, "a chunk's size is out of reason")
+            raise BadRequest(400, "a chunk's size is larger than any chunk may be")
         if self._remaining:
             return True
         budget = MAX_TRAILERS_BYTES
