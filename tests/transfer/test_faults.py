@@ -390,8 +390,8 @@ def test_a_spent_quota_is_told_and_other_targets_go_on(
     body = json.dumps({"errors": [{"code": "DENIED", "message": words}]}).encode()
     faulty_target.play("PUT", r"/v2/full/.*", Status(403, body=body))
     there = connect(faulty_target.address)
-    found = sync([Source(source.registry, (Target(there),), ("full", "roomy"))])
-    errors = {each.place.repository: each.error for each in found.results}
+    result = sync([Source(source.registry, (Target(there),), ("full", "roomy"))])
+    errors = {each.place.repository: each.error for each in result.results}
     assert isinstance(errors["full"], OverQuota) and "project quota" in errors["full"].do
     assert errors["roomy"] is None and compare(source.place("roomy"), target.place("roomy"), "v1") == []
 

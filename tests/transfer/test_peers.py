@@ -129,10 +129,10 @@ def test_fallback_tags_are_kept_as_oras_reads_them(
     copy_closure(here, "v1", [there])
     assert compare(here, there, "v1") == []
     command = [oras, "discover", "--plain-http", "--format", "json", f"{address}/app@{top.digest}"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=patient(60))
-    assert found.returncode == 0, found.stderr
+    listing = subprocess.run(command, capture_output=True, text=True, timeout=patient(60))
+    assert listing.returncode == 0, listing.stderr
     for referrer in here.registry.referrers("app", top.digest):
-        assert referrer.digest in found.stdout
+        assert referrer.digest in listing.stdout
     back = source.place("back")
     copy_closure(there, "v1", [back])
     assert compare(here, back, "v1", content=True) == []
