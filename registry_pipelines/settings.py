@@ -8,6 +8,7 @@ field what it means; :mod:`registry_pipelines.config` reads both. So this is bel
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, NoReturn
@@ -135,3 +136,20 @@ class Unwritten:
 
 
 EntryName = Annotated[str, Unwritten(from_key=True)]
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """``unknown <what> `name```, with the closest known name, or all when they are few."""
+    import difflib  # for those who mistyped alone
+
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        # Two letters that changed places are the commonest slip: `prot` is `port`, and not the equally near `root`.
+        best = min(close, key=lambda each: sorted(each) != sorted(name))
+        hint = f"did you mean `{best}`?"
+    elif names:
+        hint = f"there are: {', '.join(names[:20])}"
+    else:
+        hint = "there are none"
+    return f"unknown {what} `{name[:80]}`; {hint}"

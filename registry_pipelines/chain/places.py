@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from registry_pipelines.config import (
-    Config,
-    DistributionRegistry,
-    EmbeddedRegistry,
-    Image,
-    LayoutRegistry,
-    RegistryPlace,
-)
-from registry_pipelines.config.decode import unknown
+from registry_pipelines import config as configuration
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.references import Reference, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remote import remote_registry
+from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.versions import claim_state
+
+if TYPE_CHECKING:  # a copy without a configuration loads none
+    from registry_pipelines.config import Config, Image, RegistryPlace
 
 
 @dataclass(frozen=True)
@@ -131,9 +128,9 @@ class Places:
 
 def address(settings: RegistryPlace) -> str:
     """Host and port of a configured registry; empty for a folder."""
-    if isinstance(settings, EmbeddedRegistry):
+    if isinstance(settings, configuration.EmbeddedRegistry):
         return settings.client_address
-    return settings.host if isinstance(settings, DistributionRegistry) else ""
+    return settings.host if isinstance(settings, configuration.DistributionRegistry) else ""
 
 
 def limits_of(config: Config) -> MachineLimits:
@@ -142,7 +139,7 @@ def limits_of(config: Config) -> MachineLimits:
     caps = {
         settings.host: tuple(CapWindow.parse(text) for text in settings.bandwidth)
         for settings in config.registries.values()
-        if isinstance(settings, DistributionRegistry) and settings.bandwidth
+        if isinstance(settings, configuration.DistributionRegistry) and settings.bandwidth
     }
     return MachineLimits(folder=config.state / "limits", caps=caps)
 
@@ -150,11 +147,11 @@ def limits_of(config: Config) -> MachineLimits:
 def open_registry(settings: RegistryPlace, limits: MachineLimits) -> Registry:
     """A client for a configured registry; no network yet. Those elsewhere are kept within the limits; what this project
     serves itself has none."""
-    if isinstance(settings, LayoutRegistry):
+    if isinstance(settings, configuration.LayoutRegistry):
         from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder  # with the embedded server
 
         return LayoutFolder(settings.root)
-    if isinstance(settings, EmbeddedRegistry):
+    if isinstance(settings, configuration.EmbeddedRegistry):
         username = next(iter(settings.users), "")
         return DistributionClient(
             settings.client_address,

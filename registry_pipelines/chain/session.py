@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, cast
 from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.chain.places import Places, join_repository
 from registry_pipelines.config import Config, Image, Mirror
-from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
+from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
 from registry_pipelines.transfer.engine import Engine
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Sync
-from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import InputError
+from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import Source, SyncResult, Target, sync_each

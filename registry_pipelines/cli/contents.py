@@ -19,7 +19,6 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import condensed, console, print_below, print_json, print_lines, rows_table
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
-from registry_pipelines.config.decode import unknown
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
@@ -30,6 +29,7 @@ from registry_pipelines.scan.report import (
     own_first,
     undeclared_lines,
 )
+from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # what scans and what verifies is loaded by the command that does
     from registry_pipelines.evidence.keys import KeySet

@@ -16,7 +16,7 @@ import click
 from registry_pipelines.chain.places import Places
 from registry_pipelines.cli.errors import guarded
 from registry_pipelines.cli.progress import shown_progress
-from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
+from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
@@ -28,6 +28,7 @@ from registry_pipelines.versions import claim_state
 
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
     from registry_pipelines.chain import Chain
+    from registry_pipelines.config import Config
 
 _P = ParamSpec("_P")
 
@@ -59,6 +60,8 @@ class Options:
                 "there is no configuration",
                 do=f"Give --config FILE, set {ENVIRONMENT_VARIABLE}, or run where {FILE_NAME} is",
             )
+        from registry_pipelines.config import load
+
         return load(path)
 
     def config_if_any(self) -> Config | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import yaml
 
-from registry_pipelines.config.decode import unknown
 from registry_pipelines.config.document import Problems, line_of
 from registry_pipelines.config.model import VERSION, Config
 from registry_pipelines.config.overlaps import overlaps
@@ -16,6 +15,7 @@ from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
+from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.buckets import CapWindow
 

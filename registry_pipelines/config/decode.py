@@ -7,7 +7,6 @@ That takes half of the 40 ms in which a file of 200 images is read (205 before t
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Iterable
 from datetime import date
@@ -22,7 +21,7 @@ from registry_pipelines.config.fields import Setting, fields_of, is_object
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import PlatformInvalid
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.settings import Duration, Former, Names, Pattern, Secret
+from registry_pipelines.settings import Duration, Former, Names, Pattern, Secret, unknown
 
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
@@ -171,21 +170,6 @@ class Decoder:
             raise ValueError(f"{value} is not between {mark.ge} and {mark.le}")
         elif isinstance(mark, Pattern):
             mark.check(value)
-
-
-def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """``unknown <what> `name```, with the closest known name, or all when they are few."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        # Two letters that changed places are the commonest slip: `prot` is `port`, and not the equally near `root`.
-        best = min(close, key=lambda each: sorted(each) != sorted(name))
-        hint = f"did you mean `{best}`?"
-    elif names:
-        hint = f"there are: {', '.join(names[:20])}"
-    else:
-        hint = "there are none"
-    return f"unknown {what} `{name[:80]}`; {hint}"
 
 
 def kind_name(option: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.distribution import HttpRegistry
-from registry_pipelines.registry.ecr import EcrRegistry, read_host
+from registry_pipelines.registry.ecr.hosts import read_host
 
 
 def remote_registry(
@@ -27,6 +27,8 @@ def remote_registry(
     needs neither boto3 nor AWS credentials.
     """
     if read_host(host) and not username and docker_config is None:
+        from registry_pipelines.registry.ecr.registry import EcrRegistry  # most who start have no ECR
+
         return EcrRegistry(host, profile=aws_profile, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
     return DistributionRegistry(
         host,

@@ -26,7 +26,7 @@ from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, Manife
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Retries
-from registry_pipelines.registry.ecr import EcrRegistry
+from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place, Registry

@@ -33,7 +33,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
-from registry_pipelines.registry.ecr import EcrHost, EcrRegistry, failures, read_host
+from registry_pipelines.registry.ecr import failures
+from registry_pipelines.registry.ecr.hosts import EcrHost, read_host
+from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.ecr.uploads import PART_BYTES
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import BlobSizes, CarriedUploads, UploadSession, UploadSessions

@@ -24,7 +24,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
-from registry_pipelines.registry.ecr import EcrRegistry
+from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.copying import copy_closure

@@ -9,7 +9,7 @@ import pytest
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
-from registry_pipelines.registry.ecr import EcrRegistry
+from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.ecr.uploads import PART_BYTES
 from registry_pipelines.registry.embedded import EmbeddedServer
 from tests.doubles.ecr import SECRET_KEY, EcrDouble

@@ -16,7 +16,7 @@ import pytest
 
 from registry_pipelines.errors import Forbidden
 from registry_pipelines.registry.client import Retries
-from registry_pipelines.registry.ecr import EcrRegistry
+from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copying import copy_closure

@@ -5,8 +5,3 @@ of its own. ``api`` makes the calls through boto3, which is imported at the firs
 ours of what it raises; ``hosts`` reads account and region from a host's name. ``registry.remote`` imports it,
 nobody else.
 """
-
-from registry_pipelines.registry.ecr.hosts import EcrHost, read_host
-from registry_pipelines.registry.ecr.registry import EcrRegistry
-
-__all__ = ["EcrHost", "EcrRegistry", "read_host"]
