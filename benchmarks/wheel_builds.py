@@ -17,10 +17,16 @@ from benchmarks.builds import Build, Figures, alternate
 BUILD = """
 import sys
 from pathlib import Path
-from registry_pipelines.build.builder import BuildSpec
+try:
+    from registry_pipelines.build.builder import BuildSpec
+except ImportError:  # a build of before December 2026
+    from registry_pipelines.build.interface import BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.protocol import Place
+try:
+    from registry_pipelines.registry.protocol import Place
+except ImportError:
+    from registry_pipelines.registry.interface import Place
 address, state, wheels, *requirements = sys.argv[1:]
 spec = BuildSpec(name="bench", requirements=tuple(requirements), wheels=Path(wheels), version="v1")
 LayersBuilder(Path(state)).build(spec, Place(DistributionRegistry(address, plain_http=True), "bench/image"))
@@ -29,7 +35,10 @@ SCAN = """
 import sys
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.protocol import Place
+try:
+    from registry_pipelines.registry.protocol import Place
+except ImportError:
+    from registry_pipelines.registry.interface import Place
 from registry_pipelines.scan.sbom import scan_image
 address, state = sys.argv[1:]
 place = Place(DistributionRegistry(address, plain_http=True), "bench/image")
