@@ -61,9 +61,13 @@ import sys
 {BOTH}
 from pathlib import Path
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import Source, sync
+try:
+    from registry_pipelines.transfer.sync import OpenTarget
+except ImportError:  # a build of before December 2026
+    from registry_pipelines.transfer.sync import Target as OpenTarget
 source, state, *targets = sys.argv[1:]
-targets = tuple(Target(DistributionRegistry(item)) for item in targets)
+targets = tuple(OpenTarget(DistributionRegistry(item)) for item in targets)
 result = sync([Source(DistributionRegistry(source), targets)], **keeping(Path(state)))
 assert result.ok, [str(item.error) for item in result.results if item.error][:3]
 print(sum(item.blobs_mounted for item in result.results))

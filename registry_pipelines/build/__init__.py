@@ -1,5 +1,16 @@
 """Make a release: images from Python wheels and an application folder, without a container daemon.
 
-Start at ``builder`` (what goes in and out) and ``layers`` (the builder). One wheel becomes one layer, made from the
-wheel's own deflate streams: ``splice`` joins them, ``wheel`` checks them, ``install`` says where files go.
+``builder`` says what goes in and out, ``layers`` is the builder; its steps, in their order:
+
+- what it stands on: ``bases`` (an image), ``interpreter`` with ``system_files`` and ``system_packages`` (this machine's
+  Python); ``target`` says which Python and C library wheels are chosen for (``c_library``, ``elf``)
+- which wheels: ``resolving`` asks pip (``pip_process``, ``pip_question``, ``requirement_lines``, ``find_links_page``);
+  ``wheel_store`` keeps them
+- what is in them: ``wheel`` (``archive``, ``record``, ``entry_points``), ``install`` (where files go), ``conflicts``
+- the application: ``application`` (``application_warnings``, ``ignorefile``, ``revision``)
+- layers: ``planning``, ``buckets``, ``wheel_layer`` (``content``, ``entries``, ``compiling``), ``splice`` with
+  ``inflate``: one wheel becomes one layer, made of the wheel's own deflate streams
+- at the registry: ``pushing`` (through ``transfer.uploads``), ``images``, ``provenance``; ``cache`` remembers layers
+
+``chain`` imports the builder, ``config`` and ``sign`` its documents; no other stage may look inside.
 """

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
-from registry_pipelines.build.target import RUNNING_PYTHON, Target
+from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
 
 UNTOLD = ""
 """In place of a project's name: nothing could be read."""
@@ -69,7 +69,7 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 
 
-def marker_values(target: Target) -> dict[str, str]:
+def marker_values(target: WheelTarget) -> dict[str, str]:
     """The markers that differ by platform and Python; empty where this machine's own are right.
 
     The patch version is the base's where it is told, else that of the running Python when they agree in the minor, else

@@ -17,7 +17,7 @@ from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.find_links_page import archives, offer
 from registry_pipelines.build.pip_process import marker_values
 from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_constraints, read_lines
-from registry_pipelines.build.target import Target
+from registry_pipelines.build.target import WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore
 
 _NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REPORT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV")
@@ -29,7 +29,7 @@ _SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_IN
 class Question:
     """folder: an empty one, for files that pip reads and writes. Raises RequirementsInvalid."""
 
-    def __init__(self, spec: BuildSpec, target: Target, folder: Path) -> None:
+    def __init__(self, spec: BuildSpec, target: WheelTarget, folder: Path) -> None:
         self.folder = folder
         self.where = f"{spec.name}, {target}"
         self.target = target.options()

@@ -34,7 +34,7 @@ from registry_pipelines.build.interpreter import interpreter_items, interpreter_
 from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
-from registry_pipelines.build.target import RUNNING_PYTHON, Target, target_of
+from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget, target_of
 from registry_pipelines.build.wheel import Wheel, open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
 from registry_pipelines.build.wheel_store import WheelStore
@@ -51,7 +51,7 @@ class PlatformPlan:
 
     platform: Platform
     base: BaseImage | None
-    target: Target
+    target: WheelTarget
     jobs: tuple[LayerJob, ...]
     lock: tuple[LockedWheel, ...]
     inventories: tuple[Inventory, ...]
@@ -94,7 +94,7 @@ class Ingredients:
 
     platform: Platform
     base: BaseImage | None
-    target: Target
+    target: WheelTarget
     scheme: Scheme
     byte_code: bool
     wheels: tuple[StoredWheel, ...]

@@ -28,7 +28,7 @@ from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.pip_process import UNTOLD, pip_command, read_told
 from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
-from registry_pipelines.build.target import Target
+from registry_pipelines.build.target import WheelTarget
 from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
 from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing
 from registry_pipelines.oci.files import disk_errors
@@ -62,7 +62,7 @@ Item = dict[str, Any]
 
 
 def resolve(
-    spec: BuildSpec, target: Target, *, store: WheelStore, cache: BuildCache, look: Look | None = None
+    spec: BuildSpec, target: WheelTarget, *, store: WheelStore, cache: BuildCache, look: Look | None = None
 ) -> list[StoredWheel]:
     """The wheels the requirements mean for a target, sorted by name, all in the store.
 

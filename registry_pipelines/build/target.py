@@ -30,7 +30,7 @@ _OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
 
 
 @dataclass(frozen=True)
-class Target:
+class WheelTarget:
     """What wheels must fit. Raises InputError, RequirementsInvalid for a platform without wheels."""
 
     platform: Platform
@@ -127,7 +127,7 @@ def _known() -> str:
     return ", ".join(name for name in MACHINES if name != "arm") + " or arm/v7"
 
 
-def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache: BuildCache) -> Target:
+def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache: BuildCache) -> WheelTarget:
     """The target of a build for one platform. base: None for the interpreter base.
 
     The layers of a base are read only where there are wheels to choose. Raises InputError when the C library cannot
@@ -140,19 +140,21 @@ def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache
                 where=spec.name,
                 do="Leave libc out, or name an image as base",
             )
-        return Target(platform, spec.python or RUNNING_PYTHON)
+        return WheelTarget(platform, spec.python or RUNNING_PYTHON)
     said = _said_version(base)
     told = told_c_library(spec.libc) if spec.libc else None
     wanted = bool(spec.requirements or spec.requirements_file)
     if wanted:
-        Target(platform, RUNNING_PYTHON, CLibrary("none", 0, 0, ""))  # no layer is read for a platform without wheels
+        WheelTarget(
+            platform, RUNNING_PYTHON, CLibrary("none", 0, 0, "")
+        )  # no layer is read for a platform without wheels
     facts = BaseFacts(None, "", ())
     if (wanted and not told) or (spec.python and not said.startswith(f"{spec.python}.")):
         layers = list(zip(base.manifest.layers, base.diff_ids, strict=True))
         facts = read_base(base.place, layers, platform, cache=cache)
     python = _python_of(spec, said, facts)
     if not wanted:
-        return Target(platform, python)
+        return WheelTarget(platform, python)
     library = told or facts.c_library
     if library is None:
         raise InputError(
@@ -160,7 +162,7 @@ def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache
             where=f"{base.reference}, {platform}",
             do="Say it with `libc: glibc-2.31` or `libc: musl-1.2`; `libc: none` takes pure Python wheels only",
         )
-    return Target(platform, python, library, said if said.startswith(f"{python.rstrip('t')}.") else "")
+    return WheelTarget(platform, python, library, said if said.startswith(f"{python.rstrip('t')}.") else "")
 
 
 def _said_version(base: BaseImage) -> str:

@@ -12,7 +12,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.summary import Summary
-from registry_pipelines.transfer.sync import Source, SyncResult, Target, sync_each
+from registry_pipelines.transfer.sync import OpenTarget, Source, SyncResult, sync_each
 
 _WILDCARDS = frozenset("*?[")
 
@@ -130,9 +130,9 @@ def source_of(session: Session, sync: Sync) -> Source:
     )
 
 
-def _target(session: Session, name: str) -> Target:
+def _target(session: Session, name: str) -> OpenTarget:
     settings = session.config.targets[name]
-    return Target(session.places.registry(settings.registry), settings.prefix)
+    return OpenTarget(session.places.registry(settings.registry), settings.prefix)
 
 
 def _action(result: SyncResult, *, dry_run: bool) -> str:

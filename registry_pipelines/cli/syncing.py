@@ -35,7 +35,7 @@ from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.summary import Summary
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import Comparison, Mismatch, examine
 
 SAME_FILES = "the same files (equal diffIDs), compressed or described otherwise: built or pushed again, not copied"
@@ -281,7 +281,7 @@ def _exit_with(codes: Iterable[int]) -> None:
 
 def _source_of(places: Places, source: str, targets: Sequence[str], chosen: dict[str, Any]) -> Source:
     registry, prefix = places.open(source)
-    opened = tuple(Target(*places.open(target)) for target in targets)
+    opened = tuple(OpenTarget(*places.open(target)) for target in targets)
     for target, text in zip(opened, targets, strict=True):
         if target.registry.name == registry.name and not target.prefix:
             raise InputError(f"{text} is the place it takes from", do="Give the target a prefix after a slash")

@@ -16,8 +16,8 @@ _ready: set[Any] = set()
 def ready(kind: type[_T]) -> type[_T]:
     """The type itself, for a decoder of msgspec; use it wherever one decodes into a class of ours.
 
-    msgspec (0.22) learns what a class holds when it is first decoded, and threads that come to it at that moment crash
-    the process: they find a description without its fields. So each class is learnt here, by one thread at a time.
+    msgspec (0.22) learns what a class holds when it is first used, and that is not safe between threads: a process was
+    lost so. Here each class is learnt by one thread at a time.
     """
     if kind not in _ready:
         with _lock:

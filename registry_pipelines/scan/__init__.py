@@ -1,1 +1,15 @@
-"""Know a release: packages in its layers, SBOM, advisories, matching, and the report that a gate reads."""
+"""Know a release: packages in its layers, SBOM, advisories, matching, and the report that the gate reads.
+
+``sbom`` reads an image, ``publish`` attaches what was found, ``report`` is the document that others read:
+
+- what is there: ``collect`` reads layers as streams; ``os_databases``, ``language_packages``, ``software_lists`` (SBOMs
+  that wheels carry) and ``wheel_contents`` name ``components``; ``ownership`` and ``grouping`` join what is one thing
+- how it is written: ``cyclonedx``, ``purls``, ``facts``
+- what is known against it: ``advisories`` (the store) reads ``osv`` records, ``merge`` joins aliases, ``match`` holds
+  them against components (``judging``) by ``versions`` and ``version_texts``; ``rating``, ``cvss`` and ``cvss4`` say
+  how bad it is
+- ``predicates`` are the signed forms of a report; ``state`` keeps what was read of layers
+
+It counts and lists; what may pass is decided in ``promote.gate``. ``chain`` imports it; ``promote``, ``sign`` and
+``config`` its documents (``report``, ``predicates``).
+"""

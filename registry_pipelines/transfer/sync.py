@@ -37,7 +37,7 @@ LOOKING = "looking at sources and targets"
 
 
 @dataclass(frozen=True)
-class Target:
+class OpenTarget:
     """A registry and a prefix before the repository's name; the prefix may be empty."""
 
     registry: Registry
@@ -53,7 +53,7 @@ class Source:
     """What to take from one registry. repositories: names, or empty for those the registry lists (its catalogue)."""
 
     registry: Registry
-    targets: tuple[Target, ...]
+    targets: tuple[OpenTarget, ...]
     repositories: tuple[str, ...] = ()
     choose_repositories: Selector = ALL
     never: Mapping[str, str] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from registry_pipelines.build.c_library import told_c_library
 from registry_pipelines.build.entries import file_entry
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.splice import LayerDigests, LayerWriter
-from registry_pipelines.build.target import RUNNING_PYTHON, Target
+from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
 from registry_pipelines.build.wheel import open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
 from registry_pipelines.oci.platforms import Platform
@@ -44,7 +44,7 @@ DPKG = b"".join(
     for name in (b"amd64", b"arm64")
 )
 """What a Debian 12 says of its C library."""
-DEBIAN = Target(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36"), f"{RUNNING_PYTHON}.9")
+DEBIAN = WheelTarget(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36"), f"{RUNNING_PYTHON}.9")
 """What wheels are chosen for on that base, where PYTHON_VERSION names the patch version too."""
 
 

@@ -13,7 +13,7 @@ import pytest
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.resolving import StoredWheel, resolve
-from registry_pipelines.build.target import RUNNING_PYTHON, Target
+from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
@@ -40,7 +40,7 @@ def ask(tmp_path: Path) -> Iterator[Resolve]:
 
     def run(*lines: str, **settings: object) -> list[StoredWheel]:
         spec = BuildSpec(name="x", requirements=lines, **settings)  # type: ignore[arg-type]
-        return resolve(spec, Target(Platform.here(), RUNNING_PYTHON), store=store, cache=cache)
+        return resolve(spec, WheelTarget(Platform.here(), RUNNING_PYTHON), store=store, cache=cache)
 
     yield run
     cache.close()

@@ -18,14 +18,14 @@ from registry_pipelines.build.c_library import told_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
-from registry_pipelines.build.target import RUNNING_PYTHON, Target
+from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore, read_sha256
 from registry_pipelines.errors import LocalError, RequirementsInvalid, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from tests.build.wheels import make_wheel
 
 HERE = Platform.here()
-OWN = Target(HERE, RUNNING_PYTHON)
+OWN = WheelTarget(HERE, RUNNING_PYTHON)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ class Resolver:
         self.cache = BuildCache(state / "cache.sqlite")
         self.wheels = wheels
 
-    def __call__(self, *lines: str, target: Target = OWN) -> list[StoredWheel]:
+    def __call__(self, *lines: str, target: WheelTarget = OWN) -> list[StoredWheel]:
         spec = BuildSpec(name="x", requirements=lines, wheels=self.wheels)
         return resolve(spec, target, store=self.store, cache=self.cache)
 
@@ -96,12 +96,12 @@ def test_source_distributions_are_not_taken(resolver: Resolver) -> None:
 def test_wheels_of_another_platform_and_python_are_found(resolver: Resolver) -> None:
     make_wheel(resolver.wheels, "native", tag="cp312-cp312-manylinux_2_28_aarch64")
     glibc = told_c_library("glibc-2.28")
-    found = resolver("native", target=Target(Platform.parse("linux/arm64"), "3.12", glibc))
+    found = resolver("native", target=WheelTarget(Platform.parse("linux/arm64"), "3.12", glibc))
     assert found[0].locked.filename == "native-1.0-cp312-cp312-manylinux_2_28_aarch64.whl"
     with pytest.raises(RequirementsInvalid, match="linux/amd64"):
-        resolver("native", target=Target(Platform.parse("linux/amd64"), "3.12", glibc))
+        resolver("native", target=WheelTarget(Platform.parse("linux/amd64"), "3.12", glibc))
     with pytest.raises(RequirementsInvalid, match="no wheels for windows/amd64"):
-        Target(Platform.parse("windows/amd64"), "3.12", glibc)
+        WheelTarget(Platform.parse("windows/amd64"), "3.12", glibc)
 
 
 def test_a_wheel_that_is_not_its_hash_is_never_kept(tmp_path: Path, wheels: Path) -> None:
@@ -153,7 +153,7 @@ def test_passwords_in_pips_output_are_not_repeated(resolver: Resolver, monkeypat
 def test_an_unreadable_requirements_file_is_named(resolver: Resolver, tmp_path: Path) -> None:
     spec = BuildSpec(name="x", requirements_file=tmp_path / "gone.txt")
     with pytest.raises(RequirementsInvalid, match=r"gone\.txt: .* cannot be read: No such file or directory$"):
-        resolve(spec, Target(HERE, RUNNING_PYTHON), store=resolver.store, cache=resolver.cache)
+        resolve(spec, WheelTarget(HERE, RUNNING_PYTHON), store=resolver.store, cache=resolver.cache)
 
 
 def test_a_cache_that_is_no_database_is_replaced(tmp_path: Path) -> None:

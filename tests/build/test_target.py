@@ -22,7 +22,7 @@ from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.pip_process import marker_values
 from registry_pipelines.build.resolving import resolve
-from registry_pipelines.build.target import RUNNING_PYTHON, Target
+from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError, RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
@@ -127,7 +127,7 @@ def test_tags_are_those_that_this_python_takes_on_its_own_machine() -> None:
     kind, version = machine.libc_ver()
     if kind != "glibc":
         missing("a machine with glibc")
-    target = Target(Platform.here(), RUNNING_PYTHON, told_c_library(f"glibc-{version}"))
+    target = WheelTarget(Platform.here(), RUNNING_PYTHON, told_c_library(f"glibc-{version}"))
     assert target.tags() == frozenset(sys_tags())
 
 
@@ -192,7 +192,7 @@ def test_without_requirements_no_layer_is_read(tmp_path: Path, spec: BuildSpec) 
 
 
 def test_what_does_not_fit_is_refused_whoever_chose_it() -> None:
-    target = Target(AMD, "3.12", CLibrary("glibc", 2, 28, "in a file"))
+    target = WheelTarget(AMD, "3.12", CLibrary("glibc", 2, 28, "in a file"))
     target.check(["a-1-cp312-cp312-manylinux_2_28_x86_64.whl", "b-1-cp36-abi3-manylinux1_x86_64.whl"])
     for tags in ("cp312-cp312-manylinux_2_29_x86_64", "cp311-cp311-linux_x86_64", "cp312-cp312-musllinux_1_2_x86_64"):
         with pytest.raises(RequirementsInvalid, match=r"does not fit Python 3\.12 with C library glibc 2\.28"):
@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_refused_whoever_chose_it() -> None:
 
 
 def test_free_threaded_bases_take_their_own_wheels() -> None:
-    target = Target(ARM, "3.13t", told_c_library("glibc-2.36"))
+    target = WheelTarget(ARM, "3.13t", told_c_library("glibc-2.36"))
     target.check(["a-1-cp313-cp313t-manylinux_2_28_aarch64.whl", "b-1-py3-none-any.whl"])
     for tags in ("cp313-cp313-manylinux_2_28_aarch64", "cp311-abi3-manylinux_2_28_aarch64"):
         with pytest.raises(RequirementsInvalid, match=r"3\.13t"):
@@ -236,7 +236,7 @@ def test_whatever_a_base_says_the_list_of_tags_is_short(
     facts = read_base(place, list(zip(image.manifest.layers, image.diff_ids, strict=True)), AMD, cache=cache)
     cache.close()
     if facts.c_library:
-        assert len(Target(AMD, "3.12", facts.c_library).options()) < 3000
+        assert len(WheelTarget(AMD, "3.12", facts.c_library).options()) < 3000
 
 
 @pytest.mark.parametrize("text", ["glibc", "glibc-2", "musl-x", "bionic-1.2", "glibc-2.31 "])
@@ -269,7 +269,7 @@ def test_environment_markers_are_those_of_the_image(
         make_wheel(wheels, name)
     cache = BuildCache(tmp_path / "cache.sqlite")
     spec = BuildSpec(name="x", requirements=("top",), wheels=wheels)
-    target = Target(platform, python, told_c_library("glibc-2.36"))
+    target = WheelTarget(platform, python, told_c_library("glibc-2.36"))
     found = resolve(spec, target, store=WheelStore(tmp_path / "store", cache), cache=cache)
     cache.close()
     assert [wheel.locked.name for wheel in found] == expected
@@ -277,10 +277,10 @@ def test_environment_markers_are_those_of_the_image(
 
 def test_the_markers_of_this_python_are_known() -> None:
     own = {str(name): value for name, value in default_environment().items()}
-    ours = marker_values(Target(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36")))
+    ours = marker_values(WheelTarget(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36")))
     assert ours == {name: own[name] for name in ours}
     assert own.keys() - ours.keys() <= {"platform_release", "platform_version", "extra"}
-    assert marker_values(Target(Platform.here(), RUNNING_PYTHON)) == {}
+    assert marker_values(WheelTarget(Platform.here(), RUNNING_PYTHON)) == {}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.c_library import told_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.resolving import resolve
-from registry_pipelines.build.target import Target
+from registry_pipelines.build.target import WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
@@ -39,7 +39,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chosen(library: str, names: set[str], wheels: Path, tmp_path: Path) -> dict[str, str]:
     """By name, the symbol version that the chosen wheel needs."""
     spec = BuildSpec(name="x", requirements=tuple(sorted(names)), wheels=wheels)
-    target = Target(PLATFORM, "3.11", told_c_library(library))
+    target = WheelTarget(PLATFORM, "3.11", told_c_library(library))
     with closing(BuildCache(tmp_path / "cache.sqlite")) as cache:
         found = resolve(spec, target, store=WheelStore(tmp_path / "store"), cache=cache)
     return {wheel.locked.name: SYMBOLS[wheel.locked.filename] for wheel in found}

@@ -15,7 +15,7 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.machine import MachineLimits
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, HoldAnswer
 
@@ -33,7 +33,7 @@ def test_a_narrow_window_and_full_memory_do_not_wait_for_each_other(
     """One blob has the only place at the registry and needs memory, which others hold that want the place."""
     for name in ("a", "b", "c"):
         graphs.image(source.place(name), graphs.noise(ALL_OF_MEMORY // 2, ord(name)), tag="v1")
-    place = Target(LayoutRegistry(tmp_path / "layouts") if whole else target.registry)
+    place = OpenTarget(LayoutRegistry(tmp_path / "layouts") if whole else target.registry)
     limits = MachineLimits()
     limits.window(place.registry.name, "append").size = 1.0
     result = sync([Source(source.registry, (place,))], engine=Engine(state=tmp_path / "state", limits=limits))
@@ -69,8 +69,8 @@ def test_a_target_that_stands_still_leaves_memory_to_the_others(
     with FaultRegistry(target.address) as held:
         held.play("PATCH", r".*", HoldAnswer(release), times=100)
         sources = [
-            Source(source.registry, (Target(connect(held.address)),), ("slow",)),
-            Source(source.registry, (Target(other.registry),), ("quick",)),
+            Source(source.registry, (OpenTarget(connect(held.address)),), ("slow",)),
+            Source(source.registry, (OpenTarget(other.registry),), ("quick",)),
         ]
         result = sync(sources, engine=Engine(progress=Releases(2 * ALL_OF_MEMORY, release)))
     assert result.ok, [item.error for item in result.results]

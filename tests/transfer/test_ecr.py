@@ -23,7 +23,7 @@ from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.machine import MachineLimits
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
 from tests.doubles.ecr import SECRET_KEY, ApiError, EcrDouble, Fault
@@ -200,7 +200,9 @@ def test_fleet_mounts_what_a_committed_manifest_names(
     base = graphs.noise(PART_BYTES + 1000)
     for name in ("one", "two"):
         graphs.image(source.place(name), base, name.encode() * 100, tag="v1")
-    assert sync([Source(source.registry, (Target(registry, "copies"),))], engine=Engine(state=tmp_path / "transfer")).ok
+    assert sync(
+        [Source(source.registry, (OpenTarget(registry, "copies"),))], engine=Engine(state=tmp_path / "transfer")
+    ).ok
     assert ecr.double.count("CompleteLayerUpload") == 1
     for name in ("one", "two"):
         assert compare(source.place(name), Place(registry, f"copies/{name}"), "v1", content=True) == []

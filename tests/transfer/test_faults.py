@@ -21,7 +21,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
     Corrupt,
@@ -390,7 +390,7 @@ def test_a_spent_quota_is_told_and_other_targets_go_on(
     body = json.dumps({"errors": [{"code": "DENIED", "message": words}]}).encode()
     faulty_target.play("PUT", r"/v2/full/.*", Status(403, body=body))
     there = connect(faulty_target.address)
-    result = sync([Source(source.registry, (Target(there),), ("full", "roomy"))])
+    result = sync([Source(source.registry, (OpenTarget(there),), ("full", "roomy"))])
     errors = {each.place.repository: each.error for each in result.results}
     assert isinstance(errors["full"], OverQuota) and "project quota" in errors["full"].do
     assert errors["roomy"] is None and compare(source.place("roomy"), target.place("roomy"), "v1") == []

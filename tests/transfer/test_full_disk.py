@@ -22,7 +22,7 @@ from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.limits.rules import RegistryRule
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.certificates import make_certificates
 from tests.doubles.docker_registry import DockerRegistry
@@ -134,7 +134,7 @@ def test_a_registry_that_was_found_full_is_sent_nothing_more_in_the_run(
         graphs.image(source.place("app"), b"layer %d" % number, tag=f"v{number}", config=b"%d" % number)
     with FaultRegistry(target.address) as faults:
         faults.play("POST", r".*/blobs/uploads/.*", Status(507))
-        full, good = Target(connect(faults.address), "full"), Target(target.registry, "good")
+        full, good = OpenTarget(connect(faults.address), "full"), OpenTarget(target.registry, "good")
         result = sync([Source(source.registry, (full, good), repositories=("app",))])
         assert len(faults.requests("POST")) <= TRANSFER_THREADS
     failed = {each.place.repository: type(each.error) for each in result.results}

@@ -26,7 +26,7 @@ from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.summary import Summary
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import (
     CutAnswer,
@@ -305,7 +305,7 @@ def test_what_an_earlier_run_sent_is_not_told_as_sent_now(
     assert isinstance(config, Manifest)
     interrupted(here, there, tmp_path, stored=2, confirmed=2)
     watch, target_bytes = Watch(), LARGE + config.config.size
-    fleet = Source(source.registry, (Target(target.registry),))
+    fleet = Source(source.registry, (OpenTarget(target.registry),))
     result = sync([fleet], engine=Engine(progress=watch, state=tmp_path))
     [done] = result.results
     assert (done.bytes_resumed, done.bytes_moved) == (2 * PART_BYTES, target_bytes - 2 * PART_BYTES)

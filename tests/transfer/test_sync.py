@@ -26,7 +26,7 @@ from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.limits.rules import RegistryRule
 from registry_pipelines.transfer.summary import Summary
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, Status
 
@@ -52,7 +52,7 @@ def test_cold_fleet_reads_each_blob_once_and_mounts_all_it_can(
     push_fleet(source, graphs)
     east, west = start_embedded(), start_embedded()
     source.forget()
-    fleet = Source(source.registry, (Target(east.registry), Target(west.registry, "copies")))
+    fleet = Source(source.registry, (OpenTarget(east.registry), OpenTarget(west.registry, "copies")))
     result = sync([fleet], engine=Engine(state=tmp_path))
     assert result.ok
     assert len(result.results) == IMAGES * 2 * 2
@@ -76,7 +76,7 @@ def test_warm_fleet_asks_once_per_manifest_and_target(
 ) -> None:
     push_fleet(source, graphs)
     east, west = start_embedded(), start_embedded()
-    fleet = Source(source.registry, (Target(east.registry), Target(west.registry)))
+    fleet = Source(source.registry, (OpenTarget(east.registry), OpenTarget(west.registry)))
     sync([fleet], engine=Engine(state=tmp_path))
     for registry in (source, east, west):
         registry.forget()
@@ -99,7 +99,7 @@ def test_what_another_repository_of_the_plan_has_is_mounted_though_no_journal_te
     graphs.image(source.place("second"), base, tag="v1", config=b"second")
     copy_closure(source.place("second"), "v1", [target.place("second")], engine=Engine(state=tmp_path / "elsewhere"))
     target.forget()
-    result = sync([Source(source.registry, (Target(target.registry),))], engine=Engine(state=tmp_path / "state"))
+    result = sync([Source(source.registry, (OpenTarget(target.registry),))], engine=Engine(state=tmp_path / "state"))
     assert result.ok and [each.blobs_mounted for each in result.results] == [1, 0]
     assert target.bytes_in() < len(base)
 
@@ -109,7 +109,7 @@ def test_a_target_that_was_emptied_is_not_asked_for_every_piece(
 ) -> None:
     """Receipts say that all was there; so each closure is looked for, and each repository once."""
     push_fleet(source, graphs)
-    fleet = Source(source.registry, (Target(target.registry),))
+    fleet = Source(source.registry, (OpenTarget(target.registry),))
     sync([fleet], engine=Engine(state=tmp_path))
     shutil.rmtree(target.server.root / "team")
     target.forget()
@@ -124,7 +124,7 @@ def test_chooses_repositories_and_tags(source: Counted, target: Counted, graphs:
     push_fleet(source, graphs)
     fleet = Source(
         source.registry,
-        (Target(target.registry),),
+        (OpenTarget(target.registry),),
         choose_repositories=Selector(glob=("team/app[01]",)),
         choose_tags=Selector(newest=1),
     )
@@ -142,7 +142,7 @@ def test_one_broken_image_does_not_stop_the_fleet(source: Counted, target: Count
     graphs.image(source.place("broken"), lost, tag="v1")
     graphs.image(source.place("whole"), b"fine", tag="v1")
     source.registry.delete_blob("broken", Digest.of(lost))
-    result = sync([Source(source.registry, (Target(target.registry),))])
+    result = sync([Source(source.registry, (OpenTarget(target.registry),))])
     assert not result.ok
     errors = [item.error for item in result.results if item.error]
     assert len(errors) == 1
@@ -178,7 +178,7 @@ def test_a_source_that_cannot_be_listed_fails_alone(
     with FaultRegistry(source.address) as faults:
         faults.play("GET", r"/v2/shut/tags/.*", Status(403))
         faults.play("GET", r"/v2/_catalog.*", Status(401), skip=1)
-        to = (Target(target.registry),)
+        to = (OpenTarget(target.registry),)
         listed, silent = (connect(faults.address) for _ in range(2))
         names = list(listed.repositories())
         result = sync([Source(silent, to), Source(listed, to, repositories=tuple(names))])
@@ -206,7 +206,7 @@ def test_a_target_that_does_not_say_what_it_does_is_refused_alone(
         graphs.image(source.place(name), base, graphs.noise(5000, len(name)), tag="v1", config=name.encode())
     east, west = start_embedded(), start_embedded()
     silenced = Silenced(west.address)
-    result = sync([Source(source.registry, (Target(silenced), Target(east.registry)), ("one", "two", "three"))])
+    result = sync([Source(source.registry, (OpenTarget(silenced), OpenTarget(east.registry)), ("one", "two", "three"))])
     silenced.close()
     refused = [item for item in result.results if item.error]
     assert [str(item.place) for item in refused] == [f"{west.address}/two", f"{west.address}/three"]
@@ -222,7 +222,7 @@ def test_a_large_layer_reaches_the_other_targets_too(
     graphs.image(source.place("app"), graphs.noise(PART_BYTES + 1), tag="v1")
     east, west = start_embedded(), start_embedded()
     silenced = Silenced(west.address)
-    result = sync([Source(source.registry, (Target(silenced), Target(east.registry)))])
+    result = sync([Source(source.registry, (OpenTarget(silenced), OpenTarget(east.registry)))])
     silenced.close()
     assert [type(item.error) for item in result.results] == [Unavailable, type(None)]
     assert compare(source.place("app"), east.place("app"), "v1") == []
@@ -236,7 +236,7 @@ def test_two_sources_for_one_place_and_tag_are_named_both_and_nothing_is_copied(
     for each, own in ((ours, b"ours"), (theirs, b"theirs")):
         graphs.image(each.place("app"), b"shared", tag="v1")
         graphs.image(each.place("app"), own, tag="v2")
-    fleet = [Source(each.registry, (Target(target.registry),)) for each in (ours, theirs)]
+    fleet = [Source(each.registry, (OpenTarget(target.registry),)) for each in (ours, theirs)]
     with pytest.raises(InputError) as clash:
         sync(fleet)
     assert clash.value.what == (
@@ -250,7 +250,7 @@ def test_a_registry_copied_below_itself_does_not_grow_with_every_pass(source: Co
     graphs.image(source.place("app"), b"layer", tag="v1")
     graphs.image(source.place("mirrored"), b"other", tag="v1")
     for _ in range(2):
-        assert sync([Source(source.registry, (Target(source.registry, "mirror"),))]).ok
+        assert sync([Source(source.registry, (OpenTarget(source.registry, "mirror"),))]).ok
     assert set(source.registry.repositories()) == {"app", "mirrored", "mirror/app", "mirror/mirrored"}
 
 
@@ -265,7 +265,7 @@ def test_tells_how_many_requests_each_registry_got(
         registry = DistributionRegistry(faults.address)
         fleet = Source(
             source.registry,
-            (Target(east.registry), Target(registry), Target(source.registry, "backup")),
+            (OpenTarget(east.registry), OpenTarget(registry), OpenTarget(source.registry, "backup")),
             choose_repositories=Selector(exclude=("backup/*",)),
         )
         source.forget()

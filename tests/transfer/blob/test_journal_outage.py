@@ -22,7 +22,7 @@ from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.postgres import ESCAPED, LostCommits, PostgresServer
@@ -135,7 +135,7 @@ def test_a_sync_tells_of_each_target_that_a_lasting_outage_failed(
     monkeypatch.setattr(database_server, "OUTAGE_S", 0.5)
     for seed, name in enumerate(("one", "two")):
         graphs.image(source.place(name), graphs.noise(LARGE, seed), tag="v1", config=name.encode())
-    chosen = [Source(source.registry, (Target(target.registry),), repositories=("one", "two"))]
+    chosen = [Source(source.registry, (OpenTarget(target.registry),), repositories=("one", "two"))]
     result = sync(
         chosen, engine=Engine(state=tmp_path, journal_url=url_of(server), progress=StopsTheServer(server.stop))
     )

@@ -16,7 +16,7 @@ from registry_pipelines.registry.hidden import hidden_tags, likely_to_hide, show
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.machine import MachineLimits
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from tests.doubles.fault_registry import FaultRegistry, Status
 from tests.doubles.walked_tags import walk, walked
 from tests.mirror.opened import opened
@@ -43,9 +43,9 @@ def test_a_repository_without_tags_is_nothing_to_do(
     with FaultRegistry(source.address) as faults:
         faults.play("GET", r"/v2/emptied/tags/list.*", Status(404, body=EMPTIED))
         here = connect(faults.address)
-        result = sync([Source(here, (Target(target.registry),))])
+        result = sync([Source(here, (OpenTarget(target.registry),))])
         assert (result.exit_code, [each.place.repository for each in result.results]) == (0, ["app"])
-        named = sync([Source(here, (Target(target.registry),), ("app", "emptied"))])
+        named = sync([Source(here, (OpenTarget(target.registry),), ("app", "emptied"))])
         assert [type(each.error) for each in named.failures] == [NotFound]
 
 
@@ -57,7 +57,7 @@ def test_one_repository_of_a_catalogue_that_cannot_be_read_stops_no_other(
         graphs.image(source.place(name), b"layer", tag="v1")
     with FaultRegistry(source.address) as faults:
         faults.play("GET", r"/v2/theirs/tags/list.*", Status(status))
-        result = sync([Source(connect(faults.address), (Target(target.registry),))])
+        result = sync([Source(connect(faults.address), (OpenTarget(target.registry),))])
     assert [each.place.repository for each in result.results if each.ok] == ["app"]
     assert [type(each.error) for each in result.failures] == [Forbidden if status == 403 else NotFound]
     assert result.failures[0].reference.endswith("/theirs") and result.exit_code == 6
@@ -93,7 +93,7 @@ def test_a_broad_choice_takes_the_tags_that_are_not_listed(
     choice = Selector(semver=">=0.1", newest=30)
     for limits in (None, MachineLimits(tmp_path_factory.mktemp("limits"))):
         plan = sync(
-            [Source(short.registry, (Target(target.registry),), choose_tags=choice)],
+            [Source(short.registry, (OpenTarget(target.registry),), choose_tags=choice)],
             dry_run=True,
             engine=Engine(limits=limits),
         )
@@ -105,7 +105,7 @@ def test_a_whole_list_is_not_asked_about(source: Counted, target: Counted, graph
     for tag in VERSIONS:
         graphs.image(source.place("app"), b"layer", tag=tag)
     source.forget()
-    sync([Source(source.registry, (Target(target.registry),))], dry_run=True)
+    sync([Source(source.registry, (OpenTarget(target.registry),))], dry_run=True)
     assert len([each for each in source.exchanges if "/tags/list" in each.target]) == 1
 
 
@@ -113,7 +113,7 @@ def test_a_tag_that_is_named_and_not_listed_is_asked_for(short: Counted, target:
     for tag in ("0.1.2", "0.1.20"):
         graphs.image(short.place("app"), tag.encode(), tag=tag)
     wanted = Selector(glob=("0.1.20",))
-    result = sync([Source(short.registry, (Target(target.registry),), choose_tags=wanted)])
+    result = sync([Source(short.registry, (OpenTarget(target.registry),), choose_tags=wanted)])
     assert result.ok and list(target.registry.tags("app")) == ["0.1.20"]
     plan = plan_mirror([opened(source=short.place("app"), repository="app", tags=wanted.glob)])
     assert [item.tag for item in plan.pinned] == ["0.1.20"] and not plan.problems
@@ -126,7 +126,7 @@ def test_repositories_are_compared_with_the_tags_that_are_not_listed(
 ) -> None:
     for tag in ("0.1.2", "0.1.20"):
         graphs.image(short.place("app"), tag.encode(), tag=tag)
-    listed = Source(short.registry, (Target(target.registry),), ("app",))
+    listed = Source(short.registry, (OpenTarget(target.registry),), ("app",))
     assert sync([listed]).ok and list(target.registry.tags("app")) == ["0.1.2"]
     run = CliRunner().invoke(main, ["verify-copy", f"{short.address}/app", f"{target.address}/app"])
     assert run.exit_code == 6 and "0.1.20" in run.output, run.output

@@ -28,7 +28,7 @@ from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.copying import copy_closure
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.mirror.opened import opened
 from tests.transfer.conftest import Graphs
@@ -231,14 +231,14 @@ def test_a_tag_that_names_itself_is_an_ordinary_tag(old: Counted, target: Counte
     for closure in (discover(place, tag), discover(place, "v1")):
         assert not closure.omissions
     assert [each.kind for each in discover(place, image.digest).omissions] == ["tag"]
-    whole = Source(place.registry, (Target(target.registry),), ("app",))
+    whole = Source(place.registry, (OpenTarget(target.registry),), ("app",))
     result = sync([whole])
     assert result.ok and not result.passed_over
     assert set(target.registry.tags("app")) == {tag, "v1", f"{signed.digest.fallback_tag}.imgpkg"}
     assert target.registry.resolve("app", tag).digest == image.digest
     assert compare(place, there, "v1") == []
     only = Source(
-        place.registry, (Target(target.registry, "only"),), ("app",), choose_tags=Selector(glob=("sha256-*",))
+        place.registry, (OpenTarget(target.registry, "only"),), ("app",), choose_tags=Selector(glob=("sha256-*",))
     )
     assert sync([only]).ok
     assert tag in set(target.registry.tags("only/app"))
@@ -273,7 +273,7 @@ def test_each_list_is_read_once(start_embedded: Callable[..., Counted], target: 
     for image in subjects:
         graphs.artifact(place, b"signature of " + image.raw, subject=image.descriptor)
     asked.clear()
-    assert sync([Source(place.registry, (Target(target.registry),), ("app",))]).ok
+    assert sync([Source(place.registry, (OpenTarget(target.registry),), ("app",))]).ok
     for image in subjects:
         assert asked.count(f"GET /v2/app/manifests/{image.digest.fallback_tag}") == 1
 

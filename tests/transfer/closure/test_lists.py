@@ -20,7 +20,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
@@ -180,7 +180,7 @@ def test_lists_cost_one_request_for_each_image_that_has_referrers_and_none_where
         for warm in (False, True):
             kept.reset_counts()
             done = sync(
-                [Source(source.registry, (Target(connect(kept.address)),))],
+                [Source(source.registry, (OpenTarget(connect(kept.address)),))],
                 engine=Engine(state=tmp_path / kept.address),
             )
             assert done.ok and done.changed != warm

@@ -18,7 +18,7 @@ from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.receipts import ReceiptStore, make_receipt
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.summary import MAX_NOTES, Summary
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import examine
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_a_sync_names_tags_that_no_image_takes_along_and_repositories_that_it_ne
     theirs = f"sha256-{unchosen.digest.hex}.sig"
     graphs.artifact(here, b"of v2", subject=None, tag=theirs)
     graphs.image(source.place("ours"), b"a release", tag="v1")
-    taken = Source(source.registry, (Target(target.registry),), never={"ours": "it is promoted"})
+    taken = Source(source.registry, (OpenTarget(target.registry),), never={"ours": "it is promoted"})
 
     def told(wanted: Source) -> list[tuple[object, ...]]:
         summary = Summary(sync([wanted], engine=Engine(state=tmp_path)), ["target"])
@@ -183,9 +183,11 @@ def test_a_sync_names_tags_that_no_image_takes_along_and_repositories_that_it_ne
     ours = ("repository", f"{source.registry.name}/ours")
     assert told(taken) == [ours, ("tag", f"{here}:{orphan}")]
     assert not list(target.server.root.glob("ours"))
-    one = Source(source.registry, (Target(target.registry),), ("app",), choose_tags=type(taken.choose_tags)(("v1",)))
+    one = Source(
+        source.registry, (OpenTarget(target.registry),), ("app",), choose_tags=type(taken.choose_tags)(("v1",))
+    )
     assert told(one) == [("tag", f"{here}:{tag}") for tag in sorted((orphan, theirs))]
-    within = Source(source.registry, (Target(source.registry, "copies"),))
+    within = Source(source.registry, (OpenTarget(source.registry, "copies"),))
     assert [kind for kind, _ in told(within)] == ["tag"]
     copied = sorted(("repository", f"{source.registry.name}/copies/{name}") for name in ("app", "ours"))
     assert told(within) == [*copied, ("tag", f"{here}:{orphan}")]
@@ -198,14 +200,14 @@ def test_notes_of_many_images_are_few_and_the_table_has_them_all(
     for number in range(MAX_NOTES + 5):
         windows(here, foreign(b"x" * (number + 1), "mcr.example"), tag=f"v{number:02}")
     graphs.image(here, b"whole", tag="whole")
-    done = sync([Source(source.registry, (Target(target.registry),))])
+    done = sync([Source(source.registry, (OpenTarget(target.registry),))])
     summary = Summary(done, ["target"])
     assert len(summary.left_out_rows()) == MAX_NOTES + 5
     notes = summary.notes()
     assert notes[0] == "app:v00: 1 layer (1 B) stays with its publisher"
     assert notes[MAX_NOTES:] == ["5 more images leave something out"]
     alike = [windows(here, foreign(b"same", "mcr.example"), tag=f"v{number:02}") for number in range(MAX_NOTES + 5)]
-    again = Summary(sync([Source(source.registry, (Target(target.registry),))]), ["target"]).notes()
+    again = Summary(sync([Source(source.registry, (OpenTarget(target.registry),))]), ["target"]).notes()
     assert again == [f"{len(alike)} images, from app:v00 to app:v24: 1 layer (4 B) stays with its publisher"]
 
 

@@ -10,7 +10,7 @@ from registry_pipelines.errors import Unavailable
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure.discovery import discover
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
@@ -29,7 +29,7 @@ def fill(place: Place, graphs: Graphs) -> None:
 
 def test_the_plan_says_who_brings_it_and_that_is_done(source: Counted, target: Counted, graphs: Graphs) -> None:
     fill(source.place("app"), graphs)
-    chosen = [Source(source.registry, (Target(target.registry),))]
+    chosen = [Source(source.registry, (OpenTarget(target.registry),))]
     plan = sync(chosen, dry_run=True).plan
     steps = Counter(step.action for delivery in plan.deliveries for step in delivery.manifests)
     manifests = len(plan.deliveries[0].manifests)
@@ -60,7 +60,7 @@ def test_docker_registry_takes_them_without_a_race(
 ) -> None:
     fill(source.place("app"), graphs)
     address = start_docker_registry()
-    targets = tuple(Target(connect(address), f"copy{number}") for number in range(6))
+    targets = tuple(OpenTarget(connect(address), f"copy{number}") for number in range(6))
     done = sync([Source(source.registry, targets)])
     assert [str(each.error) for each in done.results if each.error] == []
 
@@ -74,7 +74,7 @@ def test_when_the_first_one_fails_the_others_bring_it(source: Counted, target: C
     with FaultRegistry(target.address) as faults:
         faults.play("PUT", f".*/manifests/{child.digest}", Status(400), times=1)
         registry = DistributionRegistry(faults.address)
-        done = sync([Source(source.registry, (Target(registry),))])
+        done = sync([Source(source.registry, (OpenTarget(registry),))])
         registry.close()
     assert [result.ok for result in done.results] == [False, True]
     assert not isinstance(done.results[0].error, Unavailable)
@@ -88,7 +88,7 @@ def test_when_the_first_one_cannot_set_a_digest_tag_the_next_one_does(
     [signature] = discover(source.place("app"), TAGS[0]).digest_tags
     with FaultRegistry(target.address) as faults:
         faults.play("PUT", f".*/manifests/{signature}", Status(400), times=1)
-        done = sync([Source(source.registry, (Target(connect(faults.address)),))])
+        done = sync([Source(source.registry, (OpenTarget(connect(faults.address)),))])
         assert len(faults.requests("PUT", f".*/manifests/{signature}")) == 2
     assert [result.ok for result in done.results] == [False] + [True] * (len(TAGS) - 1)
     assert compare(source.place("app"), target.place("app"), TAGS[-1]) == []
@@ -100,7 +100,7 @@ def test_a_signature_that_comes_late_is_tagged_once_in_each_repository(
     top = graphs.image(source.place("app"), b"layer", tag=TAGS[0])
     for tag in TAGS[1:]:
         source.registry.put_manifest("app", top, tag=tag)
-    chosen = [Source(source.registry, (Target(target.registry, "one"), Target(target.registry, "two")))]
+    chosen = [Source(source.registry, (OpenTarget(target.registry, "one"), OpenTarget(target.registry, "two")))]
     assert sync(chosen).ok
     signature = f"sha256-{top.digest.hex}.sig"
     graphs.artifact(source.place("app"), b"cosign", subject=None, kind="cosign", tag=signature)

@@ -11,7 +11,7 @@ from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.transfer.delivery.vouching import NOBODYS, WORTH_A_TRIAL
 from registry_pipelines.transfer.engine import Engine
-from registry_pipelines.transfer.sync import Source, SyncResult, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, SyncResult, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, Status
 
@@ -40,7 +40,7 @@ def fleet(source: Counted, graphs: Graphs) -> Counted:
 
 
 def copy(fleet: Counted, target: DistributionRegistry, folder: Path) -> SyncResult:
-    return sync([Source(fleet.registry, (Target(target),))], engine=Engine(state=folder))
+    return sync([Source(fleet.registry, (OpenTarget(target),))], engine=Engine(state=folder))
 
 
 def checked_by_registry(result: SyncResult) -> int:

@@ -17,7 +17,7 @@ from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.machine import FIRST_WINDOW, MachineLimits, Window
 from registry_pipelines.transfer.limits.rules import RegistryRule
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, Status
 
@@ -96,7 +96,7 @@ def test_sync_within_limits_is_the_same_sync(source: Counted, target: Counted, g
         caps={"*": (CapWindow.parse("500MB/s"),)},
         rules=(RegistryRule(".*", per_second={"append": 1000}),),
     )
-    fleet = Source(source.registry, (Target(target.registry),))
+    fleet = Source(source.registry, (OpenTarget(target.registry),))
     assert sync([fleet], engine=Engine(limits=limits, state=tmp_path / "state")).ok
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert Bucket(tmp_path / "limits" / f"{target.address.replace(':', '_')}.bytes").wait_s() >= 0

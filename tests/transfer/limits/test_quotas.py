@@ -17,7 +17,7 @@ from registry_pipelines.transfer.limits.buckets import Bucket
 from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.machine import FIRST_WINDOW, MachineLimits
 from registry_pipelines.transfer.limits.quotas import LOOK_EVERY_S, QuotaGate
-from registry_pipelines.transfer.sync import Source, Target, sync
+from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry, Rewrite, Status
 
@@ -83,7 +83,7 @@ def test_a_sync_says_until_when_and_the_next_one_does_the_rest(
     hub.play("GET", MANIFESTS, Rewrite(set=announced(0)), times=1)
     hub.play("GET", MANIFESTS, Status(429, announced(0)))
     registry = DistributionRegistry(hub.address)
-    fleet = Source(registry, (Target(target.registry),), IMAGES)
+    fleet = Source(registry, (OpenTarget(target.registry),), IMAGES)
     result = sync([fleet], engine=Engine(state=tmp_path / "state", limits=MachineLimits(tmp_path / "limits")))
     assert [type(each.error) for each in result.failures] == [QuotaSpent] * 2
     assert all("Run it again after" in str(each.error) for each in result.failures)
