@@ -140,9 +140,9 @@ class AdvisoryStore:
             with self._lock:
                 rows = {
                     (row[1], row[0]): row[2]
-                    for each in spoken_of(ecosystem)
-                    if each in self.ecosystems
-                    for row in self._connection.execute(question, (each, normal_name(ecosystem, name)))
+                    for spelling in spoken_of(ecosystem)
+                    if spelling in self.ecosystems
+                    for row in self._connection.execute(question, (spelling, normal_name(ecosystem, name)))
                 }
             records = [msgspec.json.decode(rows[key], type=ready(Record)) for key in sorted(rows)]
         except (sqlite3.Error, msgspec.MsgspecError) as error:

@@ -94,14 +94,14 @@ def read_layer(walk: LayerWalk) -> LayerContent:
         if len(facts) + listed > MAX_FACTS:
             cut = f"more than {MAX_FACTS} files of a layer matter; the rest of it, behind {name}, was not looked at"
             break
-    found = walk.finish()
+    layer = walk.finish()
     return LayerContent(
         facts=_resolve_hard_links(facts),
         links=links,
         folders=tuple(sorted(folders - {""})),
         removed=tuple(removed),
         opaque=tuple(opaque),
-        escapes=tuple(_printable(name) for name in found.link_escapes),
+        escapes=tuple(_printable(name) for name in layer.link_escapes),
         cut=cut,
     )
 

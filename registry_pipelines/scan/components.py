@@ -55,7 +55,7 @@ _DISTRIBUTION_MAINTAINER = re.compile(
 
 
 @dataclass
-class _Found:
+class _Draft:
     """Components by identity (purl, owner, what it is inside), so that one thing at several places is one component."""
 
     components: dict[tuple[str, str, str], Component] = field(default_factory=dict)
@@ -67,9 +67,9 @@ class _Found:
         known = self.components.get(key)
         if known is not None:
             component = msgspec.structs.replace(
-                min(component, known, key=lambda item: EVIDENCE.index(item.evidence)),
+                min(component, known, key=lambda candidate: EVIDENCE.index(candidate.evidence)),
                 locations=tuple(sorted({*component.locations, *known.locations})),
-                sboms=tuple(sorted({*component.sboms, *known.sboms}, key=lambda item: item.path)),
+                sboms=tuple(sorted({*component.sboms, *known.sboms}, key=lambda sbom: sbom.path)),
             )
         self.components[key] = component
 
@@ -88,7 +88,7 @@ class Contents(NamedTuple):
 
 def find_components(tree: Tree) -> Contents:
     """Everything installed, everything that could not be read, and what was seen and is not listed."""
-    found = _Found()
+    draft = _Draft()
     release = _release(tree)
     os_owners = _os_owners(tree)
     packages = _os_packages(tree)
@@ -97,28 +97,28 @@ def find_components(tree: Tree) -> Contents:
     wheels = find_wheels(tree)
     for path, fact in sorted(tree.facts.items()):
         if isinstance(fact, OsDatabase):
-            _add_os_packages(found, path, fact, release)
+            _add_os_packages(draft, path, fact, release)
         elif isinstance(fact, PythonDistribution):
-            _add_python(found, tree, wheels, path, fact, _standing(os_owners, packages, tree.real(path), fact))
+            _add_python(draft, tree, wheels, path, fact, _standing(os_owners, packages, tree.real(path), fact))
         elif isinstance(fact, CondaPackage):
-            if not any(tree.real(item) in claimed for item in fact.paths):
-                found.add(_conda(path, fact))
+            if not any(tree.real(file) in claimed for file in fact.paths):
+                draft.add(_conda(path, fact))
         elif isinstance(fact, NpmPackage):
-            found.add(_npm(path, fact, _standing(os_owners, packages, tree.real(path), fact)))
+            draft.add(_npm(path, fact, _standing(os_owners, packages, tree.real(path), fact)))
         elif not isinstance(fact, Native):
-            _add_doubts(found, tree, path, fact)
-    _add_wheel_contents(found, wheels)
-    _add_binaries(found, tree, wheels, owned)
-    _add_interpreters(found, tree, os_owners.keys())
-    _doubt_databases_of_wheels(found, tree, wheels)
+            _add_doubts(draft, tree, path, fact)
+    _add_wheel_contents(draft, wheels)
+    _add_binaries(draft, tree, wheels, owned)
+    _add_interpreters(draft, tree, os_owners.keys())
+    _doubt_databases_of_wheels(draft, tree, wheels)
     for reason in tree.cut:
-        found.doubt("incomplete", "layer", reason)
+        draft.doubt("incomplete", "layer", reason)
     for name in tree.escapes:
-        found.doubt("unreadable", name, "the symbolic link climbs above the image's root")
+        draft.doubt("unreadable", name, "the symbolic link climbs above the image's root")
     return Contents(
-        [_cut(found.components[key]) for key in sorted(found.components)],
-        sorted(found.unknowns, key=lambda item: (item.kind, item.subject, item.reason)),
-        sorted(found.left_out, key=lambda item: (item.subject, item.reason)),
+        [_cut(draft.components[key]) for key in sorted(draft.components)],
+        sorted(draft.unknowns, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason)),
+        sorted(draft.left_out, key=lambda omission: (omission.subject, omission.reason)),
     )
 
 
@@ -126,33 +126,33 @@ def _cut(component: Component) -> Component:
     return msgspec.structs.replace(component, locations=component.locations[:MAX_LOCATIONS])
 
 
-def _add_python(found: _Found, tree: Tree, wheels: Wheels, path: str, fact: PythonDistribution, owner: str) -> None:
+def _add_python(draft: _Draft, tree: Tree, wheels: Wheels, path: str, fact: PythonDistribution, owner: str) -> None:
     component = _python(path, fact, owner)
     place = component.locations[0]
     around = wheels.around(tree, path, place)
     if around is not None:
         reason = fixture(around, tree.real(place), fact.name, fact.version)
         if reason:
-            found.left_out.add(LeftOut(subject=place, reason=reason))
+            draft.left_out.add(LeftOut(subject=place, reason=reason))
             return
         component = msgspec.structs.replace(component, inside=around.purl)
     wheel = wheels.by_info.get(place)
-    found.add(msgspec.structs.replace(component, sboms=wheel.sboms()) if wheel else component)
+    draft.add(msgspec.structs.replace(component, sboms=wheel.sboms()) if wheel else component)
 
 
-def _add_wheel_contents(found: _Found, wheels: Wheels) -> None:
+def _add_wheel_contents(draft: _Draft, wheels: Wheels) -> None:
     for wheel in wheels.by_info.values():
         for component in from_lists(wheel):
-            found.add(component)
-        found.left_out.update(left_out_of_lists(wheel))
+            draft.add(component)
+        draft.left_out.update(left_out_of_lists(wheel))
         for path, carried in wheel.lists.items():
             for problem in carried.problems:
-                found.doubt("unreadable", path, problem)
+                draft.doubt("unreadable", path, problem)
     for path in wheels.stray:
-        found.doubt("unreadable", path, "the SBOM of a Python package without METADATA")
+        draft.doubt("unreadable", path, "the SBOM of a Python package without METADATA")
 
 
-def _add_binaries(found: _Found, tree: Tree, wheels: Wheels, owned: set[str]) -> None:
+def _add_binaries(draft: _Draft, tree: Tree, wheels: Wheels, owned: set[str]) -> None:
     judges = {id(wheel): Carried(wheel) for wheel in wheels.by_info.values()}
     for path, fact in sorted(tree.facts.items()):
         if not isinstance(fact, Native) or _is_owned(tree, path, owned):
@@ -160,22 +160,22 @@ def _add_binaries(found: _Found, tree: Tree, wheels: Wheels, owned: set[str]) ->
         real = tree.real(path)
         wheel = wheels.owners.get(real)
         if wheel is None:
-            found.add(undeclared(fact, path))
+            draft.add(undeclared(fact, path))
             continue
         component = judges[id(wheel)].component(path, real, fact)
         if component is not None:
-            found.add(component)
+            draft.add(component)
 
 
-def _add_doubts(found: _Found, tree: Tree, path: str, fact: AnyFact) -> None:
+def _add_doubts(draft: _Draft, tree: Tree, path: str, fact: AnyFact) -> None:
     if isinstance(fact, Unreadable):
-        found.doubt("unreadable", path, fact.reason)
+        draft.doubt("unreadable", path, fact.reason)
     elif isinstance(fact, RpmDatabase):
-        found.doubt("incomplete", path, "rpm databases are not read: the packages of this system are not in the list")
+        draft.doubt("incomplete", path, "rpm databases are not read: the packages of this system are not in the list")
     elif isinstance(fact, WheelRecord):
         folder = posixpath.dirname(path)
         if f"{folder}/METADATA" not in tree.facts:
-            found.doubt("unreadable", folder, "a RECORD without METADATA: a Python package without name and version")
+            draft.doubt("unreadable", folder, "a RECORD without METADATA: a Python package without name and version")
 
 
 def _release(tree: Tree) -> OsRelease:
@@ -231,7 +231,7 @@ def _other_owned(tree: Tree) -> Iterable[str]:
     }
     for fact in tree.facts.values():
         if isinstance(fact, CondaPackage) or (isinstance(fact, OwnedFiles) and fact.package in installed):
-            yield from (tree.real(item) for item in fact.paths)
+            yield from (tree.real(path) for path in fact.paths)
 
 
 def _python_paths(tree: Tree) -> set[str]:
@@ -256,11 +256,11 @@ def _node_package(path: str) -> str:
     return head + modules + "/".join(parts[:size]) if modules and len(parts) > size else ""
 
 
-def _add_os_packages(found: _Found, path: str, fact: OsDatabase, release: OsRelease) -> None:
+def _add_os_packages(draft: _Draft, path: str, fact: OsDatabase, release: OsRelease) -> None:
     for reason in fact.broken:
-        found.doubt("unreadable", path, reason)
+        draft.doubt("unreadable", path, reason)
     for package in fact.packages:
-        found.add(_os_component(path, fact.manager, package, release))
+        draft.add(_os_component(path, fact.manager, package, release))
 
 
 def _os_component(path: str, manager: str, package: OsPackage, release: OsRelease) -> Component:
@@ -326,15 +326,15 @@ def _interpreter(version: str, evidence: Evidence, paths: list[str]) -> Componen
     )
 
 
-def _doubt_databases_of_wheels(found: _Found, tree: Tree, wheels: Wheels) -> None:
+def _doubt_databases_of_wheels(draft: _Draft, tree: Tree, wheels: Wheels) -> None:
     """A wheel may put files anywhere below its prefix, over what the system says of itself, too."""
     for path, fact in tree.facts.items():
         wheel = wheels.owners.get(tree.real(path))
         if wheel and isinstance(fact, (OsDatabase, OsRelease, OwnedFiles, RpmDatabase)):
-            found.doubt("unreadable", path, f"{wheel.name} {wheel.version} lists it as its own: it is not the system's")
+            draft.doubt("unreadable", path, f"{wheel.name} {wheel.version} lists it as its own: it is not the system's")
 
 
-def _add_interpreters(found: _Found, tree: Tree, owned: Container[str]) -> None:
+def _add_interpreters(draft: _Draft, tree: Tree, owned: Container[str]) -> None:
     """One component for each CPython, with its full version where a file tells it.
 
     Only a distribution stands for its own, with the advisories and the backports of that package. Whoever else lists
@@ -349,9 +349,9 @@ def _add_interpreters(found: _Found, tree: Tree, owned: Container[str]) -> None:
                 versions.setdefault(fact.series, set()).add(fact.version)
     for series, paths in places.items():
         for version in versions.get(series) or {series}:
-            found.add(_interpreter(version, "content" if series in versions else "name", paths))
+            draft.add(_interpreter(version, "content" if series in versions else "name", paths))
         if not series:
-            found.doubt("unreadable", sorted(paths)[0], "a Python interpreter whose version could not be found in it")
+            draft.doubt("unreadable", sorted(paths)[0], "a Python interpreter whose version could not be found in it")
         elif series not in versions:
             reason = f"a Python {series} is here, but no file tells its full version"
-            found.doubt("unreadable", f"pkg:generic/python@{series}", reason)
+            draft.doubt("unreadable", f"pkg:generic/python@{series}", reason)

@@ -130,7 +130,7 @@ def _node(component: Component, outer: str) -> _Node:
         node["version"] = component.version
     node["purl"] = component.purl
     if component.sboms:
-        node["externalReferences"] = [_reference(item) for item in component.sboms]
+        node["externalReferences"] = [_reference(sbom) for sbom in component.sboms]
     node["evidence"] = _evidence(component)
     node["properties"] = _properties(pairs)
     return node
@@ -145,10 +145,10 @@ def _reference(sbom: CarriedSbom) -> _Node:
 def _evidence(component: Component) -> _Node:
     technique, confidence = _TECHNIQUES[component.evidence]
     method = {"technique": technique, "confidence": confidence}
-    found: _Node = {"identity": [{"field": "purl", "confidence": confidence, "methods": [method]}]}
+    node: _Node = {"identity": [{"field": "purl", "confidence": confidence, "methods": [method]}]}
     if component.locations:
-        found["occurrences"] = [{"location": place} for place in component.locations]
-    return found
+        node["occurrences"] = [{"location": place} for place in component.locations]
+    return node
 
 
 class _ReadProperty(msgspec.Struct):
@@ -221,17 +221,19 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
             digest=Digest.parse(bom.metadata.component.version),
             size=int(root["manifest-size"][0]),
         )
-        components = [_read_component(item, inside) for item, inside in _flat(bom.components)]
+        components = [_read_component(component, inside) for component, inside in _flat(bom.components)]
         unknowns = [msgspec.json.decode(text, type=ready(Unknown)) for text in root.get("unknown", [])]
         left_out = [msgspec.json.decode(text, type=ready(LeftOut)) for text in root.get("left-out", [])]
         return PlatformPackages(
             subject=Digest.parse(root["subject"][0]),
             manifest=descriptor,
             platform=msgspec.json.decode(root["platform"][0], type=ready(Platform)),
-            components=tuple(sorted(components, key=lambda item: (item.purl, item.os_owned, item.inside))),
-            unknowns=tuple(sorted(unknowns, key=lambda item: (item.kind, item.subject, item.reason))),
+            components=tuple(
+                sorted(components, key=lambda component: (component.purl, component.os_owned, component.inside))
+            ),
+            unknowns=tuple(sorted(unknowns, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason))),
             created=(root.get("created") or [""])[0],
-            left_out=tuple(sorted(left_out, key=lambda item: (item.subject, item.reason))),
+            left_out=tuple(sorted(left_out, key=lambda omission: (omission.subject, omission.reason))),
         )
     except (KeyError, ValueError, msgspec.MsgspecError, DigestInvalid, PlatformInvalid) as error:
         raise ManifestInvalid(
@@ -243,9 +245,9 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
 
 def _grouped(component: _ReadComponent) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
-    for found in component.properties:
-        if found.name.startswith(PREFIX):
-            values.setdefault(found.name.removeprefix(PREFIX), []).append(found.value)
+    for prop in component.properties:
+        if prop.name.startswith(PREFIX):
+            values.setdefault(prop.name.removeprefix(PREFIX), []).append(prop.value)
     return values
 
 
@@ -258,38 +260,42 @@ def _flat(components: list[_ReadComponent]) -> Iterator[tuple[_ReadComponent, st
         todo.extend((inner, component.purl) for inner in component.components)
 
 
-def _read_component(item: _ReadComponent, inside: str) -> Component:
-    values = _grouped(item)
+def _read_component(component: _ReadComponent, inside: str) -> Component:
+    values = _grouped(component)
     fields: dict[str, Any] = {name: values[name][0] for name in _LIBRARY_FIELDS if name in values}
-    if not item.purl or "type" not in fields:
-        raise ValueError(f"component {item.name!r} has no purl or type")
-    occurrences = item.evidence.occurrences if item.evidence else []
+    if not component.purl or "type" not in fields:
+        raise ValueError(f"component {component.name!r} has no purl or type")
+    occurrences = component.evidence.occurrences if component.evidence else []
     return Component(
-        purl=item.purl,
-        name=item.name,
-        version=item.version,
+        purl=component.purl,
+        name=component.name,
+        version=component.version,
         # Earlier versions of this program wrote the property.
-        locations=tuple(sorted({*values.get("location", []), *(found.location for found in occurrences)})),
-        evidence=_read_evidence(item, fields["type"]),
+        locations=tuple(sorted({*values.get("location", []), *(occurrence.location for occurrence in occurrences)})),
+        evidence=_read_evidence(component, fields["type"]),
         inside=values.get("inside", [inside])[0],
-        sboms=tuple(_read_references(item)),
+        sboms=tuple(_read_references(component)),
         **fields,
     )
 
 
-def _read_evidence(item: _ReadComponent, kind: str) -> Evidence:
+def _read_evidence(component: _ReadComponent, kind: str) -> Evidence:
     """Documents of earlier versions do not say it: there, all that was generic came from the file alone."""
-    told = [method.technique for found in (item.evidence.identity if item.evidence else []) for method in found.methods]
+    techniques = [
+        method.technique
+        for identity in (component.evidence.identity if component.evidence else [])
+        for method in identity.methods
+    ]
     for evidence, (technique, _) in _TECHNIQUES.items():
-        if technique in told:
+        if technique in techniques:
             return evidence
     if kind != "generic":
         return "manifest"
-    return "content" if item.version else "name"
+    return "content" if component.version else "name"
 
 
-def _read_references(item: _ReadComponent) -> Iterator[CarriedSbom]:
-    for found in item.external_references:
-        for each in found.hashes:
-            if found.type == "bom" and each.alg == "SHA-256":
-                yield CarriedSbom(path=unquote(found.url), digest=Digest.parse(f"sha256:{each.content}"))
+def _read_references(component: _ReadComponent) -> Iterator[CarriedSbom]:
+    for reference in component.external_references:
+        for checksum in reference.hashes:
+            if reference.type == "bom" and checksum.alg == "SHA-256":
+                yield CarriedSbom(path=unquote(reference.url), digest=Digest.parse(f"sha256:{checksum.content}"))

@@ -54,14 +54,14 @@ def group(records: Sequence[Record]) -> list[Vulnerability]:
             known = ids.setdefault(root, set())
             known.add(record.id)
             known.update(name for name in (*own, *upstreams) if names.find(name) == root)
-    found = [
+    vulnerabilities = [
         Vulnerability(
             tuple(sorted(members[root].values(), key=lambda record: (record.id, record.modified))),
             tuple(sorted(ids[root])),
         )
         for root in members
     ]
-    return sorted(found, key=lambda item: (item.records[0].id, item.ids))
+    return sorted(vulnerabilities, key=lambda vulnerability: (vulnerability.records[0].id, vulnerability.ids))
 
 
 def _own_names(record: Record) -> list[str]:

@@ -41,7 +41,7 @@ class _Candidate:
     """A version to look for: the installed one, or what it stands for where the record names no local label."""
 
     value: Any
-    told: str = ""
+    matched: str = ""
     """Empty for the installed version itself."""
 
 
@@ -61,28 +61,28 @@ def judge(entries: Sequence[Affected], ecosystem: str, version: str) -> Judgemen
 
     The two disagree in real records (gevent 23.9.0, PYSEC-2023-177), and then the safe answer is "affected".
     """
-    result = Judgement()
+    judgement = Judgement()
     value = parse_version(ecosystem, version)
     candidates = [] if value is None else _candidates(value)
     for entry in entries:
         listed = entry.versions or []
         if version in listed:
-            result.hit("")
-        ranges = [found for found in entry.ranges or () if found.type != "GIT"]
+            judgement.hit("")
+        ranges = [version_range for version_range in entry.ranges or () if version_range.type != "GIT"]
         if value is None:
-            result.problems.append(f"version {version!r} is not a {ecosystem} version")
+            judgement.problems.append(f"version {version!r} is not a {ecosystem} version")
             continue
         if not listed and not ranges:
-            result.problems.append("the record names neither versions nor version ranges")
+            judgement.problems.append("the record names neither versions nor version ranges")
         if listed and version not in listed:
             for candidate in candidates:
                 if any(parse_version(ecosystem, text) == candidate.value for text in listed):
-                    result.hit(candidate.told)
+                    judgement.hit(candidate.matched)
                     break
-        for found in ranges:
-            _judge_range(found.events or [], ecosystem, candidates, result)
-    result.fixed = _fixes(entries, ecosystem, value)
-    return result
+        for version_range in ranges:
+            _judge_range(version_range.events or [], ecosystem, candidates, judgement)
+    judgement.fixed = _fixes(entries, ecosystem, value)
+    return judgement
 
 
 def _candidates(value: Any) -> list[_Candidate]:
@@ -93,24 +93,24 @@ def _candidates(value: Any) -> list[_Candidate]:
     pre-release (NVIDIA's ``2.6.0a0+ecf3bae40a.nv25.01``) is a builder's snapshot from before the release: what 2.6.0
     brought may be in it, so it counts as 2.6.0 too.
     """
-    found = [_Candidate(value)]
+    candidates = [_Candidate(value)]
     if isinstance(value, PypiVersion) and value.local:
         public = PypiVersion(value.public)
-        found.append(_Candidate(public, f"{public} (public part of {value})"))
+        candidates.append(_Candidate(public, f"{public} (public part of {value})"))
         if value.is_prerelease:
             base = PypiVersion(value.base_version)
-            found.append(_Candidate(base, f"{base} ({value} was built before it)"))
-    return found
+            candidates.append(_Candidate(base, f"{base} ({value} was built before it)"))
+    return candidates
 
 
-def _judge_range(events: list[Event], ecosystem: str, candidates: list[_Candidate], result: Judgement) -> None:
+def _judge_range(events: list[Event], ecosystem: str, candidates: list[_Candidate], judgement: Judgement) -> None:
     steps: list[Step] = []
     limits: list[Any] = []
     for event in events:
         texts = (event.fixed, event.introduced, event.last_affected, event.limit)
         stated = [(kind, text) for kind, text in enumerate(texts) if text is not None]
         if len(stated) != 1:
-            result.problems.append("an event states not exactly one of introduced, fixed, last_affected, limit")
+            judgement.problems.append("an event states not exactly one of introduced, fixed, last_affected, limit")
             return
         kind, text = stated[0]
         if (kind, text) in ((_INTRODUCED, "0"), (_LIMIT, "*")):
@@ -118,17 +118,17 @@ def _judge_range(events: list[Event], ecosystem: str, candidates: list[_Candidat
             continue
         bound = parse_version(ecosystem, text)
         if bound is None:
-            result.problems.append(f"the event version {text[:80]!r} is not a {ecosystem} version")
+            judgement.problems.append(f"the event version {text[:80]!r} is not a {ecosystem} version")
             return
         (limits if kind == _LIMIT else steps).append((kind, bound))
     if not any(kind == _INTRODUCED for kind, _ in steps):
-        result.problems.append("a range does not say where it begins (`introduced`)")
+        judgement.problems.append("a range does not say where it begins (`introduced`)")
         return
     for candidate in _fitting(candidates, [bound for _, bound in steps]):
         value = candidate.value
         below = not limits or any(bound is None or value < bound for _, bound in limits)
         if below and _inside(steps, value):
-            result.hit(candidate.told)
+            judgement.hit(candidate.matched)
             return
 
 
@@ -166,8 +166,8 @@ def _inside(steps: list[Step], value: Any) -> bool:
 def _fixes(entries: Sequence[Affected], ecosystem: str, value: Any | None) -> list[str]:
     fixes: dict[str, Any] = {}
     for entry in entries:
-        for found in entry.ranges or ():
-            for event in (found.events or ()) if found.type != "GIT" else ():
+        for version_range in entry.ranges or ():
+            for event in (version_range.events or ()) if version_range.type != "GIT" else ():
                 bound = parse_version(ecosystem, event.fixed) if event.fixed is not None else None
                 if event.fixed is not None and bound is not None and value is not None and bound > value:
                     fixes[event.fixed] = bound

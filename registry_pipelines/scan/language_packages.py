@@ -36,14 +36,14 @@ _FIELD = re.compile(r"(name|version)[ \t]*:(.*)", re.IGNORECASE)
 
 def read_metadata(raw: bytes) -> AnyFact:
     """METADATA or PKG-INFO: headers up to the blank line; the name inside wins over the folder's name."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for line in raw.decode("utf-8", "replace").split("\n"):
         if not line.strip():
             break
         match = _FIELD.match(line)
         if match:
-            found.setdefault(match[1].lower(), match[2].strip())
-    name, version = found.get("name", ""), found.get("version", "")
+            headers.setdefault(match[1].lower(), match[2].strip())
+    name, version = headers.get("name", ""), headers.get("version", "")
     if not _PYTHON_NAME.match(name):
         return Unreadable(reason=f"the metadata has no usable Name ({name[:60]!r})")
     if not _VERSION.match(version):
@@ -60,7 +60,7 @@ def read_wheel_record(raw: bytes, path: str) -> AnyFact:
     except csv.Error as error:
         return Unreadable(reason=f"the RECORD is not CSV: {error}")
     paths = (clean_path(name if name.startswith("/") else f"{root}/{name}") for name in names)
-    return WheelRecord(paths=tuple(sorted({found for found in paths if found and may_matter(found)})))
+    return WheelRecord(paths=tuple(sorted({listed for listed in paths if listed and may_matter(listed)})))
 
 
 def read_egg(raw: bytes) -> AnyFact:
@@ -87,18 +87,18 @@ def read_conda(raw: bytes, path: str) -> AnyFact:
     """``conda-meta/<name>-<version>-<build>.json`` at ``path``; ``files`` are relative to the environment."""
     root = posixpath.dirname(posixpath.dirname(path))
     try:
-        found = msgspec.json.decode(raw, type=ready(_CondaDocument))
+        document = msgspec.json.decode(raw, type=ready(_CondaDocument))
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Unreadable(reason=f"the conda record cannot be read: {error}")
-    if not _PYTHON_NAME.match(found.name.strip("_")) or not _VERSION.match(found.version):
+    if not _PYTHON_NAME.match(document.name.strip("_")) or not _VERSION.match(document.version):
         return Unreadable(reason="the conda record has no usable name and version")
-    paths = [clean_path(f"{root}/{_printable(name)}") for name in found.files]
+    paths = [clean_path(f"{root}/{_printable(name)}") for name in document.files]
     return CondaPackage(
-        name=found.name,
-        version=found.version,
-        build=_printable(found.build),
-        channel=_printable(found.channel),
-        paths=tuple(item for item in paths if item.startswith(root and f"{root}/") and item and may_matter(item)),
+        name=document.name,
+        version=document.version,
+        build=_printable(document.build),
+        channel=_printable(document.channel),
+        paths=tuple(file for file in paths if file.startswith(root and f"{root}/") and file and may_matter(file)),
     )
 
 
@@ -117,11 +117,11 @@ def read_npm(raw: bytes, path: str) -> AnyFact:
     so that is its name; without a version advisories about that name cannot be compared.
     """
     try:
-        found = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=ready(_NpmDocument))
+        document = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=ready(_NpmDocument))
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Unreadable(reason=f"the package.json cannot be read: {error}")
-    name = found.name or posixpath.dirname(path).rpartition("node_modules/")[2]
-    version = found.version or ""
+    name = document.name or posixpath.dirname(path).rpartition("node_modules/")[2]
+    version = document.version or ""
     if not _NPM_NAME.match(name) or (version and not _VERSION.match(version)):
         return Unreadable(reason="the package.json has no usable name and version")
     return NpmPackage(name=name, version=version)

@@ -35,26 +35,26 @@ def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: da
     packages: at least one, all of the same subject. now: time written into the report (aware; default: the clock).
     Raises InputError, AdvisoriesMissing. Not judged here: the age of the advisories.
     """
-    subjects = {found.subject for found in packages}
+    subjects = {platform.subject for platform in packages}
     if len(subjects) != 1:
         raise InputError(f"packages of {len(subjects)} releases given", do="Match the platforms of exactly one release")
     findings: list[Finding] = []
-    unknowns = {unknown for found in packages for unknown in found.unknowns}
+    unknowns = {unknown for platform in packages for unknown in platform.unknowns}
     unknowns.update(
         Unknown(kind="unreadable", subject=f"advisories:{problem.subject}", reason=problem.reason)
         for problem in store.problems
     )
-    components = {component for found in packages for component in found.components}
-    for component in sorted(components, key=lambda item: (item.purl, item.os_owned)):
+    components = {component for platform in packages for component in platform.components}
+    for component in sorted(components, key=lambda component: (component.purl, component.os_owned)):
         found_here, unknown_here = match_component(component, store)
         findings.extend(found_here)
         unknowns.update(unknown_here)
     return Report(
         subject=subjects.pop(),
-        covers=tuple(found.manifest.digest for found in packages),
+        covers=tuple(platform.manifest.digest for platform in packages),
         advisories=store.facts,
         findings=tuple(sorted(_unique(findings), key=_rank)),
-        unknowns=tuple(sorted(unknowns, key=lambda item: (item.kind, item.subject, item.reason))),
+        unknowns=tuple(sorted(unknowns, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason))),
         components=len({(component.purl, component.os_owned) for component in components}),
         scanned_at=(now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         coverage=_coverage(components, store),
@@ -75,12 +75,12 @@ def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Fi
     unknowns: dict[Unknown, None] = {}
     for vulnerability in group(store.about(ecosystem, name)):
         judged = [_judged(record, ecosystem, name, version) for record in vulnerability.records]
-        if any(found.judgement.affected for found in judged):
+        if any(opinion.judgement.affected for opinion in judged):
             findings.append(_finding(component, vulnerability, judged))
             continue
-        for found in judged:
-            for reason in sorted(set(found.judgement.problems)):
-                text = f"{found.record.id}: {reason}"
+        for opinion in judged:
+            for reason in sorted(set(opinion.judgement.problems)):
+                text = f"{opinion.record.id}: {reason}"
                 unknowns[Unknown(kind="cannot-compare", subject=component.purl, reason=text)] = None
     return findings, list(unknowns)
 
@@ -106,12 +106,12 @@ def _judged(record: Record, ecosystem: str, name: str, version: str) -> _Judged:
 
 def _finding(component: Component, vulnerability: Vulnerability, judged: list[_Judged]) -> Finding:
     """The worst of what the matching records say; where they give no severity, of all that speak of it."""
-    hits = [found for found in judged if found.judgement.affected]
-    rating = worst(found.rating() for found in hits)
+    hits = [opinion for opinion in judged if opinion.judgement.affected]
+    rating = worst(hit.rating() for hit in hits)
     if rating.severity == "UNKNOWN" and len(hits) < len(judged):
-        rating = worst(found.rating() for found in judged)
-    fixed = list(dict.fromkeys(version for found in hits for version in found.judgement.fixed))
-    matched = [found.judgement.matched for found in hits]
+        rating = worst(opinion.rating() for opinion in judged)
+    fixed = list(dict.fromkeys(version for hit in hits for version in hit.judgement.fixed))
+    matched = [hit.judgement.matched for hit in hits]
     return Finding(
         component=component.purl,
         ids=vulnerability.ids,
@@ -120,7 +120,7 @@ def _finding(component: Component, vulnerability: Vulnerability, judged: list[_J
         rated_by=rating.by,
         matched="" if "" in matched else matched[0],
         fixed_versions=tuple(_ascending(fixed, component.ecosystem)),
-        summary=next((found.record.summary for found in hits if found.record.summary), "") or "",
+        summary=next((hit.record.summary for hit in hits if hit.record.summary), "") or "",
         suppressed=f"os-owned: {component.os_owned}" if component.os_owned else "",
         locations=component.locations,
     )
@@ -128,12 +128,12 @@ def _finding(component: Component, vulnerability: Vulnerability, judged: list[_J
 
 def _coverage(components: Iterable[Component], store: AdvisoryStore) -> tuple[Coverage, ...]:
     counts = Counter(component.ecosystem for component in components if store.covers(component.ecosystem))
-    found = []
+    coverage = []
     for ecosystem, number in sorted(counts.items()):
         parts = [store.ecosystems[name] for name in spoken_of(ecosystem) if name in store.ecosystems]
         records, newest = sum(part.records for part in parts), max(part.newest for part in parts)
-        found.append(Coverage(ecosystem=ecosystem, components=number, records=records, newest=newest))
-    return tuple(found)
+        coverage.append(Coverage(ecosystem=ecosystem, components=number, records=records, newest=newest))
+    return tuple(coverage)
 
 
 def _ascending(versions: list[str], ecosystem: str) -> list[str]:
@@ -144,13 +144,13 @@ def _ascending(versions: list[str], ecosystem: str) -> list[str]:
 def _unique(findings: list[Finding]) -> list[Finding]:
     """One finding for equal ones of several platforms, with the locations of all."""
     merged: dict[tuple[str, tuple[str, ...], str], Finding] = {}
-    for found in findings:
-        key = (found.component, found.ids, found.suppressed)
+    for finding in findings:
+        key = (finding.component, finding.ids, finding.suppressed)
         other = merged.get(key)
-        places = found.locations if other is None else tuple(sorted({*other.locations, *found.locations}))
-        merged[key] = msgspec.structs.replace(found, locations=places)
+        places = finding.locations if other is None else tuple(sorted({*other.locations, *finding.locations}))
+        merged[key] = msgspec.structs.replace(finding, locations=places)
     return list(merged.values())
 
 
-def _rank(found: Finding) -> tuple[int, str, tuple[str, ...], str]:
-    return SEVERITIES.index(found.severity), found.component, found.ids, found.suppressed
+def _rank(finding: Finding) -> tuple[int, str, tuple[str, ...], str]:
+    return SEVERITIES.index(finding.severity), finding.component, finding.ids, finding.suppressed

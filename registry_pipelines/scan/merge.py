@@ -28,10 +28,10 @@ class Tree:
         folder, slash, base = path.rpartition("/")
         if not slash:
             return path
-        found = self._folders.get(folder)
-        if found is None:
-            found = self._folders[folder] = self._follow(folder)
-        return f"{found}/{base}" if found else base
+        real_folder = self._folders.get(folder)
+        if real_folder is None:
+            real_folder = self._folders[folder] = self._follow(folder)
+        return f"{real_folder}/{base}" if real_folder else base
 
     def _follow(self, folder: str) -> str:
         done: list[str] = []

@@ -139,8 +139,8 @@ def read_dpkg_list(raw: bytes, package: str) -> OwnedFiles:
 
 def read_md5sums(raw: bytes, package: str) -> OwnedFiles:
     """Distroless ``status.d/<package>.md5sums``: hash, two blanks, relative path."""
-    found = (_MD5_LINE.match(line) for line in _text(raw).split("\n"))
-    paths = (clean_path(match[1]) for match in found if match)
+    matches = (_MD5_LINE.match(line) for line in _text(raw).split("\n"))
+    paths = (clean_path(match[1]) for match in matches if match)
     return OwnedFiles(package=package, paths=tuple(path for path in paths if path and may_matter(path)))
 
 

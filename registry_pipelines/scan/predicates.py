@@ -60,8 +60,8 @@ def attest_report(
 
 def report_predicate(report: Report) -> dict[str, Any]:
     """Our own predicate: the report's JSON."""
-    found: dict[str, Any] = msgspec.json.decode(report.encode())
-    return found
+    predicate: dict[str, Any] = msgspec.json.decode(report.encode())
+    return predicate
 
 
 def vulnerability_predicate(report: Report) -> dict[str, Any]:
@@ -96,18 +96,18 @@ def report_of(predicate: Any, *, where: str = "") -> Report:
     return Report.decode(msgspec.json.encode(result), where=where)
 
 
-def signed_report(item: VerifiedAttestation) -> Report:
+def signed_report(attestation: VerifiedAttestation) -> Report:
     """The report that an attestation of one of :data:`REPORT_TYPES` holds. Raises SignatureInvalid, ManifestInvalid."""
-    where = str(item.descriptor.digest)
-    if item.predicate_type == VULNERABILITIES_TYPE:
-        return report_of(item.predicate, where=where)
-    return Report.decode(msgspec.json.encode(item.predicate), where=where)
+    where = str(attestation.descriptor.digest)
+    if attestation.predicate_type == VULNERABILITIES_TYPE:
+        return report_of(attestation.predicate, where=where)
+    return Report.decode(msgspec.json.encode(attestation.predicate), where=where)
 
 
 def read_reports(documents: Iterable[tuple[Descriptor, bytes]], subject: Digest) -> tuple[list[Report], list[Rejected]]:
     """The reports about ``subject`` among attached documents of their type, and why others are none. Whoever may push
     can attach any: unsigned, a report can only deny."""
-    found: list[Report] = []
+    reports: list[Report] = []
     rejected: list[Rejected] = []
     for descriptor, content in documents:
         where = str(descriptor.digest)
@@ -117,7 +117,7 @@ def read_reports(documents: Iterable[tuple[Descriptor, bytes]], subject: Digest)
             rejected.append(Rejected(where, error.what))
             continue
         if report.subject == subject:
-            found.append(report)
+            reports.append(report)
         else:
             rejected.append(Rejected(where, f"the attached vulnerability report is about {report.subject}"))
-    return found, rejected
+    return reports, rejected

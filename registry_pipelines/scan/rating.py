@@ -56,10 +56,10 @@ def rate(record: Record, entries: Sequence[Affected]) -> Rating:
         (record.severity or [], [record.database_specific] if record.database_specific else []),
     ]
     vectors = [_vectors(scores, remarks) for scores, remarks in levels]
-    numbers = [found.number for found in vectors[0] or vectors[1]]
+    numbers = [score.number for score in vectors[0] or vectors[1]]
     highest = max(numbers, default=None)
-    for (scores, stated), found in zip(levels, vectors, strict=True):
-        severity, by = _rated(scores, stated, found, distributions)
+    for (scores, stated), scored in zip(levels, vectors, strict=True):
+        severity, by = _rated(scores, stated, scored, distributions)
         if severity != "UNKNOWN":
             return Rating(severity, highest, by)
     return Rating(score=highest)
@@ -67,11 +67,11 @@ def rate(record: Record, entries: Sequence[Affected]) -> Rating:
 
 def worst(ratings: Iterable[Rating]) -> Rating:
     """The worst known rating, with the highest score of all; UNKNOWN only where nothing is known."""
-    found = list(ratings)
-    if len(found) == 1:
-        return found[0]
-    scores = [rating.score for rating in found if rating.score is not None]
-    known = [rating for rating in found if rating.severity != "UNKNOWN"]
+    given = list(ratings)
+    if len(given) == 1:
+        return given[0]
+    scores = [rating.score for rating in given if rating.score is not None]
+    known = [rating for rating in given if rating.severity != "UNKNOWN"]
     first = min(known, key=lambda rating: SEVERITIES.index(rating.severity), default=Rating())
     return Rating(first.severity, max(scores, default=None), first.by)
 
@@ -79,15 +79,17 @@ def worst(ratings: Iterable[Rating]) -> Rating:
 def _rated(
     scores: list[Score], remarks: list[Remarks], vectors: list[CvssScore], distributions: set[str]
 ) -> tuple[Severity, str]:
-    own = [("Debian's urgency", item.urgency) for item in remarks if "Debian" in distributions]
-    own += [("Ubuntu's priority", item.score) for item in scores if item.type == "Ubuntu" and "Ubuntu" in distributions]
+    own = [("Debian's urgency", remark.urgency) for remark in remarks if "Debian" in distributions]
+    own += [
+        ("Ubuntu's priority", score.score) for score in scores if score.type == "Ubuntu" and "Ubuntu" in distributions
+    ]
     known = _known(own)
     if known:
         return _worst(known)
     if vectors:
-        return _worst([(found.severity, f"CVSS {found.version}") for found in vectors])
-    words = [(f"severity of type {item.type}", item.score) for item in scores]
-    known = _known([*words, *(("publisher's severity", item.severity) for item in remarks)])
+        return _worst([(vector.severity, f"CVSS {vector.version}") for vector in vectors])
+    words = [(f"severity of type {score.type}", score.score) for score in scores]
+    known = _known([*words, *(("publisher's severity", remark.severity) for remark in remarks)])
     return _worst(known) if known else ("UNKNOWN", "")
 
 
@@ -103,6 +105,6 @@ def _worst(known: list[tuple[Severity, str]]) -> tuple[Severity, str]:
 
 def _vectors(scores: list[Score], remarks: list[Remarks]) -> list[CvssScore]:
     """Vectors of versions 3 and 4, else of version 2. The vector says its version; the type is often wrong."""
-    texts = [score.score for score in scores] + [item.cvss for item in remarks if isinstance(item.cvss, str)]
-    found = [score for text in texts if (score := score_of(text)) is not None]
-    return [score for score in found if score.version != "2.0"] or found
+    texts = [score.score for score in scores] + [remark.cvss for remark in remarks if isinstance(remark.cvss, str)]
+    cvss_scores = [score for text in texts if (score := score_of(text)) is not None]
+    return [score for score in cvss_scores if score.version != "2.0"] or cvss_scores

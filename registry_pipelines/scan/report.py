@@ -232,7 +232,7 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def counting(self) -> list[Finding]:
         """Findings that the scanner does not suppress."""
-        return [found for found in self.findings if not found.suppressed]
+        return [finding for finding in self.findings if not finding.suppressed]
 
     def counts(self) -> dict[str, int]:
         """How many findings count, for each severity (all five keys)."""
@@ -241,12 +241,12 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def undeclared(self) -> tuple[str, ...]:
         """Package URLs of what only its file shows, sorted."""
-        return tuple(sorted({item.subject for item in self.unknowns if item.kind == "undeclared"}))
+        return tuple(sorted({unknown.subject for unknown in self.unknowns if unknown.kind == "undeclared"}))
 
     @property
     def uncertain(self) -> tuple[Unknown, ...]:
         """Unknowns of every kind but ``undeclared``: what keeps "no finding" from being known."""
-        return tuple(item for item in self.unknowns if item.kind != "undeclared")
+        return tuple(unknown for unknown in self.unknowns if unknown.kind != "undeclared")
 
     def encode(self) -> bytes:
         """Deterministic JSON."""
@@ -272,22 +272,22 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def count_severities(findings: Iterable[Finding]) -> dict[str, int]:
     """How many findings there are of each severity (all five keys)."""
     totals = {str(severity): 0 for severity in SEVERITIES}
-    for found in findings:
-        totals[found.severity] += 1
+    for finding in findings:
+        totals[finding.severity] += 1
     return totals
 
 
 def own_first(components: Iterable[Component]) -> list[Component]:
     """What stands by itself before what others bring along: a table's first rows name the packages that were asked
     for, not the hundreds of crates inside one of them."""
-    return sorted(components, key=lambda each: bool(each.inside))
+    return sorted(components, key=lambda component: bool(component.inside))
 
 
 def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
     """A line for each thing left out, the first few; then how many more there are."""
-    found = sorted(set(left_out), key=lambda item: (item.subject, item.reason))
-    lines = [f"left out: {item.subject}: {item.reason}" for item in found[:MAX_LEFT_OUT_NAMED]]
-    more = len(found) - len(lines)
+    ordered = sorted(set(left_out), key=lambda omission: (omission.subject, omission.reason))
+    lines = [f"left out: {omission.subject}: {omission.reason}" for omission in ordered[:MAX_LEFT_OUT_NAMED]]
+    more = len(ordered) - len(lines)
     return [*lines, f"left out: {more} more, which the SBOM lists"] if more else lines
 
 

@@ -77,9 +77,9 @@ class _Scanner:
 
     def packages(self, entry: Entry) -> PlatformPackages:
         image, manifest = entry.descriptor, entry.manifest
-        kept = self._read("images", image.digest, PlatformPackages)
-        if kept is not None:
-            return msgspec.structs.replace(kept, subject=self._subject)
+        known = self._read("images", image.digest, PlatformPackages)
+        if known is not None:
+            return msgspec.structs.replace(known, subject=self._subject)
         config = image_config(self._place, manifest)
         tree = merge_layers(self._layers(image, manifest, config))
         contents = find_components(tree)
@@ -110,11 +110,11 @@ class _Scanner:
 
     def _layer(self, key: Digest, pair: tuple[Digest, Descriptor]) -> LayerContent:
         diff_id, layer = pair
-        kept = self._read("layers", key, LayerContent)
+        known = self._read("layers", key, LayerContent)
         task = f"scan {layer.digest.short}"
-        if kept is not None:
+        if known is not None:
             self._progress.end(task, note="known")
-            return kept
+            return known
         self._progress.begin(task, total_bytes=layer.size)
         where = f"{self._place}@{layer.digest}"
         with self._place.registry.open_blob(self._place.repository, layer.digest) as reader:

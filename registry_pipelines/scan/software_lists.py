@@ -63,9 +63,9 @@ def read_sbom(raw: bytes) -> SoftwareList:
             raise _Unusable(f"the SBOM names {len(entries)} components, at most {MAX_LISTED} are read")
     except _Unusable as problem:
         return SoftwareList(digest=digest, problems=(str(problem),))
-    listed = [found for entry in entries if (found := _listed(entry)) is not None]
-    about = {item.purl for item in listed if item.described}
-    marked = (msgspec.structs.replace(item, described=item.purl in about) for item in listed)
+    listed = [software for entry in entries if (software := _listed(entry)) is not None]
+    about = {software.purl for software in listed if software.described}
+    marked = (msgspec.structs.replace(software, described=software.purl in about) for software in listed)
     return SoftwareList(
         digest=digest,
         listed=tuple(dict.fromkeys(marked)),
@@ -88,13 +88,13 @@ def read_vendor_list(raw: bytes) -> SoftwareList:
         if not text:
             continue
         try:
-            found = Requirement(text)
+            requirement = Requirement(text)
         except InvalidRequirement:
             problems.append(f"line {number} ({text[:60]!r}) is not a requirement")
             continue
-        pins = [item.version for item in found.specifier if item.operator in ("==", "===")]
+        pins = [specifier.version for specifier in requirement.specifier if specifier.operator in ("==", "===")]
         version = pins[0] if len(pins) == 1 and "*" not in pins[0] else ""
-        name = str(canonicalize_name(found.name))
+        name = str(canonicalize_name(requirement.name))
         purl = PackageURL("pypi", None, name, version or None).to_string()
         listed[Listed(purl=purl, name=name, version=version)] = None
     digest = hashlib.sha256(raw).hexdigest()
@@ -108,13 +108,13 @@ def _distinct(problems: Iterable[str]) -> tuple[str, ...]:
 def _listed(entry: _Entry) -> Listed | None:
     """The entry with its package URL in canonical form; as ``pkg:generic`` where it has a name only."""
     mark = _AUDITWHEEL_REF.search(entry.ref)
-    told = entry.version if _VERSION.match(entry.version) else ""
+    version = entry.version if _VERSION.match(entry.version) else ""
     try:
-        purl = _canonical(PackageURL.from_string(entry.purl), told)
+        purl = _canonical(PackageURL.from_string(entry.purl), version)
         name = purl.name
     except ValueError:
         try:
-            purl = _canonical(PackageURL("generic", None, entry.name), told)
+            purl = _canonical(PackageURL("generic", None, entry.name), version)
             name = entry.name
         except ValueError:
             return None
@@ -127,10 +127,10 @@ def _listed(entry: _Entry) -> Listed | None:
     )
 
 
-def _canonical(purl: PackageURL, told: str) -> PackageURL:
+def _canonical(purl: PackageURL, stated_version: str) -> PackageURL:
     """Without subpath, which names a part of the package, and without folders of the machine that built it; with the
     version that the list gives elsewhere, when the URL has none. Raises ValueError."""
-    version = purl.version if purl.version and _VERSION.match(purl.version) else told
+    version = purl.version if purl.version and _VERSION.match(purl.version) else stated_version
     name = str(canonicalize_name(purl.name)) if purl.type == "pypi" else purl.name
     qualifiers = {
         key: value
@@ -168,18 +168,18 @@ class _Format(msgspec.Struct):
 def _entries(raw: bytes) -> tuple[list[_Entry], int]:
     if raw.lstrip()[:1] != b"{":
         raise _Unusable("an SBOM in a format that is not read; CycloneDX and SPDX are, as JSON")
-    told = _decode(raw, _Format)
-    if told.bom_format == "CycloneDX" and _text(told.bom_version).startswith("1."):
+    signs = _decode(raw, _Format)
+    if signs.bom_format == "CycloneDX" and _text(signs.bom_version).startswith("1."):
         return _cyclonedx(_decode(raw, _Bom))
-    if _text(told.spdx_version).startswith("SPDX-2."):
+    if _text(signs.spdx_version).startswith("SPDX-2."):
         return _spdx2(_decode(raw, _Spdx2)), 0
-    if "spdx.org/rdf/3." in str(told.context):
+    if "spdx.org/rdf/3." in str(signs.context):
         return _spdx3(_decode(raw, _Spdx3)), 0
-    named = f"{_text(told.bom_format)} {_text(told.bom_version)} {_text(told.spdx_version)}".strip()[:60]
+    named = f"{_text(signs.bom_format)} {_text(signs.bom_version)} {_text(signs.spdx_version)}".strip()[:60]
     raise _Unusable(f"JSON that is no SBOM of a known format{f' ({named})' if named else ''}")
 
 
-class _Item(msgspec.Struct):
+class _Component(msgspec.Struct):
     """A CycloneDX component; documents of others may hold anything in these fields."""
 
     name: Any = ""
@@ -187,16 +187,16 @@ class _Item(msgspec.Struct):
     purl: Any = ""
     scope: Any = ""
     ref: Any = msgspec.field(name="bom-ref", default="")
-    components: list[_Item] | None = None
+    components: list[_Component] | None = None
 
 
 class _Metadata(msgspec.Struct):
-    component: _Item | None = None
+    component: _Component | None = None
 
 
 class _Bom(msgspec.Struct):
     metadata: _Metadata | None = None
-    components: list[_Item] | None = None
+    components: list[_Component] | None = None
 
 
 def _cyclonedx(bom: _Bom) -> tuple[list[_Entry], int]:
@@ -204,21 +204,23 @@ def _cyclonedx(bom: _Bom) -> tuple[list[_Entry], int]:
     marks = {_text(described.ref), _text(described.purl)} - {""} if described else set()
     entries: list[_Entry] = []
     excluded = 0
-    for item in _walk([*([described] if described else []), *(bom.components or [])]):
-        if item.scope == "excluded":
+    for component in _walk([*([described] if described else []), *(bom.components or [])]):
+        if component.scope == "excluded":
             excluded += 1
             continue
-        name, version, purl, ref = (_text(value) for value in (item.name, item.version, item.purl, item.ref))
-        entries.append(_Entry(name, version, purl, ref, item is described or bool(marks & {ref, purl})))
+        name, version, purl, ref = (
+            _text(value) for value in (component.name, component.version, component.purl, component.ref)
+        )
+        entries.append(_Entry(name, version, purl, ref, component is described or bool(marks & {ref, purl})))
     return entries, excluded
 
 
-def _walk(items: list[_Item]) -> Iterator[_Item]:
-    todo = items[::-1]
+def _walk(components: list[_Component]) -> Iterator[_Component]:
+    todo = components[::-1]
     while todo:
-        item = todo.pop()
-        yield item
-        todo.extend((item.components or [])[::-1])
+        component = todo.pop()
+        yield component
+        todo.extend((component.components or [])[::-1])
 
 
 class _Reference(msgspec.Struct):
@@ -245,11 +247,13 @@ class _Spdx2(msgspec.Struct):
 
 
 def _spdx2(document: _Spdx2) -> list[_Entry]:
-    described = {_text(item) for item in document.describes or []}
-    described |= {_text(item.target) for item in document.relationships or [] if item.kind == "DESCRIBES"}
+    described = {_text(name) for name in document.describes or []}
+    described |= {
+        _text(relationship.target) for relationship in document.relationships or [] if relationship.kind == "DESCRIBES"
+    }
     entries = []
     for package in document.packages or []:
-        purls = [_text(item.locator) for item in package.references or [] if item.type == "purl"]
+        purls = [_text(reference.locator) for reference in package.references or [] if reference.type == "purl"]
         entries.append(
             _Entry(
                 _text(package.name),
@@ -277,7 +281,7 @@ class _Spdx3(msgspec.Struct):
 
 
 def _spdx3(document: _Spdx3) -> list[_Entry]:
-    roots = {_text(root) for item in document.graph if isinstance(item.roots, list) for root in item.roots}
+    roots = {_text(root) for element in document.graph if isinstance(element.roots, list) for root in element.roots}
     entries = []
     for element in document.graph:
         if element.type != "software_Package":
@@ -297,6 +301,6 @@ def _spdx3(document: _Spdx3) -> list[_Entry]:
 
 def _identified(identifiers: Any) -> Iterator[str]:
     """``externalIdentifier`` entries that are package URLs; blank references to other elements are passed over."""
-    for item in identifiers if isinstance(identifiers, list) else []:
-        if isinstance(item, dict) and item.get("externalIdentifierType") == "packageUrl":
-            yield _text(item.get("identifier"))
+    for identifier in identifiers if isinstance(identifiers, list) else []:
+        if isinstance(identifier, dict) and identifier.get("externalIdentifierType") == "packageUrl":
+            yield _text(identifier.get("identifier"))

@@ -72,10 +72,10 @@ def version_text(entry: Entry, base: str, start: bytes) -> tuple[str, str]:
     text = _BY_STEM.get(plain_name(base).partition(".")[0])
     if text is None or entry.size > MAX_BINARY_BYTES:
         return "", ""
-    found: set[str] = set()
+    versions: set[str] = set()
     window = start
     while chunk := entry.head(_READ_BYTES):
         window = window[-_OVERLAP:] + chunk
         if text.marker in window:
-            found.update(match[1].decode() for match in text.pattern.finditer(window))
-    return (text.product, found.pop()) if len(found) == 1 else ("", "")
+            versions.update(match[1].decode() for match in text.pattern.finditer(window))
+    return (text.product, versions.pop()) if len(versions) == 1 else ("", "")

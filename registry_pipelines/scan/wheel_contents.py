@@ -55,19 +55,19 @@ class Wheel:
 
     def listed(self) -> Iterator[tuple[str, Listed]]:
         """Path of the list and what it names, the wheel itself left out."""
-        for path, found in self.lists.items():
-            yield from ((path, item) for item in found.listed if not self._is_itself(item))
+        for path, software_list in self.lists.items():
+            yield from ((path, software) for software in software_list.listed if not self._is_itself(software))
 
-    def _is_itself(self, item: Listed) -> bool:
-        same = canonicalize_name(item.name) == self.name and item.version in ("", self.version)
-        return same and (item.described or item.purl.startswith("pkg:pypi/"))
+    def _is_itself(self, software: Listed) -> bool:
+        same = canonicalize_name(software.name) == self.name and software.version in ("", self.version)
+        return same and (software.described or software.purl.startswith("pkg:pypi/"))
 
     def sboms(self) -> tuple[CarriedSbom, ...]:
         """The SBOMs it carries, by path."""
         return tuple(
-            CarriedSbom(path=path, digest=Digest(f"sha256:{found.digest}"))
-            for path, found in self.lists.items()
-            if found.is_sbom and found.digest
+            CarriedSbom(path=path, digest=Digest(f"sha256:{software_list.digest}"))
+            for path, software_list in self.lists.items()
+            if software_list.is_sbom and software_list.digest
         )
 
 
@@ -85,11 +85,11 @@ class Wheels:
     def around(self, tree: Tree, path: str, place: str) -> Wheel | None:
         """The wheel that brings along the package at ``place``, whose metadata is at ``path``: it lists that file, and
         lies in a folder above."""
-        found = self.owners.get(tree.real(path))
-        if found is None:
+        owner = self.owners.get(tree.real(path))
+        if owner is None:
             return None
         root = _real_folder(tree, posixpath.dirname(place))
-        return found if root != found.root and _is_below(root, found.root) else None
+        return owner if root != owner.root and _is_below(root, owner.root) else None
 
 
 def find_wheels(tree: Tree) -> Wheels:
@@ -145,27 +145,27 @@ def fixture(wheel: Wheel, real: str, name: str, version: str) -> str:
     folders = posixpath.dirname(real).removeprefix(f"{wheel.root}/").split("/")
     if folders[-1] in _IMPORTED_FOLDERS or not _TEST_FOLDERS & set(folders[1:]):
         return ""
-    told = f"{name[:100]} {version[:100]}"
-    return f"metadata of {told} in a tests folder of {wheel.name} {wheel.version}: a fixture, not installed"
+    package = f"{name[:100]} {version[:100]}"
+    return f"metadata of {package} in a tests folder of {wheel.name} {wheel.version}: a fixture, not installed"
 
 
 def from_lists(wheel: Wheel) -> Iterator[Component]:
     """What the wheel's SBOMs and vendor lists name; several for one package URL that is named several times."""
-    return (_named_by_list(wheel, item, path) for path, item in wheel.listed())
+    return (_named_by_list(wheel, software, path) for path, software in wheel.listed())
 
 
-def _named_by_list(wheel: Wheel, item: Listed, path: str) -> Component:
-    purl = PackageURL.from_string(item.purl)
-    told = named(purl)
+def _named_by_list(wheel: Wheel, software: Listed, path: str) -> Component:
+    purl = PackageURL.from_string(software.purl)
+    identity = named(purl)
     return Component(
-        purl=item.purl,
-        name=told.name if told.ecosystem else item.name,
-        version=item.version,
+        purl=software.purl,
+        name=identity.name if identity.ecosystem else software.name,
+        version=software.version,
         type=purl.type,
-        ecosystem=told.ecosystem,
+        ecosystem=identity.ecosystem,
         locations=(path,),
-        source_name=told.source_name,
-        source_version=told.source_version,
+        source_name=identity.source_name,
+        source_version=identity.source_version,
         evidence="list",
         inside=wheel.purl,
     )
@@ -173,9 +173,9 @@ def _named_by_list(wheel: Wheel, item: Listed, path: str) -> Component:
 
 def left_out_of_lists(wheel: Wheel) -> Iterator[LeftOut]:
     """What the wheel's SBOMs themselves say is not there."""
-    for path, found in wheel.lists.items():
-        if found.excluded:
-            reason = f"{found.excluded} components that this SBOM calls excluded: not there at run time"
+    for path, software_list in wheel.lists.items():
+        if software_list.excluded:
+            reason = f"{software_list.excluded} components that this SBOM calls excluded: not there at run time"
             yield LeftOut(subject=path, reason=reason)
 
 
@@ -184,8 +184,8 @@ class Carried:
 
     def __init__(self, wheel: Wheel) -> None:
         self._wheel = wheel
-        self._by_path = {item.path_hash: item for _, item in wheel.listed() if item.path_hash}
-        self._by_version = {(item.name.lower(), item.version): item for _, item in wheel.listed()}
+        self._by_path = {software.path_hash: software for _, software in wheel.listed() if software.path_hash}
+        self._by_version = {(software.name.lower(), software.version): software for _, software in wheel.listed()}
 
     def component(self, path: str, real: str, fact: Native) -> Component | None:
         """The component for the library, program or Java archive at ``path``; None: it is the wheel's own module or
@@ -193,9 +193,9 @@ class Carried:
         wheel = self._wheel
         if not _is_below(real, wheel.root):
             return None
-        item = self._copied_from_distribution(fact.name) or self._by_version.get((fact.product, fact.version))
-        if item is not None:
-            return _named_by_list(wheel, item, path)
+        software = self._copied_from_distribution(fact.name) or self._by_version.get((fact.product, fact.version))
+        if software is not None:
+            return _named_by_list(wheel, software, path)
         is_module = ".so" in fact.name and (not fact.name.startswith("lib") or _MODULE.search(fact.name) is not None)
         if is_module and not fact.product:
             return None
@@ -208,7 +208,7 @@ class Carried:
             return None
         name = plain_name(base)
         hashes = (hashlib.sha256(f"{folder}/{name}".encode()).hexdigest() for folder in _LIBRARY_FOLDERS)
-        return next((self._by_path[found] for found in hashes if found in self._by_path), None)
+        return next((self._by_path[path_hash] for path_hash in hashes if path_hash in self._by_path), None)
 
 
 def undeclared(fact: Native, path: str, *, inside: str = "") -> Component:
