@@ -106,7 +106,7 @@ def read_members(archive: zipfile.ZipFile, file: BinaryIO, where: str) -> tuple[
     _check_folders(members.keys(), where)
     _check_sizes(list(members.values()), where)
     kinds = (("twice in the archive, with one content", twice), ("a link, written as a file with its text", links))
-    notes = tuple(f"{what}: {listed(found)}" for what, found in kinds if found)
+    notes = tuple(f"{what}: {listed(names)}" for what, names in kinds if names)
     return tuple(sorted(members.values(), key=lambda member: member.name)), notes
 
 

@@ -76,7 +76,7 @@ def open_base(reference: str, platform: Platform, open_place: OpenPlace) -> Base
         raise InputError(f"the base is for {config.platform}, not {platform}", where=reference)
     if len(config.diff_ids) != len(content.layers):
         raise ManifestInvalid("the config names another number of layers than the manifest", where=reference)
-    history = tuple(each or {} for each in config.history or ())
+    history = tuple(entry or {} for entry in config.history or ())
     return BaseImage(place, reference, top, content, dict(config.config or {}), config.diff_ids, history)
 
 
@@ -104,7 +104,9 @@ def base_of(image: BaseImage, platform: Platform, brought: dict[Digest, Brought]
     """The base with how its layers came. brought: of ``bring_layers``; what is taken from it counts once."""
     layers = zip(image.manifest.layers, image.diff_ids, strict=True)
     there = Brought("present")
-    return _base(image, [_row(image, platform, each, diff, brought.pop(each.digest, there)) for each, diff in layers])
+    return _base(
+        image, [_row(image, platform, layer, diff, brought.pop(layer.digest, there)) for layer, diff in layers]
+    )
 
 
 def describe_base(image: BaseImage, platform: Platform) -> Base:

@@ -23,7 +23,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.protocol import Place
 
-FORMAT = 1
+FORMAT = 2
 """Part of the key under which a layer's answer is remembered; raised when reading gives another answer than before."""
 
 MAX_LIBRARY_BYTES = 32 * 1024 * 1024
@@ -64,7 +64,7 @@ _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d+t?)\Z")
 _RELEASE = re.compile(rb"release version (\d{1,3})\.(\d{1,3})\b")
 _SYMBOL_VERSION = re.compile(rb"GLIBC_(2)\.(\d{1,3})\0")
 _MUSL_VERSION = re.compile(rb"\0(1)\.(\d{1,3})\.\d{1,3}(?:-git-[^\0]{1,80})?\0")
-_TOLD = re.compile(r"(glibc|musl)[- ](\d{1,3})\.(\d{1,3})(?:\.\d+)?\Z")
+_STATED = re.compile(r"(glibc|musl)[- ](\d{1,3})\.(\d{1,3})(?:\.\d+)?\Z")
 
 _DATABASES = {"var/lib/dpkg/status": "dpkg", "lib/apk/db/installed": "apk", "usr/lib/apk/db/installed": "apk"}
 _DPKG = re.compile(rb"(?ms)^Package: libc6\n(.*?)(?:^\n|\Z)")
@@ -79,22 +79,22 @@ _BY_RELEASE = {
 
 @dataclass(frozen=True)
 class CLibrary:
-    """A C library and how it was found."""
+    """A C library and what shows it."""
 
     kind: str
     """``glibc``, ``musl``, or ``none``: pure Python wheels only."""
     major: int
     minor: int
-    found: str
+    source: str
     """For people: ``in lib/x86_64-linux-gnu/libc.so.6``, ``told by the build``."""
 
     def __str__(self) -> str:
         return self.kind if self.kind == "none" else f"{self.kind} {self.major}.{self.minor}"
 
 
-def told_c_library(text: str) -> CLibrary:
+def stated_c_library(text: str) -> CLibrary:
     """What a build says: ``glibc-2.31``, ``musl-1.2`` or ``none``. Raises InputError."""
-    match = _TOLD.match(text)
+    match = _STATED.match(text)
     if text == "none":
         return CLibrary("none", 0, 0, "told by the build")
     if match is None:
@@ -117,23 +117,23 @@ def read_base(
 ) -> BaseFacts:
     """layers: of the base, lowest first, each with its diffID. Raises LayerInvalid, DigestMismatch, and the
     RegistryError family."""
-    found: dict[str, CLibrary] = {}
+    libraries: dict[str, CLibrary] = {}
     loader, pythons = "", []
     for layer, diff_id in reversed(layers):
         said = _layer_says(place, layer, diff_id, platform, cache)
-        for kind, one in said["libraries"].items():
-            found.setdefault(kind, CLibrary(**one))
+        for kind, library in said["libraries"].items():
+            libraries.setdefault(kind, CLibrary(**library))
         loader = loader or said["loader"]
         pythons += said["pythons"]
-        sure = [loader] if loader else said["packaged"] if len(found) == 1 else []
-        if len(sure) == 1 and sure[0] in found:
-            return BaseFacts(found[sure[0]], "", tuple(pythons))
-    if len(found) == 1 and not loader:
-        return BaseFacts(next(iter(found.values())), "", tuple(pythons))
+        sure = [loader] if loader else said["packaged"] if len(libraries) == 1 else []
+        if len(sure) == 1 and sure[0] in libraries:
+            return BaseFacts(libraries[sure[0]], "", tuple(pythons))
+    if len(libraries) == 1 and not loader:
+        return BaseFacts(next(iter(libraries.values())), "", tuple(pythons))
     if loader:
         why = f"its Python is a program for {loader}, which is not in a usual folder"
-    elif found:
-        why = " and ".join(f"{one} ({one.found})" for one in found.values()) + " are there"
+    elif libraries:
+        why = " and ".join(f"{library} ({library.source})" for library in libraries.values()) + " are there"
     else:
         why = "there is none in a usual folder"
     return BaseFacts(None, why, tuple(pythons))
@@ -227,10 +227,10 @@ class _Reading:
             self._silent["musl"] = entry.name
 
     def _database(self, entry: Entry) -> None:
-        raw, found = entry.read(MAX_DATABASE_BYTES), f"in {entry.name}"
+        raw, source = entry.read(MAX_DATABASE_BYTES), f"in {entry.name}"
         if _DATABASES[entry.name] == "apk":
             for kind, major, minor in _APK.findall(raw):
-                self._packages[kind.decode()] = CLibrary(kind.decode(), int(major), int(minor), found)
+                self._packages[kind.decode()] = CLibrary(kind.decode(), int(major), int(minor), source)
             return
         for stanza in _DPKG.findall(raw):
             version = re.search(rb"(?m)^Version: (?:\d+:)?(\d{1,3})\.(\d{1,3})\b", stanza)
@@ -238,19 +238,19 @@ class _Reading:
             installed = re.search(rb"(?m)^Status: \S+ \S+ installed$", stanza)
             ours = architecture and architecture[1].decode() in _debian_names(self._architecture)
             if version and installed and ours:
-                self._packages["glibc"] = CLibrary("glibc", int(version[1]), int(version[2]), found)
+                self._packages["glibc"] = CLibrary("glibc", int(version[1]), int(version[2]), source)
 
     def _by_release(self, kind: str) -> CLibrary | None:
         """By the distribution's release, where a C library's file is there and does not tell."""
         name, version = self._release
         if kind not in self._silent:
             return None
-        found = f"{self._silent[kind]} in {name} {version}"
+        source = f"{self._silent[kind]} in {name} {version}"
         if kind == "musl" and name == "alpine":
             parts = [int(part) for part in re.findall(r"\d+", version)[:2]]
-            return CLibrary("musl", 1, 2 if parts >= [3, 13] else 1, found)
+            return CLibrary("musl", 1, 2 if parts >= [3, 13] else 1, source)
         known = _BY_RELEASE.get(name, {}).get(version)
-        return CLibrary("glibc", *known, found) if known and kind == "glibc" else None
+        return CLibrary("glibc", *known, source) if known and kind == "glibc" else None
 
 
 def _debian_names(architecture: str) -> tuple[str, ...]:

@@ -177,5 +177,5 @@ def _read_answer(batch: list[Source], file: IO[bytes]) -> Iterator[tuple[str, by
 
 def _environment() -> dict[str, str]:
     """Nothing of the caller's but what a dynamically linked interpreter needs; -I would ignore the hash seed."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return {**kept, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+    inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return {**inherited, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}

@@ -75,10 +75,10 @@ def _hash_members(wheel: Wheel, members: Sequence[Member]) -> dict[str, str]:
 
 
 def _sha256(wheel: Wheel, member: Member, archive: zipfile.ZipFile) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for piece in read_pieces(archive, member, f"{wheel.path.name}, {member.name}"):
-        found.update(piece)
-    return encode_hash(found.digest())
+        digest.update(piece)
+    return encode_hash(digest.digest())
 
 
 def application_inventory(items: Iterable[Item], shared: Iterable[Inventory]) -> Inventory:
@@ -122,12 +122,16 @@ def settle(
             where=f"/{path}",
             do="Leave one of the two out, or use versions that agree",
         )
-    clashes = {path: each for path, each in sorted(owners.items()) if len({one.paths[path] for one in each}) > 1}
-    found = [_settle(path, each, rules or {}, site_packages) for path, each in clashes.items()]
-    open_paths = [path for path, settled in zip(clashes, found, strict=True) if settled is None]
+    clashes = {
+        path: contenders
+        for path, contenders in sorted(owners.items())
+        if len({inventory.paths[path] for inventory in contenders}) > 1
+    }
+    settlements = [_settle(path, contenders, rules or {}, site_packages) for path, contenders in clashes.items()]
+    open_paths = [path for path, settled in zip(clashes, settlements, strict=True) if settled is None]
     if open_paths:
         raise _conflict(open_paths, clashes, site_packages)
-    return [settled for settled in found if settled is not None]
+    return [settled for settled in settlements if settled is not None]
 
 
 def check_rules(rules: Mapping[str, str], platforms: Sequence[tuple[str, Sequence[Inventory]]]) -> None:
@@ -137,8 +141,10 @@ def check_rules(rules: Mapping[str, str], platforms: Sequence[tuple[str, Sequenc
     """
     for pattern, owner in rules.items():
         name = canonicalize_name(owner)
-        mine = [(site, each) for site, inventories in platforms for each in inventories if each.owner == name]
-        if not any(_matches(pattern, path, site) for site, each in mine for path in each.paths):
+        mine = [
+            (site, inventory) for site, inventories in platforms for inventory in inventories if inventory.owner == name
+        ]
+        if not any(_matches(pattern, path, site) for site, inventory in mine for path in inventory.paths):
             why = f"{mine[0][1].label} brings no such path" if mine else "no such wheel is in the image"
             raise InputError(
                 f"{why}, so {owner} cannot win there",
@@ -149,9 +155,9 @@ def check_rules(rules: Mapping[str, str], platforms: Sequence[tuple[str, Sequenc
 
 def _settle(path: str, owners: Sequence[Inventory], rules: Mapping[str, str], site_packages: str) -> Settled | None:
     for pattern in sorted(rules, key=lambda pattern: pattern not in (path_key(path, site_packages), f"/{path}")):
-        winner = next((each for each in owners if each.owner == canonicalize_name(rules[pattern])), None)
+        winner = next((inventory for inventory in owners if inventory.owner == canonicalize_name(rules[pattern])), None)
         if winner and _matches(pattern, path, site_packages):
-            losers = tuple(each.owner for each in owners if each.paths[path] != winner.paths[path])
+            losers = tuple(inventory.owner for inventory in owners if inventory.paths[path] != winner.paths[path])
             if APPLICATION not in losers:
                 return Settled(path, winner.owner, losers)
     return None
@@ -170,10 +176,10 @@ def _matches(pattern: str, path: str, site_packages: str) -> bool:
 def _conflict(paths: list[str], clashes: Mapping[str, Sequence[Inventory]], site_packages: str) -> PathConflict:
     path = paths[0]
     first = clashes[path][0]
-    other = next(each for each in clashes[path] if each.paths[path] != first.paths[path])
-    keys = [path_key(each, site_packages) for each in paths]
+    other = next(inventory for inventory in clashes[path] if inventory.paths[path] != first.paths[path])
+    keys = [path_key(clashing, site_packages) for clashing in paths]
     more = f"; other such paths: {listed(keys[1:])}" if len(keys) > 1 else ""
-    winner = APPLICATION if any(each.owner == APPLICATION for each in clashes[path]) else first.owner
+    winner = APPLICATION if any(inventory.owner == APPLICATION for inventory in clashes[path]) else first.owner
     return PathConflict(
         f"{first.label} and {other.label} both bring it, with different content{more}",
         where=f"/{path}",

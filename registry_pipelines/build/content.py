@@ -97,15 +97,15 @@ def _owned(info: tarfile.TarInfo, item: Item) -> tarfile.TarInfo:
 def _copy(writer: LayerWriter, item: Item, source: Path, sha256: str, advance: Callable[[int], None]) -> None:
     size = source.stat().st_size
     writer.header(file_entry(item.path, size, mode=item.mode))
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     left = size
     with source.open("rb") as file:
         while piece := file.read(min(BUFFER_BYTES, left)):
-            found.update(piece)
+            digest.update(piece)
             writer.content(piece)
             advance(len(piece))
             left -= len(piece)
-    if left or found.hexdigest() != sha256:
+    if left or digest.hexdigest() != sha256:
         raise InputError("the file changed while it was packed", where=str(source), do="Build again")
 
 

@@ -93,10 +93,10 @@ class _Reader:
         if size > limit:
             raise ValueError(f"a part of {size} bytes")
         self.file.seek(offset)
-        found = self.file.read(size)
-        if len(found) != size:
+        content = self.file.read(size)
+        if len(content) != size:
             raise ValueError("it ends early")
-        return found
+        return content
 
     def _unpack(self, form: str, offset: int) -> tuple[int, ...]:
         shape = struct.Struct(self.order + form)
@@ -108,14 +108,14 @@ class _Reader:
         size, count = self._unpack("HH", 54 if self.wide else 42)
         if count > MAX_HEADERS:
             raise ValueError(f"{count} program headers")
-        found = []
+        segments = []
         for number in range(count):
             if self.wide:
                 kind, _, offset, address, _, length = self._unpack("IIQQQQ", start + number * size)
             else:
                 kind, offset, address, _, length = self._unpack("IIIII", start + number * size)
-            found.append((kind, offset, address, length))
-        return found
+            segments.append((kind, offset, address, length))
+        return segments
 
     def _dynamic(self, segments: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
         for kind, offset, _, size in segments:
@@ -160,7 +160,7 @@ class Loader:
 
     def cache_flags(self, name: str) -> int | None:
         """What this machine's cache says of the kind of a library; None when it does not know the library."""
-        return next((flags for found, _, flags in _cache_entries(self._raw_cache) if found == name), None)
+        return next((flags for cached, _, flags in _cache_entries(self._raw_cache) if cached == name), None)
 
     def find(self, name: str, needing: Elf, program: Elf) -> Path | None:
         """The file the loader would take for ``name``; None when there is none of the right machine."""
@@ -181,9 +181,9 @@ class Loader:
 
     def locate(self, name: str, needing: Elf, program: Elf) -> Path | None:
         """Like ``find``, then the cache and the standard folders."""
-        found = self.find(name, needing, program)
+        library = self.find(name, needing, program)
         candidates = [*self._cache.get(name, ()), *(Path(folder) / name for folder in _STANDARD)]
-        return found or next((path for path in candidates if _fits(path, program)), None)
+        return library or next((path for path in candidates if _fits(path, program)), None)
 
     def closure(self, program: Elf, files: Iterable[Elf], extra: Iterable[str] = ()) -> dict[str, Path]:
         """Every library that ``program`` and ``files`` need, transitively, by the name it is asked for.
@@ -191,19 +191,19 @@ class Loader:
         extra: names that are taken along when they exist. A needed library that is not found is left out: it was not
         there for the original either.
         """
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         waiting = [(name, elf) for elf in (program, *files) for name in elf.needed]
         waiting += [(name, program) for name in extra]
         while waiting:
             name, needing = waiting.pop(0)
-            if name in found:
+            if name in paths:
                 continue
             path = self.locate(name, needing, program)
             if path is not None:
-                found[name] = path
+                paths[name] = path
                 library = read_elf(path)
                 waiting += [(other, library) for other in library.needed]
-        return found
+        return paths
 
 
 _MULTIARCH = sysconfig.get_config_var("MULTIARCH") or "lib"
@@ -231,10 +231,10 @@ def _fits(path: Path, program: Elf) -> bool:
 def read_cache(raw: bytes) -> dict[str, list[Path]]:
     """Libraries by name from ``/etc/ld.so.cache``; those for special hardware are left out. Empty when it is another
     format (musl has none)."""
-    found: dict[str, list[Path]] = {}
+    libraries: dict[str, list[Path]] = {}
     for name, path, _ in _cache_entries(raw):
-        found.setdefault(name, []).append(Path(path))
-    return found
+        libraries.setdefault(name, []).append(Path(path))
+    return libraries
 
 
 def write_cache(paths: Iterable[str], flags: int) -> bytes:

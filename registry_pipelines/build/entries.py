@@ -62,11 +62,11 @@ def _nameless(facts: tuple[Any, ...]) -> bytes:
 def folders_of(paths: list[str], *, below: str) -> list[str]:
     """All folders the paths stand in that are inside ``below``, sorted; ``below`` itself and its parents are left to
     the base layer, whose modes they keep."""
-    found: set[str] = set()
+    folders: set[str] = set()
     prefix = below.rstrip("/") + "/"
     for path in paths:
         parent = path.rpartition("/")[0]
-        while parent.startswith(prefix) and parent not in found:
-            found.add(parent)
+        while parent.startswith(prefix) and parent not in folders:
+            folders.add(parent)
             parent = parent.rpartition("/")[0]
-    return sorted(found)
+    return sorted(folders)

@@ -51,7 +51,7 @@ def read_entry_points(text: str, python: str, *, where: str) -> tuple[dict[str, 
     whose name leaves the folder; pip refuses both.
     """
     where = f"{where}, entry_points.txt"
-    found: dict[str, dict[str, EntryPoint]] = {section: {} for section in SECTIONS}
+    sections: dict[str, dict[str, EntryPoint]] = {section: {} for section in SECTIONS}
     notes: list[str] = []
     section = ""
     for raw in text.removeprefix("\ufeff").splitlines():
@@ -60,11 +60,11 @@ def read_entry_points(text: str, python: str, *, where: str) -> tuple[dict[str, 
             continue
         if line.startswith("[") and line.endswith("]"):
             section = line.strip("[]")
-        elif section in found:
+        elif section in sections:
             name, _, value = line.partition("=")
             name = check_path(name.strip(), where=where)
-            found[section][name] = _read_reference(name, value.strip(), where, notes)
-    return _versioned(found["console_scripts"], python) | found["gui_scripts"], tuple(notes)
+            sections[section][name] = _read_reference(name, value.strip(), where, notes)
+    return _versioned(sections["console_scripts"], python) | sections["gui_scripts"], tuple(notes)
 
 
 def _read_reference(name: str, value: str, where: str, notes: list[str]) -> EntryPoint:
@@ -81,7 +81,7 @@ def _versioned(console: dict[str, EntryPoint], python: str) -> dict[str, EntryPo
     for name, (pattern, names) in _VERSIONED.items():
         if name in console:
             entry = console[name]
-            console = {other: kept for other, kept in console.items() if not pattern.match(other)}
+            console = {other: point for other, point in console.items() if not pattern.match(other)}
             for text in names:
                 console[text.format(major=python.partition(".")[0], python=python)] = entry
     return console

@@ -156,42 +156,42 @@ def _compiled(pattern: str, *, takes_back: bool) -> Pattern:
 
 
 def _expression(tokens: list[tuple[str, str]]) -> str:
-    found = ""
+    expression = ""
     for index, (kind, text) in enumerate(tokens):
         if kind == "text" and text == "^":
             raise _NotUnderstood('"^" beside a wildcard has no meaning of its own', r'Write "\^"')
         if kind == "all":
             # Docker's matcher: "." is no line break, and "**" in the middle ends at a folder.
-            found += r"[^\n]*" if index == len(tokens) - 1 else r"(?:[^\n]*/)?"
+            expression += r"[^\n]*" if index == len(tokens) - 1 else r"(?:[^\n]*/)?"
         else:
-            found += re.escape(text) if kind in ("text", "escaped") else text
-    return found
+            expression += re.escape(text) if kind in ("text", "escaped") else text
+    return expression
 
 
 def _tokens(pattern: str) -> list[tuple[str, str]]:
     """(kind, text) of every part: ``text``, ``escaped`` (a character after a backslash, or ``]``), ``all`` (``**`` with
     the slash behind it), ``part`` (an expression for ``*``, ``?`` or a class)."""
-    found: list[tuple[str, str]] = []
+    tokens: list[tuple[str, str]] = []
     position = 0
     while position < len(pattern):
         letter = pattern[position]
         if pattern.startswith("**", position):
             position += 3 if pattern.startswith("**/", position) else 2
-            found.append(("all", ""))
+            tokens.append(("all", ""))
         elif letter in "*?":
-            found.append(("part", "[^/]*" if letter == "*" else "[^/]"))
+            tokens.append(("part", "[^/]*" if letter == "*" else "[^/]"))
             position += 1
         elif letter == "[":
             part, position = _class(pattern, position + 1)
-            found.append(("part", part))
+            tokens.append(("part", part))
         elif letter == "\\":
-            found.append(("escaped", _escaped(pattern, position + 1)))
+            tokens.append(("escaped", _escaped(pattern, position + 1)))
             position += 2
         else:
             # A "]" alone means itself, but makes Docker read the line as an expression.
-            found.append(("escaped" if letter == "]" else "text", letter))
+            tokens.append(("escaped" if letter == "]" else "text", letter))
             position += 1
-    return found
+    return tokens
 
 
 def _class(pattern: str, position: int) -> tuple[str, int]:

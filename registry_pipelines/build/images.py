@@ -61,7 +61,7 @@ def _own(base: Base, rows: Sequence[LayerRow]) -> Sequence[LayerRow]:
 
 def _settings(spec: BuildSpec, base: Base, revision: Revision | None) -> dict[str, Any]:
     settings = dict(base.config)
-    inherited = dict(item.split("=", 1) for item in settings.get("Env") or () if "=" in item)
+    inherited = dict(variable.split("=", 1) for variable in settings.get("Env") or () if "=" in variable)
     defaults = {} if base.name else _INTERPRETER_ENVIRONMENT
     settings["Env"] = [f"{name}={value}" for name, value in {**defaults, **inherited, **spec.environment}.items()]
     settings["Labels"] = {**(settings.get("Labels") or {}), **labels(spec, revision), **spec.labels}
@@ -84,16 +84,16 @@ def _has_app(spec: BuildSpec) -> bool:
 
 def labels(spec: BuildSpec, revision: Revision | None) -> dict[str, str]:
     """The ``org.opencontainers.image.*`` facts that are known."""
-    found = {"org.opencontainers.image.title": spec.name}
+    known = {"org.opencontainers.image.title": spec.name}
     if spec.version:
-        found["org.opencontainers.image.version"] = spec.version
+        known["org.opencontainers.image.version"] = spec.version
     if revision and revision.remote:
-        found["org.opencontainers.image.source"] = revision.remote
+        known["org.opencontainers.image.source"] = revision.remote
     if revision and revision.commit:
-        found["org.opencontainers.image.created"] = revision.rfc3339
+        known["org.opencontainers.image.created"] = revision.rfc3339
         if not revision.dirty:
-            found["org.opencontainers.image.revision"] = revision.commit
-    return found
+            known["org.opencontainers.image.revision"] = revision.commit
+    return known
 
 
 def image_manifest(
@@ -155,10 +155,10 @@ def wanted_tags(spec: BuildSpec, digest: Digest, revision: Revision | None) -> t
     Raises ReferenceInvalid.
     """
     version = spec.version or f"build-{digest.hex[:12]}"
-    found = [check_tag(version)]
+    tags = [check_tag(version)]
     if revision and revision.time and not revision.dirty:
-        found += [f"{revision.time:%Y%m%d-%H%M%S}-{revision.commit[:7]}", f"git-{revision.commit[:12]}"]
-    return tuple(dict.fromkeys(found))
+        tags += [f"{revision.time:%Y%m%d-%H%M%S}-{revision.commit[:7]}", f"git-{revision.commit[:12]}"]
+    return tuple(dict.fromkeys(tags))
 
 
 def check_environment(environment: Mapping[str, str]) -> None:

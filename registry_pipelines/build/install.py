@@ -116,7 +116,7 @@ def plan(wheel: Wheel, scheme: Scheme) -> Plan:
     if both := file_and_folder([*chosen, f"{info}/RECORD"]):
         raise WheelInvalid(f"/{both} would be both a file and a folder", where=where)
     kinds = (("left out, an entry point makes the program", left_out), ("two files go to one place", overwritten))
-    notes += tuple(f"{what}: {listed(found)}" for what, found in kinds if found)
+    notes += tuple(f"{what}: {listed(names)}" for what, names in kinds if names)
     files = tuple(sorted(chosen.values(), key=lambda file: file.path))
     return Plan(files, f"{info}/RECORD", wheel.notes + notes)
 

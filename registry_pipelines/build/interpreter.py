@@ -142,13 +142,13 @@ def _library_items(program: Elf, modules: list[Elf]) -> Iterator[Item]:
         return
     loader = Path(program.interpreter)
     yield Item(program.interpreter.lstrip("/"), PROGRAM_MODE, source=loader.resolve())
-    found = Loader().closure(program, modules, EXTRA_LIBRARIES)
-    standard = next((path.parent.resolve() for name, path in found.items() if name.startswith("libc.")), None)
+    libraries = Loader().closure(program, modules, EXTRA_LIBRARIES)
+    standard = next((path.parent.resolve() for name, path in libraries.items() if name.startswith("libc.")), None)
     if standard is None:
         raise LocalError(
             "the interpreter's C library was not found", where=str(program.path), do="Name an image as base"
         )
-    for name, path in sorted(found.items()):
+    for name, path in sorted(libraries.items()):
         if Path(name).name != loader.name:
             place = name if name.startswith("/") else f"{standard}/{name}"
             yield Item(place.lstrip("/"), FILE_MODE, source=path.resolve())
@@ -175,10 +175,10 @@ def _certificates() -> bytes:
         return b"".join(path.read_bytes().rstrip(b"\n") + b"\n" for path in files)
     for module in ("certifi", "pip._vendor.certifi"):
         try:
-            found = importlib.util.find_spec(module)
+            spec = importlib.util.find_spec(module)
         except ModuleNotFoundError:
             continue
-        path = Path(found.origin).parent / "cacert.pem" if found and found.origin else None
+        path = Path(spec.origin).parent / "cacert.pem" if spec and spec.origin else None
         if path and path.is_file():
             return path.read_bytes()
     return b""

@@ -117,7 +117,7 @@ class LayersBuilder:
                 gather(spec, platform, application, store=store, cache=cache, open_place=self._open_place)
                 for platform in platforms
             ]
-            progress.end("resolve requirements", note=f"{sum(len(each.wheels) for each in given)} wheels")
+            progress.end("resolve requirements", note=f"{sum(len(ingredients.wheels) for ingredients in given)} wheels")
             plans = plan_platforms(spec, given, store)
             said = _warnings(spec, revision, application or ())
             uploads = Uploads(state, place, progress)
@@ -167,7 +167,7 @@ class _Build:
             provenance=attached,
             changed=self.changed or any(not row.reused for row in rows),
             targets=_targets(plans),
-            conflicts=tuple(each for plan in plans for each in settled_conflicts(plan)),
+            conflicts=tuple(conflict for plan in plans for conflict in settled_conflicts(plan)),
             notes=wheel_notes(plans),
         )
 
@@ -290,7 +290,7 @@ class _Build:
             manifests=[image.manifest.descriptor for image in images],
             bases={str(image.platform): image.base for image in images},
             lock={str(plan.platform): plan.lock for plan in plans},
-            conflicts=[each for plan in plans for each in settled_conflicts(plan)],
+            conflicts=[conflict for plan in plans for conflict in settled_conflicts(plan)],
             notes=wheel_notes(plans),
             rows=[row for image in images for row in image.rows],
             revision=self.revision,

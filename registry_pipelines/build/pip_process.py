@@ -7,7 +7,7 @@ without ``exceptiongroup``. So pip is started with the values of the target in p
 
 Projects: an index may call one archived, deprecated or quarantined (PEP 792, in the page that pip reads anyway), and
 pip does not say so. The page is looked at as it passes, which costs no request. That reaches into pip: where another
-pip has no such place, it is said that nothing was told.
+pip has no such place, it is said that nothing could be read.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from packaging.utils import canonicalize_name
 
 from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
 
-UNTOLD = ""
+NOTHING_READ = ""
 """In place of a project's name: nothing could be read."""
 
 _LAUNCHER = """\
 import json, re, runpy, sys
-values, told = json.loads(sys.argv.pop(1)), sys.argv.pop(1)
+values, statuses = json.loads(sys.argv.pop(1)), sys.argv.pop(1)
 if values:
     from pip._vendor.packaging import markers
     own = markers.default_environment
     markers.default_environment = lambda: {**own(), **values}
 
-def tell(page):
+def note_status(page):
     if "json" in page.content_type:
-        found = json.loads(page.content).get("project-status") or {}
-        status, reason = found.get("status"), found.get("reason")
+        stated = json.loads(page.content).get("project-status") or {}
+        status, reason = stated.get("status"), stated.get("reason")
     else:
         text = page.content.decode(page.encoding or "utf-8", "replace")[:65536]
         said = dict(re.findall(r'<meta\\s+name="pypi:project-status(-reason)?"\\s+content="([^"]*)"', text))
         status, reason = said.get(""), said.get("-reason")
     if status and status != "active":
-        with open(told, "a") as file:
+        with open(statuses, "a") as file:
             name = page.url.split("?")[0].rstrip("/").rpartition("/")[2]
             file.write(json.dumps([name, status, reason or ""]) + "\\n")
 
@@ -55,15 +55,15 @@ except (ImportError, AttributeError):
 
 def links(page):
     try:
-        tell(page)
+        note_status(page)
     except Exception:
         pass  # what is wrong with a page, pip says
     return parse_links(page)
 
-if told and parse_links:
+if statuses and parse_links:
     collector.parse_links = links
-elif told:
-    with open(told, "a") as file:
+elif statuses:
+    with open(statuses, "a") as file:
         file.write(json.dumps(["", "", ""]) + "\\n")
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
@@ -72,7 +72,7 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 def marker_values(target: WheelTarget) -> dict[str, str]:
     """The markers that differ by platform and Python; empty where this machine's own are right.
 
-    The patch version is the base's where it is told, else that of the running Python when they agree in the minor, else
+    The patch version is the base's where known, else that of the running Python when they agree in the minor, else
     0, as pip takes it for ``Requires-Python``. ``platform_release`` and ``platform_version`` speak of the kernel, which
     no image has: they stay those of this machine.
     """
@@ -94,15 +94,15 @@ def marker_values(target: WheelTarget) -> dict[str, str]:
     }
 
 
-def pip_command(arguments: Sequence[str], values: Mapping[str, str], told: Path | None = None) -> list[str]:
-    """The command that runs pip with these marker values. told: a file for what indexes say of projects, see
-    :func:`read_told`; with neither, pip is as it is."""
-    if not values and told is None:
+def pip_command(arguments: Sequence[str], values: Mapping[str, str], statuses: Path | None = None) -> list[str]:
+    """The command that runs pip with these marker values. statuses: a file for what indexes say of projects,
+    see :func:`read_statuses`; with neither, pip is as it is."""
+    if not values and statuses is None:
         return [sys.executable, "-m", "pip", *arguments]
-    return [sys.executable, "-c", _LAUNCHER, json.dumps(values), str(told or ""), *arguments]
+    return [sys.executable, "-c", _LAUNCHER, json.dumps(values), str(statuses or ""), *arguments]
 
 
-def read_told(path: Path) -> dict[str, tuple[str, str]]:
+def read_statuses(path: Path) -> dict[str, tuple[str, str]]:
     """By normalised project name, the status that an index gives it, and the reason, which may be empty."""
     if not path.is_file():
         return {}

@@ -52,21 +52,21 @@ class Question:
 
     def arguments(self) -> list[str]:
         """The requirements."""
-        found = []
+        arguments = []
         if self._spec.requirements:
             lines = self.folder / "requirements.txt"
             lines.write_text("\n".join(absolute(self._spec.requirements, self._here)) + "\n")
-            found += ["-r", str(lines)]
+            arguments += ["-r", str(lines)]
         if self._spec.requirements_file:
-            found += ["-r", str(self._spec.requirements_file)]
-        return found
+            arguments += ["-r", str(self._spec.requirements_file)]
+        return arguments
 
     def sources(self) -> list[str]:
         """Where wheels come from, beside what the user's own settings of pip say. Folders are offered as a page."""
-        found = ["--no-index"] if self._spec.wheels else []
+        arguments = ["--no-index"] if self._spec.wheels else []
         for place, folder in self._places():
-            found += ["--find-links", self._offered(folder) if folder else place]
-        return found
+            arguments += ["--find-links", self._offered(folder) if folder else place]
+        return arguments
 
     @property
     def advice(self) -> str:
@@ -81,12 +81,16 @@ class Question:
         """pip's. With a folder of wheels nothing else is a source, so neither the user's indexes nor configuration
         files count. Certificates that other programs trust by SSL_CERT_FILE are believed by every pip."""
         dropped = (*_NOT_OURS, *_SOURCES) if self._spec.wheels else _NOT_OURS
-        found = {name: value for name, value in os.environ.items() if name not in dropped}
+        environment = {name: value for name, value in os.environ.items() if name not in dropped}
         if self._spec.wheels:
-            found["PIP_CONFIG_FILE"] = os.devnull
-        if found.get("SSL_CERT_FILE") and not any(found.get(name) for name in _CERTIFICATES) and _is_old_pip():
-            found["REQUESTS_CA_BUNDLE"] = found["SSL_CERT_FILE"]
-        return found | {
+            environment["PIP_CONFIG_FILE"] = os.devnull
+        if (
+            environment.get("SSL_CERT_FILE")
+            and not any(environment.get(name) for name in _CERTIFICATES)
+            and _is_old_pip()
+        ):
+            environment["REQUESTS_CA_BUNDLE"] = environment["SSL_CERT_FILE"]
+        return environment | {
             "PIP_NO_INPUT": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             # pip 26.3 believes a page for as long as its index says, ten minutes on the public one; older pips, which
@@ -101,7 +105,7 @@ class Question:
         named = local_links([*self.lines, *self._constraints])
         if not self._spec.wheels or named is None:
             return None
-        found: list[list[str | int]] = []
+        files: list[list[str | int]] = []
         for _, folder in [*self._places(), *(("", path) for path in named)]:
             if folder is None:
                 return None
@@ -110,8 +114,8 @@ class Question:
                     state = path.stat()
                 except OSError:
                     return None
-                found.append([str(path), state.st_size, state.st_mtime_ns, state.st_ino])
-        return found
+                files.append([str(path), state.st_size, state.st_mtime_ns, state.st_ino])
+        return files
 
     def likely_wheels(self) -> list[Path]:
         """Files of the folder that is the only source, largest first: most of them will be the answer."""

@@ -156,8 +156,10 @@ def gather(
 
 def plan_platforms(spec: BuildSpec, platforms: Sequence[Ingredients], store: WheelStore) -> list[PlatformPlan]:
     """One plan for each platform. Raises PathConflict, and InputError for rules that settle nothing on any."""
-    check_rules(spec.conflicts, [(each.scheme.site_packages, each.inventories) for each in platforms])
-    return [_plan_platform(spec, each, store) for each in platforms]
+    check_rules(
+        spec.conflicts, [(ingredients.scheme.site_packages, ingredients.inventories) for ingredients in platforms]
+    )
+    return [_plan_platform(spec, ingredients, store) for ingredients in platforms]
 
 
 def _plan_platform(spec: BuildSpec, given: Ingredients, store: WheelStore) -> PlatformPlan:
@@ -165,7 +167,9 @@ def _plan_platform(spec: BuildSpec, given: Ingredients, store: WheelStore) -> Pl
     jobs = list(given.below)
     base_layers = len(given.base.manifest.layers) if given.base else len(jobs)
     files = {wheel.locked.sha256: wheel for wheel in given.wheels}
-    modules = {each.owner: sum(path.endswith(".py") for path in each.paths) for each in given.inventories}
+    modules = {
+        inventory.owner: sum(path.endswith(".py") for path in inventory.paths) for inventory in given.inventories
+    }
     lock = tuple(wheel.locked for wheel in given.wheels)
     for members in group(lock, base_layers=base_layers):
         chosen = [(files[member.sha256], left_out(settled, member.name)) for member in members]
@@ -177,7 +181,7 @@ def _plan_platform(spec: BuildSpec, given: Ingredients, store: WheelStore) -> Pl
 
 def left_out(settled: Sequence[Settled], owner: str) -> tuple[str, ...]:
     """Paths where another owner's file stands, sorted."""
-    return tuple(sorted(each.path for each in settled if owner in each.losers))
+    return tuple(sorted(conflict.path for conflict in settled if owner in conflict.losers))
 
 
 def settled_conflicts(plan: PlatformPlan) -> list[SettledConflict]:
@@ -186,17 +190,17 @@ def settled_conflicts(plan: PlatformPlan) -> list[SettledConflict]:
     return [
         SettledConflict(
             platform=str(plan.platform),
-            path=f"/{each.path}",
-            winner=names[each.winner],
-            losers=tuple(names[loser] for loser in each.losers),
+            path=f"/{conflict.path}",
+            winner=names[conflict.winner],
+            losers=tuple(names[loser] for loser in conflict.losers),
         )
-        for each in plan.settled
+        for conflict in plan.settled
     ]
 
 
 def wheel_notes(plans: Sequence[PlatformPlan]) -> dict[str, tuple[str, ...]]:
     """By file name, what was let pass or left out of a wheel; without wheels of which nothing is to be said."""
-    return {each.label: each.notes for plan in plans for each in plan.inventories if each.notes}
+    return {inventory.label: inventory.notes for plan in plans for inventory in plan.inventories if inventory.notes}
 
 
 def _base_jobs() -> tuple[LayerJob, ...]:
@@ -232,8 +236,8 @@ def _read_inventory(wheel: StoredWheel, scheme: Scheme, cache: BuildCache, opene
     known = cache.note(key)
     if not isinstance(known, dict):
         read = opened[wheel.path] = open_wheel(wheel.path)
-        found = take_inventory(read, scheme)
-        known = {"paths": dict(found.paths), "version": found.version, "notes": found.notes}
+        inventory = take_inventory(read, scheme)
+        known = {"paths": dict(inventory.paths), "version": inventory.version, "notes": inventory.notes}
         cache.remember_note(key, known)
     return known
 

@@ -64,7 +64,7 @@ def provenance(
                 "internalParameters": {
                     "codec": CODEC,
                     "byteCode": IDENTITY,
-                    **({"settledConflicts": [asdict(each) for each in conflicts]} if conflicts else {}),
+                    **({"settledConflicts": [asdict(conflict) for conflict in conflicts]} if conflicts else {}),
                     **({"warnings": list(warnings)} if warnings else {}),
                     **({"targets": dict(targets)} if targets else {}),
                 },
@@ -109,16 +109,16 @@ def _dependencies(
     revision: Revision | None,
     notes: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    dependencies: list[dict[str, Any]] = []
     for base in bases.values():
         if base.digest:
-            found.append({"uri": f"oci://{base.name}", "digest": {base.digest.algorithm: base.digest.hex}})
+            dependencies.append({"uri": f"oci://{base.name}", "digest": {base.digest.algorithm: base.digest.hex}})
     for row in rows:
         if row.contents in ("system", "python", "application"):
             uri = f"urn:registry-pipelines:layer:{row.contents}:{row.platform}"
-            found.append({"uri": uri, "digest": {row.diff_id.algorithm: row.diff_id.hex}})
+            dependencies.append({"uri": uri, "digest": {row.diff_id.algorithm: row.diff_id.hex}})
     if revision and revision.commit:
-        found.append(
+        dependencies.append(
             {
                 "uri": f"git+{revision.remote or 'local'}",
                 "digest": {"gitCommit": revision.commit},
@@ -129,6 +129,6 @@ def _dependencies(
     for wheel in sorted(wheels.values(), key=lambda wheel: (wheel.name, wheel.filename)):
         said = notes.get(wheel.filename)
         about = {"annotations": {"notes": list(said)}} if said else {}
-        found.append({"uri": wheel.purl, "name": wheel.filename, "digest": {"sha256": wheel.sha256}, **about})
-    unique = {json.dumps(item, sort_keys=True): item for item in found}
+        dependencies.append({"uri": wheel.purl, "name": wheel.filename, "digest": {"sha256": wheel.sha256}, **about})
+    unique = {json.dumps(dependency, sort_keys=True): dependency for dependency in dependencies}
     return list(unique.values())

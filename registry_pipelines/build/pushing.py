@@ -93,18 +93,18 @@ def layer_descriptor(row: LayerRow) -> Descriptor:
 
 def _make(job: LayerJob, uploads: Uploads, advance: Callable[[int], None]) -> LayerDigests:
     made: list[LayerDigests] = []
-    told = 0
+    reported = 0
 
     def produce(write: Write) -> Descriptor:
         done = 0
 
         def count(byte_count: int) -> None:
             """Of a layer that is made anew, what was told before is not told again."""
-            nonlocal done, told
+            nonlocal done, reported
             done += byte_count
-            if done > told:
-                advance(done - told)
-                told = done
+            if done > reported:
+                advance(done - reported)
+                reported = done
 
         with LayerWriter(write) as writer:
             job.write(writer, count)

@@ -93,7 +93,7 @@ def _notes(
         ("RECORD names what is not in the archive, left out", absent),
         ("RECORD has a malformed line of", strange),
     )
-    return tuple(f"{what}: {listed(found)}" for what, found in kinds if found)
+    return tuple(f"{what}: {listed(names)}" for what, names in kinds if names)
 
 
 def _read_lines(raw: bytes, where: str) -> list[list[str]]:

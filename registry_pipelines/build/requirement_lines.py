@@ -54,8 +54,8 @@ class Line(msgspec.Struct, frozen=True):
         """Name and value of a line that is an option; two empty texts for a requirement."""
         if not self.text.startswith("-"):
             return "", ""
-        found = _OPTION.match(self.text)
-        return (found[1], found[2].strip()) if found else (self.text, "")
+        match = _OPTION.match(self.text)
+        return (match[1], match[2].strip()) if match else (self.text, "")
 
     @property
     def is_nested(self) -> bool:
@@ -94,13 +94,13 @@ def read_lines(lines: Sequence[str], file: Path | None, *, folder: Path) -> list
     folder: what paths in ``lines`` are relative to. Raises RequirementsInvalid for files that cannot be read, and for
     what is no wheel and would have to be built: editable ones, version control, folders, source archives.
     """
-    found = list(_logical(list(lines), "requirements", folder, constraint=False, depth=0))
+    parsed = list(_logical(list(lines), "requirements", folder, constraint=False, depth=0))
     if file is not None:
-        found += _file(file, constraint=False, depth=0)
-    for line in found:
+        parsed += _file(file, constraint=False, depth=0)
+    for line in parsed:
         _refuse_what_is_no_address(line)
         _refuse_what_is_built(line)
-    return found
+    return parsed
 
 
 def read_constraints(names: Sequence[str], *, folder: Path) -> list[Line]:
@@ -111,23 +111,23 @@ def read_constraints(names: Sequence[str], *, folder: Path) -> list[Line]:
 
 def absolute(lines: Sequence[str], folder: Path) -> list[str]:
     """The lines, fit for a file that lies elsewhere: paths they name are absolute."""
-    found = []
+    rewritten = []
     for _, text in _joined(list(lines)):
         line = Line(_COMMENT.sub("", text).strip(), "", folder)
         name, value = line.option
         path = _local(value, folder) if name in _NESTED + _CONSTRAINT + _LINKS else None
         if path is not None and path.exists():
-            found.append(f"{name} {path}")
+            rewritten.append(f"{name} {path}")
         else:
             wheel = folder / line.text
-            found.append(str(wheel) if line.text.endswith(".whl") and wheel.is_file() else text)
-    return found
+            rewritten.append(str(wheel) if line.text.endswith(".whl") and wheel.is_file() else text)
+    return rewritten
 
 
 def local_links(lines: Sequence[Line]) -> list[Path] | None:
     """Local folders and pages that lines take wheels from; None where one is elsewhere, or a line names a file of its
     own: a wheel, or requirements at an address."""
-    found = []
+    links = []
     for line in lines:
         name, value = line.option
         if name in ("-i", "--index-url", "--pypi-url", "--extra-index-url", *_NESTED, *_CONSTRAINT):
@@ -138,8 +138,8 @@ def local_links(lines: Sequence[Line]) -> list[Path] | None:
             path = _local(value, line.folder)
             if path is None:
                 return None
-            found.append(path)
-    return found
+            links.append(path)
+    return links
 
 
 def source_options(lines: Sequence[Line]) -> list[str]:
@@ -223,7 +223,7 @@ def _joined(lines: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _expand(text: str) -> str:
-    return _VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[0], text)
+    return _VARIABLE.sub(lambda variable: os.environ.get(variable[1]) or variable[0], text)
 
 
 def _read(text: str) -> Requirement | None:

@@ -25,7 +25,7 @@ from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.builder import BuildSpec, LockedWheel
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.pip_process import UNTOLD, pip_command, read_told
+from registry_pipelines.build.pip_process import NOTHING_READ, pip_command, read_statuses
 from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
 from registry_pipelines.build.target import WheelTarget
@@ -56,7 +56,7 @@ class StoredWheel:
 
 Look = Callable[[StoredWheel], object]
 
-Item = dict[str, Any]
+Choice = dict[str, Any]
 """One package of pip's answer: ``name``, ``version``, ``filename``, ``sha256`` (empty: not known yet), ``url``,
 ``hash`` (algorithm and digits of the best that its index gives), ``notes``."""
 
@@ -80,17 +80,17 @@ def resolve(
         question = Question(spec, target, Path(name))
         held = question.folders_hold  # before pip looks: what changes while it works is seen the next time
         known = cache.note(question.key)
-        items = _reusable(known, question, store)
-        if items is None:
+        choices = _reusable(known, question, store)
+        if choices is None:
             with store.reading_ahead(question.likely_wheels()):
-                items = _ask(question)
-            target.check(item["filename"] for item in items)
-            items = _fetch(question, items, store, look)
-            cache.remember_note(question.key, {"items": items, "folders": held})
-    return [_stored(item, store) for item in sorted(items, key=lambda item: str(item["name"]))]
+                choices = _ask(question)
+            target.check(choice["filename"] for choice in choices)
+            choices = _fetch(question, choices, store, look)
+            cache.remember_note(question.key, {"items": choices, "folders": held})
+    return [_stored(choice, store) for choice in sorted(choices, key=lambda choice: str(choice["name"]))]
 
 
-def _ask(question: Question) -> list[Item]:
+def _ask(question: Question) -> list[Choice]:
     report = question.folder / "report.json"
     target = ["--target", str(question.folder / "target"), *question.target] if question.target else []
     _pip(
@@ -99,39 +99,39 @@ def _ask(question: Question) -> list[Item]:
             *("--report", str(report), *target, *question.sources(), *question.arguments()),
         ],
         question,
-        told=question.folder / "told",
+        statuses=question.folder / "statuses",
     )
     if report.stat().st_size > MAX_REPORT_BYTES:
         raise RequirementsInvalid(f"pip's report is larger than {MAX_REPORT_BYTES} bytes", where=question.where)
     answer = json.loads(report.read_bytes())
-    items = [_read_item(item, question) for item in answer["install"]]
-    _add_status(items, read_told(question.folder / "told"), question.where)
-    return items
+    choices = [_read_choice(entry, question) for entry in answer["install"]]
+    _add_status(choices, read_statuses(question.folder / "statuses"), question.where)
+    return choices
 
 
-def _add_status(items: Sequence[Item], told: Mapping[str, tuple[str, str]], where: str) -> None:
+def _add_status(choices: Sequence[Choice], statuses: Mapping[str, tuple[str, str]], where: str) -> None:
     """Notes of what indexes say of projects that come from there. Raises RequirementsInvalid for one in quarantine."""
-    for item in items:
-        if urlsplit(item["url"]).scheme == "file":
+    for choice in choices:
+        if urlsplit(choice["url"]).scheme == "file":
             continue  # somebody here chose this very file
-        if UNTOLD in told:
-            item["notes"].append("this pip does not show whether its index calls the project archived or quarantined")
-        status, reason = told.get(item["name"], ("", ""))
+        if NOTHING_READ in statuses:
+            choice["notes"].append("this pip does not show whether its index calls the project archived or quarantined")
+        status, reason = statuses.get(choice["name"], ("", ""))
         said = f"{status}: {reason[:200]}" if reason else status
         if status == "quarantined":
             raise RequirementsInvalid(
-                f"its index has put {item['name']} into quarantine ({said}): it may be harmful",
+                f"its index has put {choice['name']} into quarantine ({said}): it may be harmful",
                 where=where,
                 do="Do without it, or look at the project and name a wheel that you trust in `find_links`",
             )
         if status:
-            item["notes"].append(f"{item['name']} is {said} at its index")
+            choice["notes"].append(f"{choice['name']} is {said} at its index")
 
 
-def _read_item(item: dict[str, Any], question: Question) -> Item:
-    info = item["download_info"]
+def _read_choice(entry: dict[str, Any], question: Question) -> Choice:
+    info = entry["download_info"]
     filename = unquote(urlsplit(info["url"]).path.rpartition("/")[2])
-    name, version = str(canonicalize_name(item["metadata"]["name"])), str(item["metadata"]["version"])
+    name, version = str(canonicalize_name(entry["metadata"]["name"])), str(entry["metadata"]["version"])
     try:
         parse_wheel_filename(filename)
     except (InvalidWheelFilename, InvalidVersion) as error:
@@ -141,7 +141,7 @@ def _read_item(item: dict[str, Any], question: Question) -> Item:
     hashes = info.get("archive_info", {}).get("hashes") or {}
     sha256 = hashes.get("sha256", "")
     strong = next((f"{kind}:{hashes[kind]}" for kind in STRONG_HASHES if hashes.get(kind)), "")
-    notes = [f"{name} {version} was yanked from its index"] if item.get("is_yanked") else []
+    notes = [f"{name} {version} was yanked from its index"] if entry.get("is_yanked") else []
     return {
         "name": name,
         "version": version,
@@ -153,53 +153,53 @@ def _read_item(item: dict[str, Any], question: Question) -> Item:
     }
 
 
-def _fetch(question: Question, items: list[Item], store: WheelStore, look: Look | None) -> list[Item]:
+def _fetch(question: Question, choices: list[Choice], store: WheelStore, look: Look | None) -> list[Choice]:
     """Have the files in the store and every item's sha256. Local files are linked; others are downloaded by the exact
     addresses of the report, with the options of the requirements that name indexes, for their credentials."""
-    local = [item for item in items if urlsplit(item["url"]).scheme == "file"]
+    local = [choice for choice in choices if urlsplit(choice["url"]).scheme == "file"]
 
-    def take(item: Item) -> None:
-        item["sha256"] = _link(item, store, question)
+    def take(choice: Choice) -> None:
+        choice["sha256"] = _link(choice, store, question)
         if look:
-            look(_stored(item, store))
+            look(_stored(choice, store))
 
     with Pool(os.cpu_count() or 1, "link") as pool:
         list(pool.map(take, local))
-    remote = [item for item in items if item not in local]
+    remote = [choice for choice in choices if choice not in local]
     _download(
         question,
-        [item for item in remote if item["sha256"] and not store.find(item["sha256"], item["filename"])],
+        [choice for choice in remote if choice["sha256"] and not store.find(choice["sha256"], choice["filename"])],
         store,
     )
-    _download(question, [item for item in remote if not item["sha256"] and item["hash"]], store)
-    _download(question, [item for item in remote if not item["hash"]], store)
-    for item in items:
-        other = question.other_content(item["filename"], item["sha256"], store)
+    _download(question, [choice for choice in remote if not choice["sha256"] and choice["hash"]], store)
+    _download(question, [choice for choice in remote if not choice["hash"]], store)
+    for choice in choices:
+        other = question.other_content(choice["filename"], choice["sha256"], store)
         if other:
-            item["notes"].append(f"{item['filename']} in {other} has another content than the one taken")
-    return items
+            choice["notes"].append(f"{choice['filename']} in {other} has another content than the one taken")
+    return choices
 
 
-def _link(item: Item, store: WheelStore, question: Question) -> str:
-    path = Path(unquote(urlsplit(item["url"]).path)).resolve()
+def _link(choice: Choice, store: WheelStore, question: Question) -> str:
+    path = Path(unquote(urlsplit(choice["url"]).path)).resolve()
     try:
-        found = store.link(path, item["filename"])
+        sha256 = store.link(path, choice["filename"])
     except OSError as error:
         raise RequirementsInvalid(
             f"the wheel cannot be read: {error.strerror or error}", where=str(path), do="Repair the folder of wheels"
         ) from error
-    if item["sha256"] not in ("", found):
+    if choice["sha256"] not in ("", sha256):
         raise RequirementsInvalid(
-            f"its sha256 is {found}, its index says {item['sha256']}", where=str(path), do="Fetch the file anew"
+            f"its sha256 is {sha256}, its index says {choice['sha256']}", where=str(path), do="Fetch the file anew"
         )
-    return found
+    return sha256
 
 
-def _download(question: Question, items: Sequence[Item], store: WheelStore) -> None:
-    if not items:
+def _download(question: Question, choices: Sequence[Choice], store: WheelStore) -> None:
+    if not choices:
         return
-    checked = bool(items[0]["hash"])
-    pins = [f"{item['name']} @ {item['url']}" + _hash_option(item) for item in items]
+    checked = bool(choices[0]["hash"])
+    pins = [f"{choice['name']} @ {choice['url']}" + _hash_option(choice) for choice in choices]
     downloads = Path(tempfile.mkdtemp(dir=question.folder))
     wanted = downloads.with_suffix(".txt")
     wanted.touch(mode=0o600)
@@ -212,26 +212,26 @@ def _download(question: Question, items: Sequence[Item], store: WheelStore) -> N
         ],
         question,
     )
-    for item in items:
-        path = downloads / item["filename"]
+    for choice in choices:
+        path = downloads / choice["filename"]
         if not path.is_file():
             raise RequirementsInvalid(
-                f"pip resolved {item['filename']} and did not download it",
+                f"pip resolved {choice['filename']} and did not download it",
                 where=question.where,
                 do="Look whether an index changes under way, or run the build again",
             )
-        item["sha256"] = item["sha256"] or store.sha256(path)
+        choice["sha256"] = choice["sha256"] or store.sha256(path)
         if not checked:
-            item["notes"].append(f"{item['filename']} was taken as it came: its index gives no hash of it to check")
-        store.take(path, item["sha256"])
+            choice["notes"].append(f"{choice['filename']} was taken as it came: its index gives no hash of it to check")
+        store.take(path, choice["sha256"])
 
 
-def _hash_option(item: Item) -> str:
-    return f" --hash={item['hash']}" if item["hash"] else ""
+def _hash_option(choice: Choice) -> str:
+    return f" --hash={choice['hash']}" if choice["hash"] else ""
 
 
-def _pip(arguments: Sequence[str], question: Question, *, told: Path | None = None) -> None:
-    command = pip_command(arguments, question.markers, told)
+def _pip(arguments: Sequence[str], question: Question, *, statuses: Path | None = None) -> None:
+    command = pip_command(arguments, question.markers, statuses)
     try:
         done = run_child(command, env=question.environment(), timeout_s=PIP_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -250,24 +250,24 @@ def _pip(arguments: Sequence[str], question: Question, *, told: Path | None = No
     )
 
 
-def _reusable(known: Any, question: Question, store: WheelStore) -> list[Item] | None:
+def _reusable(known: Any, question: Question, store: WheelStore) -> list[Choice] | None:
     """The last answer, when another one cannot be given: each of its packages is pinned, or every source is a local
     folder that holds what it held; and all files are there, and no local folder has another under such a name."""
     if not isinstance(known, dict):
         return None
-    items: list[Item] = known["items"]
+    choices: list[Choice] = known["items"]
     held = question.folders_hold
     same = held is not None and known["folders"] == held
-    if not same and not _pinned(items, question):
+    if not same and not _pinned(choices, question):
         return None
-    if any(not item["sha256"] or store.find(item["sha256"], item["filename"]) is None for item in items):
+    if any(not choice["sha256"] or store.find(choice["sha256"], choice["filename"]) is None for choice in choices):
         return None
-    if any(question.other_content(item["filename"], item["sha256"], store) for item in items):
+    if any(question.other_content(choice["filename"], choice["sha256"], store) for choice in choices):
         return None  # a wheel was built anew under its old version
-    return items
+    return choices
 
 
-def _pinned(items: Sequence[Item], question: Question) -> bool:
+def _pinned(choices: Sequence[Choice], question: Question) -> bool:
     """Whether requirements name each of the packages with exactly its version, and nothing else is left open."""
     pinned: dict[str, str] = {}
     for line in question.lines:
@@ -279,19 +279,20 @@ def _pinned(items: Sequence[Item], question: Question) -> bool:
         pinned[pin[0]] = pin[1]
     try:
         return all(
-            item["name"] in pinned and Version(pinned[item["name"]]) == Version(item["version"]) for item in items
+            choice["name"] in pinned and Version(pinned[choice["name"]]) == Version(choice["version"])
+            for choice in choices
         )
     except InvalidVersion:
         return False
 
 
-def _stored(item: Item, store: WheelStore) -> StoredWheel:
-    path = store.root / item["sha256"] / item["filename"]
+def _stored(choice: Choice, store: WheelStore) -> StoredWheel:
+    path = store.root / choice["sha256"] / choice["filename"]
     locked = LockedWheel(
-        name=item["name"],
-        version=item["version"],
-        filename=item["filename"],
-        sha256=item["sha256"],
+        name=choice["name"],
+        version=choice["version"],
+        filename=choice["filename"],
+        sha256=choice["sha256"],
         size=path.stat().st_size,
     )
-    return StoredWheel(locked, path, tuple(item["notes"]))
+    return StoredWheel(locked, path, tuple(choice["notes"]))

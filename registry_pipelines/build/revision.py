@@ -108,21 +108,21 @@ def _read(folder: Path) -> Revision:
     except _GitError:
         return _untold("the repository has no commit yet", remote)
     # Plumbing: settings for `git log` (signatures, following renames) must not change the answer.
-    found = re.search(
+    match = re.search(
         r"^(\d+) ([0-9a-f]{40,64})$", _git(folder, "rev-list", "-1", "--timestamp", head, "--", "."), re.M
     )
-    if not found:
+    if not match:
         return _untold("nothing of the folder is in a commit", remote)
-    if found[2] in _ends_of_history(folder):
+    if match[2] in _ends_of_history(folder):
         reason = "the clone is shallow, and the folder's last commit is not in it: fetch the whole history"
         return _untold(f"{reason} (git fetch --unshallow)", remote)
     changes = _changes(folder)
     return Revision(
-        commit=found[2],
-        time=datetime.fromtimestamp(int(found[1]), UTC),
+        commit=match[2],
+        time=datetime.fromtimestamp(int(match[1]), UTC),
         dirty=bool(changes),
         remote=remote,
-        warnings=tuple(f"no commit tags and no revision label: {each}" for each in changes),
+        warnings=tuple(f"no commit tags and no revision label: {change}" for change in changes),
     )
 
 
@@ -155,7 +155,9 @@ class _Differences:
     missing: set[str]
 
     def below(self, prefix: str) -> _Differences:
-        return _Differences(*({prefix + path for path in each} for each in (self.unknown, self.changed, self.missing)))
+        return _Differences(
+            *({prefix + path for path in paths} for paths in (self.unknown, self.changed, self.missing))
+        )
 
 
 def _differences(folder: Path, packed: set[str]) -> _Differences:
@@ -168,7 +170,7 @@ def _differences(folder: Path, packed: set[str]) -> _Differences:
     else:
         status = _status(folder, {})
     inside = {path for path in packed if any(path.startswith(name + "/") for name in submodules)}
-    found = _Differences(
+    differences = _Differences(
         unknown=packed - tracked - inside,
         changed={path for path, state in status.items() if "D" not in state and path in packed | submodules},
         missing={path for path, state in status.items() if "D" in state},
@@ -177,13 +179,15 @@ def _differences(folder: Path, packed: set[str]) -> _Differences:
         below = {path.removeprefix(name + "/") for path in inside if path.startswith(name + "/")}
         if os.path.lexists(folder / name / ".git"):
             inner = _differences(folder / name, below).below(name + "/")
-            found = _Differences(
-                found.unknown | inner.unknown, found.changed | inner.changed, found.missing | inner.missing
+            differences = _Differences(
+                differences.unknown | inner.unknown,
+                differences.changed | inner.changed,
+                differences.missing | inner.missing,
             )
         else:
-            found.unknown.update(f"{name}/{path}" for path in below)
-            found.missing.add(name)
-    return found
+            differences.unknown.update(f"{name}/{path}" for path in below)
+            differences.missing.add(name)
+    return differences
 
 
 def _tracked(folder: Path) -> tuple[set[str], list[str], set[str]]:
@@ -206,7 +210,7 @@ def _index_without_marks(folder: Path, marked: list[str], place: Path) -> dict[s
     shutil.copyfile(folder / _git(folder, "rev-parse", "--git-path", "index").strip(), index)
     environment = {"GIT_INDEX_FILE": str(index)}
     for mark in ("--no-assume-unchanged", "--no-skip-worktree"):
-        _git(folder, "update-index", mark, "-z", "--stdin", environment=environment, told="\0".join(marked))
+        _git(folder, "update-index", mark, "-z", "--stdin", environment=environment, stdin="\0".join(marked))
     return environment
 
 
@@ -218,20 +222,20 @@ def _status(folder: Path, environment: dict[str, str]) -> dict[str, str]:
     return {line[3:].removeprefix(prefix): line[:2] for line in lines if line}
 
 
-def _git(folder: Path, *arguments: str, environment: dict[str, str] | None = None, told: str = "") -> str:
+def _git(folder: Path, *arguments: str, environment: dict[str, str] | None = None, stdin: str = "") -> str:
     """What Git prints. Raises _GitError with its words."""
     # fsmonitor and the pager would start programs that the repository names.
     settings = ("core.fsmonitor=false", "core.pager=cat", "core.sparseCheckout=false")
     options = [part for setting in settings for part in ("-c", setting)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _KEPT.match(name)}
-    kept |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
-    kept |= {"GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C", "LANGUAGE": "C", **(environment or {})}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _KEPT.match(name)}
+    inherited |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
+    inherited |= {"GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C", "LANGUAGE": "C", **(environment or {})}
     try:
         done = run_child(
             ["git", *options, "-C", str(folder), *arguments],
-            input=os.fsencode(told),
+            input=os.fsencode(stdin),
             timeout_s=GIT_TIMEOUT_S,
-            env=kept,
+            env=inherited,
         )
     except subprocess.TimeoutExpired as error:
         raise _GitError(f"no answer within {GIT_TIMEOUT_S} s") from error

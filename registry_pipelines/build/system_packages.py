@@ -85,33 +85,33 @@ class Dpkg:
     def owners(self, files: Iterable[Path]) -> dict[Path, Owner]:
         """See Packages."""
         names = {path: self._names(path) for path in files}
-        packages = self._packages({name for each in names.values() for name in each})
-        found: dict[Path, Owner] = {}
-        for path, each in names.items():
-            name = next((name for name in each if name in packages), None)
+        packages = self._packages({name for spellings in names.values() for name in spellings})
+        owners: dict[Path, Owner] = {}
+        for path, spellings in names.items():
+            name = next((name for name in spellings if name in packages), None)
             if name is not None:
                 package = packages[name]
                 md5 = _md5(path)
                 expected = self._sums(package).get(name.decode(errors="surrogateescape"), md5)
-                found[path] = Owner(package, md5, expected == md5)
-        return found
+                owners[path] = Owner(package, md5, expected == md5)
+        return owners
 
     def _packages(self, names: set[bytes]) -> dict[bytes, str]:
         """The packages of those names that a list has. No list is kept: a machine's have a hundred times the files of
         an image."""
         lines = names | {name + b"\n" for name in names}
-        found: dict[bytes, str] = {}
+        packages: dict[bytes, str] = {}
         for path in sorted(self._folder.glob("info/*.list")):
             with path.open("rb") as file:
-                found.update(dict.fromkeys((line.rstrip(b"\n") for line in lines.intersection(file)), path.stem))
-        return found
+                packages.update(dict.fromkeys((line.rstrip(b"\n") for line in lines.intersection(file)), path.stem))
+        return packages
 
     def _names(self, path: Path) -> list[bytes]:
         """How lists may name a file: where ``/lib`` is a link to ``/usr/lib``, packages say either."""
         name = "/" + str(path)[len(str(self.root)) :].lstrip("/")
         short = name.removeprefix("/usr")
         merged = short != name and short.split("/")[1] in self._merged
-        return [each.encode(errors="surrogateescape") for each in ([name, short] if merged else [name])]
+        return [spelling.encode(errors="surrogateescape") for spelling in ([name, short] if merged else [name])]
 
     @cached_property
     def _merged(self) -> set[str]:
@@ -119,24 +119,24 @@ class Dpkg:
 
     def _sums(self, package: str) -> dict[str, str]:
         if package not in self._known_sums:
-            found = dict(re.findall(r"^ (/\S+) ([0-9a-f]{32})", self._stanzas.get(package, ""), re.MULTILINE))
-            sums = self._folder / f"info/{package}.md5sums"
-            if sums.is_file():
-                lines = sums.read_text(encoding="utf-8", errors="surrogateescape")
-                found |= {f"/{path}": md5 for md5, path in re.findall(r"^([0-9a-f]{32})  (.+)$", lines, re.MULTILINE)}
-            self._known_sums[package] = found
+            sums = dict(re.findall(r"^ (/\S+) ([0-9a-f]{32})", self._stanzas.get(package, ""), re.MULTILINE))
+            listing = self._folder / f"info/{package}.md5sums"
+            if listing.is_file():
+                lines = listing.read_text(encoding="utf-8", errors="surrogateescape")
+                sums |= {f"/{path}": md5 for md5, path in re.findall(r"^([0-9a-f]{32})  (.+)$", lines, re.MULTILINE)}
+            self._known_sums[package] = sums
         return self._known_sums[package]
 
     @cached_property
     def _stanzas(self) -> dict[str, str]:
         """By the name in dpkg's folder, and by the bare one."""
         text = (self._folder / "status").read_text(encoding="utf-8", errors="surrogateescape")
-        found: dict[str, str] = {}
+        stanzas: dict[str, str] = {}
         for stanza in text.split("\n\n"):
-            name, architecture = (_field(stanza, each) for each in ("Package", "Architecture"))
-            found.setdefault(name, stanza)
-            found[f"{name}:{architecture}"] = stanza
-        return found
+            name, architecture = (_field(stanza, field) for field in ("Package", "Architecture"))
+            stanzas.setdefault(name, stanza)
+            stanzas[f"{name}:{architecture}"] = stanza
+        return stanzas
 
     def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
         """See Packages: two files for each package of this layer."""
@@ -157,8 +157,8 @@ def _text(path: str, text: str) -> Item:
 
 def _field(stanza: str, name: str) -> str:
     """The first line of a field."""
-    found = re.search(rf"^{name}: *(.*)$", stanza, re.MULTILINE)
-    return found[1].strip() if found else ""
+    match = re.search(rf"^{name}: *(.*)$", stanza, re.MULTILINE)
+    return match[1].strip() if match else ""
 
 
 def _md5(path: Path) -> str:
@@ -179,15 +179,15 @@ class Apk:
 
     def owners(self, files: Iterable[Path]) -> dict[Path, Owner]:
         """See Packages. Checksums are ``Q1`` and base64 of a SHA-1."""
-        found: dict[Path, Owner] = {}
+        owners: dict[Path, Owner] = {}
         for path in files:
             package, expected = self._files.get(path, ("", ""))
             if package:
                 with path.open("rb") as file:
                     sha1 = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).digest()
                 checksum = "Q1" + base64.b64encode(sha1).decode()
-                found[path] = Owner(package, checksum, expected in ("", checksum))
-        return found
+                owners[path] = Owner(package, checksum, expected in ("", checksum))
+        return owners
 
     @cached_property
     def _records(self) -> dict[str, list[str]]:
@@ -198,7 +198,7 @@ class Apk:
     @cached_property
     def _files(self) -> dict[Path, tuple[str, str]]:
         """Real path to package and checksum (empty when the database does not tell)."""
-        found: dict[Path, tuple[str, str]] = {}
+        files: dict[Path, tuple[str, str]] = {}
         for package, lines in self._records.items():
             folder, path = self.root, None
             for line in lines:
@@ -206,10 +206,10 @@ class Apk:
                     folder = (self.root / line[2:]).resolve()
                 elif line.startswith("R:"):
                     path = folder / line[2:]
-                    found[path] = (package, "")
+                    files[path] = (package, "")
                 elif line.startswith("Z:") and path is not None:
-                    found[path] = (package, line[2:])
-        return found
+                    files[path] = (package, line[2:])
+        return files
 
     def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
         """See Packages: one file, which hides that of a lower layer and so tells of its packages too."""

@@ -16,7 +16,7 @@ from packaging.utils import parse_wheel_filename
 
 from registry_pipelines.build.bases import BaseImage
 from registry_pipelines.build.builder import BuildSpec
-from registry_pipelines.build.c_library import MACHINES, BaseFacts, CLibrary, read_base, told_c_library
+from registry_pipelines.build.c_library import MACHINES, BaseFacts, CLibrary, read_base, stated_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.errors import InputError, RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
@@ -57,10 +57,10 @@ class WheelTarget:
         if self.running:
             return []
         version = self.full_version or self.python.rstrip("t")
-        found = ["--python-version", version, "--implementation", "cp", "--abi", self._abi]
+        options = ["--python-version", version, "--implementation", "cp", "--abi", self._abi]
         for name in self._platforms():
-            found += ["--platform", name]
-        return found
+            options += ["--platform", name]
+        return options
 
     def tags(self) -> frozenset[Tag]:
         """All tags that fit."""
@@ -83,7 +83,7 @@ class WheelTarget:
     def _with(self) -> str:
         if self.c_library is None:
             return " and the C library of this machine"
-        return f" with C library {self.c_library} ({self.c_library.found})"
+        return f" with C library {self.c_library} ({self.c_library.source})"
 
     def __str__(self) -> str:
         return f"Python {self.python}{self._with()}, {self.platform}"
@@ -131,7 +131,7 @@ def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache
     """The target of a build for one platform. base: None for the interpreter base.
 
     The layers of a base are read only where there are wheels to choose. Raises InputError when the C library cannot
-    be told, and what ``read_base`` raises.
+    be known, and what ``read_base`` raises.
     """
     if base is None:
         if spec.libc:
@@ -142,20 +142,20 @@ def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache
             )
         return WheelTarget(platform, spec.python or RUNNING_PYTHON)
     said = _said_version(base)
-    told = told_c_library(spec.libc) if spec.libc else None
+    stated = stated_c_library(spec.libc) if spec.libc else None
     wanted = bool(spec.requirements or spec.requirements_file)
     if wanted:
         WheelTarget(
             platform, RUNNING_PYTHON, CLibrary("none", 0, 0, "")
         )  # no layer is read for a platform without wheels
     facts = BaseFacts(None, "", ())
-    if (wanted and not told) or (spec.python and not said.startswith(f"{spec.python}.")):
+    if (wanted and not stated) or (spec.python and not said.startswith(f"{spec.python}.")):
         layers = list(zip(base.manifest.layers, base.diff_ids, strict=True))
         facts = read_base(base.place, layers, platform, cache=cache)
     python = _python_of(spec, said, facts)
     if not wanted:
         return WheelTarget(platform, python)
-    library = told or facts.c_library
+    library = stated or facts.c_library
     if library is None:
         raise InputError(
             f"the C library of the base cannot be told: {facts.why}",
@@ -167,7 +167,7 @@ def target_of(spec: BuildSpec, platform: Platform, base: BaseImage | None, cache
 
 def _said_version(base: BaseImage) -> str:
     """The base's PYTHON_VERSION (official images set it) as numbers with dots; empty without."""
-    environment = dict(item.split("=", 1) for item in (base.config.get("Env") or ()) if "=" in item)
+    environment = dict(variable.split("=", 1) for variable in (base.config.get("Env") or ()) if "=" in variable)
     match = re.match(r"3\.\d+(?:\.\d+)?", environment.get("PYTHON_VERSION", ""))
     return match[0] if match else ""
 

@@ -114,8 +114,8 @@ def _find_dist_info(names: dict[str, Member], name: str, where: str) -> str:
     tops = (top for top, slash, _ in (entry.partition("/") for entry in names) if slash)
     folders = sorted({top for top in tops if top.endswith(".dist-info")})
     if len(folders) != 1:
-        found = ", ".join(folder[:100] for folder in folders[:3])
-        raise WheelInvalid(f"there are {len(folders)} .dist-info folders instead of one: {found}", where=where)
+        some = ", ".join(folder[:100] for folder in folders[:3])
+        raise WheelInvalid(f"there are {len(folders)} .dist-info folders instead of one: {some}", where=where)
     if _folder_version(folders[0], name) is None:
         raise WheelInvalid(f"the folder {folders[0]} does not fit the file's name", where=where, do=DO_NOT_USE)
     return folders[0]
@@ -135,14 +135,14 @@ def _check_metadata(raw: bytes, name: str, version: str, dist_info: str, where: 
     if canonicalize_name(said_name) != name:
         raise WheelInvalid(f"METADATA names the project {said_name[:100]!r}", where=where, do=DO_NOT_USE)
     try:
-        found = Version(said)
+        metadata_version = Version(said)
     except InvalidVersion as error:
         raise WheelInvalid(f"METADATA has the version {said[:100]!r}", where=where, do=DO_NOT_USE) from error
     notes = []
-    for what, told in (("file name", version), (f"folder {dist_info}", _folder_version(dist_info, name) or "")):
-        if told and not _same_version(told, found):
-            notes.append(f"METADATA has version {found}, the {what} {told}")
-    return str(found), tuple(notes)
+    for what, stated in (("file name", version), (f"folder {dist_info}", _folder_version(dist_info, name) or "")):
+        if stated and not _same_version(stated, metadata_version):
+            notes.append(f"METADATA has version {metadata_version}, the {what} {stated}")
+    return str(metadata_version), tuple(notes)
 
 
 def _same_version(text: str, version: Version) -> bool:
@@ -181,7 +181,7 @@ def _check_wheel_version(text: str, where: str) -> tuple[str, ...]:
 
 
 def _read_first_lines(archive: zipfile.ZipFile, members: tuple[Member, ...], where: str) -> dict[str, int]:
-    found = {}
+    lengths = {}
     for member in members:
         place = data_place(member.name)
         if place and place[0] == "scripts" and member.size >= len(SCRIPT_MARK):
@@ -192,5 +192,5 @@ def _read_first_lines(archive: zipfile.ZipFile, members: tuple[Member, ...], whe
                         raise WheelInvalid(
                             f"the first line of {member.name} is longer than {MAX_FIRST_LINE_BYTES} bytes", where=where
                         )
-                    found[member.name] = len(SCRIPT_MARK) + len(line)
-    return found
+                    lengths[member.name] = len(SCRIPT_MARK) + len(line)
+    return lengths

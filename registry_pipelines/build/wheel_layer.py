@@ -183,16 +183,16 @@ class _Check:
         if self._size > self._member.size:
             raise WheelInvalid(f"more than the {self._member.size} bytes the archive promises", where=self.where)
         self._crc = zlib_ng.crc32(piece, self._crc)
-        for each in self._hashes.values():
-            each.update(piece)
+        for digest in self._hashes.values():
+            digest.update(piece)
 
     def finish(self) -> RecordRow:
         """The member's row, with RECORD's hash or, where that vouches for nothing, sha256. Raises WheelInvalid unless
         size, CRC-32 and RECORD's hash agree."""
         if self._size != self._member.size or self._crc != self._member.crc:
             raise WheelInvalid("size or CRC-32 differ from the archive's directory", where=self.where)
-        found = {name: encode_hash(each.digest()) for name, each in self._hashes.items()}
-        if self._row.hash and found[self._row.algorithm] != self._row.hash:
+        hashes = {name: encode_hash(digest.digest()) for name, digest in self._hashes.items()}
+        if self._row.hash and hashes[self._row.algorithm] != self._row.hash:
             raise WheelInvalid(
                 f"its {self._row.algorithm} is not what RECORD says",
                 where=self.where,
@@ -200,4 +200,4 @@ class _Check:
                 "`wheel unpack` and `wheel pack` write RECORD anew",
             )
         algorithm = self._row.algorithm if self._row.strong else "sha256"
-        return RecordRow(self._member.name, algorithm, found[algorithm], self._size)
+        return RecordRow(self._member.name, algorithm, hashes[algorithm], self._size)

@@ -52,10 +52,10 @@ class WheelStore:
         known = self._cache.note(key) if self._cache else None
         if isinstance(known, str):
             return known
-        found = read_sha256(path, over)
-        if found and _identity(path) == key:
-            self._remember(key, found)
-        return found
+        digest = read_sha256(path, over)
+        if digest and _identity(path) == key:
+            self._remember(key, digest)
+        return digest
 
     @contextlib.contextmanager
     def reading_ahead(self, paths: Iterable[Path]) -> Iterator[None]:
@@ -78,10 +78,10 @@ class WheelStore:
 
     def verify(self, path: Path, sha256: str) -> None:
         """Check a stored file again; a damaged one is removed, so that it is fetched anew. Raises WheelInvalid."""
-        found = self.sha256(path)
-        if found != sha256:
+        actual = self.sha256(path)
+        if actual != sha256:
             path.unlink(missing_ok=True)
-            raise _other_hash(path, found, sha256)
+            raise _other_hash(path, actual, sha256)
 
     def sweep(self) -> None:
         """Remove what builds that were killed left behind, a day after."""
@@ -92,9 +92,9 @@ class WheelStore:
 
     def take(self, path: Path, sha256: str) -> Path:
         """Move a file in. Raises WheelInvalid when it has another hash."""
-        found = read_sha256(path)
-        if found != sha256:
-            raise _other_hash(path, found, sha256)
+        actual = read_sha256(path)
+        if actual != sha256:
+            raise _other_hash(path, actual, sha256)
         target = self._place(path.name, sha256)
         path.replace(target)
         self._remember(_identity(target), sha256)
@@ -115,9 +115,9 @@ class WheelStore:
             os.link(path.resolve(), new)
         except OSError:  # another file system, or one without links
             shutil.copyfile(path, new)
-            if (found := read_sha256(new)) != sha256:
+            if (actual := read_sha256(new)) != sha256:
                 new.unlink()
-                raise _other_hash(path, found, sha256) from None
+                raise _other_hash(path, actual, sha256) from None
         new.replace(target)
         new.unlink(missing_ok=True)  # POSIX leaves both names where another build made the same link meanwhile
         after = target.stat()
@@ -138,23 +138,23 @@ class WheelStore:
 
 def read_sha256(path: Path, over: threading.Event | None = None) -> str:
     """The hex digest of a file's content; empty when ``over`` was set before its end. Raises OSError."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     buffer = bytearray(BUFFER_BYTES)
     view = memoryview(buffer)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             if over and over.is_set():
                 return ""
-            found.update(view[:count])
-    return found.hexdigest()
+            digest.update(view[:count])
+    return digest.hexdigest()
 
 
 def _identity(path: Path) -> str:
-    found = path.stat()
-    return f"sha256 {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    state = path.stat()
+    return f"sha256 {state.st_dev} {state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
-def _other_hash(path: Path, found: str, sha256: str) -> WheelInvalid:
+def _other_hash(path: Path, actual: str, sha256: str) -> WheelInvalid:
     return WheelInvalid(
-        f"its sha256 is {found}, expected {sha256}", where=path.name, do="Build again; the file is fetched anew"
+        f"its sha256 is {actual}, expected {sha256}", where=path.name, do="Build again; the file is fetched anew"
     )

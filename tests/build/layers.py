@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from registry_pipelines.build.c_library import told_c_library
+from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.entries import file_entry
 from registry_pipelines.build.install import Scheme
 from registry_pipelines.build.splice import LayerDigests, LayerWriter
@@ -44,7 +44,7 @@ DPKG = b"".join(
     for name in (b"amd64", b"arm64")
 )
 """What a Debian 12 says of its C library."""
-DEBIAN = WheelTarget(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36"), f"{RUNNING_PYTHON}.9")
+DEBIAN = WheelTarget(Platform.here(), RUNNING_PYTHON, stated_c_library("glibc-2.36"), f"{RUNNING_PYTHON}.9")
 """What wheels are chosen for on that base, where PYTHON_VERSION names the patch version too."""
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from registry_pipelines.build import cache as cache_module
 from registry_pipelines.build.builder import BuildSpec
-from registry_pipelines.build.c_library import told_c_library
+from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
@@ -95,7 +95,7 @@ def test_source_distributions_are_not_taken(resolver: Resolver) -> None:
 
 def test_wheels_of_another_platform_and_python_are_found(resolver: Resolver) -> None:
     make_wheel(resolver.wheels, "native", tag="cp312-cp312-manylinux_2_28_aarch64")
-    glibc = told_c_library("glibc-2.28")
+    glibc = stated_c_library("glibc-2.28")
     found = resolver("native", target=WheelTarget(Platform.parse("linux/arm64"), "3.12", glibc))
     assert found[0].locked.filename == "native-1.0-cp312-cp312-manylinux_2_28_aarch64.whl"
     with pytest.raises(RequirementsInvalid, match="linux/amd64"):

@@ -17,7 +17,7 @@ from packaging.tags import sys_tags
 
 from registry_pipelines.build.bases import open_base
 from registry_pipelines.build.builder import BuildResult, BuildSpec
-from registry_pipelines.build.c_library import CLibrary, read_base, told_c_library
+from registry_pipelines.build.c_library import CLibrary, read_base, stated_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.pip_process import marker_values
@@ -63,7 +63,7 @@ def says(folder: Path, *layers: Mapping[str, bytes | str], platform: Platform = 
     # What layers said is remembered: nothing is read again.
     assert read_base(place, pairs, platform, cache=cache) == facts
     cache.close()
-    return f"{facts.c_library} {facts.c_library.found}" if facts.c_library else facts.why
+    return f"{facts.c_library} {facts.c_library.source}" if facts.c_library else facts.why
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_tags_are_those_that_this_python_takes_on_its_own_machine() -> None:
     kind, version = machine.libc_ver()
     if kind != "glibc":
         missing("a machine with glibc")
-    target = WheelTarget(Platform.here(), RUNNING_PYTHON, told_c_library(f"glibc-{version}"))
+    target = WheelTarget(Platform.here(), RUNNING_PYTHON, stated_c_library(f"glibc-{version}"))
     assert target.tags() == frozenset(sys_tags())
 
 
@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_refused_whoever_chose_it() -> None:
 
 
 def test_free_threaded_bases_take_their_own_wheels() -> None:
-    target = WheelTarget(ARM, "3.13t", told_c_library("glibc-2.36"))
+    target = WheelTarget(ARM, "3.13t", stated_c_library("glibc-2.36"))
     target.check(["a-1-cp313-cp313t-manylinux_2_28_aarch64.whl", "b-1-py3-none-any.whl"])
     for tags in ("cp313-cp313-manylinux_2_28_aarch64", "cp311-abi3-manylinux_2_28_aarch64"):
         with pytest.raises(RequirementsInvalid, match=r"3\.13t"):
@@ -242,7 +242,7 @@ def test_whatever_a_base_says_the_list_of_tags_is_short(
 @pytest.mark.parametrize("text", ["glibc", "glibc-2", "musl-x", "bionic-1.2", "glibc-2.31 "])
 def test_only_c_libraries_can_be_told(text: str) -> None:
     with pytest.raises(InputError, match=r"glibc-2\.31"):
-        told_c_library(text)
+        stated_c_library(text)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_environment_markers_are_those_of_the_image(
         make_wheel(wheels, name)
     cache = BuildCache(tmp_path / "cache.sqlite")
     spec = BuildSpec(name="x", requirements=("top",), wheels=wheels)
-    target = WheelTarget(platform, python, told_c_library("glibc-2.36"))
+    target = WheelTarget(platform, python, stated_c_library("glibc-2.36"))
     found = resolve(spec, target, store=WheelStore(tmp_path / "store", cache), cache=cache)
     cache.close()
     assert [wheel.locked.name for wheel in found] == expected
@@ -277,7 +277,7 @@ def test_environment_markers_are_those_of_the_image(
 
 def test_the_markers_of_this_python_are_known() -> None:
     own = {str(name): value for name, value in default_environment().items()}
-    ours = marker_values(WheelTarget(Platform.here(), RUNNING_PYTHON, told_c_library("glibc-2.36")))
+    ours = marker_values(WheelTarget(Platform.here(), RUNNING_PYTHON, stated_c_library("glibc-2.36")))
     assert ours == {name: own[name] for name in ours}
     assert own.keys() - ours.keys() <= {"platform_release", "platform_version", "extra"}
     assert marker_values(WheelTarget(Platform.here(), RUNNING_PYTHON)) == {}

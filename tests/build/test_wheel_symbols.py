@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.build.builder import BuildSpec
-from registry_pipelines.build.c_library import told_c_library
+from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.resolving import resolve
 from registry_pipelines.build.target import WheelTarget
@@ -39,7 +39,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chosen(library: str, names: set[str], wheels: Path, tmp_path: Path) -> dict[str, str]:
     """By name, the symbol version that the chosen wheel needs."""
     spec = BuildSpec(name="x", requirements=tuple(sorted(names)), wheels=wheels)
-    target = WheelTarget(PLATFORM, "3.11", told_c_library(library))
+    target = WheelTarget(PLATFORM, "3.11", stated_c_library(library))
     with closing(BuildCache(tmp_path / "cache.sqlite")) as cache:
         found = resolve(spec, target, store=WheelStore(tmp_path / "store"), cache=cache)
     return {wheel.locked.name: SYMBOLS[wheel.locked.filename] for wheel in found}
