@@ -42,13 +42,13 @@ from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, 
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import NotFound, TagImmutable
-from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.artifacts import attach_once
 from registry_pipelines.evidence.attestations import attest_statement
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, artifact_manifest
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.progress import Progress
@@ -297,30 +297,20 @@ class _Build:
             warnings=self.warnings,
             targets=_targets(plans),
         )
-        attached = self._attach_unsigned(content, top)
-        if self.builder._signer is not None:
-            signed = attest_statement(self.place, top.descriptor, content, self.builder._signer)
-            self.changed |= signed.changed
-        return attached
-
-    def _attach_unsigned(self, content: bytes, top: ManifestBytes) -> Descriptor:
-        annotations = {PREDICATE_TYPE_ANNOTATION: PROVENANCE_TYPE}
-        layer = Descriptor(media_type=PROVENANCE_ARTIFACT, digest=Digest.of(content), size=len(content))
-        expected = artifact_manifest(
-            artifact_type=PROVENANCE_ARTIFACT, layers=[layer], subject=top.descriptor, annotations=annotations
-        )
-        if self._resolve(expected.digest) is not None:
-            return expected.descriptor
-        self.sent += len(content) + len(expected.raw)
-        self.changed = True
-        return attach(
+        attached, changed = attach_once(
             self.place,
             subject=top.descriptor,
             artifact_type=PROVENANCE_ARTIFACT,
             content=content,
             media_type=PROVENANCE_ARTIFACT,
-            annotations=annotations,
+            annotations={PREDICATE_TYPE_ANNOTATION: PROVENANCE_TYPE},
         )
+        self.sent += (len(content) + attached.size) * changed
+        self.changed |= changed
+        if self.builder._signer is not None:
+            signed = attest_statement(self.place, top.descriptor, content, self.builder._signer)
+            self.changed |= signed.changed
+        return attached
 
 
 def _warnings(spec: BuildSpec, revision: Revision | None, application: Sequence[Item]) -> tuple[str, ...]:

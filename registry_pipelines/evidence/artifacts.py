@@ -5,18 +5,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from registry_pipelines.errors import ClosureIncomplete, ContentError, NotFound
+from registry_pipelines.errors import ClosureIncomplete, NotFound
+from registry_pipelines.evidence.model import Rejected
+from registry_pipelines.evidence.referrers import open_referrers, read_layer
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
-from registry_pipelines.registry.blobs import push_blob, read_blob
+from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 
 MAX_ARTIFACT_BYTES = 256 * 1024 * 1024
 """One attached document. SBOMs of 20 GB images reach 50 MiB."""
-
-MAX_REFERRERS = 2000
-"""Referrers opened for one subject; real images have tens. More is an attack or a runaway job, and fails closed."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +47,55 @@ def attach(
     return manifest.descriptor
 
 
+def attach_once(
+    place: Place,
+    *,
+    subject: Descriptor,
+    artifact_type: str,
+    content: bytes,
+    media_type: str,
+    annotations: dict[str, str] | None = None,
+) -> tuple[Descriptor, bool]:
+    """As :func:`attach`, unless the very artifact is there; its descriptor, and whether it was attached now.
+
+    It is there when its digest is listed **and** its manifest answers: a list may name what was deleted, and after a
+    kill between the manifest and the fallback tag no list names what is stored. Other referrers are not opened.
+    """
+    layer = Descriptor(media_type=media_type, digest=Digest.of(content), size=len(content))
+    expected = artifact_manifest(artifact_type=artifact_type, layers=[layer], subject=subject, annotations=annotations)
+    if _is_there(place, subject.digest, expected.digest):
+        return expected.descriptor, False
+    descriptor = attach(
+        place,
+        subject=subject,
+        artifact_type=artifact_type,
+        content=content,
+        media_type=media_type,
+        annotations=annotations,
+    )
+    return descriptor, True
+
+
 def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = MAX_ARTIFACT_BYTES) -> list[Attached]:
     """The artifacts of a type that refer to ``subject``, in the registry's order.
 
     Each manifest is opened: lists of referrers hold unsigned, sometimes wrong types (cosign 3.1.1 writes the empty
     media type). What says another subject is left out, and so is what is damaged or gone: a bad referrer must not
     hide a good one. Raises ClosureIncomplete when an artifact of the type exists but its document cannot be read, and
-    no other could; the RegistryError family when anything is unclear.
+    no other could; the RegistryError family when anything is unclear. For several types at once, and the reason for
+    each referrer that is left out, see ``referrers.read_artifacts``.
     """
     artifacts: list[Attached] = []
-    damaged: list[str] = []
-    entries = place.registry.referrers(place.repository, subject)
-    if len(entries) > MAX_REFERRERS:
-        raise ClosureIncomplete(
-            f"{len(entries)} referrers, at most {MAX_REFERRERS} are read", where=f"{place}@{subject}"
-        )
-    for entry in entries:
-        try:
-            artifact = _open(place, entry, subject, artifact_type, limit)
-        except (ContentError, NotFound) as error:
-            damaged.append(str(error))
-            continue
-        if artifact is not None:
-            artifacts.append(artifact)
+    damaged: list[Rejected] = []
+    for referrer in open_referrers(place, subject):
+        if isinstance(referrer, Rejected):
+            damaged += [referrer] if referrer.damaged else []
+        elif referrer.manifest.kind == artifact_type and referrer.manifest.layers:
+            content = read_layer(place, referrer.manifest.layers[0], limit=limit)
+            if isinstance(content, Rejected):
+                damaged.append(content)
+            else:
+                artifacts.append(Attached(referrer.descriptor, referrer.manifest, content))
     if damaged and not artifacts:
         raise ClosureIncomplete(
             f"no {artifact_type} can be read, and {len(damaged)} referrers are damaged: {damaged[0]}",
@@ -80,12 +105,11 @@ def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = 
     return artifacts
 
 
-def _open(place: Place, entry: Descriptor, subject: Digest, artifact_type: str, limit: int) -> Attached | None:
-    stored = place.registry.get_manifest(place.repository, entry.digest)
-    manifest = stored.content()
-    if not isinstance(manifest, Manifest) or manifest.kind != artifact_type:
-        return None
-    if manifest.subject is None or manifest.subject.digest != subject or not manifest.layers:
-        return None
-    content = read_blob(place, manifest.layers[0], limit=limit)
-    return Attached(stored.descriptor, manifest, content)
+def _is_there(place: Place, subject: Digest, artifact: Digest) -> bool:
+    if all(entry.digest != artifact for entry in place.registry.referrers(place.repository, subject)):
+        return False
+    try:
+        place.registry.resolve(place.repository, artifact)
+    except NotFound:
+        return False
+    return True

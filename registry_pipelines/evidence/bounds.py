@@ -17,8 +17,8 @@ MAX_ENVELOPE_SIGNATURES = 16
 """Signatures in one DSSE envelope; cosign writes one."""
 
 MAX_REFERRERS = 2000
-"""Referrers of one digest that are opened, as in ``artifacts``; a release that is scanned, signed and judged
-anew every day of a year (three a day) stays below. More fails closed."""
+"""Referrers of one digest that are opened; a release that is scanned, signed and judged anew every day of a year
+(three a day) stays below. More fails closed."""
 
 MAX_SUBJECTS = 4096
 """Subjects of one statement."""

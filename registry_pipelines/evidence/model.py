@@ -55,6 +55,8 @@ class Rejected:
     """Digest or tag of what was read."""
     reason: str
     """One sentence without full stop."""
+    damaged: bool = False
+    """Its bytes cannot be read, so nobody knows what it would have said; else it is known to say something else."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"

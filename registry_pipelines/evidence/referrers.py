@@ -88,7 +88,7 @@ def _open(place: Place, digest: Digest, descriptor: Descriptor) -> Referrer | Re
         stored = place.registry.get_manifest(place.repository, descriptor.digest)
         content = stored.content()
     except (ContentError, NotFound) as error:
-        return Rejected(str(descriptor.digest), error.what)
+        return Rejected(str(descriptor.digest), error.what, damaged=True)
     if not isinstance(content, Manifest):
         return Rejected(str(descriptor.digest), "it is an index, not an artifact manifest")
     if content.subject is None or content.subject.digest != digest:

@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from registry_pipelines.errors import EvidenceMissing, InputError, ManifestInvalid
-from registry_pipelines.evidence.artifacts import attach, attached
+from registry_pipelines.evidence.artifacts import attach_once, attached
 from registry_pipelines.evidence.attestations import Attested, read_attestations
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
@@ -50,15 +50,7 @@ def publish_sboms(
 ) -> list[Published]:
     """Attach one CycloneDX document for each platform to ``subject``, and sign each where there is a signer; what is
     there already stays as it is."""
-    there = {item.content: item.descriptor for item in attached(place, subject.digest, artifact_type=SBOM_MEDIA_TYPE)}
-    published: list[Published] = []
-    for item in packages:
-        content = write_cyclonedx(item)
-        known = there.get(content)
-        descriptor = known or attach(
-            place, subject=subject, artifact_type=SBOM_MEDIA_TYPE, content=content, media_type=SBOM_MEDIA_TYPE
-        )
-        published.append(Published(descriptor, content, known is None))
+    published = [_published(place, subject, SBOM_MEDIA_TYPE, write_cyclonedx(platform)) for platform in packages]
     if signer is None:
         return published
     from registry_pipelines.evidence.keys import verifier_of  # cryptography is loaded by who signs
@@ -68,13 +60,18 @@ def publish_sboms(
     def sign(content: bytes) -> list[Attested]:
         return [attest_sbom(place, subject, content, signer, known=signed)]
 
-    return [_signed(item, partial(sign, item.content)) for item in published]
+    return [_signed(sbom, partial(sign, sbom.content)) for sbom in published]
+
+
+def _published(place: Place, subject: Descriptor, kind: str, content: bytes) -> Published:
+    descriptor, changed = attach_once(place, subject=subject, artifact_type=kind, content=content, media_type=kind)
+    return Published(descriptor, content, changed)
 
 
 def _signed(published: Published, sign: Callable[[], list[Attested]]) -> Published:
     """A document is there whether or not it can be signed: one may be larger than a statement that readers take."""
     try:
-        return replace(published, changed=any([published.changed, *(each.changed for each in sign())]))
+        return replace(published, changed=any([published.changed, *(attestation.changed for attestation in sign())]))
     except InputError as error:
         return replace(published, unsigned=error.what)
 
@@ -88,13 +85,13 @@ def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformP
     Not checked here: signatures, and whether every platform has one.
     """
     there: dict[Digest, list[tuple[Published, PlatformPackages]]] = {}
-    for item in attached(place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES):
+    for sbom in attached(place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES):
         try:
-            packages = read_cyclonedx(item.content, where=f"{place}@{item.descriptor.digest}")
+            packages = read_cyclonedx(sbom.content, where=f"{place}@{sbom.descriptor.digest}")
         except ManifestInvalid:
             continue
         if packages.subject == subject:
-            published = Published(item.descriptor, item.content, False)
+            published = Published(sbom.descriptor, sbom.content, False)
             there.setdefault(packages.manifest.digest, []).append((published, packages))
     if not there:
         raise EvidenceMissing(
@@ -129,16 +126,12 @@ def publish_report(
     when the other machine's clock was a little ahead. One that is further ahead, or has no date, is no report to repeat
     or to sign: whoever wrote that, it moves no clock of ours.
     """
-    reports = [found for found in _reports(place, subject.digest) if _is_past(found[1], report)]
+    reports = [pair for pair in _reports(place, subject.digest) if _is_past(pair[1], report)]
     if reports and _timeless(reports[-1][1]) == _timeless(report):
         published, report = reports[-1]
     else:
         report = _dated_after(reports[-1][1], report) if reports else report
-        content = report.encode()
-        descriptor = attach(
-            place, subject=subject, artifact_type=REPORT_MEDIA_TYPE, content=content, media_type=REPORT_MEDIA_TYPE
-        )
-        published = Published(descriptor, content, True)
+        published = _published(place, subject, REPORT_MEDIA_TYPE, report.encode())
     if signer is None:
         return published
     return _signed(published, lambda: attest_report(place, subject, report, signer, passes=passes))
@@ -162,14 +155,14 @@ def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:
 def _is_past(there: Report, report: Report) -> bool:
     """Whether a report there can be older than this one, as far as clocks of two machines agree."""
     try:
-        before, now = (datetime.fromisoformat(item.scanned_at) for item in (there, report))
+        before, now = (datetime.fromisoformat(scan.scanned_at) for scan in (there, report))
         return before < now + CLOCK_SKEW
     except (ValueError, TypeError):  # not dates, or one without a zone
         return False
 
 
 def _dated_after(there: Report, report: Report) -> Report:
-    before, now = (datetime.fromisoformat(item.scanned_at) for item in (there, report))
+    before, now = (datetime.fromisoformat(scan.scanned_at) for scan in (there, report))
     if before < now:
         return report
     after = (before + timedelta(seconds=1)).astimezone(UTC)
@@ -182,12 +175,12 @@ def _timeless(report: Report) -> bytes:
 
 def _reports(place: Place, subject: Digest) -> list[tuple[Published, Report]]:
     """Readable reports about the subject, oldest first. A damaged one must not hide a good one."""
-    found: list[tuple[Published, Report]] = []
-    for item in attached(place, subject, artifact_type=REPORT_MEDIA_TYPE, limit=MAX_REPORT_BYTES):
+    reports: list[tuple[Published, Report]] = []
+    for document in attached(place, subject, artifact_type=REPORT_MEDIA_TYPE, limit=MAX_REPORT_BYTES):
         try:
-            report = Report.decode(item.content, where=f"{place}@{item.descriptor.digest}")
+            report = Report.decode(document.content, where=f"{place}@{document.descriptor.digest}")
         except ManifestInvalid:
             continue
         if report.subject == subject:
-            found.append((Published(item.descriptor, item.content, False), report))
-    return sorted(found, key=lambda pair: (pair[1].order, pair[0].descriptor.digest))
+            reports.append((Published(document.descriptor, document.content, False), report))
+    return sorted(reports, key=lambda pair: (pair[1].order, pair[0].descriptor.digest))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import ClosureIncomplete
-from registry_pipelines.evidence import artifacts
+from registry_pipelines.evidence import referrers
 from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -39,12 +39,12 @@ def test_attached_documents_come_back_by_type(place: Place) -> None:
         place, subject=subject, artifact_type=KIND, content=b"one", media_type="text/plain", annotations={"a": "b"}
     )
     attach(place, subject=subject, artifact_type=OTHER, content=b"two", media_type=OTHER)
-    (found,) = attached(place, subject.digest, artifact_type=KIND)
-    assert found.content == b"one"
-    assert found.descriptor == first
-    assert found.manifest.subject == subject
-    assert found.manifest.annotations == {"a": "b"}
-    assert found.manifest.layers[0].media_type == "text/plain"
+    (note,) = attached(place, subject.digest, artifact_type=KIND)
+    assert note.content == b"one"
+    assert note.descriptor == first
+    assert note.manifest.subject == subject
+    assert note.manifest.annotations == {"a": "b"}
+    assert note.manifest.layers[0].media_type == "text/plain"
     assert [one.content for one in attached(place, subject.digest, artifact_type=OTHER)] == [b"two"]
     assert attached(place, first.digest, artifact_type=KIND) == []
 
@@ -69,8 +69,8 @@ def test_a_type_may_stand_in_the_config(place: Place) -> None:
         Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=(layer,), subject=subject)
     )
     place.registry.put_manifest("a/b", made)
-    found = attached(place, subject.digest, artifact_type="application/vnd.cncf.notary.signature")
-    assert [one.content for one in found] == [b"envelope"]
+    signatures = attached(place, subject.digest, artifact_type="application/vnd.cncf.notary.signature")
+    assert [one.content for one in signatures] == [b"envelope"]
 
 
 def test_an_artifact_without_a_document_is_none(place: Place) -> None:
@@ -99,7 +99,7 @@ def test_a_document_over_the_limit_is_an_error(place: Place) -> None:
 
 
 def test_too_many_referrers_fail_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "MAX_REFERRERS", 2)
+    monkeypatch.setattr(referrers, "MAX_REFERRERS", 2)
     subject = image(place.registry, "a/b", "text", tag="v1").descriptor
     for number in range(3):
         attach(place, subject=subject, artifact_type=KIND, content=b"%d" % number, media_type=KIND)

@@ -21,7 +21,7 @@ from registry_pipelines.errors import (
     Unauthorized,
     Unavailable,
 )
-from registry_pipelines.evidence.artifacts import attach, attached
+from registry_pipelines.evidence.artifacts import attach, attach_once, attached
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, artifact_manifest
@@ -77,6 +77,14 @@ def store_alone(address: str, manifest: ManifestBytes, tag: str = "") -> None:
     headers = {"Content-Type": manifest.media_type}
     connection.request("PUT", f"/v2/a/manifests/{tag or manifest.digest}", manifest.raw, headers)
     assert connection.getresponse().status == 201
+    connection.close()
+
+
+def delete_alone(address: str, digest: Digest) -> None:
+    """Delete a manifest as a client does that knows nothing of the list."""
+    connection = http.client.HTTPConnection(address)
+    connection.request("DELETE", f"/v2/a/manifests/{digest}")
+    assert connection.getresponse().status == 202
     connection.close()
 
 
@@ -474,3 +482,22 @@ def test_a_manifest_whose_list_cannot_be_read_is_not_deleted(
     with pytest.raises(Unavailable):
         registry.delete_manifest("a", made.digest)
     assert registry.get_manifest("a", made.digest) == made
+
+
+@pytest.mark.parametrize("kind", ["embedded"])
+def test_a_document_is_attached_once(registry: DistributionRegistry, faults: FaultRegistry) -> None:
+    """After a kill no list names what is stored, and a list may name what somebody deleted: neither is attached."""
+    faults.play("GET", LISTS, NO_API)
+    place = Place(registry, "a")
+    subject, made = ready(registry)
+    store_alone(faults.address, made)
+
+    def attach_note() -> bool:
+        descriptor, changed = attach_once(place, subject=subject, artifact_type=KIND, content=b"one", media_type=KIND)
+        assert descriptor == made.descriptor
+        assert [one.content for one in attached(place, subject.digest, artifact_type=KIND)] == [b"one"]
+        return changed
+
+    assert [attach_note(), attach_note()] == [True, False]
+    delete_alone(faults.address, made.digest)
+    assert [attach_note(), attach_note()] == [True, False]

@@ -127,6 +127,16 @@ def test_foreign_and_damaged_documents_hide_nothing(place: Place, tmp_path: Path
     assert isinstance(read_report(place, image.digest)[1], Report)
 
 
+def test_a_damaged_referrer_keeps_no_sbom_from_being_attached(place: Place, tmp_path: Path) -> None:
+    image = push_image(place, [DEBIAN])
+    packages = scan_image(place, image, state=tmp_path / "state")
+    theirs = attach(place, subject=image, artifact_type="text/plain", content=b"theirs", media_type="text/plain")
+    (tmp_path / "registry/team/app/blobs/sha256" / theirs.digest.hex).write_bytes(b"changed")
+    assert [sbom.changed for sbom in publish_sboms(place, image, packages)] == [True]
+    assert [sbom.changed for sbom in publish_sboms(place, image, packages)] == [False]
+    assert [read for _, read in read_sboms(place, image.digest)] == packages
+
+
 def test_fewer_components_never_win(place: Place, tmp_path: Path) -> None:
     image = push_image(place, [DEBIAN])
     (packages,) = scan_image(place, image, state=tmp_path / "state")
