@@ -143,16 +143,16 @@ def by_layers(layout: Path, digest: str, *, base_layers: int, prefix: str, inter
 
 def differences(ours: Installation, theirs: Installation) -> list[str]:
     """What is not the same, in words. That we compile more is none: pip leaves out a source in Big5."""
-    found = [f"only pip has {path}" for path in sorted(theirs.keys() - ours.keys())]
-    found += [f"only ours has {path}" for path in sorted(ours.keys() - theirs.keys())]
-    found += [f"only pip compiled {path}" for path in sorted(theirs.compiled - ours.compiled)]
+    lines = [f"only pip has {path}" for path in sorted(theirs.keys() - ours.keys())]
+    lines += [f"only ours has {path}" for path in sorted(ours.keys() - theirs.keys())]
+    lines += [f"only pip compiled {path}" for path in sorted(theirs.compiled - ours.compiled)]
     for path in sorted(ours.keys() & theirs.keys()):
         mine, other = ours[path], theirs[path]
         if mine.mode != other.mode:
-            found.append(f"{path} has mode {mine.mode:o}, with pip {other.mode:o}")
+            lines.append(f"{path} has mode {mine.mode:o}, with pip {other.mode:o}")
         if isinstance(mine.content, dict) and isinstance(other.content, dict):
             rows = sorted(mine.content.items() ^ other.content.items())
-            found += [f"{path} has a different row {row}" for row in rows]
+            lines += [f"{path} has a different row {row}" for row in rows]
         elif mine.content != other.content:
-            found.append(f"{path} has other content: {mine.content!r:.300}, with pip {other.content!r:.300}")
-    return found
+            lines.append(f"{path} has other content: {mine.content!r:.300}, with pip {other.content!r:.300}")
+    return lines

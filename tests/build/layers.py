@@ -70,13 +70,13 @@ def wheel_layer(
 
 def entries(raw: bytes) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
     """Every entry by path; fails on a path that comes twice."""
-    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
+    by_path: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as tar:
         for info in tar:
             file = tar.extractfile(info) if info.isfile() else None
-            assert info.name not in found
-            found[info.name] = (info, file.read() if file else b"")
-    return found
+            assert info.name not in by_path
+            by_path[info.name] = (info, file.read() if file else b"")
+    return by_path
 
 
 def unpack(raw: bytes, root: Path) -> None:

@@ -105,5 +105,5 @@ def _codename() -> str:
 
 def _mirror() -> str:
     listed = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True)
-    found = [address for address in listed.stdout.splitlines() if "security" not in address]
-    return found[0] if found else missing("apt has no mirror to make a Debian root from")
+    mirrors = [address for address in listed.stdout.splitlines() if "security" not in address]
+    return mirrors[0] if mirrors else missing("apt has no mirror to make a Debian root from")

@@ -164,7 +164,7 @@ def test_any_wheel_that_pip_installs_gives_the_same_files(
     path = folder / made[0]
     path.write_bytes(made[1])
     theirs = pip_installs(path, folder / "root")
-    ours = {name: found for name, found in entries(wheel_layer(path, scheme=SCHEME)).items() if found[0].isfile()}
+    ours = {name: entry for name, entry in entries(wheel_layer(path, scheme=SCHEME)).items() if entry[0].isfile()}
     assert ours.keys() == theirs.keys()
     record = next(name for name in ours if name.endswith(".dist-info/RECORD"))
     for name, (info, content) in ours.items():
@@ -177,8 +177,8 @@ def test_any_wheel_that_pip_installs_gives_the_same_files(
         executable = bool(theirs[name].stat().st_mode & stat.S_IXUSR) or name.startswith(SCHEME.scripts)
         assert info.mode == (0o755 if executable else 0o644)
     check_record(record, {name: content for name, (_, content) in ours.items()})
-    found = take_inventory(open_wheel(path), SCHEME)
-    assert found.paths.keys() == ours.keys()
+    inventory = take_inventory(open_wheel(path), SCHEME)
+    assert inventory.paths.keys() == ours.keys()
     shutil.rmtree(folder)
 
 
@@ -222,7 +222,7 @@ def test_names_without_the_utf8_flag_are_read_as_pip_reads_them(tmp_path: Path) 
     theirs = pip_installs(path, tmp_path / "root")
     assert f"{SITE}/top/├⌐.txt" in theirs
     assert {
-        name for name, found in entries(wheel_layer(path, scheme=SCHEME)).items() if found[0].isfile()
+        name for name, entry in entries(wheel_layer(path, scheme=SCHEME)).items() if entry[0].isfile()
     } == theirs.keys()
     assert any("├⌐" in note for note in open_wheel(path).notes)
 

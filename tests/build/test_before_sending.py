@@ -225,17 +225,23 @@ def test_who_won_stands_in_the_image_the_result_and_the_provenance(
         manifest = place.registry.get_manifest(place.repository, result.descriptor.digest).content()
         assert isinstance(manifest, Manifest)
         layers = [entries(read_blob(place, layer, limit=1 << 20)) for layer in manifest.layers]
-        (winners[winner],) = [each[f"{SITE}/tests/__init__.py"][1] for each in layers if f"{SITE}/tests" in each]
+        (winners[winner],) = [
+            entries_of_layer[f"{SITE}/tests/__init__.py"][1]
+            for entries_of_layer in layers
+            if f"{SITE}/tests" in entries_of_layer
+        ]
         records = {
             project: next(
-                each[path][1] for each in layers if (path := f"{SITE}/{project}-1.0.dist-info/RECORD") in each
+                entries_of_layer[path][1]
+                for entries_of_layer in layers
+                if (path := f"{SITE}/{project}-1.0.dist-info/RECORD") in entries_of_layer
             )
             for project in (winner, loser)
         }
         assert record_hash(winners[winner]).encode() in records[winner]
         assert b"tests/" not in records[loser]
-        (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-        definition = json.loads(found.content)["predicate"]["buildDefinition"]
+        (statement,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+        definition = json.loads(statement.content)["predicate"]["buildDefinition"]
         assert definition["externalParameters"]["conflicts"] == [{"path": "tests/*", "wins": winner}]
         (settled,) = definition["internalParameters"]["settledConflicts"]
         assert (settled["winner"], settled["losers"]) == (conflict.winner, list(conflict.losers))
@@ -248,9 +254,11 @@ def test_what_was_let_pass_stands_in_result_and_provenance(
     result = builder.build(spec, place)
     note = "RECORD has no hash that can be checked of: good1/__init__.py"
     assert result.notes == {"good1-1.0-py3-none-any.whl": (note,)}
-    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    dependencies = json.loads(found.content)["predicate"]["buildDefinition"]["resolvedDependencies"]
-    annotations = {each["name"]: each.get("annotations") for each in dependencies if "name" in each}
+    (statement,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    dependencies = json.loads(statement.content)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    annotations = {
+        dependency["name"]: dependency.get("annotations") for dependency in dependencies if "name" in dependency
+    }
     assert annotations.pop("good1-1.0-py3-none-any.whl") == {"notes": [note]}
     assert set(annotations.values()) == {None}
 

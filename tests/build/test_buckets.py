@@ -16,21 +16,21 @@ sets = st.dictionaries(st.text("abcdef", min_size=1, max_size=6), st.integers(1,
 
 @settings(deadline=None)
 @given(sets, st.integers(0, 30))
-def test_every_wheel_is_in_one_layer_and_there_are_few_layers(found: dict[str, int], base: int) -> None:
-    wheels = [wheel(name, size) for name, size in found.items()]
+def test_every_wheel_is_in_one_layer_and_there_are_few_layers(sizes: dict[str, int], base: int) -> None:
+    wheels = [wheel(name, size) for name, size in sizes.items()]
     groups = group(wheels, base_layers=base)
-    assert sorted(w.name for members in groups for w in members) == sorted(found)
+    assert sorted(w.name for members in groups for w in members) == sorted(sizes)
     assert len(groups) + base <= MAX_LAYERS
 
 
 @settings(deadline=None)
 @given(sets, st.data())
-def test_one_changed_wheel_changes_one_layer(found: dict[str, int], data: st.DataObject) -> None:
-    if not found:
+def test_one_changed_wheel_changes_one_layer(sizes: dict[str, int], data: st.DataObject) -> None:
+    if not sizes:
         return
-    changed = data.draw(st.sampled_from(sorted(found)))
-    before = [wheel(name, size) for name, size in found.items()]
-    after = [wheel(name, size, "2" if name == changed else "1") for name, size in found.items()]
+    changed = data.draw(st.sampled_from(sorted(sizes)))
+    before = [wheel(name, size) for name, size in sizes.items()]
+    after = [wheel(name, size, "2" if name == changed else "1") for name, size in sizes.items()]
     assert len(set(group(before)) - set(group(after))) == 1
 
 

@@ -199,14 +199,14 @@ def test_the_manifest_and_config_say_what_they_hold(tmp_path: Path, state: Path,
 
 def test_provenance_names_every_input_by_digest(tmp_path: Path, state: Path, spec: BuildSpec, place: Place) -> None:
     result = LayersBuilder(state, builder_id="https://ci.example/builder").build(spec, place)
-    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    assert found.descriptor == result.provenance
-    assert (found.manifest.annotations or {})["in-toto.io/predicate-type"] == "https://slsa.dev/provenance/v1"
-    statement = json.loads(found.content)
+    (document,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert document.descriptor == result.provenance
+    assert (document.manifest.annotations or {})["in-toto.io/predicate-type"] == "https://slsa.dev/provenance/v1"
+    statement = json.loads(document.content)
     assert statement["_type"] == STATEMENT_TYPE
     assert statement["subject"][0]["digest"]["sha256"] == result.descriptor.digest.hex
     dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
-    named = {item["uri"]: item["digest"].get("sha256") for item in dependencies}
+    named = {dependency["uri"]: dependency["digest"].get("sha256") for dependency in dependencies}
     for wheel in next(iter(result.lock.values())):
         assert named[wheel.purl] == wheel.sha256
     assert f"oci://{spec.base}" in named
@@ -221,9 +221,9 @@ def test_provenance_is_signed_when_it_is_written_and_once(
     builder = LayersBuilder(state, signer=signer)
     first = builder.build(spec, place)
     assert first.changed
-    [found] = read_attestations(place, first.descriptor.digest, verifier_of(signer)).verified
+    [signed] = read_attestations(place, first.descriptor.digest, verifier_of(signer)).verified
     [unsigned] = attached(place, first.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    assert (found.predicate_type, found.predicate) == (PROVENANCE_TYPE, json.loads(unsigned.content)["predicate"])
+    assert (signed.predicate_type, signed.predicate) == (PROVENANCE_TYPE, json.loads(unsigned.content)["predicate"])
     referrers = place.registry.referrers(place.repository, first.descriptor.digest)
     assert not builder.build(spec, place).changed
     assert place.registry.referrers(place.repository, first.descriptor.digest) == referrers
@@ -281,8 +281,8 @@ def test_several_platforms_give_an_index_that_skopeo_copies(
     index = place.registry.get_manifest(place.repository, "v1").content()
     assert isinstance(index, Index)
     assert [child.platform for child in index.manifests] == [AMD, ARM]
-    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    covered = {item["digest"]["sha256"] for item in json.loads(found.content)["subject"]}
+    (document,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    covered = {subject["digest"]["sha256"] for subject in json.loads(document.content)["subject"]}
     assert covered == {result.descriptor.digest.hex, *(child.digest.hex for child in index.manifests)}
     assert not LayersBuilder(state).build(structs.replace(spec, platforms=(AMD, ARM)), place).changed
 
@@ -328,9 +328,9 @@ def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, state: Path, 
     commit = git(spec.application, "rev-parse", "HEAD")
     result = LayersBuilder(state).build(spec, place)
     assert result.tags == ("v1", f"20260203-040506-{commit[:7]}", f"git-{commit[:12]}")
-    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    assert "hunter2" not in found.content.decode()
-    dependencies = json.loads(found.content)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (document,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert "hunter2" not in document.content.decode()
+    dependencies = json.loads(document.content)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert {
         "uri": "git+https://git.example/team/app.git",
         "digest": {"gitCommit": commit},
@@ -344,8 +344,8 @@ def test_a_commit_gives_tags_labels_and_provenance(tmp_path: Path, state: Path, 
     assert "org.opencontainers.image.revision" not in (manifest.annotations or {})
     said = "no commit tags and no revision label: packed files were changed since the commit: app.py"
     assert (result.warnings, dirty.warnings) == ((), (said,))
-    (found,) = attached(place, dirty.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    definition = json.loads(found.content)["predicate"]["buildDefinition"]
+    (document,) = attached(place, dirty.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    definition = json.loads(document.content)["predicate"]["buildDefinition"]
     assert definition["internalParameters"]["warnings"] == [said]
 
 
@@ -368,8 +368,8 @@ def test_a_commit_that_cannot_be_told_gives_an_image_without_commit_and_says_so(
     assert not {"org.opencontainers.image.revision", "org.opencontainers.image.created"} & set(
         manifest.annotations or {}
     )
-    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    assert "gitCommit" not in found.content.decode()
+    (document,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert "gitCommit" not in document.content.decode()
     with pytest.raises(TagImmutable, match="the clone is shallow"):
         LayersBuilder(state).build(shallow, place)
 
@@ -381,8 +381,8 @@ def test_a_commit_of_the_future_is_said_and_not_written_down(state: Path, spec: 
     git(spec.application, "commit", "-qm", "first", date="2099-01-01T00:00:00Z")
     result = LayersBuilder(state).build(spec, place)
     assert "is in the future: 2099-01-01T00:00:00Z" in result.warnings[0]
-    (found,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
-    assert b"future" not in found.content
+    (document,) = attached(place, result.descriptor.digest, artifact_type=PROVENANCE_ARTIFACT)
+    assert b"future" not in document.content
 
 
 def test_nothing_is_sent_when_anything_is_wrong(

@@ -28,8 +28,8 @@ def module(path: str, text: bytes, before: Callable[[], object] = lambda: None) 
 
 
 def compiled(sources: list[Source]) -> dict[str, bytes]:
-    with Compilation(sources) as found:
-        return dict(found)
+    with Compilation(sources) as compilation:
+        return dict(compilation)
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def test_batches_do_not_change_order_or_loss(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_it_goes_on_beside_other_work() -> None:
     begun = threading.Event()
-    with Compilation([module("/m.py", b"x = 1\n", begun.set)]) as found:
+    with Compilation([module("/m.py", b"x = 1\n", begun.set)]) as compilation:
         assert begun.wait(WAIT_S), "it waits until somebody asks for its answer"
-        assert [path for path, _ in found] == ["/m.py"]
+        assert [path for path, _ in compilation] == ["/m.py"]
 
 
 @pytest.mark.usefixtures("one_in_a_batch")

@@ -23,10 +23,12 @@ def inventories(*wheels: Path) -> list[Inventory]:
     return [take_inventory(open_wheel(path), SCHEME) for path in wheels]
 
 
-def settled(found: list[Inventory], rules: Mapping[str, str] | None = None) -> list[tuple[str, str, tuple[str, ...]]]:
+def settled(
+    inventories: list[Inventory], rules: Mapping[str, str] | None = None
+) -> list[tuple[str, str, tuple[str, ...]]]:
     return [
-        (each.path.removeprefix(SITE + "/"), each.winner, each.losers)
-        for each in settle(found, rules, site_packages=SITE)
+        (conflict.path.removeprefix(SITE + "/"), conflict.winner, conflict.losers)
+        for conflict in settle(inventories, rules, site_packages=SITE)
     ]
 
 

@@ -79,8 +79,8 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def test_local_wheels_are_linked_not_copied(ask: Resolve, wheel: Path) -> None:
-    [found] = ask("leaf", wheels=wheel.parent)
-    assert found.path.samefile(wheel)
+    [stored] = ask("leaf", wheels=wheel.parent)
+    assert stored.path.samefile(wheel)
 
 
 def test_an_unchanged_folder_is_not_asked_about_again(
@@ -141,9 +141,9 @@ def test_a_folder_that_is_not_there_is_named(ask: Resolve, tmp_path: Path) -> No
 
 def test_relative_paths_start_at_the_folder_told(ask: Resolve, wheel: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("leaf\n")
-    found = ask("-r list.txt", folder=tmp_path, find_links=("served",), wheels=wheel.parent)
-    assert [each.locked.name for each in found] == ["leaf"]
-    assert ask("./served/leaf-1.0-py3-none-any.whl", folder=tmp_path, wheels=wheel.parent) == found
+    wheels = ask("-r list.txt", folder=tmp_path, find_links=("served",), wheels=wheel.parent)
+    assert [stored.locked.name for stored in wheels] == ["leaf"]
+    assert ask("./served/leaf-1.0-py3-none-any.whl", folder=tmp_path, wheels=wheel.parent) == wheels
 
 
 # Indexes
@@ -173,9 +173,9 @@ def test_forms_of_an_index(form: str, ask: Resolve, tmp_path: Path) -> None:
     moved = {"/simple/leaf/": "/elsewhere/leaf/"} if form == "redirected" else {}
     with IndexServer(pages, redirects=moved) as index:
         source = f"--no-index -f http://{index.address}/page/here/" if form == "find-links" else f"-i {index.url}"
-        [found] = ask(*source.replace(" -f", "\n-f").split("\n"), "leaf")
-    assert (found.locked.version, found.notes) == ("1.0+cu124", ())
-    assert hash_of(found.path) == hash_of(wheel)
+        [stored] = ask(*source.replace(" -f", "\n-f").split("\n"), "leaf")
+    assert (stored.locked.version, stored.notes) == ("1.0+cu124", ())
+    assert hash_of(stored.path) == hash_of(wheel)
 
 
 @pytest.mark.parametrize(("kind", "said"), [("", ""), ("md5", "gives no hash"), ("sha512", ""), ("sha384", "")])
@@ -185,9 +185,9 @@ def test_an_index_without_sha256_is_used_and_what_is_not_checked_is_said(
     fragment = f"#{hash_of(wheel, kind)}" if kind else ""
     pages = {"/simple/leaf/": page(f'<a href="/f/{wheel.name}{fragment}">l</a>'), f"/f/{wheel.name}": file_of(wheel)}
     with IndexServer(pages) as index:
-        [found] = ask(f"-i {index.url}", "leaf")
-    assert hash_of(found.path) == f"sha256={found.locked.sha256}" == hash_of(wheel)
-    assert [said in note for note in found.notes] == ([True] if said else [])
+        [stored] = ask(f"-i {index.url}", "leaf")
+    assert hash_of(stored.path) == f"sha256={stored.locked.sha256}" == hash_of(wheel)
+    assert [said in note for note in stored.notes] == ([True] if said else [])
 
 
 def test_an_option_on_two_lines_and_a_password(ask: Resolve, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,8 +198,8 @@ def test_an_option_on_two_lines_and_a_password(ask: Resolve, wheel: Path, monkey
     with IndexServer(pages, user="robot:hunter2") as index:
         monkeypatch.setenv("INDEX_PASSWORD", "hunter2")
         lines = ("--index-url \\", f"  http://robot:${{INDEX_PASSWORD}}@{index.address}/simple/ # ours", "leaf")
-        [found] = ask(*lines)
-        assert found.locked.name == "leaf"
+        [stored] = ask(*lines)
+        assert stored.locked.name == "leaf"
         with pytest.raises(RequirementsInvalid) as caught:
             ask(*lines, "absent")
     assert "hunter2" not in str(caught.value)
@@ -232,8 +232,8 @@ def test_a_yanked_wheel_is_taken_when_pinned_and_said(ask: Resolve, wheel: Path)
         f"/f/{wheel.name}": file_of(wheel),
     }
     with IndexServer(pages) as index:
-        [found] = ask(f"-i {index.url}", "leaf==1.0")
-    assert found.notes == ("leaf 1.0 was yanked from its index",)
+        [stored] = ask(f"-i {index.url}", "leaf==1.0")
+    assert stored.notes == ("leaf 1.0 was yanked from its index",)
 
 
 def test_a_folder_beside_an_index(ask: Resolve, wheel: Path, tmp_path: Path) -> None:
@@ -273,8 +273,8 @@ def test_what_an_index_says_of_a_project_is_said(form: str, status: str, ask: Re
             with pytest.raises(RequirementsInvalid, match="quarantine"):
                 ask(f"-i {index.url}", "leaf")
             return
-        [found] = ask(f"-i {index.url}", "leaf")
-    assert found.notes == (() if status == "active" else ("leaf is archived: moved on at its index",))
+        [stored] = ask(f"-i {index.url}", "leaf")
+    assert stored.notes == (() if status == "active" else ("leaf is archived: moved on at its index",))
 
 
 def test_a_wheel_of_ones_own_is_taken_whatever_the_index_says_of_the_project(
@@ -286,5 +286,5 @@ def test_a_wheel_of_ones_own_is_taken_whatever_the_index_says_of_the_project(
         f'<!DOCTYPE html><html><head>{meta}</head><body><a href="/f/{wheel.name}#{hash_of(wheel)}">l</a></body></html>'
     )
     with IndexServer({"/simple/leaf/": (html.encode(), "text/html"), f"/f/{wheel.name}": file_of(wheel)}) as index:
-        [found] = ask(f"-i {index.url}", "leaf", find_links=(str(own.parent),))
-    assert (found.locked.version, found.notes) == ("2.0", ())
+        [stored] = ask(f"-i {index.url}", "leaf", find_links=(str(own.parent),))
+    assert (stored.locked.version, stored.notes) == ("2.0", ())

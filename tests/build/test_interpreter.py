@@ -59,8 +59,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, BuildResult]:
 def packages(base: tuple[Place, BuildResult], tmp_path_factory: pytest.TempPathFactory) -> PlatformPackages:
     """What our scanner finds in it."""
     place, result = base
-    (found,) = scan_image(place, result.descriptor, state=tmp_path_factory.mktemp("scan"))
-    return found
+    (scanned,) = scan_image(place, result.descriptor, state=tmp_path_factory.mktemp("scan"))
+    return scanned
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +121,15 @@ def test_the_closure_is_what_the_loader_itself_finds(peer: Callable[[str], str])
     ldd = peer("ldd")
     for path in [PROGRAM, *(item.source for item in interpreter_items()[1] if item.source and "_ssl" in item.path)]:
         told = subprocess.run([ldd, path], capture_output=True, text=True, check=True).stdout
-        theirs = {name: Path(found).resolve() for name, found in re.findall(r"(\S+) => (/\S+)", told)}
+        theirs = {name: Path(path).resolve() for name, path in re.findall(r"(\S+) => (/\S+)", told)}
         program = read_elf(PROGRAM)
         ours = Loader().closure(program, [read_elf(path)])
         assert {name: ours[name].resolve() for name in theirs} == theirs
 
 
 def test_manylinux_libraries_are_taken_when_they_are_here() -> None:
-    found = Loader().closure(read_elf(PROGRAM), [], EXTRA_LIBRARIES)
-    assert {"libm.so.6", "libdl.so.2"} <= found.keys()
+    libraries = Loader().closure(read_elf(PROGRAM), [], EXTRA_LIBRARIES)
+    assert {"libm.so.6", "libdl.so.2"} <= libraries.keys()
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 200])
@@ -199,18 +199,18 @@ def test_the_scanner_lists_the_packages_of_the_base_and_nothing_that_nobody_decl
 ) -> None:
     system, python = interpreter_items()
     names = {item.source for item in [*system, *python] if item.source}
-    found = {component.name: component for component in packages.components}
-    deb = {name for name, component in found.items() if component.type == "deb"}
+    components = {component.name: component for component in packages.components}
+    deb = {name for name, component in components.items() if component.type == "deb"}
     assert deb == packages_of(names, peer("dpkg-query"))
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     version = release["VERSION_ID"].strip('"')
     for name in deb:
         query = [peer("dpkg-query"), "--show", "--showformat=${Version}", f"{name}"]
         told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-        assert found[name].version in told
-        assert found[name].ecosystem == f"{release['ID'].title()}:{version}"
+        assert components[name].version in told
+        assert components[name].ecosystem == f"{release['ID'].title()}:{version}"
     assert {"libc6", "tzdata", "netbase"} <= deb
-    assert found["libc6"].source_name == "glibc"
+    assert components["libc6"].source_name == "glibc"
     # An interpreter that no package owns is one component, with its full version; then nothing else is undeclared.
     undeclared = {component.purl for component in packages.components if not component.declared}
     own = set() if packages_of({PROGRAM}, peer("dpkg-query")) else {f"pkg:generic/python@{sys.version.split()[0]}"}

@@ -45,8 +45,8 @@ def test_wheels_of_every_shape_are_laid_out_as_pip_lays_them_out(tmp_path: Path)
     )
     theirs = by_pip(tmp_path / "environment", tmp_path / "wheels", list(NAMES))
     assert sum(path.endswith("/RECORD") for path in ours) == len(NAMES)
-    found = differences(ours, theirs)
-    assert found == WANTED, "\n".join(found[:60])
+    lines = differences(ours, theirs)
+    assert lines == WANTED, "\n".join(lines[:60])
 
 
 @pytest.fixture(scope="module")
@@ -79,5 +79,5 @@ def test_an_image_of_popular_wheels_holds_what_pip_installs(tmp_path: Path, whee
     assert sum(path.endswith("/RECORD") for path in ours) == len(requirements)
     assert sum(path.startswith(SITE) for path in ours) > 20_000
     assert sum(path.startswith("bin/") for path in ours) > 30
-    found = differences(ours, theirs)
-    assert not found, "\n".join(found[:60])
+    lines = differences(ours, theirs)
+    assert not lines, "\n".join(lines[:60])

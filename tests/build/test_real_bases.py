@@ -165,11 +165,11 @@ def scan(place: Place, result: BuildResult, state: Path) -> list[Component]:
     return list(platform.components)
 
 
-def check_components(found: list[Component], versions: dict[str, str]) -> None:
+def check_components(components: list[Component], versions: dict[str, str]) -> None:
     """Every wheel is there by its version, and what the wheels brought along: OpenSSL in opencv, the crates of ruff."""
-    listed = {(component.ecosystem, component.name): component.version for component in found}
+    listed = {(component.ecosystem, component.name): component.version for component in components}
     for name, version in versions.items():
         assert listed.get(("PyPI", name)) == version, name
-    names = {component.name.lower() for component in found}
+    names = {component.name.lower() for component in components}
     assert {"openssl-libs", "ffmpeg"} <= names
-    assert len([component for component in found if component.purl.startswith("pkg:cargo/")]) > 100
+    assert len([component for component in components if component.purl.startswith("pkg:cargo/")]) > 100

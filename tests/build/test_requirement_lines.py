@@ -53,14 +53,14 @@ def test_nested_files_are_relative_to_the_file_that_names_them(tmp_path: Path) -
     (tmp_path / "deep/two.txt").write_text("two # said\n-r three.txt\n")
     (tmp_path / "deep/three.txt").write_bytes("\ufeffthree".encode())
     (tmp_path / "limits.txt").write_text("four<4\n")
-    found = read_lines([], tmp_path / "top.txt", folder=Path("/nowhere"))
-    assert [(line.text, line.constraint) for line in found] == [
+    lines = read_lines([], tmp_path / "top.txt", folder=Path("/nowhere"))
+    assert [(line.text, line.constraint) for line in lines] == [
         ("one", False),
         ("two", False),
         ("three", False),
         ("four<4", True),
     ]
-    assert found[1].where == f"{tmp_path}/deep/two.txt, line 1"
+    assert lines[1].where == f"{tmp_path}/deep/two.txt, line 1"
 
 
 def test_files_that_name_each_other_end(tmp_path: Path) -> None:
@@ -127,5 +127,5 @@ def test_sources_of_lines(tmp_path: Path) -> None:
     ],
 )
 def test_pins(line: str, pin: tuple[str, str] | None) -> None:
-    [found] = read_lines([line, ""], None, folder=Path())
-    assert found.pin() == pin
+    [parsed] = read_lines([line, ""], None, folder=Path())
+    assert parsed.pin() == pin

@@ -56,9 +56,9 @@ def resolver(tmp_path: Path, wheels: Path) -> Iterator[Resolver]:
 
 
 def test_pip_decides_and_hashes_are_pinned(resolver: Resolver) -> None:
-    found = resolver("top")
-    assert [(wheel.locked.name, wheel.locked.version) for wheel in found] == [("leaf", "1.0"), ("top", "1.0")]
-    for wheel in found:
+    wheels = resolver("top")
+    assert [(wheel.locked.name, wheel.locked.version) for wheel in wheels] == [("leaf", "1.0"), ("top", "1.0")]
+    for wheel in wheels:
         assert read_sha256(wheel.path) == wheel.locked.sha256
         assert wheel.locked.purl == f"pkg:pypi/{wheel.locked.name}@1.0"
 
@@ -96,8 +96,8 @@ def test_source_distributions_are_not_taken(resolver: Resolver) -> None:
 def test_wheels_of_another_platform_and_python_are_found(resolver: Resolver) -> None:
     make_wheel(resolver.wheels, "native", tag="cp312-cp312-manylinux_2_28_aarch64")
     glibc = stated_c_library("glibc-2.28")
-    found = resolver("native", target=WheelTarget(Platform.parse("linux/arm64"), "3.12", glibc))
-    assert found[0].locked.filename == "native-1.0-cp312-cp312-manylinux_2_28_aarch64.whl"
+    wheels = resolver("native", target=WheelTarget(Platform.parse("linux/arm64"), "3.12", glibc))
+    assert wheels[0].locked.filename == "native-1.0-cp312-cp312-manylinux_2_28_aarch64.whl"
     with pytest.raises(RequirementsInvalid, match="linux/amd64"):
         resolver("native", target=WheelTarget(Platform.parse("linux/amd64"), "3.12", glibc))
     with pytest.raises(RequirementsInvalid, match="no wheels for windows/amd64"):
@@ -190,8 +190,8 @@ def test_a_wheel_that_is_a_link_to_a_file_of_another_name_is_built(resolver: Res
     blob = tmp_path / "blob"
     wheel.rename(blob)
     wheel.symlink_to(blob)
-    [found] = resolver("linked")
-    assert (found.path.name, read_sha256(found.path)) == (wheel.name, read_sha256(blob))
+    [stored] = resolver("linked")
+    assert (stored.path.name, read_sha256(stored.path)) == (wheel.name, read_sha256(blob))
 
 
 def test_a_variable_in_a_line_is_part_of_the_question(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:

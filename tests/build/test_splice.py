@@ -65,9 +65,9 @@ def write_streams(writer: LayerWriter, packed: list[tuple[bytes, bytes]]) -> Non
 @settings(deadline=None, max_examples=60)
 @given(st.lists(streams, min_size=1, max_size=4))
 def test_any_deflate_streams_become_one_gzip_member_with_the_same_files(
-    found: list[tuple[bytes, int, int, int, int]],
+    contents: list[tuple[bytes, int, int, int, int]],
 ) -> None:
-    packed = [(content, deflate(content, *how)) for content, *how in found]
+    packed = [(content, deflate(content, *how)) for content, *how in contents]
     raw, _ = written(lambda writer: write_streams(writer, packed))
 
     decompressor = zlib.decompressobj(31)
@@ -110,8 +110,8 @@ def test_a_last_block_may_begin_anywhere_and_be_of_any_length(before: int, behin
 
 @settings(deadline=None, max_examples=60)
 @given(streams, st.data())
-def test_a_stream_cut_anywhere_is_refused(found: tuple[bytes, int, int, int, int], data: st.DataObject) -> None:
-    content, *how = found
+def test_a_stream_cut_anywhere_is_refused(deflated: tuple[bytes, int, int, int, int], data: st.DataObject) -> None:
+    content, *how = deflated
     stream = deflate(content, *how)
     cut = data.draw(st.integers(0, len(stream) - 1))
     with pytest.raises(WheelInvalid, match="ends"):

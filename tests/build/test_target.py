@@ -119,8 +119,8 @@ def test_this_machines_own_library_is_read_as_it_says_itself(tmp_path: Path) -> 
     path = next(Path("/lib").glob("*-linux-gnu/libc.so.6"), None)
     if kind != "glibc" or path is None:
         missing("a machine with glibc in a multiarch folder")
-    found = says(tmp_path, {str(path).lstrip("/"): path.read_bytes()}, platform=Platform.here())
-    assert found.startswith(f"glibc {version} ")
+    library = says(tmp_path, {str(path).lstrip("/"): path.read_bytes()}, platform=Platform.here())
+    assert library.startswith(f"glibc {version} ")
 
 
 def test_tags_are_those_that_this_python_takes_on_its_own_machine() -> None:
@@ -270,9 +270,9 @@ def test_environment_markers_are_those_of_the_image(
     cache = BuildCache(tmp_path / "cache.sqlite")
     spec = BuildSpec(name="x", requirements=("top",), wheels=wheels)
     target = WheelTarget(platform, python, stated_c_library("glibc-2.36"))
-    found = resolve(spec, target, store=WheelStore(tmp_path / "store", cache), cache=cache)
+    chosen = resolve(spec, target, store=WheelStore(tmp_path / "store", cache), cache=cache)
     cache.close()
-    assert [wheel.locked.name for wheel in found] == expected
+    assert [wheel.locked.name for wheel in chosen] == expected
 
 
 def test_the_markers_of_this_python_are_known() -> None:

@@ -41,8 +41,8 @@ def chosen(library: str, names: set[str], wheels: Path, tmp_path: Path) -> dict[
     spec = BuildSpec(name="x", requirements=tuple(sorted(names)), wheels=wheels)
     target = WheelTarget(PLATFORM, "3.11", stated_c_library(library))
     with closing(BuildCache(tmp_path / "cache.sqlite")) as cache:
-        found = resolve(spec, target, store=WheelStore(tmp_path / "store"), cache=cache)
-    return {wheel.locked.name: SYMBOLS[wheel.locked.filename] for wheel in found}
+        wheels = resolve(spec, target, store=WheelStore(tmp_path / "store"), cache=cache)
+    return {wheel.locked.name: SYMBOLS[wheel.locked.filename] for wheel in wheels}
 
 
 def minor(symbol: str) -> int:

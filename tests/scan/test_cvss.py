@@ -36,8 +36,8 @@ from registry_pipelines.scan.cvss import score_of, severity_of
     ],
 )
 def test_known_scores(vector: str, score: float, severity: str) -> None:
-    found = score_of(vector)
-    assert found is not None and (found.number, found.severity) == (score, severity)
+    computed = score_of(vector)
+    assert computed is not None and (computed.number, computed.severity) == (score, severity)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_scores_are_as_when_they_were_compared(version: str, digest: str) -> Non
     """Digests taken when every vector of each version (729, 5,184 and 104,976; of version 4 each 17th is computed here)
     agreed with the cvss library 3.6. It is LGPL and nobody has to install it; to take a digest anew, compare each
     number with ``float(cvss.CVSS4(vector).base_score)``, ``CVSS3``, ``CVSS2``."""
-    found = {vector: score_of(vector) for vector in VECTORS[version]}
-    table = "".join(f"{vector} {score.number}\n" for vector, score in found.items() if score)
+    scores = {vector: score_of(vector) for vector in VECTORS[version]}
+    table = "".join(f"{vector} {score.number}\n" for vector, score in scores.items() if score)
     assert hashlib.sha256(table.encode()).hexdigest() == digest
 
 

@@ -54,19 +54,19 @@ def test_everything_found_reads_back_equal(pypa: AdvisoryStore, name: str, first
             msgspec.json.encode(document), f"node_modules/{name}/package.json"
         ),
     }
-    found = find_components(merge_layers([LayerContent(facts=facts, links={name: "../x"}, escapes=(name,))]))
+    contents = find_components(merge_layers([LayerContent(facts=facts, links={name: "../x"}, escapes=(name,))]))
     packages = PlatformPackages(
         subject=DIGEST,
         manifest=Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=1),
         platform=Platform(os="linux", architecture="amd64"),
-        components=tuple(found.components),
-        unknowns=tuple(found.unknowns),
-        left_out=tuple(found.left_out),
+        components=tuple(contents.components),
+        unknowns=tuple(contents.unknowns),
+        left_out=tuple(contents.left_out),
     )
     assert read_cyclonedx(cyclonedx(packages)) == packages
     report = match([packages], pypa, now=datetime(2026, 1, 1, tzinfo=UTC))
     assert Report.decode(report.encode()) == report
-    assert any(item.name == f"{name}.so" for item in found.components)
+    assert any(component.name == f"{name}.so" for component in contents.components)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1:2.3-4+deb12u1~bpo12", "3.11.0rc1+dfsg"])

@@ -139,7 +139,7 @@ def test_debian_is_matched_by_source_name_and_version(tmp_path: Path) -> None:
         "type": "deb",
     }
     vulnerable = Component(**common, ecosystem="Debian:12", source_name="glibc", source_version="2.36-9+deb12u4")
-    assert [found.fixed_versions for found in match_component(vulnerable, store)[0]] == [("2.36-9+deb12u5",)]
+    assert [finding.fixed_versions for finding in match_component(vulnerable, store)[0]] == [("2.36-9+deb12u5",)]
     fixed = Component(**common, ecosystem="Debian:12", source_name="glibc", source_version="2.36-9+deb12u5")
     assert match_component(fixed, store) == ([], [])
     other = Component(**common, ecosystem="Debian:11", source_name="glibc")
@@ -161,14 +161,14 @@ def test_alpine_and_npm(tmp_path: Path) -> None:
         source_name="openssl",
     )
     npm = Component(purl="pkg:npm/a", name="@s/left", version="1.0.0-beta.11", type="npm", ecosystem="npm")
-    assert [found.ids for found in match_component(apk, store)[0]] == [("A",)]
-    assert [found.ids for found in match_component(npm, store)[0]] == [("N",)]
+    assert [finding.ids for finding in match_component(apk, store)[0]] == [("A",)]
+    assert [finding.ids for finding in match_component(npm, store)[0]] == [("N",)]
 
 
 def test_what_the_distribution_owns_is_suppressed_with_the_reason(pypa: AdvisoryStore) -> None:
     owned = python("pyyaml", "5.3", os_owned="deb python3-yaml")
     report = match([platform(owned, python("pyyaml", "5.3"))], pypa, now=NOW)
-    assert sorted(found.suppressed for found in report.findings) == ["", "", *["os-owned: deb python3-yaml"] * 2]
+    assert sorted(finding.suppressed for finding in report.findings) == ["", "", *["os-owned: deb python3-yaml"] * 2]
     assert report.components == 2 and len(report.counting()) == 2
 
 
@@ -197,11 +197,11 @@ def test_records_of_one_vulnerability_are_one_finding_with_the_worst_severity(tm
         },
     )
     findings, _ = match_component(python("a", "2"), store)
-    assert [(found.ids, found.severity, found.score, found.fixed_versions) for found in findings] == [
+    assert [(finding.ids, finding.severity, finding.score, finding.fixed_versions) for finding in findings] == [
         (("CVE-1", "G-1", "P-1"), "CRITICAL", 9.8, ("2.5", "3")),
         (("P-2",), "UNKNOWN", None, ()),
     ]
-    assert [found.ids for found in match_component(python("a", "2.7"), store)[0]] == [("CVE-1", "G-1", "P-1")]
+    assert [finding.ids for finding in match_component(python("a", "2.7"), store)[0]] == [("CVE-1", "G-1", "P-1")]
 
 
 def test_aliases_are_merged_per_package_not_across(tmp_path: Path) -> None:
@@ -211,7 +211,10 @@ def test_aliases_are_merged_per_package_not_across(tmp_path: Path) -> None:
         {"id": "P-2", "aliases": ["CVE-1", "CVE-2"], "affected": [entry("b", "PyPI", versions=("1",))]},
         {"id": "P-3", "aliases": ["CVE-2"], "affected": [entry("a", "PyPI", versions=("1",))]},
     )
-    assert [found.ids for found in match_component(python("a", "1"), store)[0]] == [("CVE-1", "P-1"), ("CVE-2", "P-3")]
+    assert [finding.ids for finding in match_component(python("a", "1"), store)[0]] == [
+        ("CVE-1", "P-1"),
+        ("CVE-2", "P-3"),
+    ]
 
 
 NAMES = st.sampled_from([f"X-{number}" for number in range(8)])
@@ -225,8 +228,8 @@ def test_alias_merging_does_not_depend_on_the_order(rows: list[tuple[str, list[s
     chance.shuffle(shuffled)
     merged = group(records)
     assert merged == group(shuffled)
-    assert sum(len(found.records) for found in merged) == len(records)
-    named = [set(found.ids) for found in merged]
+    assert sum(len(vulnerability.records) for vulnerability in merged) == len(records)
+    named = [set(vulnerability.ids) for vulnerability in merged]
     assert all(not one & other for number, one in enumerate(named) for other in named[:number]), "groups share no name"
 
 
@@ -241,7 +244,7 @@ TAR = Component(purl="pkg:deb/debian/tar@1", name="tar", version="1", type="deb"
 def found_in(folder: Path, component: Component, *records: dict[str, Any]) -> list[tuple[str, ...]]:
     findings, unknowns = match_component(component, make_store(folder, *records))
     assert not unknowns
-    return [found.ids for found in findings]
+    return [finding.ids for finding in findings]
 
 
 def test_records_of_one_upstream_are_one_finding_with_the_worst_rating(tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_records_of_one_upstream_are_one_finding_with_the_worst_rating(tmp_path:
         debian("OTHER-1", related=["CVE-2026-1111"]),
     )
     findings, _ = match_component(TAR, store)
-    assert [found.ids for found in findings] == [
+    assert [finding.ids for finding in findings] == [
         ("CVE-2026-1111", "DEBIAN-CVE-2026-1111", "DLA-2-1", "DSA-1-1"),
         ("OTHER-1",),
     ]
@@ -312,13 +315,15 @@ def test_an_exception_for_one_upstream_excuses_no_other(
     records += copies
     shuffled = records[:]
     chance.shuffle(shuffled)
-    found = group(records)
-    assert found == group(shuffled)
-    left = [item for item in found if excepted not in item.ids]
+    vulnerabilities = group(records)
+    assert vulnerabilities == group(shuffled)
+    left = [vulnerability for vulnerability in vulnerabilities if excepted not in vulnerability.ids]
     for record in records:
         for name in set(record.upstream or ()) - {excepted}:
-            assert any(name in item.ids and record in item.records for item in left)
-    assert all(len([name for name in item.ids if name.startswith("CVE-")]) <= 1 for item in found)
+            assert any(name in vulnerability.ids and record in vulnerability.records for vulnerability in left)
+    assert all(
+        len([name for name in vulnerability.ids if name.startswith("CVE-")]) <= 1 for vulnerability in vulnerabilities
+    )
 
 
 def test_ubuntu_pro_speaks_of_the_same_packages(tmp_path: Path) -> None:
@@ -339,8 +344,8 @@ def test_ubuntu_pro_speaks_of_the_same_packages(tmp_path: Path) -> None:
     )
     plain, _ = match_component(installed("2:8.0-1ubuntu1"), store)
     both = ["UBUNTU-CVE-2026-1111", "UBUNTU-CVE-2026-2222"]
-    assert [found.ids[-1] for found in plain] == both, "fixed for subscribers alone is not fixed here"
-    assert [found.ids[-1] for found in match_component(installed("2:8.0-1ubuntu1+esm1"), store)[0]] == both[:1]
+    assert [finding.ids[-1] for finding in plain] == both, "fixed for subscribers alone is not fixed here"
+    assert [finding.ids[-1] for finding in match_component(installed("2:8.0-1ubuntu1+esm1"), store)[0]] == both[:1]
     assert match_component(installed("2:8.0-1ubuntu1+esm2"), store) == ([], [])
 
 
@@ -350,7 +355,7 @@ def test_covered_is_what_has_records_of_its_release(tmp_path: Path) -> None:
     assert match_component(TAR, make_store(tmp_path / "a", everywhere, eleven))[1][0].kind == "uncovered"
     twelve = {"id": "D-3", "affected": [entry("x", "Debian:12", {"introduced": "0"})]}
     store = make_store(tmp_path / "b", everywhere, eleven, twelve)
-    assert [found.ids for found in match_component(TAR, store)[0]] == [("D-2",)]
+    assert [finding.ids for finding in match_component(TAR, store)[0]] == [("D-2",)]
     conda = Component(purl="pkg:conda/a@1", name="a", version="1", type="conda")
     report = match([platform(TAR, python("a", "1"), python("b", "1"), conda)], store, now=NOW)
     assert report.coverage == (Coverage(ecosystem="Debian:12", components=1, records=2, newest="2024-01-01T00:00:00Z"),)
@@ -389,8 +394,8 @@ def test_a_finding_says_that_the_public_part_matched(tmp_path: Path) -> None:
         purl="pkg:pypi/torch@2.6.0%2Bcu124", name="torch", version="2.6.0+cu124", type="pypi", ecosystem="PyPI"
     )
     affected = [entry("torch", "PyPI", {"introduced": "0"}, {"last_affected": "2.6.0"})]
-    (found,), _ = match_component(torch, make_store(tmp_path, {"id": "GHSA-1", "affected": affected}))
-    assert found.matched == "2.6.0 (public part of 2.6.0+cu124)"
+    (finding,), _ = match_component(torch, make_store(tmp_path, {"id": "GHSA-1", "affected": affected}))
+    assert finding.matched == "2.6.0 (public part of 2.6.0+cu124)"
     report = match([platform(torch)], make_store(tmp_path / "b", {"id": "GHSA-1", "affected": affected}), now=NOW)
     (reason,) = report_breaches(report, DEFAULT_POLICY, image="app", now=NOW)
     assert "affected is 2.6.0 (public part of 2.6.0+cu124)" in reason
@@ -407,7 +412,7 @@ def test_platforms_are_one_report(pypa: AdvisoryStore) -> None:
         now=NOW,
     )
     assert report.covers == (Digest.of(b"amd64"), Digest.of(b"arm64")) and report.subject == TOP
-    assert [found.locations for found in report.findings] == [("a", "b")] * 2
+    assert [finding.locations for finding in report.findings] == [("a", "b")] * 2
     assert report.unknowns == (doubt,) and report.components == 1 and report.scanned_at == "2026-11-23T00:00:00Z"
 
 
@@ -434,4 +439,4 @@ def test_several_releases_or_none_are_refused(pypa: AdvisoryStore) -> None:
 def test_the_report_does_not_depend_on_the_order(pypa: AdvisoryStore, order: list[tuple[str, str]]) -> None:
     report = match([platform(*(python(*item) for item in order))], pypa, now=NOW)
     assert report.encode() == match([platform(*(python(*item) for item in sorted(order)))], pypa, now=NOW).encode()
-    assert all(isinstance(found, Finding) for found in report.findings) and len(report.findings) == 22
+    assert all(isinstance(finding, Finding) for finding in report.findings) and len(report.findings) == 22

@@ -27,8 +27,8 @@ def package(*events: dict[str, str], versions: tuple[str, ...] = (), kind: str =
 
 
 def judged(version: str, *affected: object) -> Judgement:
-    found = record(*affected)
-    return judge(entries_for(found, ["PyPI"], "a"), "PyPI", version)
+    advisory = record(*affected)
+    return judge(entries_for(advisory, ["PyPI"], "a"), "PyPI", version)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ SNAPSHOT = "2.6.0a0+ecf3bae40a.nv25.1"
     ],
 )
 def test_local_labels(version: str, events: tuple[dict[str, str], ...], matched: str | None) -> None:
-    found = judged(version, package(*events))
-    assert (found.affected, found.matched) == (matched is not None, matched or "")
+    judgement = judged(version, package(*events))
+    assert (judgement.affected, judgement.matched) == (matched is not None, matched or "")
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,15 @@ def test_local_labels(version: str, events: tuple[dict[str, str], ...], matched:
     ],
 )
 def test_local_labels_in_lists(version: str, listed: str, matched: str | None) -> None:
-    found = judged(version, package(versions=(listed,)))
-    assert (found.affected, found.matched) == (matched is not None, matched or "")
+    judgement = judged(version, package(versions=(listed,)))
+    assert (judgement.affected, judgement.matched) == (matched is not None, matched or "")
 
 
 @pytest.mark.parametrize("events", [({"fixed": "2"},), ({"last_affected": "2"},), ({"limit": "2"},)])
 def test_a_range_without_a_beginning_cannot_be_compared(events: tuple[dict[str, str], ...]) -> None:
     """The schema asks for one; read as "nothing is affected" it would clear every version."""
-    found = judged("1", package(*events))
-    assert not found.affected and "does not say where it begins" in found.problems[0]
+    judgement = judged("1", package(*events))
+    assert not judgement.affected and "does not say where it begins" in judgement.problems[0]
 
 
 def test_the_installed_version_itself_wins_over_its_public_part() -> None:
@@ -171,10 +171,10 @@ def test_ranges_agree_with_packaging(release: str, label: str, bound: str) -> No
 def test_labelled_bounds_never_lose_what_version_order_finds(release: str, label: str, bound: str, other: str) -> None:
     version, limit = Version(release + label), Version(bound + other)
     for kind, inside in (("fixed", version < limit), ("last_affected", version <= limit)):
-        found = judged(str(version), package({"introduced": "0"}, {kind: str(limit)})).affected
-        assert found >= inside
+        affected = judged(str(version), package({"introduced": "0"}, {kind: str(limit)})).affected
+        assert affected >= inside
         if Version(version.public) != Version(limit.public) or not label:
-            assert found == inside
+            assert affected == inside
 
 
 @pytest.mark.parametrize(("version", "affected"), [("1.9", True), ("2.0", False), ("3.0", False)])
@@ -266,14 +266,14 @@ def scores(**vectors: str) -> dict[str, object]:
     ],
 )
 def test_severity(entry: dict[str, Any], whole: dict[str, object], expected: Rating) -> None:
-    found = record(package(versions=("1",), **entry), **whole)
-    assert rate(found, entries_for(found, ["PyPI"], "a")) == expected
+    advisory = record(package(versions=("1",), **entry), **whole)
+    assert rate(advisory, entries_for(advisory, ["PyPI"], "a")) == expected
 
 
 def of_distribution(ecosystem: str, whole: dict[str, object], **entry: object) -> Rating:
     affected = {"package": {"ecosystem": ecosystem, "name": "a"}, "versions": ["1"], **entry}
-    found = record(affected, **whole)
-    return rate(found, entries_for(found, [ecosystem], "a"))
+    advisory = record(affected, **whole)
+    return rate(advisory, entries_for(advisory, [ecosystem], "a"))
 
 
 @pytest.mark.parametrize(
@@ -301,10 +301,10 @@ def test_the_worst_known_rating_counts() -> None:
 
 
 def test_yaml_timestamps_and_texts() -> None:
-    found = read_record(
+    advisory = read_record(
         b"id: A\nmodified: 2024-05-01 10:00:00+02:00\nwithdrawn: 2024-05-02\ndetails: |\n  one\n  two\n", is_yaml=True
     )
-    assert (found.modified, found.withdrawn, found.summary) == (
+    assert (advisory.modified, advisory.withdrawn, advisory.summary) == (
         "2024-05-01T08:00:00Z",
         "2024-05-02T00:00:00Z",
         "one two",

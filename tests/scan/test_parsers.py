@@ -65,12 +65,14 @@ Version: 1
 
 
 def test_dpkg_status() -> None:
-    found = os_databases.read_dpkg(STATUS, status_required=True)
-    assert [(item.name, item.version, item.source, item.source_version) for item in found.packages] == [
+    database = os_databases.read_dpkg(STATUS, status_required=True)
+    assert [
+        (package.name, package.version, package.source, package.source_version) for package in database.packages
+    ] == [
         ("libc6", "2.36-9+deb12u4", "glibc", ""),
         ("libx", "1.0-1+b5", "x-src", "1.0-1"),
     ]
-    assert [reason.partition(")")[0] for reason in found.broken] == [
+    assert [reason.partition(")")[0] for reason in database.broken] == [
         "stanza 5 ('Version: 3'",
         "stanza 6 (package noversion",
         "stanza 7 (package nostatus",
@@ -89,9 +91,9 @@ def test_distroless_status_d_needs_no_status() -> None:
 
 def test_dpkg_lists_keep_what_may_matter() -> None:
     raw = b"/.\n/usr\n/usr/lib/a.so\n/usr/share/doc/a/copyright\n/usr/lib/x.dist-info/METADATA\n/usr/x.py\n/../../etc\n"
-    found = os_databases.read_dpkg_list(raw, "a:amd64")
-    assert found.package == "a"
-    assert set(found.paths) == {"usr", "usr/lib/a.so", "usr/lib/x.dist-info/METADATA", "etc"}
+    owned = os_databases.read_dpkg_list(raw, "a:amd64")
+    assert owned.package == "a"
+    assert set(owned.paths) == {"usr", "usr/lib/a.so", "usr/lib/x.dist-info/METADATA", "etc"}
 
 
 APK = b"""C:Q1abc=
@@ -117,13 +119,13 @@ P:x
 
 
 def test_apk_installed() -> None:
-    found = os_databases.read_apk(APK)
-    assert [(item.name, item.version, item.source) for item in found.packages] == [
+    database = os_databases.read_apk(APK)
+    assert [(package.name, package.version, package.source) for package in database.packages] == [
         ("libssl3", "3.3.1-r0", "openssl"),
         ("musl", "1.2.5-r0", ""),
     ]
-    assert found.owned[0] == ("libssl3", ("usr/lib/libssl.so.3", "usr/lib/other.so"))
-    assert len(found.broken) == 2
+    assert database.owned[0] == ("libssl3", ("usr/lib/libssl.so.3", "usr/lib/other.so"))
+    assert len(database.broken) == 2
 
 
 def test_os_release() -> None:
@@ -150,18 +152,18 @@ def test_os_release() -> None:
     ],
 )
 def test_metadata(raw: bytes, expected: AnyFact | None) -> None:
-    found = language.read_metadata(raw)
-    assert found == expected if expected else isinstance(found, Unreadable)
+    fact = language.read_metadata(raw)
+    assert fact == expected if expected else isinstance(fact, Unreadable)
 
 
 def test_record_paths_are_relative_to_site_packages() -> None:
     raw = (
         b'a/_x.so,sha256=abc,10\n"a/with,comma.so",,\n../../../bin/tool,,\na/__init__.py,,\n../../../../../../etc/x,,\n'
     )
-    found = language.read_wheel_record(raw, "usr/lib/python3.11/site-packages/a-1.dist-info/RECORD")
+    record = language.read_wheel_record(raw, "usr/lib/python3.11/site-packages/a-1.dist-info/RECORD")
     base = "usr/lib/python3.11/site-packages"
-    assert isinstance(found, WheelRecord)
-    assert set(found.paths) == {f"{base}/a/_x.so", f"{base}/a/with,comma.so", "usr/bin/tool", "etc/x"}
+    assert isinstance(record, WheelRecord)
+    assert set(record.paths) == {f"{base}/a/_x.so", f"{base}/a/with,comma.so", "usr/bin/tool", "etc/x"}
 
 
 def egg(content: bytes | None) -> bytes:

@@ -65,8 +65,8 @@ def scan_host(target: Path, *paths: str) -> tuple[list[Component], list[Unknown]
                 tar.add(path)
     with target.open("rb", buffering=0) as stream:
         layer = read_layer(open_layer(stream, OCI_LAYER, where="this system"))
-    found = find_components(merge_layers([layer]))
-    return found.components, found.unknowns
+    contents = find_components(merge_layers([layer]))
+    return contents.components, contents.unknowns
 
 
 @pytest.mark.peer("dpkg-query")
@@ -86,12 +86,12 @@ def test_every_package_that_dpkg_knows_is_found(peer: Peer, tmp_path: Path) -> N
         if status == "installed"
     }
     components, unknowns = scan_host(tmp_path / "host.tar", "/var/lib/dpkg", "/etc/os-release", "/usr/lib/os-release")
-    found = {
+    listed = {
         (item.name, item.version, item.source_name or item.name, item.source_version or item.version)
         for item in components
         if item.type == "deb"
     }
-    assert found == expected and len(found) > 50
+    assert listed == expected and len(listed) > 50
     assert not unknowns
     assert {item.ecosystem.partition(":")[0] for item in components} <= {"Debian", "Ubuntu"}
 

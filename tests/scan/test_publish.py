@@ -78,8 +78,8 @@ def test_from_layers_to_a_rescan_without_layers(anywhere: Place, tmp_path: Path,
     first = publish_report(anywhere, top, report)
     second = publish_report(anywhere, top, match(packages, pypa, now=LATER))
     assert first.changed and not second.changed and second.descriptor.digest == first.descriptor.digest
-    found, read = read_report(anywhere, top.digest)
-    assert read == report and found.content == report.encode()
+    stored_report, read = read_report(anywhere, top.digest)
+    assert read == report and stored_report.content == report.encode()
     assert read.covers == (amd.digest, arm.digest) and len(read.findings) == 3
 
     stored = [item for _, item in read_sboms(anywhere, top.digest)]
@@ -159,12 +159,12 @@ def test_what_is_scanned_is_signed_once_when_it_is_written(
     for passes, kinds in ((False, [REPORT_TYPE]), (True, [REPORT_TYPE, VULNERABILITIES_TYPE])):
         assert publish_report(place, image, report, signer=key.signer, passes=passes).changed
         assert not publish_report(place, image, report, signer=key.signer, passes=passes).changed
-        found = read_attestations(place, image.digest, key.verifier).verified
-        assert [item.predicate_type for item in found if item.predicate_type != CYCLONEDX_TYPE] == kinds
-    assert [item.predicate_type for item in found] == [CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE]
-    assert [signed_report(item) for item in found[1:]] == [report, report]
+        attestations = read_attestations(place, image.digest, key.verifier).verified
+        assert [item.predicate_type for item in attestations if item.predicate_type != CYCLONEDX_TYPE] == kinds
+    assert [item.predicate_type for item in attestations] == [CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE]
+    assert [signed_report(item) for item in attestations[1:]] == [report, report]
     [sbom] = attached(place, image.digest, artifact_type=SBOM_MEDIA_TYPE)
-    assert found[0].predicate == json.loads(sbom.content)
+    assert attestations[0].predicate == json.loads(sbom.content)
 
 
 @pytest.mark.parametrize("scanned_at", ["2999-01-01T00:00:00Z", "zzz", "2026-12-01T00:00:00"])
@@ -179,8 +179,8 @@ def test_an_equal_report_of_no_past_is_not_signed(
     attach(place, subject=image, artifact_type=REPORT_MEDIA_TYPE, content=planted, media_type=REPORT_MEDIA_TYPE)
     for changed in (True, False):
         assert publish_report(place, image, report, signer=key.signer).changed == changed
-    [found] = read_attestations(place, image.digest, key.verifier).verified
-    assert signed_report(found) == report
+    [attestation] = read_attestations(place, image.digest, key.verifier).verified
+    assert signed_report(attestation) == report
 
 
 def test_what_is_too_large_to_sign_is_attached_and_says_so(

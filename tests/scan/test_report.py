@@ -11,9 +11,9 @@ from tests.scan.reports import UNCOVERED, finding, report, undeclared
 
 
 def test_what_is_suppressed_does_not_count() -> None:
-    found = report(finding("HIGH"), finding("LOW"), finding("HIGH", "Y", suppressed="os-owned"))
-    assert found.counts() == {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 0, "LOW": 1, "UNKNOWN": 0}
-    assert [item.severity for item in found.counting()] == ["HIGH", "LOW"]
+    scanned = report(finding("HIGH"), finding("LOW"), finding("HIGH", "Y", suppressed="os-owned"))
+    assert scanned.counts() == {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 0, "LOW": 1, "UNKNOWN": 0}
+    assert [finding.severity for finding in scanned.counting()] == ["HIGH", "LOW"]
 
 
 def test_the_undeclared_are_one_line_and_not_uncertain() -> None:

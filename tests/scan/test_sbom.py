@@ -40,8 +40,8 @@ def purls(packages: PlatformPackages) -> list[str]:
 
 
 def by_name(packages: PlatformPackages, name: str) -> Component:
-    (found,) = [component for component in packages.components if component.name == name]
-    return found
+    (only,) = [component for component in packages.components if component.name == name]
+    return only
 
 
 def test_dpkg_with_source_release_and_usr_merge(place: Place) -> None:

@@ -25,9 +25,9 @@ def cyclonedx(*components: dict[str, Any], about: dict[str, Any] | None = None, 
     return json.dumps(document).encode()
 
 
-def purls(found: SoftwareList) -> list[str]:
-    assert not found.problems, found.problems
-    return [item.purl for item in found.listed]
+def purls(software_list: SoftwareList) -> list[str]:
+    assert not software_list.problems, software_list.problems
+    return [software.purl for software in software_list.listed]
 
 
 @pytest.mark.parametrize("version", ["1.4", "1.5", "1.6", "1.7"])
@@ -37,9 +37,9 @@ def test_cyclonedx_of_any_minor_version(version: str) -> None:
         {"name": "left", "version": "2", "components": [{"name": "inner", "purl": "pkg:npm/%40s/inner@3"}]},
         version=version,
     )
-    found = read_sbom(raw)
-    assert purls(found) == ["pkg:cargo/serde@1.0.1", "pkg:generic/left@2", "pkg:npm/%40s/inner@3"]
-    assert found.digest == hashlib.sha256(raw).hexdigest()
+    software_list = read_sbom(raw)
+    assert purls(software_list) == ["pkg:cargo/serde@1.0.1", "pkg:generic/left@2", "pkg:npm/%40s/inner@3"]
+    assert software_list.digest == hashlib.sha256(raw).hexdigest()
 
 
 def test_what_the_document_is_about_is_marked_in_all_its_spellings() -> None:
@@ -54,14 +54,16 @@ def test_what_the_document_is_about_is_marked_in_all_its_spellings() -> None:
             {"name": "ruff", "version": "1.0", "purl": "pkg:cargo/ruff@1.0?download_url=file://.#src/lib.rs"}
         ],
     }
-    found = read_sbom(cyclonedx({"name": "x", "purl": "pkg:cargo/x@1?download_url=file:///build/x"}, about=crate))
-    assert [(item.purl, item.described) for item in found.listed] == [
+    software_list = read_sbom(
+        cyclonedx({"name": "x", "purl": "pkg:cargo/x@1?download_url=file:///build/x"}, about=crate)
+    )
+    assert [(software.purl, software.described) for software in software_list.listed] == [
         ("pkg:cargo/ruff@1.0", True),
         ("pkg:cargo/x@1", False),
     ]
     pip = {"bom-ref": "bom-ref:pip", "name": "pip", "type": "library"}
-    found = read_sbom(cyclonedx(pip, {"name": "rich", "purl": "pkg:pypi/Rich_Text@15"}, about=pip))
-    assert [(item.purl, item.described) for item in found.listed] == [
+    software_list = read_sbom(cyclonedx(pip, {"name": "rich", "purl": "pkg:pypi/Rich_Text@15"}, about=pip))
+    assert [(software.purl, software.described) for software in software_list.listed] == [
         ("pkg:generic/pip", True),
         ("pkg:pypi/rich-text@15", False),
     ]
@@ -72,8 +74,8 @@ def test_excluded_components_are_counted_and_not_listed() -> None:
         {"name": "kept", "purl": "pkg:cargo/kept@1", "scope": "optional"},
         {"name": "tool", "purl": "pkg:cargo/tool@1", "scope": "excluded"},
     )
-    found = read_sbom(raw)
-    assert (purls(found), found.excluded) == (["pkg:cargo/kept@1"], 1)
+    software_list = read_sbom(raw)
+    assert (purls(software_list), software_list.excluded) == (["pkg:cargo/kept@1"], 1)
 
 
 def test_spdx_2_and_3() -> None:
@@ -112,8 +114,8 @@ def test_spdx_2_and_3() -> None:
         ],
     }
     for document in (two, three):
-        found = read_sbom(json.dumps(document).encode())
-        assert [(item.purl, item.described) for item in found.listed] == [
+        software_list = read_sbom(json.dumps(document).encode())
+        assert [(software.purl, software.described) for software in software_list.listed] == [
             ("pkg:generic/wheel-itself", True),
             ("pkg:generic/openssl@3.0.1", False),
         ]
@@ -150,8 +152,8 @@ def test_what_cannot_be_read_is_a_problem(raw: bytes, reason: str) -> None:
 
 def test_too_many_components_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(software_lists, "MAX_LISTED", 3)
-    found = read_sbom(cyclonedx(*({"name": f"x{number}"} for number in range(4))))
-    assert found.listed == () and "names 4 components, at most 3 are read" in found.problems[0]
+    software_list = read_sbom(cyclonedx(*({"name": f"x{number}"} for number in range(4))))
+    assert software_list.listed == () and "names 4 components, at most 3 are read" in software_list.problems[0]
 
 
 def test_fields_of_another_kind_do_not_cost_the_others() -> None:
@@ -167,15 +169,15 @@ def test_fields_of_another_kind_do_not_cost_the_others() -> None:
 
 def test_vendor_lists() -> None:
     raw = b"CacheControl==0.14.4 # why\n\n# comment\nrequests==2.34.2\n    idna==3.20\nfree>=1\n-e ./x\ntomli==2.*\n"
-    found = read_vendor_list(raw)
-    assert [item.purl for item in found.listed] == [
+    software_list = read_vendor_list(raw)
+    assert [software.purl for software in software_list.listed] == [
         "pkg:pypi/cachecontrol@0.14.4",
         "pkg:pypi/requests@2.34.2",
         "pkg:pypi/idna@3.20",
         "pkg:pypi/free",
         "pkg:pypi/tomli",
     ]
-    assert found.problems == ("line 7 ('-e ./x') is not a requirement",)
+    assert software_list.problems == ("line 7 ('-e ./x') is not a requirement",)
 
 
 @pytest.mark.parametrize(
@@ -196,8 +198,8 @@ def test_vendor_lists() -> None:
     ],
 )
 def test_what_advisories_call_it(purl: str, ecosystem: str, name: str, source: str) -> None:
-    found = named(PackageURL.from_string(purl))
-    assert (found.ecosystem, found.name, found.source_name) == (ecosystem, name, source)
+    known_as = named(PackageURL.from_string(purl))
+    assert (known_as.ecosystem, known_as.name, known_as.source_name) == (ecosystem, name, source)
 
 
 JSON = st.recursive(
@@ -257,24 +259,26 @@ DOCUMENT = st.one_of(
 )
 
 
-def check(found: SoftwareList) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(found), type=AnyFact) == found
-    for item in found.listed:
-        purl = PackageURL.from_string(item.purl)
-        assert purl.to_string() == item.purl, "canonical"
-        assert (purl.version or "") == item.version and (purl.name == item.name or purl.type == "generic")
+def check(software_list: SoftwareList) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(software_list), type=AnyFact) == software_list
+    for software in software_list.listed:
+        purl = PackageURL.from_string(software.purl)
+        assert purl.to_string() == software.purl, "canonical"
+        assert (purl.version or "") == software.version and (purl.name == software.name or purl.type == "generic")
         named(purl)
 
 
 @settings(deadline=None, max_examples=200)
 @given(DOCUMENT)
 def test_any_document_gives_canonical_names_or_a_problem(document: dict[str, Any]) -> None:
-    found = read_sbom(json.dumps(document).encode())
-    check(found)
+    software_list = read_sbom(json.dumps(document).encode())
+    check(software_list)
     components = document.get("components", [])
-    named_ones = [item for item in components if isinstance(item.get("name"), str) and item["name"].strip()]
-    if named_ones and not found.problems:
-        assert found.listed or found.excluded
+    named_ones = [
+        component for component in components if isinstance(component.get("name"), str) and component["name"].strip()
+    ]
+    if named_ones and not software_list.problems:
+        assert software_list.listed or software_list.excluded
 
 
 @settings(deadline=None, max_examples=200)

@@ -24,8 +24,8 @@ def vectors(name: str) -> list[tuple[str, str, str]]:
         member = archive.extractfile(f"version-vectors/{name}.txt")
         assert member is not None
         lines = member.read().decode().splitlines()
-    found = [LINE.match(line) for line in lines if line.strip() and not line.startswith(("//", "#"))]
-    return [(match[1], match[2], match[3]) for match in found if match]
+    matches = [LINE.match(line) for line in lines if line.strip() and not line.startswith(("//", "#"))]
+    return [(match[1], match[2], match[3]) for match in matches if match]
 
 
 # right, refused; never wrong. PyPI: the 80 refused lines hold versions that PEP 440 rejects.

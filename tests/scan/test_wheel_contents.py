@@ -88,14 +88,14 @@ def inside(packages: PlatformPackages, outer: str) -> dict[str, Component]:
 def test_copied_libraries_are_named_by_list_by_content_or_by_file(place: Place) -> None:
     packages = scan(place, OPENCV)
     assert purls(packages).count("pkg:pypi/opencv@5.0") == 1, "the list names the wheel itself, too"
-    found = inside(packages, "pkg:pypi/opencv@5.0")
-    assert {purl: item.evidence for purl, item in found.items()} == {
+    components = inside(packages, "pkg:pypi/opencv@5.0")
+    assert {purl: component.evidence for purl, component in components.items()} == {
         "pkg:generic/ffmpeg@8.1.1": "content",
         "pkg:generic/libgfortran.so.5.0.0": "name",
         "pkg:generic/libvpx.so.11.0.1": "name",
         "pkg:rpm/almalinux/openssl-libs@1.1.1k-15.el8_6": "list",
     }
-    openssl = found["pkg:rpm/almalinux/openssl-libs@1.1.1k-15.el8_6"]
+    openssl = components["pkg:rpm/almalinux/openssl-libs@1.1.1k-15.el8_6"]
     assert (openssl.ecosystem, openssl.name) == ("AlmaLinux:8", "openssl-libs")
     assert openssl.locations == (
         f"{SITE}/opencv-5.0.dist-info/sboms/auditwheel.cdx.json",
@@ -345,7 +345,7 @@ def test_the_document_nests_what_is_inside_and_refers_to_the_sbom(place: Place) 
         "identity": [{"field": "purl", "confidence": 0.4, "methods": [{"technique": "filename", "confidence": 0.4}]}],
         "occurrences": [{"location": f"{SITE}/opencv.libs/libvpx-4fb239ff.so.11.0.1"}],
     }
-    techniques = {purl: found["identity"][0]["methods"][0]["technique"] for purl, found in told.items()}
+    techniques = {purl: evidence["identity"][0]["methods"][0]["technique"] for purl, evidence in told.items()}
     assert techniques["pkg:generic/ffmpeg@8.1.1"] == "binary-analysis"
     assert techniques["pkg:rpm/almalinux/openssl-libs@1.1.1k-15.el8_6"] == "attestation"
 
@@ -354,7 +354,7 @@ def test_a_rescan_of_the_document_reports_what_the_layers_do(place: Place, pypa:
     old = PIP | {f"{SITE}/pip/_vendor/vendor.txt": "requests==2.19.0\n"}
     packages = scan(place, OPENCV, SETUPTOOLS, old)
     report = match([packages], pypa)
-    assert {found.component for found in report.findings} >= {"pkg:pypi/requests@2.19.0"}
+    assert {finding.component for finding in report.findings} >= {"pkg:pypi/requests@2.19.0"}
     stored = match([read_cyclonedx(write_cyclonedx(packages))], pypa)
     assert msgspec.structs.replace(stored, scanned_at="") == msgspec.structs.replace(report, scanned_at="")
 
@@ -401,8 +401,8 @@ def test_documents_of_earlier_versions_are_read() -> None:
             old("pkg:pypi/a@1", "pypi", "a", "1"),
         ],
     }
-    found = read_cyclonedx(json.dumps(document).encode()).components
-    assert [(item.evidence, item.locations) for item in found] == [
+    components = read_cyclonedx(json.dumps(document).encode()).components
+    assert [(component.evidence, component.locations) for component in components] == [
         ("name", ("a", "b")),
         ("content", ("a", "b")),
         ("manifest", ("a", "b")),
