@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envel
 from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.referrers import Referrer, open_referrers, read_layer
 from registry_pipelines.evidence.statements import check_statement, read_statement, write_statement
-from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
+from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, read_layers
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import DSSE_ENVELOPE, SIGSTORE_BUNDLE
@@ -124,7 +125,8 @@ def _read_all(place: Place, digest: Digest, verifier: Verifier) -> Iterator[Veri
             yield referrer
         elif referrer.carries(SIGSTORE_BUNDLE):
             yield _read_bundle_referrer(place, digest, referrer, verifier)
-    yield from _read_att(place, digest, verifier)
+    read = partial(_read_att_layer, place, digest, verifier)
+    yield from read_layers(place, cosign_tag(digest, "att"), read, limit=MAX_SIGNATURES)
 
 
 def _read_bundle_referrer(
@@ -141,19 +143,6 @@ def _read_bundle_referrer(
         return _believe(read_bundle(raw, where=where), digest, verifier, _bundle(referrer.descriptor))
     except SignatureInvalid as error:
         return Rejected(where, error.what)
-
-
-def _read_att(place: Place, digest: Digest, verifier: Verifier) -> Iterator[VerifiedAttestation | Rejected]:
-    tag = cosign_tag(digest, "att")
-    for tagged in open_tagged(place, tag, limit=MAX_SIGNATURES):
-        if isinstance(tagged, Rejected):
-            yield tagged
-            continue
-        carrier, layer = tagged
-        try:
-            yield _read_att_layer(place, digest, verifier, carrier, layer)
-        except SignatureInvalid as error:
-            yield Rejected(f"{tag} {layer.digest}", error.what)
 
 
 def _read_att_layer(

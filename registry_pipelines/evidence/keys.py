@@ -68,19 +68,9 @@ PublicKeys = Sequence[ec.EllipticCurvePublicKey]
 class KeySet:
     """Public keys that are believed: for everything, or each for what its roles say. Implements Verifier."""
 
-    def __init__(self, pems: Sequence[bytes]) -> None:
-        """pems: PEM public keys, one or more in each. Raises InputError when empty or when one is no P-256 key."""
-        self._believe([key for pem in pems for key in read_public_keys(pem, where="trusted key")])
-
-    @classmethod
-    def of(cls, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> KeySet:
-        """Of keys in memory. keys: believed for every role that is not in ``roles``, and for statements that are no
-        role's. Raises InputError when there are none at all."""
-        key_set = cls.__new__(cls)
-        key_set._believe(keys, roles)
-        return key_set
-
-    def _believe(self, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> None:
+    def __init__(self, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> None:
+        """keys: believed for every role that is not in ``roles``, and for statements that are no role's. Raises
+        InputError when there are none at all."""
         self._keys = {key_id_of(key): key for each in (keys, *roles.values()) for key in each}
         if not self._keys:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
@@ -94,7 +84,7 @@ class KeySet:
         for role, signer in signers.items():
             own = read_public_keys(signer.public_key_pem, where="signer")
             roles[role] = [*(self._keys[key_id] for key_id in self._ids(role)), *own]
-        return KeySet.of([self._keys[key_id] for key_id in self._general], roles)
+        return KeySet([self._keys[key_id] for key_id in self._general], roles)
 
     def _ids(self, role: Role) -> Sequence[str]:
         return self._roles.get(role, self._general)
@@ -167,13 +157,13 @@ def load_signer(path: Path, password: str = "") -> FileSigner:
 
 def load_verifier(paths: Sequence[Path], roles: Mapping[Role, Sequence[Path]] = MappingProxyType({})) -> KeySet:
     """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
-    :meth:`KeySet.of`. Raises InputError."""
-    return KeySet.of(_public_keys(paths), {role: _public_keys(files) for role, files in roles.items()})
+    KeySet. Raises InputError."""
+    return KeySet(_public_keys(paths), {role: _public_keys(files) for role, files in roles.items()})
 
 
 def verifier_of(signer: Signer) -> KeySet:
     """A verifier that believes this signer alone: for who asks whether it signed something itself before."""
-    return KeySet([signer.public_key_pem])
+    return KeySet(read_public_keys(signer.public_key_pem, where="signer"))
 
 
 def key_id_of(key: ec.EllipticCurvePublicKey) -> str:

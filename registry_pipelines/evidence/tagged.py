@@ -8,12 +8,12 @@ and another program's write one gap remains, which is why every signature is als
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
-from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound, Unavailable
+from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound, SignatureInvalid, Unavailable
 from registry_pipelines.evidence.model import Rejected
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -24,6 +24,8 @@ from registry_pipelines.registry.protocol import Place
 SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 ATTEMPTS = 5
 """Writes until we give up against others that write the same tag at the same time."""
+
+_T = TypeVar("_T")
 
 _LOCKS = [threading.Lock() for _ in range(64)]
 
@@ -49,11 +51,14 @@ def layers_of(stored: ManifestBytes) -> tuple[Descriptor, ...]:
     return content.layers
 
 
-def open_tagged(place: Place, tag: str, *, limit: int) -> Iterator[tuple[Descriptor, Descriptor] | Rejected]:
-    """For each layer under a cosign tag: the manifest's descriptor and the layer's. Nothing when there is no such tag.
+def read_layers(
+    place: Place, tag: str, read: Callable[[Descriptor, Descriptor], _T], *, limit: int
+) -> Iterator[_T | Rejected]:
+    """What ``read`` makes of each layer under a cosign tag; nothing when there is no such tag.
 
-    A damaged manifest and layers beyond ``limit`` are Rejected, so that signatures elsewhere are still found. Raises
-    RegistryError when the registry does not answer.
+    read: gets the manifest's descriptor and the layer's, and raises SignatureInvalid for what it does not believe.
+    That, a damaged manifest and layers beyond ``limit`` are Rejected, so that signatures elsewhere are still found.
+    Raises RegistryError when the registry does not answer.
     """
     try:
         stored = read_tagged(place, tag)
@@ -64,7 +69,10 @@ def open_tagged(place: Place, tag: str, *, limit: int) -> Iterator[tuple[Descrip
         yield Rejected(tag, error.what)
         return
     for layer in layers[:limit]:
-        yield stored.descriptor, layer
+        try:
+            yield read(stored.descriptor, layer)
+        except SignatureInvalid as error:
+            yield Rejected(f"{tag} {layer.digest}", error.what)
     if len(layers) > limit:
         yield Rejected(tag, f"it has {len(layers)} layers, only the first {limit} were read")
 

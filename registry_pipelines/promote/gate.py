@@ -161,7 +161,7 @@ def findings_within(evidence: Evidence, policy: Policy) -> Outcome:
         return Outcome(["vulnerability report: there is none about this digest"] if required else [])
     outcome = held_against(latest.report, policy, image=evidence.image, now=evidence.now)
     if latest.attestation is None:
-        outcome.reasons.append("vulnerability report: no trusted key signed it (done only when its findings pass)")
+        outcome.reasons.append("vulnerability report: no trusted key signed it; scan where the scanner's key is")
     newer = latest.superseded_by
     if newer is not None:
         outcome.reasons.append(f"vulnerability report: a later one, of {newer.scanned_at}, is not signed")

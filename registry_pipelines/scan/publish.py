@@ -27,9 +27,6 @@ from registry_pipelines.scan.report import (
     Report,
 )
 
-CLOCK_SKEW = timedelta(minutes=5)
-"""How far ahead another scanning machine's clock is believed to be."""
-
 
 @dataclass(frozen=True)
 class Published:
@@ -123,10 +120,10 @@ def publish_report(
     where there is a signer. passes: whether the findings pass the policy: only then is cosign's record written too.
 
     The newest report counts, so this one is dated after the one there: a second later when both are of one second, or
-    when the other machine's clock was a little ahead. One that is further ahead, or has no date, is no report to repeat
-    or to sign: whoever wrote that, it moves no clock of ours.
+    when the other machine's clock was a little ahead. One that is further ahead is passed over.
     """
-    reports = [pair for pair in _reports(place, subject.digest) if _is_past(pair[1], report)]
+    now = datetime.fromisoformat(report.scanned_at)
+    reports = [pair for pair in _reports(place, subject.digest) if pair[1].is_past(now)]
     if reports and _timeless(reports[-1][1]) == _timeless(report):
         published, report = reports[-1]
     else:
@@ -150,15 +147,6 @@ def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:
             do="Run `registry-pipelines scan` for the release",
         )
     return reports[-1]
-
-
-def _is_past(there: Report, report: Report) -> bool:
-    """Whether a report there can be older than this one, as far as clocks of two machines agree."""
-    try:
-        before, now = (datetime.fromisoformat(scan.scanned_at) for scan in (there, report))
-        return before < now + CLOCK_SKEW
-    except (ValueError, TypeError):  # not dates, or one without a zone
-        return False
 
 
 def _dated_after(there: Report, report: Report) -> Report:

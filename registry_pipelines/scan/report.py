@@ -7,6 +7,7 @@ the first are :class:`Unknown` values. They are counted and listed here; what of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,12 +17,16 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.media_types import CYCLONEDX
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.oci.times import read_time
 
 REPORT_MEDIA_TYPE = "application/vnd.registry-pipelines.vulnerability-report.v1+json"
 """artifactType and layer media type of a vulnerability report."""
 
 SBOM_MEDIA_TYPE = CYCLONEDX
 """artifactType and layer media type of an SBOM."""
+
+CLOCK_SKEW = timedelta(minutes=10)
+"""A report may be this far in the future: it was made on another machine."""
 
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 """A report holds a few hundred bytes a component; a distribution image of 5,000 packages stays below 5 MiB."""
@@ -229,6 +234,12 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Of several reports the greatest counts: the latest scan, then the newest advisories; of equal ones the
         worse."""
         return self.scanned_at, self.advisories.newest, len(self.findings)
+
+    def is_past(self, now: datetime) -> bool:
+        """Whether it was made before ``now``, as far as clocks of two machines agree. One that was not, or has no time,
+        is none to sign or to repeat: whoever wrote that, it moves no clock of ours."""
+        scanned = read_time(self.scanned_at)
+        return scanned is not None and scanned <= now + CLOCK_SKEW
 
     def counting(self) -> list[Finding]:
         """Findings that the scanner does not suppress."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -26,7 +27,7 @@ from registry_pipelines.evidence.model import (
 )
 from registry_pipelines.evidence.predicates import SIGNATURE_TYPE
 from registry_pipelines.evidence.referrers import read_layer
-from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, open_tagged
+from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, read_layers
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import SIMPLE_SIGNING
@@ -166,16 +167,8 @@ def check_payload(raw: bytes, digest: Digest, *, where: str = "") -> str:
 
 
 def _tag_signatures(place: Place, digest: Digest, verifier: Verifier) -> Iterator[ImageSignature | Rejected]:
-    tag = cosign_tag(digest, "sig")
-    for tagged in open_tagged(place, tag, limit=MAX_SIGNATURES):
-        if isinstance(tagged, Rejected):
-            yield tagged
-            continue
-        carrier, layer = tagged
-        try:
-            yield _tag_signature(place, digest, verifier, carrier, layer)
-        except SignatureInvalid as error:
-            yield Rejected(f"{tag} {layer.digest}", error.what)
+    read = partial(_tag_signature, place, digest, verifier)
+    return read_layers(place, cosign_tag(digest, "sig"), read, limit=MAX_SIGNATURES)
 
 
 def _tag_signature(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
@@ -22,7 +22,6 @@ from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.evidence.statements import check_statement, read_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json
-from registry_pipelines.oci.times import read_time
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.predicates import (
@@ -37,9 +36,6 @@ from registry_pipelines.sign.cosign import SignedImage, sign_image
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.keys import KeySet
-
-CLOCK_SKEW = timedelta(minutes=10)
-"""A report may be this far in the future: it was made on another machine."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def sign_release(
     known = read_attestations(place, subject.digest, trusted.also(signers))
     image = sign_image(place, subject, signers["person"], identity=identity or str(place), known=known)
     own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
-    work = _Signing(place, subject, signers, known, att_tag, own, (now or datetime.now(UTC)) + CLOCK_SKEW)
+    work = _Signing(place, subject, signers, known, att_tag, own, now or datetime.now(UTC))
     artifacts, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)
     )
@@ -110,7 +106,7 @@ class _Signing:
     known: Attestations
     att_tag: bool
     own: frozenset[Digest]
-    latest: datetime
+    now: datetime
     made: list[Attested] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -185,14 +181,10 @@ class _Signing:
         self.problems.extend(
             f"an attached vulnerability report is of {report.scanned_at[:40]!r}, not of the past"
             for report in reports
-            if not self._is_past(report.scanned_at)
+            if not report.is_past(self.now)
         )
-        past = [report for report in reports if self._is_past(report.scanned_at)]
+        past = [report for report in reports if report.is_past(self.now)]
         return max(past, key=lambda report: report.order, default=None)
-
-    def _is_past(self, text: str) -> bool:
-        moment = read_time(text)
-        return moment is not None and moment <= self.latest
 
 
 def _unsigned(what: str, role: Role) -> str:

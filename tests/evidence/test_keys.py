@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
 from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import MAX_SCRYPT_P, encrypt_cosign_key
+from registry_pipelines.evidence.key_files import read_public_keys
 from registry_pipelines.evidence.keys import KeySet, generate_key, load_signer, load_verifier, verifier_of
 from tests.evidence.parts import Cosign, Key
 
@@ -233,4 +234,4 @@ def test_a_signer_vouches_for_itself_alone(key: Key, other_key: Key) -> None:
 def test_a_public_key_that_is_none_of_ours_is_refused(label: str, content: bytes, said: str) -> None:
     body = base64.b64encode(content).decode()
     with pytest.raises(InputError, match=said):
-        KeySet([f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n".encode()])
+        read_public_keys(f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n".encode(), where="trusted key")

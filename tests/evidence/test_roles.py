@@ -82,7 +82,7 @@ def test_a_role_whose_keys_are_none_is_believed_of_nobody(place: Place, image: D
     attest(place, image, CYCLONEDX_TYPE, {}, key.signer)
     assert not read_attestations(place, image.digest, load_verifier([key.public], {"scanner": []})).verified
     with pytest.raises(InputError, match="no trusted public key"):
-        KeySet.of([], {"scanner": []})
+        KeySet([], {"scanner": []})
 
 
 def test_of_several_signatures_the_one_of_the_right_role_counts(

@@ -83,7 +83,7 @@ def test_unsigned_evidence_is_denied_and_its_findings_are_named(bare: Candidate)
     for kind in (PROVENANCE_TYPE, CYCLONEDX_TYPE):
         assert f"no attestation of type {kind} is signed by a trusted key" in reasons
     assert "CRITICAL 9.8: pkg:pypi/jinja2@3.1.2: CVE-2026-1 PYSEC-2026-1; fixed in 3.1.6" in reasons
-    assert "vulnerability report: no trusted key signed it (done only when its findings pass)" in reasons
+    assert "vulnerability report: no trusted key signed it; scan where the scanner's key is" in reasons
     assert verdict.counts["CRITICAL"] == 1
 
 
@@ -586,7 +586,7 @@ def test_a_signed_report_we_cannot_read_is_no_report(bare: Candidate, predicate:
     attest(bare.place, bare.top, VULNERABILITIES_TYPE, predicate, bare.key.signer)
     verdict = bare.judge(change(required=("vulnerabilities",)))
     assert not verdict.allow
-    assert verdict.reasons == ("vulnerability report: no trusted key signed it (done only when its findings pass)",)
+    assert verdict.reasons == ("vulnerability report: no trusted key signed it; scan where the scanner's key is",)
     assert any(note in item for item in verdict.notes)
 
 
@@ -595,7 +595,7 @@ def test_a_signed_report_about_another_digest_is_not_used(bare: Candidate) -> No
     lie = bare.report(subject=Digest.of(b"other"))
     attest(bare.place, bare.top, VULNERABILITIES_TYPE, vulnerability_predicate(lie), bare.key.signer)
     verdict = bare.judge()
-    assert "vulnerability report: no trusted key signed it (done only when its findings pass)" in verdict.reasons
+    assert "vulnerability report: no trusted key signed it; scan where the scanner's key is" in verdict.reasons
     assert any("the signed vulnerability report is about" in note for note in verdict.notes)
 
 
