@@ -120,9 +120,7 @@ def source_of(session: Session, sync: Sync) -> Source:
             exclude=sync.exclude_repositories,
         ),
         never=session.config.never_synced(sync),
-        choose_tags=Selector(
-            glob=sync.tags, exclude=sync.exclude_tags, semver=sync.semver or "", newest=sync.newest or 0
-        ),
+        choose_tags=sync.selector,
         platforms=sync.platforms,
         selection=sync.selection,
         move_tags=sync.move_tags,

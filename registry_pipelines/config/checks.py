@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import yaml
 
 from registry_pipelines.config.document import Problems, line_of
 from registry_pipelines.config.model import VERSION, Config
 from registry_pipelines.config.overlaps import overlaps
-from registry_pipelines.config.registries import DistributionRegistry, EmbeddedRegistry, Sync, Upstream
+from registry_pipelines.config.registries import DistributionRegistry, EmbeddedRegistry, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
 from registry_pipelines.settings import unknown
+from registry_pipelines.transfer.closure.choice import Choice
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.buckets import CapWindow
 
@@ -195,36 +197,32 @@ def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[s
             yield f"{path}.image", "names a tag or digest; tags stand in `tags`"
     except ReferenceInvalid as error:
         yield f"{path}.image", f"{error.what}; {error.do}"
-    yield from _selection(path, upstream)
-    if upstream.semver:
-        try:
-            Selector(semver=upstream.semver)
-        except InputError as error:
-            yield f"{path}.semver", f"{error.what}; {error.do}"
+    yield from _choice(path, upstream)
 
 
-def _selection(path: str, settings: Sync | Upstream) -> Iterable[tuple[str, str]]:
-    if settings.selection != "sparse" and not settings.platforms:
+def _choice(path: str, choice: Choice) -> Iterable[tuple[str, str]]:
+    if choice.selection != "sparse" and not choice.platforms:
         yield f"{path}.selection", "is about `platforms`, and there are none: an index is copied whole"
+    yield from _selector(f"{path}.semver", semver=choice.semver or "")
+
+
+def _selector(path: str, **chosen: Any) -> Iterable[tuple[str, str]]:
+    try:
+        Selector(**chosen)
+    except InputError as error:
+        yield path, f"{error.what}; {error.do}" if error.do else error.what
 
 
 def _syncs(config: Config) -> Iterable[tuple[str, str]]:
     for name, sync in config.syncs.items():
         if name in config.registries:
             yield f"syncs.{name}", "a registry has this name; on the command line both would mean the same"
-        yield from _selection(f"syncs.{name}", sync)
+        yield from _choice(f"syncs.{name}", sync)
+        yield from _selector(f"syncs.{name}.repositories_regex", regex=sync.repositories_regex)
         for position, target in enumerate(sync.targets):
             destination = config.targets[target]
             if destination.registry == sync.source and not destination.prefix:
                 yield f"syncs.{name}.targets[{position}]", f"target `{target}` is the place it takes from"
-        for field, choice in (
-            ("repositories_regex", {"regex": sync.repositories_regex}),
-            ("semver", {"semver": sync.semver or ""}),
-        ):
-            try:
-                Selector(**choice)
-            except InputError as error:
-                yield f"syncs.{name}.{field}", f"{error.what}; {error.do}" if error.do else error.what
 
 
 def _policies(config: Config) -> Iterable[tuple[str, str]]:

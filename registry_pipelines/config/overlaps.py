@@ -23,6 +23,7 @@ from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import Mirror, Sync
 from registry_pipelines.errors import InputError, ReferenceInvalid
 from registry_pipelines.oci.references import Reference
+from registry_pipelines.transfer.closure.choice import Choice
 from registry_pipelines.transfer.closure.selector import Selector
 
 _LITERAL = re.compile(r"[^*?\[]*")
@@ -30,6 +31,7 @@ _WILDCARD = re.compile(r"\*|\?|\[([^]!])[^]]*\]")
 _ANYTHING = "zq0-anything-0qz"
 """Stands for what a ``*`` takes; so odd that another pattern takes it by a wildcard in the same place or not at all."""
 _ALL = ("*",)
+_ANY_TAG = Choice()
 _LEAVE = "; let one of them leave it to the other with `exclude_repositories`, or give them different prefixes"
 
 
@@ -45,9 +47,7 @@ class _Writer:
     repository: str
     """Repository or pattern at ``registry``, prefix included."""
     prefix: str = ""
-    tags: tuple[str, ...] = _ALL
-    exclude_tags: tuple[str, ...] = ()
-    semver: str = ""
+    choice: Choice = _ANY_TAG
     sync: str = ""
     chooses: Selector | None = None
     """Which repositories it takes, as named at the source; None for the one that it fills."""
@@ -86,10 +86,11 @@ class _Writer:
         return not by_chance and self.origin(self.example) != other.origin(self.example)
 
     def _shares_tags(self, other: _Writer) -> bool:
-        return not (self.semver and other.semver) and any(
-            _may_meet(one, two) and not _excluded(one, other.exclude_tags) and not _excluded(two, self.exclude_tags)
-            for one in self.tags
-            for two in other.tags
+        ours, theirs = self.choice, other.choice
+        return not (ours.semver and theirs.semver) and any(
+            _may_meet(one, two) and not _excluded(one, theirs.exclude_tags) and not _excluded(two, ours.exclude_tags)
+            for one in ours.tags
+            for two in theirs.tags
         )
 
 
@@ -138,12 +139,7 @@ def _mirrored(config: Config, mirror: Mirror) -> Iterable[_Writer]:
         registry, own = _upstream_place(config, upstream.image)
         repository = _below(mirror.prefix, upstream.repository or own)
         for stop in stops:
-            yield replace(
-                _only(path, f"{registry}/{own}", stop, repository, mirror.prefix),
-                tags=upstream.tags,
-                exclude_tags=upstream.exclude_tags,
-                semver=upstream.semver or "",
-            )
+            yield replace(_only(path, f"{registry}/{own}", stop, repository, mirror.prefix), choice=upstream)
 
 
 def _only(path: str, source: str, registry: str, repository: str, prefix: str) -> _Writer:
@@ -170,9 +166,7 @@ def _synced(config: Config, sync: Sync) -> Iterable[_Writer]:
                 registry=target.registry,
                 repository=_below(target.prefix, pattern),
                 prefix=target.prefix,
-                tags=sync.tags,
-                exclude_tags=sync.exclude_tags,
-                semver=sync.semver or "",
+                choice=sync,
                 sync=sync.name,
                 chooses=chooses,
                 example=_below(target.prefix, example) if example else "",

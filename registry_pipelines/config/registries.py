@@ -9,9 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from registry_pipelines.mirror.model import Upstream
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.settings import GLOB, HOST, PREFIX, EntryName, Names, Secret
-from registry_pipelines.transfer.closure.platforms import Selection
+from registry_pipelines.transfer.closure.choice import Choice
 
 
 class EmbeddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +137,7 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     holds them; their licence may forbid to pass them on. What is left out is told."""
 
 
-class Sync(msgspec.Struct, frozen=True, kw_only=True):
+class Sync(Choice, frozen=True, kw_only=True):
     """Many repositories of one registry, brought to targets in one plan. Repositories of `images` are never among them:
     releases travel when they are promoted. `tags`, `newest` and `semver` narrow each other."""
 
@@ -154,22 +153,6 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
     """Regular expressions that the whole name of a repository must match; beside `repositories`."""
     exclude_repositories: tuple[Annotated[str, GLOB], ...] = ()
     """Patterns of repositories to leave."""
-    tags: tuple[Annotated[str, GLOB], ...] = ("*",)
-    """Patterns of tags to take; all unless told."""
-    exclude_tags: tuple[Annotated[str, GLOB], ...] = ()
-    """Patterns of tags to leave."""
-    newest: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-    """Only so many tags of each repository, the highest versions first."""
-    semver: str | None = None
-    """Only versions in this range, for example `>=1.25,<2`."""
-    platforms: tuple[Platform, ...] = ()
-    """Only these platforms; all unless told."""
-    selection: Selection = "sparse"
-    """What `platforms` do to an index. `sparse`: it keeps its digest and its signatures and lacks the other platforms,
-    which docker-registry and ECR refuse. `rewritten`: a new one with these only; signatures of the old stay behind."""
-    foreign_layers: bool = False
-    """Take layers that their publisher keeps elsewhere (Windows bases until 2023), too, where the source holds them;
-    their licence may forbid to pass them on. What is left out is told."""
     move_tags: bool = True
     """A tag that names another digest at a target moves; when not it is reported and left."""
 

@@ -4,40 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
-from msgspec import Meta
-
-from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.settings import GLOB, REPOSITORY
-from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.closure.selector import Selector
+from registry_pipelines.settings import REPOSITORY
+from registry_pipelines.transfer.closure.choice import Choice
 
 
-class Upstream(msgspec.Struct, frozen=True, kw_only=True):
+class Upstream(Choice, frozen=True, kw_only=True):
     """A foreign image that is mirrored. `tags`, `newest` and `semver` narrow each other."""
 
     image: str
     """Image without tag, for example docker.io/library/python, or <registry>/<repository>."""
     repository: Annotated[str, REPOSITORY] | None = None
     """Repository it gets; the upstream's own path unless told."""
-    tags: tuple[Annotated[str, GLOB], ...] = ("*",)
-    """Patterns of tags to take; all unless told."""
-    exclude_tags: tuple[Annotated[str, GLOB], ...] = ()
-    """Patterns of tags to leave, for example `*-windowsservercore*`; they cost nothing of `newest`."""
-    newest: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-    """Only so many of them, the highest versions first."""
-    semver: str | None = None
-    """Only versions in this range, for example `>=1.25,<2`."""
-    platforms: tuple[Platform, ...] = ()
-    """Only these platforms; all unless told."""
-    selection: Selection = "sparse"
-    """What `platforms` do to an index. `sparse`: it keeps its digest and its signatures and lacks the other platforms,
-    which docker-registry and ECR refuse. `rewritten`: a new one with these only; signatures of the old stay behind."""
-    foreign_layers: bool = False
-    """Take layers that their publisher keeps elsewhere (Windows bases until 2023), too, where the source holds them;
-    their licence may forbid to pass them on. What is left out is told."""
-
-    @property
-    def selector(self) -> Selector:
-        """Which tags are taken. Raises InputError for a range that cannot be read."""
-        return Selector(glob=self.tags, exclude=self.exclude_tags, semver=self.semver or "", newest=self.newest or 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_code_of_many
@@ -18,7 +18,6 @@ from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
 from registry_pipelines.transfer.closure.listed import list_tags
 from registry_pipelines.transfer.copying import copy_closure
-from registry_pipelines.transfer.delivery.receipts import Receipt
 from registry_pipelines.transfer.engine import PLAIN, Engine
 
 
@@ -176,7 +175,7 @@ class _Way:
     bytes_moved: int = 0
     seconds: float = 0.0
     left_out: tuple[Omission, ...] = ()
-    companions: frozenset[str] = frozenset()
+    companions: Set[str] = frozenset()
     """Tags of the upstream that travelled with it."""
     error: RegistryPipelinesError | None = None
 
@@ -205,15 +204,9 @@ def _hop(ways: Sequence[_Way], registry: Registry, engine: Engine) -> None:
         way.seconds += result.seconds
         way.left_out = tuple(dict.fromkeys((*way.left_out, *result.left_out)))
         if way.source is way.pinned.upstream.source and result.receipt is not None:
-            way.companions = _companions(result.receipt)
+            way.companions = omissions.companions(result.delivery.job.closure)
         way.error = result.error
         way.source, way.digest = asked.target, result.root.digest
-
-
-def _companions(receipt: Receipt) -> frozenset[str]:
-    """The tags named after digests that a copy of an image brought or merged, by its receipt."""
-    manifests = (Digest(item["digest"]) for item in receipt.document["manifests"])
-    return frozenset([*receipt.document["tags"], *(digest.fallback_tag for digest in manifests)])
 
 
 @dataclass(frozen=True)
