@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry_pipelines.build.content import Item
+from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.entries import FILE_MODE, FOLDER_MODE, PROGRAM_MODE
 from registry_pipelines.build.ignorefile import Matches, Patterns, read_patterns
 from registry_pipelines.errors import InputError
@@ -25,7 +25,7 @@ MAX_IGNORE_BYTES = 1024 * 1024
 """A larger folder or pattern file is a mistake (a data set, a virtual environment) and is refused."""
 
 
-def application_items(folder: Path, workdir: str) -> list[Item]:
+def application_entries(folder: Path, workdir: str) -> list[LayerEntry]:
     """The folder's entries below ``workdir``. Owner, times and all but the executable bit are dropped.
 
     Raises InputError: no folder, a symbolic link that leaves it, a device or socket, a name that is not UTF-8, too many
@@ -35,17 +35,17 @@ def application_items(folder: Path, workdir: str) -> list[Item]:
         raise InputError("the application folder does not exist", where=str(folder))
     patterns = application_patterns(folder)
     prefix = workdir.strip("/")
-    items = [Item(prefix, FOLDER_MODE, folder=True)] if prefix else []
+    entries = [LayerEntry(prefix, FOLDER_MODE, folder=True)] if prefix else []
     for relative, entry in _walk(folder, "", patterns):
-        if len(items) > MAX_FILES:
+        if len(entries) > MAX_FILES:
             raise InputError(f"more than {MAX_FILES} files", where=str(folder), do="Leave some out in .imageignore")
-        items.append(_item(folder, relative, entry, f"{prefix}/{relative}".lstrip("/")))
-    return items
+        entries.append(_layer_entry(folder, relative, entry, f"{prefix}/{relative}".lstrip("/")))
+    return entries
 
 
 def packed_paths(folder: Path) -> set[str]:
-    """Files and links that are packed, relative to the folder. Raises InputError as ``application_items`` does."""
-    return {item.path for item in application_items(folder, "/") if not item.folder}
+    """Files and links that are packed, relative to the folder. Raises InputError as ``application_entries`` does."""
+    return {entry.path for entry in application_entries(folder, "/") if not entry.folder}
 
 
 def application_patterns(folder: Path) -> Patterns:
@@ -91,7 +91,7 @@ def _walk(folder: Path, prefix: str, patterns: Patterns, above: Matches = ()) ->
                     yield from taken
 
 
-def _item(folder: Path, relative: str, entry: os.DirEntry[str], target: str) -> Item:
+def _layer_entry(folder: Path, relative: str, entry: os.DirEntry[str], target: str) -> LayerEntry:
     path = Path(entry.path)
     try:
         relative.encode()
@@ -99,14 +99,14 @@ def _item(folder: Path, relative: str, entry: os.DirEntry[str], target: str) -> 
         raise InputError(f"the name {relative!r} is not UTF-8", where=str(folder)) from error
     mode = entry.stat(follow_symlinks=False).st_mode
     if stat.S_ISLNK(mode):
-        return Item(target, link=_checked_link(folder, path))
+        return LayerEntry(target, link=_checked_link(folder, path))
     if stat.S_ISDIR(mode):
-        return Item(target, FOLDER_MODE, folder=True)
+        return LayerEntry(target, FOLDER_MODE, folder=True)
     if not stat.S_ISREG(mode):
         raise InputError(
             "only files, folders and links can be packed", where=str(path), do="Leave it out in .imageignore"
         )
-    return Item(target, PROGRAM_MODE if mode & 0o111 else FILE_MODE, source=path)
+    return LayerEntry(target, PROGRAM_MODE if mode & 0o111 else FILE_MODE, source=path)
 
 
 def _checked_link(folder: Path, path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from registry_pipelines.build.content import Item
+from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.entries import PROGRAM_MODE
 
 NAMED = 3
@@ -26,12 +26,12 @@ def some_of(paths: Iterable[str]) -> str:
     return ", ".join(path.encode("utf-8", "backslashreplace").decode() for path in ordered[:NAMED]) + more
 
 
-def pointer_warnings(items: Iterable[Item]) -> list[str]:
+def pointer_warnings(entries: Iterable[LayerEntry]) -> list[str]:
     """One line when Git LFS pointers are packed instead of what they point to; else nothing.
 
-    items: of the application. A pointer is a small text that begins with its version (git-lfs, ``docs/spec.md``).
+    entries: of the application. A pointer is a small text that begins with its version (git-lfs, ``docs/spec.md``).
     """
-    pointers = [item.path for item in items if item.source and _is_pointer(item.source)]
+    pointers = [entry.path for entry in entries if entry.source and _is_pointer(entry.source)]
     return [f"Git LFS pointers are packed, not their content (git lfs pull): {some_of(pointers)}"] if pointers else []
 
 
@@ -39,18 +39,18 @@ def _is_pointer(path: Path) -> bool:
     return path.stat().st_size <= MAX_POINTER_BYTES and _start(path, len(_POINTER_START)) == _POINTER_START
 
 
-def script_warnings(items: Iterable[Item], programs: Iterable[str]) -> list[str]:
+def script_warnings(entries: Iterable[LayerEntry], programs: Iterable[str]) -> list[str]:
     """One line when programs are packed that no interpreter of the base can start; else nothing.
 
-    items: of the application. programs: what the base has, with leading slash.
+    entries: of the application. programs: what the base has, with leading slash.
     """
     there = set(programs)
     lost = []
-    for item in items:
-        if item.source is not None and item.mode == PROGRAM_MODE:
-            interpreter = _interpreter(item.source)
+    for entry in entries:
+        if entry.source is not None and entry.mode == PROGRAM_MODE:
+            interpreter = _interpreter(entry.source)
             if interpreter and interpreter not in there:
-                lost.append(f"{item.path} ({interpreter})")
+                lost.append(f"{entry.path} ({interpreter})")
     return [f"the base has no interpreter for programs that are packed: {some_of(lost)}"] if lost else []
 
 

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from packaging.utils import canonicalize_name
 
 from registry_pipelines.build.archive import ZIP_ERRORS, Member, listed, read_pieces
-from registry_pipelines.build.content import Item
+from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.install import Scheme, plan
 from registry_pipelines.build.record import encode_hash
 from registry_pipelines.build.wheel import Wheel
@@ -81,18 +81,18 @@ def _sha256(wheel: Wheel, member: Member, archive: zipfile.ZipFile) -> str:
     return encode_hash(digest.digest())
 
 
-def application_inventory(items: Iterable[Item], shared: Iterable[Inventory]) -> Inventory:
+def application_inventory(entries: Iterable[LayerEntry], shared: Iterable[Inventory]) -> Inventory:
     """What the application brings; only files that one of ``shared`` brings too are hashed."""
     known = {path for inventory in shared for path in inventory.paths}
     paths, folders = {}, []
-    for item in items:
-        if item.folder:
-            folders.append(item.path)
-        elif item.source is not None and item.path in known:
-            with item.source.open("rb") as file:
-                paths[item.path] = encode_hash(hashlib.file_digest(file, "sha256").digest())
+    for entry in entries:
+        if entry.folder:
+            folders.append(entry.path)
+        elif entry.source is not None and entry.path in known:
+            with entry.source.open("rb") as file:
+                paths[entry.path] = encode_hash(hashlib.file_digest(file, "sha256").digest())
         else:
-            paths[item.path] = f"{APPLICATION} {item.link}"
+            paths[entry.path] = f"{APPLICATION} {entry.link}"
     return Inventory(APPLICATION, "the application folder", paths, folders)
 
 

@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Item:
+class LayerEntry:
     """One entry of a layer. ``path``: in the image, without leading slash. Exactly one of ``source`` (a file here),
     ``content``, ``link`` (target of a symbolic link) and ``folder``."""
 
@@ -36,36 +36,36 @@ class Item:
     owner: int = 0
 
 
-def content_job(contents: str, items: Iterable[Item], *, byte_code: bool) -> LayerJob:
+def content_job(contents: str, entries: Iterable[LayerEntry], *, byte_code: bool) -> LayerJob:
     """A layer of these entries, sorted by path, then byte code of the ``.py`` files.
 
     Every file is hashed now for the key. Raises InputError when one cannot be read.
     """
-    ordered = sorted(items, key=lambda item: item.path.encode(errors="surrogateescape"))
-    digests = [_fingerprint(item) for item in ordered]
+    ordered = sorted(entries, key=lambda entry: entry.path.encode(errors="surrogateescape"))
+    digests = [_fingerprint(entry) for entry in ordered]
     identity = ["content", FORMAT, CODEC, compiling.IDENTITY if byte_code else "", digests]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    size = sum(item.source.stat().st_size for item in ordered if item.source)
+    size = sum(entry.source.stat().st_size for entry in ordered if entry.source)
     modules = _modules(ordered) if byte_code else []
 
     def write(writer: LayerWriter, advance: Callable[[int], None]) -> None:
         with compiling.Compilation(modules) as compiled:
-            for item, digest in zip(ordered, digests, strict=True):
-                _write(writer, item, digest, advance)
+            for entry, digest in zip(ordered, digests, strict=True):
+                _write(writer, entry, digest, advance)
             _write_byte_code(writer, compiled)
 
     return LayerJob(key, contents, size, write, len(modules))
 
 
-def _fingerprint(item: Item) -> list[str | int]:
-    kind = "link" if item.link else "folder" if item.folder else "file"
-    content = item.link
-    if item.source is not None:
-        with _reading(item.source), item.source.open("rb") as file:
+def _fingerprint(entry: LayerEntry) -> list[str | int]:
+    kind = "link" if entry.link else "folder" if entry.folder else "file"
+    content = entry.link
+    if entry.source is not None:
+        with _reading(entry.source), entry.source.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-    elif item.content is not None:
-        content = hashlib.sha256(item.content).hexdigest()
-    return [item.path, kind, item.mode, item.owner, content]
+    elif entry.content is not None:
+        content = hashlib.sha256(entry.content).hexdigest()
+    return [entry.path, kind, entry.mode, entry.owner, content]
 
 
 @contextmanager
@@ -76,27 +76,27 @@ def _reading(source: Path) -> Iterator[None]:
         raise InputError(f"the file cannot be read: {error.strerror}", where=str(source)) from error
 
 
-def _write(writer: LayerWriter, item: Item, digest: list[str | int], advance: Callable[[int], None]) -> None:
-    if item.source is not None:
-        _copy(writer, item, item.source, str(digest[-1]), advance)
+def _write(writer: LayerWriter, entry: LayerEntry, digest: list[str | int], advance: Callable[[int], None]) -> None:
+    if entry.source is not None:
+        _copy(writer, entry, entry.source, str(digest[-1]), advance)
         return
-    if item.content is not None:
-        writer.header(_owned(file_entry(item.path, len(item.content), mode=item.mode), item))
-        writer.content(item.content)
-    elif item.link:
-        writer.header(link_entry(item.path, item.link))
+    if entry.content is not None:
+        writer.header(_owned(file_entry(entry.path, len(entry.content), mode=entry.mode), entry))
+        writer.content(entry.content)
+    elif entry.link:
+        writer.header(link_entry(entry.path, entry.link))
     else:
-        writer.header(_owned(folder_entry(item.path, mode=item.mode), item))
+        writer.header(_owned(folder_entry(entry.path, mode=entry.mode), entry))
 
 
-def _owned(info: tarfile.TarInfo, item: Item) -> tarfile.TarInfo:
-    info.uid = info.gid = item.owner
+def _owned(info: tarfile.TarInfo, entry: LayerEntry) -> tarfile.TarInfo:
+    info.uid = info.gid = entry.owner
     return info
 
 
-def _copy(writer: LayerWriter, item: Item, source: Path, sha256: str, advance: Callable[[int], None]) -> None:
+def _copy(writer: LayerWriter, entry: LayerEntry, source: Path, sha256: str, advance: Callable[[int], None]) -> None:
     size = source.stat().st_size
-    writer.header(file_entry(item.path, size, mode=item.mode))
+    writer.header(file_entry(entry.path, size, mode=entry.mode))
     digest = hashlib.sha256()
     left = size
     with source.open("rb") as file:
@@ -109,15 +109,15 @@ def _copy(writer: LayerWriter, item: Item, source: Path, sha256: str, advance: C
         raise InputError("the file changed while it was packed", where=str(source), do="Build again")
 
 
-def _modules(items: Sequence[Item]) -> list[compiling.Source]:
-    taken = {item.path for item in items}
+def _modules(entries: Sequence[LayerEntry]) -> list[compiling.Source]:
+    taken = {entry.path for entry in entries}
     modules = []
-    for item in items:
-        if item.source is None or not item.path.endswith(".py") or compiling.compiled_path(item.path) in taken:
+    for entry in entries:
+        if entry.source is None or not entry.path.endswith(".py") or compiling.compiled_path(entry.path) in taken:
             continue
-        size = item.source.stat().st_size
+        size = entry.source.stat().st_size
         if size <= compiling.MAX_SOURCE_BYTES:
-            modules.append(compiling.Source("/" + item.path, size, partial(_read, item.source)))
+            modules.append(compiling.Source("/" + entry.path, size, partial(_read, entry.source)))
     return modules
 
 

@@ -17,12 +17,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry_pipelines.build.content import Item
+from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.elf import Elf, Loader, is_elf, read_elf
 from registry_pipelines.build.entries import FILE_MODE, FOLDER_MODE, PROGRAM_MODE
 from registry_pipelines.build.install import Scheme
-from registry_pipelines.build.system_files import data_items, finder_items, missing_data
-from registry_pipelines.build.system_packages import machine_packages, package_items
+from registry_pipelines.build.system_files import data_entries, finder_entries, missing_data
+from registry_pipelines.build.system_packages import machine_packages, package_entries
 from registry_pipelines.errors import LocalError
 
 PREFIX = "usr/local"
@@ -65,22 +65,24 @@ def interpreter_scheme() -> Scheme:
     return Scheme.of(python, site_packages=f"/{PREFIX}/lib/python{python}/{folder}")
 
 
-def interpreter_items() -> tuple[list[Item], list[Item]]:
+def interpreter_entries() -> tuple[list[LayerEntry], list[LayerEntry]]:
     """Entries of the ``system`` and of the ``python`` layer. Raises LocalError on anything but Linux with ELF."""
     if not sys.platform.startswith("linux"):
         raise LocalError("the interpreter base needs Linux", where=sys.platform, do="Name an image as base")
     program = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
     elf = read_elf(program)
-    python = _python_items(program)
-    modules = [item.source for item in python if item.source and item.source.suffix == ".so" and is_elf(item.source)]
-    libraries = list(_library_items(elf, [read_elf(path) for path in modules]))
+    python = _python_entries(program)
+    modules = [
+        entry.source for entry in python if entry.source and entry.source.suffix == ".so" and is_elf(entry.source)
+    ]
+    libraries = list(_library_entries(elf, [read_elf(path) for path in modules]))
     # A shared libpython belongs to the interpreter: a Python update must not move the system layer.
-    python += [item for item in libraries if "/libpython" in item.path]
-    libraries = [item for item in libraries if "/libpython" not in item.path]
+    python += [entry for entry in libraries if "/libpython" in entry.path]
+    libraries = [entry for entry in libraries if "/libpython" not in entry.path]
     database = machine_packages()
-    finder = finder_items((item for item in libraries if ".so" in item.path), Loader())
-    system = [*libraries, *finder, *data_items(database), *_etc_items()]
-    packages = package_items([system, python], database)
+    finder = finder_entries((entry for entry in libraries if ".so" in entry.path), Loader())
+    system = [*libraries, *finder, *data_entries(database), *_etc_entries()]
+    packages = package_entries([system, python], database)
     return _with_parents([*system, *packages[0]]), _with_parents([*python, *packages[1]])
 
 
@@ -107,41 +109,41 @@ def _library() -> Path:
     return Path(os.__file__).resolve().parent
 
 
-def _python_items(program: Path) -> list[Item]:
+def _python_entries(program: Path) -> list[LayerEntry]:
     name = _program_name()
     root = f"{PREFIX}/{sys.platlibdir}/{name}"
-    items = [
-        Item(f"{PREFIX}/bin/{name}", PROGRAM_MODE, source=program),
-        Item(f"{PREFIX}/bin/python3", link=name),
-        Item(f"{PREFIX}/bin/python", link=name),
-        Item(interpreter_scheme().site_packages, FOLDER_MODE, folder=True),
+    entries = [
+        LayerEntry(f"{PREFIX}/bin/{name}", PROGRAM_MODE, source=program),
+        LayerEntry(f"{PREFIX}/bin/python3", link=name),
+        LayerEntry(f"{PREFIX}/bin/python", link=name),
+        LayerEntry(interpreter_scheme().site_packages, FOLDER_MODE, folder=True),
     ]
-    items += _tree(_library(), root)
+    entries += _tree(_library(), root)
     dynamic = next((Path(part) for part in sys.path if part.endswith("/lib-dynload")), None)
     if dynamic is not None and dynamic.resolve().parent != _library():
-        items += _tree(dynamic.resolve(), f"{root}/lib-dynload")
-    return items
+        entries += _tree(dynamic.resolve(), f"{root}/lib-dynload")
+    return entries
 
 
-def _tree(folder: Path, target: str) -> Iterator[Item]:
+def _tree(folder: Path, target: str) -> Iterator[LayerEntry]:
     for path in sorted(folder.iterdir()):
         place = f"{target}/{path.name}"
         if path.is_dir():
             if not _matches(path.name, LEFT_OUT_FOLDERS):
                 yield from _tree(path, place)
         elif path.is_file() and not _matches(path.name, LEFT_OUT_FILES):
-            yield Item(place, FILE_MODE, source=path.resolve())
+            yield LayerEntry(place, FILE_MODE, source=path.resolve())
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _library_items(program: Elf, modules: list[Elf]) -> Iterator[Item]:
+def _library_entries(program: Elf, modules: list[Elf]) -> Iterator[LayerEntry]:
     if not program.interpreter:
         return
     loader = Path(program.interpreter)
-    yield Item(program.interpreter.lstrip("/"), PROGRAM_MODE, source=loader.resolve())
+    yield LayerEntry(program.interpreter.lstrip("/"), PROGRAM_MODE, source=loader.resolve())
     libraries = Loader().closure(program, modules, EXTRA_LIBRARIES)
     standard = next((path.parent.resolve() for name, path in libraries.items() if name.startswith("libc.")), None)
     if standard is None:
@@ -151,21 +153,21 @@ def _library_items(program: Elf, modules: list[Elf]) -> Iterator[Item]:
     for name, path in sorted(libraries.items()):
         if Path(name).name != loader.name:
             place = name if name.startswith("/") else f"{standard}/{name}"
-            yield Item(place.lstrip("/"), FILE_MODE, source=path.resolve())
+            yield LayerEntry(place.lstrip("/"), FILE_MODE, source=path.resolve())
 
 
-def _etc_items() -> Iterator[Item]:
-    yield Item("tmp", 0o1777, folder=True)
-    yield Item("root", 0o700, folder=True)
-    yield Item("home/nonroot", 0o700, folder=True, owner=USER_ID)
+def _etc_entries() -> Iterator[LayerEntry]:
+    yield LayerEntry("tmp", 0o1777, folder=True)
+    yield LayerEntry("root", 0o700, folder=True)
+    yield LayerEntry("home/nonroot", 0o700, folder=True, owner=USER_ID)
     for path, text in _ETC.items():
-        yield Item(path, content=text.encode())
+        yield LayerEntry(path, content=text.encode())
     certificates = _certificates()
     if certificates:
-        yield Item(_CERTIFICATES, content=certificates)
+        yield LayerEntry(_CERTIFICATES, content=certificates)
         expected = (ssl.get_default_verify_paths().openssl_cafile or "").lstrip("/")
         if expected and expected != _CERTIFICATES:
-            yield Item(expected, link=f"/{_CERTIFICATES}")
+            yield LayerEntry(expected, link=f"/{_CERTIFICATES}")
 
 
 def _certificates() -> bytes:
@@ -184,13 +186,13 @@ def _certificates() -> bytes:
     return b""
 
 
-def _with_parents(items: list[Item]) -> list[Item]:
-    known = {item.path for item in items}
+def _with_parents(entries: list[LayerEntry]) -> list[LayerEntry]:
+    known = {entry.path for entry in entries}
     added = []
-    for item in items:
-        parent = item.path.rpartition("/")[0]
+    for entry in entries:
+        parent = entry.path.rpartition("/")[0]
         while parent and parent not in known:
             known.add(parent)
-            added.append(Item(parent, FOLDER_MODE, folder=True))
+            added.append(LayerEntry(parent, FOLDER_MODE, folder=True))
             parent = parent.rpartition("/")[0]
-    return items + added
+    return entries + added

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from registry_pipelines.build.application import application_items
+from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
 from registry_pipelines.build.bases import Base, OpenPlace, base_of, bring_layers, describe_base
 from registry_pipelines.build.builder import (
@@ -26,7 +26,7 @@ from registry_pipelines.build.builder import (
 )
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.compiling import CORES
-from registry_pipelines.build.content import Item
+from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interpreter import interpreter_programs, interpreter_warnings
 from registry_pipelines.build.planning import (
@@ -108,7 +108,7 @@ class LayersBuilder:
         started = time.monotonic()
         platforms = check_spec(spec)
         revision = read_revision(spec.application) if spec.application else None
-        application = application_items(spec.application, spec.workdir) if spec.application else None
+        application = application_entries(spec.application, spec.workdir) if spec.application else None
         place = self._engine.place(place)
         with closing(BuildCache(self._state / "cache.sqlite")) as cache, self._engine.opened() as state:
             store = WheelStore(self._state / "wheels", cache)
@@ -313,7 +313,7 @@ class _Build:
         return attached
 
 
-def _warnings(spec: BuildSpec, revision: Revision | None, application: Sequence[Item]) -> tuple[str, ...]:
+def _warnings(spec: BuildSpec, revision: Revision | None, application: Sequence[LayerEntry]) -> tuple[str, ...]:
     """What is said of this build, now and in its provenance: the same for equal builds."""
     said = [*(revision.warnings if revision else ()), *pointer_warnings(application)]
     if spec.base in INTERPRETER_BASES:

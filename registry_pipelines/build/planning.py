@@ -27,10 +27,10 @@ from registry_pipelines.build.conflicts import (
     settle,
     take_inventory,
 )
-from registry_pipelines.build.content import Item, content_job
+from registry_pipelines.build.content import LayerEntry, content_job
 from registry_pipelines.build.images import check_environment, check_settings
 from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
-from registry_pipelines.build.interpreter import interpreter_items, interpreter_scheme
+from registry_pipelines.build.interpreter import interpreter_entries, interpreter_scheme
 from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
@@ -111,7 +111,7 @@ class Ingredients:
 def gather(
     spec: BuildSpec,
     platform: Platform,
-    application: Sequence[Item] | None,
+    application: Sequence[LayerEntry] | None,
     *,
     store: WheelStore,
     cache: BuildCache,
@@ -204,7 +204,7 @@ def wheel_notes(plans: Sequence[PlatformPlan]) -> dict[str, tuple[str, ...]]:
 
 
 def _base_jobs() -> tuple[LayerJob, ...]:
-    system, python = interpreter_items()
+    system, python = interpreter_entries()
     return content_job("system", system, byte_code=False), content_job("python", python, byte_code=True)
 
 

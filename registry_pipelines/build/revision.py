@@ -55,7 +55,7 @@ def read_revision(folder: Path) -> Revision | None:
     """The folder's revision; None outside of any repository.
 
     The last commit *of the folder* is taken, not HEAD: an image must not change because something else did. Raises
-    InputError as ``application_items`` does.
+    InputError as ``application_entries`` does.
     """
     if not _stands_in_repository(folder):
         return None

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from registry_pipelines.build.content import Item
+from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.elf import Loader, is_elf, write_cache
 from registry_pipelines.build.entries import PROGRAM_MODE
 from registry_pipelines.build.system_packages import Packages
@@ -29,20 +29,20 @@ _LDCONFIG = ("sbin/ldconfig.real", "sbin/ldconfig")
 _RELEASES = ("usr/lib/os-release", "etc/os-release")
 
 
-def data_items(database: Packages) -> Iterator[Item]:
+def data_entries(database: Packages) -> Iterator[LayerEntry]:
     """Time zones, locale, services, protocols and ``os-release``, as far as this machine has them."""
     yield from _tree(database.root, ZONES, _ZONES_LEFT_OUT)
     for locale in _LOCALES:
         yield from _tree(database.root, locale)
-    yield from (Item(path, source=(database.root / path).resolve()) for path in _packable_names(database))
+    yield from (LayerEntry(path, source=(database.root / path).resolve()) for path in _packable_names(database))
     # It tells scanners whose packages these are; without a package database that would be a guess.
     release = next((path for path in (database.root / place for place in _RELEASES) if path.is_file()), None)
     if database.exists and release is not None:
-        yield Item(_RELEASES[0], source=release.resolve())
-        yield Item(_RELEASES[1], link=f"../{_RELEASES[0]}")
+        yield LayerEntry(_RELEASES[0], source=release.resolve())
+        yield LayerEntry(_RELEASES[1], link=f"../{_RELEASES[0]}")
 
 
-def finder_items(libraries: Iterable[Item], loader: Loader) -> Iterator[Item]:
+def finder_entries(libraries: Iterable[LayerEntry], loader: Loader) -> Iterator[LayerEntry]:
     """``ldconfig`` and the cache it prints: ``ctypes.util.find_library`` asks nothing else where there is no compiler.
 
     libraries: those of the layer. Nothing without glibc's cache on this machine: musl has neither.
@@ -52,8 +52,8 @@ def finder_items(libraries: Iterable[Item], loader: Loader) -> Iterator[Item]:
     flags = loader.cache_flags("libc.so.6")
     if program is None or flags is None:
         return
-    yield Item("sbin/ldconfig", PROGRAM_MODE, source=program.resolve())
-    yield Item("etc/ld.so.cache", content=write_cache((f"/{item.path}" for item in libraries), flags))
+    yield LayerEntry("sbin/ldconfig", PROGRAM_MODE, source=program.resolve())
+    yield LayerEntry("etc/ld.so.cache", content=write_cache((f"/{entry.path}" for entry in libraries), flags))
 
 
 def missing_data(database: Packages) -> list[str]:
@@ -83,7 +83,7 @@ def _packable_names(database: Packages) -> list[str]:
     return [path for real, path in there.items() if real not in owners or owners[real].intact]
 
 
-def _tree(root: Path, folder: str, left_out: tuple[str, ...] = ()) -> Iterator[Item]:
+def _tree(root: Path, folder: str, left_out: tuple[str, ...] = ()) -> Iterator[LayerEntry]:
     """Files, and links that stay inside; others are followed."""
     top = (root / folder).resolve()
     waiting = [top] if top.is_dir() else []
@@ -97,8 +97,8 @@ def _tree(root: Path, folder: str, left_out: tuple[str, ...] = ()) -> Iterator[I
                 if entry.is_dir():
                     waiting.append(path)
                 elif entry.is_file():
-                    yield Item(place, source=path)
+                    yield LayerEntry(place, source=path)
             elif not path.readlink().is_absolute() and path.resolve().is_relative_to(top):
-                yield Item(place, link=str(path.readlink()))
+                yield LayerEntry(place, link=str(path.readlink()))
             elif entry.is_file():
-                yield Item(place, source=path.resolve())
+                yield LayerEntry(place, source=path.resolve())

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from registry_pipelines.build.content import Item
+from registry_pipelines.build.content import LayerEntry
 
 STATUS_FOLDER = "var/lib/dpkg/status.d"
 
@@ -57,7 +57,7 @@ class Packages(Protocol):
         """The owner of each file that has one. files: real paths, no links."""
         ...
 
-    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
+    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[LayerEntry]:
         """What one layer says. listed: by package, path in the image to checksum, of this layer and those below.
         touched: packages with files in this layer."""
         ...
@@ -138,7 +138,7 @@ class Dpkg:
             stanzas[f"{name}:{architecture}"] = stanza
         return stanzas
 
-    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
+    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[LayerEntry]:
         """See Packages: two files for each package of this layer."""
         made = []
         for package in sorted(touched):
@@ -151,8 +151,8 @@ class Dpkg:
         return made
 
 
-def _text(path: str, text: str) -> Item:
-    return Item(path, content=text.encode(errors="surrogateescape"))
+def _text(path: str, text: str) -> LayerEntry:
+    return LayerEntry(path, content=text.encode(errors="surrogateescape"))
 
 
 def _field(stanza: str, name: str) -> str:
@@ -211,7 +211,7 @@ class Apk:
                     files[path] = (package, line[2:])
         return files
 
-    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[Item]:
+    def entries(self, listed: Mapping[str, Mapping[str, str]], touched: Collection[str]) -> list[LayerEntry]:
         """See Packages: one file, which hides that of a lower layer and so tells of its packages too."""
         if not touched:
             return []
@@ -225,20 +225,20 @@ class Apk:
         return [_text(APK_DATABASE, "".join(blocks))]
 
 
-def package_items(layers: Sequence[Sequence[Item]], database: Packages) -> list[list[Item]]:
+def package_entries(layers: Sequence[Sequence[LayerEntry]], database: Packages) -> list[list[LayerEntry]]:
     """For each layer, lowest first, the entries that name the packages its files come from.
 
     A package with files in two layers is told in the upper one with the files of both.
     """
-    owners = database.owners({item.source for layer in layers for item in layer if item.source is not None})
-    made: list[list[Item]] = []
+    owners = database.owners({entry.source for layer in layers for entry in layer if entry.source is not None})
+    made: list[list[LayerEntry]] = []
     listed: dict[str, dict[str, str]] = {}
     for layer in layers:
         touched = set()
-        for item in layer:
-            owner = owners.get(item.source) if item.source else None
+        for entry in layer:
+            owner = owners.get(entry.source) if entry.source else None
             if owner and owner.intact:
                 touched.add(owner.package)
-                listed.setdefault(owner.package, {})[item.path] = owner.checksum
+                listed.setdefault(owner.package, {})[entry.path] = owner.checksum
         made.append(database.entries(listed, touched))
     return made

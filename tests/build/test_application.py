@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.application import application_items
+from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
-from registry_pipelines.build.content import Item, content_job
+from registry_pipelines.build.content import LayerEntry, content_job
 from registry_pipelines.build.interpreter import interpreter_programs
 from registry_pipelines.errors import InputError
 from tests.build.layers import entries, written
 
 
 def paths(folder: Path) -> list[str]:
-    return sorted(item.path for item in application_items(folder, "/app"))
+    return sorted(item.path for item in application_entries(folder, "/app"))
 
 
 def test_caches_and_ignored_files_stay_out(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_modes_owner_and_times_are_normalised(tmp_path: Path) -> None:
     (tmp_path / "secretive").write_text("1")
     (tmp_path / "secretive").chmod(0o600)
     (tmp_path / "link").symlink_to("run.sh")
-    job = content_job("application", application_items(tmp_path, "/srv/app"), byte_code=False)
+    job = content_job("application", application_entries(tmp_path, "/srv/app"), byte_code=False)
     there = entries(written(lambda writer: job.write(writer, lambda count: None))[0])
     assert there["srv/app/run.sh"][0].mode == 0o755
     assert there["srv/app/secretive"][0].mode == 0o644
@@ -52,36 +52,36 @@ def test_modes_owner_and_times_are_normalised(tmp_path: Path) -> None:
 def test_links_that_leave_the_folder_are_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(InputError, match="leaves the application folder"):
-        application_items(tmp_path, "/app")
+        application_entries(tmp_path, "/app")
 
 
 def test_sockets_and_pipes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="only files, folders and links"):
-        application_items(tmp_path, "/app")
+        application_entries(tmp_path, "/app")
     (tmp_path / "pipe").unlink()
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("s")
         with pytest.raises(InputError, match="only files, folders and links"):
-            application_items(tmp_path, "/app")
+            application_entries(tmp_path, "/app")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        application_items(tmp_path / "gone", "/app")
+        application_entries(tmp_path / "gone", "/app")
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))).write_text("1")
     with pytest.raises(InputError, match="not UTF-8"):
-        application_items(tmp_path, "/app")
+        application_entries(tmp_path, "/app")
 
 
 def test_a_file_that_changes_while_it_is_packed_fails_the_layer(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("before")
-    job = content_job("application", [Item("file", source=file)], byte_code=False)
+    job = content_job("application", [LayerEntry("file", source=file)], byte_code=False)
     file.write_text("behind")
     with pytest.raises(InputError, match="changed while"):
         written(lambda writer: job.write(writer, lambda count: None))
@@ -89,20 +89,20 @@ def test_a_file_that_changes_while_it_is_packed_fails_the_layer(tmp_path: Path) 
 
 def test_the_key_follows_content_and_mode(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("1")
-    first = content_job("application", application_items(tmp_path, "/app"), byte_code=False).key
-    assert content_job("application", application_items(tmp_path, "/app"), byte_code=False).key == first
+    first = content_job("application", application_entries(tmp_path, "/app"), byte_code=False).key
+    assert content_job("application", application_entries(tmp_path, "/app"), byte_code=False).key == first
     (tmp_path / "f").chmod(0o755)
-    assert content_job("application", application_items(tmp_path, "/app"), byte_code=False).key != first
+    assert content_job("application", application_entries(tmp_path, "/app"), byte_code=False).key != first
 
 
 def test_git_lfs_pointers_are_said(tmp_path: Path) -> None:
-    assert pointer_warnings(application_items(tmp_path, "/")) == []
+    assert pointer_warnings(application_entries(tmp_path, "/")) == []
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
     for number in range(5):
         (tmp_path / f"model{number}.bin").write_text(text)
     (tmp_path / "README").write_text("version https://git-lfs.github.com/spec/v1\n" + "long " * 1000)
     (tmp_path / ".dockerignore").write_text("model0.bin\n")
-    assert pointer_warnings(application_items(tmp_path, "/")) == [
+    assert pointer_warnings(application_entries(tmp_path, "/")) == [
         "Git LFS pointers are packed, not their content (git lfs pull): model1.bin, model2.bin, model3.bin, and 1 more"
     ]
 
@@ -119,9 +119,9 @@ def test_programs_that_the_base_cannot_start_are_said(tmp_path: Path) -> None:
     for name, content in scripts.items():
         (tmp_path / name).write_bytes(content)
         (tmp_path / name).chmod(0o644 if name == "notes.txt" else 0o755)
-    assert script_warnings(application_items(tmp_path, "/"), interpreter_programs()) == [
+    assert script_warnings(application_entries(tmp_path, "/"), interpreter_programs()) == [
         "the base has no interpreter for programs that are packed: env.py (/usr/bin/env), run.sh (/bin/sh)"
     ]
     assert (
-        script_warnings(application_items(tmp_path, "/"), ["/bin/sh", "/usr/bin/env", "/usr/local/bin/python3"]) == []
+        script_warnings(application_entries(tmp_path, "/"), ["/bin/sh", "/usr/bin/env", "/usr/local/bin/python3"]) == []
     )

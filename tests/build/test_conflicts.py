@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.application import application_items
+from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.conflicts import (
     Inventory,
     application_inventory,
@@ -149,7 +149,7 @@ def application(folder: Path, files: Mapping[str, bytes], workdir: str, wheels: 
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    return application_inventory(application_items(folder, workdir), wheels)
+    return application_inventory(application_entries(folder, workdir), wheels)
 
 
 def test_an_application_that_covers_a_wheels_file_needs_a_rule(tmp_path: Path) -> None:

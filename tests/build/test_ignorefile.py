@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_pipelines.build.application import application_items
+from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.ignorefile import MAX_LINE_BYTES, Matches, read_patterns
 from registry_pipelines.errors import InputError
 from tests.build.ignore_cases import ignore_files, make_tree
@@ -80,7 +80,7 @@ def test_an_ignore_file_that_cannot_be_read_is_an_error(tmp_path: Path, kind: st
     else:
         file.symlink_to("nowhere")
     with pytest.raises(InputError, match=r"\.dockerignore"):
-        application_items(tmp_path, "/app")
+        application_entries(tmp_path, "/app")
 
 
 @given(st.binary(max_size=60))
@@ -151,7 +151,7 @@ def docker_differs(count: int, seed: int, folder: Path, peer: Callable[[str], st
     for number, raw in enumerate(files):
         image = folder / f"image{number}"
         theirs = {str(path.relative_to(image)) for path in image.rglob("*")}
-        ours = {item.path for item in application_items(folder / f"context{number}", "/")}
+        ours = {item.path for item in application_entries(folder / f"context{number}", "/")}
         # Docker packs the ignore file itself, we do not.
         if different_paths := (ours ^ theirs) - {".dockerignore"}:
             different.append(f"{raw!r}: {sorted(different_paths)}")

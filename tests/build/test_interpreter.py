@@ -15,7 +15,7 @@ import pytest
 from registry_pipelines.build.builder import BuildResult, BuildSpec
 from registry_pipelines.build.content import content_job
 from registry_pipelines.build.elf import Loader, read_cache, read_elf
-from registry_pipelines.build.interpreter import EXTRA_LIBRARIES, interpreter_items
+from registry_pipelines.build.interpreter import EXTRA_LIBRARIES, interpreter_entries
 from registry_pipelines.build.layers import LayersBuilder
 from registry_pipelines.build.pushing import layer_descriptor
 from registry_pipelines.errors import LocalError
@@ -109,9 +109,9 @@ def test_the_base_has_no_tests_no_pip_and_nothing_of_this_machine(root: Path) ->
 
 
 def test_the_key_is_the_same_every_time_and_follows_the_content() -> None:
-    system, python = interpreter_items()
+    system, python = interpreter_entries()
     assert (
-        content_job("s", system, byte_code=False).key == content_job("s", interpreter_items()[0], byte_code=False).key
+        content_job("s", system, byte_code=False).key == content_job("s", interpreter_entries()[0], byte_code=False).key
     )
     assert content_job("p", python, byte_code=True).key != content_job("p", python[1:], byte_code=True).key
 
@@ -119,7 +119,7 @@ def test_the_key_is_the_same_every_time_and_follows_the_content() -> None:
 @pytest.mark.peer("ldd")
 def test_the_closure_is_what_the_loader_itself_finds(peer: Callable[[str], str]) -> None:
     ldd = peer("ldd")
-    for path in [PROGRAM, *(item.source for item in interpreter_items()[1] if item.source and "_ssl" in item.path)]:
+    for path in [PROGRAM, *(item.source for item in interpreter_entries()[1] if item.source and "_ssl" in item.path)]:
         told = subprocess.run([ldd, path], capture_output=True, text=True, check=True).stdout
         theirs = {name: Path(path).resolve() for name, path in re.findall(r"(\S+) => (/\S+)", told)}
         program = read_elf(PROGRAM)
@@ -197,7 +197,7 @@ def test_the_cache_of_libraries_is_what_ldconfig_writes_for_this_root(
 def test_the_scanner_lists_the_packages_of_the_base_and_nothing_that_nobody_declares(
     packages: PlatformPackages, peer: Callable[[str], str]
 ) -> None:
-    system, python = interpreter_items()
+    system, python = interpreter_entries()
     names = {item.source for item in [*system, *python] if item.source}
     components = {component.name: component for component in packages.components}
     deb = {name for name, component in components.items() if component.type == "deb"}
@@ -254,6 +254,6 @@ def packages_of(files: set[Path], query: str) -> set[str]:
 
 
 def test_the_system_layer_holds_nothing_of_the_interpreter() -> None:
-    system, python = interpreter_items()
+    system, python = interpreter_entries()
     assert not [item.path for item in system if "python" in item.path]
     assert [item.path for item in python if "os-release" in item.path] == []

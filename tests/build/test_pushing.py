@@ -12,7 +12,7 @@ import pytest
 
 from registry_pipelines.build.builder import SILENT, LayerRow
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.content import Item, content_job
+from registry_pipelines.build.content import LayerEntry, content_job
 from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_descriptor
 from registry_pipelines.build.splice import LayerWriter
 from registry_pipelines.errors import WheelInvalid
@@ -74,7 +74,7 @@ class Push:
 
     def __call__(self, content: bytes = LARGE) -> LayerRow:
         self.path.write_bytes(content)
-        made = content_job("test", [Item("file", source=self.path)], byte_code=False)
+        made = content_job("test", [LayerEntry("file", source=self.path)], byte_code=False)
 
         def write(writer: LayerWriter, advance: Callable[[int], None]) -> None:
             self.times += 1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.build.content import Item
-from registry_pipelines.build.system_files import data_items, missing_data
-from registry_pipelines.build.system_packages import Apk, Dpkg, machine_packages, package_items
+from registry_pipelines.build.content import LayerEntry
+from registry_pipelines.build.system_files import data_entries, missing_data
+from registry_pipelines.build.system_packages import Apk, Dpkg, machine_packages, package_entries
 from registry_pipelines.scan.os_databases import read_apk
 
 STATUS = """\
@@ -75,11 +75,11 @@ def machine(tmp_path: Path) -> Path:
     return root
 
 
-def item(root: Path, path: str, place: str) -> Item:
-    return Item(place, source=root / path)
+def item(root: Path, path: str, place: str) -> LayerEntry:
+    return LayerEntry(place, source=root / path)
 
 
-def texts(items: list[Item]) -> dict[str, str]:
+def texts(items: list[LayerEntry]) -> dict[str, str]:
     return {each.path.removeprefix("var/lib/dpkg/status.d/"): (each.content or b"").decode() for each in items}
 
 
@@ -89,7 +89,7 @@ def test_a_package_is_named_with_the_files_that_the_image_has(machine: Path) -> 
         item(machine, "usr/lib/libz.so.1", "opt/libz.so.1"),
         item(machine, "usr/local/lib/libown.so", "usr/lib/libown.so"),
     ]
-    (made,) = package_items([layer], Dpkg(machine))
+    (made,) = package_entries([layer], Dpkg(machine))
     assert texts(made) == {
         "libz": "Package: libz\nSource: zlib (1:1.2)\nVersion: 1:1.2-1+b1\nArchitecture: amd64\n"
         "Maintainer: Somebody <s@debian.org>\nDescription: compression\n",
@@ -100,19 +100,19 @@ def test_a_package_is_named_with_the_files_that_the_image_has(machine: Path) -> 
 def test_a_file_that_was_changed_is_not_the_package_s(machine: Path) -> None:
     (machine / "usr/lib/libz.so.1").write_text("patched")
     layers = [[item(machine, f"usr/lib/{name}", name) for name in ("libz.so.1", "libz2.so.1")]]
-    assert texts(package_items(layers, Dpkg(machine))[0])["libz.md5sums"] == f"{md5('z2')}  libz2.so.1\n"
-    assert package_items([layers[0][:1]], Dpkg(machine)) == [[]]
+    assert texts(package_entries(layers, Dpkg(machine))[0])["libz.md5sums"] == f"{md5('z2')}  libz2.so.1\n"
+    assert package_entries([layers[0][:1]], Dpkg(machine)) == [[]]
 
 
 def test_a_package_of_two_layers_is_whole_in_the_upper_one(machine: Path) -> None:
     layers = [[item(machine, f"usr/lib/{name}", name)] for name in ("libz.so.1", "libz2.so.1")]
-    lower, upper = package_items(layers, Dpkg(machine))
+    lower, upper = package_entries(layers, Dpkg(machine))
     assert texts(lower)["libz.md5sums"].count("\n") == 1
     assert texts(upper)["libz.md5sums"].count("\n") == 2
 
 
 def test_the_machine_s_data_is_taken_and_its_own_settings_are_not(machine: Path) -> None:
-    taken = {each.path: each.link or each.source for each in data_items(Dpkg(machine))}
+    taken = {each.path: each.link or each.source for each in data_entries(Dpkg(machine))}
     assert taken.keys() == {
         *("usr/share/zoneinfo/Europe/Berlin", "usr/share/zoneinfo/UTC", "usr/lib/locale/C.utf8/LC_CTYPE"),
         *("etc/services", "etc/protocols", "usr/lib/os-release", "etc/os-release"),
@@ -124,7 +124,7 @@ def test_the_machine_s_data_is_taken_and_its_own_settings_are_not(machine: Path)
 def test_names_that_somebody_added_here_are_not_packed_and_that_is_said(machine: Path) -> None:
     with (machine / "etc/services").open("a") as file:
         file.write("payroll 4711/tcp\n")
-    assert "etc/services" not in {each.path for each in data_items(Dpkg(machine))}
+    assert "etc/services" not in {each.path for each in data_entries(Dpkg(machine))}
     assert missing_data(Dpkg(machine)) == [
         "/etc/services was changed on this machine and is not packed: the image knows none of its names"
     ]
@@ -141,8 +141,8 @@ def test_what_a_machine_lacks_is_said(tmp_path: Path) -> None:
         assert part in said
     (tmp_path / "usr/lib").mkdir(parents=True)
     (tmp_path / "usr/lib/os-release").write_text("ID=debian\n")
-    assert list(data_items(Dpkg(tmp_path))) == []
-    assert package_items([[Item("x", source=tmp_path / "usr/lib/os-release")]], Dpkg(tmp_path)) == [[]]
+    assert list(data_entries(Dpkg(tmp_path))) == []
+    assert package_entries([[LayerEntry("x", source=tmp_path / "usr/lib/os-release")]], Dpkg(tmp_path)) == [[]]
 
 
 APK = """\
@@ -189,15 +189,15 @@ def test_on_alpine_one_database_tells_of_both_layers(tmp_path: Path) -> None:
         (root / path).write_text(text)
     database = machine_packages(root)
     assert isinstance(database, Apk)
-    assert {each.path for each in data_items(database)} == {"usr/lib/os-release", "etc/os-release"}
+    assert {each.path for each in data_entries(database)} == {"usr/lib/os-release", "etc/os-release"}
     layers = [
         [item(root, "lib/ld-musl-x86_64.so.1", "lib/ld.so")],
         [item(root, "usr/lib/libssl.so.3", "usr/lib/libssl.so.3")],
     ]
-    lower, upper = (read_apk(made[0].content or b"") for made in package_items(layers, database))
+    lower, upper = (read_apk(made[0].content or b"") for made in package_entries(layers, database))
     assert [(each.name, each.version) for each in lower.packages] == [("musl", "1.2.5-r9")]
     assert [(each.name, each.source) for each in upper.packages] == [("musl", ""), ("ssl_client", "busybox")]
     assert upper.owned == (("musl", ("lib/ld.so",)), ("ssl_client", ("usr/lib/libssl.so.3",)))
     assert (lower.broken, upper.broken) == ((), ())
     (root / "usr/lib/libssl.so.3").write_text("patched")
-    assert package_items(layers[1:], database) == [[]]
+    assert package_entries(layers[1:], database) == [[]]
