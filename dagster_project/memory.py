@@ -14,6 +14,8 @@ from typing import Annotated
 import dagster as dg
 import msgspec
 
+from registry_pipelines.oci.decoding import ready
+
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -35,7 +37,7 @@ class Memory:
     def read(cls, cursor: str) -> "Memory":
         """From a cursor, also of an earlier version, which has no life. Raises ValueError for what is none: the UI lets
         people type one."""
-        return msgspec.json.decode(cursor, type=cls)
+        return msgspec.json.decode(cursor, type=ready(cls))
 
     def write(self) -> str:
         """The text that Dagster keeps as the cursor until the next tick."""

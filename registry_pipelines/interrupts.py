@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WIND_UP_S = 1.5
 """From the first signal until the process is ended all the same. With what a busy machine takes, two seconds."""
 
-_SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_SIGNALS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _NUDGE = signal.SIGURG
 """To the main thread: a system may give a signal to any thread, and then the main thread sleeps on in a wait."""
 _NOBODY_LISTENS = 0
@@ -178,4 +178,4 @@ def mark_announced() -> None:
 
 def word(number: int) -> str:
     """What a signal did, in one word for the user."""
-    return {int(each): text for each, text in _SIGNALS.items()}.get(number, "interrupted")
+    return _SIGNALS.get(number, "interrupted")
