@@ -46,7 +46,7 @@ def content_job(contents: str, entries: Iterable[LayerEntry], *, byte_code: bool
     identity = ["content", FORMAT, CODEC, compiling.IDENTITY if byte_code else "", digests]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     size = sum(entry.source.stat().st_size for entry in ordered if entry.source)
-    modules = _modules(ordered) if byte_code else []
+    modules = _modules(ordered, digests) if byte_code else []
 
     def write(writer: LayerWriter, advance: Callable[[int], None]) -> None:
         with compiling.Compilation(modules) as compiled:
@@ -95,35 +95,47 @@ def _owned(info: tarfile.TarInfo, entry: LayerEntry) -> tarfile.TarInfo:
 
 
 def _copy(writer: LayerWriter, entry: LayerEntry, source: Path, sha256: str, advance: Callable[[int], None]) -> None:
-    size = source.stat().st_size
+    with _reading(source):
+        size = source.stat().st_size
     writer.header(file_entry(entry.path, size, mode=entry.mode))
     digest = hashlib.sha256()
-    left = size
-    with source.open("rb") as file:
-        while piece := file.read(min(BUFFER_BYTES, left)):
-            digest.update(piece)
-            writer.content(piece)
-            advance(len(piece))
-            left -= len(piece)
-    if left or digest.hexdigest() != sha256:
+    for piece in _pieces(source, size):
+        digest.update(piece)
+        writer.content(piece)
+        advance(len(piece))
+    _check(source, digest.hexdigest(), sha256)
+
+
+def _pieces(source: Path, size: int) -> Iterator[bytes]:
+    """The first ``size`` bytes, or as many as there are."""
+    with _reading(source), source.open("rb") as file:
+        while piece := file.read(min(BUFFER_BYTES, size)):
+            yield piece
+            size -= len(piece)
+
+
+def _check(source: Path, actual: str, sha256: str) -> None:
+    if actual != sha256:
         raise InputError("the file changed while it was packed", where=str(source), do="Build again")
 
 
-def _modules(entries: Sequence[LayerEntry]) -> list[compiling.Source]:
+def _modules(entries: Sequence[LayerEntry], digests: Sequence[list[str | int]]) -> list[compiling.Source]:
     taken = {entry.path for entry in entries}
     modules = []
-    for entry in entries:
+    for entry, digest in zip(entries, digests, strict=True):
         if entry.source is None or not entry.path.endswith(".py") or compiling.compiled_path(entry.path) in taken:
             continue
         size = entry.source.stat().st_size
         if size <= compiling.MAX_SOURCE_BYTES:
-            modules.append(compiling.Source("/" + entry.path, size, partial(_read, entry.source)))
+            modules.append(compiling.Source("/" + entry.path, size, partial(_read, entry.source, str(digest[-1]))))
     return modules
 
 
-def _read(source: Path) -> bytes:
+def _read(source: Path, sha256: str) -> bytes:
     with _reading(source):
-        return source.read_bytes()
+        content = source.read_bytes()
+    _check(source, hashlib.sha256(content).hexdigest(), sha256)
+    return content
 
 
 def _write_byte_code(writer: LayerWriter, compiled: Iterable[tuple[str, bytes]]) -> None:

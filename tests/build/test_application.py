@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build import compiling
 from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
 from registry_pipelines.build.content import LayerEntry, content_job
@@ -85,6 +87,39 @@ def test_a_file_that_changes_while_it_is_packed_fails_the_layer(tmp_path: Path) 
     file.write_text("behind")
     with pytest.raises(InputError, match="changed while"):
         written(lambda writer: job.write(writer, lambda count: None))
+
+
+def test_a_file_that_goes_while_it_is_packed_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("here")
+    job = content_job("application", [LayerEntry("file", source=file)], byte_code=False)
+    file.unlink()
+    with pytest.raises(InputError, match="the file cannot be read: No such file") as caught:
+        written(lambda writer: job.write(writer, lambda count: None))
+    assert caught.value.where == str(file)
+
+
+def test_a_module_that_changes_after_it_was_packed_fails_the_layer(tmp_path: Path) -> None:
+    """Its byte code would be of another text, which no interpreter ever compares with the source."""
+    file = tmp_path / "module.py"
+    file.write_text("VALUE = 1\n")
+    job = content_job("application", [LayerEntry("module.py", source=file)], byte_code=True)
+    full, leave = threading.Barrier(compiling.CORES + 1), threading.Event()
+
+    def hold() -> bytes:
+        full.wait(60)
+        leave.wait(60)
+        return b""
+
+    def change(count: int) -> None:
+        file.write_text("VALUE = 2\n")
+        leave.set()
+
+    whole_batches = [compiling.Source("/m.py", compiling.BATCH_BYTES, hold)] * compiling.CORES
+    with compiling.Compilation(whole_batches):
+        full.wait(60)  # nothing else is compiled until these leave
+        with pytest.raises(InputError, match="changed while"):
+            written(lambda writer: job.write(writer, change))
 
 
 def test_the_key_follows_content_and_mode(tmp_path: Path) -> None:
