@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
+
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.find_links_page import archives, offer
 from registry_pipelines.build.pip_process import marker_values
@@ -33,6 +36,7 @@ class Question:
         self.folder = folder
         self.where = f"{spec.name}, {target}"
         self.target = target.options()
+        self._tags = target.tags
         self.markers = marker_values(target)
         self._spec = spec
         self._here = spec.folder.absolute()
@@ -118,14 +122,15 @@ class Question:
         return files
 
     def likely_wheels(self) -> list[Path]:
-        """Files of the folder that is the only source, largest first: most of them will be the answer."""
+        """Wheels that fit, of the folder that is the only source, largest first: most of them will be the answer."""
         places = self._places()
         if len(places) != 1 or not self._spec.wheels or not places[0][1] or not places[0][1].is_dir():
             return []
-        sized = []
+        sized, tags = [], self._tags()
         for path in archives(places[0][1]):
-            with contextlib.suppress(OSError):
-                sized.append((-path.stat().st_size, path))
+            with contextlib.suppress(OSError, InvalidWheelFilename, InvalidVersion):
+                if not tags.isdisjoint(parse_wheel_filename(path.name)[3]):
+                    sized.append((-path.stat().st_size, path))
         return [path for _, path in sorted(sized)]
 
     def other_content(self, filename: str, sha256: str, store: WheelStore) -> str:

@@ -16,6 +16,7 @@ from registry_pipelines.build import cache as cache_module
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
@@ -140,6 +141,26 @@ def test_a_wheel_that_was_read_ahead_is_not_read_again(tmp_path: Path) -> None:
         for name in ("first.whl", "second.whl", "given-up.whl"):
             assert store.sha256(files[name]) == hashlib.sha256(name.encode()).hexdigest()
     assert read == ["first.whl", "second.whl", "given-up.whl", "given-up.whl"]
+
+
+def test_only_wheels_that_fit_are_read_ahead_the_largest_first(tmp_path: Path) -> None:
+    folder = tmp_path / "wheels"
+    for name, tag, size in (
+        ("small", "py3-none-any", 10),
+        ("large", "py3-none-any", 5000),
+        ("other", "cp27-cp27m-win32", 1),
+    ):
+        make_wheel(folder, name, tag=tag, files={f"{name}.py": os.urandom(size)})
+    for name in ("source-1.0.tar.gz", "nameless.whl", "large-first-py3-none-any.whl"):
+        (folder / name).write_bytes(b"")
+    spec = BuildSpec(name="x", requirements=("large",), wheels=folder)
+    question = Question(spec, OWN, tmp_path / "asked")
+    assert [path.name for path in question.likely_wheels()] == [
+        "large-1.0-py3-none-any.whl",
+        "small-1.0-py3-none-any.whl",
+    ]
+    more = BuildSpec(name="x", requirements=("large",), wheels=folder, find_links=(str(tmp_path),))
+    assert Question(more, OWN, tmp_path / "asked").likely_wheels() == []
 
 
 def test_passwords_in_pips_output_are_not_repeated(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
