@@ -58,7 +58,7 @@ def claim_file(connection: sqlite3.Connection, known: int, *, what: str, path: P
 
 
 def check_version(version: int | str, known: int, *, what: str, where: str) -> None:
-    """Raise StateTooNew for what a newer build wrote. version: as it was read; a text that is no number is of nobody."""
+    """Raise StateTooNew for what a newer build wrote. version: as read; a text that is no number is of nobody."""
     if not str(version).isdecimal() or int(version) > known:
         raise StateTooNew(
             f"{what} has version {str(version)[:MAX_VERSION_BYTES]!s}, this build knows {known}",
