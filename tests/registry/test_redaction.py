@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.registry.client.connection import Request
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.exchange import Call
-from registry_pipelines.registry.client.transport import Request
 from registry_pipelines.registry.protocol import redact_text, redact_url
 
 URLS = [

@@ -19,6 +19,7 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.registry.client.challenges import read_challenges
+from registry_pipelines.registry.client.connection import Body, Request
 from registry_pipelines.registry.client.origins import Origin, is_loopback, split_url
 from registry_pipelines.registry.client.quotas import quota_spent, read_quota
 from registry_pipelines.registry.client.redirects import READING, REDIRECTS, Guard, Redirects, Trail
@@ -26,7 +27,7 @@ from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries, read_retry_after
 from registry_pipelines.registry.client.tokens import LOG_IN, Authenticator, Scopes, pull
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
-from registry_pipelines.registry.client.transport import Body, Request, Transport
+from registry_pipelines.registry.client.transport import Transport
 from registry_pipelines.registry.client.words import Act
 from registry_pipelines.registry.protocol import Carrier, Observer, Quota
 from registry_pipelines.waits import Wait

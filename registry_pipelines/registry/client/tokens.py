@@ -18,13 +18,13 @@ from typing import Any
 
 from registry_pipelines.errors import NotFound, RedirectRefused, RegistryError, Unauthorized, Unsupported
 from registry_pipelines.registry.client.challenges import Challenge
+from registry_pipelines.registry.client.connection import Request
 from registry_pipelines.registry.client.credentials import CredentialFinder, Credentials
 from registry_pipelines.registry.client.origins import check_loopback_or_tls, split_url
 from registry_pipelines.registry.client.redirects import REDIRECTS, Redirects, Trail
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import read_retry_after
 from registry_pipelines.registry.client.translate import MAX_ERROR_BODY_BYTES, translate_status
-from registry_pipelines.registry.client.transport import Request
 
 Scopes = frozenset[str]
 """What a token is for, as ``repository:team/app:pull,push``; the empty set for questions about no repository."""

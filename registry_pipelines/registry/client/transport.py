@@ -1,34 +1,38 @@
 """HTTP over pooled connections: one attempt per call, bounded, with no-progress time-outs. No auth, no retries here.
 
 Blocking sockets and threads: measured faster than every asynchronous client for few large blobs. Bytes go from the
-socket into the caller's buffer (``recv_into``) and from the caller's buffer into the socket, without a copy between.
+socket into the caller's buffer (``recv_into``), without a copy between.
 """
 
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from registry_pipelines import __version__
 from registry_pipelines.dialing import Address, Dialer, tls_context
-from registry_pipelines.errors import ConfigInvalid, RegistryPipelinesError, Unsupported
+from registry_pipelines.errors import ConfigInvalid, Unsupported
+from registry_pipelines.registry.client.connection import (
+    AddressGuard,
+    Connection,
+    Request,
+    Stale,
+    read_answer,
+    send_request,
+    usual_headers,
+)
 from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.proxies import Proxy, open_tunnel, proxy_for
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.translate import (
     NETWORK_ERRORS,
-    not_answered,
     raise_translated,
     translate_exception,
 )
@@ -42,19 +46,8 @@ connection that is not kept costs a round trip each time."""
 IDLE_S = 30.0
 """An idle connection older than this is closed: load balancers drop them silently after 60 s and more."""
 
-WITH_HEAD_BYTES = 16 * 1024
-"""A body up to this is sent together with the head: one call, one packet."""
-
-SEND_BYTES = 256 * 1024
-"""One ``send``. A socket time-out covers the whole call, so small calls make it a limit on progress."""
-
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""Seconds, seconds, tries: a peer that died while we wait for a long commit is found out after a minute and a half."""
-
 LEAST_HANDSHAKE_S = 1.0
 """TLS gets this long however late the last of several addresses took the connection."""
-
-USER_AGENT = f"registry-pipelines/{__version__}"
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -75,58 +68,6 @@ class Timeouts(msgspec.Struct, frozen=True):
         return self.commit_s + size_bytes / self.commit_bytes_per_s
 
 
-@runtime_checkable
-class Body(Protocol):
-    """A request body that is streamed. size: bytes in all."""
-
-    size: int
-
-    def rewind(self) -> bool:
-        """Start again from the first byte; False when that cannot be."""
-        ...
-
-    def chunks(self) -> Iterator[memoryview]:
-        """Pieces in order; each is sent before the next is asked for."""
-        ...
-
-
-class AddressGuard(Protocol):
-    """Judges the addresses a request may go to."""
-
-    def choose(self, addresses: list[Address]) -> list[Address]:
-        """Those that may be connected to. Raises RedirectRefused when there is none."""
-        ...
-
-    def check(self, address: str) -> None:
-        """Raise RedirectRefused for an address that may not be asked."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One HTTP request. url: absolute, used verbatim after the host. where: for errors.
-
-    answer_s: wait for the answer this long, None for the stall time-out. once: never sent twice, not even when a kept
-    connection turns out to be dead: it may have arrived all the same. carrier: sends it from another process. guard:
-    judges the addresses behind the URL's host before anything is sent there, unless a proxy stands between.
-    """
-
-    method: str
-    url: str = field(repr=False)
-    where: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | memoryview | Body | None = field(default=None, repr=False)
-    answer_s: float | None = None
-    once: bool = False
-    carrier: Carrier | None = None
-    guard: AddressGuard | None = None
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether it may and can be sent a second time."""
-        return not self.once and (self.body is None or isinstance(self.body, bytes | memoryview))
-
-
 class Transport:
     """Keeps connections for many threads. ca_file: PEM certificates trusted besides the system's."""
 
@@ -142,7 +83,7 @@ class Transport:
         self.receive_bytes = 0
         """What the system may receive ahead of us on one new connection; 0 leaves it to the system."""
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[_Connection]] = {}
+        self._idle: dict[Origin, list[Connection]] = {}
         weakref.finalize(self, _close_all, self._idle)
 
     def send(self, request: Request) -> Response:
@@ -159,13 +100,13 @@ class Transport:
                 self._judge(request.guard, idle)
             try:
                 return self._exchange(idle, request, target)
-            except _Stale as stale:
+            except Stale as stale:
                 if not request.repeatable:
                     raise stale.error from stale.error.__cause__
         fresh = self._connect(origin, request.where, request.guard)
         try:
             return self._exchange(fresh, request, target)
-        except _Stale as stale:
+        except Stale as stale:
             raise stale.error from stale.error.__cause__
 
     def address_of(self, origin: Origin, where: str) -> str:
@@ -174,7 +115,7 @@ class Transport:
             self._release(self._connect(origin, where), keep=True)
         return self._peers[origin]
 
-    def _judge(self, guard: AddressGuard, connection: _Connection) -> None:
+    def _judge(self, guard: AddressGuard, connection: Connection) -> None:
         try:
             if connection.peer:
                 guard.check(connection.peer)
@@ -190,7 +131,7 @@ class Transport:
         if proxy_for(origin.scheme, origin.host, origin.port, self._environ):
             raise Unsupported("content cannot be carried through a proxy", where=request.where, status=501)
         try:
-            head = request_head(request.method, target, {**_usual(origin), **request.headers})
+            head = request_head(request.method, target, {**usual_headers(origin), **request.headers})
             addresses = self._dialer.resolve(origin.host, origin.port)
         except NETWORK_ERRORS as error:
             raise_translated(error, where=request.where, doing="writing a request")
@@ -214,10 +155,10 @@ class Transport:
         with self._lock:
             _close_all(self._idle)
 
-    def _exchange(self, connection: _Connection, request: Request, target: str) -> Response:
+    def _exchange(self, connection: Connection, request: Request, target: str) -> Response:
         try:
-            finished = _send_request(connection, request, target, self.timeouts.stall_s)
-            answer = _read_answer(connection, request, request.answer_s or self.timeouts.stall_s)
+            finished = send_request(connection, request, target, self.timeouts.stall_s)
+            answer = read_answer(connection, request, request.answer_s or self.timeouts.stall_s)
         except BaseException:
             connection.close()
             raise
@@ -231,7 +172,7 @@ class Transport:
             release=lambda keep: self._release(connection, keep=keep),
         )
 
-    def _take(self, origin: Origin) -> _Connection | None:
+    def _take(self, origin: Origin) -> Connection | None:
         while True:
             with self._lock:
                 waiting = self._idle.get(origin)
@@ -242,7 +183,7 @@ class Transport:
                 return connection
             connection.close()
 
-    def _release(self, connection: _Connection, *, keep: bool) -> None:
+    def _release(self, connection: Connection, *, keep: bool) -> None:
         if keep:
             connection.idle_since = time.monotonic()
             with self._lock:
@@ -252,7 +193,7 @@ class Transport:
                     return
         connection.close()
 
-    def _connect(self, origin: Origin, where: str, guard: AddressGuard | None = None) -> _Connection:
+    def _connect(self, origin: Origin, where: str, guard: AddressGuard | None = None) -> Connection:
         proxy = proxy_for(origin.scheme, origin.host, origin.port, self._environ)
         host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
         try:
@@ -268,7 +209,7 @@ class Transport:
         except NETWORK_ERRORS as error:
             through = f" through the proxy {host}:{port}" if proxy else ""
             raise_translated(error, where=where, doing=f"connecting to {origin}{through}")
-        connection = _Connection(origin, connected, None if origin.scheme == "https" else proxy)
+        connection = Connection(origin, connected, None if origin.scheme == "https" else proxy)
         connection.peer = self._peers[origin] = "" if proxy else str(connected.getpeername()[0])
         if self.receive_bytes:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
@@ -293,7 +234,7 @@ class Transport:
         return secured
 
 
-def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
+def _close_all(idle: dict[Origin, list[Connection]]) -> None:
     for connection in (one for many in idle.values() for one in many):
         connection.close()
     idle.clear()
@@ -317,109 +258,3 @@ class _Received:
         buffer[:count] = self._left[:count]
         self._left = self._left[count:]
         return count
-
-
-class _Stale(Exception):
-    """A connection died before the first byte of an answer; a kept one may simply have been closed meanwhile."""
-
-    def __init__(self, error: RegistryPipelinesError) -> None:
-        self.error = error
-
-
-class _Connection:
-    """One open connection. proxy: when set, requests carry the whole URL."""
-
-    def __init__(self, origin: Origin, connected: socket.socket, proxy: Proxy | None) -> None:
-        self.origin = origin
-        self.socket = connected
-        self.proxy = proxy
-        self.peer = ""
-        self.idle_since = 0.0
-        self._timeout = connected.gettimeout()
-        self._arrivals = select.poll()
-        self._arrivals.register(connected, select.POLLIN)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if hasattr(socket, name):
-                self.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-    def wait(self, timeout_s: float) -> None:
-        """How long one call may take from now on; told to the system only where it changes."""
-        if timeout_s != self._timeout:
-            self.socket.settimeout(timeout_s)
-            self._timeout = timeout_s
-
-    def close(self) -> None:
-        """Close the socket."""
-        self.socket.close()
-
-    def readable(self) -> bool:
-        """Whether something arrived that nobody asked for: an early answer, or the end."""
-        return bool(self._arrivals.poll(0))
-
-
-def _send_request(connection: _Connection, request: Request, target: str, stall_s: float) -> bool:
-    """Write head and body; False when the other side answered before it had all of the body."""
-    connection.wait(stall_s)
-    body = request.body
-    size = 0 if body is None else body.size if not isinstance(body, bytes | memoryview) else len(body)
-    try:
-        address = f"http://{connection.origin}{target}" if connection.proxy else target
-        head = request_head(request.method, address, _headers(connection, request, size))
-        if isinstance(body, bytes | memoryview) and size <= WITH_HEAD_BYTES:
-            head, size = head + body, 0
-        connection.socket.sendall(head)
-    except NETWORK_ERRORS as error:
-        if isinstance(error, ConnectionError):
-            raise _Stale(translate_exception(error, where=request.where, doing="sending a request")) from error
-        raise_translated(error, where=request.where, doing="sending a request")
-    if not size:
-        return True
-    chunks = iter([memoryview(body)]) if isinstance(body, bytes | memoryview) else body.chunks()  # type: ignore[union-attr]
-    return all(_send_chunk(connection, chunk, request.where) for chunk in chunks)
-
-
-def _headers(connection: _Connection, request: Request, size: int) -> dict[str, str]:
-    headers = {**_usual(connection.origin), **request.headers}
-    if connection.proxy:
-        headers.update(connection.proxy.headers)
-    if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
-        headers["Content-Length"] = str(size)
-    return headers
-
-
-def _usual(origin: Origin) -> dict[str, str]:
-    """Headers of every request; bodies are wanted as they are stored."""
-    host = str(origin).removesuffix(":443" if origin.scheme == "https" else ":80")
-    return {"Host": host, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-
-
-def _send_chunk(connection: _Connection, chunk: memoryview, where: str) -> bool:
-    """Send one piece; False when the other side has already answered or gone (its answer is then worth reading)."""
-    sock = connection.socket
-    # TLS 1.3 tickets make a socket readable without an answer, so only a plain one is asked.
-    if connection.origin.scheme == "http" and connection.readable():
-        return False
-    sent = 0
-    try:
-        while sent < len(chunk):
-            sent += sock.send(chunk[sent : sent + SEND_BYTES])
-    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-        return False
-    except NETWORK_ERRORS as error:
-        raise_translated(error, where=where, doing="sending content")
-    return True
-
-
-def _read_answer(connection: _Connection, request: Request, wait_s: float) -> Answer:
-    try:
-        connection.wait(wait_s)
-        return Answer(connection.socket, request.method)
-    except TimeoutError as error:
-        if request.answer_s is None or error.errno is not None:  # the other side is dead
-            raise_translated(error, where=request.where, doing="waiting for the answer")
-        raise not_answered(wait_s, where=request.where) from error
-    except NETWORK_ERRORS as error:
-        if isinstance(error, ConnectionError):
-            raise _Stale(translate_exception(error, where=request.where, doing="waiting for the answer")) from error
-        raise_translated(error, where=request.where, doing="waiting for the answer")

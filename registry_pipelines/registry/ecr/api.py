@@ -17,11 +17,12 @@ from copy import copy
 from typing import Any
 
 from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Stalled, ToolMissing
+from registry_pipelines.registry.client.connection import USER_AGENT
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.exchange import Count
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.client.translate import not_answered
-from registry_pipelines.registry.client.transport import USER_AGENT, Timeouts
+from registry_pipelines.registry.client.transport import Timeouts
 from registry_pipelines.registry.ecr.failures import error_code, raise_translated, translate
 from registry_pipelines.registry.ecr.hosts import EcrHost
 from registry_pipelines.registry.protocol import Observer
