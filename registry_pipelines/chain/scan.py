@@ -16,9 +16,10 @@ from registry_pipelines.errors import AdvisoriesMissing
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.evidence import reports_about, signed_about
 from registry_pipelines.promote.gate import report_breaches
-from registry_pipelines.registry.image_warnings import summed, warnings_of
+from registry_pipelines.registry.image_warnings import warnings_of
 from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.warning_kinds import summed
 from registry_pipelines.release import Release
 from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
 from registry_pipelines.scan.report import SEVERITIES, Finding, Report, left_out_lines, own_first, undeclared_lines

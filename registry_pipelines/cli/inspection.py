@@ -13,8 +13,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.choices import Choice, differing
-from registry_pipelines.registry.image_warnings import ImageWarning, footer_warnings, more_warnings, warnings_of
+from registry_pipelines.registry.image_warnings import footer_warnings, more_warnings, warnings_of
 from registry_pipelines.registry.platforms import Entry, read_entries
+from registry_pipelines.registry.warning_kinds import ImageWarning
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.discovery import discover

@@ -12,7 +12,7 @@ from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TY
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.image_warnings import WarningId
+from registry_pipelines.registry.warning_kinds import WarningId
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
 from registry_pipelines.settings import Duration, EntryName, Former
 

@@ -15,9 +15,10 @@ from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.image_warnings import WarningId, summed, warnings_of
+from registry_pipelines.registry.image_warnings import warnings_of
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.warning_kinds import WarningId, summed
 from registry_pipelines.scan.predicates import REPORT_TYPES, read_reports, signed_report
 from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.cosign import ImageSignature, verify_image

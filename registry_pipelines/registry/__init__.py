@@ -8,5 +8,5 @@ start.
 
 The other modules ask any registry: ``blobs`` for small content, ``tags`` what a name stands for, ``platforms`` for
 every entry below an index, ``choices`` which of them a client starts, ``image_warnings`` what may surprise whoever
-starts it, ``hidden`` for tags that the registry does not list.
+starts it (``warning_kinds``), ``hidden`` for tags that the registry does not list.
 """

@@ -17,8 +17,9 @@ from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.choices import CLIENTS
-from registry_pipelines.registry.image_warnings import KINDS, TOC_ANNOTATION
+from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.warning_kinds import KINDS
 from tests.chain.conftest import fleet
 from tests.chain.entries import AMD64, NOWHERE, V2, entry, index, release
 from tests.chain.fleet import Fleet

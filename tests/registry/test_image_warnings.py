@@ -21,17 +21,15 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.image_warnings import (
     FOOTER_BYTES,
-    KINDS,
     SOCI_ANNOTATION,
     TOC_ANNOTATION,
-    WarningId,
     footer_warnings,
     more_warnings,
-    summed,
     warnings_of,
 )
 from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.warning_kinds import KINDS, WarningId, summed
 from tests.doubles.containerd import containerd
 from tests.scan.images import make_tar
 
