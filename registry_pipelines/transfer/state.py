@@ -20,11 +20,11 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry, UploadSessions
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier
-from registry_pipelines.transfer.blob.fanout import BlobTools
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES, PartMemory
 from registry_pipelines.transfer.blob.owners import OWNERS, new_name
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.closure.manifests import ManifestFolder
 from registry_pipelines.transfer.delivery.acts import DeliveryTools
 from registry_pipelines.transfer.delivery.execute import execute

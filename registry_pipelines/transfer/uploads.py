@@ -14,9 +14,10 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
-from registry_pipelines.transfer.blob.fanout import BlobTools, load_of, move_blob
+from registry_pipelines.transfer.blob.fanout import load_of, move_blob
 from registry_pipelines.transfer.blob.mounting import mount
 from registry_pipelines.transfer.blob.produced import Produce, Write, produce_blob
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
 from registry_pipelines.transfer.flow.health import left_to_us
 from registry_pipelines.transfer.flow.schedule import Schedule

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry_pipelines.errors import Forbidden
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import Retries
 from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.blob.produced import Write, produce_blob
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.limited import limited
@@ -173,6 +177,26 @@ def test_troubles_that_pass(
     there = Place(limited(registry, MachineLimits(folder=tmp_path / "limits")), "big")
     copy_closure(source.place("big"), "v1", [there], engine=Engine(state=tmp_path / "transfer"))
     assert compare(source.place("big"), Place(registry, "big"), "v1", content=True) == []
+
+
+def test_a_blob_that_is_made_is_made_anew_when_ecr_lost_parts_of_it(ecr: Ecr, registry: EcrRegistry) -> None:
+    """Those before are not in memory any more, and others in their place would be found out at the commit only."""
+    content = bytes(range(256)) * (2 * PART_BYTES // 256) + b"end"
+    blob = Descriptor(media_type="application/octet-stream", digest=Digest.of(content), size=len(content))
+
+    def produce(write: Write) -> Descriptor:
+        write(content)
+        return blob
+
+    def lose() -> None:
+        for upload in ecr.double.uploads.values():
+            upload.content.clear()
+
+    ecr.double.fail("UploadLayerPart", lose, skip=1)
+    produce_blob(Place(registry, "big"), "name", produce, BlobTools())
+    assert registry.blob_size("big", blob.digest) == blob.size
+    assert ecr.double.count("InitiateLayerUpload") == 2
+    assert ecr.double.count("CompleteLayerUpload") == 1
 
 
 def test_parts_smaller_than_ours_are_served_from_the_spool(

@@ -15,8 +15,9 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
+from registry_pipelines.transfer.blob.fanout import move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.acts import TRANSFER_THREADS
 from registry_pipelines.transfer.engine import Engine

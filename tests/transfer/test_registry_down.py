@@ -16,8 +16,9 @@ from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
+from registry_pipelines.transfer.blob.fanout import move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.closure.discovery import discover
 from registry_pipelines.transfer.delivery.acts import DeliveryTools
 from registry_pipelines.transfer.delivery.execute import execute

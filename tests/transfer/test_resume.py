@@ -18,10 +18,11 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry, Timeouts
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
+from registry_pipelines.transfer.blob.fanout import move_blob
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience

@@ -18,10 +18,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import UploadSession
 from registry_pipelines.transfer.blob.courier import COURIERS
-from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
+from registry_pipelines.transfer.blob.fanout import move_blob
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.blob.sinks import UPLOAD_LIFE_S
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import Bucket

@@ -15,49 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from registry_pipelines.errors import DigestMismatch, LocalError, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.protocol import Place, UploadSessions
-from registry_pipelines.transfer.blob.courier import Courier
-from registry_pipelines.transfer.blob.memory import PART_BYTES, Part, PartMemory
-from registry_pipelines.transfer.blob.sinks import Inbox, Moved, SessionSink, Sink, Stopped, UploadJournal, WholeSink
+from registry_pipelines.transfer.blob.memory import PART_BYTES, Part
+from registry_pipelines.transfer.blob.sinks import Inbox, Moved, SessionSink, Sink, Stopped, WholeSink
 from registry_pipelines.transfer.blob.spool import SpoolSink
-from registry_pipelines.transfer.blob.window import CONNECTIONS, PartWindow
-from registry_pipelines.transfer.flow.health import Health
-from registry_pipelines.transfer.flow.patience import Patience
-from registry_pipelines.transfer.flow.schedule import Aside
+from registry_pipelines.transfer.blob.tools import BlobTools, takes_chunks
+from registry_pipelines.transfer.blob.window import PartWindow
 from registry_pipelines.transfer.flow.streams import Load
-from registry_pipelines.transfer.limits.rules import KNOWN, RegistryRule, rule_for
-
-
-@dataclass
-class BlobTools:
-    """What the blobs of one run are moved with; one for all of them, in all threads."""
-
-    memory: PartMemory = field(default_factory=PartMemory)
-    journal: UploadJournal | None = None
-    courier: Courier | None = None
-    """Sends parts so that a kill does not tear them; without one they are sent from here."""
-    connections: int = CONNECTIONS
-    """Connections for one big blob."""
-    patience: Callable[[], Patience] = Patience
-    aside: Aside = field(default_factory=Aside)
-    """What long waits are put into."""
-    health: Health = field(init=False)
-    """How the registries of this run stand."""
-    spool: Path | None = None
-    """Folder for blobs on their way to registries that take them only whole; without one they are streamed."""
-    rules: Sequence[RegistryRule] = KNOWN
-    whole_only: set[str] = field(default_factory=set)
-    """Registries that refused chunks in this run."""
-
-    def __post_init__(self) -> None:
-        self.health = Health(self.patience, aside=self.aside)
-
 
 LAG_S = 10.0
 """When one target has a small blob, or its share of a large one, for so long before another, this one is only waited
@@ -389,14 +358,6 @@ def _take(lane: _Lane) -> None:
         lane.run(run)
     finally:
         lane.inbox.drain()
-
-
-def takes_chunks(target: Place, tools: BlobTools) -> bool:
-    """Whether an upload to it may be a session of chunks, as far as is known."""
-    registry = target.registry
-    if registry.name in tools.whole_only or not rule_for(registry.name, tools.rules).chunks:
-        return False
-    return isinstance(registry, UploadSessions) and registry.capabilities(target.repository).chunked_upload is not False
 
 
 def _sink(target: Place, descriptor: Descriptor, tools: BlobTools, moved: Moved) -> Sink:

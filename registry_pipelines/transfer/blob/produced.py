@@ -13,23 +13,31 @@ makes the same one cancels it.
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import BinaryIO, Protocol, TypeVar, cast
 
-from registry_pipelines.errors import ContentError, NotFound, OverQuota, Refused, RegistryFull, Unsupported
+from registry_pipelines.errors import (
+    ContentError,
+    NotFound,
+    OverQuota,
+    Refused,
+    RegistryFull,
+    RegistryPipelinesError,
+    Unsupported,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.protocol import Place, UploadSession, UploadSessions
-from registry_pipelines.transfer.blob.fanout import BlobTools, takes_chunks
+from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part
-from registry_pipelines.transfer.blob.sinks import Inbox, SessionSink
+from registry_pipelines.transfer.blob.sinks import refuses_chunks
 from registry_pipelines.transfer.blob.spool import FileSource
+from registry_pipelines.transfer.blob.tools import BlobTools, takes_chunks
 from registry_pipelines.transfer.flow.patience import Elsewhere
 
 Write = Callable[[memoryview | bytes], object]
@@ -37,8 +45,6 @@ Write = Callable[[memoryview | bytes], object]
 
 Produce = Callable[[Write], Descriptor]
 """Makes the blob from its first byte and tells what it is; may be called a second time."""
-
-UNKNOWN_BYTES = sys.maxsize
 
 _T = TypeVar("_T")
 
@@ -49,10 +55,10 @@ def produce_blob(target: Place, name: str, produce: Produce, tools: BlobTools) -
     name: by which whoever makes it in another process finds what this one left. Raises what ``produce`` raises, and
     the RegistryError, ContentError and LocalError families; then nothing stays open at the registry.
     """
-    tries = _Tries(target, tools)
-    if takes_chunks(target, tools):
+    tries, registry = _Tries(target, tools), target.registry
+    if isinstance(registry, UploadSessions) and takes_chunks(target, tools):
         with contextlib.suppress(Elsewhere):
-            return _make(produce, tries, partial(_Session, tries, name))
+            return _make(produce, tries, partial(_Session, tries, registry, name))
     return _make(produce, tries, partial(_File, tries))
 
 
@@ -163,89 +169,93 @@ class _Making:
             part.release()
 
 
-class ProducedSink(SessionSink):
-    """A session for a blob whose digest comes last and whose parts are gone once they are sent: each is tried until it
-    is there, and the journal only tells who may cancel the session."""
-
-    def __init__(self, tries: _Tries, name: str) -> None:
-        self._tries, target, tools = tries, tries.target, tries.tools
-        unknown = Descriptor(media_type="", digest=Digest.of(name.encode()), size=UNKNOWN_BYTES)
-        sessions = cast(UploadSessions, target.registry)
-        super().__init__(target, sessions, unknown, tools.journal, None, tries.moved, tools.whole_only)
-        self.digest: Digest | None = None
-        """Told before the parts end."""
-
-    def open(self) -> int:
-        """Begin, and cancel what a process left that was killed over the same blob."""
-        while super().open():
-            self.give_up()
-        return 0
-
-    def _record(self) -> None:
-        if self._session and not self._session.offset:
-            super()._record()
-
-    def _send_chunk(self, session: UploadSession, chunk: memoryview) -> None:
-        stop = session.offset + len(chunk)
-
-        def rest() -> None:
-            self._sessions.append_upload(session, chunk[len(chunk) - (stop - session.offset) :])
-
-        self._tries.persist(rest)
-
-    def _commit(self, session: UploadSession) -> None:
-        assert self.digest is not None  # noqa: S101 - told before the parts end
-        self._tries.persist(partial(self._sessions.commit_upload, session, self.digest))
-
-    def _restart_or_raise(self, error: NotFound | Refused | ContentError | Unsupported) -> None:
-        """Registries say in many ways that they take no chunks or lost a session. What is wrong for good comes again
-        with the file."""
-        self.give_up()
-        if isinstance(error, RegistryFull | OverQuota):
-            raise error
-        raise Elsewhere("the upload session was lost", where=str(self.target)) from error
-
-
 class _Session:
-    """Sends parts into an upload session, in a thread of its own: the next one is made meanwhile."""
+    """Sends a part into an upload session while the next one is made. Parts are gone once they are sent, so each is
+    tried until it is there; the journal only tells who may cancel the session."""
 
-    def __init__(self, tries: _Tries, name: str) -> None:
-        self._sink, self._inbox = ProducedSink(tries, name), Inbox()
-        self._error: BaseException | None = None
-        self._ended = False
-        tries.persist(self._sink.open)
-        self._thread = threading.Thread(target=self._run, name="send", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._sink.run(self._inbox)
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._inbox.drain()
+    def __init__(self, tries: _Tries, sessions: UploadSessions, name: str) -> None:
+        self._tries, self._sessions, self._journal = tries, sessions, tries.tools.journal
+        self._named = Descriptor(media_type="", digest=Digest.of(name.encode()), size=0)
+        """What the journal calls it, as long as nobody knows the blob."""
+        self._session: UploadSession | None = None
+        self._pool = Pool(1, "send")
+        self._sending: Future[None] | None = None
 
     def put(self, part: Part) -> None:
-        if self._error is not None:
+        try:
+            self._wait()
+            self._sending = self._pool.submit(self._send, part)
+        except BaseException:
             part.release()
-            raise self._error
-        self._inbox.put(part)
+            raise
+
+    def _wait(self) -> None:
+        """Until the part before is there; so a blob holds two at most."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.result()
+
+    def _send(self, part: Part) -> None:
+        try:
+            session = self._session or self._begin()
+            start = session.offset
+
+            def append() -> None:
+                if session.offset < start:
+                    raise NotFound("parts that were taken are gone", where=str(self._tries.target))
+                self._sessions.append_upload(session, part.view[session.offset - start :])
+
+            self._persist(session, append)
+        finally:
+            part.release()
+
+    def _begin(self) -> UploadSession:
+        """Cancel what a process left that was killed over the same blob, and begin."""
+        target = self._tries.target
+        while self._journal and (left := self._journal.resume(target, self._named)):
+            self._cancel(left)
+        self._session = self._tries.persist(partial(self._sessions.begin_upload, target.repository))
+        if self._journal:
+            self._journal.record(target, self._named, self._session)
+        return self._session
+
+    def _persist(self, session: UploadSession, act: Callable[[], object]) -> None:
+        """Registries say in many ways that they take no chunks or lost a session. What is wrong for good comes again
+        with the file."""
+        try:
+            self._tries.persist(act)
+        except (RegistryFull, OverQuota):
+            raise
+        except (NotFound, Refused, ContentError, Unsupported) as error:
+            target = self._tries.target
+            if refuses_chunks(error, session):
+                self._tries.tools.whole_only.add(target.registry.name)
+            raise Elsewhere("the upload session was lost", where=str(target)) from error
 
     def finish(self, descriptor: Descriptor) -> None:
-        self._sink.digest = descriptor.digest
-        self._end(complete=True)
-        if self._error is not None:
-            raise self._error
+        self._wait()
+        session = self._session
+        assert session is not None  # noqa: S101 - a part was sent
+        self._persist(session, partial(self._sessions.commit_upload, session, descriptor.digest))
+        self._pool.shutdown()
+        self._session = None
+        self._forget()
 
     def abandon(self) -> None:
-        self._end(complete=False)
-        self._sink.give_up()
+        self._pool.shutdown()
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(RegistryPipelinesError):  # what led here matters more
+                self._cancel(session)
 
-    def _end(self, *, complete: bool) -> None:
-        if not self._ended:
-            self._ended = True
-            self._inbox.end(complete=complete)
-            self._thread.join()
+    def _cancel(self, session: UploadSession) -> None:
+        with contextlib.suppress(RegistryPipelinesError):  # one that cannot be reached will expire it
+            self._sessions.cancel_upload(session)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._journal:
+            self._journal.forget(self._tries.target, self._named.digest)
 
 
 class _File:

@@ -142,6 +142,11 @@ class Sink(Protocol):
         ...
 
 
+def refuses_chunks(error: RegistryPipelinesError, session: UploadSession) -> bool:
+    """Whether a registry answered a first chunk by which it says that it takes none at all."""
+    return isinstance(error, Refused | Unsupported) and error.status in _NO_CHUNKS and not session.offset
+
+
 class SessionSink:
     """Chunks into an upload session, each confirmed in the journal before the next is sent.
 
@@ -207,7 +212,7 @@ class SessionSink:
         try:
             while self._send_next(session, inbox):
                 self._record()
-            self._commit(session)
+            self._sessions.commit_upload(session, self._descriptor.digest)
         except Stopped:
             raise
         except (NotFound, Refused, ContentError, Unsupported) as error:
@@ -215,9 +220,6 @@ class SessionSink:
         if self._journal:
             self._journal.forget(self.target, self._descriptor.digest)
         self._session = None
-
-    def _commit(self, session: UploadSession) -> None:
-        self._sessions.commit_upload(session, self._descriptor.digest)
 
     def _send_next(self, session: UploadSession, inbox: Inbox) -> bool:
         """Send a segment through the courier, or a part from here; False at the end."""
@@ -239,15 +241,12 @@ class SessionSink:
 
     def _append(self, session: UploadSession, chunk: memoryview) -> None:
         try:
-            self._send_chunk(session, chunk)
+            self._sessions.append_upload(session, chunk)
         except (Refused, Unsupported) as error:
-            if error.status not in _NO_CHUNKS or session.offset:
+            if not refuses_chunks(error, session):
                 raise
             self._whole_only.add(self.target.registry.name)
             raise Elsewhere("chunks are refused", where=str(self.target)) from error
-
-    def _send_chunk(self, session: UploadSession, chunk: memoryview) -> None:
-        self._sessions.append_upload(session, chunk)
 
     def _send_segment(self, session: UploadSession, inbox: Inbox, courier: Courier, note: Path) -> bool:
         assert isinstance(self._sessions, CarriedUploads)  # noqa: S101 - else there is no courier

@@ -27,8 +27,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
-from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
+from registry_pipelines.transfer.blob.fanout import move_blob
 from registry_pipelines.transfer.blob.mounting import mount
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.delivery.answers import Answers
 from registry_pipelines.transfer.delivery.plan import BlobKey, BlobStep, Delivery, TagStep

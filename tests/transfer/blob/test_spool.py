@@ -16,8 +16,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.fanout import BlobTools, move_blob
+from registry_pipelines.transfer.blob.fanout import move_blob
 from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.transfer.blob.tools import BlobTools
 from registry_pipelines.transfer.limits.rules import RegistryRule
 from tests.disk import bytes_below
 from tests.doubles.fault_registry import CutAnswer, FaultRegistry, HoldAnswer, Status
