@@ -255,7 +255,7 @@ class _Build:
         return _Image(plan.platform, base, rows, content, manifest)
 
     def _push_config(self, content: bytes) -> None:
-        if self.place.registry.blob_size(self.place.repository, Digest.of(content)) is None:
+        if self.place.registry.blob_size(self.place.repository, Digest.of(content)) != len(content):
             self.sent += len(content)
             self.changed = True
         push_blob(self.place, content, media_type=media_types.OCI_CONFIG)

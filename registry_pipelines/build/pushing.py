@@ -45,7 +45,7 @@ def ensure_layer(job: LayerJob, uploads: Uploads, *, platform: str, cache: Build
     known, sent = cache.layer(job.key), 0
     how: str | None = None
     if known:
-        how = uploads.find(known.digest, cache.seen(known.digest, place.registry.name))
+        how = uploads.find(known.digest, known.size, cache.seen(known.digest, place.registry.name))
     if not known or not how:
         progress.begin(task, total_bytes=job.work_bytes)
         known = _make(job, uploads, lambda count: progress.advance(task, count))

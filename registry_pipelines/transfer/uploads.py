@@ -65,24 +65,25 @@ class Uploads:
         """End what is under way at its next bytes with UploadsStopped: another part of the whole failed."""
         self._stopped.set()
 
-    def find(self, digest: Digest, mount_from: Sequence[str] = ()) -> How | None:
-        """How the target has the blob now without its being sent; None when it must be. mount_from: see Wanted.
+    def find(self, digest: Digest, size: int, mount_from: Sequence[str] = ()) -> How | None:
+        """How the target has the blob now without its being sent; None when it must be, also where it has one of
+        another size under this digest. mount_from: see Wanted.
 
         Raises Unavailable and the like once the patience ended.
         """
-        if self._present(digest):
+        if self._present(digest, size):
             return "present"
-        return "mounted" if self._mount(digest, mount_from) else None
+        return "mounted" if self._mount(digest, size, mount_from) else None
 
-    def _present(self, digest: Digest) -> bool:
+    def _present(self, digest: Digest, size: int) -> bool:
         self._go_on()
         registry, repository = self.target.registry, self.target.repository
         look = partial(registry.blob_size, repository, digest)
-        return self._tools.health.persist(self.target, "mount", look) is not None
+        return self._tools.health.persist(self.target, "mount", look) == size
 
-    def _mount(self, digest: Digest, repositories: Sequence[str]) -> bool:
+    def _mount(self, digest: Digest, size: int, repositories: Sequence[str]) -> bool:
         others = [name for name in dict.fromkeys(repositories) if name != self.target.repository]
-        return any(mount(self.target, digest, name, self._tools.health) for name in others)
+        return any(mount(self.target, digest, size, name, self._tools.health) for name in others)
 
     def bring(self, wanted: Sequence[Wanted]) -> list[Brought]:
         """Have blobs at the target: there already, mounted, or copied, several at once; how, in their order.
@@ -119,11 +120,13 @@ class Uploads:
         return [pair for there, pair in zip(answers, left, strict=True) if not there]
 
     def _has(self, wanted: Wanted) -> bool:
-        return self._present(wanted.descriptor.digest)
+        return self._present(wanted.descriptor.digest, wanted.descriptor.size)
 
     def _take_over(self, held: Mapping[Digest, str], wanted: Wanted) -> bool:
         digest = wanted.descriptor.digest
-        return self._mount(digest, [*wanted.mount_from, *([held[digest]] if digest in held else [])])
+        return self._mount(
+            digest, wanted.descriptor.size, [*wanted.mount_from, *([held[digest]] if digest in held else [])]
+        )
 
     def _copy(self, wanted: Wanted, brought: Brought, errors: list[RegistryPipelinesError]) -> None:
         def moved(_position: int, byte_count: int) -> None:

@@ -31,7 +31,7 @@ from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.machine import FIRST_WINDOW, MachineLimits
 from tests.doubles.fault_registry import FaultRegistry, Seen
-from tests.doubles.faults import HoldContent, Status
+from tests.doubles.faults import HoldContent, Rewrite, Status
 from tests.patience import patient
 
 BLOBS = r"/v2/bases/big/blobs/sha256.*"
@@ -157,6 +157,18 @@ def test_what_copies_left_at_the_registry_is_mounted(route: Route) -> None:
     result = LayersBuilder(route.state, engine=engine).build(route.spec, route.place)
     assert [row.how for row in result.layers] == ["mounted", "uploaded"]
     assert not [one for one in route.source.requests("GET", BLOBS) if str(layer.digest) in one.target]
+
+
+def test_a_blob_of_another_size_under_the_digest_is_sent_again(route: Route) -> None:
+    """As registries have some whose disk was full, or that lost power."""
+    route.push_base(1000)
+    builder = LayersBuilder(state=route.state)
+    first = builder.build(route.spec, route.place)
+    assert {row.how for row in builder.build(route.spec, route.place).layers} == {"present"}
+    route.target.play("HEAD", r"/v2/team/app/blobs/sha256.*", Rewrite(set={"Content-Length": "7"}))
+    again = builder.build(route.spec, route.place)
+    assert again.descriptor == first.descriptor
+    assert {row.how for row in again.layers} == {"copied", "uploaded"}
 
 
 def test_a_build_keeps_the_limits_of_its_engine(route: Route) -> None:

@@ -10,9 +10,8 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.flow.health import Health
 
 
-def mount(target: Place, digest: Digest, source: str, health: Health, *, size: int | None = None) -> bool:
+def mount(target: Place, digest: Digest, size: int, source: str, health: Health) -> bool:
     """Try to take a blob over within a registry; whether the target has it now. source: a repository of its registry.
-    size: bytes it must have, where known.
 
     A mount may fail whatever was promised (202 is normal), so look, and let the caller upload. Raises Unavailable once
     the patience ended.
@@ -25,5 +24,4 @@ def mount(target: Place, digest: Digest, source: str, health: Health, *, size: i
         raise
     except RegistryError:
         pass
-    size_there = persist(lambda: registry.blob_size(target.repository, digest))
-    return size_there is not None and size in (None, size_there)
+    return persist(lambda: registry.blob_size(target.repository, digest)) == size

@@ -159,8 +159,8 @@ class Acts:
         """Mount a blob, or upload it where that fails; the error is kept for :meth:`put_manifests`."""
         key = result.delivery.key(step.descriptor.digest)
         try:
-            health, blob = self._tools.blob.health, step.descriptor
-            mounted = mount(result.target, blob.digest, step.mount_from, health, size=blob.size)
+            blob = step.descriptor
+            mounted = mount(result.target, blob.digest, blob.size, step.mount_from, self._tools.blob.health)
         except RegistryPipelinesError as error:
             self._outcomes[key] = error
             return
