@@ -43,7 +43,14 @@ def claim_state(folder: Path) -> None:
     except OSError:
         with local_errors(folder):
             raise
-    check_version(text.decode(errors="replace").strip(), STATE_VERSION, what="the state folder", where=str(path))
+    version = text.decode(errors="replace").strip()
+    if not version:
+        raise StateTooNew(
+            f"the file with the version of the state folder is empty; this build knows {STATE_VERSION}",
+            where=str(path),
+            do=f"Write {STATE_VERSION} into it where this build filled the folder; else use another `state`",
+        )
+    check_version(version, STATE_VERSION, what="the state folder", where=str(path))
 
 
 def claim_file(connection: sqlite3.Connection, known: int, *, what: str, path: Path) -> None:

@@ -90,6 +90,12 @@ def test_a_version_that_this_build_does_not_know_is_refused(found: str, tmp_path
         claim_state(tmp_path)
 
 
+def test_an_empty_version_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / VERSION_FILE).write_text("\n")
+    with pytest.raises(StateTooNew, match=r"is empty; .* Write 1 into it"):
+        claim_state(tmp_path)
+
+
 @pytest.mark.parametrize(
     "command",
     [

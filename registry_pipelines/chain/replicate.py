@@ -100,10 +100,10 @@ def _replicated(
 
 
 def compare_replica(session: Session, release: Release, target: str) -> Comparison:
-    """What differs between a release's source and a target, and what was not compared."""
-    image = session.image(release.image)
-    source = session.source(release)
+    """What differs between a release's source and a target, and what was not compared. Raises InputError for a target
+    that the image does not go to."""
+    place = _destination(session, release, target)
+    image, source = session.image(release.image), session.source(release)
     tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
     foreign = session.config.targets[target].foreign_layers
-    place = session.places.target(image, target)
     return replicas.examine(source, place, release.digest, tags=tags, foreign_layers=foreign)

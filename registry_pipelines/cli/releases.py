@@ -27,11 +27,15 @@ def answer(options: Options, result: StageResult) -> None:
         sys.exit(EvidenceError.exit_code)
 
 
-def answer_all(options: Options, results: list[StageResult], *, not_ok: int = EvidenceError.exit_code) -> None:
+def answer_all(
+    options: Options, results: list[StageResult], *, not_ok: int = EvidenceError.exit_code, nothing: str = ""
+) -> None:
     """Print several results, as a JSON list or one table; end with ``not_ok`` when one of them is not ok, or with the
-    code that all have in common."""
+    code that all have in common. nothing: said where there is no result."""
     if options.as_json:
         print_json([result.plain() for result in results])
+    elif not results:
+        console().print(nothing, markup=False, soft_wrap=True)
     else:
         console().print(results_table(results))
         for result in results:
@@ -62,7 +66,7 @@ def build(options: Options, images: tuple[str, ...]) -> None:
     with options.chain() as chain:
         names = images or [name for name, image in chain.config.images.items() if image.build]
         results = [chain.build(name) for name in names]
-    answer_all(options, results)
+    answer_all(options, results, nothing="nothing is built: no image of the configuration has a `build` section")
 
 
 @click.command("releases")
@@ -78,6 +82,8 @@ def releases(options: Options, image: str | None) -> None:
         print_json(
             [{"release": each.key, "image": each.image, "tag": each.tag, "digest": each.digest} for each in listed]
         )
+    elif not listed:
+        console().print("the source registries hold no release", markup=False)
     else:
         console().print(rows_table([{"image": each.image, "tag": each.tag, "digest": each.digest} for each in listed]))
 
@@ -149,7 +155,8 @@ def replicate(options: Options, release: str, targets: tuple[str, ...], check: b
             results = [chain.replicate(wanted, names[0])]
         else:
             results = [_replica_result(wanted, *each) for each in chain.replicate_to(wanted, names).items()]
-    answer_all(options, results, not_ok=INCOMPLETE)
+    nothing = f"images.{wanted.image} has no `targets`, so there is nothing to copy or compare"
+    answer_all(options, results, not_ok=INCOMPLETE, nothing=nothing)
 
 
 def _replica_result(release: Release, target: str, outcome: StageResult | RegistryPipelinesError) -> StageResult:
@@ -195,10 +202,12 @@ def mirror(options: Options, name: str | None, release: str | None) -> None:
             wanted = chain.find_release(release)
             names = [name] if name else chain.mirrors(wanted.image)
             results = [chain.mirror_release(wanted, each) for each in names]
+            nothing = f"nothing is mirrored: no mirror has {wanted.image} among its `images`"
         else:
             names = [name] if name else [each for each, settings in chain.config.mirrors.items() if settings.upstreams]
             results = [chain.mirror(each) for each in names]
-    answer_all(options, results, not_ok=INCOMPLETE)
+            nothing = "nothing is mirrored: no mirror of the configuration has `upstreams`"
+    answer_all(options, results, not_ok=INCOMPLETE, nothing=nothing)
 
 
 COMMANDS = [

@@ -39,6 +39,8 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
         results = [result for name in names for result in _plan_or_apply(chain, name, save, approved, act)]
     if options.as_json:
         print_json([result.plain() for result in results])
+    elif not results:
+        console().print("all is kept: the configuration has no `retention` rules", markup=False)
     else:
         _show(results)
     if not all(result.ok for result in results):

@@ -94,6 +94,8 @@ class Decoder:
             if name == "kind" and isinstance(value, yaml.ScalarNode):
                 if value.value in by_kind:
                     return self._object(by_kind[value.value], node, path, key)
+                if value.value == "":
+                    return self._expected(f"one of {', '.join(by_kind)}", value, f"{path}.kind")
                 return self._problem(value, f"{path}.kind", unknown(value.value, by_kind, "kind"))
         return self._problem(node, path, f"`kind` is missing; write one of {', '.join(by_kind)}")
 
@@ -209,6 +211,8 @@ def _convert(kind: Any, scalar: Scalar, marks: tuple[Any, ...]) -> Any:
         known = {str(each): each for each in get_args(kind)}
         if scalar.text in known:
             return known[scalar.text]
+        if scalar.text == "":
+            return INVALID
         raise ValueError(unknown(scalar.text, known, "value"))
     if kind is bool:
         return scalar.text.lower() in ("true", "yes", "on") if scalar.tag == "bool" else INVALID

@@ -126,7 +126,7 @@ def wanted_tags(upstream: OpenUpstream) -> Chosen:
         raise NotFound(
             f"none of its {len(there)} tags is selected",
             where=str(place),
-            do="Correct `tags`, `newest` or `semver` of the upstream",
+            do="Correct `tags`, `exclude_tags` or `semver` of the upstream",
         )
     return chosen
 

@@ -327,3 +327,5 @@ def test_a_mirror_brings_the_newest_upstreams_and_tells_of_those_it_cannot(fleet
     assert partly.reasons[0].count("up/none: ") == 1
     chain = fleet.reload(('tags: ["1.*"], newest: 2', 'tags: ["1.*"], exclude_tags: ["1.1*"], newest: 2'))
     assert [row["tag"] for row in chain.mirror("airgap").rows if row["tag"]] == ["1.0"], "and up/none"
+    chain = fleet.reload(('exclude_tags: ["1.1*"]', 'exclude_tags: ["*"]'))
+    assert "Correct `tags`, `exclude_tags` or `semver`" in " ".join(chain.mirror("airgap").reasons)

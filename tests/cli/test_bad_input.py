@@ -87,6 +87,7 @@ def test_names_that_do_not_exist(fleet: Fleet) -> None:
     fails(8, "Write ghcr.io/REPOSITORY", "inspect", "ghcr.io")
     fails(8, "unknown registry `mars`", "collect", "mars", *config)
     fails(8, "unknown target `mars`", "replicate", fleet.release("v1.0.0").key, "--target", "mars", *config)
+    fails(8, "unknown target `mars`", "replicate", fleet.release("v1.0.0").key, "--check", "--target", "mars", *config)
     fails(8, "is not a repository name", "inspect", "us/UPPER:x", *config)
     fails(8, "is not a digest", "inspect", "us/a@sha256:12", *config)
     fails(8, "is not a platform", "copy", "us/team/app:v1.0.0", "eu/x", "--platform", "linux", *config)

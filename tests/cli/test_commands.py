@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
+from registry_pipelines.config import load
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.manifests import Manifest
@@ -225,6 +227,27 @@ def test_the_key_of_a_role_is_generated_where_the_configuration_names_it(fleet: 
     found = answer(there, "sign", "--generate-key", "--role", "person", code=8)
     assert "names no key of the person" in found["error"]["what"]
     answer(there, "sign", "v1", "--role", "person", code=8)
+
+
+def test_a_command_that_has_nothing_to_do_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text("registries: {a: {kind: layout, root: a}}\nimages: {app: {registry: a, repository: app}}\n")
+
+    def told(*words: str) -> str:
+        done = CliRunner().invoke(main, [*words, "--config", str(path)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert told("releases") == "the source registries hold no release\n"
+    push(Chain(load(path)).place("app"), "v1.0.0", provenance=False)
+    assert told("build") == "nothing is built: no image of the configuration has a `build` section\n"
+    assert (
+        told("replicate", "app", "--check") == "images.app has no `targets`, so there is nothing to copy or compare\n"
+    )
+    assert told("mirror") == "nothing is mirrored: no mirror of the configuration has `upstreams`\n"
+    assert told("mirror", "--release", "app") == "nothing is mirrored: no mirror has app among its `images`\n"
+    assert told("collect") == "all is kept: the configuration has no `retention` rules\n"
+    assert json.loads(told("build", "--json")) == []
 
 
 def test_config_commands(fleet: Fleet) -> None:

@@ -295,6 +295,10 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         ),
         (("targets:\n", "policies: {p: {undeclared: deny, limits: {unknowns: 3}}}\ntargets:\n"), ""),
         (("targets:\n", "policies: {p: {undeclared: refuse}}\ntargets:\n"), "unknown value `refuse`"),
+        (
+            ("registries:\n", "registries:\n  empty: {kind: }\n"),
+            "registries.empty.kind: expected one of embedded, distribution, layout, found empty",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, change: tuple[str, str], said: str) -> None:
@@ -311,6 +315,7 @@ def test_a_file_of_another_version_is_refused_before_anything_else(tmp_path: Pat
     assert load(written(tmp_path, f"version: 1\n{SMALL}"), {"TOKEN": "x"}).version == 1
     [said] = problems(tmp_path, f"version: 2\nregistry_places: []\n{SMALL}")
     assert said.startswith(":1: version: the file is of version 2, and this build reads version 1; run the Registry")
+    assert problems(tmp_path, f"version:\n{SMALL}") == [":1: version: expected one of 1, found empty"]
     assert problems(tmp_path, f"version: one\n{SMALL}") == [":1: version: unknown value `one`; there are: 1"]
     assert not jsonschema.Draft202012Validator(schema()).is_valid({"version": 2, "registries": {}})
 
