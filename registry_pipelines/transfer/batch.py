@@ -10,7 +10,8 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure
-from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, ManifestCache, discover
+from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, discover
+from registry_pipelines.transfer.closure.manifests import ManifestFolder
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.delivery.plan import Job
 from registry_pipelines.transfer.delivery.results import TargetResult
@@ -65,7 +66,7 @@ def _content(item: Item) -> Item:
     return replace(item, target=item.source, tags=(), move_tags=True)
 
 
-def _find(item: Item, cache: ManifestCache | None) -> Closure | RegistryPipelinesError:
+def _find(item: Item, cache: ManifestFolder | None) -> Closure | RegistryPipelinesError:
     try:
         return discover(
             item.source,

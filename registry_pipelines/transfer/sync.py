@@ -18,8 +18,9 @@ from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
-from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, ManifestCache, discover
+from registry_pipelines.transfer.closure.discovery import DISCOVERY_THREADS, discover
 from registry_pipelines.transfer.closure.listed import list_tags
+from registry_pipelines.transfer.closure.manifests import ManifestFolder
 from registry_pipelines.transfer.closure.omissions import companions, left_over
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.closure.selector import ALL, Selector
@@ -242,7 +243,7 @@ def _limited(source: Source, engine: Engine) -> Source:
     return replace(source, registry=engine.registry(source.registry), targets=targets)
 
 
-def _discover_all(sources: Sequence[Source], cache: ManifestCache | None, planner: Planner) -> list[_Survey]:
+def _discover_all(sources: Sequence[Source], cache: ManifestFolder | None, planner: Planner) -> list[_Survey]:
     """Lists, closures and looks at targets in parallel, for all sources at once; a survey of each, in their order, jobs
     in the order of its repositories and tags."""
     surveys = [_Survey() for _ in sources]
@@ -322,7 +323,7 @@ def _find(
     tag: str,
     digest_tags: DigestTags,
     *,
-    cache: ManifestCache | None,
+    cache: ManifestFolder | None,
     planner: Planner,
 ) -> Job | Failure:
     place = Place(source.registry, repository)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes
 from registry_pipelines.registry.protocol import Place
 
 
@@ -94,3 +94,25 @@ class Closure:
         """All manifests, then all blobs."""
         yield from (item.descriptor for item in self.manifests)
         yield from self.blobs.values()
+
+
+def storing_order(contents: Mapping[Digest, Manifest | Index]) -> list[Digest]:
+    """Manifests in the order in which a registry takes them: children before their index, subjects before what refers
+    to them."""
+    order: dict[Digest, None] = {}
+    for start in contents:
+        stack = [(start, False)]
+        while stack:
+            digest, ready = stack.pop()
+            if digest in order or digest not in contents:
+                continue
+            if ready:
+                order[digest] = None
+                continue
+            stack.append((digest, True))
+            content = contents[digest]
+            below = content.manifests if isinstance(content, Index) else ()
+            stack.extend((child.digest, False) for child in below)
+            if content.subject:
+                stack.append((content.subject.digest, False))
+    return list(order)

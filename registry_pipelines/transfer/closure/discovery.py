@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
@@ -29,8 +29,9 @@ from registry_pipelines.oci.media_types import DOCKER_FOREIGN_LAYER
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
-from registry_pipelines.transfer.closure.closure import Closure, Omission
+from registry_pipelines.transfer.closure.closure import Closure, Omission, storing_order
 from registry_pipelines.transfer.closure.digest_tags import DigestTags
+from registry_pipelines.transfer.closure.manifests import ManifestFolder
 from registry_pipelines.transfer.closure.platforms import Selection, rewrite, select
 
 MAX_CLOSURE_MANIFESTS = 10_000
@@ -52,28 +53,13 @@ DISCOVERY_THREADS = 16
 _NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable."
 
 
-class ManifestCache(Protocol):
-    """Manifests known by digest; content by digest never changes, so a hit saves a request for good. is_new: it was
-    empty when it was opened, so what a tag names is fetched at once, without asking first which digest that is."""
-
-    is_new: bool
-
-    def manifest(self, digest: Digest) -> ManifestBytes | None:
-        """The cached bytes."""
-        ...
-
-    def keep_manifest(self, manifest: ManifestBytes) -> None:
-        """Remember the bytes."""
-        ...
-
-
 def discover(
     place: Place,
     reference: str,
     *,
     platforms: Sequence[Platform] = (),
     selection: Selection = "sparse",
-    cache: ManifestCache | None = None,
+    cache: ManifestFolder | None = None,
     digest_tags: DigestTags | None = None,
     foreign_layers: bool = False,
 ) -> Closure:
@@ -119,7 +105,7 @@ class _Search:
         reference: str,
         platforms: Sequence[Platform],
         selection: Selection,
-        cache: ManifestCache | None,
+        cache: ManifestFolder | None,
         pool: Executor,
         foreign_layers: bool,
     ) -> None:
@@ -169,7 +155,7 @@ class _Search:
             source=self.place,
             reference=self.reference,
             root=root.descriptor,
-            manifests=tuple(self._storing_order()),
+            manifests=tuple(self.manifests[digest] for digest in storing_order(self.contents)),
             blobs=self.blobs,
             blobs_of=self.blobs_of,
             digest_tags=self.digest_tags,
@@ -397,26 +383,6 @@ class _Search:
             for child in chosen
             if child.is_manifest
         ]
-
-    def _storing_order(self) -> list[ManifestBytes]:
-        order: dict[Digest, ManifestBytes] = {}
-        for start in self.contents:
-            stack = [(start, False)]
-            while stack:
-                digest, ready = stack.pop()
-                if digest in order or digest not in self.contents:
-                    continue
-                if ready:
-                    order[digest] = self.manifests[digest]
-                    continue
-                stack.append((digest, True))
-                content = self.contents[digest]
-                below = content.manifests if isinstance(content, Index) else ()
-                first = [child.digest for child in below]
-                if content.subject:
-                    first.append(content.subject.digest)
-                stack.extend((item, False) for item in first)
-        return list(order.values())
 
     def _incomplete(self, what: str, *, do: str = "Push the image again at the source, or copy another") -> Exception:
         return ClosureIncomplete(what, where=f"{self.place} ({self.reference})", do=do)

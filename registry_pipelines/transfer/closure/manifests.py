@@ -25,8 +25,10 @@ KEPT_S = 90 * 24 * 3600.0
 
 
 class ManifestFolder:
-    """See :class:`~registry_pipelines.transfer.closure.discovery.ManifestCache`. Safe to use from many threads and
-    processes.
+    """Manifests known by digest: a hit saves a request for good. Safe to use from many threads and processes.
+
+    is_new: it was empty when it was opened, so what a tag names is fetched at once, without asking first which digest
+    that is.
 
     Files are ``<algorithm>/<first two hex digits>/<hex>``: the media type, a space, its CRC-32 in hex, a line feed, the
     manifest's bytes. The digest vouches for the bytes alone, and a wrong type would fail each copy until it is swept.
