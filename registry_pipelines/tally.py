@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from registry_pipelines.progress import Progress, duration_text, size_text, waiting_line
+from registry_pipelines.threads import repeated
 
 RATE_WINDOW_S = 20.0
 """A rate is that of so many last seconds: long enough to be calm, short enough to show a change."""
@@ -231,19 +232,9 @@ class Bulletins:
 @contextmanager
 def bulletins(say: Callable[[str], None]) -> Iterator[Progress]:
     """Progress as lines of a log, also while nothing arrives: a stall is told as 0 B/s. say: takes a line."""
-    progress, over = Bulletins(say), threading.Event()
-
-    def tick() -> None:
-        while not over.wait(1.0):
-            progress.tick()
-
-    ticker = threading.Thread(target=tick, name="bulletins", daemon=True)
-    ticker.start()
-    try:
+    progress = Bulletins(say)
+    with repeated(progress.tick, 1.0, "bulletins"):
         yield progress
-    finally:
-        over.set()
-        ticker.join()
 
 
 def _line(standing: Standing, groups: dict[str, Standing]) -> str:

@@ -67,6 +67,24 @@ def started_child(command: Sequence[str], **options: Any) -> Iterator[subprocess
             pool._children.discard(process)
 
 
+@contextlib.contextmanager
+def repeated(act: Callable[[], object], every_s: float, name: str) -> Iterator[None]:
+    """Call ``act`` again and again while the block goes on, in a thread of its own."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every_s):
+            act()
+
+    thread = threading.Thread(target=repeat, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class _Worker(threading.Thread):
     """A thread of a pool; what it begins belongs to the pool."""
 

@@ -8,7 +8,6 @@ told.
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from types import TracebackType
 import msgspec
 
 from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.threads import repeated
 
 TELL_AFTER_S = 5.0
 """A shorter wait is not worth a line."""
@@ -108,19 +108,8 @@ def told_to(progress: Progress) -> Iterator[None]:
     if type(progress) is Silent:
         yield
         return
-    teller, over = Teller(progress), threading.Event()
-
-    def look() -> None:
-        while not over.wait(LOOK_EVERY_S):
-            teller.tick()
-
-    looking = threading.Thread(target=look, name="waits", daemon=True)
-    looking.start()
-    try:
+    with repeated(Teller(progress).tick, LOOK_EVERY_S, "waits"):
         yield
-    finally:
-        over.set()
-        looking.join()
 
 
 def host_of(where: str) -> str:

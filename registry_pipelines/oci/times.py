@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 OLDEST_BELIEVED = datetime(1990, 1, 1, tzinfo=UTC)
 """Reproducible builds write a constant for the time of the build: the year 1, 1970 or 1980. That is no age."""
 
 
-def read_time(text: str) -> datetime | None:
-    """A time with its zone, in UTC; None when it is unreadable, without zone, or outside of the calendar in UTC."""
+def read_time(text: str, *, zone: tzinfo | None = None) -> datetime | None:
+    """A time in UTC; None when it is unreadable, or outside of the calendar in UTC. zone: that of a time without one;
+    unless told, such a time is unreadable."""
     try:
         moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+        if moment.tzinfo is None:
+            if zone is None:
+                return None
+            moment = moment.replace(tzinfo=zone)
+        return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 

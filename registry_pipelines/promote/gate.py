@@ -328,11 +328,7 @@ def _newest(evidence: Evidence) -> datetime | str:
     if evidence.report is None:
         return "advisories: their age is unknown, there is no report"
     text = evidence.report.report.advisories.newest
-    try:
-        newest = datetime.fromisoformat(text)
-        return newest.astimezone(UTC) if newest.tzinfo else newest.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # a zone can lead out of the calendar
-        return f"advisories: the date of the newest is {text[:40]!r}, not a time"
+    return read_time(text, zone=UTC) or f"advisories: the date of the newest is {text[:40]!r}, not a time"
 
 
 def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:

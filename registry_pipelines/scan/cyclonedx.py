@@ -22,6 +22,7 @@ from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.oci.times import read_time
 from registry_pipelines.scan.report import CarriedSbom, Component, Evidence, LeftOut, PlatformPackages, Unknown
 
 MAX_SBOM_BYTES = 256 * 1024 * 1024
@@ -73,11 +74,8 @@ def write_cyclonedx(packages: PlatformPackages) -> bytes:
 
 
 def _moment(created: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(created)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
-    except (ValueError, OverflowError):
-        return datetime(1970, 1, 1, tzinfo=UTC)
+    moment = read_time(created, zone=UTC) or datetime(1970, 1, 1, tzinfo=UTC)
+    return moment.replace(microsecond=0)
 
 
 def _properties(pairs: Iterable[tuple[str, str]]) -> list[_Node]:

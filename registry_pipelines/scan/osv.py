@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from typing import Any
 
 import msgspec
 import yaml
 
 from registry_pipelines.oci.decoding import ready
+from registry_pipelines.oci.times import read_time
 from registry_pipelines.scan.versions import normal_ecosystem
 
 MAX_RECORD_BYTES = 8 * 1024 * 1024
@@ -133,11 +134,9 @@ def _load_yaml(raw: bytes) -> Any:
 
 
 def _timestamp(text: str, what: str) -> str:
-    try:
-        moment = datetime.fromisoformat(text)
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise RecordInvalid(f"`{what}` {text[:40]!r} is not a time") from error
+    moment = read_time(text, zone=UTC)
+    if moment is None:
+        raise RecordInvalid(f"`{what}` {text[:40]!r} is not a time")
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
