@@ -163,9 +163,9 @@ class Chain:
 
     def mirror_release(self, release: Release, name: str) -> StageResult:
         """Copy a promoted release through the DMZ, to the private registry of a mirror. Raises PromotionDenied."""
-        from registry_pipelines.chain import mirror
+        from registry_pipelines.chain import mirror_release
 
-        return mirror.mirror_release(self._session, release, name)
+        return mirror_release.mirror_release(self._session, release, name)
 
     def mirror(self, name: str) -> StageResult:
         """Bring a mirror's foreign images up to date; meant for every night."""

@@ -4,6 +4,6 @@
 begins there). ``upstreams`` looks at the sources and pins tags to digests, which is the plan, then carries each closure
 from stop to stop and reads it back. One that fails is a problem in the answer and does not hold the others up.
 
-Our own promoted releases take the same way: ``upstreams.carry`` is called for them, and the gate is asked by ``chain``
-before. Copying itself is ``transfer``. ``chain`` calls this room; ``config`` holds ``model``; no other stage knows it.
+Our own promoted releases take the same way by ``carry``; the gate is asked by ``chain`` before. Copying itself is
+``transfer``. ``chain`` calls this room; ``config`` holds ``model``; no other stage knows it.
 """

@@ -10,7 +10,8 @@ import pytest
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.evidence.artifacts import attach
-from registry_pipelines.mirror.upstreams import apply_mirror, carry, plan_mirror, wanted_tags
+from registry_pipelines.mirror.carry import carry
+from registry_pipelines.mirror.upstreams import apply_mirror, plan_mirror, wanted_tags
 from registry_pipelines.oci.manifests import Index, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_INDEX
 from registry_pipelines.oci.platforms import Platform
