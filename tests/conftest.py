@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import installed as installation
 from tests.doubles.postgres import ESCAPED, PASSWORD, PostgresServer, find_programs
 from tests.needs import missing, needed_module
 from tests.patience import patient
@@ -63,6 +64,13 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(home))
     for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program `registry-pipelines` of an environment that has the wheel, and knows nothing of this checkout."""
+    needed_module("dagster", "dagster")
+    return installation.install(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture(scope="session")

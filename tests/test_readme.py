@@ -1,7 +1,7 @@
-"""What README.md says is true: its commands, its configuration and its Python run on what `make demo` leaves.
+"""What README.md says is true: its commands, its configuration and its Python run on what `demo` leaves.
 
-The demonstration is the real one (the shipped configuration, wheels from the package index), in a folder and on ports
-of its own.
+The demonstration is the real one (the shipped configuration, wheels from the package index), on ports of its own, run
+by the installed wheel in a folder that has no clone.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import ast
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,20 +25,18 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config, load
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.digest import Digest
-from tests.chain.fleet import free_ports
 from tests.conftest import PEERS
 from tests.doubles.containerd import containerd
 from tests.doubles.docker_daemon import own_docker
+from tests.installed import write_demo
 from tests.needs import missing
 from tests.patience import patient
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-SHIPPED = ROOT / "deploy" / "demo"
 pytestmark = pytest.mark.timeout(600)
 """The demonstration's wheels are downloaded, and other tests may want the machine at the same time."""
 
-PROGRAM = [sys.executable, "-c", "from registry_pipelines.cli import main; main(prog_name='registry-pipelines')"]
 ANSWER = ["2026-01    172.0", "2026-02    185.0", "2026-03    195.3", "Freq: M"]
 """100 + 3 * 24 + 20 * sin(month / 12 of a circle), and so on: the past is that curve, so its forecast is known."""
 
@@ -64,6 +60,8 @@ class Demonstration:
     files: list[dict[Path, int]]
     environment: dict[str, str]
     ports: dict[str, str]
+    python: Path
+    """Of the environment that has the wheel."""
 
     @property
     def folder(self) -> Path:
@@ -96,36 +94,31 @@ def stored(config: Config) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="module")
-def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
+def demonstration(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
     """Run it twice, then serve its registries as `make serve` does."""
     folder = tmp_path_factory.mktemp("demo")
-    shutil.copytree(SHIPPED, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
-    path = folder / "registry-pipelines.yaml"
-    text = path.read_text()
-    shipped = re.findall(r"port: (\d+)", text)
-    ports = dict(zip(shipped, map(str, free_ports(len(shipped))), strict=True))
-    path.write_text(re.sub(r"port: (\d+)", lambda found: f"port: {ports[found[1]]}", text))
     environment = {
         **os.environ,
         "HOME": str(tmp_path_factory.mktemp("home")),
-        "PYTHONPATH": str(ROOT),
         "PATH": f"{PEERS}:{os.environ['PATH']}",
     }
-    for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "REGISTRY_PIPELINES_CONFIG"):
+    for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "REGISTRY_PIPELINES_CONFIG", "PYTHONPATH"):
         environment.pop(name, None)
+    path, ports = write_demo(installed, folder)
     config, runs, files = load(path), [], []
     for _ in range(2):
-        command = [*PROGRAM, "demo", "--json", "--config", str(path)]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [installed, "demo", "--json"], env=environment, cwd=folder, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         runs.append(json.loads(done.stdout))
         files.append(stored(config))
-    command = [*PROGRAM, "serve", "--config", str(path)]
+    command = [installed, "serve", "--config", path]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        for _ in shipped:
+        for _ in ports:
             assert "serves" in server.stdout.readline()
-        yield Demonstration(config, runs, files, environment, ports)
+        yield Demonstration(config, runs, files, environment, ports, installed.with_name("python"))
         server.terminate()
         assert server.wait(patient(30)) == 0
 
@@ -230,7 +223,7 @@ def test_the_example_configuration_is_one(tmp_path: Path) -> None:
 def test_the_example_in_python(demonstration: Demonstration) -> None:
     [text] = blocks("python")
     done = subprocess.run(
-        [sys.executable, "-c", text],
+        [demonstration.python, "-c", text],
         env=demonstration.environment, cwd=demonstration.folder, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,12 +27,17 @@ from registry_pipelines.cli.demo_bases import push_demo_bases
 from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, stage_table
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
-from registry_pipelines.errors import EvidenceError, InputError, LocalError
+from registry_pipelines.errors import EvidenceError, LocalError
 from registry_pipelines.interrupts import CHILDREN
 from registry_pipelines.progress import size_text
 from registry_pipelines.release import Release
 
-DEMO_FOLDER = Path("deploy") / "demo"
+CHECKOUT_FOLDER = Path("deploy") / "demo"
+"""Of the demonstration in a checkout; there it runs in place."""
+OWN_FOLDER = Path("registry-pipelines-demo")
+"""Where it is written to elsewhere."""
+SHIPPED = Path(__file__).parents[1] / "data" / "demo"
+"""The demonstration as it is installed."""
 EXPECTED = {"forecaster": True, "recommender": False}
 """The demonstration's images, and whether each ships. Images of other names may do either."""
 
@@ -85,19 +91,31 @@ def demo(options: Options) -> None:
 
 
 def find_demo_config(options: Options) -> Path:
-    """``--config``, the environment variable, or the demonstration's file in this checkout."""
+    """``--config``, the environment variable, or the demonstration's own file: the one of the checkout we are in, else
+    one in a folder of its own here, written when it is not there yet. Raises LocalError."""
     if options.config_file or os.environ.get(ENVIRONMENT_VARIABLE):
         path = options.find_config()
         assert path is not None  # noqa: S101 - one of both is set
         return path
-    package = importlib.util.find_spec("registry_pipelines")
-    origin = Path(package.origin).parents[1] if package and package.origin else Path()
-    for folder in (Path(), origin):
-        if (folder / DEMO_FOLDER / FILE_NAME).exists():
-            return folder / DEMO_FOLDER / FILE_NAME
-    raise InputError(
-        "the demonstration's configuration is not here", do=f"Run it in a checkout: {DEMO_FOLDER} is there"
-    )
+    if (CHECKOUT_FOLDER / FILE_NAME).exists():
+        return CHECKOUT_FOLDER / FILE_NAME
+    return write_demo(OWN_FOLDER)
+
+
+def write_demo(folder: Path) -> Path:
+    """Write the demonstration's configuration and applications where they are not yet; what is there stays, so that a
+    person may change it and run it again. Returns the configuration's path. Raises LocalError."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        try:
+            shutil.copytree(SHIPPED, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        except OSError as error:
+            raise LocalError(
+                f"the demonstration cannot be written: {error}",
+                where=str(folder.absolute()),
+                do="Run it in a folder that you may write to",
+            ) from error
+    return path
 
 
 def _run_dagster(config: Config, *, quiet: bool) -> tuple[list[Event], int]:
@@ -201,7 +219,8 @@ def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], 
             out.print(f"  - {reason}", markup=False)
     moved = size_text(sum(event["bytes_moved"] for event in events))
     out.print(f"{moved} moved in {seconds:.1f} s. State: {config.state}", markup=False)
-    out.print("Open the Dagster UI on this state: make dev, then http://127.0.0.1:3000", markup=False)
+    command = shlex.join([sys.argv[0], "dev", "--config", os.path.relpath(config.path)])
+    out.print(f"Open the Dagster UI on this state: {command}, then http://127.0.0.1:3000", markup=False, soft_wrap=True)
 
 
 COMMANDS = [demo]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -106,13 +105,10 @@ def dev(options: Options, port: int, host: str) -> None:
     """Serve the Dagster UI with its daemon, and the embedded registries, until Ctrl-C or TERM."""
     config = options.config()
     home = prepare_dagster_home(config)
-    program = Path(sys.executable).with_name("dagster")
-    dagster = str(program) if program.exists() else shutil.which("dagster")
-    if dagster is None:
-        raise _dagster_missing()
     workspace = Path("workspace.yaml")
     location = ["-w", str(workspace)] if workspace.exists() else ["-m", "dagster_project.definitions"]
-    command = [dagster, "dev", *location, "-h", host, "-p", str(port)]
+    # Of this Python: a program named dagster on PATH may be of another, which has none of our code.
+    command = [sys.executable, "-m", "dagster", "dev", *location, "-h", host, "-p", str(port)]
     environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path), "DAGSTER_HOME": str(home)}
     with _signals() as ended, ensure_registries(config) as served:
         _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])

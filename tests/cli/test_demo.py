@@ -108,10 +108,29 @@ def test_another_outcome_than_the_expected_is_a_problem() -> None:
     assert find_problems([], [good], 7) == ["exit code 7"]
 
 
-def test_the_shipped_configuration_is_found_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_configuration_runs_in_place_in_a_checkout_and_is_written_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from registry_pipelines.cli.context import Options
     from registry_pipelines.cli.demonstration import find_demo_config
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REGISTRY_PIPELINES_CONFIG", raising=False)
-    assert find_demo_config(Options()) == ROOT / "deploy" / "demo" / "registry-pipelines.yaml"
+    shipped = ROOT / "deploy" / "demo"
+    monkeypatch.chdir(ROOT)
+    assert find_demo_config(Options()).absolute() == shipped / "registry-pipelines.yaml"
+    monkeypatch.chdir(tmp_path)
+    written = find_demo_config(Options())
+    assert written == Path("registry-pipelines-demo", "registry-pipelines.yaml")
+    names = {path.relative_to(written.parent) for path in written.parent.rglob("*") if path.is_file()}
+    assert names == {Path("registry-pipelines.yaml"), Path("forecaster/forecast.py"), Path("recommender/recommend.py")}
+    assert all((written.parent / name).read_bytes() == (shipped / name).read_bytes() for name in names)
+    written.write_text("version: 1  # changed by its user\n")
+    assert find_demo_config(Options()) == written and written.read_text().endswith("its user\n")
+
+
+def test_a_folder_that_takes_no_demonstration_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REGISTRY_PIPELINES_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "registry-pipelines-demo").write_text("a file")
+    done = CliRunner().invoke(main, ["demo"])
+    assert done.exit_code == 9 and "registry-pipelines-demo" in done.stderr and "may write to" in done.stderr

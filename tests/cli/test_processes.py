@@ -122,18 +122,18 @@ def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
     assert (first.wait(patient(30)), shown) == (0, b"")
 
 
-def test_dev_serves_dagster_and_ends_all_of_it(tmp_path: Path) -> None:
+def test_dev_serves_dagster_and_ends_all_of_it(installed: Path, tmp_path: Path) -> None:
+    """The installed wheel's, with no clone and no program of Dagster's on the path."""
     needed_module("dagster_webserver", "dagster")
     path = write_config(tmp_path)
     [port] = free_ports(1)
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
     # As a shell starts a job in the background: interrupts ignored. Dagster must not inherit that.
     ignored = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", ignored, *PROGRAM, "dev", "--port", str(port), "--config", str(path)],
+        [sys.executable, "-c", ignored, installed, "dev", "--port", str(port), "--config", str(path)],
         env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
