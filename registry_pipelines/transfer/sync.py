@@ -259,15 +259,21 @@ def _discover_all(sources: Sequence[Source], cache: ManifestFolder | None, plann
                 pool.submit(sources[at].registry.referrers, name, NOBODYS, tags=())
         answers = pool.map(lambda item: _tags(sources[item[0]], item[1]), repositories)
         listed = [surveys[at].keep(tags) for (at, _), tags in zip(repositories, answers, strict=True)]
-        wanted = [
-            (at, name, tag, tags[1])
-            for (at, name), tags in zip(repositories, listed, strict=True)
-            if tags is not None
-            for tag in tags[0].tags
-        ]
-        looks = pool.map(lambda item: _find(sources[item[0]], *item[1:], cache=cache, planner=planner), wanted)
-        for (at, *_), answer in zip(wanted, looks, strict=True):
-            if (job := surveys[at].keep(answer)) is not None:
+        chosen = [(at, name, tags) for (at, name), tags in zip(repositories, listed, strict=True) if tags is not None]
+        # The first tag of each repository before the second of any: what the first learns of its repository (that there
+        # is no API for referrers) is then known, and not asked again by all of its tags at once.
+        turns = sorted(
+            (turn, number) for number, (_, _, tags) in enumerate(chosen) for turn in range(len(tags[0].tags))
+        )
+
+        def find(turn: int, number: int) -> Job | Failure:
+            at, name, tags = chosen[number]
+            return _find(sources[at], name, tags[0].tags[turn], tags[1], cache=cache, planner=planner)
+
+        answers_by_turn = dict(zip(turns, pool.map(lambda item: find(*item), turns), strict=True))
+        for turn, number in sorted(turns, key=lambda item: (item[1], item[0])):
+            at = chosen[number][0]
+            if (job := surveys[at].keep(answers_by_turn[turn, number])) is not None:
                 surveys[at].jobs.append(job)
     travelling: dict[tuple[int, str], set[str]] = defaultdict(set)
     for at, survey in enumerate(surveys):

@@ -90,6 +90,22 @@ def test_warm_fleet_asks_once_per_manifest_and_target(
     assert len(source.exchanges) == tags * 2 + IMAGES + 2  # and the catalogue, and how the source answers
 
 
+def test_one_tag_of_each_repository_is_looked_at_before_the_second_of_any(
+    source: Counted, target: Counted, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first learns of its repository is then known: a registry without the API is not asked by all tags."""
+    push_fleet(source, graphs)
+    source.forget()
+    monkeypatch.setattr("registry_pipelines.transfer.sync.DISCOVERY_THREADS", 1)
+    result = sync([Source(source.registry, (OpenTarget(target.registry),))], dry_run=True)
+    asked = [
+        item.target for item in source.exchanges if item.method in ("GET", "HEAD") and "/manifests/v" in item.target
+    ]
+    assert [each.rpartition("/")[2] for each in asked] == ["v1"] * IMAGES + ["v2"] * IMAGES
+    names = [(str(each.target.repository), each.tags[0].tag) for each in result.plan.deliveries]
+    assert names == sorted(names) and len(names) == IMAGES * 2
+
+
 def test_what_another_repository_of_the_plan_has_is_mounted_though_no_journal_tells_it(
     source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:

@@ -263,6 +263,11 @@ class Acts:
             untagged.discard(step.digest)
             result.manifests_put += 1
 
+    def finish_unchanged(self, result: TargetResult) -> None:
+        """Of a copy that has nothing to write: tags that may not move are drift, and it is finished."""
+        self.set_tags(result)
+        self.finish(result)
+
     def finish(self, result: TargetResult) -> None:
         """Read the target back, keep the receipt, and remember which blobs are there."""
         delivery, closure = result.delivery, result.delivery.job.closure

@@ -101,6 +101,9 @@ class _Order:
 
     def _add_delivery(self, at: int, result: TargetResult) -> None:
         delivery, acts, add = result.delivery, self._acts, partial(self.schedule.add, rank=(_SMALL, at))
+        if delivery.unchanged:  # most are, each night: one task for what needs three
+            self._committed.append(add(partial(acts.attempt, result, acts.finish_unchanged)))
+            return
         for step in delivery.blobs:
             if step.action == "mount":
                 after = [self._committed[step.leader]] if step.leader is not None else []
@@ -110,7 +113,7 @@ class _Order:
         keys = [delivery.key(step.descriptor.digest) for step in delivery.blobs if step.action != "present"]
         # docker-registry empties a manifest's link for a moment when it is put again, also under another tag; whoever
         # asks for it then, or for an index that names it, is told of a bad digest. So those that share one take turns.
-        touched = [] if delivery.unchanged else [delivery.key(step.manifest.digest) for step in delivery.manifests]
+        touched = [delivery.key(step.manifest.digest) for step in delivery.manifests]
         tasks = [self._bringing[key] for key in keys] + [self._turns[key] for key in touched if key in self._turns]
         before = list({id(task): task for task in tasks}.values())
         put = add(partial(acts.attempt, result, acts.put_manifests), after=before)
