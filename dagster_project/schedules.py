@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 
+from dagster_project.notify import notified
 from dagster_project.partitions import RELEASES
 from registry_pipelines.config import Config
 from registry_pipelines.errors import InputError
@@ -32,6 +33,7 @@ def release_job(assets: Sequence[dg.AssetsDefinition]) -> Job:
     return dg.define_asset_job(
         "release",
         dg.AssetSelection.assets(*assets),
+        hooks={notified},
         description="One release through the chain: provenance, SBOM, report, signature, verdict, promotion, replicas, "
         "mirrors. Running it again changes nothing.",
         config=dg.PartitionedConfig(

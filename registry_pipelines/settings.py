@@ -106,6 +106,11 @@ LIBC = Pattern(
 GLOB = Pattern(
     r"^[A-Za-z0-9_.*?\[\]!/-]{1,255}$", "a pattern", "use letters, digits, _ . - / and the wildcards * ? [ ]"
 )
+WEBHOOK = Pattern(
+    r"^https?://[^\s@/?#]+([/?][^\s#]*)?$",
+    "the address of a webhook",
+    "write https://host/path; a name or a password does not stand in it",
+)
 JOURNAL = Pattern(
     r"^postgres(ql)?(\+psycopg)?://([^@\s]+@)?[^@\s]+$",
     "the address of a Postgres database",

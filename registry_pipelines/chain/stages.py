@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from registry_pipelines.chain.notify import Notifier
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
-from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from registry_pipelines.collect.plan import RetentionPlan
+    from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.transfer.sync import SyncResult
     from registry_pipelines.transfer.verify import Comparison
 
@@ -33,6 +36,7 @@ class Chain:
     def __init__(self, config: Config, *, progress: Progress | None = None) -> None:
         self.config = config
         self._session = Session(config, progress or Silent())
+        self._notifier = Notifier(config)
 
     def with_progress(self, progress: Progress) -> Chain:
         """The same chain, open registries and limits included, with its progress told to ``progress``."""
@@ -80,6 +84,20 @@ class Chain:
 
         return releases.find_release(self._session, text)
 
+    def notify(
+        self, event: NotifyEvent, release: Release, *, stage: str, what: str, reasons: Sequence[str] = ()
+    ) -> list[str]:
+        """Tell whom the configuration names in ``notify``, each thing once; what went wrong with that, one sentence
+        each. :meth:`judge` and :meth:`promote` tell of denials by themselves."""
+        return self._notifier.tell(event, release, stage=stage, what=what, reasons=reasons)
+
+    def notify_failed(self, release: Release, stage: str, error: RegistryPipelinesError) -> None:
+        """Tell that an error ended a stage for good; for whoever does not try it again. What went wrong with that is
+        noted on the error. A denial is no failure, and is told where it is decided."""
+        if not isinstance(error, EvidenceError):
+            for problem in self.notify("failed", release, stage=stage, what=str(error)):
+                error.add_note(problem)
+
     def build(self, image: str) -> StageResult:
         """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""
         from registry_pipelines.chain import build
@@ -124,16 +142,30 @@ class Chain:
         return sign.verify(self._session, release)
 
     def judge(self, release: Release) -> StageResult:
-        """The verdict, published as signed evidence, which :meth:`promote` asks for; ``ok`` when it is allow."""
+        """The verdict, published as signed evidence, which :meth:`promote` asks for; ``ok`` when it is allow. A new
+        deny is told, see :meth:`notify`."""
         from registry_pipelines.chain import promote
 
-        return promote.judge(self._session, release)
+        result = promote.judge(self._session, release)
+        if result.ok or not result.changed:  # what was said before is told no second time
+            return result
+        problems = self.notify("denied", release, stage="judge", what=result.action, reasons=result.reasons)
+        return replace(result, notes=[*result.notes, *problems])
 
     def promote(self, release: Release) -> StageResult:
-        """Move the channel tag to an allowed release, also back to an earlier one. Raises PromotionDenied."""
+        """Move the channel tag to an allowed release, also back to an earlier one. Raises PromotionDenied, which is
+        told, see :meth:`notify`."""
         from registry_pipelines.chain import promote
 
-        return promote.promote(self._session, release)
+        try:
+            return promote.promote(self._session, release)
+        except PromotionDenied as error:
+            told = self.notify(
+                "denied", release, stage="promote", what=error.what.partition("\n")[0], reasons=error.reasons
+            )
+            for problem in told:
+                error.add_note(problem)
+            raise
 
     def require_promoted(self, release: Release) -> list[str]:
         """Raise PromotionDenied unless signed evidence lets the release leave its source; what the verdict accepted."""

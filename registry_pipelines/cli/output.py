@@ -188,6 +188,8 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     if result.rows and all("text" in row for row in result.rows):
         for line in _verdict_lines(result.rows):
             out.print(f"- {line}", markup=False, soft_wrap=True)
+        there = {row["text"] for row in result.rows}
+        print_lines(note for note in result.notes if note not in there)
         return
     if result.rows:
         out.print(rows_table(result.rows))

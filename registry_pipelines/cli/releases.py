@@ -46,12 +46,20 @@ def answer_all(
         sys.exit(codes.pop() if len(codes) == 1 else not_ok)
 
 
-def stage_command(name: str, text: str, run: Callable[[Chain, Release], StageResult]) -> click.Command:
-    """A command that runs one stage for one release."""
+def stage_command(
+    name: str, text: str, run: Callable[[Chain, Release], StageResult], *, notifies: bool = False
+) -> click.Command:
+    """A command that runs one stage for one release. notifies: whether its failure is told."""
 
     def body(options: Options, release: str) -> None:
         with options.chain() as chain:
-            result = run(chain, chain.find_release(release))
+            wanted = chain.find_release(release)
+            try:
+                result = run(chain, wanted)
+            except RegistryPipelinesError as error:
+                if notifies:
+                    chain.notify_failed(wanted, name, error)
+                raise
         answer(options, result)
 
     body.__doc__ = f"{text}\n\n{RELEASE_HELP}"
@@ -215,8 +223,15 @@ COMMANDS = [
     releases,
     stage_command("provenance", "Show how a release was made, as its builder attached it.", Chain.provenance),
     sign,
-    stage_command("judge", "Judge a release by its policy and attach the signed verdict; exit 3 is deny.", Chain.judge),
-    stage_command("promote", "Move the image's channel tag to a release that its policy allows.", Chain.promote),
+    stage_command(
+        "judge",
+        "Judge a release by its policy and attach the signed verdict; exit 3 is deny.",
+        Chain.judge,
+        notifies=True,
+    ),
+    stage_command(
+        "promote", "Move the image's channel tag to a release that its policy allows.", Chain.promote, notifies=True
+    ),
     replicate,
     mirror,
 ]

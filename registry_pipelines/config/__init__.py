@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from registry_pipelines.build.builder import Build
     from registry_pipelines.collect.rules import RetentionRule
     from registry_pipelines.config.loading import load
-    from registry_pipelines.config.model import Advisories, Config, Image, Schedules, Sensors, Signing
+    from registry_pipelines.config.model import Advisories, Config, Image, Notify, Schedules, Sensors, Signing
     from registry_pipelines.config.registries import (
         DistributionRegistry,
         EmbeddedRegistry,
@@ -49,6 +49,7 @@ _HOMES = {
     "Advisories": "config.model",
     "Config": "config.model",
     "Image": "config.model",
+    "Notify": "config.model",
     "Schedules": "config.model",
     "Sensors": "config.model",
     "Signing": "config.model",
@@ -94,6 +95,7 @@ __all__ = [
     "LayoutRegistry",
     "FindingLimits",
     "Mirror",
+    "Notify",
     "Policy",
     "PolicyException",
     "RegistryPlace",

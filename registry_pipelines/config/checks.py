@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -47,6 +48,7 @@ def check(
             *overlaps(config),
             *_policies(config),
             *_signing(config),
+            *_notify(config),
         ):
             problems.add(_line(root, path), path, message)
 
@@ -251,3 +253,13 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
         own = config.signing.of(role)
         if own and not own.key and not own.trusted:
             yield f"signing.{role}", "names neither `key` nor `trusted`, so nothing would be believed in this role"
+
+
+def _notify(config: Config) -> Iterable[tuple[str, str]]:
+    address, token = urlsplit(config.notify.webhook.reveal()), config.notify.token
+    if token and not address.hostname:
+        yield "notify.token", "is sent to `webhook`, and there is none"
+    elif token and address.scheme == "http" and address.hostname not in ("127.0.0.1", "::1", "localhost"):
+        yield "notify.token", "would be sent without TLS; the address of `webhook` begins with https:// then"
+    if "" in config.notify.command[:1]:
+        yield "notify.command", "names no program"

@@ -21,6 +21,7 @@ from registry_pipelines.settings import (
     NAME,
     REPOSITORY,
     TAG,
+    WEBHOOK,
     Duration,
     EntryName,
     Names,
@@ -114,6 +115,27 @@ class Sensors(msgspec.Struct, frozen=True, kw_only=True):
     """Most runs that one look asks for."""
 
 
+NotifyEvent = Literal["denied", "held", "failed"]
+NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("denied", "held", "failed")
+
+
+class Notify(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told of a release that does not ship; both ways may be written. A notification that fails is said, and
+    changes nothing else."""
+
+    command: tuple[str, ...] = ()
+    """Program with its arguments, started without a shell in this file's folder; it gets the event as JSON on stdin."""
+    webhook: Annotated[Secret, WEBHOOK] = Secret("")
+    """Address that gets the same JSON by POST, as `${VARIABLE}`; redirects are not followed."""
+    token: Secret = Secret("")
+    """Sent to the webhook as bearer token, as `${VARIABLE}`."""
+    events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
+    """`denied`: the verdict is new and says no, or a promotion was refused. `held`: allowed, and waits for a person.
+    `failed`: a stage ended with an error."""
+    timeout: Duration = Duration(seconds=10)
+    """How long the command and the webhook may take, each."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole configuration; every path is absolute, every name it uses exists."""
 
@@ -152,6 +174,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """When nightly work runs."""
     sensors: Sensors = Sensors()
     """How pushes are noticed."""
+    notify: Notify = Notify()
+    """Who is told of a release that does not ship."""
 
     def root(self, registry: EmbeddedRegistry) -> Path:
         """The content folder of an embedded registry."""

@@ -459,6 +459,23 @@ def test_the_journal_s_address_is_a_secret_and_is_looked_at(tmp_path: Path) -> N
         assert "s3cret" not in found
 
 
+def test_a_webhook_is_a_secret_and_its_token_never_goes_without_tls(tmp_path: Path) -> None:
+    text = SMALL + "notify: {webhook: '${HOOK}', token: '${HOOK_TOKEN}'}\n"
+    for good in ("https://chat.example/services/s3cret?x=1", "http://127.0.0.1:8080/s3cret", "http://[::1]:1"):
+        config = load(written(tmp_path, text), {"TOKEN": "t", "HOOK": good, "HOOK_TOKEN": "w0rd"})
+        assert config.notify.webhook.reveal() == good
+        assert "s3cret" not in repr(config) and "w0rd" not in repr(config)
+    for wrong in ("", "s3cret", "ftp://x/s3cret", "https://me:s3cret@chat.example/", "https://x /s3cret"):
+        [found] = problems(tmp_path, text, HOOK=wrong, HOOK_TOKEN="w0rd")
+        assert "notify.webhook: what ${HOOK} holds is not permitted here" in found and "s3cret" not in found
+    [found] = problems(tmp_path, text, HOOK="http://chat.example/s3cret", HOOK_TOKEN="w0rd")
+    assert found == ":11: notify.token: would be sent without TLS; the address of `webhook` begins with https:// then"
+    [found] = problems(tmp_path, SMALL + "notify: {token: '${HOOK_TOKEN}', events: [refused]}\n", HOOK_TOKEN="w0rd")
+    assert "unknown value `refused`; there are: denied, failed, held" in found
+    [found] = problems(tmp_path, SMALL + "notify: {token: '${HOOK_TOKEN}', command: ['']}\n", HOOK_TOKEN="w0rd")[1:]
+    assert found == ":11: notify.token: is sent to `webhook`, and there is none"
+
+
 def scheduled(mirror: str, retention: str, zone: str) -> str:
     return f"{SMALL}schedules: {{mirror: {mirror}, retention: {retention}, time_zone: {zone}}}\n"
 

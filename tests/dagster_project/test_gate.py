@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,6 +212,8 @@ def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
     raw = yaml.safe_load(settings.read_text())
     raw["registries"]["down"] = {"kind": "distribution", "host": "127.0.0.1:9"}
     raw["targets"]["gcp"]["registry"] = "down"
+    keep = "import sys; open('told', 'a').write(sys.stdin.read() + '\\n')"
+    raw["notify"] = {"command": [sys.executable, "-c", keep]}
     settings.write_text(yaml.safe_dump(raw))
     world.use(load(settings))
     good = world.known("app", "v1", GOOD)
@@ -220,6 +224,9 @@ def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
     assert again == ["replica__gcp"] * report.MAX_RETRIES
     assert "127.0.0.1:9" in failures(result)["replica__gcp"]
     assert world.reached(good) == {"eu-west-1", "dmz", "airgap"}
+    [told] = map(json.loads, (settings.parent / "told").read_text().splitlines())  # once, after the last attempt
+    assert (told["event"], told["stage"], told["release"]) == ("failed", "replica__gcp", good)
+    assert "127.0.0.1:9" in told["what"]
 
 
 def test_the_targets_of_a_run_are_one_plan_and_each_tells_its_own(world: World, settings: Path) -> None:
