@@ -1,10 +1,10 @@
 """The command line: a thin door to the library. Each command's module is named after what it is about.
 
-``_COMMANDS`` says which module has which command; only that one is loaded, so that ``--help`` and a plain copy start at
-once. A new command is a row there and a function in that module's ``COMMANDS``. A command reads its options
-(``context``), calls :class:`~registry_pipelines.chain.Chain` (or ``transfer`` and ``registry`` for images without a
-configuration) and prints the answer (``output``). ``errors`` has the exit codes; ``progress`` and ``bars`` say how far
-the work is. Nothing imports this room.
+``GROUPS`` says which module has which command; only that one is loaded, so that ``--help`` and a plain copy start at
+once. A new command is a row there, below its purpose, and a function in that module's ``COMMANDS``. A command reads its
+options (``context``), calls :class:`~registry_pipelines.chain.Chain` (or ``transfer`` and ``registry`` for images
+without a configuration) and prints the answer (``output``). ``errors`` has the exit codes; ``progress`` and ``bars``
+say how far the work is. Nothing imports this room.
 """
 
 from __future__ import annotations
@@ -18,34 +18,47 @@ from registry_pipelines import __version__
 from registry_pipelines.cli.errors import exit_code_table, say_interrupted
 from registry_pipelines.interrupts import prompt_end
 
-_COMMANDS = {
-    "demo": ("demonstration", "Build two images and take them through the whole chain"),
-    "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),
-    "dev": ("serving", "Serve the Dagster UI with its daemon, and the embedded registries"),
-    "inspect": ("inspection", "Show what belongs to an image"),
-    "copy": ("images", "Copy an image with everything that belongs to it"),
-    "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
-    "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),
-    "sbom": ("contents", "List what is in an image"),
-    "scan": ("contents", "Find known vulnerabilities"),
-    "verify": ("contents", "Check that a trusted key signed exactly this image"),
-    "build": ("releases", "Build images"),
-    "releases": ("releases", "List the releases that the source registries hold"),
-    "provenance": ("releases", "Show how a release was made"),
-    "sign": ("releases", "Sign a release"),
-    "judge": ("releases", "Judge a release by its policy and attach the signed verdict"),
-    "promote": ("releases", "Move the image's channel tag to a release that its policy allows"),
-    "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
-    "mirror": ("releases", "Bring the foreign images of a mirror"),
-    "collect": ("retention", "Plan what registries can let go, by the retention rules"),
-    "config": ("configuration", "Check a configuration"),
+GROUPS = {
+    "Start": {
+        "demo": ("demonstration", "Build two images and take them through the whole chain"),
+        "dev": ("serving", "Serve the Dagster UI with its daemon, and the embedded registries"),
+        "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),
+        "config": ("configuration", "Check a configuration"),
+    },
+    "Every day": {
+        "releases": ("releases", "List the releases that the source registries hold"),
+    },
+    "Stages of a release, in order": {
+        "build": ("releases", "Build images"),
+        "provenance": ("releases", "Show how a release was made"),
+        "sbom": ("contents", "List what is in an image"),
+        "scan": ("contents", "Find known vulnerabilities"),
+        "sign": ("releases", "Sign a release"),
+        "verify": ("contents", "Check that a trusted key signed exactly this image"),
+        "judge": ("releases", "Judge a release by its policy and attach the signed verdict"),
+        "promote": ("releases", "Move the image's channel tag to a release that its policy allows"),
+        "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
+        "mirror": ("releases", "Bring the foreign images of a mirror"),
+    },
+    "Images": {
+        "inspect": ("inspection", "Show what belongs to an image"),
+        "copy": ("images", "Copy an image with everything that belongs to it"),
+        "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
+        "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),
+    },
+    "Keep clean": {
+        "collect": ("retention", "Plan what registries can let go, by the retention rules"),
+    },
 }
-"""Where each command is, and what it does, in the first words of its own help. A command's module is loaded when it is
-called: a copy needs no scanner, no signer and no builder, and starts in a third of the time without them."""
+"""What ``--help`` shows, by purpose: where each command is, and what it does, in the first words of its own help. A
+command's module is loaded when it is called: a copy needs no scanner, no signer and no builder, and starts in a third
+of the time without them."""
+
+_COMMANDS = {name: row for rows in GROUPS.values() for name, row in rows.items()}
 
 
 class _Commands(click.Group):
-    """The commands of ``_COMMANDS``."""
+    """The commands of ``GROUPS``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -58,9 +71,11 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in ``--help``; no command is loaded for it."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
+        """The lists in ``--help``, one below the other; no command is loaded for them."""
+        widest = max(map(len, _COMMANDS))
+        for purpose, rows in GROUPS.items():
+            with formatter.section(purpose):
+                formatter.write_dl([(name.ljust(widest), text) for name, (_, text) in rows.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

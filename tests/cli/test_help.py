@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from registry_pipelines.cli import main
+from registry_pipelines.cli import GROUPS, main
 from registry_pipelines.cli.errors import EXIT_CODES
 from registry_pipelines.cli.help import help_page
 
@@ -28,6 +29,14 @@ def test_help_names_every_command_and_exit_code() -> None:
     assert set(main.list_commands(click.Context(main))) == set(COMMANDS)
     assert all(f"  {command} " in text for command in COMMANDS)
     assert all(f"  {code:<4}{meaning}" in text for code, meaning in EXIT_CODES.items())
+
+
+def test_help_has_its_commands_by_purpose_each_once() -> None:
+    lines = CliRunner().invoke(main, ["--help"]).output.splitlines()
+    heads = [line.removesuffix(":") for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert heads == ["Options", *GROUPS]
+    words = Counter(line.split()[0] for line in lines if line.startswith("  ") and line.split())
+    assert {name: words[name] for name in COMMANDS} == dict.fromkeys(COMMANDS, 1)
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "config"])
