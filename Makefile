@@ -62,9 +62,12 @@ format: $(READY) ## Format the code
 bench: $(READY) ## Run the benchmarks against the peers and write docs/benchmarks
 	@for script in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-docs: $(READY) ## Write docs/registries.md from the tables of registry families, and the picture of imports
+docs: $(READY) ## Write the generated pages, then build the documentation with its search into site/
 	@$(BIN)/python -m tests.doubles.families
 	@$(BIN)/python -m tests.rooms
+	@$(BIN)/python -m tests.exit_codes
+	@$(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
 
 clean: ## Remove the virtual environment and the demo's state
-	rm -rf $(VENV) .registry-pipelines deploy/demo/.registry-pipelines
+	rm -rf $(VENV) site .registry-pipelines deploy/demo/.registry-pipelines
