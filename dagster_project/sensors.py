@@ -175,6 +175,11 @@ def superseded(instance: dg.DagsterInstance, known: Sequence[Release]) -> set[st
     return {release.key for place, release in enumerate(known) if place < latest.get(release.image, -1)}
 
 
+def at_start(config: Config) -> dg.DefaultSensorStatus:
+    """Whether a sensor is on before anybody touched it in the UI."""
+    return dg.DefaultSensorStatus.RUNNING if config.sensors.running else dg.DefaultSensorStatus.STOPPED
+
+
 def push_sensors(config: Config, job: Job) -> list[dg.SensorDefinition]:
     """One sensor per source registry, so that one that is down does not hide the pushes to the others."""
     sources = dict.fromkeys(image.registry for image in config.images.values())
@@ -189,7 +194,7 @@ def push_sensor(config: Config, registry: str, job: Job) -> dg.SensorDefinition:
         name=f"push_{registry.replace('-', '_')}",
         job=job,
         minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds())),
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=at_start(config),
         description=f"New version tags in {registry} ({', '.join(images)}): adds the release's partition and asks for "
         "its run, at most "
         f"{config.sensors.max_requests} at a time. Finds lost runs and gone releases too.",
@@ -256,7 +261,7 @@ def promotion_sensor(config: Config, job: Job) -> dg.SensorDefinition:
         name="promotion",
         job=job,
         minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds()) * JUDGED_EVERY),
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=at_start(config),
         description="Releases that were refused, or whose promotion failed, judged again by digest against today's "
         f"advisories and policy, {MAX_JUDGED} at a time; asks for a run when the verdict is allow now.",
     )

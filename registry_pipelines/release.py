@@ -46,11 +46,16 @@ class Release:
         return self.key
 
 
+def is_version_tag(tag: str) -> bool:
+    """Whether a tag begins like a version or names a digest. Such a tag never moves, and is a release's unless its
+    image says otherwise."""
+    return bool(_FIXED_TAG.match(tag) or read_version(tag))
+
+
 def check_channel(channel: str, release: Release | None = None) -> str:
     """Return ``channel`` when promotion may move it. Raises TagImmutable for a version tag, ReferenceInvalid."""
     check_tag(channel)
-    fixed = _FIXED_TAG.match(channel) or read_version(channel)
-    if fixed or (release is not None and channel == release.tag):
+    if is_version_tag(channel) or (release is not None and channel == release.tag):
         raise TagImmutable(
             f"{channel!r} is a version tag; those never move",
             do="Promote to a channel with a word for a name, like staging or prod",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.rules import matches
 from registry_pipelines.config import Image
 from registry_pipelines.errors import ContentError, InputError, NotFound
 from registry_pipelines.oci.digest import Digest
@@ -13,7 +14,7 @@ from registry_pipelines.oci.references import check_tag
 from registry_pipelines.oci.tags import read_version
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
-from registry_pipelines.release import Release
+from registry_pipelines.release import Release, is_version_tag
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
 from registry_pipelines.transfer.closure.listed import list_tags
@@ -36,7 +37,7 @@ def releases(
 
 
 def releases_of(session: Session, image: Image, *, known: Collection[Release] = ()) -> list[Release]:
-    """The releases of one image: digests of images (or indexes of them) under a version tag.
+    """The releases of one image: digests of images (or indexes of them) under a tag of :func:`names_release`.
 
     Channel tags, ``latest``, fallback tags, cosign's tags and artifacts are skipped. Of several tags on one digest one
     stands in the key, whatever is added later: the version that the configuration builds, then dotted versions, then
@@ -48,7 +49,7 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     place = session.places.source(image)
     skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
     try:
-        tags = [tag for tag in list_tags(place, ALL).every if tag not in skipped and not is_named_after_digest(tag)]
+        tags = [tag for tag in list_tags(place, ALL).every if tag not in skipped and names_release(image, tag)]
     except NotFound:
         return []
     named = {each.tag: each.digest for each in known if each.image == image.name}
@@ -62,6 +63,16 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
                 tag_of.setdefault(digest, tag)
         kinds = list(pool.map(lambda digest: digest in seen or _is_image(place, digest), tag_of))
     return [Release(image.name, tag, digest) for (digest, tag), kind in zip(tag_of.items(), kinds, strict=True) if kind]
+
+
+def names_release(image: Image, tag: str) -> bool:
+    """Whether a tag in an image's repository stands for a release: the version that is built here, what the image's
+    ``tags`` match, or, where it has none, a version tag. Never one that we or cosign attach (``sha256-...``)."""
+    if is_named_after_digest(tag):
+        return False
+    if image.build and tag == image.build.version:
+        return True
+    return matches(tag, image.tags) if image.tags else is_version_tag(tag)
 
 
 def _is_dotted(tag: str) -> bool:

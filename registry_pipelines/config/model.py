@@ -17,6 +17,7 @@ from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.settings import (
+    GLOB,
     JOURNAL,
     NAME,
     REPOSITORY,
@@ -43,8 +44,13 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """Repository in the source registry."""
     policy: Annotated[str, Names("policies")] = "default"
     """Policy its releases must satisfy."""
+    tags: tuple[Annotated[str, GLOB], ...] = ()
+    """Patterns of the tags that are releases, for example `v*`; unless told, those that read as a version
+    (docs/tags.md). The version of `build` always is one."""
     channel: Annotated[str, TAG] = "prod"
     """Channel tag that promotion moves."""
+    promote: Literal["manual", "auto"] = "manual"
+    """Who lets an allowed release go. `manual`: a person, in the UI or by `promote`. `auto`: the run that judged it."""
     targets: tuple[Annotated[str, Names("targets")], ...] = ()
     """Targets every promoted release must reach."""
     build: Build | None = None
@@ -109,6 +115,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
 class Sensors(msgspec.Struct, frozen=True, kw_only=True):
     """How pushes are noticed."""
 
+    running: bool = False
+    """On from the start. Otherwise a person starts them in the UI, on the Automation page."""
     interval: Duration = Duration(seconds=30)
     """How often source registries are asked."""
     max_requests: Annotated[int, Meta(ge=1, le=1000)] = 20

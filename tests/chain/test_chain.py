@@ -209,13 +209,17 @@ def test_releases_are_images_under_version_tags_one_for_each_digest(fleet: Fleet
     artifact = artifact_manifest(artifact_type="text/plain", layers=[layer], subject=None)
     place.registry.put_manifest(place.repository, artifact, tag="v9.9.9")
     nightly = push(place, "main-17", package="other")
+    push(place, "pr-17-wip", package="unfinished")
     place.registry.put_manifest(place.repository, artifact, tag=f"{made.digest.fallback_tag}.sig")
-    assert {each.key for each in fleet.chain.releases()} == {
+    assert {each.key for each in fleet.chain.releases()} == {f"app:1.0.0-alias@{made.digest}"}
+    chosen = fleet.reload(("targets: [eu, gcp]}", "targets: [eu, gcp], tags: ['main-*', '[0-9]*']}"))
+    assert {each.key for each in chosen.releases()} == {
         f"app:1.0.0-alias@{made.digest}",
         f"app:main-17@{nightly.digest}",
     }
-    built = fleet.reload(("targets: [eu, gcp]}", "targets: [eu, gcp], build: {version: v1.0.0}}"))
+    built = fleet.reload(("tags: ['main-*', '[0-9]*']}", "tags: ['main-*'], build: {version: v1.0.0}}"))
     assert f"app:v1.0.0@{made.digest}" in {each.key for each in built.releases()}
+    assert fleet.chain.find_release("app:pr-17-wip").tag == "pr-17-wip", "a person may name any tag"
 
 
 def test_a_release_is_found_by_what_a_person_writes(fleet: Fleet) -> None:

@@ -50,8 +50,8 @@ registries:
   dmz: {{kind: embedded, port: {3}}}
   airgap: {{kind: embedded, port: {4}}}
 images:
-  app: {{registry: source, repository: team/app, targets: [eu-west-1, gcp]}}
-  tool: {{registry: source, repository: team/tool, targets: [gcp]}}
+  app: {{registry: source, repository: team/app, promote: auto, targets: [eu-west-1, gcp]}}
+  tool: {{registry: source, repository: team/tool, promote: auto, targets: [gcp]}}
 targets:
   eu-west-1: {{registry: eu-west-1}}
   gcp: {{registry: gcp, prefix: replicas}}
@@ -65,7 +65,7 @@ mirrors:
   foreign: {{to: airgap, prefix: foreign, upstreams: [{{image: source/team/base}}]}}
 retention:
   - {{registry: source, keep_newest: 2, keep_days: 0}}
-sensors: {{interval: 1s, max_requests: 3}}
+sensors: {{running: true, interval: 1s, max_requests: 3}}
 """
 
 SYNCS = "syncs:\n  bases: {source: source, repositories: ['bases/*'], targets: [eu-west-1, gcp], move_tags: false}\n"
