@@ -82,6 +82,15 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def age_text(seconds: float) -> str:
+    """``14 s``, ``5 min``, ``3 h``, ``500 d``, ``2 y``: one unit, for columns. What is in the future is ``0 s`` old."""
+    whole = max(0, int(seconds))
+    for unit, unit_s, fewest in (("y", 365 * 86400, 2), ("d", 86400, 1), ("h", 3600, 1), ("min", 60, 1)):
+        if whole >= fewest * unit_s:
+            return f"{whole // unit_s} {unit}"
+    return f"{whole} s"
+
+
 def waiting_line(host: str, reason: str, left_s: float | None) -> str:
     """``waiting for reg.example: nothing listens there, 1 min 52 s left``."""
     left = "" if left_s is None else f", {duration_text(left_s)} left"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.notify import Notifier
+from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
@@ -97,6 +98,14 @@ class Chain:
         if not isinstance(error, EvidenceError):
             for problem in self.notify("failed", release, stage=stage, what=str(error)):
                 error.add_note(problem)
+
+    def locate(self, text: str) -> Located:
+        """A release as :meth:`find_release` reads it where ``text`` begins with an image of the configuration, else any
+        reference; see :class:`~registry_pipelines.chain.places.Places`. Raises InputError, NotFound (a release)."""
+        if text.partition("@")[0].partition(":")[0] in self.config.images:
+            release = self.find_release(text)
+            return Located(self.place(release.image), release.tag, release.digest)
+        return self._session.places.locate(text)
 
     def build(self, image: str) -> StageResult:
         """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""

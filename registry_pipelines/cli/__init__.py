@@ -41,6 +41,7 @@ GROUPS = {
         "mirror": ("releases", "Bring the foreign images of a mirror"),
     },
     "Images": {
+        "ls": ("listing", "List the tags of a repository, with digest, age and size"),
         "inspect": ("inspection", "Show what belongs to an image"),
         "copy": ("images", "Copy an image with everything that belongs to it"),
         "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
