@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Literal
@@ -33,8 +34,24 @@ DEFAULT_MAX_ADVISORY_AGE = Duration(days=7)
 
 AcceptedKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "advisories-age"]
 
-POLICY_MEANING = 2
+UnfixedByDistribution = Literal["list", "deny"]
+
+POLICY_MEANING = 3
 """Part of each policy's digest; one more whenever a default below changes or a rule comes to mean something else."""
+
+StepKind = Literal["advisories", "accept", "except", "image", "provenance", "scan", "sign", "judge", "promote"]
+STEP_KINDS: tuple[StepKind, ...] = (
+    "advisories",
+    "accept",
+    "except",
+    "image",
+    "provenance",
+    "scan",
+    "sign",
+    "judge",
+    "promote",
+)
+"""In the order in which they are to be done."""
 
 
 class PolicyException(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +104,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     `https://in-toto.io/attestation/test-result/v0.1`."""
     platforms: tuple[Platform, ...] = ()
     """Platforms a release must have."""
+    unfixed_by_distribution: UnfixedByDistribution = "list"
+    """Findings in packages of the distribution (deb, apk, rpm) that it has published no fix for. `list`: one line in
+    the verdict, since nobody can build the image without them. `deny`: they count like all others."""
     undeclared: Undeclared = "list"
     """Libraries and programs that only their own file shows, without name and version in any list. `list`: one line in
     the verdict. `deny`: they deny a release."""
@@ -105,7 +125,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> Digest:
         """What a verdict was made by: the digest of the policy's canonical JSON. Fields with their default are left
-        out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``."""
+        out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``. So is every ``reason``:
+        how one is worded decides nothing, and must not have each release judged again."""
         ordered = msgspec.structs.replace(self, required=tuple(each for each in REQUIRED if each in self.required))
         return Digest.of(
             msgspec.json.encode([POLICY_MEANING, _without_defaults(ordered)], order="sorted", enc_hook=str)
@@ -113,11 +134,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _without_defaults(value: object) -> object:
-    """The same without what has its default; msgspec's own ``omit_defaults`` leaves out the very object only, and not
-    ``7d`` that a file says."""
+    """The same without reasons and what has its default; msgspec's own ``omit_defaults`` leaves out the very object
+    only, and not ``7d`` that a file says."""
     if isinstance(value, msgspec.Struct):
         values = ((each.name, getattr(value, each.name), each.default) for each in msgspec.structs.fields(value))
-        return {name: _without_defaults(own) for name, own, default in values if own != default}
+        return {name: _without_defaults(own) for name, own, default in values if own != default and name != "reason"}
     return [_without_defaults(each) for each in value] if isinstance(value, tuple) else value
 
 
@@ -142,6 +163,33 @@ class AdvisoriesUsed(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
 
 
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is to be done before a release passes. What it is called where (a command, a button) is not said
+    here."""
+
+    kind: StepKind
+    """``advisories``: load newer ones, or more; ``accept``, ``except``: say it in the policy; ``image``: make a new
+    release without what is wrong with this one; ``provenance``: have the builder attach it; the others are stages."""
+    about: tuple[str, ...] = ()
+    """``advisories``: ecosystems without any. ``accept``: ``kind:pattern``. ``except``: an advisory, a blank, a
+    component. ``image``: what is wrong, and how it is put right. Sorted."""
+
+
+def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """One step of each kind, in the order in which they are to be done, with those that the others make necessary: new
+    advisories and a new release want a scan, a new release wants a signature, and all want a verdict."""
+    about: dict[StepKind, set[str]] = {}
+    for step in steps:
+        about.setdefault(step.kind, set()).update(step.about)
+    if about.keys() & {"advisories", "image"}:
+        about.setdefault("scan", set())
+    if about.keys() & {"provenance", "image"}:
+        about.setdefault("sign", set())
+    if about:
+        about.setdefault("judge", set())
+    return tuple(Step(kind=kind, about=tuple(sorted(about[kind]))) for kind in STEP_KINDS if kind in about)
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Allow or deny, and why."""
 
@@ -151,7 +199,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     policy_digest: Digest
     reasons: tuple[str, ...]
-    """Every reason to deny, one sentence each; empty exactly when ``allow``."""
+    """Every reason to deny, one sentence each, by weight: findings, what else is wrong with the image, missing
+    evidence, unknowns. Empty exactly when ``allow``."""
+    steps: tuple[Step, ...] = ()
+    """What leads to a pass, in the order in which it is to be done."""
     accepted: tuple[str, ...] = ()
     """Every exception and unknown the policy accepted and this release needed, by name and reason."""
     notes: tuple[str, ...] = ()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
+from itertools import groupby
 
-from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException
+from registry_pipelines.progress import count_text
+from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException, Step
 from registry_pipelines.scan.report import (
-    NO_ECOSYSTEM,
+    HOLD_NOTHING,
     SEVERITIES,
     Finding,
     Report,
@@ -20,8 +22,11 @@ from registry_pipelines.scan.report import (
 )
 
 MAX_LISTED = 20
-"""Findings named one by one for each severity, unknowns for each kind and reason; the count says the rest. A kernel
-header package alone has 2,000 findings."""
+"""Findings named one by one for each severity, unknowns for each kind; the count says the rest. A kernel header package
+alone has 2,000 findings."""
+
+MAX_NAMED = 3
+"""Unknowns of one kind and reason that are named; the report lists all of them."""
 
 DISTRIBUTED = ("pkg:deb", "pkg:apk", "pkg:rpm")
 """Types of package URLs that have the distribution behind them."""
@@ -32,7 +37,10 @@ class Outcome:
     """What a rule, or the whole gate, says. It passes exactly when there is no reason against."""
 
     reasons: list[str] = field(default_factory=list)
-    """Why not, one sentence each; each names what it is about."""
+    """Why not, one sentence each; each names what it is about. The weightiest first, and in an order that does not
+    depend on the one in which anything was read."""
+    steps: list[Step] = field(default_factory=list)
+    """What would remove the reasons, in no order; see :func:`~registry_pipelines.promote.documents.in_order`."""
     accepted: list[str] = field(default_factory=list)
     """Exceptions and unknowns that the policy accepts and that were needed."""
     notes: list[str] = field(default_factory=list)
@@ -48,34 +56,53 @@ class Outcome:
     def add(self, other: Outcome) -> None:
         """Take over everything another rule said."""
         self.reasons.extend(other.reasons)
+        self.steps.extend(other.steps)
         self.accepted.extend(other.accepted)
         self.notes.extend(other.notes)
         self.counts.update(other.counts)
 
 
-def held_against(report: Report, policy: Policy, *, image: str, now: datetime) -> Outcome:
-    """A report against a policy: exceptions first, then accepted unknowns, then limits. All that was accepted is said,
-    and what was not applied.
+def findings_against(report: Report, policy: Policy, *, image: str, now: datetime) -> Outcome:
+    """A report's findings against a policy: exceptions first, then limits. All that was accepted is said, and what was
+    not applied.
 
     image: the configuration's name, for exceptions.
     """
     outcome = Outcome()
     today = now.astimezone(UTC).date()
-    counting = report.counting()
+    counting = sorted(report.counting(), key=_weight)
     if len(counting) < len(report.findings):
         outcome.notes.append(_suppressed(len(report.findings) - len(counting)))
     findings = [finding for finding in counting if not _excused(finding, policy, image, today, outcome)]
-    unknowns = [unknown for unknown in report.uncertain if not _accepted(unknown, policy, today, outcome)]
+    if policy.unfixed_by_distribution == "list":
+        unfixed = [finding for finding in findings if _is_unfixed(finding, policy)]
+        findings = [finding for finding in findings if not _is_unfixed(finding, policy)]
+        outcome.accepted.extend(_unfixed(unfixed))
     outcome.counts = count_severities(findings)
     for severity in SEVERITIES:
-        limit: int | None = getattr(policy.limits, severity.lower())
+        limit = _limit(policy, severity)
         of_severity = [finding for finding in findings if finding.severity == severity]
         if limit is not None and len(of_severity) > limit:
             outcome.reasons.extend(_too_many(severity, of_severity, limit))
+            outcome.steps.extend(_remedies(of_severity))
+    return outcome
+
+
+def unknowns_against(report: Report, policy: Policy, *, now: datetime) -> Outcome:
+    """What a report could not judge against a policy: accepted unknowns first, then limits, told as
+    :func:`findings_against` tells them."""
+    outcome = Outcome()
+    today = now.astimezone(UTC).date()
+    uncertain = sorted(report.uncertain, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason))
+    unknowns = [unknown for unknown in uncertain if not _accepted(unknown, policy, today, outcome)]
     undeclared = _undeclared(report, policy, today, outcome)
     _count_unknowns(unknowns, policy.limits.unknowns, outcome)
-    lines = outcome.reasons if policy.undeclared == "deny" else outcome.accepted
-    lines.extend(undeclared_lines(undeclared))
+    lines = undeclared_lines(undeclared)
+    if policy.undeclared == "deny":
+        outcome.reasons.extend(lines)
+        outcome.steps.extend(Step(kind="accept", about=(f"undeclared:{purl}",)) for purl in undeclared)
+    else:
+        outcome.accepted.extend(lines)
     return outcome
 
 
@@ -108,6 +135,52 @@ def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome:
         )
         return True
     return False
+
+
+def _weight(finding: Finding) -> tuple[float, str, tuple[str, ...], tuple[str, ...], str]:
+    """The worst first; a total order, so that texts do not depend on the report's."""
+    score = 0.0 if finding.score is None else finding.score
+    return -score, finding.component, finding.ids, finding.fixed_versions, finding.matched
+
+
+def _limit(policy: Policy, severity: str) -> int | None:
+    limit: int | None = getattr(policy.limits, severity.lower(), None)
+    return limit
+
+
+def _is_unfixed(finding: Finding, policy: Policy) -> bool:
+    """Whether only the distribution could do something about it, and has not, where it would count otherwise."""
+    distributed = finding.component.startswith(tuple(f"{kind}/" for kind in DISTRIBUTED))
+    return distributed and not finding.fixed_versions and _limit(policy, finding.severity) is not None
+
+
+def _unfixed(findings: list[Finding]) -> Iterator[str]:
+    """One line; the report names them."""
+    if findings:
+        counts = ", ".join(f"{count} {severity}" for severity, count in count_severities(findings).items() if count)
+        number = count_text(len(findings), "finding")
+        names = sorted({_name(finding.component) for finding in findings})
+        where = names[0] if len(names) == 1 else f"{len(names)} packages, from {names[0]} to {names[-1]}"
+        yield f"unfixed: {number} ({counts}) in {where}: the distribution has published no fix"
+
+
+def _name(purl: str) -> str:
+    """``libc6`` of ``pkg:deb/debian/libc6@2.36?arch=amd64``."""
+    return purl.partition("?")[0].rpartition("/")[2].partition("@")[0]
+
+
+def _remedies(findings: list[Finding]) -> Iterator[Step]:
+    """Take what is fixed; what nobody fixed goes, or is excepted for a time."""
+    fixes: dict[str, dict[str, None]] = {}
+    for finding in findings:
+        if finding.fixed_versions:
+            fixes.setdefault(finding.component, {})[finding.fixed_versions[0]] = None
+    about = [f"{component}: fixed in {', '.join(versions)}" for component, versions in fixes.items()]
+    if about:
+        yield Step(kind="image", about=tuple(about))
+    unfixed = [f"{finding.ids[0]} {finding.component}" for finding in findings if not finding.fixed_versions]
+    if unfixed:
+        yield Step(kind="except", about=tuple(unfixed[:MAX_LISTED]))
 
 
 def _matches(exception: PolicyException, finding: Finding, image: str) -> bool:
@@ -147,7 +220,7 @@ def _undeclared(report: Report, policy: Policy, today: date, outcome: Outcome) -
 def _count_unknowns(unknowns: list[Unknown], limit: int | None, outcome: Outcome) -> None:
     """Those that no acceptance names pass up to a number, and are told then too."""
     if limit is not None and len(unknowns) > limit:
-        outcome.reasons.extend(_too_many_unknowns(unknowns, limit))
+        _too_many_unknowns(unknowns, limit, outcome)
     elif unknowns:
         kinds = Counter(unknown.kind for unknown in unknowns)
         permitted = "any number passes" if limit is None else f"up to {limit} pass"
@@ -171,7 +244,7 @@ def _no_longer(acceptance: AcceptedUnknown) -> str:
 
 def _too_many(severity: str, findings: list[Finding], limit: int) -> Iterable[str]:
     permitted = f"{limit} permitted"
-    for finding in sorted(findings, key=lambda finding: (finding.component, finding.ids))[:MAX_LISTED]:
+    for finding in findings[:MAX_LISTED]:
         score = "" if finding.score is None else f" {finding.score:.1f}"
         fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
         matched = f"; affected is {finding.matched}" if finding.matched else ""
@@ -180,20 +253,53 @@ def _too_many(severity: str, findings: list[Finding], limit: int) -> Iterable[st
         yield f"{severity}: {len(findings) - MAX_LISTED} more findings ({permitted})"
 
 
-def _too_many_unknowns(unknowns: list[Unknown], limit: int) -> Iterable[str]:
+def _too_many_unknowns(unknowns: list[Unknown], limit: int, outcome: Outcome) -> None:
+    """The image's own first, one line for what is alike; last, in one line each, what advisories are not loaded for and
+    what the scanner has none for. One wheel may list 500 packages."""
     permitted = f" ({limit} permitted)" if limit else ""
-    alike: dict[tuple[str, str, str], list[Unknown]] = {}
-    for unknown in unknowns:
-        pattern = _pattern(unknown.subject) if unknown.kind == "uncovered" else ""
-        alike.setdefault((unknown.kind, unknown.reason, pattern), []).append(unknown)
-    for (kind, reason, pattern), group in alike.items():
-        if pattern:
-            yield f"{_uncovered(group, reason, pattern)}{permitted}"
-            continue
-        for unknown in group[:MAX_LISTED]:
-            yield f"{kind}: {unknown.subject}: {reason}{permitted}"
-        if len(group) > MAX_LISTED:
-            yield f"{kind}: {len(group) - MAX_LISTED} more: {reason}{permitted}"
+    uncovered = [unknown for unknown in unknowns if unknown.kind == "uncovered"]
+    others = [unknown for unknown in unknowns if unknown.kind != "uncovered"]
+    outcome.steps.extend(Step(kind="accept", about=(unknown.key,)) for unknown in others[:MAX_LISTED])
+    lines = [*_alike(others), *_uncovered(uncovered, outcome)]
+    outcome.reasons.extend(f"{line}{permitted}" for line in lines)
+
+
+def _alike(unknowns: list[Unknown]) -> Iterator[str]:
+    """A line for each kind and reason; of each kind the first ones."""
+    for kind, of_kind in groupby(unknowns, key=lambda unknown: unknown.kind):
+        subjects: dict[str, list[str]] = {}
+        for unknown in of_kind:
+            subjects.setdefault(unknown.reason, []).append(unknown.subject)
+        yield from [f"{kind}: {_named(names)}: {reason}" for reason, names in subjects.items()][:MAX_LISTED]
+        if len(subjects) > MAX_LISTED:
+            yield f"{kind}: {len(subjects) - MAX_LISTED} more reasons, which the report lists"
+
+
+def _uncovered(unknowns: list[Unknown], outcome: Outcome) -> Iterator[str]:
+    """A line about packages whose advisories can be loaded, and one about those that have none."""
+    loadable = [unknown for unknown in unknowns if unknown.reason.startswith(HOLD_NOTHING)]
+    if loadable:
+        ecosystems = sorted({unknown.reason.removeprefix(HOLD_NOTHING) for unknown in loadable})
+        outcome.steps.append(Step(kind="advisories", about=tuple(ecosystems)))
+        yield f"uncovered: {_packages(loadable)}: no advisories are loaded for {', '.join(ecosystems)}"
+    others = [unknown for unknown in unknowns if not unknown.reason.startswith(HOLD_NOTHING)]
+    if others:
+        patterns = sorted({_pattern(unknown.subject) for unknown in others})
+        outcome.steps.append(Step(kind="accept", about=tuple(f"uncovered:{pattern}" for pattern in patterns)))
+        yield f"uncovered: {_packages(others)}: {', '.join(sorted({unknown.reason for unknown in others}))}"
+
+
+def _packages(unknowns: list[Unknown]) -> str:
+    """How many, and the patterns that accept them by name."""
+    names = sorted({unknown.subject for unknown in unknowns})
+    patterns = ", ".join(sorted({_pattern(name) for name in names}))
+    return f"{names[0]} ({patterns})" if len(names) == 1 else f"{len(names)} packages ({patterns})"
+
+
+def _named(subjects: list[str]) -> str:
+    """The first ones, and how many more there are."""
+    more = len(subjects) - MAX_NAMED
+    return ", ".join(subjects[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _pattern(purl: str) -> str:
@@ -201,12 +307,3 @@ def _pattern(purl: str) -> str:
     kind, _, rest = purl.partition("/")
     distribution = rest.partition("/")[0] if kind in DISTRIBUTED and "/" in rest.partition("@")[0] else ""
     return f"{kind}/{distribution}/*" if distribution else f"{kind}/*"
-
-
-def _uncovered(unknowns: list[Unknown], reason: str, pattern: str) -> str:
-    """One line about packages without advisories, and what lets a release with them pass. One wheel may list 500."""
-    names = sorted(unknown.subject for unknown in unknowns)
-    first, last = (name.partition("?")[0] for name in (names[0], names[-1]))
-    named = names[0] if len(names) == 1 else f"{len(names)} packages, from {first} to {last}"
-    load = "" if reason == NO_ECOSYSTEM else "load them (`advisories.source`) and scan again, or "
-    return f"uncovered: {named}: {reason}; {load}accept {pattern} by name (`accept_unknowns`)"

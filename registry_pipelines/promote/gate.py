@@ -1,5 +1,5 @@
 """The gate: every rule that decides whether a release ships. Nothing here reads or writes anything: `evidence` and
-`standing` say what the registry holds, `findings` (used by this module alone) holds a report against the limits.
+`standing` say what the registry holds; `findings` and `ages` (used by this module alone) hold it against the limits.
 
 Two questions, asked again before every act:
 
@@ -14,32 +14,28 @@ must say the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.times import OLDEST_BELIEVED, read_time
+from registry_pipelines.promote.ages import accepted_age, advisory_age, image_age
 from registry_pipelines.promote.documents import (
-    DEFAULT_MAX_ADVISORY_AGE,
     TIME_FORMAT,
-    AcceptedUnknown,
     AdvisoriesUsed,
     EvidenceUsed,
     Policy,
     PublishedVerdict,
+    Step,
     Verdict,
+    in_order,
 )
 from registry_pipelines.promote.evidence import Evidence
-from registry_pipelines.promote.findings import Outcome, expired, held_against
+from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
 from registry_pipelines.promote.standing import Standing
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.report import Report
-from registry_pipelines.settings import Duration
-
-CLOCK_SKEW = timedelta(days=1)
-"""Advisories and images may be this far in the future: feeds, builders and this machine keep different clocks."""
 
 MAX_NOTES = 50
 """Pieces of unbelieved evidence that a verdict lists; whoever may push can attach any number."""
@@ -55,14 +51,15 @@ def may_promote(verdict: Verdict, standing: Standing) -> Outcome:
     is the same: same policy digest, same evidence, same advisories. (3) The version tag is the release's own.
     """
     if not verdict.allow:
-        return Outcome([*verdict.reasons, *_against_version_tag(standing)])
+        return Outcome([*verdict.reasons, *_against_version_tag(standing)], list(verdict.steps))
     latest = standing.verdicts.latest(verdict.image, verdict.policy)
-    reasons = _signed_verdict(latest, verdict.policy, verdict.policy_digest)
+    outcome = _signed_verdict(latest, verdict.policy, verdict.policy_digest)
     if latest is None:
-        reasons += [f"verdict: not believed: {refusal}" for refusal in standing.verdicts.rejected[:10]]
-    elif not reasons and not latest.verdict.same_judgement(verdict):
-        reasons = ["verdict: the evidence changed since it was made"]
-    return Outcome([*reasons, *_against_version_tag(standing)])
+        outcome.reasons += [f"verdict: not believed: {refusal}" for refusal in standing.verdicts.rejected[:10]]
+    elif outcome.passes and not latest.verdict.same_judgement(verdict):
+        outcome = Outcome([_changed_since(latest.verdict, verdict)], [Step(kind="judge")])
+    outcome.reasons += _against_version_tag(standing)
+    return outcome
 
 
 def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, channel: str, now: datetime) -> Outcome:
@@ -76,20 +73,25 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     Not asked again: the age of the advisories and the end of exceptions, which are the verdict's.
     """
     latest = standing.verdicts.latest(standing.release.image, policy.name)
-    reasons = _signed_verdict(latest, policy.name, policy.digest)
+    outcome = _signed_verdict(latest, policy.name, policy.digest)
     if latest is not None:
-        reasons += _later_reports(reports, latest.verdict, policy, now)
+        outcome.add(_later_reports(reports, latest.verdict, policy, now))
+        outcome.accepted = list(latest.verdict.accepted)
     image = standing.release.image
     if channel not in {record.channel for record in standing.records if record.image == image}:
-        reasons.append(f"promotion: no signed record puts {channel} on it")
-    reasons += _against_version_tag(standing)
-    return Outcome(list(dict.fromkeys(reasons)), list(latest.verdict.accepted) if latest else [])
+        outcome.reasons.append(f"promotion: no signed record puts {channel} on it")
+        outcome.steps.append(Step(kind="promote"))
+    outcome.reasons += _against_version_tag(standing)
+    outcome.reasons = list(dict.fromkeys(outcome.reasons))
+    return outcome
 
 
 def judged(evidence: Evidence, policy: Policy) -> Verdict:
     """What a policy makes of the evidence, with all it rests on: not signed yet. About a release that is itself not
     whole nothing else is asked."""
-    outcome = Outcome([f"release: {evidence.problem}"] if evidence.problem else [])
+    outcome = Outcome()
+    if evidence.problem:
+        outcome = Outcome([f"release: {evidence.problem}"], [Step(kind="image", about=("it is not whole",))])
     for rule in () if evidence.problem else RULES:
         outcome.add(rule(evidence, policy))
     rejected = [f"not believed: {refusal}" for refusal in evidence.rejected]
@@ -102,6 +104,7 @@ def judged(evidence: Evidence, policy: Policy) -> Verdict:
         policy=policy.name,
         policy_digest=policy.digest,
         reasons=_unique(outcome.reasons),
+        steps=in_order(outcome.steps),
         accepted=_unique(outcome.accepted),
         notes=_unique([*outcome.notes, *rejected]),
         platforms={str(digest): str(platform) for digest, platform in evidence.platforms.items()},
@@ -120,25 +123,33 @@ def judged(evidence: Evidence, policy: Policy) -> Verdict:
     )
 
 
-def report_breaches(report: Report, policy: Policy, *, image: str, now: datetime) -> list[str]:
-    """Why a report does not keep a policy's limits, after exceptions and accepted unknowns; empty: it does.
+def against_limits(report: Report, policy: Policy, *, image: str, now: datetime) -> Outcome:
+    """What speaks against a report by a policy's limits, after exceptions and accepted unknowns.
 
     Not judged here: the age of the advisories, which platforms are covered, who signed.
     """
-    return held_against(report, policy, image=image, now=now).reasons
+    outcome = findings_against(report, policy, image=image, now=now)
+    outcome.add(unknowns_against(report, policy, now=now))
+    return outcome
+
+
+def report_breaches(report: Report, policy: Policy, *, image: str, now: datetime) -> list[str]:
+    """The reasons of :func:`against_limits`; empty: it keeps them."""
+    return against_limits(report, policy, image=image, now=now).reasons
 
 
 def has_platforms(evidence: Evidence, policy: Policy) -> Outcome:
     """The release holds at least one image, and every platform asked for: by its index's word and its config's."""
     there = ", ".join(_platform(entry) for entry in evidence.images)
     if not evidence.images:
-        return Outcome(["platforms: the release holds no image that could be started"])
+        about = ("an image that could be started is missing",)
+        return Outcome(
+            ["platforms: the release holds no image that could be started"], [Step(kind="image", about=about)]
+        )
+    missing = [wanted for wanted in policy.platforms if not any(entry.serves(wanted) for entry in evidence.images)]
     return Outcome(
-        [
-            f"platforms: {wanted} is required, the release has {there}"
-            for wanted in policy.platforms
-            if not any(entry.serves(wanted) for entry in evidence.images)
-        ]
+        [f"platforms: {wanted} is required, the release has {there}" for wanted in missing],
+        [Step(kind="image", about=(f"{wanted} is missing",)) for wanted in missing],
     )
 
 
@@ -148,40 +159,54 @@ def made_within(evidence: Evidence, policy: Policy) -> Outcome:
     limit = policy.max_image_age
     if limit is None:
         return Outcome()
-    against = [(entry, _image_age(entry, evidence.now, limit)) for entry in evidence.images]
-    return Outcome([f"image age: {_platform(entry)} ({entry.digest}) {reason}" for entry, reason in against if reason])
+    against = [(entry, image_age(entry, evidence.now, limit)) for entry in evidence.images]
+    reasons = [f"image age: {_platform(entry)} ({entry.digest}) {reason}" for entry, reason in against if reason]
+    return Outcome(reasons, [Step(kind="image", about=("its age",))] if reasons else [])
 
 
 def findings_within(evidence: Evidence, policy: Policy) -> Outcome:
-    """The vulnerability report is signed, the latest, about every platform, and keeps the limits. One that is not
-    required is judged too where there is one; an unsigned one never passes, but its findings are named."""
+    """The findings of the vulnerability report keep the limits, and so do those of a later one that is not signed: one
+    that is not required is judged too where there is one."""
+    return _of_reports(
+        evidence, lambda report: findings_against(report, policy, image=evidence.image, now=evidence.now)
+    )
+
+
+def unknowns_within(evidence: Evidence, policy: Policy) -> Outcome:
+    """What the same reports could not judge is accepted, or permitted."""
+    return _of_reports(evidence, lambda report: unknowns_against(report, policy, now=evidence.now))
+
+
+def is_scanned(evidence: Evidence, policy: Policy) -> Outcome:
+    """The vulnerability report is signed, the latest, and about every platform."""
     latest = evidence.report
     if latest is None:
         required = VULNERABILITIES_TYPE in policy.predicate_types
-        return Outcome(["vulnerability report: there is none about this digest"] if required else [])
-    outcome = held_against(latest.report, policy, image=evidence.image, now=evidence.now)
+        reasons = ["vulnerability report: there is none about this digest"] if required else []
+        return Outcome(reasons, [Step(kind="scan")] if required else [])
+    reasons = []
     if latest.attestation is None:
-        outcome.reasons.append("vulnerability report: no trusted key signed it; scan where the scanner's key is")
-    newer = latest.superseded_by
-    if newer is not None:
-        outcome.reasons.append(f"vulnerability report: a later one, of {newer.scanned_at}, is not signed")
-        outcome.reasons.extend(report_breaches(newer, policy, image=evidence.image, now=evidence.now))
-    for digest, platform in evidence.platforms.items():
-        if digest not in latest.report.covers:
-            outcome.reasons.append(f"vulnerability report: {platform} ({digest}) was not scanned")
-    return outcome
+        reasons.append("vulnerability report: no trusted key signed it; scan where the scanner's key is")
+    if latest.superseded_by is not None:
+        reasons.append(f"vulnerability report: a later one, of {latest.superseded_by.scanned_at}, is not signed")
+    reasons += [
+        f"vulnerability report: {platform} ({digest}) was not scanned"
+        for digest, platform in evidence.platforms.items()
+        if digest not in latest.report.covers
+    ]
+    return Outcome(reasons, [Step(kind="scan")] if reasons else [])
 
 
 def advisories_within(evidence: Evidence, policy: Policy) -> Outcome:
     """The newest advisory that the report knew is young enough, or as old as the policy accepts by name."""
     if evidence.report is None and VULNERABILITIES_TYPE not in policy.predicate_types:
         return Outcome()
-    outcome = _age(evidence, policy.max_advisory_age)
+    outcome = advisory_age(evidence, policy.max_advisory_age)
     if outcome.passes:
         return outcome
     for acceptance in policy.accept_unknowns:
         if acceptance.kind == "advisories-age":
-            accepted = _accepted_age(evidence, acceptance)
+            accepted = accepted_age(evidence, acceptance)
             if accepted.passes:
                 return Outcome(accepted=accepted.accepted, notes=outcome.notes)
             outcome.add(accepted)
@@ -191,16 +216,17 @@ def advisories_within(evidence: Evidence, policy: Policy) -> Outcome:
 def warnings_denied(evidence: Evidence, policy: Policy) -> Outcome:
     """Of the warnings about the release, those that the policy names deny; the others are noted."""
     outcome = Outcome()
-    for name, text in evidence.warnings.items():
-        lines = outcome.reasons if name in policy.deny_warnings else outcome.notes
-        lines.append(f"warning {name}: {text}")
+    for name, text in sorted(evidence.warnings.items()):
+        denied = name in policy.deny_warnings
+        (outcome.reasons if denied else outcome.notes).append(f"warning {name}: {text}")
+        outcome.steps += [Step(kind="image", about=(f"warning {name}",))] if denied else []
     return outcome
 
 
 def is_signed(evidence: Evidence, policy: Policy) -> Outcome:
     """The image is signed by a trusted key, as ``.sig`` or bundle."""
     missing = "signature" in policy.required and evidence.signature_problem
-    return Outcome([f"signature: {evidence.signature_problem}"] if missing else [])
+    return Outcome([f"signature: {evidence.signature_problem}"], [Step(kind="sign")]) if missing else Outcome()
 
 
 def is_attested(evidence: Evidence, policy: Policy) -> Outcome:
@@ -214,14 +240,17 @@ def is_attested(evidence: Evidence, policy: Policy) -> Outcome:
         if kind == VULNERABILITIES_TYPE:
             continue
         if not evidence.attestations.of_type(kind):
-            outcome.reasons.append(f"{name}: no attestation of type {kind} is signed by a trusted key")
+            outcome.add(
+                Outcome([f"{name}: no attestation of type {kind} is signed by a trusted key"], _attesting(kind))
+            )
             continue
         covered = evidence.covered(kind)
-        outcome.reasons.extend(
+        missing = [
             f"{name}: the signed evidence does not cover {platform} ({digest})"
             for digest, platform in evidence.platforms.items()
             if digest not in covered
-        )
+        ]
+        outcome.add(Outcome(missing, _attesting(kind) if missing else []))
     return outcome
 
 
@@ -229,26 +258,61 @@ Rule = Callable[[Evidence, Policy], Outcome]
 """Every reason against, and everything accepted on the way. Never raises for bad evidence."""
 
 RULES: tuple[Rule, ...] = (
+    findings_within,
     has_platforms,
     made_within,
-    findings_within,
-    advisories_within,
     warnings_denied,
+    is_scanned,
+    advisories_within,
     is_signed,
     is_attested,
+    unknowns_within,
 )
-"""All of them are asked of every release; the order is that of a verdict's reasons."""
+"""All of them are asked of every release. The order is that of a verdict's reasons, by weight: what is found in the
+image, what else is wrong with it, which evidence is missing, and last what nobody could tell."""
 
 
-def _signed_verdict(latest: PublishedVerdict | None, policy: str, policy_digest: Digest) -> list[str]:
+def _of_reports(evidence: Evidence, rule: Callable[[Report], Outcome]) -> Outcome:
+    """What a rule says of the report that counts. A later one that is not signed adds its reasons, and nothing else:
+    nobody vouches for what it accepts."""
+    if evidence.report is None:
+        return Outcome()
+    outcome = rule(evidence.report.report)
+    if evidence.report.superseded_by is not None:
+        newer = rule(evidence.report.superseded_by)
+        outcome.add(Outcome(newer.reasons, newer.steps))
+    return outcome
+
+
+def _attesting(kind: str) -> list[Step]:
+    """What a missing attestation wants: an SBOM is listed again before it is signed, provenance may not be there at
+    all, and others are made elsewhere, so that only the verdict is left."""
+    first: dict[str, list[Step]] = {
+        CYCLONEDX_TYPE: [Step(kind="scan"), Step(kind="sign")],
+        PROVENANCE_TYPE: [Step(kind="provenance")],
+    }
+    return first.get(kind, [Step(kind="judge")])
+
+
+def _signed_verdict(latest: PublishedVerdict | None, policy: str, policy_digest: Digest) -> Outcome:
     """What speaks against the latest signed verdict by the policy of this name."""
+    judge = [Step(kind="judge")]
     if latest is None:
-        return [f"verdict: none by policy {policy} is signed by a trusted key"]
+        return Outcome([f"verdict: none by policy {policy} is signed by a trusted key"], judge)
     if not latest.verdict.allow:
-        return ["verdict: the latest signed one is deny", *latest.verdict.reasons]
+        reasons = ["verdict: the latest signed one is deny", *latest.verdict.reasons]
+        return Outcome(reasons, list(latest.verdict.steps) or judge)
     if latest.verdict.policy_digest != policy_digest:
-        return [f"verdict: made by policy {latest.verdict.policy_digest}, now it is {policy_digest}"]
-    return []
+        made, now = latest.verdict.policy_digest.short, policy_digest.short
+        return Outcome([f"verdict: policy {policy} was changed since it was made (from {made} to {now})"], judge)
+    return Outcome()
+
+
+def _changed_since(signed: Verdict, now: Verdict) -> str:
+    """What makes an allowing verdict another one than the signed one."""
+    if signed.same_judgement(msgspec.structs.replace(now, accepted=signed.accepted)):
+        return "verdict: the policy accepts more, or words it otherwise, since it was made"
+    return "verdict: the evidence changed since it was made"
 
 
 def _against_version_tag(standing: Standing) -> list[str]:
@@ -264,71 +328,17 @@ def _against_version_tag(standing: Standing) -> list[str]:
     return [f"version: the tag {tag} does not exist, and it was never promoted as that"]
 
 
-def _later_reports(reports: Iterable[Report], verdict: Verdict, policy: Policy, now: datetime) -> list[str]:
+def _later_reports(reports: Iterable[Report], verdict: Verdict, policy: Policy, now: datetime) -> Outcome:
     """Every later report counts, so that nobody can hide one behind a newer one. When the judged report is gone, all
     of them are later."""
     known = list(reports)
     judged_at = max((report.scanned_at for report in known if Digest.of(report.encode()) == verdict.report), default="")
-    return [
-        f"vulnerability report of {report.scanned_at}, after the verdict: {breach}"
-        for report in known
-        if report.scanned_at > judged_at
-        for breach in report_breaches(report, policy, image=verdict.image, now=now)
-    ]
-
-
-def _image_age(entry: Entry, now: datetime, limit: Duration) -> str:
-    """What speaks against an image's date; empty: nothing."""
-    text = entry.config.created if entry.config else ""
-    made = read_time(text)
-    if made is None:
-        return (
-            f"has no time in `created` of its config, but {text[:40]!r}" if text else "has no `created` in its config"
-        )
-    if made < OLDEST_BELIEVED:
-        return (
-            f"is dated {text[:40]}, which a reproducible build writes in place of a time, so its age is not known; "
-            "build it with the time of its commit (SOURCE_DATE_EPOCH)"
-        )
-    if made > now + CLOCK_SKEW:
-        return f"was made on {_time_text(made)}, in the future"
-    return f"was made on {_time_text(made)}, more than {limit} ago; build it again" if now - made > limit else ""
-
-
-def _age(evidence: Evidence, age: timedelta) -> Outcome:
-    newest = _newest(evidence)
-    if isinstance(newest, str):
-        return Outcome([newest])
-    if newest > evidence.now + CLOCK_SKEW:
-        return Outcome([f"advisories: the newest is of {_time_text(newest)}, in the future"])
-    if evidence.now - newest > age:
-        old = f"advisories: the newest is of {_time_text(newest)}, more than {age.days} days old"
-        return Outcome([f"{old}; load newer ones (`advisories.source`) and scan again"])
-    if evidence.now - newest > DEFAULT_MAX_ADVISORY_AGE:
-        return Outcome(accepted=[f"advisories-age: the newest is of {_time_text(newest)}; up to {age.days} days pass"])
-    return Outcome()
-
-
-def _accepted_age(evidence: Evidence, acceptance: AcceptedUnknown) -> Outcome:
-    if acceptance.expires is not None and evidence.now.astimezone(UTC).date() > acceptance.expires:
-        note = expired("the acceptance of advisories-age", acceptance.expires)
-        return Outcome([f"advisories: {note}"], notes=[note])
-    age = acceptance.until_age or timedelta()
-    outcome = _age(evidence, age)
-    if not outcome.passes:
-        return outcome
-    newest = evidence.report.report.advisories.newest if evidence.report else ""
-    return Outcome(
-        accepted=[f"advisories-age: the newest is of {newest}; up to {age.days} days pass: {acceptance.reason}"]
-    )
-
-
-def _newest(evidence: Evidence) -> datetime | str:
-    """When the newest advisory was changed, or why that is not known."""
-    if evidence.report is None:
-        return "advisories: their age is unknown, there is no report"
-    text = evidence.report.report.advisories.newest
-    return read_time(text, zone=UTC) or f"advisories: the date of the newest is {text[:40]!r}, not a time"
+    outcome = Outcome()
+    for report in sorted((each for each in known if each.scanned_at > judged_at), key=lambda report: report.order):
+        against = against_limits(report, policy, image=verdict.image, now=now)
+        of = f"vulnerability report of {report.scanned_at}, after the verdict"
+        outcome.add(Outcome([f"{of}: {reason}" for reason in against.reasons], against.steps))
+    return outcome
 
 
 def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ...]:
@@ -349,10 +359,6 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
 
 def _platform(entry: Entry) -> str:
     return f"{entry.platform} (its config says {entry.configured})" if entry.disagrees else str(entry.platform)
-
-
-def _time_text(moment: datetime) -> str:
-    return moment.strftime(TIME_FORMAT)
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

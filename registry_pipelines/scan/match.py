@@ -17,6 +17,7 @@ from registry_pipelines.scan.judging import Judgement, entries_for, judge
 from registry_pipelines.scan.osv import Affected, Record
 from registry_pipelines.scan.rating import Rating, rate, worst
 from registry_pipelines.scan.report import (
+    HOLD_NOTHING,
     NO_ECOSYSTEM,
     SEVERITIES,
     Component,
@@ -65,7 +66,7 @@ def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Fi
     """Findings and unknowns of one component."""
     ecosystem = component.ecosystem
     if not store.covers(ecosystem):
-        what = f"the advisories hold nothing for {ecosystem}" if ecosystem else NO_ECOSYSTEM
+        what = f"{HOLD_NOTHING}{ecosystem}" if ecosystem else NO_ECOSYSTEM
         if not component.declared:
             return [], [Unknown(kind="undeclared", subject=component.purl, reason="only its file shows it")]
         return [], [Unknown(kind="uncovered", subject=component.purl, reason=what)]

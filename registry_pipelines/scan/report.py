@@ -31,6 +31,9 @@ CLOCK_SKEW = timedelta(minutes=10)
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 """A report holds a few hundred bytes a component; a distribution image of 5,000 packages stays below 5 MiB."""
 
+HOLD_NOTHING = "the advisories hold nothing for "
+"""Begins the reason of an ``uncovered`` unknown; behind it stands the ecosystem whose advisories are to be loaded."""
+
 NO_ECOSYSTEM = "no advisory ecosystem covers it"
 """Reason of an ``uncovered`` unknown for which no advisories can be loaded."""
 

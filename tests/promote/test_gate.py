@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -14,9 +14,12 @@ from registry_pipelines.promote.documents import (
     DEFAULT_POLICY,
     TIME_FORMAT,
     Policy,
+    PolicyException,
     PromotionRecord,
     PublishedVerdict,
+    Step,
     Verdict,
+    in_order,
 )
 from registry_pipelines.promote.gate import may_leave, may_promote
 from registry_pipelines.promote.standing import Standing
@@ -31,6 +34,10 @@ OTHER = Digest.of(b"other")
 RELEASE = Release("app", "v1", OWN)
 STRICTER = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age=Duration(days=1))
 MOVED = f"version: the tag v1 names {OTHER} now; a version tag never moves"
+CHANGED = (
+    f"verdict: policy default was changed since it was made (from {DEFAULT_POLICY.digest.short} to "
+    f"{STRICTER.digest.short})"
+)
 GONE = "version: the tag v1 does not exist, and it was never promoted as that"
 
 
@@ -93,7 +100,7 @@ def test_what_is_promoted_and_allowed_may_leave_with_what_was_accepted() -> None
     [
         ([], DEFAULT_POLICY, ["verdict: none by policy default is signed by a trusted key"]),
         ([DENY], DEFAULT_POLICY, ["verdict: the latest signed one is deny", "signature: none"]),
-        ([ALLOW], STRICTER, [f"verdict: made by policy {DEFAULT_POLICY.digest}, now it is {STRICTER.digest}"]),
+        ([ALLOW], STRICTER, [CHANGED]),
     ],
 )
 def test_both_questions_say_the_same_about_the_signed_verdict(
@@ -133,6 +140,30 @@ def test_every_reason_is_told_at_once() -> None:
 def test_a_verdict_from_other_evidence_is_none_for_this_one() -> None:
     other = msgspec.structs.replace(ALLOW, report=str(OTHER))
     assert may_promote(ALLOW, standing(other)).reasons == ["verdict: the evidence changed since it was made"]
+
+
+def test_a_reworded_reason_of_the_policy_lets_copies_leave() -> None:
+    excuse = PolicyException(advisory="CVE-1", reason="ticket 1", expires=date(2027, 1, 31))
+    before = msgspec.structs.replace(DEFAULT_POLICY, exceptions=(excuse,))
+    after = msgspec.structs.replace(before, exceptions=(msgspec.structs.replace(excuse, reason="ticket 1, closed"),))
+    allowed = msgspec.structs.replace(ALLOW, policy_digest=before.digest, accepted=("exception CVE-1: ticket 1",))
+    assert leaving(standing(allowed), JUDGED, policy=after) == []
+    now = msgspec.structs.replace(allowed, policy_digest=after.digest, accepted=("exception CVE-1: ticket 1, closed",))
+    told = may_promote(now, standing(allowed))
+    assert told.reasons == ["verdict: the policy accepts more, or words it otherwise, since it was made"]
+    assert told.steps == [Step(kind="judge")]
+
+
+def test_what_is_missing_is_named_as_steps() -> None:
+    """The verdict's own where it denies; else what was not done yet."""
+    want = (Step(kind="scan"), Step(kind="judge"))
+    deny = msgspec.structs.replace(DENY, steps=want)
+    assert may_promote(deny, standing()).steps == list(want)
+    leave = may_leave(standing(deny, records=[]), [], DEFAULT_POLICY, channel="prod", now=NOW)
+    assert in_order(leave.steps) == (*want, Step(kind="promote"))
+    assert may_leave(standing(ALLOW), [JUDGED], STRICTER, channel="prod", now=NOW).steps == [Step(kind="judge")]
+    later = may_leave(standing(ALLOW), [JUDGED, report(1, bad=True)], DEFAULT_POLICY, channel="prod", now=NOW)
+    assert in_order(later.steps)[0] == Step(kind="image", about=("pkg:pypi/jinja2@3.1.2: fixed in 3.1.6",))
 
 
 def test_a_later_report_stops_it_and_none_can_hide_it() -> None:

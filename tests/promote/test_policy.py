@@ -54,6 +54,7 @@ def test_the_shipped_policy_is_what_the_documents_say() -> None:
     policy = DEFAULT_POLICY
     assert policy.limits == FindingLimits(critical=0, high=0, medium=None, low=None, unknown=0, unknowns=0)
     assert (policy.undeclared, policy.fixable_only, policy.max_advisory_age) == ("list", False, timedelta(days=7))
+    assert policy.unfixed_by_distribution == "list"
     assert "signature" in policy.required
     assert set(policy.predicate_types) == {
         "https://slsa.dev/provenance/v1",
@@ -78,7 +79,7 @@ def test_the_digest_of_a_policy_stays() -> None:
         exceptions=(PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),),
         accept_unknowns=(AcceptedUnknown(kind="advisories-age", until_age=Duration(days=14), reason="r"),),
     )
-    assert [Policy().digest.short, policy.digest.short] == ["sha256:ef1424cb5c9d", "sha256:d440c7ce9e57"]
+    assert [Policy().digest.short, policy.digest.short] == ["sha256:64beace22790", "sha256:7d8fd0e7a189"]
     written = Policy(limits=FindingLimits(), max_advisory_age=Duration(hours=7 * 24), required=Policy().required[::-1])
     assert written.digest == Policy().digest
 
@@ -91,6 +92,7 @@ def test_the_digest_names_the_content() -> None:
         {"limits": FindingLimits(unknowns=1)},
         {"undeclared": "deny"},
         {"fixable_only": True},
+        {"unfixed_by_distribution": "deny"},
         {"max_advisory_age": Duration(days=8)},
         {"required": ("provenance", "sbom", "vulnerabilities")},
         {"attestations": ("https://example.com/review/v1",)},
@@ -98,6 +100,17 @@ def test_the_digest_names_the_content() -> None:
     ]
     digests = {msgspec.structs.replace(Policy(), **fields).digest for fields in changed}
     assert len(digests | {Policy().digest}) == len(changed) + 1
+
+
+def test_how_a_reason_is_worded_is_not_in_the_digest() -> None:
+    """It decides nothing: correcting it must not have every release judged again."""
+
+    def policy(wording: str, expires: date = date(2027, 1, 31)) -> Policy:
+        excuse = PolicyException(advisory="CVE-1", reason=wording, expires=expires)
+        return Policy(exceptions=(excuse,), accept_unknowns=(AcceptedUnknown(kind="unreadable", reason=wording),))
+
+    assert policy("ticket 1").digest == policy("ticket 2, see the wiki").digest
+    assert policy("ticket 1").digest != policy("ticket 1", date(2027, 2, 1)).digest
 
 
 def test_the_smallest_policy_still_asks_for_an_image() -> None:

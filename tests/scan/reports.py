@@ -21,9 +21,21 @@ def report(*findings: Finding, unknowns: tuple[Unknown, ...] = ()) -> Report:
     )
 
 
-def finding(severity: Severity, *ids: str, suppressed: str = "", fixed: tuple[str, ...] = ()) -> Finding:
+def finding(
+    severity: Severity,
+    *ids: str,
+    component: str = "pkg:pypi/a@1",
+    score: float | None = None,
+    suppressed: str = "",
+    fixed: tuple[str, ...] = (),
+) -> Finding:
     return Finding(
-        component="pkg:pypi/a@1", ids=ids or ("X-1",), severity=severity, suppressed=suppressed, fixed_versions=fixed
+        component=component,
+        ids=ids or ("X-1",),
+        severity=severity,
+        score=score,
+        suppressed=suppressed,
+        fixed_versions=fixed,
     )
 
 
