@@ -5,6 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from dagster_project.assets import build, collect, mirror, promote, replicate, scan, sign, sync
+from dagster_project.moving import keys_sensor
 from dagster_project.partitions import built_images
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import job, nightly, release_job
@@ -42,7 +43,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
-    release = release_job(releases)
+    release = release_job(config, releases)
     builds = [job("build", images, "Build an image; its release's partition is added.")] if images else []
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
@@ -50,7 +51,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     return dg.Definitions(
         assets=[*images, *([] if images else [build.pushed()]), *releases, *upstreams, *synced, *plans],
         jobs=[release, *builds, *mirrors, *syncs, *plannings],
-        sensors=[*push_sensors(config, release), promotion_sensor(config, release)],
+        sensors=[*push_sensors(config, release), promotion_sensor(config, release), keys_sensor()],
         schedules=[
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),

@@ -19,7 +19,8 @@ from typing import IO, Any, cast
 import dagster as dg
 
 from dagster_project.definitions import build_definitions
-from dagster_project.partitions import built_images
+from dagster_project.moving import move_whole_keys
+from dagster_project.partitions import built_images, under_way
 from dagster_project.resources import prepare_home
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.serving import ensure_registries
@@ -122,10 +123,16 @@ def stage_of(asset: dg.AssetKey) -> str:
 
 
 def run(
-    defs: dg.Definitions, name: str, instance: dg.DagsterInstance, events: Events, key: str | None = None
+    defs: dg.Definitions,
+    name: str,
+    instance: dg.DagsterInstance,
+    events: Events,
+    key: str | None = None,
+    release: Release | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Run a job here; write down the stages that it did not come to, and the failures that no stage told of."""
-    job, before = defs.resolve_job_def(name), len(events.bad)
+    """Run a job here, for a partition key; write down the stages that it did not come to, and the failures that no
+    stage told of. release: that of the key."""
+    job, before, subject = defs.resolve_job_def(name), len(events.bad), release.key if release else key
     result = job.execute_in_process(instance=instance, partition_key=key, raise_on_error=False, run_config=QUIET)
     begun = {event.step_key for event in result.all_events if event.is_step_start}
     failed = {event.step_key: event for event in result.all_events if event.is_step_failure}
@@ -135,9 +142,9 @@ def run(
             continue
         step, stage = asset.to_python_identifier(), stage_of(asset)
         if step in failed and stage not in events.bad[before:]:
-            events.write(untold(stage, key, "failed", reason_of(failed[step])), "failed")
+            events.write(untold(stage, subject, "failed", reason_of(failed[step])), "failed")
         elif step not in begun and failed:
-            events.write(untold(stage, key, held, held), "skipped")
+            events.write(untold(stage, subject, held, held), "skipped")
     return result
 
 
@@ -155,14 +162,17 @@ def untold(stage: str, subject: str | None, action: str, *reasons: str) -> Stage
 
 def demonstrate(config: Config, instance: dg.DagsterInstance, events: Events) -> None:
     """Run every job once: builds, releases, mirrors, retention plans."""
-    recorder = cast(Chain, Recorder(Chain(config), events))
+    chain = Chain(config)
+    recorder = cast(Chain, Recorder(chain, events))
     defs = build_definitions(config, lambda: recorder)
-    keys = []
+    keys: dict[Release, str] = {}
+    move_whole_keys(instance, chain, under_way(instance))
     for image in built_images(config):
         built = run(defs, "build", instance, events, image)
-        keys += [str(made.metadata["release"].value) for made in built.asset_materializations_for_node("image")]
-    for key in keys:
-        run(defs, "release", instance, events, key)
+        made = built.asset_materializations_for_node("image")
+        keys |= chain.keys_of(Release.parse(str(each.metadata["release"].value)) for each in made)
+    for release, key in keys.items():
+        run(defs, "release", instance, events, key, release)
     for name in ("nightly_mirror", "nightly_sync", "retention"):
         if any(job.name == name for job in defs.jobs or []):
             run(defs, name, instance, events)

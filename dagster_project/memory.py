@@ -6,7 +6,7 @@ repeated; after a reset, which is how a person asks for everything again, all ke
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated
@@ -53,6 +53,11 @@ class Memory:
         attempt = self.tried(key, evidence) + 1
         self.attempts[fingerprint(key)] = (evidence[-16:], attempt)
         return dg.RunRequest(run_key=f"{key}#{evidence}#{self.life}#{attempt}", partition_key=key)
+
+    def rename(self, keys: Mapping[str, str]) -> None:
+        """What was noted about the old keys is noted about the new ones. keys: old to new."""
+        marks = {fingerprint(old): fingerprint(new) for old, new in keys.items()}
+        self.attempts = {marks.get(mark, mark): tried for mark, tried in self.attempts.items()}
 
     def keep(self, keys: Iterable[str]) -> None:
         """Forget everything about other keys."""

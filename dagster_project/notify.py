@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from dagster_project.partitions import whole_key
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.release import Release
 
 
 @dg.failure_hook(required_resource_keys={"chain"})
@@ -14,6 +14,10 @@ def notified(context: dg.HookContext) -> None:
     run = context.instance.get_run_by_id(context.run_id)
     if run is None or not isinstance(error, RegistryPipelinesError):
         return
-    context.resources.chain.notify_failed(Release.parse(run.tags["dagster/partition"]), context.step_key, error)
+    key, chain = run.tags["dagster/partition"], context.resources.chain
+    release = chain.known_keys().get(key) or whole_key(key)
+    if release is None:  # the step failed because nobody knows the key: there is no release to tell of
+        return
+    chain.notify_failed(release, context.step_key, error)
     for problem in getattr(error, "__notes__", ()):
         context.log.warning("%s", problem)

@@ -1,13 +1,30 @@
 """What runs are about: one key per live release, one key per image that we build."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
+from dagster_project.report import refusals
+from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config
+from registry_pipelines.errors import InputError
 from registry_pipelines.release import Release
 
 RELEASES = dg.DynamicPartitionsDefinition(name="release")
-"""Keys are ``image:tag@sha256:<64 hex>`` (:class:`registry_pipelines.release.Release`). Hundreds to a few thousand: the
-push sensor adds them, its reconcile removes those whose tag is gone from the source registry."""
+"""Keys are ``image:tag@<12 hex>``, given by the state folder (:mod:`registry_pipelines.chain.release_keys`). Hundreds
+to a few thousand: the push sensor adds them, its reconcile removes those whose tag is gone from the source registry.
+Builds before 2026-12 wrote the whole digest; :mod:`dagster_project.moving` gives those their short keys."""
+DIGEST_TAG = "registry-pipelines/digest"
+"""Run tag with the release's whole digest (definition tags are too short for one)."""
+
+
+UNDER_WAY = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def built_images(config: Config) -> list[str]:
@@ -15,6 +32,34 @@ def built_images(config: Config) -> list[str]:
     return [name for name, image in config.images.items() if image.build is not None]
 
 
-def release_of(context: dg.AssetExecutionContext) -> Release:
-    """The release of this step. Raises InputError: Dagster takes any text as a dynamic key, so it is read strictly."""
-    return Release.parse(context.partition_key)
+def release_of(context: dg.AssetExecutionContext, chain: Chain) -> Release:
+    """The release of this step. Raises ``dg.Failure``: Dagster takes any text as a dynamic key, so it is read strictly.
+    The run's tag has the whole digest, for a machine whose state folder does not know the key."""
+    with refusals():
+        return chain.release_of_key(context.partition_key, context.run.tags.get(DIGEST_TAG, ""))
+
+
+def add_releases(instance: dg.DagsterInstance, chain: Chain, releases: Iterable[Release]) -> dict[Release, str]:
+    """Add the partitions of releases, once the state folder has their keys; the key of each."""
+    keys = chain.keys_of(releases)
+    instance.add_dynamic_partitions(str(RELEASES.name), list(keys.values()))
+    return keys
+
+
+def release_keys(instance: dg.DagsterInstance) -> list[str]:
+    """The keys of all releases, in the order they were added."""
+    return list(instance.get_dynamic_partitions(str(RELEASES.name)))
+
+
+def under_way(instance: dg.DagsterInstance) -> set[str]:
+    """Partition keys with a run that waits or runs."""
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=UNDER_WAY))
+    return {key for run in runs if (key := run.tags.get("dagster/partition"))}
+
+
+def whole_key(key: str) -> Release | None:
+    """The release of a key with the whole digest, as builds before 2026-12 wrote them; None for any other text."""
+    try:
+        return Release.parse(key)
+    except InputError:
+        return None

@@ -1,34 +1,30 @@
 """Jobs by what people ask for, and the schedules of those that run at night."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import dagster as dg
 
 from dagster_project.notify import notified
-from dagster_project.partitions import RELEASES
+from dagster_project.partitions import DIGEST_TAG, RELEASES, whole_key
+from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.config import Config
-from registry_pipelines.errors import InputError
-from registry_pipelines.release import Release
 
 Job: TypeAlias = Any
 """What ``dg.define_asset_job`` gives; Dagster does not publish the class."""
 IMAGE_TAG = "registry-pipelines/image"
 """Run tag with the image's name; ``instance.yaml`` lets one run per image go at a time."""
-DIGEST_TAG = "registry-pipelines/digest"
-"""Run tag with the release's digest (definition tags are too short for one)."""
 
 
-def run_tags(key: str) -> dict[str, str]:
-    """The tags of every run for a release, also of those started by hand."""
-    try:
-        release = Release.parse(key)
-    except InputError:  # Dagster takes any text as a key; the step refuses it with a message, this only labels runs
-        return {}
-    return {IMAGE_TAG: release.image, DIGEST_TAG: release.digest}
+def run_tags(config: Config, key: str) -> dict[str, str]:
+    """The tags of every run for a release, also of those started by hand. None for an unknown key: Dagster takes any
+    text as one, the step refuses it with a message, and this only labels runs."""
+    release = ReleaseKeys(config.state).find(key) or whole_key(key)
+    return {IMAGE_TAG: release.image, DIGEST_TAG: release.digest} if release else {}
 
 
-def release_job(assets: Sequence[dg.AssetsDefinition]) -> Job:
+def release_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     """Everything that happens to one release, in one run."""
     return dg.define_asset_job(
         "release",
@@ -39,7 +35,7 @@ def release_job(assets: Sequence[dg.AssetsDefinition]) -> Job:
         config=dg.PartitionedConfig(
             partitions_def=RELEASES,
             run_config_for_partition_key_fn=lambda _: {},
-            tags_for_partition_key_fn=run_tags,
+            tags_for_partition_key_fn=partial(run_tags, config),
         ),
     )
 

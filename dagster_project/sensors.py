@@ -8,11 +8,13 @@ image or one release is told in the tick's log and holds nothing else up.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import TypeAlias
 
 import dagster as dg
 
 from dagster_project.memory import Memory, recall
-from dagster_project.partitions import RELEASES
+from dagster_project.moving import whole_keys
+from dagster_project.partitions import RELEASES, release_keys, under_way
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from registry_pipelines.chain import Chain
@@ -33,13 +35,8 @@ take as long again. What was not reached comes first in the next look."""
 JUDGED_EVERY = 10
 """The promotion sensor sleeps so many intervals of the push sensor: advisories and exceptions change by the hour."""
 
-UNDER_WAY = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+Known: TypeAlias = dict[str, Release]
+"""Partition keys and their releases, in the order they were added."""
 
 
 def by_version(release: Release) -> tuple[str, OrderKey]:
@@ -48,28 +45,16 @@ def by_version(release: Release) -> tuple[str, OrderKey]:
     return release.image, order_key(release.tag)
 
 
-def under_way(instance: dg.DagsterInstance) -> set[str]:
-    """Partition keys with a run that waits or runs."""
-    runs = instance.get_runs(filters=dg.RunsFilter(statuses=UNDER_WAY))
-    return {key for run in runs if (key := run.tags.get("dagster/partition"))}
-
-
 def materialized(instance: dg.DagsterInstance, asset: str) -> set[str]:
     """Partition keys of an asset that were ever materialized."""
     return set(instance.get_materialized_partitions(dg.AssetKey(asset)))
 
 
-def known_releases(instance: dg.DagsterInstance, images: Collection[str]) -> list[Release]:
-    """The partitions of some images, in the order they were added; keys that are no releases are left out."""
-    releases = []
-    for key in instance.get_dynamic_partitions(str(RELEASES.name)):
-        try:
-            release = Release.parse(key)
-        except RegistryPipelinesError:  # somebody typed it in the UI; nothing can be done with it
-            continue
-        if release.image in images:
-            releases.append(release)
-    return releases
+def known_releases(chain: Chain, keys: Sequence[str], images: Collection[str]) -> Known:
+    """The releases of some images by partition key, in the order of the keys. What the state folder does not know is
+    left out: somebody typed it in the UI, or the folder was lost."""
+    releases = chain.known_keys()
+    return {key: releases[key] for key in keys if key in releases and releases[key].image in images}
 
 
 @dataclass
@@ -110,27 +95,33 @@ def look_for_pushed(
 ) -> dg.SensorResult:
     """One look of the push sensor: new releases, and every so many looks the lost and the gone.
 
-    The known keys are read before the registry is: a build that pushes in between is then new, never gone. A digest
-    keeps the key it got first, whatever further tags it gets.
+    The partitions are read before the registry is: a build that pushes in between is then new, never gone. A digest
+    keeps the key it got first, whatever further tags it gets. What a lost state folder does not know is known again
+    when its release has been found.
     """
-    instance = context.instance
+    instance, partitions = context.instance, release_keys(context.instance)
+    if whole := whole_keys(partitions):
+        return dg.SensorResult(skip_reason=f"{len(whole)} releases get their short keys first", cursor=context.cursor)
     memory.looks += 1
     reconcile = memory.looks % LOOKS_PER_RECONCILE == 0
-    known = known_releases(instance, images)
-    keys = {(release.image, release.digest): release.key for release in known}
+    known = known_releases(chain, partitions, images)
+    keys = {(release.image, release.digest): key for key, release in known.items()}
     order = next_after(images, memory.last, len(images))
-    look = look_at(chain, order, () if reconcile else known)
+    look = look_at(chain, order, () if reconcile else known.values())
     memory.last = order[-len(look.rest) - 1] if look.rest else ""
     releases = sorted(look.releases, key=by_version)
-    live = [keys.get((release.image, release.digest), release.key) for release in releases]
+    named = chain.keys_of(each for each in releases if (each.image, each.digest) not in keys)
+    live = [named[each] if each in named else keys[each.image, each.digest] for each in releases]
+    known = known_releases(chain, partitions, images)
+    memory.rename({release.key: key for key, release in known.items()})
     wanted = untried(instance, known, live, memory)
     gone: list[str] = []
     if reconcile:
         present, answered = set(live), {release.image for release in releases}
         # A registry that no longer lets us see a repository answers as if it were empty: nothing is removed then.
-        gone = [release.key for release in known if release.image in answered and release.key not in present]
+        gone = [key for key in partitions if key.partition(":")[0] in answered and key not in present]
         wanted += lost(instance, known, present, memory)
-        memory.keep({*present, *(release.key for release in known)}.difference(gone))
+        memory.keep({*present, *known}.difference(gone))
     # Dagster fails a tick that names one key twice, and then every tick after it.
     requests = [memory.ask(key) for key in list(dict.fromkeys(wanted))[:cap]]
     changes = [RELEASES.build_add_request([str(request.partition_key) for request in requests])] if requests else []
@@ -144,7 +135,7 @@ def look_for_pushed(
     )
 
 
-def untried(instance: dg.DagsterInstance, known: Sequence[Release], live: Sequence[str], memory: Memory) -> list[str]:
+def untried(instance: dg.DagsterInstance, known: Known, live: Sequence[str], memory: Memory) -> list[str]:
     """Releases that no run was asked for, here or by anybody else: what was run by hand or by the demonstration is
     noted as tried, and what is superseded too: after the cursor was reset everything looks new."""
     new = [key for key in live if not memory.tried(key)]
@@ -154,25 +145,25 @@ def untried(instance: dg.DagsterInstance, known: Sequence[Release], live: Sequen
     return [key for key in new if key not in settled]
 
 
-def lost(instance: dg.DagsterInstance, known: Sequence[Release], present: set[str], memory: Memory) -> list[str]:
+def lost(instance: dg.DagsterInstance, known: Known, present: set[str], memory: Memory) -> list[str]:
     """Releases that were asked for but neither reached a verdict nor have a run that is under way: the run was lost, or
     failed for reasons of the machinery. Not those that were tried often enough, nor the superseded."""
     settled = settled_releases(instance, known)
-    keys = [release.key for release in known if release.key in present]
+    keys = [key for key in known if key in present]
     return [key for key in keys if 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
 
 
-def settled_releases(instance: dg.DagsterInstance, known: Sequence[Release]) -> set[str]:
+def settled_releases(instance: dg.DagsterInstance, known: Known) -> set[str]:
     """Keys that no push asks a run for: judged, under way, or superseded."""
     return materialized(instance, "verdict") | under_way(instance) | superseded(instance, known)
 
 
-def superseded(instance: dg.DagsterInstance, known: Sequence[Release]) -> set[str]:
+def superseded(instance: dg.DagsterInstance, known: Known) -> set[str]:
     """Releases that were found before one that their image promoted. A sensor that promoted them would take the channel
     tag back: a rollback nobody asked for."""
     promoted = materialized(instance, "promotion")
-    latest = {release.image: place for place, release in enumerate(known) if release.key in promoted}
-    return {release.key for place, release in enumerate(known) if place < latest.get(release.image, -1)}
+    latest = {release.image: place for place, (key, release) in enumerate(known.items()) if key in promoted}
+    return {key for place, (key, release) in enumerate(known.items()) if place < latest.get(release.image, -1)}
 
 
 def at_start(config: Config) -> dg.DefaultSensorStatus:
@@ -205,12 +196,12 @@ def push_sensor(config: Config, registry: str, job: Job) -> dg.SensorDefinition:
     return push
 
 
-def held_back(instance: dg.DagsterInstance, images: Collection[str]) -> list[Release]:
+def held_back(instance: dg.DagsterInstance, chain: Chain, images: Collection[str]) -> Known:
     """Releases with a verdict that were neither promoted nor superseded, and have no run under way."""
-    known = known_releases(instance, images)
+    known = known_releases(chain, release_keys(instance), images)
     judged = materialized(instance, "verdict")
     out = materialized(instance, "promotion") | under_way(instance) | superseded(instance, known)
-    return [release for release in known if release.key in judged and release.key not in out]
+    return {key: release for key, release in known.items() if key in judged and key not in out}
 
 
 def next_after(keys: Sequence[str], last: str, count: int) -> list[str]:
@@ -233,7 +224,9 @@ def look_for_allowed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str], memory: Memory
 ) -> dg.SensorResult:
     """One look of the promotion sensor: judge held releases again, by digest, and ask for runs of those that pass."""
-    held = {release.key: release for release in held_back(context.instance, images)}
+    if whole := whole_keys(release_keys(context.instance)):
+        return dg.SensorResult(skip_reason=f"{len(whole)} releases get their short keys first", cursor=context.cursor)
+    held = held_back(context.instance, chain, images)
     memory.keep(held)
     allowed, started = {}, monotonic()
     for place, key in enumerate(next_after(list(held), memory.last, MAX_JUDGED)):
@@ -248,7 +241,7 @@ def look_for_allowed(
         if evidence and memory.tried(key, evidence) < MAX_ATTEMPTS:
             allowed[key] = evidence
     # A key that the other sensor removed meanwhile would fail the tick, and with it the requests for the others.
-    still = set(context.instance.get_dynamic_partitions(str(RELEASES.name))) if allowed else set()
+    still = set(release_keys(context.instance)) if allowed else set()
     requests = [memory.ask(key, evidence) for key, evidence in allowed.items() if key in still]
     reason = None if requests else f"{len(held)} releases are held, none may go"
     return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())

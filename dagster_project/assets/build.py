@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dagster_project.partitions import RELEASES, release_of
+from dagster_project.partitions import RELEASES, add_releases, release_of
 from dagster_project.report import Materialized, materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
+from registry_pipelines.release import Release
 
 GROUP = "build"
 
@@ -32,7 +33,7 @@ def built(names: Sequence[str]) -> dg.AssetsDefinition:
     def image(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
         with refusals():
             result = chain.build(context.partition_key)
-        context.instance.add_dynamic_partitions(str(RELEASES.name), [str(result.facts["release"])])
+            add_releases(context.instance, chain, [Release.parse(str(result.facts["release"]))])
         return succeeded(result)
 
     return image
@@ -51,4 +52,4 @@ def built(names: Sequence[str]) -> dg.AssetsDefinition:
 def provenance(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's provenance."""
     with refusals():
-        return materialized(chain.provenance(release_of(context)))
+        return materialized(chain.provenance(release_of(context, chain)))

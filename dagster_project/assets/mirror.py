@@ -28,7 +28,7 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
         "without any connection back.",
     )
     def mirrored(context: dg.AssetExecutionContext, chain: ChainParam) -> Iterator[Materialized]:
-        release = release_of(context)
+        release = release_of(context, chain)
         if release.image not in mirror.images:
             context.log.info("%s is not mirrored by %s", release.image, mirror.name)
             return

@@ -24,7 +24,7 @@ GROUP = "promote"
 def verdict(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's verdict."""
     with refusals():
-        result = chain.judge(release_of(context))
+        result = chain.judge(release_of(context, chain))
     return materialized(result, outcome(POLICY, passed=result.ok, reasons=result.reasons))
 
 
@@ -41,4 +41,4 @@ def verdict(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialize
 def promotion(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release under its channel tag."""
     with refusals():
-        return materialized(chain.promote(release_of(context)))
+        return materialized(chain.promote(release_of(context, chain)))

@@ -46,7 +46,7 @@ def replica(target: Target) -> dg.AssetsDefinition:
         "compared digest for digest.",
     )
     def replica(context: dg.AssetExecutionContext, chain: ChainParam, together: Copies) -> Told:
-        release = release_of(context)
+        release = release_of(context, chain)
         targets = chain.targets(release.image)
         if target.name not in targets:
             yield outcome(EQUAL, passed=True, note=f"{release.image} does not go to {target.name}")

@@ -23,7 +23,7 @@ GROUP = "scan"
 def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's SBOM."""
     with refusals():
-        return materialized(chain.sbom(release_of(context)))
+        return materialized(chain.sbom(release_of(context, chain)))
 
 
 @dg.asset(
@@ -40,7 +40,7 @@ def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
 def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's vulnerability report."""
     with refusals():
-        return materialized(chain.vulnerabilities(release_of(context)))
+        return materialized(chain.vulnerabilities(release_of(context, chain)))
 
 
 @dg.asset(
@@ -57,5 +57,5 @@ def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -
 def vulnerabilities(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The report against the policy's limits."""
     with refusals():
-        result = chain.limits(release_of(context))
+        result = chain.limits(release_of(context, chain))
     return materialized(result, outcome(LIMITS, passed=result.ok, reasons=result.reasons))

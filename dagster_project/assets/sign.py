@@ -24,7 +24,7 @@ from registry_pipelines.release import Release
 )
 def signature(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's signature and attestations."""
-    release = release_of(context)
+    release = release_of(context, chain)
     with refusals():
         signed = chain.sign(release)
         return materialized(signed, verification(chain, release))

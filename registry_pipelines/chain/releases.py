@@ -88,13 +88,15 @@ def _is_image(place: Place, digest: Digest) -> bool:
 
 
 def find_release(session: Session, text: str) -> Release:
-    """Read what a person writes for a release: its key, ``image:tag``, ``image@digest``, or ``image`` when only one
-    release of it is there. Raises InputError, NotFound (no such tag)."""
+    """Read what a person writes for a release: its key (with the whole digest, or short), ``image:tag``,
+    ``image@digest``, or ``image`` when only one release of it is there. Raises InputError, NotFound (no such tag)."""
     name, at, digest = text.partition("@")
     name, _, tag = name.partition(":")
     image = session.image(name)
     if tag and at:
-        return Release.parse(text)
+        from registry_pipelines.chain.signed_releases import release_of_key
+
+        return release_of_key(session, text)
     if tag:
         place = session.places.source(image)
         return Release(name, check_tag(tag), place.registry.resolve(place.repository, tag).digest)

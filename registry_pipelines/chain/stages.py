@@ -5,7 +5,7 @@ Each stage is loaded when it is called: a promotion needs no builder and no scan
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -80,7 +80,8 @@ class Chain:
         return releases.releases(self._session, images, known=known)
 
     def find_release(self, text: str) -> Release:
-        """A release by key, ``image:tag``, ``image@digest``, or ``image`` that has one. Raises InputError, NotFound."""
+        """A release by key (whole or short), ``image:tag``, ``image@digest``, or ``image`` that has one. Raises
+        InputError, NotFound."""
         from registry_pipelines.chain import releases
 
         return releases.find_release(self._session, text)
@@ -106,6 +107,32 @@ class Chain:
             release = self.find_release(text)
             return Located(self.place(release.image), release.tag, release.digest)
         return self._session.places.locate(text)
+
+    def keys_of(self, wanted: Iterable[Release]) -> dict[Release, str]:
+        """The short key of each release, ``image:tag@<12 hex>``; the state folder has it when this returns."""
+        from registry_pipelines.chain.release_keys import ReleaseKeys
+
+        return ReleaseKeys(self.config.state).name(wanted)
+
+    def known_keys(self) -> dict[str, Release]:
+        """Every short key that the state folder has, and its release."""
+        from registry_pipelines.chain.release_keys import ReleaseKeys
+
+        return ReleaseKeys(self.config.state).every()
+
+    def rebuild_keys(self, image: str) -> None:
+        """Give every release of an image that signed records name its short key, after a state folder was lost."""
+        from registry_pipelines.chain import signed_releases
+
+        signed_releases.rebuild_keys(self._session, image)
+
+    def release_of_key(self, key: str, digest: str = "") -> Release:
+        """The release of a key, whole or short, and of nothing else; unknown and ambiguous ones raise InputError.
+
+        digest: that whoever asks was told with the key; for a state folder that does not know the key."""
+        from registry_pipelines.chain import signed_releases
+
+        return signed_releases.release_of_key(self._session, key, digest)
 
     def build(self, image: str) -> StageResult:
         """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""

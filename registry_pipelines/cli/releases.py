@@ -17,7 +17,7 @@ from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure import omissions
 
-RELEASE_HELP = "RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release."
+RELEASE_HELP = "RELEASE is image:tag, image@digest, its key, or the image alone when it has one release."
 
 
 def answer(options: Options, result: StageResult) -> None:
@@ -110,7 +110,7 @@ def sign(
 ) -> None:
     """Sign a release, and what its build and scan left unsigned; a report only when it keeps the policy's limits.
 
-    RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release.
+    RELEASE is image:tag, image@digest, its key, or the image alone when it has one release.
     """
     if generate_key:
         if release is not None:
@@ -152,7 +152,7 @@ def _generate(options: Options, key: Path | None, form: str, role: Role | None) 
 def replicate(options: Options, release: str, targets: tuple[str, ...], check: bool) -> None:
     """Copy a promoted release to its targets, or list what differs there.
 
-    RELEASE is image:tag, image@digest, the whole key, or the image alone when it has one release.
+    RELEASE is image:tag, image@digest, its key, or the image alone when it has one release.
     """
     with options.chain() as chain:
         wanted = chain.find_release(release)

@@ -25,7 +25,7 @@ import dagster as dg
 import pytest
 
 from dagster_project.definitions import build_definitions
-from dagster_project.partitions import RELEASES
+from dagster_project.partitions import add_releases
 from dagster_project.resources import prepare_home
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
@@ -195,9 +195,22 @@ class Places:
     chain: Chain
 
     def push(self, image: str, tag: str, packages: dict[str, str], *, note: str = "") -> str:
-        """Push an image to its source; its release key."""
+        """Push an image to its source; its release's key."""
+        release = self.release_at(image, tag, packages, note=note)
+        return self.key(image, tag, release.digest)
+
+    def release_at(self, image: str, tag: str, packages: dict[str, str], *, note: str = "") -> Release:
+        """Push an image to its source; its release."""
         made = self.push_to("source", self.config.images[image].repository, tag, packages, note=note)
-        return Release(image, tag, made.digest).key
+        return Release(image, tag, made.digest)
+
+    def key(self, image: str, tag: str, digest: Digest) -> str:
+        """The key that a release gets which is the only one of its kind; the state folder gets none here."""
+        return f"{image}:{tag}@{digest.hex[:12]}"
+
+    def release(self, key: str) -> Release:
+        """The release of a key, whole or as the chain has given it."""
+        return self.chain.release_of_key(key)
 
     def push_to(self, registry: str, repository: str, tag: str, packages: dict[str, str], *, note: str = "") -> Made:
         """Push an image anywhere."""
@@ -210,7 +223,7 @@ class Places:
 
     def reached(self, key: str) -> set[str]:
         """Registries we serve, other than the source, where the digest of a release can be found."""
-        release = Release.parse(key)
+        release = self.release(key)
         served = [each.name for each in self.config.registries.values() if each.kind == "embedded"]
         return {name for name in served if name != "source" and self._holds(name, release.digest)}
 
@@ -246,9 +259,12 @@ class World(Places):
 
     def known(self, image: str, tag: str, packages: dict[str, str], *, note: str = "") -> str:
         """Push an image and add its partition."""
-        key = self.push(image, tag, packages, note=note)
-        self.instance.add_dynamic_partitions(str(RELEASES.name), [key])
-        return key
+        return self.add(image, tag, self.release_at(image, tag, packages, note=note).digest)
+
+    def add(self, image: str, tag: str, digest: Digest) -> str:
+        """Add the partition of a release."""
+        release = Release(image, tag, digest)
+        return add_releases(self.instance, self.chain, [release])[release]
 
     def run(self, key: str | None, *assets: str, job: str = "release") -> dg.ExecuteInProcessResult:
         """Run a job for a key, or only some of its assets."""

@@ -15,10 +15,8 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import create_execution_plan, execute_run
 
 from dagster_project import report
-from dagster_project.partitions import RELEASES
 from registry_pipelines.config import load
 from registry_pipelines.oci.manifests import Manifest
-from registry_pipelines.release import Release
 from tests.doubles.fault_registry import FaultRegistry
 from tests.scan.images import keep_elsewhere
 
@@ -43,7 +41,7 @@ def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
 def assert_held(world: World, key: str) -> None:
     """The release is nowhere but at its source, and not under the channel tag."""
     assert world.reached(key) == set()
-    assert world.channel("app") != Release.parse(key).digest
+    assert world.channel("app") != world.release(key).digest
     assert key not in world.instance.get_materialized_partitions(dg.AssetKey("promotion"))
 
 
@@ -51,7 +49,7 @@ def test_a_good_release_reaches_every_place(world: World) -> None:
     good = world.known("app", "v1", GOOD)
     result = world.run(good)
     assert result.success, failures(result)
-    assert world.channel("app") == Release.parse(good).digest
+    assert world.channel("app") == world.release(good).digest
     assert world.reached(good) == {"eu-west-1", "gcp", "dmz", "airgap"}
 
 
@@ -59,8 +57,7 @@ def test_what_no_replica_gets_is_named_at_the_replica_the_mirror_and_the_check(w
     """Equal in all that was compared is a passed check, which says what was not."""
     world.push("app", "v1", GOOD)
     made = keep_elsewhere(world.chain.place("app"), "v1")
-    key = Release("app", "v1", made.digest).key
-    world.instance.add_dynamic_partitions(str(RELEASES.name), [key])
+    key = world.add("app", "v1", made.digest)
     result = world.run(key)
     assert result.success, failures(result)
     for asset in ("replica__gcp", "mirror__inside"):
@@ -117,7 +114,7 @@ def test_a_sibling_that_passes_later_frees_nothing(world: World) -> None:
     for assets in (DOWNSTREAM, ["verdict", *DOWNSTREAM], []):
         assert not world.run(evil, *assets).success
         assert_held(world, evil)
-    assert world.channel("app") == Release.parse(good).digest
+    assert world.channel("app") == world.release(good).digest
 
 
 def test_a_sibling_that_passed_before_frees_nothing(world: World) -> None:
@@ -127,7 +124,7 @@ def test_a_sibling_that_passed_before_frees_nothing(world: World) -> None:
     assert not world.run(evil).success
     assert not world.run(evil, *DOWNSTREAM).success
     assert_held(world, evil)
-    assert world.channel("app") == Release.parse(good).digest
+    assert world.channel("app") == world.release(good).digest
 
 
 def test_the_check_keeps_one_status_for_each_release(world: World) -> None:
@@ -225,7 +222,7 @@ def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
     assert "127.0.0.1:9" in failures(result)["replica__gcp"]
     assert world.reached(good) == {"eu-west-1", "dmz", "airgap"}
     [told] = map(json.loads, (settings.parent / "told").read_text().splitlines())  # once, after the last attempt
-    assert (told["event"], told["stage"], told["release"]) == ("failed", "replica__gcp", good)
+    assert (told["event"], told["stage"], told["release"]) == ("failed", "replica__gcp", world.release(good).key)
     assert "127.0.0.1:9" in told["what"]
 
 
@@ -234,7 +231,7 @@ def test_the_targets_of_a_run_are_one_plan_and_each_tells_its_own(world: World, 
     good = world.known("app", "v1", GOOD)
     everything = [spec.key.to_user_string() for spec in world.defs.resolve_all_asset_specs()]
     assert world.run(good, *(each for each in everything if each in BEFORE_REPLICAS)).success
-    layers = world.chain.registry("source").get_manifest("team/app", Release.parse(good).digest).content()
+    layers = world.chain.registry("source").get_manifest("team/app", world.release(good).digest).content()
     assert isinstance(layers, Manifest)
     with FaultRegistry(world.chain.registry("source").name) as source:
         raw = yaml.safe_load(settings.read_text())
@@ -255,7 +252,7 @@ def test_a_step_that_is_done_once_more_copies_to_its_own_target_alone(world: Wor
     """ "Re-execute selected" in the UI: the new run has all assets of the old one, and the one step."""
     good = world.known("app", "v1", GOOD)
     for stage in ("sbom", "vulnerabilities", "sign", "judge", "promote"):
-        assert getattr(world.chain, stage)(Release.parse(good)).ok
+        assert getattr(world.chain, stage)(world.release(good)).ok
     keys = {dg.AssetKey(["replica", name]) for name in ("eu-west-1", "gcp")}
     job = world.defs.resolve_job_def("release").get_subset(asset_selection=keys)
     tags = {"dagster/partition": good}

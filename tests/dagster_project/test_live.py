@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from registry_pipelines.config import EmbeddedRegistry
-from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from conftest import Live, Made
@@ -64,7 +63,7 @@ def skopeo_push(
         target = f"docker://{source.address}/{live.config.images[name].repository}:{tag}"
         command = [skopeo, "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"]
         subprocess.run([*command, f"oci:{folder}:{tag}", target], check=True, capture_output=True)
-        return Release(name, tag, made.digest).key
+        return live.key(name, tag, made.digest)
 
     return push
 
@@ -95,9 +94,9 @@ def tick_after(live: Live, sensor: str, moment: float) -> bool:
 def test_a_push_is_found_run_promoted_and_everywhere(live: Live, skopeo_push: Callable[..., str]) -> None:
     key = skopeo_push("app", "v1.0.0", GOOD, "live good")
     assert live.until("the pushed release's run has ended", lambda: ended(live, key)) == ["SUCCESS"]
-    assert live.channel("app") == Release.parse(key).digest
+    assert live.channel("app") == live.release(key).digest
     assert live.reached(key) == EVERYWHERE
-    assert live.chain.verify(Release.parse(key)).ok
+    assert live.chain.verify(live.release(key)).ok
 
 
 def test_a_vulnerable_push_is_denied_and_stays_denied(live: Live, skopeo_push: Callable[..., str]) -> None:
@@ -112,7 +111,7 @@ def test_a_vulnerable_push_is_denied_and_stays_denied(live: Live, skopeo_push: C
 
     good = skopeo_push("app", "v3.0.0", GOOD, "live later good")
     assert live.until("the later release's run has ended", lambda: ended(live, good)) == ["SUCCESS"]
-    assert live.channel("app") == Release.parse(good).digest
+    assert live.channel("app") == live.release(good).digest
     assert live.reached(evil) == set()
 
     downstream = [{"path": path.split("/")} for path in ("promotion", "replica/eu-west-1", "replica/gcp")]
@@ -130,4 +129,4 @@ def test_a_vulnerable_push_is_denied_and_stays_denied(live: Live, skopeo_push: C
         live.until(f"another tick of {sensor}", partial(tick_after, live, sensor, now))
     assert len(live.runs(evil)) == 2
     assert live.reached(evil) == set()
-    assert live.channel("app") == Release.parse(good).digest
+    assert live.channel("app") == live.release(good).digest

@@ -108,7 +108,7 @@ def test_a_reconcile_removes_the_keys_of_what_is_gone(world: World, monkeypatch:
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     key, stays = world.known("app", "v1", GOOD), world.known("app", "v2", GOOD, note="stays")
     _, cursor = tick(world, "push_source", None)
-    world.chain.registry("source").delete_manifest("team/app", Release.parse(key).digest)
+    world.chain.registry("source").delete_manifest("team/app", world.release(key).digest)
     _, cursor = tick(world, "push_source", cursor)
     assert world.instance.get_dynamic_partitions("release") == [stays]
     assert len(json.loads(cursor or "")["attempts"]) == 1
@@ -119,7 +119,7 @@ def test_a_repository_that_cannot_be_seen_any_more_costs_no_keys(world: World, m
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     key = world.known("app", "v1", GOOD)
     _, cursor = tick(world, "push_source", None)
-    world.chain.registry("source").delete_manifest("team/app", Release.parse(key).digest)
+    world.chain.registry("source").delete_manifest("team/app", world.release(key).digest)
     tick(world, "push_source", cursor)
     assert world.instance.get_dynamic_partitions("release") == [key]
 
@@ -135,7 +135,7 @@ def test_a_lost_run_is_not_asked_for_again_when_a_newer_release_is_out(
     assert asked == [old, new]
     assert world.run(new).success
     assert tick(world, "push_source", cursor)[0] == []
-    assert world.channel("app") == Release.parse(new).digest
+    assert world.channel("app") == world.release(new).digest
 
 
 def test_what_was_run_by_hand_is_not_asked_for(world: World) -> None:
@@ -216,7 +216,7 @@ def test_the_promotion_sensor_rolls_nothing_back(world: World) -> None:
     assert tick(world, "promotion", None)[0] == [old]
     assert world.run(new).success
     assert tick(world, "promotion", None)[0] == []
-    assert world.channel("app") == Release.parse(new).digest
+    assert world.channel("app") == world.release(new).digest
 
 
 def test_held_releases_are_judged_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,5 +234,5 @@ def test_one_release_that_cannot_be_judged_does_not_hold_the_others(world: World
     for key in (gone, good):
         world.run(key, "provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
     place = Place(world.chain.registry("source"), "team/app")
-    place.registry.delete_manifest(place.repository, Release.parse(gone).digest)
+    place.registry.delete_manifest(place.repository, world.release(gone).digest)
     assert tick(world, "promotion", None)[0] == [good]
