@@ -39,11 +39,12 @@ else:  # Dagster knows the bare class only: with a parameter it asks for a tuple
 def facts(result: StageResult) -> Metadata:
     """Metadata of a result under stable names, so that Dagster charts the numbers over time.
 
-    ``reasons`` (a Markdown list, first: it is what people look for), ``notes`` (what was left out), further tables by
-    their names, the stage's own facts, action, digest, changed, bytes_moved (bytes), seconds, ``rows`` (the first 50,
-    as a table), and the number of rows of each table.
+    ``alerts`` (first), ``reasons`` (a Markdown list: it is what people look for), ``notes`` (what was left out),
+    further tables by their names, the stage's own facts, action, digest, changed, bytes_moved (bytes), seconds,
+    ``rows`` (the first 50, as a table), and the number of rows of each table.
     """
-    shown: Metadata = {"reasons": bullets(result.reasons)} if result.reasons else {}
+    shown: Metadata = {"alerts": bullets(result.alerts)} if result.alerts else {}
+    shown |= {"reasons": bullets(result.reasons)} if result.reasons else {}
     shown |= {"notes": bullets(result.notes)} if result.notes else {}
     shown |= {name: table(rows) for name, rows in result.tables.items() if rows}
     shown |= {name: value for name, value in result.facts.items() if name != "reasons"}

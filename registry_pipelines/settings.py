@@ -99,6 +99,14 @@ PREFIX = Pattern(
 TAG = Pattern(
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", "a tag", "use at most 128 letters, digits, _ . -, not starting with . or -"
 )
+FEED = Pattern(
+    r"^(https://[^\s/@?#]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]{1,5})?)(/[^\s?#]*)?$",
+    "the address of an export of advisories",
+    "write https://host/path, without user and password; plain http is for this machine alone",
+)
+ECOSYSTEM = Pattern(
+    r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$", "an OSV ecosystem", "write PyPI, Debian or crates.io, without a release"
+)
 PLATFORM_PATTERN = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"
 LIBC = Pattern(
     r"^(glibc-2\.\d{1,3}|musl-1\.\d{1,3}|none)?$", "a C library", "write glibc-2.31, musl-1.2 or none, for example"

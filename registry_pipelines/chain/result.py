@@ -36,6 +36,8 @@ class StageResult:
     tables: Mapping[str, Sequence[Mapping[str, Scalar]]] = field(default_factory=dict)
     """Further tables by name, where one is not enough: a sync's ``targets``, ``images`` and ``plan``; what copies left
     out as ``left_out``."""
+    alerts: Sequence[str] = ()
+    """What the rest is not worth reading without: advisories that are old or missing. Shown first."""
     reasons: Sequence[str] = ()
     """Why it is not ``ok``, or what was accepted; one sentence each."""
     notes: Sequence[str] = ()
@@ -52,6 +54,7 @@ class StageResult:
             "facts": dict(self.facts),
             "rows": [dict(row) for row in self.rows],
             "tables": {name: [dict(row) for row in rows] for name, rows in self.tables.items()},
+            "alerts": list(self.alerts),
             "reasons": list(self.reasons),
             "notes": list(self.notes),
         }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
-import registry_pipelines
+from registry_pipelines.chain.advisories import advisory_source, alerts_about
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Config, Image
-from registry_pipelines.errors import AdvisoriesMissing
+from registry_pipelines.config import Image
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.evidence import reports_about, signed_about
 from registry_pipelines.promote.gate import report_breaches
@@ -23,9 +21,6 @@ from registry_pipelines.registry.warning_kinds import summed
 from registry_pipelines.release import Release
 from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
 from registry_pipelines.scan.report import SEVERITIES, Finding, Report, left_out_lines, own_first, undeclared_lines
-
-BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
-"""The advisory set that comes with the package, below its ``data`` folder; named by its date, the newest counts."""
 
 
 def sbom(session: Session, release: Release) -> StageResult:
@@ -137,6 +132,8 @@ def _held_against_limits(
     session: Session, release: Release, published: Published, report: Report, breaches: list[str], started: float
 ) -> StageResult:
     image = session.image(release.image)
+    policy = session.policy(release)
+    own_source = session.config.advisories.source is not None
     return StageResult(
         stage="vulnerabilities",
         subject=release.key,
@@ -148,8 +145,9 @@ def _held_against_limits(
         facts={"release": release.key, **_report_facts(report, image)},
         rows=[_finding(each) for each in report.findings],
         tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
+        alerts=alerts_about(report, max_age=policy.max_advisory_age, now=session.now(), own_source=own_source),
         reasons=breaches,
-        notes=_report_notes(report, published, session.policy(release)),
+        notes=_report_notes(report, published, policy),
         ok=not breaches,
     )
 
@@ -170,20 +168,6 @@ def current_report(session: Session, place: Place, release: Release) -> Report:
         return match(packages, store, now=session.now())
     finally:
         store.close()
-
-
-def advisory_source(config: Config) -> Path:
-    """Where advisories come from: the configuration's source, or the set that comes with the package."""
-    return config.advisories.source or bundled_advisories()
-
-
-def bundled_advisories() -> Path:
-    """The newest advisory set that comes with the package. Raises AdvisoriesMissing."""
-    folder = Path(registry_pipelines.__file__).parent / "data"
-    sets = sorted(folder.glob(BUNDLED_ADVISORIES))
-    if not sets:
-        raise AdvisoriesMissing("no advisory set comes with this installation", do="Set advisories.source")
-    return sets[-1]
 
 
 def _summary(report: Report) -> str:

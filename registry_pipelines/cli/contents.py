@@ -6,7 +6,8 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,15 @@ import click
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import condensed, console, print_below, print_json, print_lines, rows_table
+from registry_pipelines.cli.output import (
+    condensed,
+    console,
+    print_alerts,
+    print_below,
+    print_json,
+    print_lines,
+    rows_table,
+)
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.config import Config
 from registry_pipelines.errors import EvidenceError, InputError
@@ -154,7 +163,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
             results = [chain.sbom(release), chain.vulnerabilities(release)]
         _answer_scan(options, results)
         return
-    from registry_pipelines.chain.scan import bundled_advisories
+    from registry_pipelines.chain.advisories import alerts_about, bundled_advisories
     from registry_pipelines.promote.documents import DEFAULT_POLICY
     from registry_pipelines.promote.gate import report_breaches
     from registry_pipelines.scan.advisories import AdvisoryStore
@@ -170,12 +179,16 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
             store.require_younger(max_age, datetime.now(UTC))
     finally:
         store.close()
-    breaches = report_breaches(report, DEFAULT_POLICY, image="", now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    breaches = report_breaches(report, DEFAULT_POLICY, image="", now=now)
+    age = DEFAULT_POLICY.max_advisory_age if max_age is None else timedelta(days=max_age)
+    alerts = alerts_about(report, max_age=age, now=now, own_source=advisories is not None)
     left_out = _left_out(packages)
     if options.as_json:
-        document = {"ok": not breaches, "reasons": breaches, "report": json.loads(report.encode())}
+        document = {"ok": not breaches, "alerts": alerts, "reasons": breaches, "report": json.loads(report.encode())}
         print_json({**document, "left_out": _rows(left_out)})
     else:
+        print_alerts(alerts)
         console().print(f"{located.place} {report.subject}", markup=False)
         console().print(f"advisories of {report.advisories.newest}, {report.advisories.records} records", markup=False)
         for covered in report.coverage:
@@ -192,8 +205,11 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
 
 def _answer_scan(options: Options, results: list[StageResult]) -> None:
     findings = [row for row in results[-1].rows if not row["suppressed"]]
-    if findings and not options.as_json:
-        console().print(rows_table([{name: row[name] for name in _FINDING_COLUMNS} for row in findings]))
+    if not options.as_json:
+        print_alerts(results[-1].alerts)
+        results = [replace(result, alerts=()) for result in results]
+        if findings:
+            console().print(rows_table([{name: row[name] for name in _FINDING_COLUMNS} for row in findings]))
     answer_all(options, results)
 
 

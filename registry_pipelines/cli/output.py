@@ -115,6 +115,12 @@ def print_lines(sentences: Iterable[str]) -> None:
         out.print(f"- {one_line}", markup=False, soft_wrap=True)
 
 
+def print_alerts(alerts: Iterable[str]) -> None:
+    """What results are not worth reading without, each once, before anything else of them."""
+    for alert in dict.fromkeys(alerts):
+        console().print(alert.replace("\n", " "), markup=False, soft_wrap=True, style="yellow")
+
+
 def print_below(heading: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """A table below a line that is not broken: it holds a whole digest, or is long."""
     out = console()
@@ -184,6 +190,7 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
         print_json(result.plain())
         return
     out = console()
+    print_alerts(result.alerts)
     out.print(results_table([result]))
     if result.rows and all("text" in row for row in result.rows):
         for line in _verdict_lines(result.rows):

@@ -11,7 +11,15 @@ import click
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
-from registry_pipelines.cli.output import condensed, console, print_json, results_table, rows_table, show_result
+from registry_pipelines.cli.output import (
+    condensed,
+    console,
+    print_alerts,
+    print_json,
+    results_table,
+    rows_table,
+    show_result,
+)
 from registry_pipelines.errors import EvidenceError, InputError, RegistryPipelinesError
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.release import Release
@@ -37,6 +45,7 @@ def answer_all(
     elif not results:
         console().print(nothing, markup=False, soft_wrap=True)
     else:
+        print_alerts(alert for result in results for alert in result.alerts)
         console().print(results_table(results))
         for result in results:
             for reason in condensed([*result.reasons, *result.notes]):

@@ -17,6 +17,8 @@ from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.settings import (
+    ECOSYSTEM,
+    FEED,
     GLOB,
     JOURNAL,
     NAME,
@@ -94,22 +96,34 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
         return key
 
 
+OSV_EXPORT = "https://osv-vulnerabilities.storage.googleapis.com"
+"""OSV's public export (google.github.io/osv.dev/data, "Data dumps"). The address stands here and nowhere else."""
+
+
 class Advisories(msgspec.Struct, frozen=True, kw_only=True):
-    """OSV advisories that reports are made from."""
+    """OSV advisories that reports are made from: what `advisories update` or `advisories import` brought into the state
+    folder; before that the set that comes with the package, which is old and for the demonstration."""
 
     source: Path | None = None
-    """Folder, tar or zip of OSV records; the set that comes with the package unless told."""
+    """Folder, tar or zip of OSV records of your own, which is then used in place of those."""
+    feed: Annotated[str, FEED] | None = OSV_EXPORT
+    """What `advisories update` reads: OSV's export, or a mirror of it with the same files. `null`: nothing is fetched
+    here, sets come by `advisories import`."""
+    ecosystems: tuple[Annotated[str, ECOSYSTEM], ...] = ()
+    """OSV ecosystems that are fetched besides those that the images' SBOMs name."""
 
 
 class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """When the nightly work runs (cron expressions)."""
 
+    advisories: Cron = Cron("0 1 * * *")
+    """The update of the advisories."""
     mirror: Cron = Cron("0 2 * * *")
     """Mirrors and syncs."""
     retention: Cron = Cron("30 3 * * *")
     """The retention plan."""
     time_zone: TimeZone = TimeZone("UTC")
-    """IANA time zone of both."""
+    """IANA time zone of all."""
 
 
 class Sensors(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ class PolicyException(msgspec.Struct, frozen=True, kw_only=True):
     """An advisory that may be present, for a reason and for a time."""
 
     advisory: str
-    """Advisory id or alias, for example CVE-2024-12345."""
+    """Advisory id or alias, for example CVE-2024-12345. A malicious package is excused by its `MAL-` id alone."""
     component: str = "*"
     """Pattern of package URLs it is limited to (`pkg:pypi/pillow@*`)."""
     image: str = "*"

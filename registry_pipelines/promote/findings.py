@@ -13,6 +13,7 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException, Step
 from registry_pipelines.scan.report import (
     HOLD_NOTHING,
+    MALICIOUS_ID,
     SEVERITIES,
     Finding,
     Report,
@@ -80,8 +81,12 @@ def findings_against(report: Report, policy: Policy, *, image: str, now: datetim
         outcome.accepted.extend(_unfixed(unfixed))
     outcome.counts = count_severities(findings)
     for severity in SEVERITIES:
-        limit = _limit(policy, severity)
         of_severity = [finding for finding in findings if finding.severity == severity]
+        if severity == "MALICIOUS":
+            outcome.reasons.extend(_malicious(of_severity))
+            outcome.steps.extend(_remedies(of_severity))
+            continue
+        limit = _limit(policy, severity)
         if limit is not None and len(of_severity) > limit:
             outcome.reasons.extend(_too_many(severity, of_severity, limit))
             outcome.steps.extend(_remedies(of_severity))
@@ -128,7 +133,7 @@ def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome:
         expired(f"the exception {exception.advisory} for {finding.component}", exception.expires)
         for exception in matching
     )
-    if policy.fixable_only and not finding.fixed_versions:
+    if policy.fixable_only and not finding.fixed_versions and finding.severity != "MALICIOUS":
         outcome.accepted.append(
             f"{finding.severity} {' '.join(finding.ids)} in {finding.component}: no fix is known, "
             "and the policy counts only findings with a fix"
@@ -178,14 +183,17 @@ def _remedies(findings: list[Finding]) -> Iterator[Step]:
     about = [f"{component}: fixed in {', '.join(versions)}" for component, versions in fixes.items()]
     if about:
         yield Step(kind="image", about=tuple(about))
-    unfixed = [f"{finding.ids[0]} {finding.component}" for finding in findings if not finding.fixed_versions]
+    unfixed = [f"{_own_id(finding)} {finding.component}" for finding in findings if not finding.fixed_versions]
     if unfixed:
         yield Step(kind="except", about=tuple(unfixed[:MAX_LISTED]))
 
 
 def _matches(exception: PolicyException, finding: Finding, image: str) -> bool:
+    """A malicious package is excused by its own record's name alone: whoever excuses a CVE means a fault."""
+    named = finding.severity != "MALICIOUS" or exception.advisory.startswith(MALICIOUS_ID)
     return (
-        exception.advisory in finding.ids
+        named
+        and exception.advisory in finding.ids
         and fnmatchcase(finding.component, exception.component)
         and fnmatchcase(image, exception.image)
     )
@@ -240,6 +248,22 @@ def _holds(acceptance: AcceptedUnknown, today: date) -> bool:
 
 def _no_longer(acceptance: AcceptedUnknown) -> str:
     return expired(f"the acceptance of {acceptance.kind}:{acceptance.subject}", acceptance.expires)
+
+
+def _own_id(finding: Finding) -> str:
+    """What an exception for it names."""
+    attack = (name for name in finding.ids if finding.severity == "MALICIOUS" and name.startswith(MALICIOUS_ID))
+    return next(attack, finding.ids[0])
+
+
+def _malicious(findings: list[Finding]) -> Iterable[str]:
+    """Each one, however many: the package is the attack, and every secret that the image has seen is in question."""
+    for finding in findings:
+        summary = f": {finding.summary}" if finding.summary else ""
+        yield (
+            f"MALICIOUS: {finding.component}: {' '.join(finding.ids)}{summary}; no limit permits it: remove the "
+            f"package, or write an exception for {_own_id(finding)}"
+        )
 
 
 def _too_many(severity: str, findings: list[Finding], limit: int) -> Iterable[str]:

@@ -15,7 +15,7 @@ from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.grouping import Vulnerability, group
 from registry_pipelines.scan.judging import Judgement, entries_for, judge
 from registry_pipelines.scan.osv import Affected, Record
-from registry_pipelines.scan.rating import Rating, rate, worst
+from registry_pipelines.scan.rating import Rating, is_malicious, rate, worst
 from registry_pipelines.scan.report import (
     HOLD_NOTHING,
     NO_ECOSYSTEM,
@@ -110,7 +110,7 @@ def _finding(component: Component, vulnerability: Vulnerability, judged: list[_J
     hits = [opinion for opinion in judged if opinion.judgement.affected]
     rating = worst(hit.rating() for hit in hits)
     if rating.severity == "UNKNOWN" and len(hits) < len(judged):
-        rating = worst(opinion.rating() for opinion in judged)
+        rating = worst(opinion.rating() for opinion in judged if not is_malicious(opinion.record))
     fixed = list(dict.fromkeys(version for hit in hits for version in hit.judgement.fixed))
     matched = [hit.judgement.matched for hit in hits]
     return Finding(

@@ -9,7 +9,7 @@ from typing import Any
 from registry_pipelines.scan.cvss import Score as CvssScore
 from registry_pipelines.scan.cvss import score_of
 from registry_pipelines.scan.osv import Affected, Record, Remarks, Score
-from registry_pipelines.scan.report import SEVERITIES, Severity
+from registry_pipelines.scan.report import MALICIOUS_ID, SEVERITIES, Severity
 
 _WORDS: dict[str, Severity] = {
     "critical": "CRITICAL",
@@ -37,9 +37,15 @@ class Rating:
     """What the severity comes from: ``CVSS 4.0``, ``Debian's urgency``, ``severity``; empty for UNKNOWN."""
 
 
+def is_malicious(record: Record) -> bool:
+    """Whether a record says that the package itself is an attack, under its own name or as another record of it."""
+    return any(name.startswith(MALICIOUS_ID) for name in (record.id, *(record.aliases or ())))
+
+
 def rate(record: Record, entries: Sequence[Affected]) -> Rating:
-    """Severity and score. What stands at the package's entry overrides what stands at the record (OSV schema,
-    "affected[].severity"); at each of the two in this order:
+    """Severity and score. A malicious package is MALICIOUS, whatever else its record says. Of all others: what stands
+    at the package's entry overrides what stands at the record (OSV schema, "affected[].severity"); at each of the two
+    in this order:
 
     1. the distribution's own rating of its own package: Debian's urgency, Ubuntu's priority. It knows how it builds and
        who may reach it, and a base image has hundreds of findings that only it has looked at;
@@ -58,6 +64,8 @@ def rate(record: Record, entries: Sequence[Affected]) -> Rating:
     vectors = [_vectors(scores, remarks) for scores, remarks in levels]
     numbers = [score.number for score in vectors[0] or vectors[1]]
     highest = max(numbers, default=None)
+    if is_malicious(record):
+        return Rating("MALICIOUS", highest, "name")
     for (scores, stated), scored in zip(levels, vectors, strict=True):
         severity, by = _rated(scores, stated, scored, distributions)
         if severity != "UNKNOWN":

@@ -6,6 +6,7 @@ the first are :class:`Unknown` values. They are counted and listed here; what of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -43,9 +44,13 @@ MAX_LEFT_OUT_NAMED = 10
 MAX_UNDECLARED_NAMED = 5
 """An image has dozens; the report and the SBOM list all of them."""
 
-Severity = Literal["CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN"]
-SEVERITIES: tuple[Severity, ...] = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
-"""UNKNOWN is a class of its own, neither below LOW nor a pass: 92 % of the PyPA records carry no score."""
+Severity = Literal["MALICIOUS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN"]
+SEVERITIES: tuple[Severity, ...] = ("MALICIOUS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
+"""MALICIOUS is no severity of a fault: the package itself does harm, and no limit is about it. UNKNOWN is a class of
+its own, neither below LOW nor a pass: 92 % of the PyPA records carry no score."""
+
+MALICIOUS_ID = "MAL-"
+"""How records about malicious packages are named (github.com/ossf/malicious-packages, exported by OSV)."""
 
 UnknownKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete"]
 """``uncovered``: a package that some list names, and no advisories are there for its ecosystem. ``undeclared``: a
@@ -249,7 +254,7 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return [finding for finding in self.findings if not finding.suppressed]
 
     def counts(self) -> dict[str, int]:
-        """How many findings count, for each severity (all five keys)."""
+        """How many findings count, for each severity (all of them are keys)."""
         return count_severities(self.counting())
 
     @property
@@ -261,6 +266,12 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def uncertain(self) -> tuple[Unknown, ...]:
         """Unknowns of every kind but ``undeclared``: what keeps "no finding" from being known."""
         return tuple(unknown for unknown in self.unknowns if unknown.kind != "undeclared")
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """Ecosystems that the release holds and the advisories say nothing about, and how many packages that are."""
+        reasons = (unknown.reason for unknown in self.unknowns if unknown.kind == "uncovered")
+        return dict(Counter(reason[len(HOLD_NOTHING) :] for reason in reasons if reason.startswith(HOLD_NOTHING)))
 
     def encode(self) -> bytes:
         """Deterministic JSON."""
@@ -284,7 +295,7 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def count_severities(findings: Iterable[Finding]) -> dict[str, int]:
-    """How many findings there are of each severity (all five keys)."""
+    """How many findings there are of each severity (all of them are keys)."""
     totals = {str(severity): 0 for severity in SEVERITIES}
     for finding in findings:
         totals[finding.severity] += 1

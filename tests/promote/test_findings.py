@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.promote.documents import AcceptedKind, AcceptedUnknown, Policy, Step, in_order
+from registry_pipelines.promote.documents import (
+    AcceptedKind,
+    AcceptedUnknown,
+    Policy,
+    PolicyException,
+    Step,
+    in_order,
+)
 from registry_pipelines.promote.findings import MAX_LISTED
 from registry_pipelines.promote.gate import against_limits, report_breaches
 from registry_pipelines.scan.report import (
@@ -58,6 +66,27 @@ def test_the_default_limits_stop_high_critical_and_unrated(severity: Severity, p
     assert (breaches(report(finding(severity))) == []) is passes
     assert breaches(report(finding(severity)), ANY) == []
     assert breaches(report(finding(severity, suppressed="os-owned"))) == []
+
+
+def test_no_limit_lets_a_malicious_package_through() -> None:
+    evil = finding("MALICIOUS", "GHSA-1", "MAL-2025-1")
+    (reason,) = breaches(report(evil), ANY)
+    assert reason == (
+        "MALICIOUS: pkg:pypi/a@1: GHSA-1 MAL-2025-1; no limit permits it: remove the package, "
+        "or write an exception for MAL-2025-1"
+    )
+    fixable = Policy(limits=ANY, fixable_only=True)
+    assert report_breaches(report(evil), fixable, image="app", now=NOW) == [reason]
+    many = report(*(finding("MALICIOUS", f"MAL-{number}") for number in range(MAX_LISTED + 5)))
+    assert len(breaches(many, ANY)) == MAX_LISTED + 5
+
+
+@pytest.mark.parametrize(("advisory", "passes"), [("GHSA-1", False), ("MAL-2025-1", True), ("MAL-2025-2", False)])
+def test_an_exception_names_the_malicious_package_by_its_own_id(advisory: str, passes: bool) -> None:
+    exception = PolicyException(advisory=advisory, reason="a test package of ours", expires=date(2027, 1, 1))
+    policy = Policy(limits=ANY, exceptions=(exception,))
+    found = report_breaches(report(finding("MALICIOUS", "GHSA-1", "MAL-2025-1")), policy, image="app", now=NOW)
+    assert (found == []) is passes
 
 
 def test_a_breach_names_component_ids_fix_and_limit() -> None:

@@ -52,7 +52,7 @@ def test_complete_evidence_passes(good: Candidate) -> None:
     assert list(verdict.platforms.values()) == ["linux/amd64", "linux/arm64"]
     assert verdict.advisories.newest == "2026-11-22T00:00:00Z"
     assert verdict.report == Digest.of(good.report().encode())
-    assert verdict.counts == {"CRITICAL": 0, "HIGH": 0, "MEDIUM": 0, "LOW": 0, "UNKNOWN": 0}
+    assert verdict.counts == {"MALICIOUS": 0, "CRITICAL": 0, "HIGH": 0, "MEDIUM": 0, "LOW": 0, "UNKNOWN": 0}
     assert verdict.time == "2026-11-23T12:00:00Z"
     kinds = [item.predicate_type for item in verdict.evidence]
     assert sorted(kinds) == sorted(

@@ -24,6 +24,7 @@ from registry_pipelines.scan.grouping import group
 from registry_pipelines.scan.match import match, match_component
 from registry_pipelines.scan.osv import Record
 from registry_pipelines.scan.report import Component, Coverage, Finding, PlatformPackages, Unknown
+from tests.doubles.osv_export import malicious
 
 TOP = Digest.of(b"top")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -440,3 +441,31 @@ def test_the_report_does_not_depend_on_the_order(pypa: AdvisoryStore, order: lis
     report = match([platform(*(python(*item) for item in order))], pypa, now=NOW)
     assert report.encode() == match([platform(*(python(*item) for item in sorted(order)))], pypa, now=NOW).encode()
     assert all(isinstance(finding, Finding) for finding in report.findings) and len(report.findings) == 22
+
+
+def test_a_malicious_package_is_a_class_of_its_own(tmp_path: Path) -> None:
+    """Its record has no score, or one of a fault; what the same advisory says of other versions is a fault."""
+    fault = {"id": "GHSA-1", "aliases": ["CVE-1"], "affected": [entry("both", "PyPI", {"introduced": "0"})]}
+    attack = {"id": "MAL-2025-2", "aliases": ["CVE-1"], "affected": [entry("both", "PyPI", versions=("2.0",))]}
+    taken_over = {"id": "GHSA-3", "aliases": ["MAL-2025-3"], "affected": [entry("taken", "PyPI", {"introduced": "0"})]}
+    scored = {"severity": [{"type": "CVSS_V3", "score": HIGH}]}
+    store = make_store(tmp_path, malicious("numpyy", "2025-1"), fault, attack, taken_over | scored)
+    found = {
+        (name, version): match_component(python(name, version), store)[0][0]
+        for name, version in (("numpyy", "1"), ("both", "1.0"), ("both", "2.0"), ("taken", "1"))
+    }
+    assert [each.severity for each in found.values()] == ["MALICIOUS", "UNKNOWN", "MALICIOUS", "MALICIOUS"]
+    assert found["numpyy", "1"].rated_by == "name of MAL-2025-1" and not found["numpyy", "1"].fixed_versions
+    assert found["taken", "1"].score == 7.5
+    report = match([platform(python("numpyy", "1"))], store, now=NOW)
+    assert report.counts()["MALICIOUS"] == 1 and report_breaches(report, DEFAULT_POLICY, image="a", now=NOW)
+
+
+def test_a_report_says_which_ecosystems_it_knows_nothing_about(tmp_path: Path) -> None:
+    debian = [
+        Component(purl=f"pkg:deb/debian/{name}@1", name=name, version="1", type="deb", ecosystem="Debian:13")
+        for name in ("tar", "curl")
+    ]
+    conda = Component(purl="pkg:conda/x@1", name="x", version="1", type="conda")
+    report = match([platform(python("a", "1"), conda, *debian)], make_store(tmp_path, malicious("b", "1")), now=NOW)
+    assert report.lacking == {"Debian:13": 2}

@@ -12,7 +12,7 @@ from tests.scan.reports import UNCOVERED, finding, report, undeclared
 
 def test_what_is_suppressed_does_not_count() -> None:
     scanned = report(finding("HIGH"), finding("LOW"), finding("HIGH", "Y", suppressed="os-owned"))
-    assert scanned.counts() == {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 0, "LOW": 1, "UNKNOWN": 0}
+    assert scanned.counts() == {"MALICIOUS": 0, "CRITICAL": 0, "HIGH": 1, "MEDIUM": 0, "LOW": 1, "UNKNOWN": 0}
     assert [finding.severity for finding in scanned.counting()] == ["HIGH", "LOW"]
 
 
