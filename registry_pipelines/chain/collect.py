@@ -1,17 +1,21 @@
-"""Retention: the plan of one registry, and its application."""
+"""Retention: the plan of one registry, and its application; and one image that a person wants gone."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.collect.apply import apply_plan
+from registry_pipelines.collect.apply import Applied, apply_plan
 from registry_pipelines.collect.plan import RetentionPlan, plan_retention
-from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.collect.plan import plan_deletion as plan_one
+from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
 
 
 def plan(session: Session, registry: str) -> RetentionPlan:
@@ -27,24 +31,40 @@ def plan(session: Session, registry: str) -> RetentionPlan:
     return plan_retention(opened, rules, now=session.now(), in_use=channel_digests(session))
 
 
-def channel_digests(session: Session) -> set[Digest]:
-    """What the channels of all images name, at their sources, targets and the stops of their mirrors.
+def channel_digests(session: Session) -> dict[Digest, str]:
+    """What the channels of all images name, at their sources, targets and the stops of their mirrors; each with the
+    channel, in a sentence.
 
     Raises RegistryError: a registry that does not answer is never taken for one that needs nothing.
     """
-    digests = set()
+    digests: dict[Digest, str] = {}
     for image in session.config.images.values():
-        places: list[Place] = [session.places.source(image)]
-        places += [session.places.target(image, target) for target in image.targets]
-        for mirror in session.config.mirrors.values():
-            if image.name in mirror.images:
-                places += session.stops(mirror, image.repository)
-        for place in places:
-            try:
-                digests.add(place.registry.resolve(place.repository, image.channel).digest)
-            except NotFound:
-                continue
+        for place in session.places_of(image):
+            named = digest_at(place, image.channel)
+            if named is not None:
+                digests.setdefault(named, f"the channel {image.channel} of {image.name} names it, at {place}")
     return digests
+
+
+def plan_deletion(place: Place, digest: Digest, session: Session | None) -> RetentionPlan:
+    """The plan to delete one image with its evidence, or why that is not possible. session: of the configuration, whose
+    channels and protected tags then count. Raises RegistryError, ContentError."""
+    rules = [
+        rule
+        for rule in (session.config.retention if session else ())
+        if session and session.places.registry(rule.registry).name == place.registry.name
+    ]
+    in_use = channel_digests(session) if session else {}
+    return plan_one(place, digest, rules, now=datetime.now(UTC), in_use=in_use)
+
+
+def delete(place: Place, plan: RetentionPlan, session: Session | None) -> StageResult:
+    """Apply a plan of :func:`plan_deletion`, where nothing changed since. Raises InputError (older than a day)."""
+    started = time.monotonic()
+    in_use = channel_digests(session) if session else {}
+    done = apply_plan(place.registry, plan, in_use=in_use, progress=session.progress if session else None)
+    [entry] = plan.repositories[0].entries
+    return _applied(done, plan, stage="delete", subject=str(place), digest=entry.digest, started=started)
 
 
 def planned(session: Session, registry: str) -> StageResult:
@@ -91,16 +111,23 @@ def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResu
         now=session.now(),
         progress=session.progress,
     )
+    stage = f"collect:{registry}"
+    return _applied(done, approved, stage=stage, subject=registry, digest=approved.digest, started=started)
+
+
+def _applied(
+    done: Applied, approved: RetentionPlan, *, stage: str, subject: str, digest: Digest, started: float
+) -> StageResult:
     fresh = [each for each in done.deleted if not each.already]
     return StageResult(
-        stage=f"collect:{registry}",
-        subject=registry,
-        action=f"{len(fresh)} manifests deleted" if fresh else "unchanged",
-        digest=approved.digest,
+        stage=stage,
+        subject=subject,
+        action=f"{count_text(len(fresh), 'manifest')} deleted" if fresh else "unchanged",
+        digest=digest,
         changed=bool(fresh),
         seconds=time.monotonic() - started,
         facts={
-            "registry": registry,
+            "registry": approved.registry,
             "deleted": len(fresh),
             "deleted_before": len(done.deleted) - len(fresh),
             "refused": len(done.refused),

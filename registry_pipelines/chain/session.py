@@ -75,6 +75,15 @@ class Session:
         path = join_repository(mirror.prefix, repository)
         return [Place(self.places.registry(name), path) for name in names]
 
+    def places_of(self, image: Image) -> list[Place]:
+        """Everywhere an image's releases are, or may come to be: the source, its targets, the stops of its mirrors."""
+        mirrors = [mirror for mirror in self.config.mirrors.values() if image.name in mirror.images]
+        return [
+            self.places.source(image),
+            *(self.places.target(image, target) for target in image.targets),
+            *(stop for mirror in mirrors for stop in self.stops(mirror, image.repository)),
+        ]
+
     def source(self, release: Release) -> Place:
         """Where a release is. Raises InputError for an unknown image."""
         return self.places.source(self.image(release.image))

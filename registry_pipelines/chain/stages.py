@@ -16,6 +16,7 @@ from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
 from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.release import Release
@@ -277,6 +278,25 @@ class Chain:
         from registry_pipelines.chain import collect
 
         return collect.planned(self._session, registry)
+
+    def plan_deletion(self, place: Place, digest: Digest) -> RetentionPlan:
+        """A plan of one entry: an image that a person wants gone, with its evidence; the entry has reasons where
+        something needs it."""
+        from registry_pipelines.chain import collect
+
+        return collect.plan_deletion(place, digest, self._session)
+
+    def delete(self, place: Place, plan: RetentionPlan) -> StageResult:
+        """Apply a plan of :meth:`plan_deletion`, where nothing changed since."""
+        from registry_pipelines.chain import collect
+
+        return collect.delete(place, plan, self._session)
+
+    def tag(self, source: Located, tag: str, *, move: bool = False) -> StageResult:
+        """Give an image one more tag in its repository; see :func:`~registry_pipelines.chain.tagging.tag_image`."""
+        from registry_pipelines.chain import tagging
+
+        return tagging.tag_image(source, tag, move=move, session=self._session)
 
     def collect(self, registry: str, plan: RetentionPlan) -> StageResult:
         """Apply a plan of :meth:`plan_retention` that was approved, where nothing changed since. Raises InputError."""

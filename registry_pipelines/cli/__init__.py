@@ -43,11 +43,13 @@ GROUPS = {
     "Images": {
         "ls": ("listing", "List the tags of a repository, with digest, age and size"),
         "inspect": ("inspection", "Show what belongs to an image"),
+        "tag": ("tagging", "Give an image one more tag in its repository, by digest"),
         "copy": ("images", "Copy an image with everything that belongs to it"),
         "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
         "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),
     },
     "Keep clean": {
+        "delete": ("retention", "Delete one image with the evidence that refers to it"),
         "collect": ("retention", "Plan what registries can let go, by the retention rules"),
     },
 }

@@ -37,17 +37,62 @@ def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_
     companions = survey.companions
     units = _units(survey, companions)
     covering = [rule for rule in rules if rule.covers(survey.repository)]
+    used = dict.fromkeys(in_use, "in use")
     for unit in units:
         if not covering:
             unit.reasons.append("no rule names the repository")
         elif unruled := [tag for tag in unit.tags if not any(rule.speaks_of([tag]) for rule in covering)]:
             unit.reasons.append(f"no rule speaks of tag {unruled[0]}")
-        _protect(unit, survey, covering, in_use)
+        _protect(unit, survey, covering, used)
+        if unit.created is None and not unit.reasons:
+            unit.reasons.append("its age is unknown")
     for rule in covering:
         _keep_by_age(units, rule, now)
     named = _named_after(survey, companions)
     live = _live_digests(survey, units, named)
     return Decision(units, frozenset(live), _steps(survey, units, named, live))
+
+
+def decide_one(
+    survey: Survey, wanted: Digest, rules: Sequence[RetentionRule], *, in_use: Mapping[Digest, str]
+) -> Decision:
+    """Judge one manifest that somebody wants gone, tagged or not: all else stays, and keeps it where it needs it. Its
+    age and how many there are do not matter; tags that ``rules`` protect do. in_use: digest to who uses it.
+
+    The only unit is the one that was asked for; its reasons name who needs it.
+    """
+    companions = survey.companions
+    units = _units(survey, companions)
+    asked = next((unit for unit in units if unit.digest == wanted), Unit(wanted, (), survey.nodes[wanted].created))
+    others = [unit for unit in units if unit is not asked]
+    for unit in others:
+        unit.reasons.append("nobody asked for it")
+    asked.reasons.clear()
+    _protect(asked, survey, [rule for rule in rules if rule.covers(survey.repository)], in_use)
+    named = _named_after(survey, companions)
+    live = _live_digests(survey, others, named)
+    if wanted in live:
+        asked.reasons += _needed_by(survey, wanted, named, live)
+    steps = {} if asked.reasons else _steps(survey, [asked], named, live)
+    return Decision([asked], frozenset(live), steps)
+
+
+def _needed_by(
+    survey: Survey, wanted: Digest, named: Mapping[Digest, Sequence[Digest]], live: Collection[Digest]
+) -> list[str]:
+    """What stays and leads straight to a manifest, one sentence each."""
+    sentences = []
+    for digest, node in survey.nodes.items():
+        if digest not in live or digest == wanted:
+            continue
+        name = ", ".join(sorted(tag for tag, tagged in survey.tags.items() if tagged == digest)) or digest
+        if wanted in node.children:
+            sentences.append(f"the index {name} lists it")
+        if wanted in node.referrers or wanted in named.get(digest, ()):
+            sentences.append(f"it belongs to {name}, as its evidence")
+        if node.subject == wanted:
+            sentences.append(f"{name} refers to it, and has a tag of its own")
+    return sentences
 
 
 def _units(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list[Unit]:
@@ -66,16 +111,14 @@ def _units(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list
     return [*dated, *sorted((unit for unit in units if not unit.created), key=lambda unit: unit.tags)]
 
 
-def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Collection[Digest]) -> None:
+def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Mapping[Digest, str]) -> None:
     for tag in unit.tags:
         if any(matches(tag, rule.protect) for rule in rules):
             unit.reasons.append(f"tag {tag} is protected")
     node = survey.nodes[unit.digest]
     for digest in reachable([unit.digest], lambda one: survey.nodes[one].children):
         if digest in in_use:
-            unit.reasons.append("in use" if digest == node.digest else f"its child {digest.short} is in use")
-    if unit.created is None and not unit.reasons:
-        unit.reasons.append("its age is unknown")
+            unit.reasons.append(in_use[digest] if digest == node.digest else f"its child {digest.short} is in use")
 
 
 def _keep_by_age(units: Sequence[Unit], rule: RetentionRule, now: datetime) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from registry_pipelines.collect.decide import Decision, decide
+from registry_pipelines.collect.decide import Decision, decide, decide_one
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.collect.survey import Survey, state_of, survey
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
@@ -177,8 +177,30 @@ def plan_retention(
             notes.append(f"{name} could not be read; layers it shares may be counted as freed")
     planned = _weigh(surveys, rules, now, used)
     together = sorted([*planned, *refused], key=lambda one: one.repository)
-    made_at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return RetentionPlan(registry.name, made_at, tuple(together), tuple(notes))
+    return RetentionPlan(registry.name, _written(now), tuple(together), tuple(notes))
+
+
+def plan_deletion(
+    place: Place, digest: Digest, rules: Sequence[RetentionRule], *, now: datetime, in_use: Mapping[Digest, str]
+) -> RetentionPlan:
+    """Plan to delete one manifest that somebody named, with its tags and the evidence that refers to it: a plan of one
+    entry, which has reasons where an index, a subject, a channel or a tag that a rule protects still needs it.
+
+    now: with time zone. rules: those of the registry; only what they ``protect`` counts. in_use: digest to who uses it,
+    for people. Raises RegistryError, ContentError when anything about the repository is unclear.
+    """
+    notes = ["other repositories were not read; layers that they share are counted as freed"]
+    surveyed = _with_hidden(place, survey(place, roots=[digest]), notes, roots=[digest])
+    decision = decide_one(surveyed, digest, rules, in_use=in_use)
+    going = {one for steps in decision.steps.values() for one in steps}
+    kept = {blob for one, node in surveyed.nodes.items() if one not in going for blob in node.blobs}
+    return RetentionPlan(
+        place.registry.name, _written(now), (_repository_plan(surveyed, decision, kept),), tuple(notes)
+    )
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _survey(
@@ -189,13 +211,18 @@ def _survey(
     listed = survey(place)
     if not rules or not decide(listed, rules, now=now, in_use=in_use).steps:
         return listed
+    return _with_hidden(place, listed, notes)
+
+
+def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence[Digest] = ()) -> Survey:
+    """The survey, with the tags that the registry has and did not list."""
     hidden = hidden_tags(place, listed.tags)
     if hidden.asked:
         also_there = (
             f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
         )
         notes.append(f"{place.repository}: asked {hidden.asked} times for tags that are not listed{also_there}")
-    return survey(place, hidden.tags) if hidden.tags else listed
+    return survey(place, hidden.tags, roots) if hidden.tags else listed
 
 
 def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
@@ -244,6 +271,6 @@ def _repository_plan(surveyed: Survey, decision: Decision, counted: set[Digest])
                 if blob not in counted:
                     counted.add(blob)
                     freed += size
-        created = unit.created.astimezone(UTC).isoformat(timespec="seconds") if unit.created else ""
-        entries.append(Entry(unit.digest, unit.tags, created.replace("+00:00", "Z"), tuple(unit.reasons), steps, freed))
+        created = _written(unit.created) if unit.created else ""
+        entries.append(Entry(unit.digest, unit.tags, created, tuple(unit.reasons), steps, freed))
     return RepositoryPlan(surveyed.repository, dict(surveyed.tags), tuple(entries))

@@ -129,14 +129,14 @@ def read_tags(place: Place, pool: Executor, also: Iterable[str] = ()) -> dict[st
         raise ClosureIncomplete("a tag vanished while the tags were read", where=str(place), do="Plan again") from error
 
 
-def survey(place: Place, also: Iterable[str] = ()) -> Survey:
-    """Read a repository. also: tags that are not listed. Raises RegistryError, ContentError when anything is
-    unclear."""
+def survey(place: Place, also: Iterable[str] = (), roots: Iterable[Digest] = ()) -> Survey:
+    """Read a repository. also: tags that are not listed. roots: manifests to read although nothing may lead to them.
+    Raises RegistryError, ContentError when anything is unclear."""
     with Pool(SURVEY_THREADS, "survey") as pool:
         tags = read_tags(place, pool, also)
         nodes: dict[Digest, Node] = {}
         absent: set[Digest] = set()
-        wanted = sorted(set(tags.values()))
+        wanted = sorted({*tags.values(), *roots})
         required = set(wanted)
         named = DigestTags.among(place, tags).names
         while wanted:

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from registry_pipelines.errors import PromotionDenied, Unavailable
+from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import ManifestBytes, encode_json
+from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.promote import gate
 from registry_pipelines.promote.documents import TIME_FORMAT, Policy, Promotion, PromotionRecord, Verdict
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.standing import Standing, latest_record, read_standing
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.registry.tags import digest_at, put_tag
 from registry_pipelines.release import Release, check_channel
 
 _LOCKS = [threading.Lock() for _ in range(64)]
@@ -71,7 +71,7 @@ def promote(
         )
         predicate = msgspec.json.decode(encode_json(record))
         made = attest_once(place, top.descriptor, PROMOTION_TYPE, predicate, signer, known=known)
-        _move(place, top, channel)
+        put_tag(place, top, channel)
         return Promotion(record, made.descriptor.digest, changed=True, verdict=verdict)
 
 
@@ -87,14 +87,3 @@ def _allowed(place: Place, verdict: Verdict, standing: Standing) -> Digest:
             do="Remove the reasons or change the policy, then judge the release again",
         )
     return latest.digest
-
-
-def _move(place: Place, top: ManifestBytes, channel: str) -> None:
-    place.registry.put_manifest(place.repository, top, tag=channel)
-    named = digest_at(place, channel)
-    if named != top.digest:
-        raise Unavailable(
-            f"the channel names {named or 'nothing'} after it was moved: another program moves it too",
-            where=f"{place}:{channel}",
-            do="Promote again; let one program at a time move a channel",
-        )

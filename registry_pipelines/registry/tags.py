@@ -1,9 +1,10 @@
-"""What a tag or digest names in a repository."""
+"""What a tag or digest names in a repository, and how a tag is made to name something."""
 
 from __future__ import annotations
 
-from registry_pipelines.errors import NotFound
+from registry_pipelines.errors import NotFound, Unavailable
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.registry.protocol import Place
 
 
@@ -14,3 +15,16 @@ def digest_at(place: Place, reference: str) -> Digest | None:
         return place.registry.resolve(place.repository, reference).digest
     except NotFound:
         return None
+
+
+def put_tag(place: Place, manifest: ManifestBytes, tag: str) -> None:
+    """Make a tag name a manifest that is there, and read it back. Who may, is the caller's to ask. Raises Unavailable
+    where it names something else afterwards, TagImmutable, RegistryError."""
+    place.registry.put_manifest(place.repository, manifest, tag=tag)
+    named = digest_at(place, tag)
+    if named != manifest.digest:
+        raise Unavailable(
+            f"the tag names {named or 'nothing'} after it was moved: another program moves it too",
+            where=f"{place}:{tag}",
+            do="Try again; let one program at a time move a tag",
+        )

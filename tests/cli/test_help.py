@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "promote", "replicate", "mirror", "collect", "config",
-    "sync", "verify-copy", "ls",
+    "sync", "verify-copy", "ls", "tag", "delete",
 )  # fmt: skip
 
 

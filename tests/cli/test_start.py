@@ -21,6 +21,8 @@ HEAVY = ("sqlalchemy", "psycopg", "jsonschema", "cyclonedx", "boto3", "botocore"
 STARTS: dict[str, tuple[list[str], int]] = {
     "--help": ([], 0),
     "inspect": (["here/X:1"], 8),
+    "tag": (["ap", "other"], 8),
+    "delete": (["ap:1", "--yes"], 8),
     "ls": (["here/X:1"], 8),
     "copy": (["here/X:1", "here/y"], 8),
     "sync": (["nowhere"], 8),

@@ -1,0 +1,65 @@
+"""Tags that a person sets by hand: never one that stands for a release, or that only a promotion moves."""
+
+from __future__ import annotations
+
+from registry_pipelines.chain.places import Located
+from registry_pipelines.chain.releases import names_release
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import Refused, TagImmutable
+from registry_pipelines.oci.references import check_tag
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at, put_tag
+from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
+
+
+def tag_image(source: Located, tag: str, *, move: bool, session: Session | None) -> StageResult:
+    """Make a tag name the image, by digest, in the image's own repository.
+
+    move: also where it names another image so far. session: of the configuration, whose channels and releases are not
+    touched. Raises TagImmutable for those and for tags named after digests, Refused for a tag that is to stay,
+    ReferenceInvalid, RegistryError.
+    """
+    place = source.place
+    check_tag(tag)
+    _check_free(place, tag, session)
+    top = place.registry.get_manifest(place.repository, source.selector)
+    before = digest_at(place, tag)
+    if before not in (None, top.digest) and not move:
+        raise Refused(
+            f"the tag names {before} already",
+            where=f"{place}:{tag}",
+            do="Choose another tag, or give --move to move it",
+        )
+    if before != top.digest:
+        put_tag(place, top, tag)
+    return StageResult(
+        stage="tag",
+        subject=f"{place}:{tag}",
+        action="unchanged" if before == top.digest else f"moved from {before.short}" if before else "names it now",
+        digest=top.digest,
+        changed=before != top.digest,
+        facts={"tag": tag, "from_digest": before or ""},
+    )
+
+
+def _check_free(place: Place, tag: str, session: Session | None) -> None:
+    """Raise TagImmutable for a tag that means something."""
+    where = f"{place}:{tag}"
+    if is_named_after_digest(tag):
+        raise TagImmutable("tags named after digests hold signatures and lists of referrers", where=where)
+    for image in session.config.images.values() if session else ():
+        if not session or str(place) not in map(str, session.places_of(image)):
+            continue
+        if tag == image.channel:
+            raise TagImmutable(
+                f"the tag is the channel of {image.name}, which only a promotion moves",
+                where=where,
+                do=f"Run `registry-pipelines promote {image.name}:TAG`",
+            )
+        if names_release(image, tag):
+            raise TagImmutable(
+                f"the tag would stand for a release of {image.name}; those never move, and are built or pushed",
+                where=where,
+                do="Choose a word, or push the release under this tag",
+            )
