@@ -13,7 +13,8 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.promote.documents import Policy
-from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.remembered import remembered
 from registry_pipelines.release import Release
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
@@ -31,11 +32,19 @@ class Session:
         self.progress = progress
         self.places = Places(config)
         self.keys = Keyring(config)
+        self._memory: dict[str, Registry] | None = None
 
     def with_progress(self, progress: Progress) -> Session:
         """The same session, open registries and limits included, with its progress told to ``progress``."""
         session = copy(self)
         session.progress = progress
+        return session
+
+    def remembering(self) -> Session:
+        """The same session for one piece of work, which asks a source once for what has a digest. Begun anew by who
+        decides: its evidence must have been read by then, and not before."""
+        session = copy(self)
+        session._memory = {}
         return session
 
     def engine(self, *, receipts: bool = True) -> Engine:
@@ -86,7 +95,10 @@ class Session:
 
     def source(self, release: Release) -> Place:
         """Where a release is. Raises InputError for an unknown image."""
-        return self.places.source(self.image(release.image))
+        place = self.places.source(self.image(release.image))
+        if self._memory is None:
+            return place
+        return Place(self._memory.setdefault(place.registry.name, remembered(place.registry)), place.repository)
 
     def subject(self, release: Release) -> Descriptor:
         """The descriptor of the release's top manifest, as the source registry has it now. Raises NotFound."""

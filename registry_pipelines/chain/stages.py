@@ -22,6 +22,7 @@ from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
+    from registry_pipelines.chain.ship import Shipment, Stage
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.transfer.sync import SyncResult
@@ -203,6 +204,13 @@ class Chain:
             for problem in told:
                 error.add_note(problem)
             raise
+
+    def ship(self, release: str, *, until: Stage = "mirror") -> Shipment:
+        """One release through all of these stages, built first where it is this configuration's and not there. Raises
+        InputError, NotFound, RegistryError when it cannot be found; what ended a stage is in the answer."""
+        from registry_pipelines.chain import ship
+
+        return ship.ship(self._session, release, until=until, tell=self.notify)
 
     def require_promoted(self, release: Release) -> list[str]:
         """Raise PromotionDenied unless signed evidence lets the release leave its source; what the verdict accepted."""

@@ -26,6 +26,7 @@ GROUPS = {
         "config": ("configuration", "Check a configuration"),
     },
     "Every day": {
+        "ship": ("shipping", "Take one release through the whole chain: build, scan, sign, judge, promote, copy"),
         "releases": ("releases", "List the releases that the source registries hold"),
     },
     "Stages of a release, in order": {

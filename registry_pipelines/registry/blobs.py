@@ -6,6 +6,7 @@ from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavaila
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import BlobReader, Place
+from registry_pipelines.registry.remembered import Remembers
 
 READ_ATTEMPTS = 4
 """Tries to read on after a broken connection, each from the byte where it broke."""
@@ -39,6 +40,10 @@ def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:
     where = f"{place}@{descriptor.digest}"
     if descriptor.size > limit:
         raise ManifestTooLarge(f"the blob has {descriptor.size} bytes, at most {limit} are read", where=where)
+    memory = place.registry if isinstance(place.registry, Remembers) else None
+    kept = memory.recall_blob(place.repository, descriptor.digest) if memory else None
+    if kept is not None and len(kept) == descriptor.size:
+        return kept
     content = bytearray(descriptor.size)
     filled = 0
     for attempt in range(1, READ_ATTEMPTS + 1):
@@ -60,6 +65,8 @@ def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:
             where=where,
             do="The manifest that names it is wrong; do not use it",
         )
+    if memory:
+        memory.keep_blob(place.repository, descriptor.digest, raw)
     return raw
 
 

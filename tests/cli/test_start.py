@@ -31,6 +31,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "scan": (["ap"], 8),
     "verify": (["ap"], 8),
     "build": (["ap"], 8),
+    "ship": (["ap"], 8),
     "releases": (["ap"], 8),
     "provenance": (["ap:1"], 8),
     "sign": (["ap:1"], 8),

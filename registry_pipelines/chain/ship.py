@@ -1,0 +1,282 @@
+"""One release through the whole chain in one process, each stage once: what the job ``release`` does in Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, Protocol
+
+from registry_pipelines.chain import releases
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config.model import NotifyEvent
+from registry_pipelines.errors import (
+    ContentError,
+    EvidenceError,
+    NotFound,
+    PromotionDenied,
+    RegistryPipelinesError,
+    exit_code_of_many,
+)
+from registry_pipelines.release import Release
+
+Stage = Literal["build", "provenance", "sbom", "scan", "sign", "judge", "promote", "replicate", "mirror"]
+STAGES: tuple[Stage, ...] = ("build", "provenance", "sbom", "scan", "sign", "judge", "promote", "replicate", "mirror")
+"""What :func:`ship` can end with, in order. ``scan`` is the step ``vulnerabilities``; ``replicate`` and ``mirror`` have
+a step for each place, and one that fails holds no other up."""
+
+MOST_PROMOTIONS = 3
+"""Tries at a promotion. Another process that ships the same release adds signatures of its own between our verdict and
+our promotion. The gate then wants a verdict that knows them, so it is made again."""
+
+QUESTIONS = ("vulnerabilities", "judge")
+"""Steps whose result says no without an error."""
+
+Status = Literal["ok", "denied", "failed", "skipped"]
+
+
+class Tell(Protocol):
+    """How somebody is notified; see ``Chain.notify``."""
+
+    def __call__(
+        self, event: NotifyEvent, release: Release, *, stage: str, what: str, reasons: Sequence[str] = ()
+    ) -> list[str]:
+        """What went wrong with that."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of a stage: ``denied`` is an answer, ``failed`` an error, ``skipped`` was not begun."""
+
+    result: StageResult
+    status: Status
+
+    @property
+    def outcome(self) -> str:
+        """The status in words for people: ``ok, unchanged``."""
+        return "ok, unchanged" if self.status == "ok" and not self.result.changed else self.status
+
+    @property
+    def place(self) -> str:
+        """Where a copy goes: the name of a target or mirror; empty for other stages."""
+        return self.result.stage.partition(":")[2]
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {**self.result.plain(), "status": self.status}
+
+
+@dataclass
+class Shipment:
+    """A release on its way."""
+
+    image: str
+    channel: str
+    release: Release | None = None
+    """None where it could not be built."""
+    steps: list[Step] = field(default_factory=list)
+    """In the order of the chain."""
+
+    @property
+    def denied_at(self) -> str:
+        """The stage at which the gate said no; empty when it did not. A report over the limits is no verdict yet."""
+        stages = (step.result.stage for step in self.steps if step.status == "denied")
+        return next((stage for stage in stages if stage != "vulnerabilities"), "")
+
+    @property
+    def exit_code(self) -> int:
+        """0: all that was asked for is done. 3: denied. Else that of the stage that failed; of copies the one that all
+        have, or 6."""
+        if self.denied_at:
+            return EvidenceError.exit_code
+        begun = [step for step in self.steps if step.status != "skipped"]
+        ahead = [step.result.exit_code for step in begun if step.result.exit_code and not step.place]
+        return ahead[0] if ahead else exit_code_of_many(step.result.exit_code for step in begun if step.place)
+
+    @property
+    def sentence(self) -> str:
+        """How it ended, for people."""
+        name = f"{self.release.image}:{self.release.tag}" if self.release else self.image
+        there = [step.place for step in self.steps if step.place and step.status == "ok"]
+        failed = [step.result.stage for step in self.steps if step.status == "failed"]
+        if self.denied_at and not there:
+            return f"{name} is denied by {self.denied_at}: it stays where it is"
+        if self.denied_at or failed:
+            wrong = f"{self.denied_at} was denied" if self.denied_at else f"{', '.join(failed)} failed"
+            return f"{name} is not done: {wrong}; the same command does the rest"
+        last = self.steps[-1].result.stage
+        if not there and last != "promote":
+            return f"{name} is through {last}; nothing was promoted"
+        return f"{name} ships: {self.channel} names it" + (f", and it is at {', '.join(there)}" if there else "")
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {
+            "ok": not self.exit_code,
+            "exit_code": self.exit_code,
+            "release": self.release.key if self.release else "",
+            "image": self.image,
+            "denied_at": self.denied_at,
+            "stages": [step.plain() for step in self.steps],
+        }
+
+
+def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
+    """Build a release where there is none, then scan, sign, judge, promote and copy it, up to and with ``until``.
+
+    text: as :func:`~registry_pipelines.chain.releases.find_release` takes it; an image alone is the version that the
+    configuration builds, where it builds one. After a denial, or a stage that failed, nothing more is begun, but for
+    copies to other places. Killed anywhere, the same call does the rest.
+    Raises InputError, NotFound (no such release, and none that is built here), RegistryError when it cannot be looked
+    for; what ends a stage is in the answer.
+    """
+    name = text.partition("@")[0].partition(":")[0]
+    work = _Work(session, tell, STAGES[: STAGES.index(until) + 1], Shipment(name, session.image(name).channel))
+    release = _find(session, text) or work.build()
+    if release is not None:
+        work.shipment.release = release
+        work.go(release)
+    return work.shipment
+
+
+def _find(session: Session, text: str) -> Release | None:
+    """The release; None when it is the configuration's to build. Raises InputError, NotFound, RegistryError."""
+    written, at, _ = text.partition("@")
+    name, _, tag = written.partition(":")
+    image = session.image(name)
+    version = image.build.version if image.build else ""
+    try:
+        return releases.find_release(session, text if tag or at or not version else f"{name}:{version}")
+    except NotFound as error:
+        if at or not version:
+            raise
+        if tag in ("", version):
+            return None
+        do = f"Push it first, or ship {name}:{version}, which the configuration builds"
+        raise NotFound(f"there is no release {text!r}", where=str(session.places.source(image)), do=do) from error
+
+
+@dataclass
+class _Work:
+    session: Session
+    tell: Tell
+    wanted: Sequence[Stage]
+    shipment: Shipment
+
+    def build(self) -> Release | None:
+        """The release that the configuration makes; None where that failed."""
+        from registry_pipelines.chain import build  # each stage is loaded when it comes to it
+
+        name = self.shipment.image
+        result = self._run("build", name, lambda: build.build(self.session, name))
+        return Release.parse(str(result.facts["release"])) if result.ok else None
+
+    def go(self, release: Release) -> None:
+        """Every stage after the build. A report over the limits ends nothing: the verdict says why, and is evidence."""
+        from registry_pipelines.chain import build, promote, scan, sign
+
+        session = self.session.remembering()
+        line: dict[Stage, Callable[[], StageResult]] = {
+            "provenance": lambda: build.provenance(session, release),
+            "sbom": lambda: scan.sbom(session, release),
+            "scan": lambda: scan.vulnerabilities(session, release),
+            "sign": lambda: sign.sign(session, release),
+            "judge": lambda: promote.judge(session, release),
+            "promote": lambda: self._promoted(release),
+        }
+        stopped = ""
+        for stage in self.wanted:
+            name = "vulnerabilities" if stage == "scan" else stage
+            if stage in line and stopped:
+                self._skip(release, name, stopped)
+            elif stage in line:
+                result = self._run(name, release.key, line[stage], release)
+                if not result.ok and (result.exit_code or stage != "scan"):
+                    stopped = f"{name} {self.shipment.steps[-1].status}"
+        self._copies(release, stopped)
+
+    def _copies(self, release: Release, stopped: str) -> None:
+        from registry_pipelines.chain.mirror_release import mirror_release
+
+        image, session = self.session.image(release.image), self.session
+        mirrors = [name for name, mirror in session.config.mirrors.items() if image.name in mirror.images]
+        names = [f"replicate:{each}" for each in image.targets] if "replicate" in self.wanted else []
+        names += [f"mirror:{each}" for each in mirrors] if "mirror" in self.wanted else []
+        copied = self._replicas(release) if names and image.targets and not stopped else {}
+        for name in names:
+            stage, _, place = name.partition(":")
+            if stopped:
+                self._skip(release, name, stopped)
+            elif stage == "replicate":
+                self._run(name, release.key, partial(_raised, copied[place]), release)
+            else:
+                self._run(name, release.key, partial(mirror_release, session, release, place), release)
+
+    def _replicas(self, release: Release) -> Mapping[str, StageResult | RegistryPipelinesError]:
+        """All targets in one plan: what leaves the source leaves it once."""
+        from registry_pipelines.chain import replicate
+
+        targets = self.session.image(release.image).targets
+        try:
+            return replicate.replicate_to(self.session, release, targets)
+        except RegistryPipelinesError as error:
+            return dict.fromkeys(targets, error)
+
+    def _promoted(self, release: Release, tries: int = MOST_PROMOTIONS) -> StageResult:
+        """The gate reads what it decides by from the registry now, whatever the stages before it have read."""
+        from registry_pipelines.chain import promote
+
+        try:
+            return promote.promote(self.session.remembering(), release)
+        except PromotionDenied:
+            if tries == 1:
+                raise
+            verdict = promote.judge(self.session.remembering(), release)
+            if not verdict.ok or not verdict.changed:
+                raise
+        return self._promoted(release, tries - 1)
+
+    def _run(
+        self, name: str, subject: str, act: Callable[[], StageResult], release: Release | None = None
+    ) -> StageResult:
+        """One step, with what became of it. A result that is not ok is a denial where a question was asked."""
+        self.session.progress.begin(name)
+        try:
+            result = act()
+            status: Status = "ok" if result.ok else "denied" if name in QUESTIONS else "failed"
+            if status == "failed":
+                result = replace(result, exit_code=result.exit_code or ContentError.exit_code)
+        except RegistryPipelinesError as error:
+            status = "denied" if isinstance(error, EvidenceError) else "failed"
+            result = _ended(name, subject, status, error)
+        self.session.progress.end(name, note=result.action)
+        if release is not None and status in ("denied", "failed"):
+            result = self._notified(release, result, status)
+        self.shipment.steps.append(Step(result, status))
+        return result
+
+    def _notified(self, release: Release, result: StageResult, status: NotifyEvent) -> StageResult:
+        """The result, with what went wrong with the notification. What a verdict before this one said is told no second
+        time, and a report over the limits is the verdict's to tell."""
+        if result.stage == "vulnerabilities" or (result.stage == "judge" and status == "denied" and not result.changed):
+            return result
+        problems = self.tell(status, release, stage=result.stage, what=result.action, reasons=result.reasons)
+        return replace(result, notes=[*result.notes, *problems])
+
+    def _skip(self, release: Release, name: str, why: str) -> None:
+        result = StageResult(stage=name, subject=release.key, action=f"not run: {why}", ok=False)
+        self.shipment.steps.append(Step(result, "skipped"))
+
+
+def _raised(outcome: StageResult | RegistryPipelinesError) -> StageResult:
+    if isinstance(outcome, RegistryPipelinesError):
+        raise outcome
+    return outcome
+
+
+def _ended(name: str, subject: str, status: Status, error: RegistryPipelinesError) -> StageResult:
+    """The result of a stage that ended with an error."""
+    reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
+    return StageResult(stage=name, subject=subject, action=status, reasons=reasons, ok=False, exit_code=error.exit_code)

@@ -1,0 +1,66 @@
+"""``ship``: one release through the whole chain, with one table."""
+
+from __future__ import annotations
+
+import sys
+from typing import cast
+
+import click
+
+from registry_pipelines.chain.ship import STAGES, Shipment, Stage
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, stage_table
+from registry_pipelines.progress import size_text
+
+_STYLES = {"ok": "green", "denied": "red", "failed": "red", "skipped": "dim"}
+
+
+@click.command("ship")
+@click.argument("release", metavar="IMAGE[:TAG]")
+@click.option(
+    "--until", type=click.Choice(STAGES), default=STAGES[-1], metavar="STAGE", help=f"Last stage: {', '.join(STAGES)}."
+)
+@common
+def ship(options: Options, release: str, until: str) -> None:
+    """Take one release through the whole chain: build, scan, sign, judge, promote, copy to targets and mirrors.
+
+    IMAGE alone is the version that the configuration builds, or the only release there is. What is there already stays
+    as it is: killed in the middle, the same command does the rest. Exit 3: denied, and nothing was copied. Exit 6:
+    promoted, but not everywhere. Any other code is that of the stage that failed.
+    """
+    with options.chain() as chain:
+        shipment = chain.ship(release, until=cast(Stage, until))
+    if options.as_json:
+        print_json(shipment.plain())
+    else:
+        show(shipment)
+    if shipment.exit_code:
+        sys.exit(shipment.exit_code)
+
+
+def show(shipment: Shipment) -> None:
+    """One table, what is to be said about its rows, and how it ended."""
+    from rich.markup import escape
+
+    out = console()
+    if shipment.release:
+        out.print(shipment.release.key, markup=False, soft_wrap=True)
+    table = stage_table("", "stage")
+    for step in shipment.steps:
+        result = step.result
+        table.add_row(
+            escape(result.stage),
+            escape(result.action),
+            bare_digest(result.digest),
+            size_text(result.bytes_moved),
+            f"{result.seconds:.1f}",
+            f"[{_STYLES[step.status]}]{step.outcome}[/]",
+        )
+    out.print(table)
+    for step in shipment.steps:
+        for line in condensed([*step.result.reasons, *step.result.notes]):
+            out.print(f"- {step.result.stage}: {line}", markup=False, soft_wrap=True)
+    out.print(shipment.sentence, markup=False, soft_wrap=True)
+
+
+COMMANDS = [ship]
