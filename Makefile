@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev serve test test-long lint lint-types lint-twins format bench docs clean
+.PHONY: help setup demo dev serve test test-long lint lint-types lint-twins format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ docs: $(READY) ## Write the generated pages, then build the documentation with i
 	@$(BIN)/python -m tests.exit_codes
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
+
+image: $(READY) ## Build the image of this product with this product, scan, sign, judge and promote it
+	@deploy/product/make-image
 
 clean: ## Remove the virtual environment and the demo's state
 	rm -rf $(VENV) site .registry-pipelines deploy/demo/.registry-pipelines

@@ -38,6 +38,8 @@ _SOURCES = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "--no-index"
 _VERSION_CONTROL = re.compile(r"(?:^|@\s*)(git|hg|svn|bzr)\+")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _BEHIND = re.compile(r"\s--[a-z]")
+_WHEEL = re.compile(r"(?P<path>[^;]+?\.whl)(?P<rest>(?:\[[^\]]*\])?(?:\s+(?:;|--).*)?)$", re.DOTALL)
+"""A wheel by its path: pip takes extras, a marker and options behind it."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -119,8 +121,9 @@ def absolute(lines: Sequence[str], folder: Path) -> list[str]:
         if path is not None and path.exists():
             rewritten.append(f"{name} {path}")
         else:
-            wheel = folder / line.text
-            rewritten.append(str(wheel) if line.text.endswith(".whl") and wheel.is_file() else text)
+            wheel = _WHEEL.match(line.expanded)
+            there = wheel is not None and (folder / wheel["path"]).is_file()
+            rewritten.append(f"{folder / wheel['path']}{wheel['rest']}" if wheel and there else text)
     return rewritten
 
 

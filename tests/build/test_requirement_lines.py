@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pip._internal.req.req_file import preprocess
 
-from registry_pipelines.build.requirement_lines import local_links, read_lines, source_options
+from registry_pipelines.build.requirement_lines import absolute, local_links, read_lines, source_options
 from registry_pipelines.errors import RequirementsInvalid
 
 PIECES = st.sampled_from(["a", "b==1", " ", "\\", "#", " # c", "  ", "\\\n", "\n", "\t", "--pre", "-i", "y#z", "'"])
@@ -129,3 +129,12 @@ def test_sources_of_lines(tmp_path: Path) -> None:
 def test_pins(line: str, pin: tuple[str, str] | None) -> None:
     [parsed] = read_lines([line, ""], None, folder=Path())
     assert parsed.pin() == pin
+
+
+@pytest.mark.parametrize("rest", ["", "[extra]", "[a,b] ; python_version > '3'", " --hash=sha256:aa", "  # ours"])
+def test_a_wheel_by_its_path_is_found_from_elsewhere_with_what_pip_takes_behind_it(rest: str, tmp_path: Path) -> None:
+    (tmp_path / "own-1.0-py3-none-any.whl").touch()
+    kept = rest.partition("  #")[0]
+    assert absolute([f"./own-1.0-py3-none-any.whl{rest}"], tmp_path) == [f"{tmp_path}/own-1.0-py3-none-any.whl{kept}"]
+    gone = f"gone-1.0-py3-none-any.whl{rest}"
+    assert absolute([gone], tmp_path) == [gone]
