@@ -151,15 +151,19 @@ class Unwritten:
 EntryName = Annotated[str, Unwritten(from_key=True)]
 
 
-def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """``unknown <what> `name```, with the closest known name, or all when they are few."""
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known name that a mistyped one most likely is; empty where none is like it."""
     import difflib  # for those who mistyped alone
 
+    close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    # Two letters that changed places are the commonest slip: `prot` is `port`, and not the equally near `root`.
+    return min(close, key=lambda each: sorted(each) != sorted(name), default="")
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """``unknown <what> `name```, with the closest known name, or all when they are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        # Two letters that changed places are the commonest slip: `prot` is `port`, and not the equally near `root`.
-        best = min(close, key=lambda each: sorted(each) != sorted(name))
+    if best := closest(name, names):
         hint = f"did you mean `{best}`?"
     elif names:
         hint = f"there are: {', '.join(names[:20])}"

@@ -62,7 +62,8 @@ class Keyring:
             return self._signers[path]
 
     def signers(self) -> dict[Role, FileSigner]:
-        """All keys at hand."""
+        """All keys at hand. Raises InputError for one that cannot be read, as with a wrong password; asked before work
+        that ends with a signature, so that nobody waits for that answer."""
         return {role: signer for role in ROLES if (signer := self.at_hand(role))}
 
     def trusted(self) -> KeySet:

@@ -16,9 +16,10 @@ from registry_pipelines.release import Release
 def judge(session: Session, release: Release) -> StageResult:
     """Judge a release by what its registry holds, and attach the signed verdict; ``ok`` is the verdict."""
     started = time.monotonic()
-    place, subject, verifier = session.source(release), session.subject(release), session.verifier()
+    signer, verifier = session.keys.signer("promoter"), session.verifier()
+    place, subject = session.source(release), session.subject(release)
     verdict = judge_evidence(place, subject, session.policy(release), verifier, image=release.image, now=session.now())
-    published = verdicts.publish(place, subject, verdict, session.keys.signer("promoter"), verifier)
+    published = verdicts.publish(place, subject, verdict, signer, verifier)
     facts: dict[str, Scalar] = {
         "release": release.key,
         "verdict": "allow" if verdict.allow else "deny",

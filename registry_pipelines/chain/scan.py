@@ -27,10 +27,11 @@ def sbom(session: Session, release: Release) -> StageResult:
     """Read the packages of every platform from the layer streams and attach one CycloneDX document for each."""
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
+    signer = session.keys.at_hand("scanner")  # a wrong password is told before layers are read
     from registry_pipelines.scan.sbom import scan_image
 
     packages = scan_image(place, subject, state=session.config.state, progress=session.progress)
-    published = publish_sboms(place, subject, packages, signer=session.keys.at_hand("scanner"))
+    published = publish_sboms(place, subject, packages, signer=signer)
     top = place.registry.get_manifest(place.repository, subject.digest)
     warnings = warnings_of(place, read_entries(place, top))
     components = sum(len(each.components) for each in packages)
@@ -86,9 +87,9 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     """
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
+    signer = session.keys.at_hand("scanner")
     report = current_report(session, place, release)
     breaches = _breaches(session, release, report)
-    signer = session.keys.at_hand("scanner")
     published = publish_report(place, subject, report, signer=signer, passes=not breaches)
     return _held_against_limits(session, release, published, report, breaches, started)
 

@@ -102,13 +102,14 @@ class Chain:
             for problem in self.notify("failed", release, stage=stage, what=str(error)):
                 error.add_note(problem)
 
-    def locate(self, text: str) -> Located:
+    def locate(self, text: str, *, default_tag: str = "latest") -> Located:
         """A release as :meth:`find_release` reads it where ``text`` begins with an image of the configuration, else any
-        reference; see :class:`~registry_pipelines.chain.places.Places`. Raises InputError, NotFound (a release)."""
+        reference; see :meth:`~registry_pipelines.chain.places.Places.locate`. Raises InputError, NotFound (a
+        release)."""
         if text.partition("@")[0].partition(":")[0] in self.config.images:
             release = self.find_release(text)
             return Located(self.place(release.image), release.tag, release.digest)
-        return self._session.places.locate(text)
+        return self._session.places.locate(text, default_tag=default_tag)
 
     def keys_of(self, wanted: Iterable[Release]) -> dict[Release, str]:
         """The short key of each release, ``image:tag@<12 hex>``; the state folder has it when this returns."""

@@ -8,7 +8,6 @@ import tempfile
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,8 @@ from registry_pipelines.cli.output import (
     print_lines,
     rows_table,
 )
+from registry_pipelines.cli.references import is_release, named
 from registry_pipelines.cli.releases import answer, answer_all
-from registry_pipelines.config import Config
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
@@ -38,7 +37,6 @@ from registry_pipelines.scan.report import (
     own_first,
     undeclared_lines,
 )
-from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # what scans and what verifies is loaded by the command that does
     from registry_pipelines.evidence.keys import KeySet
@@ -47,21 +45,6 @@ RELEASE_OR_IMAGE = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
     "release), or any image reference, which is only read."
 )
-
-
-def is_release(config: Config | None, text: str) -> bool:
-    """Whether a person means a release: what stands before the tag is an image of the configuration.
-
-    Raises InputError for a slip of the pen, which would be read as an image of Docker Hub.
-    """
-    name = text.partition("@")[0].partition(":")[0]
-    if config is None or name in config.images:
-        return config is not None
-    if "/" not in text and get_close_matches(name, config.images):
-        raise InputError(
-            unknown(name, config.images, "image"), do=f"For the one of Docker Hub write docker.io/library/{text}"
-        )
-    return False
 
 
 @click.command("sbom", epilog=RELEASE_OR_IMAGE)
@@ -238,8 +221,8 @@ def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
     from registry_pipelines.sign.cosign import verify_image
 
     trusted = _trusted(options, keys)
-    with options.places([target]) as places:
-        located = places.locate(target)
+    with named(options, [target]) as locate:
+        located = locate(target)
         subject = _resolve(located.place, located.selector)
         known = read_attestations(located.place, subject.digest, trusted)
         image = verify_image(located.place, subject.digest, trusted, known=known)

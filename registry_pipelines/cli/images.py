@@ -30,6 +30,7 @@ from registry_pipelines.cli.output import (
     rows_table,
     worth_showing,
 )
+from registry_pipelines.cli.references import named
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure import omissions
@@ -73,12 +74,12 @@ def copy(
     Exit 6: a tag that was to stay names something else there.
     """
     engine, (chosen, kind) = options.engine(key), read_selection(platforms, selection)
-    with options.places([source, *targets]) as places, options.progress() as progress:
-        located = places.locate(source)
+    with named(options, [source], goals=targets) as locate, options.progress() as progress:
+        located = locate(source)
         # One copy for all targets that get the same tags, so that the source is read once for them.
         groups: dict[tuple[str, ...], list[Place]] = {}
         for target in targets:
-            goal = places.locate(target, default_tag="")
+            goal = locate(target, default_tag="")
             wanted = (*tags, goal.tag) if goal.tag else tuple(tags) or ((located.tag,) if located.tag else ())
             groups.setdefault(wanted, []).append(goal.place)
         results = [

@@ -9,6 +9,7 @@ import click
 
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
+from registry_pipelines.cli.references import named
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
 from registry_pipelines.progress import count_text, size_text
@@ -33,8 +34,8 @@ WARNING_COLUMNS = ("warning", "about", "text", "do")
 def inspect(options: Options, reference: str, footers: bool) -> None:
     """Show what belongs to an image: every entry of its index, which client starts which of them where they differ,
     warnings of what cannot start, layers, and the evidence that refers to it."""
-    with options.places([reference]) as places:
-        located = places.locate(reference)
+    with named(options, [reference]) as locate:
+        located = locate(reference)
         closure = discover(located.place, located.selector)
         document = describe(closure, footers=footers)
     if options.as_json:

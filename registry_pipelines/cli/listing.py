@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry_pipelines.cli.contents import is_release
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
+from registry_pipelines.cli.references import is_release
 from registry_pipelines.errors import InputError, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.tags import order_key

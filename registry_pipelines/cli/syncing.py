@@ -22,6 +22,7 @@ from registry_pipelines.cli.context import (
 )
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import console, print_json, print_lines, print_omissions, rows_table, worth_showing
+from registry_pipelines.cli.references import named
 from registry_pipelines.errors import InputError, NotFound, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
@@ -68,8 +69,8 @@ def verify_copy(
     exit 0 says nothing about it.
     """
     chosen = _Comparing(*read_selection(platforms, selection), content, foreign_layers)
-    with options.places([source, copied]) as places:
-        here, there = places.locate(source, default_tag=""), places.locate(copied, default_tag="")
+    with named(options, [source, copied]) as locate:
+        here, there = locate(source, default_tag=""), locate(copied, default_tag="")
         compared = _compare_images(here, there, chosen) if here.selector else _compare_repositories(here, there, chosen)
         recompressed = _recompressed(here, there, compared.differences)
     rows: list[Row] = [

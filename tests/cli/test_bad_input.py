@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from registry_pipelines.cli import main
 from registry_pipelines.cli.errors import EXIT_CODES, guarded
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import Fleet, push, start, write_advisory
@@ -205,10 +206,63 @@ def test_a_manifest_of_five_mebibytes_is_not_read() -> None:
             server.shutdown()
 
 
-def test_a_slip_in_an_images_name_is_no_image_of_docker_hub(fleet: Fleet) -> None:
-    for command in ("sbom", "scan", "verify"):
-        shown = fails(8, "unknown image `tol`; did you mean `tool`?", command, "tol:v1", "--config", fleet.path)
-        assert "docker.io/library/tol:v1" in shown.stderr
+def test_a_slip_in_a_name_never_goes_to_docker_hub(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a name that is nothing like any; with no configuration at hand, none that stands alone does."""
+    config = ("--config", fleet.path)
+    commands: list[tuple[str, tuple[str, ...]]] = [
+        *((command, ()) for command in ("sbom", "scan", "verify", "inspect", "ls")),
+        ("verify", ("--key", "none.pub")),
+        ("copy", ("eu/x",)),
+        ("verify-copy", ("eu/x:1",)),
+    ]
+    for command, more in commands:
+        shown = fails(8, "unknown image `tol`; did you mean `tool`?", command, "tol", *more, *config)
+        assert "docker.io/library/tol" in shown.stderr
+        fails(8, "unknown image `xyz`; there are: app, tool", command, "xyz", *more, *config)
+        fails(8, "unknown registry `gpc`; did you mean `gcp`?", command, "gpc/team/tool:v1", *more, *config)
+    fails(8, "docker.io/gpc/team/tool:v1", "inspect", "gpc/team/tool:v1", *config)
+    fails(8, "unknown image `ap`; did you mean `app`?", "copy", "us/team/app:v1.0.0", "ap", *config)
+    fails(8, "copied by `replicate`", "copy", "us/team/app:v1.0.0", "app:v1.0.0", *config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REGISTRY_PIPELINES_CONFIG", raising=False)
+    shown = fails(8, "'tool' names no registry, and there is no configuration", "inspect", "tool")
+    assert "docker.io/library/tool" in shown.stderr
+
+
+def test_a_release_is_named_in_one_way_everywhere(fleet: Fleet) -> None:
+    """Also where it is one of several things that may be named."""
+    release = fleet.release("v6.0.0", image="tool")
+    config = ("--config", str(fleet.path))
+    shown = CliRunner().invoke(main, ["inspect", "tool:v6.0.0", "--json", *config])
+    assert json.loads(shown.stdout)["digest"] == release.digest
+    copied = CliRunner().invoke(main, ["copy", "tool:v6.0.0", "eu/kept", *config])
+    assert copied.exit_code == 0, copied.output
+    compared = CliRunner().invoke(main, ["verify-copy", "tool:v6.0.0", "eu/kept", *config])
+    assert compared.exit_code == 0, compared.output
+    assert fleet.chain.registry("eu").resolve("kept", "v6.0.0").digest == release.digest
+
+
+def test_a_wrong_password_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before pip is asked and before layers are read, each of which would end with another message here."""
+    monkeypatch.setenv("KEY_WORD", "wrong")
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        push(fleet.chain.place("tool"), "v1")
+        for path in (tmp_path / ".registry-pipelines/registries/us/team/tool/blobs/sha256").iterdir():
+            if path.read_bytes().startswith(b"\x1f\x8b"):
+                path.unlink()
+        generate_key(tmp_path / "locked.key", password="right")
+        (tmp_path / "wheels").mkdir()
+        locked = "signing: {key: locked.key, password: '${KEY_WORD}'}"
+        text = fleet.path.read_text().replace("signing: {generate: true}", locked)
+        fleet.path.write_text(
+            text.replace("app: {", "app: {build: {version: v1, requirements: [none], wheels: wheels}, ")
+        )
+        for command in (("build", "app"), ("sbom", "tool:v1"), ("scan", "tool:v1"), ("sign", "tool:v1")):
+            fails(8, "wrong password", *command, "--config", fleet.path)
+        fails(8, "wrong password", "judge", "tool:v1", "--config", fleet.path)
 
 
 def test_a_key_that_is_not_there_names_what_makes_it(fleet: Fleet) -> None:
