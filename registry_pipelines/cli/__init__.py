@@ -23,6 +23,8 @@ GROUPS = {
         "demo": ("demonstration", "Build two images and take them through the whole chain"),
         "dev": ("serving", "Serve the Dagster UI with its daemon, and the embedded registries"),
         "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),
+        "login": ("logins", "Try a user name and a password, then keep them where docker"),
+        "logout": ("logins", "Take away what login kept"),
         "config": ("configuration", "Check a configuration"),
     },
     "Every day": {

@@ -59,11 +59,11 @@ def install_file(descriptor: int, temporary: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
-def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = None) -> None:
-    """Replace a small file at once or not at all. Raises DiskFull, OSError."""
+def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = None, mode: int = 0o666) -> None:
+    """Replace a small file at once or not at all. mode: of the new file, less the umask. Raises DiskFull, OSError."""
     temporary = (temporary_folder or target.parent) / f".{target.name[:40]}.{uuid.uuid4().hex}"
     with disk_errors(target):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             view = memoryview(content)
             while view:

@@ -17,6 +17,7 @@ COMMANDS = (
     "judge", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
     "ship",
+    "login", "logout",
 )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "inspect": (["here/X:1"], 8),
     "tag": (["ap", "other"], 8),
     "delete": (["ap:1", "--yes"], 8),
+    "login": (["here", "--username", "me"], 8),
+    "logout": (["nowhere"], 8),
     "ls": (["here/X:1"], 8),
     "copy": (["here/X:1", "here/y"], 8),
     "sync": (["nowhere"], 8),

@@ -18,9 +18,9 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from registry_pipelines.errors import ConfigInvalid, ToolMissing, Unauthorized
+from registry_pipelines.errors import ConfigInvalid, LocalError, ToolMissing, Unauthorized
 from registry_pipelines.registry.client.auth_files import AuthFile, keys_of, read_auth_files, wrong_file
 from registry_pipelines.threads import started_child
 
@@ -170,9 +170,7 @@ def ask_helper(name: str, server: str, *, environ: Mapping[str, str] | None = No
 
     Raises ToolMissing, ConfigInvalid (a name that is no program name), Unauthorized (failed or took too long).
     """
-    if not _HELPER_NAME.match(name):
-        raise ConfigInvalid([f"credential helper {name[:80]!r}: not a program name"])
-    program = f"docker-credential-{name}"
+    program = _program(name)
     status, output = _run([program, "get"], server, environ=environ)
     if status != 0:
         if b"credentials not found" in output:
@@ -183,6 +181,29 @@ def ask_helper(name: str, server: str, *, environ: Mapping[str, str] | None = No
         return _credentials(answer.get("Username"), answer.get("Secret"))
     except (ValueError, AttributeError, RecursionError):
         raise Unauthorized(f"{program} did not answer with JSON", where=server, do=f"Run: {program} get") from None
+
+
+def tell_helper(
+    name: str, act: Literal["store", "erase"], text: str, *, server: str, environ: Mapping[str, str] | None = None
+) -> None:
+    """Have ``docker-credential-<name>`` keep or forget a log-in. text: for ``store`` the JSON object with
+    ``ServerURL``, ``Username`` and ``Secret``, for ``erase`` the server; on standard input, and never shown. That there
+    is nothing to forget is no error. Raises ToolMissing, ConfigInvalid, LocalError (it refused: those of clouds keep
+    nothing)."""
+    program = _program(name)
+    status, output = _run([program, act], text, environ=environ)
+    if status != 0 and not (act == "erase" and b"credentials not found" in output):
+        raise LocalError(
+            f"{program} {act} failed with status {status}",
+            where=server,
+            do="A helper that gets log-ins from a cloud keeps none; remove it from `credHelpers`, or log in there",
+        )
+
+
+def _program(name: str) -> str:
+    if not _HELPER_NAME.match(name):
+        raise ConfigInvalid([f"credential helper {name[:80]!r}: not a program name"])
+    return f"docker-credential-{name}"
 
 
 def _run(command: list[str], given: str, *, environ: Mapping[str, str] | None) -> tuple[int, bytes]:

@@ -267,7 +267,7 @@ class Authenticator:
 
 
 _DOING = "asking for a token"
-LOG_IN = "Give user name and password of this registry, or log in with docker login"
+LOG_IN = "Give user name and password of this registry, or log in (`registry-pipelines login`, `docker login`)"
 
 
 def basic(credentials: Credentials) -> str:
