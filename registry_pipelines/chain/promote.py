@@ -8,9 +8,14 @@ from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.promote import channels, verdicts
+from registry_pipelines.promote.documents import Promotion
 from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
+from registry_pipelines.promote.person import Person, account
 from registry_pipelines.release import Release
+
+WAITS = "allowed, waits for a person"
+"""What became of a release that may go and that nobody has let go."""
 
 
 def judge(session: Session, release: Release) -> StageResult:
@@ -50,33 +55,74 @@ def judge(session: Session, release: Release) -> StageResult:
     )
 
 
-def promote(session: Session, release: Release) -> StageResult:
-    """Move the image's channel tag to a release. Raises PromotionDenied with every reason."""
+def promote(session: Session, release: Release, by: Person | None = None) -> StageResult:
+    """Move the image's channel tag to a release, because somebody asks. by: who; the account of this process unless
+    told. Raises PromotionDenied with every reason."""
+    return _promoted(session, release, by or account())
+
+
+def promote_automatically(session: Session, release: Release) -> StageResult:
+    """The same for a run that nobody asked to promote: where the image says ``promote: auto``, and never back from a
+    higher version. Elsewhere an allowed release waits for a person; then ``facts["waits"]`` is true. One that a person
+    promoted meanwhile is told as promoted. Raises PromotionDenied with every reason."""
     started = time.monotonic()
-    image = session.image(release.image)
+    image, place, verifier = session.image(release.image), session.source(release), session.verifier()
+    why = f"images.{image.name} has `promote: manual`"
+    if image.promote == "auto":
+        newer = channels.newer_on(place, release, verifier, channel=image.channel)
+        if not newer:
+            return _promoted(session, release, None)
+        why = f"{image.channel} names {newer}, a higher version: going back is for a person to ask"
+    policy = session.policy(release)
+    done = channels.promoted_already(place, release, policy, verifier, channel=image.channel, now=session.now())
+    if done:
+        return _result(release, done, started)
+    return StageResult(
+        stage="promote",
+        subject=release.key,
+        action=WAITS,
+        seconds=time.monotonic() - started,
+        facts={"release": release.key, "channel": image.channel, "waits": True},
+        notes=[why],
+    )
+
+
+def _promoted(session: Session, release: Release, by: Person | None) -> StageResult:
+    started = time.monotonic()
     done = channels.promote(
         session.source(release),
         release,
         session.policy(release),
         session.verifier(),
         session.keys.signer(*roles_for(PROMOTION_TYPE)),
-        channel=image.channel,
+        channel=session.image(release.image).channel,
         now=session.now(),
+        by=by,
     )
+    return _result(release, done, started, by)
+
+
+def _result(release: Release, done: Promotion, started: float, by: Person | None = None) -> StageResult:
+    """by: who asked this time, which need not be who promoted it."""
+    record = done.record
+    other = by and not done.changed and (record.promoted_by, record.identity) != (by.name, by.identity)
+    facts: dict[str, Scalar] = {
+        "release": release.key,
+        "channel": record.channel,
+        "record": done.digest,
+        "from_digest": record.from_digest,
+        "promoted_by": record.promoted_by,
+        **({"identity": record.identity} if record.identity else {}),
+    }
     return StageResult(
         stage="promote",
         subject=release.key,
-        action=f"{image.channel} names it" + (" now" if done.changed else " (unchanged)"),
+        action=f"{record.channel} names it" + (" now" if done.changed else " (unchanged)"),
         digest=release.digest,
         changed=done.changed,
         seconds=time.monotonic() - started,
-        facts={
-            "release": release.key,
-            "channel": image.channel,
-            "record": done.digest,
-            "from_digest": done.record.from_digest,
-            "promoted_by": done.record.promoted_by,
-        },
+        facts=facts,
+        notes=[f"{record.promoted_by} promoted it before, at {record.time}"] if other else [],
     )
 
 

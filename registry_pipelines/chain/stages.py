@@ -6,6 +6,7 @@ Each stage is loaded when it is called: a promotion needs no builder and no scan
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from registry_pipelines.chain.ship import Shipment, Stage
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
+    from registry_pipelines.promote.person import Person
     from registry_pipelines.transfer.sync import SyncResult
     from registry_pipelines.transfer.verify import Comparison
 
@@ -191,13 +193,30 @@ class Chain:
         problems = self.notify("denied", release, stage="judge", what=result.action, reasons=result.reasons)
         return replace(result, notes=[*result.notes, *problems])
 
-    def promote(self, release: Release) -> StageResult:
-        """Move the channel tag to an allowed release, also back to an earlier one. Raises PromotionDenied, which is
-        told, see :meth:`notify`."""
+    def promote(self, release: Release, by: Person | None = None) -> StageResult:
+        """Move the channel tag to an allowed release, also back to an earlier one, because somebody asks. by: who; the
+        account of this process unless told. Raises PromotionDenied, which is told, see :meth:`notify`."""
         from registry_pipelines.chain import promote
 
+        with self._telling_denials(release):
+            return promote.promote(self._session, release, by)
+
+    def promote_automatically(self, release: Release) -> StageResult:
+        """The same for a run that nobody asked to promote: only where the image says so, and never back. Elsewhere an
+        allowed release waits for a person: ``facts["waits"]``, and it is told, as a denial is."""
+        from registry_pipelines.chain import promote
+
+        with self._telling_denials(release):
+            result = promote.promote_automatically(self._session, release)
+        if not result.facts.get("waits"):
+            return result
+        problems = self.notify("held", release, stage="promote", what=result.action, reasons=result.notes)
+        return replace(result, notes=[*result.notes, *problems])
+
+    @contextmanager
+    def _telling_denials(self, release: Release) -> Iterator[None]:
         try:
-            return promote.promote(self._session, release)
+            yield
         except PromotionDenied as error:
             told = self.notify(
                 "denied", release, stage="promote", what=error.what.partition("\n")[0], reasons=error.reasons

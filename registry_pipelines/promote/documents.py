@@ -13,6 +13,7 @@ from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TY
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.person import Identity
 from registry_pipelines.registry.warning_kinds import WarningId
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
 from registry_pipelines.settings import Duration, EntryName, Former
@@ -251,10 +252,13 @@ class PromotionRecord(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     """The release's version tag."""
     promoted_by: str
+    """The person who asked; the signing key's id where nobody did, and the image is promoted automatically."""
     verdict: Digest
     """Manifest of the verdict that allowed it."""
     policy_digest: Digest
     time: str
+    identity: Identity | Literal[""] = ""
+    """How the person's name came; empty where there is no person, and in records of builds before 2026-12."""
 
     @classmethod
     def decode(cls, raw: bytes, *, where: str = "") -> PromotionRecord:

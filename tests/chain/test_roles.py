@@ -132,7 +132,8 @@ def test_a_person_promotes_by_hand_what_the_promoter_allowed(fleet: Fleet) -> No
     for stage in STAGES[:4]:
         getattr(chain, stage)(release)
     promoted = split(fleet, "person").promote(release)
-    assert promoted.facts["promoted_by"] == key_id(fleet, "person")
+    assert promoted.facts["identity"] == "claimed"
+    assert believed(chain, release, everyone(fleet))[PROMOTION_TYPE] == [key_id(fleet, "person")]
     assert split(fleet).replicate(release, "eu").ok
     with pytest.raises(InputError, match=r"no key of the promoter or person for this machine"):
         split(fleet, "scanner").promote(release)

@@ -18,6 +18,7 @@ from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Promotion
 from registry_pipelines.promote.judge import judge, require_promoted
+from registry_pipelines.promote.person import Person
 from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.promote.verdicts import publish, read, to_predicate
 from registry_pipelines.registry.protocol import Place
@@ -27,10 +28,12 @@ from registry_pipelines.settings import Duration
 from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
 
+JANE = Person("jane@example.com", "proxy")
+
 
 def ship(item: Candidate, policy: Policy = DEFAULT_POLICY, *, channel: str = "prod", now: datetime = NOW) -> Promotion:
     return promote(
-        item.place, item.release, policy, item.key.verifier, item.key.signer, channel=channel, now=now, promoted_by="ci"
+        item.place, item.release, policy, item.key.verifier, item.key.signer, channel=channel, now=now, by=JANE
     )
 
 
@@ -69,7 +72,8 @@ def test_a_release_that_passed_gets_the_channel_and_a_record(any_place: Place, k
     verdict = read(any_place, release.top.digest, key.verifier).latest()
     assert verdict is not None
     record = done.record
-    assert (record.image, record.channel, record.version, record.promoted_by) == ("app", "prod", "v1-one", "ci")
+    assert (record.image, record.channel, record.version) == ("app", "prod", "v1-one")
+    assert (record.promoted_by, record.identity) == ("jane@example.com", "proxy")
     assert (record.from_digest, record.to_digest) == ("", release.top.digest)
     assert (record.verdict, record.policy_digest) == (verdict.digest, DEFAULT_POLICY.digest)
     assert (record.repository, record.time) == (str(any_place), "2026-11-23T12:00:00Z")
@@ -130,7 +134,7 @@ def test_who_promotes_is_the_key_unless_told(place: Place, key: Key) -> None:
     policy = msgspec.structs.replace(DEFAULT_POLICY, max_advisory_age=Duration(days=100_000))
     release.publish(release.judge(policy))
     done = promote(place, release.release, policy, key.verifier, key.signer, channel="prod")
-    assert done.record.promoted_by == key.signer.key_id
+    assert (done.record.promoted_by, done.record.identity) == (key.signer.key_id, "")
     assert done.record.time > "2026"
 
 
