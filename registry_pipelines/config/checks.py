@@ -22,6 +22,9 @@ from registry_pipelines.transfer.closure.choice import Choice
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.buckets import CapWindow
 
+MAX_NAMED = 5
+"""Images that one note names."""
+
 _SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
 
 
@@ -76,6 +79,14 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
     ):
         path = f"schedules.{name}"
         yield from (f"{config.path}:{_line(root, path)}: {path}: {note}" for note in value.notes())
+    images = _child(root, "images")
+    silent = [name for name in config.images if _entry(_entry(images, name), "promote") is None]
+    if silent:
+        named = ", ".join(silent[:MAX_NAMED]) + (f" and {len(silent) - MAX_NAMED} more" if silent[MAX_NAMED:] else "")
+        yield (
+            f"{config.path}:{_line(root, 'images')}: images: without `promote` a person lets each release go ({named}); "
+            "write `promote: auto` where the run that judged it does"
+        )
 
 
 def _declared(root: yaml.Node, section: str) -> set[str]:
@@ -84,7 +95,7 @@ def _declared(root: yaml.Node, section: str) -> set[str]:
         return set()
     names = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
     for key, value in node.value:
-        if key.tag.endswith(":merge") and isinstance(value, yaml.MappingNode):
+        if _merges(key) and isinstance(value, yaml.MappingNode):
             names |= {inner.value for inner, _ in value.value if isinstance(inner, yaml.ScalarNode)}
     return names
 
@@ -96,6 +107,22 @@ def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
                 child: yaml.Node = value
                 return child
     return None
+
+
+def _entry(node: yaml.Node | None, name: str) -> yaml.Node | None:
+    """Like :func:`_child`, also of what a mapping merges (``<<``)."""
+    own = _child(node, name)
+    if own is not None or not isinstance(node, yaml.MappingNode):
+        return own
+    for key, value in node.value:
+        for merged in (value.value if isinstance(value, yaml.SequenceNode) else [value]) if _merges(key) else ():
+            if (found := _entry(merged, name)) is not None:
+                return found
+    return None
+
+
+def _merges(key: yaml.Node) -> bool:
+    return bool(key.tag.endswith(":merge"))
 
 
 def _line(root: yaml.Node, path: str) -> int:

@@ -514,12 +514,31 @@ def test_a_service_goes_on_without_a_section_that_is_wrong(tmp_path: Path) -> No
 
 def test_what_reads_otherwise_than_it_is_meant_is_noted(tmp_path: Path) -> None:
     config = load(written(tmp_path, scheduled("'*/90 * * * *'", "'*/45 */5 */2 * *'", "UTC")), {"TOKEN": "x"})
-    assert [note.partition(":11: ")[2] for note in config.notes] == [
+    assert [note.partition(":11: ")[2] for note in config.notes[:-1]] == [
         "schedules.mirror: '*/90' means minute 0 of each hour, not one in 90",
         "schedules.retention: '*/45' means minute 0, 45 of each hour, not one in 45",
         "schedules.retention: '*/5' means hour 0, 5, 10, 15, ... of each day, not one in 5",
     ]
-    assert load(written(tmp_path, SMALL), {"TOKEN": "x"}).notes == ()
+
+
+def test_who_lets_releases_go_is_noted_once_where_images_do_not_say(tmp_path: Path) -> None:
+    """After an upgrade they wait for a person; a merged key is written too."""
+    told = SMALL.replace("targets: [eu]", "targets: [eu]\n    promote: manual")
+    assert load(written(tmp_path, told), {"TOKEN": "x"}).notes == ()
+    place = "registry: here, repository: ml"
+    more = f"""\
+  own: {{{place}/own, promote: auto}}
+  base: &base {{{place}/base, promote: auto}}
+  merged: {{<<: *base, repository: ml/merged}}
+  listed: {{<<: [*base], repository: ml/listed}}
+  quiet: &quiet {{{place}/quiet}}
+  too: {{<<: [*quiet, {{policy: default}}], repository: ml/too}}
+"""
+    [note] = load(written(tmp_path, SMALL.replace("targets:\n", more + "targets:\n")), {"TOKEN": "x"}).notes
+    assert ":5: images: without `promote` a person lets each release go (forecaster, quiet, too); write" in note
+    many = "".join(f"  i{number}: {{{place}/{number}}}\n" for number in range(9))
+    [note] = load(written(tmp_path, SMALL.replace("targets:\n", many + "targets:\n")), {"TOKEN": "x"}).notes
+    assert "(forecaster, i0, i1, i2, i3 and 5 more)" in note
 
 
 def test_a_machine_without_time_zones_takes_their_names_and_says_so(tmp_path: Path) -> None:
