@@ -8,7 +8,7 @@ from dagster_project.assets import build, collect, mirror, promote, replicate, s
 from dagster_project.moving import keys_sensor
 from dagster_project.partitions import built_images
 from dagster_project.resources import chain_resource, find_config
-from dagster_project.schedules import job, nightly, release_job
+from dagster_project.schedules import job, nightly, promote_job, release_job
 from dagster_project.sensors import promotion_sensor, push_sensors
 from dagster_project.together import Together
 from registry_pipelines.chain import Chain
@@ -17,8 +17,8 @@ from registry_pipelines.config import Config
 Assets = list[dg.AssetsDefinition]
 
 
-def release_assets(config: Config) -> Assets:
-    """Everything that happens to a release, with one asset per target and per mirror."""
+def arrivals() -> Assets:
+    """What happens to a release until it is judged."""
     return [
         build.provenance,
         scan.sbom,
@@ -26,6 +26,12 @@ def release_assets(config: Config) -> Assets:
         scan.vulnerabilities,
         sign.signature,
         promote.verdict,
+    ]
+
+
+def departures(config: Config) -> Assets:
+    """What happens to one that is let go: its channel names it, and every target and mirror gets it."""
+    return [
         promote.promotion,
         *(replicate.replica(target) for target in config.targets.values()),
         *(mirror.mirrored_release(settings) for settings in config.mirrors.values() if settings.images),
@@ -37,20 +43,22 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
 
     make_chain: gives the chain that assets and sensors call; ``Chain(config)`` unless told.
     """
-    releases = release_assets(config)
+    going = departures(config)
+    releases = [*arrivals(), *going]
     names = built_images(config)
     images = [build.built(names)] if names else []
     upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
     release = release_job(config, releases)
+    let_go = promote_job(config, going)
     builds = [job("build", images, "Build an image; its release's partition is added.")] if images else []
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     return dg.Definitions(
         assets=[*images, *([] if images else [build.pushed()]), *releases, *upstreams, *synced, *plans],
-        jobs=[release, *builds, *mirrors, *syncs, *plannings],
+        jobs=[release, let_go, *builds, *mirrors, *syncs, *plannings],
         sensors=[*push_sensors(config, release), promotion_sensor(config, release), keys_sensor()],
         schedules=[
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),

@@ -100,7 +100,7 @@ class Recorder:
 
     def _denied(self, name: str, arguments: tuple[Any, ...], error: EvidenceError) -> None:
         """Other errors are told when their step has failed: one that passes may come right at the next attempt."""
-        stage = SEVERAL.get(name, name.removesuffix("_release"))
+        stage = SEVERAL.get(name, name.removesuffix("_release").removesuffix("_automatically"))
         reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
         for each in arguments[1] if name in SEVERAL else [":".join(map(str, arguments[1:]))]:
             named = f"{stage}:{each}" if each else stage

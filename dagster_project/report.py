@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -27,6 +27,10 @@ BAR_CHARACTERS = 32
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 """Between a number and its unit; the UI's columns are narrow."""
+
+OUTCOME_TAG = "registry-pipelines/outcome"
+"""Run tag: how a release's run ended. ``held``: it is allowed, and waits for a person."""
+Outcome = Literal["promoted", "held"]
 
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
@@ -141,3 +145,8 @@ def refusals() -> Iterator[None]:
         if isinstance(error, PromotionDenied):
             shown["reasons"] = bullets(error.reasons)
         raise dg.Failure(str(error), metadata=shown, allow_retries=False) from error
+
+
+def tag_outcome(context: dg.AssetExecutionContext, outcome: Outcome) -> None:
+    """Say on the run how its release ended, for lists of runs, filters and alerts."""
+    context.instance.add_run_tags(context.run.run_id, {OUTCOME_TAG: outcome})

@@ -8,6 +8,7 @@ import dagster as dg
 
 from dagster_project.notify import notified
 from dagster_project.partitions import DIGEST_TAG, RELEASES, whole_key
+from dagster_project.people import PROMOTE_JOB, config_to_ask
 from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.config import Config
 
@@ -35,6 +36,22 @@ def release_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
         config=dg.PartitionedConfig(
             partitions_def=RELEASES,
             run_config_for_partition_key_fn=lambda _: {},
+            tags_for_partition_key_fn=partial(run_tags, config),
+        ),
+    )
+
+
+def promote_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
+    """A person lets one release go: the promotion, and what comes after it."""
+    return dg.define_asset_job(
+        PROMOTE_JOB,
+        dg.AssetSelection.assets(*assets),
+        hooks={notified},
+        description="Let an allowed release go, in your name: the channel tag moves to it, then it is copied to every "
+        "replica and mirror. For releases that wait for a person, and to go back to an earlier one.",
+        config=dg.PartitionedConfig(
+            partitions_def=RELEASES,
+            run_config_for_partition_key_fn=lambda _: config_to_ask(),
             tags_for_partition_key_fn=partial(run_tags, config),
         ),
     )

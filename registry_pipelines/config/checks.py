@@ -83,10 +83,8 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
     silent = [name for name in config.images if _entry(_entry(images, name), "promote") is None]
     if silent:
         named = ", ".join(silent[:MAX_NAMED]) + (f" and {len(silent) - MAX_NAMED} more" if silent[MAX_NAMED:] else "")
-        yield (
-            f"{config.path}:{_line(root, 'images')}: images: without `promote` a person lets each release go ({named}); "
-            "write `promote: auto` where the run that judged it does"
-        )
+        note = f"without `promote` a person lets each release go ({named}); write `promote: auto` for what goes alone"
+        yield f"{config.path}:{_line(root, 'images')}: images: {note}"
 
 
 def _declared(root: yaml.Node, section: str) -> set[str]:
