@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -134,11 +134,23 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Former:
-    """Marks a choice of which a word of earlier versions is gone; ``now`` says what to write instead."""
+class Instead:
+    """Marks a choice for words that people write there and that are none (any more); ``do`` says what to write."""
 
-    word: str
-    now: str
+    words: tuple[str, ...]
+    do: str
+
+
+@dataclass(frozen=True)
+class Existing:
+    """Marks a path that must be there when what the configuration says is done; ``config check`` looks. what: ``file``,
+    ``folder``, or ``file or folder``. A text with ``://`` is an address, and nothing is looked for."""
+
+    what: Literal["file", "folder", "file or folder"]
+
+
+FILE = Existing("file")
+FOLDER = Existing("folder")
 
 
 @dataclass(frozen=True)

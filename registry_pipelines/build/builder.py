@@ -15,7 +15,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.settings import LIBC, TAG
+from registry_pipelines.settings import FILE, FOLDER, LIBC, TAG, Existing
 
 PROVENANCE_ARTIFACT = media_types.IN_TOTO
 """Artifact and media type of the attached provenance: a bare in-toto Statement, whoever signs it."""
@@ -51,13 +51,13 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     only); read from the base's layers unless told."""
     requirements: tuple[str, ...] = ()
     """Python requirements, as in a requirements file."""
-    requirements_file: Path | None = None
+    requirements_file: Annotated[Path, FILE] | None = None
     """A requirements file, beside or instead of `requirements`."""
-    wheels: Path | None = None
+    wheels: Annotated[Path, FOLDER] | None = None
     """Folder with wheels; when given, no package index is asked, and pip's own settings do not count."""
-    find_links: tuple[str, ...] = ()
+    find_links: tuple[Annotated[str, Existing("file or folder")], ...] = ()
     """Folders, pages or addresses with more wheels, beside the index or beside `wheels`: pip's `--find-links`."""
-    application: Path | None = None
+    application: Annotated[Path, FOLDER] | None = None
     """Folder whose files become the application layer."""
     workdir: str = "/app"
     """Where the application stands in the image; its working directory."""

@@ -20,8 +20,8 @@ def config_group() -> None:
 @config_group.command("check")
 @common
 def check(options: Options) -> None:
-    """Read the configuration and list every problem with its line."""
-    config = options.config()
+    """Read the configuration, look for the files and keys that it names, and list every problem with its line."""
+    config = options.config(look=True)
     counts = {
         name: len(getattr(config, name))
         for name in ("registries", "images", "targets", "policies", "mirrors", "syncs", "retention")

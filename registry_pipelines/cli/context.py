@@ -52,8 +52,8 @@ class Options:
         here = Path(FILE_NAME)
         return here if here.exists() else None
 
-    def config(self) -> Config:
-        """The configuration. Raises InputError when there is none, ConfigInvalid."""
+    def config(self, *, look: bool = False) -> Config:
+        """The configuration. Raises InputError when there is none, ConfigInvalid. look: see ``config.load``."""
         path = self.find_config()
         if path is None:
             raise InputError(
@@ -62,7 +62,7 @@ class Options:
             )
         from registry_pipelines.config import load
 
-        return load(path)
+        return load(path, look=look)
 
     def config_if_any(self) -> Config | None:
         """The configuration, None when none is given or found."""

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from registry_pipelines.config.document import Problems, line_of
+from registry_pipelines.config.document import Problems, child, line_at, line_of
 from registry_pipelines.config.model import VERSION, Config
 from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.config.registries import DistributionRegistry, EmbeddedRegistry, Upstream
@@ -53,12 +53,12 @@ def check(
             *_signing(config),
             *_notify(config),
         ):
-            problems.add(_line(root, path), path, message)
+            problems.add(line_at(root, path), path, message)
 
 
 def check_version(root: yaml.Node, problems: Problems) -> None:
     """Raise ConfigInvalid for a file of another version: what else would be said about it might be wrong."""
-    node = _child(root, "version")
+    node = child(root, "version")
     if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and node.value != str(VERSION):
         problems.add(
             line_of(node),
@@ -78,17 +78,17 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
         ("time_zone", schedules.time_zone),
     ):
         path = f"schedules.{name}"
-        yield from (f"{config.path}:{_line(root, path)}: {path}: {note}" for note in value.notes())
-    images = _child(root, "images")
+        yield from (f"{config.path}:{line_at(root, path)}: {path}: {note}" for note in value.notes())
+    images = child(root, "images")
     silent = [name for name in config.images if _entry(_entry(images, name), "promote") is None]
     if silent:
         named = ", ".join(silent[:MAX_NAMED]) + (f" and {len(silent) - MAX_NAMED} more" if silent[MAX_NAMED:] else "")
         note = f"without `promote` a person lets each release go ({named}); write `promote: auto` for what goes alone"
-        yield f"{config.path}:{_line(root, 'images')}: images: {note}"
+        yield f"{config.path}:{line_at(root, 'images')}: images: {note}"
 
 
 def _declared(root: yaml.Node, section: str) -> set[str]:
-    node = _child(root, section)
+    node = child(root, section)
     if not isinstance(node, yaml.MappingNode):
         return set()
     names = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
@@ -98,18 +98,9 @@ def _declared(root: yaml.Node, section: str) -> set[str]:
     return names
 
 
-def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value == name:
-                child: yaml.Node = value
-                return child
-    return None
-
-
 def _entry(node: yaml.Node | None, name: str) -> yaml.Node | None:
-    """Like :func:`_child`, also of what a mapping merges (``<<``)."""
-    own = _child(node, name)
+    """Like :func:`child`, also of what a mapping merges (``<<``)."""
+    own = child(node, name)
     if own is not None or not isinstance(node, yaml.MappingNode):
         return own
     for key, value in node.value:
@@ -121,24 +112,6 @@ def _entry(node: yaml.Node | None, name: str) -> yaml.Node | None:
 
 def _merges(key: yaml.Node) -> bool:
     return bool(key.tag.endswith(":merge"))
-
-
-def _line(root: yaml.Node, path: str) -> int:
-    """The line of the deepest part of a path (``a.b[0].c``) that exists."""
-    node = root
-    for part in path.replace("[", ".[").split("."):
-        child = _item(node, part) if part.startswith("[") else _child(node, part)
-        if child is None:
-            break
-        node = child
-    return line_of(node)
-
-
-def _item(node: yaml.Node, part: str) -> yaml.Node | None:
-    if isinstance(node, yaml.SequenceNode):
-        child: yaml.Node = node.value[int(part.strip("[]"))]
-        return child
-    return None
 
 
 def _lookalikes(config: Config) -> Iterable[tuple[str, str]]:

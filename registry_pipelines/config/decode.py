@@ -21,7 +21,7 @@ from registry_pipelines.config.fields import Setting, fields_of, is_object
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import PlatformInvalid
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.settings import Duration, Former, Names, Pattern, Secret, unknown
+from registry_pipelines.settings import Duration, Existing, Instead, Names, Pattern, Secret, unknown
 
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
@@ -48,6 +48,8 @@ class Decoder:
         self._folder = folder
         self.names: list[tuple[str, str, int, str]] = []
         """Every use of a name: section, name, line, path; checked when the whole file is read."""
+        self.files: list[tuple[Existing, Path, int, str]] = []
+        """Every file and folder that must be there: what, where, line, path; nothing here looks."""
 
     def value(self, kind: Any, node: yaml.Node, path: str, *, key: str = "") -> Any:
         """Decode a node as ``kind``; INVALID after a problem. key: the entry's own name in its section."""
@@ -90,13 +92,15 @@ class Decoder:
         if not isinstance(node, yaml.MappingNode):
             return self._expected("a mapping", node, path)
         by_kind = {kind_name(option): option for option in options}
+        instead = {word: mark.do for option in options for mark in _kind_marks(option) for word in mark.words}
         for name, _, value in self._reader.entries(node, path):
             if name == "kind" and isinstance(value, yaml.ScalarNode):
                 if value.value in by_kind:
                     return self._object(by_kind[value.value], node, path, key)
                 if value.value == "":
                     return self._expected(f"one of {', '.join(by_kind)}", value, f"{path}.kind")
-                return self._problem(value, f"{path}.kind", unknown(value.value, by_kind, "kind"))
+                said = instead.get(value.value.lower()) or unknown(value.value, by_kind, "kind")
+                return self._problem(value, f"{path}.kind", said)
         return self._problem(node, path, f"`kind` is missing; write one of {', '.join(by_kind)}")
 
     def _list(self, kind: Any, marks: tuple[Any, ...], node: yaml.Node, path: str) -> Any:
@@ -168,6 +172,9 @@ class Decoder:
             return
         if isinstance(mark, Names):
             self.names.append((mark.section, value, line_of(node), path))
+        elif isinstance(mark, Existing):
+            if "://" not in str(value):
+                self.files.append((mark, self._folder / value, line_of(node), path))
         elif isinstance(mark, msgspec.Meta) and not mark.ge <= value <= mark.le:
             raise ValueError(f"{value} is not between {mark.ge} and {mark.le}")
         elif isinstance(mark, Pattern):
@@ -176,8 +183,19 @@ class Decoder:
 
 def kind_name(option: Any) -> str:
     """What ``kind`` says for a class of a tagged union."""
+    named = _kind_hint(option)
+    return str(get_args(get_args(named)[0] if get_origin(named) is Annotated else named)[0])
+
+
+def _kind_hint(option: Any) -> Any:
     [named] = [each.hint for each in fields_of(option) if each.name == "kind"]
-    return str(get_args(named)[0])
+    return named
+
+
+def _kind_marks(option: Any) -> list[Instead]:
+    named = _kind_hint(option)
+    marks = get_args(named)[1:] if get_origin(named) is Annotated else ()
+    return [mark for mark in marks if isinstance(mark, Instead)]
 
 
 def _missing(known: Iterable[Setting], given: dict[str, Any]) -> list[str]:
@@ -205,8 +223,8 @@ def _expectation(kind: Any, marks: tuple[Any, ...]) -> str:
 
 def _convert(kind: Any, scalar: Scalar, marks: tuple[Any, ...]) -> Any:
     for mark in marks:
-        if isinstance(mark, Former) and scalar.text == mark.word:
-            raise ValueError(mark.now)
+        if isinstance(mark, Instead) and scalar.text in mark.words:
+            raise ValueError(mark.do)
     if get_origin(kind) is Literal:
         known = {str(each): each for each in get_args(kind)}
         if scalar.text in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,10 +53,13 @@ class Problems:
         """All of them in the file's order."""
         return [text for _, text in sorted(self.noted)]
 
-    def raise_if_any(self) -> None:
-        """Raise ConfigInvalid with all problems in the file's order."""
+    def raise_if_any(self, notes: Iterable[str] = ()) -> None:
+        """Raise ConfigInvalid with all problems in the file's order. notes: what else is said then."""
         if self.noted:
-            raise ConfigInvalid(self.sentences())
+            error = ConfigInvalid(self.sentences())
+            for note in notes:
+                error.add_note(f"note: {note}")
+            raise error
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,34 @@ def _composed_slowly(text: str, problems: Problems) -> yaml.Node | None:
 def line_of(node: yaml.Node) -> int:
     """The 1-based line a node starts on."""
     return int(node.start_mark.line) + 1
+
+
+def child(node: yaml.Node | None, name: str) -> yaml.Node | None:
+    """The value of a key of a mapping; None where there is none."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value == name:
+                found: yaml.Node = value
+                return found
+    return None
+
+
+def line_at(root: yaml.Node, path: str) -> int:
+    """The line of the deepest part of a path (``a.b[0].c``) that exists."""
+    node = root
+    for part in path.replace("[", ".[").split("."):
+        deeper = _item(node, part) if part.startswith("[") else child(node, part)
+        if deeper is None:
+            break
+        node = deeper
+    return line_of(node)
+
+
+def _item(node: yaml.Node, part: str) -> yaml.Node | None:
+    if isinstance(node, yaml.SequenceNode):
+        found: yaml.Node = node.value[int(part.strip("[]"))]
+        return found
+    return None
 
 
 class Reader:

@@ -18,14 +18,15 @@ from registry_pipelines.config.model import (
 from registry_pipelines.promote.documents import Policy
 
 
-def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "") -> Config:
+def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "", look: bool = False) -> Config:
     """Read a configuration file.
 
     env: what ``${NAME}`` may name. Paths in the file are relative to its folder; they come back absolute.
     spare: a section whose problems do not refuse the file, for a service that goes on without it: it then has its
     default values, and ``Config.spared`` the problems.
+    look: whether the files, folders and keys that it names are here, too, which else each stage says when it needs
+    them; see :mod:`registry_pipelines.config.here`. Hosts are not asked.
     Raises ConfigInvalid with every problem as ``file:line: path: message``; secret values are in none of them.
-    Not checked here: that files, hosts and keys it names exist; each stage says so when it needs them.
     """
     problems = Problems(path)
     node = read_document(path, problems)
@@ -34,21 +35,26 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "") ->
         problems.raise_if_any()
         raise AssertionError("raise_if_any raised")
     check_version(node, problems)
-    config = _decoded(node, path, env, problems)
+    decoder = Decoder(Reader(problems, env), path.absolute().parent)
+    config = _decoded(node, path, decoder, problems)
     if spare and problems.noted and all(where.split(".")[0] == spare for where in problems.paths):
         spared = problems.sentences()
         problems = Problems(path)
         node.value = [(key, value) for key, value in node.value if key.value != spare]
-        config = _decoded(node, path, env, problems)
+        config = _decoded(node, path, Decoder(Reader(problems, env), path.absolute().parent), problems)
         config = config and replace(config, spared=tuple(spared))
-    problems.raise_if_any()
+    seen: list[str] = []
+    if look:
+        from registry_pipelines.config.here import look_here  # nothing else needs keys
+
+        seen = look_here(node, config, decoder.files, problems)
+    problems.raise_if_any(seen)
     if config is None:
         raise AssertionError("an invalid value without a problem")
-    return replace(config, notes=tuple(notes(node, config)))
+    return replace(config, notes=(*notes(node, config), *seen))
 
 
-def _decoded(node: yaml.Node, path: Path, env: Mapping[str, str], problems: Problems) -> Config | None:
-    decoder = Decoder(Reader(problems, env), path.absolute().parent)
+def _decoded(node: yaml.Node, path: Path, decoder: Decoder, problems: Problems) -> Config | None:
     decoded = decoder.value(Config, node, "")
     config = None if decoded is INVALID else _completed(decoded, path)
     check(node, config, decoder.names, problems)

@@ -19,6 +19,7 @@ from registry_pipelines.promote.documents import Policy
 from registry_pipelines.settings import (
     ECOSYSTEM,
     FEED,
+    FILE,
     GLOB,
     JOURNAL,
     NAME,
@@ -27,6 +28,7 @@ from registry_pipelines.settings import (
     WEBHOOK,
     Duration,
     EntryName,
+    Existing,
     Names,
     Secret,
     Unwritten,
@@ -66,7 +68,7 @@ class RoleKey(msgspec.Struct, frozen=True, kw_only=True):
     """PEM private key (P-256); leave it out where nothing is signed in this role."""
     password: Secret = Secret("")
     """Password of the key, as `${VARIABLE}`; empty for none."""
-    trusted: tuple[Path, ...] = ()
+    trusted: tuple[Annotated[Path, FILE], ...] = ()
     """PEM public keys that are believed in this role; the key's own (`<key>.pub`) unless told."""
 
 
@@ -79,7 +81,7 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     """Password of the key, as `${VARIABLE}`; empty for none."""
     generate: bool = False
     """Make the key at first use when there is none; for demonstrations."""
-    trusted: tuple[Path, ...] = ()
+    trusted: tuple[Annotated[Path, FILE], ...] = ()
     """PEM public keys that are believed; the signing key's own (`<key>.pub`) unless told."""
     builder: RoleKey | None = None
     """Provenance."""
@@ -104,7 +106,7 @@ class Advisories(msgspec.Struct, frozen=True, kw_only=True):
     """OSV advisories that reports are made from: what `advisories update` or `advisories import` brought into the state
     folder; before that the set that comes with the package, which is old and for the demonstration."""
 
-    source: Path | None = None
+    source: Annotated[Path, Existing("file or folder")] | None = None
     """Folder, tar or zip of OSV records of your own, which is then used in place of those."""
     feed: Annotated[str, FEED] | None = OSV_EXPORT
     """What `advisories update` reads: OSV's export, or a mirror of it with the same files. `null`: nothing is fetched

@@ -9,8 +9,21 @@ import msgspec
 from msgspec import Meta
 
 from registry_pipelines.mirror.model import Upstream
-from registry_pipelines.settings import GLOB, HOST, PREFIX, EntryName, Names, Secret
+from registry_pipelines.settings import FILE, GLOB, HOST, PREFIX, EntryName, Instead, Names, Secret
 from registry_pipelines.transfer.closure.choice import Choice
+
+ECR_INSTEAD = Instead(
+    ("ecr", "aws", "aws-ecr"),
+    "ECR is `kind: distribution` with its host, <account>.dkr.ecr.<region>.amazonaws.com; AWS credentials log in",
+)
+CLOUDS_INSTEAD = Instead(
+    ("gar", "gcr", "gcp", "google", "artifact-registry", "acr", "azure"),
+    "a cloud's registry is `kind: distribution` with its host, as <region>-docker.pkg.dev or <name>.azurecr.io",
+)
+OTHERS_INSTEAD = Instead(
+    ("docker", "dockerhub", "docker-hub", "ghcr", "github", "gitlab", "harbor", "quay", "nexus", "artifactory", "oci"),
+    "a registry elsewhere is `kind: distribution` with its host, as docker.io, ghcr.io or harbor.example.com",
+)
 
 
 class EmbeddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,14 +38,14 @@ class EmbeddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Address it listens on; loopback unless told."""
     root: Path | None = None
     """Folder of its content; `<state>/registries/<name>` unless told."""
-    tls_cert: Path | None = None
+    tls_cert: Annotated[Path, FILE] | None = None
     """PEM certificate chain; with `tls_key` it serves HTTPS."""
-    tls_key: Path | None = None
+    tls_key: Annotated[Path, FILE] | None = None
     """PEM private key of `tls_cert`."""
     users: dict[str, Secret] = {}
     """Accounts, each name with its password as `${VARIABLE}`; without any, everybody may read and write. Our own
     clients log in as the first."""
-    htpasswd: Path | None = None
+    htpasswd: Annotated[Path, FILE] | None = None
     """htpasswd file (bcrypt lines) with further accounts."""
     anonymous_pull: bool = False
     """Reading needs no account."""
@@ -40,7 +53,7 @@ class EmbeddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Bearer tokens from an own endpoint, instead of basic passwords."""
     reachable_as: Annotated[str, HOST] | None = None
     """`host:port` that clients use; `host` and `port` unless told."""
-    ca_file: Path | None = None
+    ca_file: Annotated[Path, FILE] | None = None
     """PEM certificates our own clients trust, beside the system's."""
 
     @property
@@ -69,7 +82,7 @@ class DistributionRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Any registry that speaks the OCI distribution protocol: ECR, Artifact Registry, Harbor, docker-registry."""
 
     name: EntryName
-    kind: Literal["distribution"]
+    kind: Annotated[Literal["distribution"], ECR_INSTEAD, CLOUDS_INSTEAD, OTHERS_INSTEAD]
     """The registry is somewhere else."""
     host: Annotated[str, HOST]
     """`host` or `host:port`, without scheme."""
@@ -79,9 +92,9 @@ class DistributionRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Password or token of `username`, as `${VARIABLE}`."""
     plain_http: bool | None = None
     """Speak plain HTTP; by default on loopback hosts only."""
-    ca_file: Path | None = None
+    ca_file: Annotated[Path, FILE] | None = None
     """PEM certificates to trust, beside the system's."""
-    docker_config: Path | None = None
+    docker_config: Annotated[Path, FILE] | None = None
     """Docker's `config.json` or the container tools' `auth.json`; the usual places unless told."""
     aws_profile: str = ""
     """Profile of AWS's configuration, for hosts of ECR without `username` and `docker_config`; the default chain of

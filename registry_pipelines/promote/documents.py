@@ -16,7 +16,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.person import Identity
 from registry_pipelines.registry.warning_kinds import WarningId
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
-from registry_pipelines.settings import Duration, EntryName, Former
+from registry_pipelines.settings import Duration, EntryName, Instead
 
 Required = Literal["provenance", "sbom", "vulnerabilities", "signature"]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
@@ -73,7 +73,7 @@ class PolicyException(msgspec.Struct, frozen=True, kw_only=True):
 class AcceptedUnknown(msgspec.Struct, frozen=True, kw_only=True):
     """Something the scanner could not know and the policy accepts by name; the verdict says so."""
 
-    kind: Annotated[AcceptedKind, Former(OLD_KIND, OLD_KIND_NOW)]
+    kind: Annotated[AcceptedKind, Instead((OLD_KIND,), OLD_KIND_NOW)]
     """What the scanner reported; `advisories-age` accepts advisories that are older than `max_advisory_age`."""
     subject: str = "*"
     """Pattern of what it is about, for example `pkg:conda/*`."""

@@ -54,6 +54,7 @@ policies:
   plain: {}
 images:
   app: {registry: here, repository: app, policy: plain}
+signing: {generate: true}
 """
 
 COUNT = """

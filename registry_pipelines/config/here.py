@@ -1,0 +1,199 @@
+"""What a configuration needs of this machine: that its files, folders and keys are here and can be read.
+
+For ``config check``: without it each stage says so when it comes to it, which for a build is after pip has run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from registry_pipelines.config.document import Problems, line_at
+from registry_pipelines.config.model import Config
+from registry_pipelines.config.registries import EmbeddedRegistry
+from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.predicates import ROLES
+from registry_pipelines.settings import Existing
+
+Finding = tuple[str, str]
+"""The path in the file, and what is said about it."""
+
+GENERATE = "`registry-pipelines sign --generate-key` makes it"
+
+
+def look_here(
+    root: yaml.Node, config: Config | None, files: Iterable[tuple[Existing, Path, int, str]], problems: Problems
+) -> list[str]:
+    """Note what is not here; what is here and should be otherwise is returned, each as ``file:line: path: message``.
+
+    config: None when single values are wrong already; files are looked for all the same. files: see ``Decoder.files``.
+    """
+    for wanted, path, line, where in files:
+        if said := _missing(wanted, path):
+            problems.add(line, where, said)
+    if config is None or any(where.startswith("signing") for where in problems.paths):
+        return []
+    for where, said in (*_requirements(config, problems.paths), *_keys(config), *_state(config), *_command(config)):
+        problems.add(line_at(root, where), where, said)
+    notes = (*_absent_keys(config), *_loose(config), *_provenance(config))
+    return [f"{config.path}:{line_at(root, where)}: {where}: {said}" for where, said in notes]
+
+
+def _missing(wanted: Existing, path: Path) -> str:
+    """What is wrong with a file or folder; empty for nothing."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"there is no {wanted.what} {path}" if isinstance(error, FileNotFoundError) else _unreadable(path, error)
+    if (wanted.what == "folder" and not stat.S_ISDIR(mode)) or (wanted.what == "file" and stat.S_ISDIR(mode)):
+        return f"{path} is a {'folder' if stat.S_ISDIR(mode) else 'file'}, and a {wanted.what} is wanted"
+    return "" if os.access(path, os.R_OK) else f"{path} cannot be read: Permission denied"
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be read: {error.strerror or error}"
+
+
+def _requirements(config: Config, wrong: set[str]) -> Iterator[Finding]:
+    """Files that requirements name, and lines that no build takes."""
+    for name, image in config.images.items():
+        build, path = image.build, f"images.{name}.build.requirements"
+        if build is None or not (build.requirements or build.requirements_file) or f"{path}_file" in wrong:
+            continue
+        from registry_pipelines.build.requirement_lines import read_lines  # who builds nothing needs no `packaging`
+
+        try:
+            read_lines(build.requirements, build.requirements_file, folder=config.path.parent)
+        except InputError as error:
+            at = path if build.requirements else f"{path}_file"
+            yield at, ": ".join(filter(None, (error.where, error.what)))
+
+
+def _private_keys(config: Config) -> dict[Path, Finding]:
+    """Every file of a private key, with the place in the file and the password."""
+    keys: dict[Path, Finding] = {}
+    for role in ROLES:
+        path = config.signing_key_of(role)
+        if path is not None:
+            at = f"signing.{role}.key" if config.signing.of(role) else "signing.key"
+            keys.setdefault(path, (at, config.password_of(role)))
+    return keys
+
+
+def _keys(config: Config) -> Iterator[Finding]:
+    """Keys that cannot be read, and where nobody signs elsewhere, that there is none."""
+    keys = _private_keys(config)
+    for path, (where, password) in keys.items():
+        if path.exists() and (said := _unfit_to_sign(path, password)):
+            yield where, said
+    if _nobody_signs(config, keys):
+        where, _ = next(iter(keys.values()), ("signing", ""))
+        yield where, f"there is no key {next(iter(keys), '')} to sign with; {GENERATE}"
+    halves = {key.with_suffix(".pub"): key for key in keys if key.exists()}
+    for where, path in _believed(config):
+        if path.exists():
+            if said := _unbelievable(path):
+                yield where, said
+        elif path in halves and not where.endswith("]"):
+            make = f"openssl pkey -in {halves[path]} -pubout -out {path}"
+            yield where, f"the public half {path} is not there, so nothing signed with it is believed: {make}"
+
+
+def _unfit_to_sign(path: Path, password: str) -> str:
+    from registry_pipelines.evidence.keys import load_signer  # where there is none, nothing that reads it is loaded
+
+    try:
+        load_signer(path, password)
+    except InputError as error:
+        return _said(error)
+    return ""
+
+
+def _unbelievable(path: Path) -> str:
+    from registry_pipelines.evidence.keys import load_verifier
+
+    try:
+        load_verifier([path])
+    except InputError as error:
+        return _said(error)
+    return ""
+
+
+def _nobody_signs(config: Config, keys: Iterable[Path]) -> bool:
+    """Whether releases are to be signed, and neither a key here nor one that is believed says by whom."""
+    own = [each for role in ROLES if (each := config.signing.of(role))]
+    elsewhere = config.signing.trusted or any(each.trusted for each in own)
+    return bool(config.images) and not (config.signing.generate or elsewhere or any(path.exists() for path in keys))
+
+
+def _believed(config: Config) -> Iterator[tuple[str, Path]]:
+    """Every file of a public key; the place in the file ends with ``]`` where it is named."""
+    sets = [("signing", config.signing.trusted, config.trusted_keys)]
+    for role, paths in config.trusted_by_role.items():
+        own = config.signing.of(role)
+        sets.append((f"signing.{role}", own.trusted if own else (), paths))
+    for where, named, paths in sets:
+        for place, path in enumerate(paths):
+            yield f"{where}.trusted[{place}]" if named else f"{where}.key", path
+
+
+def _said(error: InputError) -> str:
+    return ": ".join(filter(None, (error.where, error.what))) + (f"; {error.do}" if error.do else "")
+
+
+def _absent_keys(config: Config) -> Iterator[Finding]:
+    """Keys of some roles may be on other machines."""
+    keys = _private_keys(config)
+    if not config.images or config.signing.generate or _nobody_signs(config, keys):
+        return
+    for path, (where, _) in keys.items():
+        if not path.exists():
+            yield where, f"there is no key {path}: nothing is signed with it on this machine"
+
+
+def _loose(config: Config) -> Iterator[Finding]:
+    """Private keys that others may read."""
+    keys = {path: where for path, (where, _) in _private_keys(config).items()}
+    for name, registry in config.registries.items():
+        if isinstance(registry, EmbeddedRegistry) and registry.tls_key:
+            keys.setdefault(registry.tls_key, f"registries.{name}.tls_key")
+    for path, where in keys.items():
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            continue
+        if mode & 0o077:
+            yield where, f"others may read the private key {path} (mode {mode:04o}): chmod 600 {path}"
+
+
+def _provenance(config: Config) -> Iterator[Finding]:
+    """Images that are pushed by somebody of whom nothing says that he makes the provenance that the policy wants."""
+    if config.signing.builder:
+        return
+    for name, image in config.images.items():
+        if image.build is None and "provenance" in config.policies[image.policy].required:
+            yield (
+                f"images.{name}",
+                f"policy `{image.policy}` requires provenance, and this image is not built here: unless the CI that "
+                "pushes it attaches SLSA provenance, every release is denied. Name the CI's key in "
+                "`signing.builder.trusted`, or leave provenance out of the policy's `required`",
+            )
+
+
+def _state(config: Config) -> Iterator[Finding]:
+    there = next((each for each in (config.state, *config.state.parents) if each.exists()), config.state)
+    if not there.is_dir():
+        yield "state", f"{there} is a file, and a folder is wanted"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield "state", f"nothing may be written in {there}"
+
+
+def _command(config: Config) -> Iterator[Finding]:
+    program = next(iter(config.notify.command), "")
+    if program and not shutil.which(config.path.parent / program if "/" in program else program):
+        yield "notify.command", f"there is no program {program}"

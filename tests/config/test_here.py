@@ -1,0 +1,127 @@
+"""``config check`` looks whether what a file names is on this machine: everything in one list, with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.config import load
+from registry_pipelines.errors import ConfigInvalid
+from registry_pipelines.evidence.keys import generate_key
+from tests.config.files import problems, written
+
+IMAGES = """\
+registries:
+  here: {kind: embedded, port: 5501%s}
+images:
+  app: {registry: here, repository: team/app, build: {version: v1%s}}
+"""
+
+
+def seen(folder: Path, text: str, **environment: str) -> tuple[list[str], list[str]]:
+    """Problems and notes, each without the file's path."""
+    path = written(folder, text)
+    try:
+        found, notes = [], list(load(path, environment, look=True).notes)
+    except ConfigInvalid as error:
+        found, notes = error.problems, [note.removeprefix("note: ") for note in getattr(error, "__notes__", ())]
+    return [each.removeprefix(str(path)) for each in found], [each.removeprefix(str(path)) for each in notes]
+
+
+def test_files_and_folders_that_are_not_there_stand_in_one_list(tmp_path: Path) -> None:
+    """Also beside what is wrong by itself. Loading for work looks for none: a machine may have another part to do."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    build = """,
+    application: gone, wheels: file, requirements_file: folder,
+    find_links: [https://wheels.example.com/, missing], requirements: [numpy, "-r nested.txt"]"""
+    text = IMAGES % (", tls_cert: none.crt, tls_key: none.key", build) + (
+        "advisories: {source: osv.zip}\nsigning: {generate: true, person: {trusted: [keys/p.pub]}}\n"
+        "notify: {command: [./tell]}\n"
+    )
+    found, _ = seen(tmp_path, text)
+    assert found == [
+        f":2: registries.here.tls_cert: there is no file {tmp_path}/none.crt",
+        f":2: registries.here.tls_key: there is no file {tmp_path}/none.key",
+        f":5: images.app.build.application: there is no folder {tmp_path}/gone",
+        f":5: images.app.build.requirements_file: {tmp_path}/folder is a folder, and a file is wanted",
+        f":5: images.app.build.wheels: {tmp_path}/file is a file, and a folder is wanted",
+        f":6: images.app.build.find_links[1]: there is no file or folder {tmp_path}/missing",
+        f":7: advisories.source: there is no file or folder {tmp_path}/osv.zip",
+        f":8: signing.person.trusted[0]: there is no file {tmp_path}/keys/p.pub",
+    ]
+    load(written(tmp_path, text), {})
+    (tmp_path / "keys").mkdir()
+    generate_key(tmp_path / "keys" / "p.key")
+    for name in ("none.crt", "none.key", "osv.zip"):
+        (tmp_path / name).touch()
+    (tmp_path / "missing").mkdir()
+    text = text.replace("application: gone, wheels: file, requirements_file: folder,", "")
+    found, _ = seen(tmp_path, text)
+    assert found == [
+        f":6: images.app.build.requirements: {tmp_path}/nested.txt: the requirements file cannot be read: "
+        "No such file or directory",
+        ":9: notify.command: there is no program ./tell",
+    ]
+    found, _ = seen(tmp_path, text + "sensors: {intervall: 3s}\nadvisoriess: {}\n")
+    assert len(found) == 2
+
+
+def test_keys_that_cannot_sign_or_are_not_believed(tmp_path: Path) -> None:
+    text = IMAGES % ("", "")
+    at = tmp_path / ".registry-pipelines" / "keys" / "signing.key"
+    found, notes = seen(tmp_path, text)
+    assert found == [
+        f":1: signing.key: there is no key {at} to sign with; `registry-pipelines sign --generate-key` makes it"
+    ]
+    assert notes == []
+    assert seen(tmp_path, "registries: {here: {kind: embedded, port: 5501}}\n") == ([], [])
+    made = generate_key(tmp_path / "k.key", password="right")
+    locked = text + "signing: {key: k.key, password: '${WORD}'}\n"
+    assert seen(tmp_path, locked, WORD="right") == ([], [])
+    [wrong], _ = seen(tmp_path, locked, WORD="wrong")
+    assert wrong.startswith(f":5: signing.key: {made.private}: the private key cannot be decrypted: wrong password")
+    made.private.chmod(0o640)
+    _, [loose] = seen(tmp_path, locked, WORD="right")
+    readable = f"others may read the private key {made.private} (mode 0640): chmod 600 {made.private}"
+    assert loose == f":5: signing.key: {readable}"
+    made.public.rename(tmp_path / "elsewhere.pub")
+    [half], [again] = seen(tmp_path, locked, WORD="right")
+    assert f"openssl pkey -in {made.private} -pubout -out {made.public}" in half and again == loose
+    made.private.write_text("nonsense")
+    [broken, _], _ = seen(tmp_path, locked, WORD="right")
+    assert "the private key cannot be read" in broken
+
+
+def test_a_role_may_sign_on_another_machine(tmp_path: Path) -> None:
+    generate_key(tmp_path / "scanner.key")
+    text = IMAGES % ("", "") + "signing: {key: away.key, trusted: [scanner.pub], scanner: {key: scanner.key}}\n"
+    found, [away] = seen(tmp_path, text)
+    assert found == []
+    assert away == f":5: signing.key: there is no key {tmp_path}/away.key: nothing is signed with it on this machine"
+
+
+def test_provenance_that_nobody_makes(tmp_path: Path) -> None:
+    text = "registries: {here: {kind: embedded, port: 5501}}\nsigning: {generate: true}\n"
+    pushed = text + "images:\n  pushed: {registry: here, repository: pushed}\n"
+    found, [note] = seen(tmp_path, pushed)
+    assert found == [] and note.startswith(":4: images.pushed: policy `default` requires provenance")
+    assert seen(tmp_path, pushed + "policies: {default: {required: [sbom, signature]}}\n") == ([], [])
+    generate_key(tmp_path / "ci.key")
+    named = pushed.replace("{generate: true}", "{generate: true, builder: {trusted: [ci.pub]}}")
+    assert seen(tmp_path, named) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("ecr", "ECR is `kind: distribution` with its host, <account>.dkr.ecr.<region>.amazonaws.com"),
+        ("GAR", "a cloud's registry is `kind: distribution` with its host"),
+        ("harbor", "a registry elsewhere is `kind: distribution` with its host"),
+        ("embeded", "unknown kind `embeded`; did you mean `embedded`?"),
+    ],
+)
+def test_a_kind_that_people_write_gets_its_hint(tmp_path: Path, kind: str, said: str) -> None:
+    [problem] = problems(tmp_path, f"registries:\n  r: {{kind: {kind}, host: reg.example.com}}\n")
+    assert problem.startswith(f":2: registries.r.kind: {said}")
