@@ -43,12 +43,13 @@ else:  # Dagster knows the bare class only: with a parameter it asks for a tuple
 def facts(result: StageResult) -> Metadata:
     """Metadata of a result under stable names, so that Dagster charts the numbers over time.
 
-    ``alerts`` (first), ``reasons`` (a Markdown list: it is what people look for), ``notes`` (what was left out),
-    further tables by their names, the stage's own facts, action, digest, changed, bytes_moved (bytes), seconds,
-    ``rows`` (the first 50, as a table), and the number of rows of each table.
+    ``alerts`` (first), ``reasons`` (a Markdown list: it is what people look for), ``next_steps`` (what leads to a pass,
+    in order), ``notes`` (what was left out), further tables by their names, the stage's own facts, action, digest,
+    changed, bytes_moved (bytes), seconds, ``rows`` (the first 50, as a table), and the number of rows of each table.
     """
     shown: Metadata = {"alerts": bullets(result.alerts)} if result.alerts else {}
     shown |= {"reasons": bullets(result.reasons)} if result.reasons else {}
+    shown |= {"next_steps": numbered(result.next_steps)} if result.next_steps else {}
     shown |= {"notes": bullets(result.notes)} if result.notes else {}
     shown |= {name: table(rows) for name, rows in result.tables.items() if rows}
     shown |= {name: value for name, value in result.facts.items() if name != "reasons"}
@@ -101,6 +102,11 @@ def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
 
 
+def numbered(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """What to do, in order, as a Markdown list."""
+    return dg.MetadataValue.md("\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1)))
+
+
 def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materialized:
     """The materialization of a result; its digest is the data version. Made only after the act has succeeded: what is
     yielded before an exception stays recorded."""
@@ -144,6 +150,7 @@ def refusals() -> Iterator[None]:
         shown: Metadata = dict(error.diagnostics())
         if isinstance(error, PromotionDenied):
             shown["reasons"] = bullets(error.reasons)
+            shown |= {"next_steps": numbered(error.next_steps)} if error.next_steps else {}
         raise dg.Failure(str(error), metadata=shown, allow_retries=False) from error
 
 

@@ -51,6 +51,7 @@ done, see :func:`exit_code_of_many`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class RegistryPipelinesError(Exception):
@@ -269,11 +270,25 @@ class SignatureInvalid(EvidenceError):
 
 
 class PromotionDenied(EvidenceError):
-    """The verdict is deny. reasons: one sentence each."""
+    """The verdict is deny. reasons: one sentence each.
 
-    def __init__(self, what: str, *, reasons: Sequence[str], where: str = "", do: str = "") -> None:
+    steps: what leads to a pass, as ``promote.documents.Step`` has it; who knows the commands for it calls :meth:`tell`.
+    """
+
+    def __init__(
+        self, what: str, *, reasons: Sequence[str], steps: Sequence[Any] = (), where: str = "", do: str = ""
+    ) -> None:
         self.reasons = list(reasons)
+        self.steps = tuple(steps)
+        self.next_steps: list[str] = []
         super().__init__(what + "".join(f"\n  - {reason}" for reason in self.reasons), where=where, do=do)
+
+    def tell(self, next_steps: Sequence[str]) -> None:
+        """Say what to do, in this order, in place of ``do``; nothing to do leaves that as it is."""
+        self.next_steps = list(next_steps)
+        if next_steps:
+            lines = [f"\n  {number}. {step}" for number, step in enumerate(next_steps, 1)]
+            self.do = f"Do this, in this order:{''.join(lines)}"
 
 
 class AdvisoriesError(RegistryPipelinesError):

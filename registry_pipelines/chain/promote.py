@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from registry_pipelines.chain.next_steps import denials_with_next_steps, next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
@@ -50,6 +51,7 @@ def judge(session: Session, release: Release) -> StageResult:
         facts=facts,
         rows=notes,
         reasons=list(verdict.reasons) or [f"accepted: {text}" for text in verdict.accepted],
+        next_steps=next_steps(session, release, verdict.steps),
         notes=[text for text in verdict.notes if text.startswith("warning ")],
         ok=verdict.allow,
     )
@@ -74,7 +76,8 @@ def promote_automatically(session: Session, release: Release) -> StageResult:
             return _promoted(session, release, None)
         why = f"{image.channel} names {newer}, a higher version: going back is for a person to ask"
     policy = session.policy(release)
-    done = channels.promoted_already(place, release, policy, verifier, channel=image.channel, now=session.now())
+    with denials_with_next_steps(session, release):
+        done = channels.promoted_already(place, release, policy, verifier, channel=image.channel, now=session.now())
     if done:
         return _result(release, done, started)
     return StageResult(
@@ -89,16 +92,17 @@ def promote_automatically(session: Session, release: Release) -> StageResult:
 
 def _promoted(session: Session, release: Release, by: Person | None) -> StageResult:
     started = time.monotonic()
-    done = channels.promote(
-        session.source(release),
-        release,
-        session.policy(release),
-        session.verifier(),
-        session.keys.signer(*roles_for(PROMOTION_TYPE)),
-        channel=session.image(release.image).channel,
-        now=session.now(),
-        by=by,
-    )
+    with denials_with_next_steps(session, release):
+        done = channels.promote(
+            session.source(release),
+            release,
+            session.policy(release),
+            session.verifier(),
+            session.keys.signer(*roles_for(PROMOTION_TYPE)),
+            channel=session.image(release.image).channel,
+            now=session.now(),
+            by=by,
+        )
     return _result(release, done, started, by)
 
 
@@ -128,11 +132,12 @@ def _result(release: Release, done: Promotion, started: float, by: Person | None
 
 def require_promoted(session: Session, release: Release) -> list[str]:
     """Raise PromotionDenied unless the gate lets a release leave its source registry; what the verdict accepted."""
-    return ask_to_leave(
-        session.source(release),
-        release,
-        session.policy(release),
-        session.verifier(),
-        channel=session.image(release.image).channel,
-        now=session.now(),
-    )
+    with denials_with_next_steps(session, release):
+        return ask_to_leave(
+            session.source(release),
+            release,
+            session.policy(release),
+            session.verifier(),
+            channel=session.image(release.image).channel,
+            now=session.now(),
+        )

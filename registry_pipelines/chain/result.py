@@ -40,6 +40,8 @@ class StageResult:
     """What the rest is not worth reading without: advisories that are old or missing. Shown first."""
     reasons: Sequence[str] = ()
     """Why it is not ``ok``, or what was accepted; one sentence each."""
+    next_steps: Sequence[str] = ()
+    """What leads to ``ok``, in the order in which to do it: commands as they are typed, and what to change."""
     notes: Sequence[str] = ()
     """What was left out or not looked at, and why; one sentence each. It is nothing that is wrong."""
     ok: bool = True
@@ -56,6 +58,7 @@ class StageResult:
             "tables": {name: [dict(row) for row in rows] for name, rows in self.tables.items()},
             "alerts": list(self.alerts),
             "reasons": list(self.reasons),
+            "next_steps": list(self.next_steps),
             "notes": list(self.notes),
         }
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 import msgspec
 
 from registry_pipelines.chain.advisories import advisory_source, alerts_about
+from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
-from registry_pipelines.promote.documents import Policy
+from registry_pipelines.promote.documents import Step, in_order
 from registry_pipelines.promote.evidence import reports_about, signed_about
-from registry_pipelines.promote.gate import report_breaches
+from registry_pipelines.promote.findings import Outcome
+from registry_pipelines.promote.gate import against_limits
 from registry_pipelines.registry.image_warnings import warnings_of
 from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.protocol import Place
@@ -89,9 +91,9 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     place, subject = session.source(release), session.subject(release)
     signer = session.keys.at_hand("scanner")
     report = current_report(session, place, release)
-    breaches = _breaches(session, release, report)
-    published = publish_report(place, subject, report, signer=signer, passes=not breaches)
-    return _held_against_limits(session, release, published, report, breaches, started)
+    outcome = _against_limits(session, release, report)
+    published = publish_report(place, subject, report, signer=signer, passes=outcome.passes)
+    return _held_against_limits(session, release, published, report, outcome, started)
 
 
 def limits(session: Session, release: Release) -> StageResult:
@@ -113,28 +115,29 @@ def limits(session: Session, release: Release) -> StageResult:
         published = replace(published, unsigned="no trusted key signed it, and the verdict asks for one that is")
     elif report != newest:
         published = Published(signed[1].descriptor, report.encode(), False)
-    breaches = _breaches(session, release, report)
+    outcome = _against_limits(session, release, report)
     if newest.order > report.order:
-        later = [each for each in reports_about(place, release.digest, known) if each.order > report.order]
-        breaches += [
-            f"in the report of {each.scanned_at}, which is not signed: {reason}"
-            for each in later
-            for reason in _breaches(session, release, each)
-            if reason not in breaches
-        ]
-    return _held_against_limits(session, release, published, report, breaches, started)
+        told = set(outcome.reasons)
+        for each in reports_about(place, release.digest, known):
+            if each.order > report.order:
+                later = _against_limits(session, release, each)
+                of = f"in the report of {each.scanned_at}, which is not signed"
+                reasons = [f"{of}: {reason}" for reason in later.reasons if reason not in told]
+                outcome.add(Outcome(reasons, later.steps))
+    return _held_against_limits(session, release, published, report, outcome, started)
 
 
-def _breaches(session: Session, release: Release, report: Report) -> list[str]:
-    return report_breaches(report, session.policy(release), image=release.image, now=session.now())
+def _against_limits(session: Session, release: Release, report: Report) -> Outcome:
+    return against_limits(report, session.policy(release), image=release.image, now=session.now())
 
 
 def _held_against_limits(
-    session: Session, release: Release, published: Published, report: Report, breaches: list[str], started: float
+    session: Session, release: Release, published: Published, report: Report, outcome: Outcome, started: float
 ) -> StageResult:
     image = session.image(release.image)
     policy = session.policy(release)
     own_source = session.config.advisories.source is not None
+    steps = in_order([*outcome.steps, Step(kind="scan")]) if outcome.reasons else ()
     return StageResult(
         stage="vulnerabilities",
         subject=release.key,
@@ -147,15 +150,11 @@ def _held_against_limits(
         rows=[_finding(each) for each in report.findings],
         tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
         alerts=alerts_about(report, max_age=policy.max_advisory_age, now=session.now(), own_source=own_source),
-        reasons=breaches,
-        notes=_report_notes(report, published, policy),
-        ok=not breaches,
+        reasons=outcome.reasons,
+        next_steps=next_steps(session, release, [step for step in steps if step.kind not in ("sign", "judge")]),
+        notes=[*([f"the report is not signed: {published.unsigned}"] if published.unsigned else []), *outcome.accepted],
+        ok=outcome.passes,
     )
-
-
-def _report_notes(report: Report, published: Published, policy: Policy) -> list[str]:
-    unsigned = [f"the report is not signed: {published.unsigned}"] if published.unsigned else []
-    return unsigned if policy.undeclared == "deny" else [*unsigned, *undeclared_lines(report.undeclared)]
 
 
 def current_report(session: Session, place: Place, release: Release) -> Report:

@@ -97,7 +97,7 @@ def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, erro
         if isinstance(error, errors.ConfigInvalid):
             document["problems"] = error.problems
         if isinstance(error, errors.PromotionDenied):
-            document["reasons"] = error.reasons
+            document |= {"reasons": error.reasons, "next_steps": error.next_steps}
         print_json({"ok": False, "error": document})
 
 

@@ -193,21 +193,35 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     print_alerts(result.alerts)
     out.print(results_table([result]))
     if result.rows and all("text" in row for row in result.rows):
-        for line in _verdict_lines(result.rows):
-            out.print(f"- {line}", markup=False, soft_wrap=True)
+        _print_verdict(result.rows)
         there = {row["text"] for row in result.rows}
         print_lines(note for note in result.notes if note not in there)
-        return
-    if result.rows:
-        out.print(rows_table(result.rows))
-    print_lines([*result.reasons, *result.notes])
+    else:
+        if result.rows:
+            out.print(rows_table(result.rows))
+        print_lines([*result.reasons, *result.notes])
+    print_next_steps(result.next_steps)
 
 
-def _verdict_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A verdict's rows as lines: reasons as they are, the others with what they are about in front."""
-    kinds = dict.fromkeys(row["about"] for row in rows)
-    lines = {kind: condensed(row["text"] for row in rows if row["about"] == kind) for kind in kinds}
-    return [line if kind == "reason" else f"{kind}: {line}" for kind, texts in lines.items() for line in texts]
+_VERDICT_HEADINGS = {"reason": "Why it may not ship:", "accepted": "Accepted by the policy:", "note": "Noted:"}
+
+
+def _print_verdict(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A verdict's rows as lines below what they are about."""
+    for kind, heading in _VERDICT_HEADINGS.items():
+        texts = [row["text"] for row in rows if row["about"] == kind]
+        if texts:
+            console().print(heading)
+            print_lines(texts)
+
+
+def print_next_steps(steps: Sequence[str]) -> None:
+    """What to do, numbered; nothing where there is nothing to do. Commands stand in one line, to be copied."""
+    out = console()
+    if steps:
+        out.print("Do this, in this order:")
+    for number, step in enumerate(steps, 1):
+        out.print(f"  {number}. {step}", markup=False, soft_wrap=True)
 
 
 def _subject_text(subject: str) -> str:

@@ -16,6 +16,7 @@ from registry_pipelines.cli.output import (
     console,
     print_alerts,
     print_json,
+    print_next_steps,
     results_table,
     rows_table,
     show_result,
@@ -47,9 +48,13 @@ def answer_all(
     else:
         print_alerts(alert for result in results for alert in result.alerts)
         console().print(results_table(results))
+        said: set[tuple[str, str]] = set()
         for result in results:
-            for reason in condensed([*result.reasons, *result.notes]):
+            told = [*result.reasons, *result.notes]
+            for reason in condensed(each for each in told if (result.subject, each) not in said):
                 console().print(f"- {result.stage}: {reason}", markup=False, soft_wrap=True)
+            said.update((result.subject, each) for each in told)
+        print_next_steps(list(dict.fromkeys(step for result in results for step in result.next_steps)))
     if not all(result.ok for result in results):
         codes = {0 if result.ok else result.exit_code or not_ok for result in results}
         sys.exit(codes.pop() if len(codes) == 1 else not_ok)

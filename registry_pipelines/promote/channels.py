@@ -16,7 +16,15 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.tags import read_version
 from registry_pipelines.promote import gate
-from registry_pipelines.promote.documents import TIME_FORMAT, Policy, Promotion, PromotionRecord, Verdict
+from registry_pipelines.promote.documents import (
+    TIME_FORMAT,
+    Policy,
+    Promotion,
+    PromotionRecord,
+    Step,
+    Verdict,
+    in_order,
+)
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.person import Person
 from registry_pipelines.promote.standing import Standing, latest_record, read_standing
@@ -128,6 +136,7 @@ def _allowed(place: Place, verdict: Verdict, standing: Standing) -> Digest:
         raise PromotionDenied(
             f"{verdict.image} may not be promoted",
             reasons=decision.reasons,
+            steps=in_order([*decision.steps, Step(kind="promote")]) if decision.steps else (),
             where=f"{place}@{verdict.release}",
             do="Remove the reasons or change the policy, then judge the release again",
         )

@@ -180,10 +180,14 @@ def _remedies(findings: list[Finding]) -> Iterator[Step]:
     for finding in findings:
         if finding.fixed_versions:
             fixes.setdefault(finding.component, {})[finding.fixed_versions[0]] = None
-    about = [f"{component}: fixed in {', '.join(versions)}" for component, versions in fixes.items()]
+    about = [f"{component.partition('?')[0]}: fixed in {', '.join(fix)}" for component, fix in fixes.items()]
     if about:
         yield Step(kind="image", about=tuple(about))
-    unfixed = [f"{_own_id(finding)} {finding.component}" for finding in findings if not finding.fixed_versions]
+    unfixed = [
+        f"{_own_id(finding)} {finding.component.partition('?')[0]}"
+        for finding in findings
+        if not finding.fixed_versions
+    ]
     if unfixed:
         yield Step(kind="except", about=tuple(unfixed[:MAX_LISTED]))
 
@@ -272,7 +276,8 @@ def _too_many(severity: str, findings: list[Finding], limit: int) -> Iterable[st
         score = "" if finding.score is None else f" {finding.score:.1f}"
         fixed = f"fixed in {', '.join(finding.fixed_versions)}" if finding.fixed_versions else "no fix known"
         matched = f"; affected is {finding.matched}" if finding.matched else ""
-        yield f"{severity}{score}: {finding.component}: {' '.join(finding.ids)}; {fixed}{matched} ({permitted})"
+        component = finding.component.partition("?")[0]
+        yield f"{severity}{score}: {component}: {' '.join(finding.ids)}; {fixed}{matched} ({permitted})"
     if len(findings) > MAX_LISTED:
         yield f"{severity}: {len(findings) - MAX_LISTED} more findings ({permitted})"
 

@@ -161,7 +161,7 @@ def made_within(evidence: Evidence, policy: Policy) -> Outcome:
         return Outcome()
     against = [(entry, image_age(entry, evidence.now, limit)) for entry in evidence.images]
     reasons = [f"image age: {_platform(entry)} ({entry.digest}) {reason}" for entry, reason in against if reason]
-    return Outcome(reasons, [Step(kind="image", about=("its age",))] if reasons else [])
+    return Outcome(reasons, [Step(kind="image", about=("made too long ago, or not dated",))] if reasons else [])
 
 
 def findings_within(evidence: Evidence, policy: Policy) -> Outcome:

@@ -9,7 +9,7 @@ from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.promote import gate
-from registry_pipelines.promote.documents import Policy, Verdict
+from registry_pipelines.promote.documents import Policy, Verdict, in_order
 from registry_pipelines.promote.evidence import gather, reports_about
 from registry_pipelines.promote.standing import read_standing
 from registry_pipelines.registry.protocol import Place
@@ -57,6 +57,7 @@ def require_promoted(
         raise PromotionDenied(
             f"{release.image}:{release.tag} may leave its source registry only when it is promoted",
             reasons=decision.reasons,
+            steps=in_order(decision.steps),
             where=f"{place}@{release.digest}",
             do="Remove the reasons, then judge and promote it",
         )

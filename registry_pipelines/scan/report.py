@@ -323,4 +323,4 @@ def undeclared_lines(purls: Iterable[str]) -> list[str]:
         return []
     named = ", ".join(names) if len(names) <= MAX_UNDECLARED_NAMED else f"from {names[0]} to {names[-1]}"
     what = "library or program" if len(names) == 1 else "libraries and programs"
-    return [f"undeclared: {len(names)} {what} that no list names: {named}"]
+    return [f"undeclared: {len(names)} {what} that no package list names: {named}"]

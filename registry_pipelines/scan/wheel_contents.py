@@ -212,7 +212,7 @@ class Carried:
 
 
 def undeclared(fact: Native, path: str, *, inside: str = "") -> Component:
-    """A binary that no list names: by the version text in it, else by its file name."""
+    """A binary that no package list names: by the version text in it, else by its file name."""
     name = fact.product or plain_name(fact.name)
     return Component(
         purl=PackageURL("generic", None, name, fact.version or None).to_string(),

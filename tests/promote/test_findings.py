@@ -198,14 +198,14 @@ def test_the_undeclared_are_one_line_and_deny_only_on_request() -> None:
     many = undeclared(*(f"lib{letter}.so" for letter in "fedcba"))
     assert breaches(many) == breaches(many, FindingLimits(unknowns=0)) == []
     any_number = FindingLimits(unknowns=None)
-    line = "undeclared: 6 libraries and programs that no list names: from liba.so to libf.so"
+    line = "undeclared: 6 libraries and programs that no package list names: from liba.so to libf.so"
     assert breaches(many, any_number, undeclared="deny") == [line]
     assert breaches(undeclared("tool"), any_number, undeclared="deny") == [
-        "undeclared: 1 library or program that no list names: tool"
+        "undeclared: 1 library or program that no package list names: tool"
     ]
     named = accepted("pkg:generic/lib[a-e].so", "undeclared")
     assert breaches(many, any_number, accepted("pkg:pypi/*", "undeclared"), named, undeclared="deny") == [
-        "undeclared: 1 library or program that no list names: libf.so"
+        "undeclared: 1 library or program that no package list names: libf.so"
     ]
 
 

@@ -425,15 +425,15 @@ def test_a_number_of_unknowns_passes_and_is_told(bare: Candidate) -> None:
 def test_the_undeclared_are_one_line_of_a_verdict(bare: Candidate) -> None:
     bare.attach_everything(unknowns=UNDECLARED)
     bare.sign()
-    line = "undeclared: 7 libraries and programs that no list names: from liba.so.1 to libg.so.1"
+    line = "undeclared: 7 libraries and programs that no package list names: from liba.so.1 to libg.so.1"
     assert bare.judge().allow and bare.judge().accepted == (line,)
     policy = change(limits=FindingLimits(unknowns=None), undeclared="deny")
     assert bare.judge(policy).reasons == (line,)
     some = AcceptedUnknown(kind="undeclared", subject="pkg:generic/lib[a-f]*", reason="ours", expires=day("2026-11-23"))
     verdict = bare.judge(change(policy, accept_unknowns=(some,)))
-    assert verdict.reasons == ("undeclared: 1 library or program that no list names: libg.so.1",)
+    assert verdict.reasons == ("undeclared: 1 library or program that no package list names: libg.so.1",)
     assert verdict.accepted == (
-        "undeclared: 6 libraries and programs that no list names: from liba.so.1 to libf.so.1: ours",
+        "undeclared: 6 libraries and programs that no package list names: from liba.so.1 to libf.so.1: ours",
     )
     rest = msgspec.structs.replace(some, subject="pkg:generic/libg*", expires=None)
     assert bare.judge(change(policy, accept_unknowns=(some, rest))).allow

@@ -21,7 +21,7 @@ def test_the_undeclared_are_one_line_and_not_uncertain() -> None:
     assert many.uncertain == () and len(many.undeclared) == 6
     assert report(unknowns=(UNCOVERED,)).uncertain == (UNCOVERED,)
     assert undeclared_lines(many.undeclared) == [
-        "undeclared: 6 libraries and programs that no list names: from liba.so to libf.so"
+        "undeclared: 6 libraries and programs that no package list names: from liba.so to libf.so"
     ]
     assert undeclared_lines([]) == []
 
