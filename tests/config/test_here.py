@@ -15,7 +15,7 @@ IMAGES = """\
 registries:
   here: {kind: embedded, port: 5501%s}
 images:
-  app: {registry: here, repository: team/app, build: {version: v1%s}}
+  app: {registry: here, repository: team/app, promote: manual, build: {version: v1%s}}
 """
 
 
@@ -104,7 +104,7 @@ def test_a_role_may_sign_on_another_machine(tmp_path: Path) -> None:
 
 def test_provenance_that_nobody_makes(tmp_path: Path) -> None:
     text = "registries: {here: {kind: embedded, port: 5501}}\nsigning: {generate: true}\n"
-    pushed = text + "images:\n  pushed: {registry: here, repository: pushed}\n"
+    pushed = text + "images:\n  pushed: {registry: here, repository: pushed, promote: manual}\n"
     found, [note] = seen(tmp_path, pushed)
     assert found == [] and note.startswith(":4: images.pushed: policy `default` requires provenance")
     assert seen(tmp_path, pushed + "policies: {default: {required: [sbom, signature]}}\n") == ([], [])
