@@ -20,6 +20,7 @@ from registry_pipelines.interrupts import prompt_end
 
 GROUPS = {
     "Start": {
+        "init": ("starting", "Write a first configuration with comments, and a signing key"),
         "demo": ("demonstration", "Build two images and take them through the whole chain"),
         "dev": ("serving", "Serve the Dagster UI with its daemon, and the embedded registries"),
         "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),

@@ -6,6 +6,7 @@ with (a policy, a retention rule, an upstream) in that stage. A new field is wri
 - ``loading`` is :func:`load`; ``document`` reads YAML with positions and variables, ``decode`` makes the classes by
   their type hints (``fields``)
 - ``checks`` holds parts against each other, ``overlaps`` finds two that fill one place, ``times`` knows cron and zones
+- ``starter`` writes somebody's first file
 - ``schema`` makes the JSON schema and docs/configuration.md
 
 ``chain``, the command line and Dagster's project import it; it imports documents of stages, and opens no registry.

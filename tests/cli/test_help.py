@@ -17,7 +17,7 @@ COMMANDS = (
     "judge", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
     "ship",
-    "login", "logout",
+    "login", "logout", "init",
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "delete": (["ap:1", "--yes"], 8),
     "login": (["here", "--username", "me"], 8),
     "logout": (["nowhere"], 8),
+    "init": ([], 8),
     "ls": (["here/X:1"], 8),
     "copy": (["here/X:1", "here/y"], 8),
     "sync": (["nowhere"], 8),
