@@ -74,6 +74,15 @@ class Keyring:
                     self._make_if_told(role, path)
         return trusted_keys(self._config)
 
+    def trusted_if_any(self) -> KeySet | None:
+        """The same for who only looks: no key is made, and None when none is here. Raises InputError for one of several
+        that is missing, or cannot be read."""
+        general, own = self._config.trusted_keys, self._config.trusted_by_role.values()
+        files = [*general, *(path for paths in own for path in paths)]
+        if not any(path.exists() for path in files):
+            return None
+        return trusted_keys(self._config)
+
     def _make_if_told(self, role: Role, path: Path) -> None:
         if path.exists() or not self._config.signing.generate:
             return

@@ -47,11 +47,7 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     look at 1,000 releases then costs the list of tags. Look without ``known`` now and then: people do move tags.
     """
     place = session.places.source(image)
-    skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
-    try:
-        tags = [tag for tag in list_tags(place, ALL).every if tag not in skipped and names_release(image, tag)]
-    except NotFound:
-        return []
+    tags = find_tags(session, image)
     named = {each.tag: each.digest for each in known if each.image == image.name}
     seen = set(named.values())
     version = image.build.version if image.build else ""
@@ -61,8 +57,18 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
         for tag, digest in zip(tags, pool.map(lambda tag: named.get(tag) or digest_at(place, tag), tags), strict=True):
             if digest is not None:
                 tag_of.setdefault(digest, tag)
-        kinds = list(pool.map(lambda digest: digest in seen or _is_image(place, digest), tag_of))
+        kinds = list(pool.map(lambda digest: digest in seen or is_image(place, digest), tag_of))
     return [Release(image.name, tag, digest) for (digest, tag), kind in zip(tag_of.items(), kinds, strict=True) if kind]
+
+
+def find_tags(session: Session, image: Image) -> list[str]:
+    """The tags of an image that stand for releases, in the registry's order. Raises RegistryError."""
+    skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
+    try:
+        listed = list_tags(session.places.source(image), ALL).every
+    except NotFound:
+        return []
+    return [tag for tag in listed if tag not in skipped and names_release(image, tag)]
 
 
 def names_release(image: Image, tag: str) -> bool:
@@ -79,7 +85,8 @@ def _is_dotted(tag: str) -> bool:
     return "." in tag and read_version(tag) is not None
 
 
-def _is_image(place: Place, digest: Digest) -> bool:
+def is_image(place: Place, digest: Digest) -> bool:
+    """Whether it could be a release: an image or an index of them. Raises RegistryError."""
     try:
         content = place.registry.get_manifest(place.repository, digest).content()
     except (NotFound, ContentError):

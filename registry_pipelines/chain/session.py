@@ -95,7 +95,11 @@ class Session:
 
     def source(self, release: Release) -> Place:
         """Where a release is. Raises InputError for an unknown image."""
-        place = self.places.source(self.image(release.image))
+        return self.source_of(self.image(release.image))
+
+    def source_of(self, image: Image) -> Place:
+        """Where an image's releases are."""
+        place = self.places.source(image)
         if self._memory is None:
             return place
         return Place(self._memory.setdefault(place.registry.name, remembered(place.registry)), place.repository)

@@ -24,6 +24,7 @@ from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.ship import Shipment, Stage
+    from registry_pipelines.chain.status import Status
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.promote.person import Person
@@ -138,6 +139,19 @@ class Chain:
         from registry_pipelines.chain import signed_releases
 
         return signed_releases.release_of_key(self._session, key, digest)
+
+    def statuses(self, images: Sequence[str] = ()) -> list[Status]:
+        """Where the channels of images (all unless named) stand; asks only. A registry that is down is told in the
+        answers. Raises InputError."""
+        from registry_pipelines.chain import status
+
+        return status.statuses(self._session, images)
+
+    def release_statuses(self, releases: Sequence[Release]) -> list[Status]:
+        """Where releases stand, each by its version tag; asks only. Raises InputError, RegistryError of a source."""
+        from registry_pipelines.chain import status
+
+        return status.release_statuses(self._session, releases)
 
     def build(self, image: str) -> StageResult:
         """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""

@@ -30,7 +30,8 @@ GROUPS = {
     },
     "Every day": {
         "ship": ("shipping", "Take one release through the whole chain: build, scan, sign, judge, promote, copy"),
-        "releases": ("releases", "List the releases that the source registries hold"),
+        "status": ("status", "Show where images stand"),
+        "releases": ("status", "List the releases that the source registries hold"),
     },
     "Stages of a release, in order": {
         "build": ("releases", "Build images"),

@@ -18,7 +18,6 @@ from registry_pipelines.cli.output import (
     print_json,
     print_next_steps,
     results_table,
-    rows_table,
     show_result,
 )
 from registry_pipelines.errors import EvidenceError, InputError, RegistryPipelinesError
@@ -89,25 +88,6 @@ def build(options: Options, images: tuple[str, ...]) -> None:
         names = images or [name for name, image in chain.config.images.items() if image.build]
         results = [chain.build(name) for name in names]
     answer_all(options, results, nothing="nothing is built: no image of the configuration has a `build` section")
-
-
-@click.command("releases")
-@click.argument("image", required=False)
-@common
-def releases(options: Options, image: str | None) -> None:
-    """List the releases that the source registries hold."""
-    with options.chain() as chain:
-        if image is not None:
-            chain.place(image)
-        listed = [each for each in chain.releases() if image in (None, each.image)]
-    if options.as_json:
-        print_json(
-            [{"release": each.key, "image": each.image, "tag": each.tag, "digest": each.digest} for each in listed]
-        )
-    elif not listed:
-        console().print("the source registries hold no release", markup=False)
-    else:
-        console().print(rows_table([{"image": each.image, "tag": each.tag, "digest": each.digest} for each in listed]))
 
 
 @click.command("sign")
@@ -234,7 +214,6 @@ def mirror(options: Options, name: str | None, release: str | None) -> None:
 
 COMMANDS = [
     build,
-    releases,
     stage_command("provenance", "Show how a release was made, as its builder attached it.", Chain.provenance),
     sign,
     stage_command(

@@ -58,7 +58,8 @@ def show(shipment: Shipment) -> None:
         )
     out.print(table)
     for step in shipment.steps:
-        for line in condensed([*step.result.reasons, *step.result.notes]):
+        repeated = shipment.denied_at and step.status != "failed" and step.result.stage != shipment.denied_at
+        for line in condensed([*(() if repeated else step.result.reasons), *step.result.notes]):
             out.print(f"- {step.result.stage}: {line}", markup=False, soft_wrap=True)
     out.print(shipment.sentence, markup=False, soft_wrap=True)
 

@@ -16,7 +16,7 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
-    "ship",
+    "ship", "status",
     "login", "logout", "init",
 )  # fmt: skip
 

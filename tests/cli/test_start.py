@@ -35,6 +35,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "verify": (["ap"], 8),
     "build": (["ap"], 8),
     "ship": (["ap"], 8),
+    "status": (["ap"], 8),
     "releases": (["ap"], 8),
     "provenance": (["ap:1"], 8),
     "sign": (["ap:1"], 8),
