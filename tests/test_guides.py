@@ -1,0 +1,212 @@
+"""Every command of a guide runs, as it is copied: block by block, in a fresh folder, with the installed wheel.
+
+Only what a reader writes anew is replaced: hosts, and ports that may be in use. ``# exit 3: ...`` behind a command says
+how it ends; all others end with 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
+from tests.build.wheels import make_wheel
+from tests.chain.fleet import free_ports, push
+from tests.conftest import PEERS
+from tests.doubles.osv_export import OsvExport, pypi, small_set
+from tests.patience import patient
+
+GUIDES = Path(__file__).parents[1] / "docs" / "guides"
+_EXIT = re.compile(r"^(?P<command>.*\S)\s+# exit (?P<code>\d+)\b.*$", re.MULTILINE)
+
+
+def blocks(name: str) -> list[str]:
+    """The commands of a guide, a text for each block."""
+    return re.findall(r"```sh\n(.*?)```", (GUIDES / f"{name}.md").read_text(), re.DOTALL)
+
+
+class Reader:
+    """Somebody who follows a guide in a folder of their own."""
+
+    def __init__(self, folder: Path, program: Path, home: Path, replaced: Mapping[str, str]) -> None:
+        """replaced: what the reader writes in place of a text."""
+        self.folder, self.replaced = folder, replaced
+        self.environment = {**os.environ, "HOME": str(home), "PATH": f"{program.parent}:{PEERS}:{os.environ['PATH']}"}
+        for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "REGISTRY_PIPELINES_CONFIG", "PYTHONPATH"):
+            self.environment.pop(name, None)
+
+    def follow(self, commands: list[str]) -> str:
+        """Run blocks in one shell; all that is printed."""
+        script = "\n".join(commands)
+        for word, own in self.replaced.items():
+            script = script.replace(word, own)
+        script = _EXIT.sub(lambda found: f"{found['command']} && exit 99 || [ $? = {found['code']} ]", script)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=patient(300),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def registries(tmp_path: Path) -> Iterator[dict[str, EmbeddedServer]]:
+    """Two registries: ``old`` has three versions of two images, each with something attached; ``new`` has nothing."""
+    with ExitStack() as stack:
+        served = {name: stack.enter_context(EmbeddedServer(tmp_path / name)) for name in ("old", "new")}
+        for repository in ("team/app", "team/tool"):
+            place = Place(DistributionRegistry(served["old"].address), repository)
+            for tag in ("v1.0.0", "v1.1.0", "v2.0.0"):
+                image = push(place, tag)
+                attach(place, subject=image, artifact_type="text/plain", content=tag.encode(), media_type="text/plain")
+        yield served
+
+
+@pytest.fixture
+def reader(
+    installed: Path, tmp_path: Path, registries: dict[str, EmbeddedServer], tmp_path_factory: pytest.TempPathFactory
+) -> Reader:
+    """Who comes from another tool, and has two registries."""
+    (tmp_path / "fresh").mkdir()
+    hosts = {f"{name}.example.com": server.address for name, server in registries.items()}
+    return Reader(tmp_path / "fresh", installed, tmp_path_factory.mktemp("home"), hosts)
+
+
+def tags(registries: dict[str, EmbeddedServer], repository: str) -> set[str]:
+    return set(DistributionRegistry(registries["new"].address).tags(repository))
+
+
+@pytest.mark.peer("skopeo")
+def test_from_skopeo(reader: Reader, registries: dict[str, EmbeddedServer], peer: Callable[[str], str]) -> None:
+    peer("skopeo")
+    # Elsewhere registries have certificates; skopeo asks for them on loopback, too.
+    plain = "".join(f'[[registry]]\nlocation = "{server.address}"\ninsecure = true\n' for server in registries.values())
+    settings = Path(reader.environment["HOME"]) / ".config" / "containers" / "registries.conf"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(plain)
+    reader.follow(blocks("from-skopeo"))
+    assert tags(registries, "mirror/team/app") == {"v1.0.0", "v1.1.0", "tested"}
+    assert tags(registries, "mirror/app") == set()
+
+
+def test_from_regsync(reader: Reader, registries: dict[str, EmbeddedServer]) -> None:
+    told = reader.follow(blocks("from-regsync"))
+    assert tags(registries, "mirror/team/app") == {"v1.0.0", "v1.1.0"}
+    assert "0 of 2 copies made or completed; 0 B uploaded" in told
+
+
+def test_from_harbor(reader: Reader, registries: dict[str, EmbeddedServer]) -> None:
+    reader.follow(blocks("from-harbor"))
+    assert tags(registries, "team/app") == tags(registries, "team/tool") == {"v1.0.0", "v1.1.0", "v2.0.0"}
+    assert (reader.folder / "plan.json").exists()
+
+
+@pytest.fixture(scope="module")
+def beginner(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Who has nothing yet. pip takes wheels from a folder, and OSV's export is on this machine; we made both."""
+    folder = tmp_path_factory.mktemp("fresh")
+    for name, version in (("numpy", "2.4.6"), ("searchor", "2.4.1"), ("searchor", "2.4.2")):
+        make_wheel(folder / "wheels", name, version)
+    critical = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
+    with OsvExport([*small_set(), *pypi("searchor", "2023-43364", fixed="2.4.2", vector=critical)]) as export:
+        shipped = ("5571", "5572", "3000")
+        replaced = dict(zip(shipped, map(str, free_ports(3)), strict=True))
+        replaced["https://osv-vulnerabilities.storage.googleapis.com"] = export.url
+        # What is only on this machine, not in a guide: the port of the UI.
+        replaced["registry-pipelines dev"] = f"exec registry-pipelines dev --port {replaced['3000']}"
+        reader = Reader(folder, installed, tmp_path_factory.mktemp("home"), replaced)
+        reader.environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "wheels")}
+        yield reader
+
+
+@contextmanager
+def second_terminal(reader: Reader, command: str) -> Iterator[None]:
+    """Where a command stays until Ctrl-C."""
+    for word, own in reader.replaced.items():
+        command = command.replace(word, own)
+    with (reader.folder / "second-terminal.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", command], cwd=reader.folder, env=reader.environment, stdout=log, stderr=log
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            assert process.wait(patient(60)) == 0
+
+
+def ask(reader: Reader, query: str) -> Any:
+    """What the UI asks the webserver; None while it does not answer."""
+    url = f"http://127.0.0.1:{reader.replaced['3000']}/graphql"
+    request = urllib.request.Request(url, json.dumps({"query": query}).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=patient(10)) as answer:
+            return json.load(answer)["data"]
+    except OSError:
+        return None
+
+
+PAGE = """{ assetNodeOrError(assetKey: {path: ["promotion"]}) { ... on AssetNode {
+    partitionKeys assetMaterializations(limit: 1) { partition } } } }"""
+
+
+def until_the_release_has_its_page(reader: Reader) -> str:
+    deadline = time.monotonic() + patient(120)
+    while True:
+        told = ask(reader, PAGE)
+        shown = told["assetNodeOrError"] if told else {}
+        if shown.get("assetMaterializations"):
+            [key] = shown["partitionKeys"]
+            assert shown["assetMaterializations"] == [{"partition": key}]
+            return str(key)
+        assert time.monotonic() < deadline, (reader.folder / "second-terminal.log").read_text()[-3000:]
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def first(beginner: Reader) -> tuple[Reader, str]:
+    """Who has followed the first guide, with the key of the page that its release had in the UI."""
+    commands = blocks("first-image")
+    [stays] = [number for number, block in enumerate(commands) if block.startswith("registry-pipelines dev")]
+    beginner.follow(commands[:stays])
+    beginner.folder /= "first"
+    with second_terminal(beginner, commands[stays]):
+        beginner.follow(commands[stays + 1 :])
+        return beginner, until_the_release_has_its_page(beginner)
+
+
+def named(reader: Reader, registry: str, tag: str = "prod") -> Digest:
+    """What a tag of the first image names."""
+    held = LayoutRegistry(reader.folder / ".registry-pipelines" / "registries" / registry)
+    return held.resolve("team/hello", tag).digest
+
+
+def test_the_first_image_is_in_prod_and_has_its_page(first: tuple[Reader, str]) -> None:
+    reader, page = first
+    made = named(reader, "source", "v1.0.0")
+    assert named(reader, "source") == named(reader, "replica") == made
+    assert page == f"hello:v1.0.0@{made.hex[:12]}"
+
+
+def test_denied(first: tuple[Reader, str]) -> None:
+    reader, _ = first
+    told = reader.follow(blocks("denied"))
+    assert "CVE-2023-43364" in told and "SEC-101" in told
+    old, fixed = named(reader, "source", "v1.0.0"), named(reader, "source", "v1.1.1")
+    assert named(reader, "source") == named(reader, "replica") == old != fixed
+    assert named(reader, "replica", "v1.1.1") == fixed
