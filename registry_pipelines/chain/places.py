@@ -147,6 +147,12 @@ def limits_of(config: Config) -> MachineLimits:
 def open_registry(settings: RegistryPlace, limits: MachineLimits) -> Registry:
     """A client for a configured registry; no network yet. Those elsewhere are kept within the limits; what this project
     serves itself has none."""
+    client = client_of(settings)
+    return limited(client, limits) if isinstance(settings, configuration.DistributionRegistry) else client
+
+
+def client_of(settings: RegistryPlace) -> Registry:
+    """The same without limits, for a look that asks little."""
     if isinstance(settings, configuration.LayoutRegistry):
         from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder  # with the embedded server
 
@@ -160,7 +166,7 @@ def open_registry(settings: RegistryPlace, limits: MachineLimits) -> Registry:
             plain_http=settings.tls_cert is None,
             ca_file=settings.ca_file,
         )
-    client = remote_registry(
+    return remote_registry(
         settings.host,
         username=settings.username,
         password=settings.password.reveal(),
@@ -170,7 +176,6 @@ def open_registry(settings: RegistryPlace, limits: MachineLimits) -> Registry:
         aws_profile=settings.aws_profile,
         redirects=settings.redirects.allow,
     )
-    return limited(client, limits)
 
 
 def join_repository(prefix: str, repository: str) -> str:
@@ -178,4 +183,4 @@ def join_repository(prefix: str, repository: str) -> str:
     return check_repository(f"{prefix}/{repository}" if prefix else repository)
 
 
-__all__ = ["Located", "Places", "address", "join_repository", "open_registry"]
+__all__ = ["Located", "Places", "address", "client_of", "join_repository", "open_registry"]

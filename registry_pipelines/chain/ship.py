@@ -19,6 +19,7 @@ from registry_pipelines.errors import (
     RegistryPipelinesError,
     exit_code_of_many,
 )
+from registry_pipelines.evidence.predicates import PROMOTION_TYPE, Role, roles_for
 from registry_pipelines.release import Release
 
 Stage = Literal["build", "provenance", "sbom", "scan", "sign", "judge", "promote", "replicate", "mirror"]
@@ -29,6 +30,13 @@ a step for each place, and one that fails holds no other up."""
 MOST_PROMOTIONS = 3
 """Tries at a promotion. Another process that ships the same release adds signatures of its own between our verdict and
 our promotion. The gate then wants a verdict that knows them, so it is made again."""
+
+_SIGNERS: dict[Stage, tuple[Role, ...]] = {
+    "sign": ("person",),
+    "judge": ("promoter",),
+    "promote": roles_for(PROMOTION_TYPE),
+}
+"""Stages that cannot be without a key, and whose it may be."""
 
 QUESTIONS = ("vulnerabilities", "judge")
 """Steps whose result says no without an error."""
@@ -134,6 +142,7 @@ def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
     """
     name = text.partition("@")[0].partition(":")[0]
     work = _Work(session, tell, STAGES[: STAGES.index(until) + 1], Shipment(name, session.image(name).channel))
+    work.require_keys()
     release = _find(session, text) or work.build()
     if release is not None:
         work.shipment.release = release
@@ -164,6 +173,17 @@ class _Work:
     tell: Tell
     wanted: Sequence[Stage]
     shipment: Shipment
+
+    def require_keys(self) -> None:
+        """A wrong password, or a key that is not here, is told before minutes are spent on a build. Raises
+        InputError."""
+        keys = self.session.keys
+        if "sbom" in self.wanted:
+            keys.signers()
+        for stage, roles in _SIGNERS.items():
+            if stage in self.wanted:
+                keys.signer(*roles)
+                keys.trusted()
 
     def build(self) -> Release | None:
         """The release that the configuration makes; None where that failed."""

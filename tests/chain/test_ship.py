@@ -20,6 +20,7 @@ from registry_pipelines.chain.outcome import outcomes
 from registry_pipelines.chain.ship import Shipment
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
@@ -229,3 +230,21 @@ def test_a_wrong_name_is_wrong_input(fleet: Fleet) -> None:
         fleet.chain.ship("ap")
     with pytest.raises(NotFound):
         fleet.chain.ship("app")
+
+
+def test_keys_are_tried_before_the_build(fleet: Fleet) -> None:
+    """Every key that a stage will want, whosever it is: nothing is pushed where one cannot be read or is not there."""
+    generate_key(fleet.folder / "person.key", password="right")
+    build = "version: v1, base: python, wheels: none-such, requirements: [numpy]"
+    role = "signing: {generate: true, person: {key: person.key}}"
+    chain = fleet.reload(
+        ("repository: team/tool,", f"repository: team/built, build: {{{build}}},"), ("signing: {generate: true}", role)
+    )
+    with pytest.raises(InputError, match=r"person\.key: the private key is encrypted, and no password is given"):
+        chain.ship("tool")
+    (fleet.folder / "person.key").unlink()
+    with pytest.raises(InputError, match=r"away\.key: the key file cannot be read"):
+        fleet.reload((role, "signing: {key: away.key, trusted: [person.pub]}")).ship("tool")
+    with pytest.raises(NotFound):
+        next(iter(chain.registry("us").tags("team/built")))
+    assert chain.ship("tool", until="provenance").steps[0].result.stage == "build"  # that is signed by none of these
