@@ -16,6 +16,8 @@ import msgspec
 
 from registry_pipelines.oci.decoding import ready
 
+BEFORE = "before"
+"""Stands in place of the evidence; no digest ends so."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -24,14 +26,17 @@ class Memory:
     """A cursor, decoded.
 
     attempts: by fingerprint of the key (16 hex digits, so 3,000 releases stay below 100 KB), how many runs were asked
-    for, and for which evidence (the end of its digest; empty for a push). looks: how many there were. last: what the
-    last look ended with, where it did not reach everything. life: the part of run keys that a fresh cursor renews.
+    for, and for which evidence (the end of its digest; empty for a push; ``BEFORE`` for what was there before the first
+    look). looks: how many there were. last: what the last look ended with, where it did not reach everything. life: the
+    part of run keys that a fresh cursor renews. looked_for: by image what the first look at it looked for; None in
+    cursors of earlier versions, which asked for runs of all that was there.
     """
 
     attempts: dict[str, tuple[str, Count]] = field(default_factory=dict)
     looks: Count = 0
     last: str = ""
     life: str = ""
+    looked_for: dict[str, str] | None = None
 
     @classmethod
     def read(cls, cursor: str) -> "Memory":
@@ -53,6 +58,24 @@ class Memory:
         attempt = self.tried(key, evidence) + 1
         self.attempts[fingerprint(key)] = (evidence[-16:], attempt)
         return dg.RunRequest(run_key=f"{key}#{evidence}#{self.life}#{attempt}", partition_key=key)
+
+    def noted(self, key: str) -> bool:
+        """Whether anything is known of a release: runs were asked for, or it was there before."""
+        return fingerprint(key) in self.attempts
+
+    def pass_over(self, keys: Iterable[str]) -> None:
+        """Releases were there before the first look: no run is asked for."""
+        self.attempts |= {fingerprint(key): (BEFORE, 1) for key in keys}
+
+    def look_first(self, sought: Mapping[str, str], answered: Iterable[str]) -> set[str]:
+        """The images among the answered that were never looked at for what is sought now; now they are. sought: image
+        to what is looked for."""
+        looked_for = self.looked_for
+        if looked_for is None:
+            looked_for = dict(sought) if self.looks else {}
+        first = {image for image in answered if looked_for.get(image) != sought[image]}
+        self.looked_for = looked_for | {image: sought[image] for image in first}
+        return first
 
     def rename(self, keys: Mapping[str, str]) -> None:
         """What was noted about the old keys is noted about the new ones. keys: old to new."""

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dagster_project.partitions import whole_key
+from dagster_project.partitions import PARTITION_TAG, whole_key
 from registry_pipelines.errors import RegistryPipelinesError
 
 
@@ -14,7 +14,7 @@ def notified(context: dg.HookContext) -> None:
     run = context.instance.get_run_by_id(context.run_id)
     if run is None or not isinstance(error, RegistryPipelinesError):
         return
-    key, chain = run.tags["dagster/partition"], context.resources.chain
+    key, chain = run.tags[PARTITION_TAG], context.resources.chain
     release = chain.known_keys().get(key) or whole_key(key)
     if release is None:  # the step failed because nobody knows the key: there is no release to tell of
         return

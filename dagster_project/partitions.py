@@ -14,6 +14,8 @@ RELEASES = dg.DynamicPartitionsDefinition(name="release")
 """Keys are ``image:tag@<12 hex>``, given by the state folder (:mod:`registry_pipelines.chain.release_keys`). Hundreds
 to a few thousand: the push sensor adds them, its reconcile removes those whose tag is gone from the source registry.
 Builds before 2026-12 wrote the whole digest; :mod:`dagster_project.moving` gives those their short keys."""
+PARTITION_TAG = "dagster/partition"
+"""Dagster's run tag with the partition key."""
 DIGEST_TAG = "registry-pipelines/digest"
 """Run tag with the release's whole digest (definition tags are too short for one)."""
 
@@ -54,7 +56,7 @@ def release_keys(instance: dg.DagsterInstance) -> list[str]:
 def under_way(instance: dg.DagsterInstance) -> set[str]:
     """Partition keys with a run that waits or runs."""
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=UNDER_WAY))
-    return {key for run in runs if (key := run.tags.get("dagster/partition"))}
+    return {key for run in runs if (key := run.tags.get(PARTITION_TAG))}
 
 
 def whole_key(key: str) -> Release | None:

@@ -12,13 +12,14 @@ from typing import TypeAlias
 
 import dagster as dg
 
-from dagster_project.memory import Memory, recall
+from dagster_project.memory import Memory, fingerprint, recall
 from dagster_project.moving import whole_keys
-from dagster_project.partitions import RELEASES, release_keys, under_way
+from dagster_project.partitions import PARTITION_TAG, RELEASES, release_keys, under_way
+from dagster_project.report import OUTCOME_TAG
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from registry_pipelines.chain import Chain
-from registry_pipelines.config import Config
+from registry_pipelines.config import Config, Image
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.tags import OrderKey, order_key
 from registry_pipelines.release import Release
@@ -34,6 +35,9 @@ LONGEST_LOOK_S = 30
 take as long again. What was not reached comes first in the next look."""
 JUDGED_EVERY = 10
 """The promotion sensor sleeps so many intervals of the push sensor: advisories and exceptions change by the hour."""
+
+MAX_RUNS = 5000
+"""Failed runs that are looked at after a cursor was reset, the newest."""
 
 Known: TypeAlias = dict[str, Release]
 """Partition keys and their releases, in the order they were added."""
@@ -60,17 +64,24 @@ def known_releases(chain: Chain, keys: Sequence[str], images: Collection[str]) -
 @dataclass
 class Look:
     """What a look at source registries found. answered: images whose repository was read. silent: those that were not,
-    with what went wrong. rest: images that were not reached in time."""
+    with what went wrong. rest: images that were not reached in time. before: how many releases were there before the
+    first look at their image."""
 
     releases: list[Release] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
     silent: dict[str, RegistryPipelinesError] = field(default_factory=dict)
     rest: list[str] = field(default_factory=list)
+    before: int = 0
 
     def notes(self) -> list[str]:
         """What was left out, in words."""
         troubles = [f"{name} cannot be looked at: {error}" for name, error in self.silent.items()]
-        return [*troubles, *([f"next time: {', '.join(self.rest)}"] if self.rest else [])]
+        passed = [f"{self.before} release{'s were' if self.before > 1 else ' was'} there before: not run"]
+        return [
+            *(passed if self.before else []),
+            *troubles,
+            *([f"next time: {', '.join(self.rest)}"] if self.rest else []),
+        ]
 
 
 def look_at(chain: Chain, images: Sequence[str], known: Collection[Release]) -> Look:
@@ -93,7 +104,8 @@ def look_at(chain: Chain, images: Sequence[str], known: Collection[Release]) -> 
 def look_for_pushed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Sequence[str], memory: Memory, cap: int
 ) -> dg.SensorResult:
-    """One look of the push sensor: new releases, and every so many looks the lost and the gone.
+    """One look of the push sensor: new releases, and every so many looks the lost and the gone. What an image has when
+    it is looked at first was there before: it gets its partition, and no run.
 
     The partitions are read before the registry is: a build that pushes in between is then new, never gone. A digest
     keeps the key it got first, whatever further tags it gets. What a lost state folder does not know is known again
@@ -102,29 +114,35 @@ def look_for_pushed(
     instance, partitions = context.instance, release_keys(context.instance)
     if whole := whole_keys(partitions):
         return dg.SensorResult(skip_reason=f"{len(whole)} releases get their short keys first", cursor=context.cursor)
-    memory.looks += 1
-    reconcile = memory.looks % LOOKS_PER_RECONCILE == 0
+    reconcile = (memory.looks + 1) % LOOKS_PER_RECONCILE == 0
     known = known_releases(chain, partitions, images)
     keys = {(release.image, release.digest): key for key, release in known.items()}
     order = next_after(images, memory.last, len(images))
     look = look_at(chain, order, () if reconcile else known.values())
     memory.last = order[-len(look.rest) - 1] if look.rest else ""
+    first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, look.answered)
+    memory.looks += 1
     releases = sorted(look.releases, key=by_version)
     named = chain.keys_of(each for each in releases if (each.image, each.digest) not in keys)
     live = [named[each] if each in named else keys[each.image, each.digest] for each in releases]
     known = known_releases(chain, partitions, images)
     memory.rename({release.key: key for key, release in known.items()})
-    wanted = untried(instance, known, live, memory)
+    new = untried(instance, known, live, memory)
+    before = there_before(instance, new, first)
+    memory.pass_over(before)
+    look.before = len(before)
+    wanted = [key for key in new if key not in before]
     gone: list[str] = []
     if reconcile:
         present, answered = set(live), {release.image for release in releases}
         # A registry that no longer lets us see a repository answers as if it were empty: nothing is removed then.
-        gone = [key for key in partitions if key.partition(":")[0] in answered and key not in present]
+        gone = [key for key in partitions if image_of(key) in answered and key not in present]
         wanted += lost(instance, known, present, memory)
         memory.keep({*present, *known}.difference(gone))
     # Dagster fails a tick that names one key twice, and then every tick after it.
     requests = [memory.ask(key) for key in list(dict.fromkeys(wanted))[:cap]]
-    changes = [RELEASES.build_add_request([str(request.partition_key) for request in requests])] if requests else []
+    added = [*(key for key in new if key in before), *(str(request.partition_key) for request in requests)]
+    changes = [RELEASES.build_add_request(added)] if added else []
     for note in look.notes():
         context.log.warning("%s", note)
     return dg.SensorResult(
@@ -138,11 +156,32 @@ def look_for_pushed(
 def untried(instance: dg.DagsterInstance, known: Known, live: Sequence[str], memory: Memory) -> list[str]:
     """Releases that no run was asked for, here or by anybody else: what was run by hand or by the demonstration is
     noted as tried, and what is superseded too: after the cursor was reset everything looks new."""
-    new = [key for key in live if not memory.tried(key)]
+    new = [key for key in dict.fromkeys(live) if not memory.noted(key)]
     settled = settled_releases(instance, known) if new else set()
     for key in settled.intersection(new):
         memory.ask(key)
     return [key for key in new if key not in settled]
+
+
+def what_is_sought(image: Image) -> str:
+    """What a look at an image looks for. When that changes, what is there then was there before: a pattern that takes
+    more tags is no push."""
+    return fingerprint(" ".join([image.registry, image.repository, *image.tags]))
+
+
+def image_of(key: str) -> str:
+    """The image of a partition key."""
+    return key.partition(":")[0]
+
+
+def there_before(instance: dg.DagsterInstance, new: Sequence[str], first: Collection[str]) -> set[str]:
+    """The new releases of images that are looked at first, of which no run of ours was ever about. The others have one
+    that ended without a verdict: after the cursor was reset they are asked for again."""
+    keys = {key for key in new if image_of(key) in first}
+    if not keys:
+        return keys
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
+    return keys.difference(run.tags.get(PARTITION_TAG, "") for run in instance.get_runs(filters=failed, limit=MAX_RUNS))
 
 
 def lost(instance: dg.DagsterInstance, known: Known, present: set[str], memory: Memory) -> list[str]:
@@ -220,6 +259,26 @@ def evidence_that_allows(chain: Chain, release: Release) -> str:
     return verdict.digest if verdict.ok else ""
 
 
+def waits(instance: dg.DagsterInstance, key: str) -> bool:
+    """Whether a release is allowed and waits for a person, by what its newest run ended with."""
+    newest = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: key}), limit=1)
+    return bool(newest) and newest[0].tags.get(OUTCOME_TAG) == "held"
+
+
+def let_go_elsewhere(context: dg.SensorEvaluationContext, chain: Chain, waiting: Known) -> dict[str, str]:
+    """Those of the waiting releases that their channel names, by key, and the digest: a person promoted them on the
+    command line. A run shows that, and copies them."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(release.image for release in waiting.values()):
+        try:
+            named = chain.on_channel(name)
+        except RegistryPipelinesError as error:  # one repository's trouble must not hold the others
+            context.log.warning("%s: its channel cannot be read: %s", name, error)
+            continue
+        found |= {key: each.digest for key, each in waiting.items() if (each.image, each.digest) == (name, named)}
+    return found
+
+
 def look_for_allowed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str], memory: Memory
 ) -> dg.SensorResult:
@@ -228,8 +287,10 @@ def look_for_allowed(
         return dg.SensorResult(skip_reason=f"{len(whole)} releases get their short keys first", cursor=context.cursor)
     held = held_back(context.instance, chain, images)
     memory.keep(held)
-    allowed, started = {}, monotonic()
-    for place, key in enumerate(next_after(list(held), memory.last, MAX_JUDGED)):
+    waiting = {key: release for key, release in held.items() if waits(context.instance, key)}
+    allowed, started = let_go_elsewhere(context, chain, waiting), monotonic()
+    judged = [key for key in held if key not in waiting]
+    for place, key in enumerate(next_after(judged, memory.last, MAX_JUDGED)):
         if place and monotonic() - started >= LONGEST_LOOK_S:
             break
         memory.last = key
@@ -238,12 +299,13 @@ def look_for_allowed(
         except RegistryPipelinesError as error:  # one release's trouble must not hold the others
             context.log.warning("%s: cannot be judged: %s", key, error)
             continue
-        if evidence and memory.tried(key, evidence) < MAX_ATTEMPTS:
+        if evidence:
             allowed[key] = evidence
     # A key that the other sensor removed meanwhile would fail the tick, and with it the requests for the others.
     still = set(release_keys(context.instance)) if allowed else set()
-    requests = [memory.ask(key, evidence) for key, evidence in allowed.items() if key in still]
-    reason = None if requests else f"{len(held)} releases are held, none may go"
+    ready = {key: evidence for key, evidence in allowed.items() if memory.tried(key, evidence) < MAX_ATTEMPTS}
+    requests = [memory.ask(key, evidence) for key, evidence in ready.items() if key in still]
+    reason = None if requests else f"releases that may not go: {len(judged)}, that wait for a person: {len(waiting)}"
     return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())
 
 

@@ -20,6 +20,7 @@ from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPi
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class Chain:
     def place(self, image: str) -> Place:
         """Where an image's releases appear. Raises InputError."""
         return self._session.places.source(self._session.image(image))
+
+    def on_channel(self, image: str) -> Digest | None:
+        """The digest that an image's channel tag names now, whoever moved it; None where there is none."""
+        return digest_at(self.place(image), self._session.image(image).channel)
 
     def target_place(self, image: str, target: str) -> Place:
         """Where an image is at a target. Raises InputError."""

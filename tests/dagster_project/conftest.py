@@ -25,8 +25,10 @@ import dagster as dg
 import pytest
 
 from dagster_project.definitions import build_definitions
-from dagster_project.partitions import add_releases
+from dagster_project.memory import Memory
+from dagster_project.partitions import PARTITION_TAG, add_releases
 from dagster_project.resources import prepare_home
+from dagster_project.sensors import what_is_sought
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import Config, load
@@ -291,6 +293,15 @@ class World(Places):
                 for key in change.partition_keys:
                     self.instance.delete_dynamic_partition(change.partitions_def_name, key)
         return found
+
+    def looked(self) -> str:
+        """The cursor of a push sensor that has looked once, when all registries were empty."""
+        return Memory(looked_for={name: what_is_sought(image) for name, image in self.config.images.items()}).write()
+
+    def failed_run(self, key: str) -> None:
+        """A run for a release that ended before there was a verdict."""
+        job = self.defs.resolve_job_def("release")
+        self.instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags={PARTITION_TAG: key})
 
     def steps(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """How each step that began ended."""

@@ -60,7 +60,7 @@ def tick(world: World, name: str, cursor: str | None) -> tuple[list[str], str | 
 
 
 def test_a_reset_cursor_asks_with_fresh_run_keys(world: World) -> None:
-    world.push("app", "v1", GOOD)
+    world.failed_run(world.push("app", "v1", GOOD))
     assert not set(run_keys(world, None)[0]) & set(run_keys(world, None)[0])
     first, cursor = run_keys(world, None, 1_790_000_000.25)
     assert len(first) == 1
@@ -84,6 +84,7 @@ def test_a_reset_cursor_rolls_nothing_back(world: World) -> None:
 )
 def test_a_cursor_that_somebody_typed_begins_anew(world: World, cursor: str) -> None:
     key = world.push("app", "v1", GOOD)
+    world.failed_run(key)
     asked, after = tick(world, "push_source", cursor)
     assert asked == [key]
     assert tick(world, "push_source", after)[0] == []
@@ -117,7 +118,7 @@ def test_a_repository_that_fails_does_not_hide_the_pushes_to_another(world: Worl
     world.push_to("disk", "team/app", "v1", GOOD)
     (folder / "team/app/index.json").write_text("{")
     key = world.key("tool", "v1", made.digest)
-    asked, cursor = tick(world, "push_disk", None)
+    asked, cursor = tick(world, "push_disk", world.looked())
     assert asked == [key]
     found = world.tick("push_disk", cursor)
     assert "app cannot be looked at" in str(found.skip_reason)
@@ -127,7 +128,7 @@ def test_a_look_that_takes_too_long_goes_on_in_the_next(world: World, monkeypatc
     """Dagster ends a tick after a minute and forgets all of it; it would begin at the same place for ever."""
     monkeypatch.setattr(sensors, "LONGEST_LOOK_S", 0)
     app, tool = world.push("app", "v1", GOOD), world.push("tool", "v1", GOOD, note="tool")
-    first, cursor = tick(world, "push_source", None)
+    first, cursor = tick(world, "push_source", world.looked())
     second, cursor = tick(world, "push_source", cursor)
     assert [first, second] == [[app], [tool]]
     assert tick(world, "push_source", cursor)[0] == []
@@ -184,7 +185,7 @@ def test_one_tick_names_no_key_twice_and_no_run_key_comes_back(
 ) -> None:
     """Tags, digests, keys that somebody adds, deletions and resets in any order."""
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 2)
-    cursor: str | None = None
+    cursor: str | None = world.looked()
     served: set[str] = set()
     for name in ("app", "tool"):
         for note in range(3):

@@ -135,6 +135,21 @@ def test_a_release_that_was_promoted_by_hand_meanwhile_goes_on(by_hand: World) -
     assert (told.metadata["promoted_by"].value, told.metadata["changed"].value) == ("olga", False)
 
 
+def test_what_waits_is_not_judged_again_and_what_a_person_let_go_elsewhere_is_copied(by_hand: World) -> None:
+    key, denied = judged(by_hand, "v1", GOOD), judged(by_hand, "v2", EVIL)
+    for each in (key, denied):
+        by_hand.run(each, "verdict", "promotion")
+    found = by_hand.tick("promotion", None)
+    assert found.run_requests == []
+    assert "that may not go: 1, that wait for a person: 1" in str(found.skip_reason)
+    assert by_hand.chain.promote(by_hand.release(key), Person("olga", "claimed")).changed
+    found = by_hand.tick("promotion", found.cursor)
+    assert [request.partition_key for request in found.run_requests or []] == [key]
+    assert by_hand.run(key, "promotion", "replica/gcp").success
+    assert by_hand.reached(key) == {"gcp"}
+    assert by_hand.tick("promotion", found.cursor).run_requests == []
+
+
 def test_behind_a_proxy_the_name_is_the_proxys(proxied: World) -> None:
     key = judged(proxied, "v1", GOOD)
     assert f"the proxy sent no name with this launch ({HEADER})" in said(ask(proxied, key, "", "promotion"))

@@ -34,13 +34,59 @@ def tick(world: World, name: str, cursor: str | None) -> tuple[list[str], str | 
 
 
 def test_a_push_adds_the_partition_and_asks_for_the_run_once(world: World) -> None:
-    asked, cursor = tick(world, "push_source", None)
+    asked, cursor = tick(world, "push_source", world.looked())
     assert asked == []
     key = world.push("app", "v1", GOOD)
     asked, cursor = tick(world, "push_source", cursor)
     assert asked == [key]
     assert world.instance.get_dynamic_partitions("release") == [key]
     assert tick(world, "push_source", cursor)[0] == []
+
+
+def test_what_was_there_before_the_first_look_is_not_run(world: World, settings: Path) -> None:
+    """Nor what a wider pattern takes, or a new image has; all of it can be launched by hand, by its partition."""
+    before = [world.push("app", tag, GOOD, note=tag) for tag in ("v1", "v2", "v3", "v4")]
+    wip = world.push("app", "pr-17-wip", GOOD, note="wip")
+    found = world.tick("push_source", None)
+    assert found.run_requests == []
+    assert "4 releases were there before: not run" in str(found.skip_reason)
+    assert world.instance.get_dynamic_partitions("release") == before
+    new = world.push("app", "v5", GOOD, note="v5")
+    asked, cursor = tick(world, "push_source", found.cursor)
+    assert asked == [new]
+
+    raw = yaml.safe_load(settings.read_text())
+    raw["images"]["app"]["tags"] = ["v*", "pr-*"]
+    raw["images"]["late"] = {"registry": "source", "repository": "team/late"}
+    settings.write_text(yaml.safe_dump(raw))
+    world.use(load(settings))
+    late = world.push("late", "v1", GOOD, note="late")
+    found = world.tick("push_source", cursor)
+    assert found.run_requests == [] and "2 releases were there before" in str(found.skip_reason)
+    assert set(world.instance.get_dynamic_partitions("release")) == {*before, wip, new, late}
+    later = [world.push("late", "v2", GOOD, note="late 2"), world.push("app", "pr-18", GOOD, note="pr-18")]
+    asked, cursor = tick(world, "push_source", found.cursor)
+    assert sorted(asked) == sorted(later)
+    assert tick(world, "push_source", cursor)[0] == []
+
+
+def test_an_image_that_was_silent_at_the_first_look_has_its_own(world: World, settings: Path) -> None:
+    raw = yaml.safe_load(settings.read_text())
+    folder = settings.parent / "disk"
+    raw["registries"]["disk"] = {"kind": "layout", "root": str(folder)}
+    raw["images"]["app"]["registry"] = raw["images"]["tool"]["registry"] = "disk"
+    settings.write_text(yaml.safe_dump(raw))
+    world.use(load(settings))
+    world.push_to("disk", "team/tool", "v1", GOOD)
+    world.push_to("disk", "team/app", "v1", GOOD)
+    index = folder / "team/app/index.json"
+    whole = index.read_text()
+    index.write_text("{")
+    found = world.tick("push_disk", None)
+    assert "1 release was there before: not run" in str(found.skip_reason)
+    index.write_text(whole)
+    found = world.tick("push_disk", found.cursor)
+    assert found.run_requests == [] and "1 release was there before" in str(found.skip_reason)
 
 
 def test_versions_are_asked_for_in_their_order() -> None:
@@ -59,7 +105,7 @@ def test_versions_are_asked_for_in_their_order() -> None:
 def test_what_we_attach_is_no_release(world: World) -> None:
     """Signatures, fallback tags and the channel tag appear beside the release; none of them is one."""
     key = world.push("app", "v1", GOOD)
-    _, cursor = tick(world, "push_source", None)
+    _, cursor = tick(world, "push_source", world.looked())
     assert world.run(key).success
     tags = set(world.chain.registry("source").tags("team/app"))
     assert "prod" in tags
@@ -69,7 +115,7 @@ def test_what_we_attach_is_no_release(world: World) -> None:
 
 def test_a_burst_is_asked_for_in_portions_oldest_version_first(world: World) -> None:
     keys = {tag: world.push("app", tag, GOOD, note=tag) for tag in ("v10", "v9", "v2", "v1")}
-    first, cursor = tick(world, "push_source", None)
+    first, cursor = tick(world, "push_source", world.looked())
     second, cursor = tick(world, "push_source", cursor)
     assert first == [keys["v1"], keys["v2"], keys["v9"]]
     assert second == [keys["v10"]]
@@ -80,7 +126,7 @@ def test_a_tag_that_moved_at_its_source_is_a_new_release(world: World, monkeypat
     """Version tags do not move, so only a reconcile asks for them again."""
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 2)
     world.push("app", "v1", GOOD)
-    _, cursor = tick(world, "push_source", None)
+    _, cursor = tick(world, "push_source", world.looked())
     moved = world.push("app", "v1", GOOD, note="again")
     assert tick(world, "push_source", cursor)[0] == [moved]
 
@@ -88,7 +134,8 @@ def test_a_tag_that_moved_at_its_source_is_a_new_release(world: World, monkeypat
 def test_a_reconcile_asks_again_for_a_lost_run_but_not_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 2)
     key = world.push("app", "v1", GOOD)
-    asked, cursor = [], None
+    asked: list[str] = []
+    cursor: str | None = world.looked()
     for _ in range(12):
         more, cursor = tick(world, "push_source", cursor)
         asked += more
@@ -98,7 +145,7 @@ def test_a_reconcile_asks_again_for_a_lost_run_but_not_for_ever(world: World, mo
 def test_a_reconcile_leaves_a_refused_release_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     evil = world.push("app", "v1", EVIL)
-    asked, cursor = tick(world, "push_source", None)
+    asked, cursor = tick(world, "push_source", world.looked())
     assert asked == [evil]
     world.run(evil)
     assert tick(world, "push_source", cursor)[0] == []
@@ -107,7 +154,7 @@ def test_a_reconcile_leaves_a_refused_release_alone(world: World, monkeypatch: p
 def test_a_reconcile_removes_the_keys_of_what_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     key, stays = world.known("app", "v1", GOOD), world.known("app", "v2", GOOD, note="stays")
-    _, cursor = tick(world, "push_source", None)
+    _, cursor = tick(world, "push_source", world.looked())
     world.chain.registry("source").delete_manifest("team/app", world.release(key).digest)
     _, cursor = tick(world, "push_source", cursor)
     assert world.instance.get_dynamic_partitions("release") == [stays]
@@ -118,7 +165,7 @@ def test_a_repository_that_cannot_be_seen_any_more_costs_no_keys(world: World, m
     """Registries answer 404 for what one may not read."""
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     key = world.known("app", "v1", GOOD)
-    _, cursor = tick(world, "push_source", None)
+    _, cursor = tick(world, "push_source", world.looked())
     world.chain.registry("source").delete_manifest("team/app", world.release(key).digest)
     tick(world, "push_source", cursor)
     assert world.instance.get_dynamic_partitions("release") == [key]
@@ -131,7 +178,7 @@ def test_a_lost_run_is_not_asked_for_again_when_a_newer_release_is_out(
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     monkeypatch.setattr(sensors, "MAX_ATTEMPTS", 99)
     old, new = world.push("app", "v1", GOOD), world.push("app", "v2", GOOD, note="new")
-    asked, cursor = tick(world, "push_source", None)
+    asked, cursor = tick(world, "push_source", world.looked())
     assert asked == [old, new]
     assert world.run(new).success
     assert tick(world, "push_source", cursor)[0] == []
@@ -141,14 +188,14 @@ def test_a_lost_run_is_not_asked_for_again_when_a_newer_release_is_out(
 def test_what_was_run_by_hand_is_not_asked_for(world: World) -> None:
     key = world.known("app", "v1", GOOD)
     assert world.run(key).success
-    asked, cursor = tick(world, "push_source", None)
+    asked, cursor = tick(world, "push_source", world.looked())
     assert asked == []
     assert Memory.read(cursor or "").tried(key) == 1
 
 
 def test_a_further_tag_on_a_release_is_not_another_release(world: World) -> None:
     key = world.push("app", "v1", GOOD)
-    _, cursor = tick(world, "push_source", None)
+    _, cursor = tick(world, "push_source", world.looked())
     world.push("app", "1.0.0", GOOD)
     asked, _ = tick(world, "push_source", cursor)
     assert asked == []
@@ -162,9 +209,9 @@ def test_a_source_that_is_down_does_not_hide_the_pushes_to_another(world: World,
     settings.write_text(yaml.safe_dump(raw))
     world.use(load(settings))
     key = world.push("app", "v1", GOOD)
-    assert tick(world, "push_source", None)[0] == [key]
+    assert tick(world, "push_source", world.looked())[0] == [key]
     with pytest.raises(Unavailable):
-        tick(world, "push_elsewhere", None)
+        tick(world, "push_elsewhere", world.looked())
 
 
 def test_a_registry_that_is_down_fails_the_tick(settings: Path) -> None:
