@@ -5,9 +5,9 @@ moves no blob. Evidence is always read from the registry again; a chain remember
 
 What a method does over the configuration stands in the module named as its stage: ``build``, ``scan``, ``sign``,
 ``promote`` (with the verdict), ``replicate``, ``mirror``, ``sync``, ``collect``; ``releases`` finds what they act on,
-``tagging`` sets tags that a person wants, ``outcome`` says where a release is in the end. They share a ``session``
-(configuration, open registries of ``places``, ``keys``) and answer with ``result``. ``serving`` runs the embedded
-registries of a configuration.
+``tagging`` sets tags that a person wants, ``differences`` compares two images, ``outcome`` says where a release is in
+the end. They share a ``session`` (configuration, open registries of ``places``, ``keys``) and answer with ``result``.
+``serving`` runs the embedded registries of a configuration.
 
 The rules themselves are the stages' rooms'; nothing here decides. Only ``cli`` and ``dagster_project`` import this.
 """

@@ -49,6 +49,7 @@ GROUPS = {
         "ls": ("listing", "List the tags of a repository, with digest, age and size"),
         "inspect": ("inspection", "Show what belongs to an image"),
         "tag": ("tagging", "Give an image one more tag in its repository, by digest"),
+        "diff": ("comparing", "Show what changed from one image to another"),
         "copy": ("images", "Copy an image with everything that belongs to it"),
         "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
         "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),

@@ -7,7 +7,7 @@
 - how it is written: ``cyclonedx``, ``purls``, ``facts``
 - what is known against it: ``advisories`` (the store) reads ``osv`` records, ``merge`` joins aliases, ``match`` holds
   them against components (``judging``) by ``versions`` and ``version_texts``; ``rating``, ``cvss`` and ``cvss4`` say
-  how bad it is
+  how bad it is; ``changes`` holds two images against each other
 - ``predicates`` are the signed forms of a report; ``state`` keeps what was read of layers
 
 It counts and lists; what may pass is decided in ``promote.gate``. ``chain`` imports it; ``promote``, ``sign`` and

@@ -16,8 +16,7 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
-    "ship", "status",
-    "login", "logout", "init",
+    "diff", "init", "login", "logout", "ship", "status",
 )  # fmt: skip
 
 
