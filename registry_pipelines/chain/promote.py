@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from registry_pipelines.chain.next_steps import denials_with_next_steps, next_steps
-from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.result import WAITS, Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.promote import channels, verdicts
@@ -14,9 +14,6 @@ from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
 from registry_pipelines.promote.person import Person, account
 from registry_pipelines.release import Release
-
-WAITS = "allowed, waits for a person"
-"""What became of a release that may go and that nobody has let go."""
 
 
 def judge(session: Session, release: Release) -> StageResult:

@@ -10,6 +10,9 @@ from registry_pipelines.progress import size_text
 
 Scalar = str | int | float | bool
 
+WAITS = "allowed, waits for a person"
+"""How a release stands that may go and that nobody has let go."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:

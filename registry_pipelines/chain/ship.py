@@ -109,14 +109,14 @@ class Shipment:
         name = f"{self.release.image}:{self.release.tag}" if self.release else self.image
         there = [step.place for step in self.steps if step.place and step.status == "ok"]
         failed = [step.result.stage for step in self.steps if step.status == "failed"]
-        if self.denied_at and not there:
-            return f"{name} is denied by {self.denied_at}: it stays where it is"
+        promoted = any(step.result.stage == "promote" and step.status == "ok" for step in self.steps)
+        if self.denied_at and not promoted:
+            return f"{name} is denied at {self.denied_at}: nothing was promoted or copied"
         if self.denied_at or failed:
             wrong = f"{self.denied_at} was denied" if self.denied_at else f"{', '.join(failed)} failed"
             return f"{name} is not done: {wrong}; the same command does the rest"
-        last = self.steps[-1].result.stage
-        if not there and last != "promote":
-            return f"{name} is through {last}; nothing was promoted"
+        if not promoted:
+            return f"{name} is through {self.steps[-1].result.stage}; nothing was promoted"
         return f"{name} ships: {self.channel} names it" + (f", and it is at {', '.join(there)}" if there else "")
 
     def plain(self) -> dict[str, Any]:
@@ -298,5 +298,13 @@ def _raised(outcome: StageResult | RegistryPipelinesError) -> StageResult:
 
 def _ended(name: str, subject: str, status: Status, error: RegistryPipelinesError) -> StageResult:
     """The result of a stage that ended with an error."""
-    reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
-    return StageResult(stage=name, subject=subject, action=status, reasons=reasons, ok=False, exit_code=error.exit_code)
+    denied = error if isinstance(error, PromotionDenied) else None
+    return StageResult(
+        stage=name,
+        subject=subject,
+        action=status,
+        reasons=denied.reasons if denied else [str(error)],
+        next_steps=denied.next_steps if denied else (),
+        ok=False,
+        exit_code=error.exit_code,
+    )

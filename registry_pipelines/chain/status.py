@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from registry_pipelines.chain.releases import find_tags, is_image
+from registry_pipelines.chain.result import WAITS
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
 from registry_pipelines.errors import (
@@ -233,10 +234,9 @@ class _Look:
             return None
         status = self._standing(image, digest, tag)
         if status.promoted:
-            return Held(tag, digest, "it was promoted before, and the channel went back", rolled_back=True)
+            return Held(tag, digest, "promoted before, and the channel went back", rolled_back=True)
         if status.ruling == "allow":
-            waits = "it is allowed, and waits for a person" if image.promote == "manual" else "it is allowed"
-            return Held(tag, digest, waits)
+            return Held(tag, digest, WAITS if image.promote == "manual" else "allowed, not promoted yet")
         return Held(tag, digest, status.reasons[0])
 
     def _standing(self, image: Image, digest: Digest, tag: str = "") -> Status:

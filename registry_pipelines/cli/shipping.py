@@ -9,7 +9,7 @@ import click
 
 from registry_pipelines.chain.ship import STAGES, Shipment, Stage
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, stage_table
+from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, print_next_steps, stage_table
 from registry_pipelines.progress import size_text
 
 _STYLES = {"ok": "green", "denied": "red", "failed": "red", "skipped": "dim"}
@@ -62,6 +62,7 @@ def show(shipment: Shipment) -> None:
         for line in condensed([*(() if repeated else step.result.reasons), *step.result.notes]):
             out.print(f"- {step.result.stage}: {line}", markup=False, soft_wrap=True)
     out.print(shipment.sentence, markup=False, soft_wrap=True)
+    print_next_steps(list(dict.fromkeys(text for step in shipment.steps for text in step.result.next_steps)))
 
 
 COMMANDS = [ship]
