@@ -1,9 +1,10 @@
-"""The blocking checks, one status per release.
+"""The checks, one status per release.
 
 An unpartitioned check has one status for *all* partitions: a good release would turn the light green for a refused
 one. Each check here therefore carries the releases' partitions definition, and is told by the asset's own step. Checks
-only order work within a run; what keeps a refused release from shipping is the library's gate in ``promote`` and
-``replicate``, which read the signed evidence of exactly that digest again.
+show; what keeps a denied release from shipping is the library's gate in ``promote`` and ``replicate``, which read the
+signed evidence of exactly that digest again. None blocks before that gate is asked: a blocking check ends the run with
+an error of Dagster's own, and ``promotion`` would never say why.
 """
 
 import warnings
@@ -18,18 +19,19 @@ from dagster_project.report import bullets
 LIMITS = "within_limits"
 VERIFIED = "verified"
 POLICY = "allowed"
+GATE = "may_ship"
 EQUAL = "equal"
 
 SHOWN_REASONS = 5
 """Reasons in a check's description; all of them are in its metadata."""
 
 
-def blocking(name: str, asset: str | dg.AssetKey, description: str) -> dg.AssetCheckSpec:
-    """The specification of a blocking check of a release asset, for its ``check_specs``."""
+def of_releases(name: str, asset: str | dg.AssetKey, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
+    """The specification of a check of a release asset, for its ``check_specs``."""
     with warnings.catch_warnings():
         # Checks with partitions are a preview; without them they are the hole above, so the warning offers no choice.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True, partitions_def=RELEASES)
+        return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=RELEASES)
 
 
 def outcome(name: str, *, passed: bool, reasons: Sequence[str] = (), **metadata: Any) -> dg.AssetCheckResult:

@@ -37,7 +37,7 @@ def built_images(config: Config) -> list[str]:
 def release_of(context: dg.AssetExecutionContext, chain: Chain) -> Release:
     """The release of this step. Raises ``dg.Failure``: Dagster takes any text as a dynamic key, so it is read strictly.
     The run's tag has the whole digest, for a machine whose state folder does not know the key."""
-    with refusals():
+    with refusals(context):
         return chain.release_of_key(context.partition_key, context.run.tags.get(DIGEST_TAG, ""))
 
 

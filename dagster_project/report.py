@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
+from dagster._core.errors import DagsterUserCodeProcessError
+from dagster_shared.error import SerializableErrorInfo
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.result import cell_text
-from registry_pipelines.errors import PromotionDenied, RegistryPipelinesError
+from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
 from registry_pipelines.progress import size_text
 from registry_pipelines.tally import bulletins
 
@@ -29,8 +31,9 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 """Between a number and its unit; the UI's columns are narrow."""
 
 OUTCOME_TAG = "registry-pipelines/outcome"
-"""Run tag: how a release's run ended. ``held``: it is allowed, and waits for a person."""
-Outcome = Literal["promoted", "held"]
+"""Run tag: how a release's run ended. ``held``: it is allowed, and waits for a person. A run that failed without the
+tag was stopped, or a mistake in the code ended it."""
+Outcome = Literal["promoted", "denied", "held", "failed"]
 
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
@@ -107,6 +110,30 @@ def numbered(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1)))
 
 
+def observed(asset: str, key: str, outcome: Outcome, shown: Metadata, what: str = "") -> dg.AssetObservation:
+    """What became of a partition that is not materialized, for its events. what: the same in a sentence."""
+    return dg.AssetObservation(asset, partition=key, metadata={"outcome": outcome} | shown, description=what or None)
+
+
+def denial(error: EvidenceError) -> Metadata:
+    """Why a gate said no, and what to do next."""
+    if not isinstance(error, PromotionDenied):
+        return {"reasons": bullets([error.what])}
+    steps = {"next_steps": numbered(error.next_steps)} if error.next_steps else {}
+    return {"reasons": bullets(error.reasons), **steps}
+
+
+class Denied(DagsterUserCodeProcessError, dg.Failure):
+    """A gate said no: the step and its run end as failed, so that the partition is red, and are not tried again; but it
+    is an answer and no crash. Dagster shows a stack trace of every exception but this kind's, which brings the text to
+    show with it (``serializable_error_info_from_exc_info``)."""
+
+    def __init__(self, description: str, metadata: Metadata) -> None:
+        told = SerializableErrorInfo(description, stack=[], cls_name=None)
+        DagsterUserCodeProcessError.__init__(self, description, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
+        dg.Failure.__init__(self, description, metadata, allow_retries=False)
+
+
 def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materialized:
     """The materialization of a result; its digest is the data version. Made only after the act has succeeded: what is
     yielded before an exception stays recorded."""
@@ -114,11 +141,12 @@ def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materiali
     return Materialized(metadata=facts(result), data_version=version, check_results=list(checks))
 
 
-def succeeded(result: StageResult, **more: Any) -> Materialized:
-    """Like :func:`materialized`, for stages that have no check: raises ``dg.Failure`` when the result is not ok. more:
-    further metadata."""
+def succeeded(context: dg.AssetExecutionContext, result: StageResult, **more: Any) -> Materialized:
+    """Like :func:`materialized`, for stages that have no check: raises ``dg.Failure`` when the result is not ok, and
+    tags the run. more: further metadata."""
     shown = more | facts(result)
     if not result.ok:
+        tag_outcome(context, "failed")
         reasons = "; ".join(result.reasons[:MAX_TABLE_ROWS])
         raise dg.Failure(f"{result.action}: {reasons}", metadata=shown, allow_retries=False)
     version = dg.DataVersion(result.digest) if result.digest else None
@@ -134,24 +162,27 @@ def progress_in_log(context: dg.AssetExecutionContext, chain: Chain) -> Iterator
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turn the library's errors into what Dagster does about them.
+def refusals(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Turn the library's errors into what Dagster does about them, and tag the run with its outcome.
 
-    Temporary ones (a registry is down or slow): the step is tried again, unless the registry wants to be left alone for
-    longer than ten minutes. Lasting ones: a ``dg.Failure`` that is not retried; its metadata say what, where, what to
-    do, and a denial's reasons. Other exceptions are mistakes in the code and pass as they are.
+    A denial (a gate's no): :class:`Denied`, the outcome ``denied``. Temporary errors (a registry is down or slow): the
+    step is tried again, unless the registry wants to be left alone for longer than ten minutes. Lasting ones: a
+    ``dg.Failure`` that is not retried. Both have the outcome ``failed`` in the end, and metadata that say what, where,
+    and what to do. Other exceptions are mistakes in the code and pass as they are.
     """
     try:
         yield
+    except EvidenceError as error:
+        tag_outcome(context, "denied")
+        raise Denied(str(error), {"outcome": "denied", **denial(error), **error.diagnostics()}) from error
     except RegistryPipelinesError as error:
         wait_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_S
-        if error.temporary and wait_s <= LONGEST_WAIT_S:
+        again = error.temporary and wait_s <= LONGEST_WAIT_S
+        if not again or context.retry_number >= MAX_RETRIES:
+            tag_outcome(context, "failed")
+        if again:
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
-        shown: Metadata = dict(error.diagnostics())
-        if isinstance(error, PromotionDenied):
-            shown["reasons"] = bullets(error.reasons)
-            shown |= {"next_steps": numbered(error.next_steps)} if error.next_steps else {}
-        raise dg.Failure(str(error), metadata=shown, allow_retries=False) from error
+        raise dg.Failure(str(error), metadata=dict(error.diagnostics()), allow_retries=False) from error
 
 
 def tag_outcome(context: dg.AssetExecutionContext, outcome: Outcome) -> None:

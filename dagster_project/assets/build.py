@@ -31,10 +31,10 @@ def built(names: Sequence[str]) -> dg.AssetsDefinition:
         "you, then run the release job for it.",
     )
     def image(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-        with refusals():
+        with refusals(context):
             result = chain.build(context.partition_key)
             add_releases(context.instance, chain, [Release.parse(str(result.facts["release"]))])
-        return succeeded(result)
+        return succeeded(context, result)
 
     return image
 
@@ -51,5 +51,5 @@ def built(names: Sequence[str]) -> dg.AssetsDefinition:
 )
 def provenance(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's provenance."""
-    with refusals():
+    with refusals(context):
         return materialized(chain.provenance(release_of(context, chain)))

@@ -18,8 +18,8 @@ def retention(registry: str) -> dg.AssetsDefinition:
         description=f"What {registry} can let go: neither kept by a rule, nor protected, nor needed by anything kept. "
         "A plan to read and approve; nothing is deleted.",
     )
-    def retention(chain: ChainParam) -> Materialized:
-        with refusals():
+    def retention(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+        with refusals(context):
             return materialized(chain.retention_plan(registry))
 
     return retention

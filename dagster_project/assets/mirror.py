@@ -32,9 +32,9 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
         if release.image not in mirror.images:
             context.log.info("%s is not mirrored by %s", release.image, mirror.name)
             return
-        with refusals(), progress_in_log(context, chain) as logged_chain:
+        with refusals(context), progress_in_log(context, chain) as logged_chain:
             result = logged_chain.mirror_release(release, mirror.name)
-        yield succeeded(result)
+        yield succeeded(context, result)
 
     return mirrored
 
@@ -52,8 +52,8 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         f"{', '.join(upstream.image for upstream in mirror.upstreams)}.",
     )
     def upstreams(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-        with refusals(), progress_in_log(context, chain) as logged_chain:
-            return succeeded(logged_chain.mirror(mirror.name))
+        with refusals(context), progress_in_log(context, chain) as logged_chain:
+            return succeeded(context, logged_chain.mirror(mirror.name))
 
     return upstreams
 

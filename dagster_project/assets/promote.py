@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dagster_project.checks import POLICY, blocking, outcome
+from dagster_project.checks import GATE, POLICY, of_releases, outcome
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.people import Ask, who_asks
-from dagster_project.report import Materialized, facts, materialized, refusals, tag_outcome
+from dagster_project.report import Materialized, denial, facts, materialized, observed, refusals, tag_outcome
 from dagster_project.resources import ChainParam
+from registry_pipelines.errors import PromotionDenied
 
 GROUP = "promote"
 
@@ -20,13 +21,13 @@ GROUP = "promote"
     kinds={"oci", "slsa"},
     owners=["team:security"],
     code_version="1",
-    check_specs=[blocking(POLICY, "verdict", "The verdict of the policy over the release's evidence is: allow.")],
+    check_specs=[of_releases(POLICY, "verdict", "The verdict of the policy over the release's evidence is: allow.")],
     description="Allow or deny, with reasons: the policy over the evidence that the registry holds for exactly this "
     "digest, as a signed verification summary attached to the release.",
 )
 def verdict(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's verdict."""
-    with refusals():
+    with refusals(context):
         result = chain.judge(release_of(context, chain))
     return materialized(result, outcome(POLICY, passed=result.ok, reasons=result.reasons))
 
@@ -39,20 +40,31 @@ def verdict(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialize
     owners=["team:platform"],
     code_version="1",
     output_required=False,
+    check_specs=[
+        of_releases(GATE, "promotion", "The library's gate lets the release pass: it reads everything again.")
+    ],
     description="The channel tag moved to this digest, and the record of it. The library reads the evidence of exactly "
     "this digest again before it moves anything: running this asset alone ships nothing that the policy refuses. Where "
     "the image is promoted by hand it is not materialized until a person asks: the job `promote`.",
 )
-def promotion(context: dg.AssetExecutionContext, chain: ChainParam, config: Ask) -> Iterator[Materialized]:
-    """The release under its channel tag; nothing where it waits for a person, and what comes after is skipped."""
+def promotion(
+    context: dg.AssetExecutionContext, chain: ChainParam, config: Ask
+) -> Iterator[Materialized | dg.AssetCheckResult]:
+    """The release under its channel tag; nothing where it waits for a person, and what comes after is skipped. A denial
+    is an event of its partition, a failed check, and the step's failure: the UI shows each of them at another place."""
     release = release_of(context, chain)
-    with refusals():
-        person = who_asks(context, config)
-        result = chain.promote(release, person) if person else chain.promote_automatically(release)
+    with refusals(context):
+        try:
+            person = who_asks(context, config)
+            result = chain.promote(release, person) if person else chain.promote_automatically(release)
+        except PromotionDenied as error:
+            yield outcome(GATE, passed=False, reasons=error.reasons, outcome="denied")
+            context.log_event(observed("promotion", context.partition_key, "denied", denial(error)))
+            raise
     if result.facts.get("waits"):
         tag_outcome(context, "held")
-        held = dg.AssetObservation("promotion", description=result.action, metadata=facts(result))
-        context.log_event(held)
-        return
-    tag_outcome(context, "promoted")
-    yield materialized(result)
+        context.log_event(observed("promotion", context.partition_key, "held", facts(result), result.action))
+        yield outcome(GATE, passed=True, note=result.action)
+    else:
+        tag_outcome(context, "promoted")
+        yield materialized(result, outcome(GATE, passed=True))

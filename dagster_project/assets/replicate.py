@@ -5,9 +5,9 @@ from functools import partial
 
 import dagster as dg
 
-from dagster_project.checks import EQUAL, blocking, outcome
+from dagster_project.checks import EQUAL, of_releases, outcome
 from dagster_project.partitions import RELEASES, release_of
-from dagster_project.report import Materialized, materialized, progress_in_log, refusals, table
+from dagster_project.report import Materialized, materialized, progress_in_log, refusals, table, tag_outcome
 from dagster_project.resources import ChainParam
 from dagster_project.together import Together, selected
 from registry_pipelines.chain import StageResult
@@ -40,7 +40,12 @@ def replica(target: Target) -> dg.AssetsDefinition:
         code_version="1",
         output_required=False,
         check_specs=[
-            blocking(EQUAL, key, f"{target.name} holds the release's closure, read back; what no copy brings is named.")
+            of_releases(
+                EQUAL,
+                key,
+                f"{target.name} holds the release's closure, read back; what no copy brings is named.",
+                blocking=True,
+            )
         ],
         description=f"The release with all its evidence at {target.name} (registry {target.registry}), read back and "
         "compared digest for digest.",
@@ -52,12 +57,14 @@ def replica(target: Target) -> dg.AssetsDefinition:
             yield outcome(EQUAL, passed=True, note=f"{release.image} does not go to {target.name}")
             return
         chosen = [each for each in targets if each in selected(context, "replica")]
-        with refusals(), progress_in_log(context, chain) as logged_chain:
+        with refusals(context), progress_in_log(context, chain) as logged_chain:
             result = together.take("replica", target.name, chosen, partial(logged_chain.replicate_to, release))
             if isinstance(result, RegistryPipelinesError):
                 raise result
             compared = chain.compare_replica(release, target.name)
         reasons = [*result.reasons, *map(str, compared.differences)]
+        if not result.ok or reasons:
+            tag_outcome(context, "failed")
         more = {"not_compared": table(omissions.rows(compared.not_compared))} if compared.not_compared else {}
         check = outcome(EQUAL, passed=result.ok and not reasons, reasons=reasons, differences=len(reasons), **more)
         yield materialized(result, check)

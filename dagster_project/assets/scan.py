@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dagster_project.checks import LIMITS, blocking, outcome
+from dagster_project.checks import LIMITS, of_releases, outcome
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.report import Materialized, materialized, refusals
 from dagster_project.resources import ChainParam
@@ -22,7 +22,7 @@ GROUP = "scan"
 )
 def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's SBOM."""
-    with refusals():
+    with refusals(context):
         return materialized(chain.sbom(release_of(context, chain)))
 
 
@@ -39,7 +39,7 @@ def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
 )
 def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's vulnerability report."""
-    with refusals():
+    with refusals(context):
         return materialized(chain.vulnerabilities(release_of(context, chain)))
 
 
@@ -50,12 +50,12 @@ def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -
     kinds={"oci", "osv"},
     owners=["team:security"],
     code_version="1",
-    check_specs=[blocking(LIMITS, "vulnerabilities", "The findings stay within the limits of the image's policy.")],
+    check_specs=[of_releases(LIMITS, "vulnerabilities", "The findings stay within the limits of the image's policy.")],
     description="The attached report held against the policy's limits. Over the limits it blocks the promotion in this "
     "run, but not the verdict: a refusal is signed evidence too.",
 )
 def vulnerabilities(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The report against the policy's limits."""
-    with refusals():
+    with refusals(context):
         result = chain.limits(release_of(context, chain))
     return materialized(result, outcome(LIMITS, passed=result.ok, reasons=result.reasons))

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dagster_project.checks import VERIFIED, blocking, outcome
+from dagster_project.checks import VERIFIED, of_releases, outcome
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.report import Materialized, materialized, refusals
 from dagster_project.resources import ChainParam
@@ -18,14 +18,14 @@ from registry_pipelines.release import Release
     kinds={"oci", "cosign"},
     owners=["team:security"],
     code_version="1",
-    check_specs=[blocking(VERIFIED, "signature", "Signature and attestations verify against the trusted keys.")],
+    check_specs=[of_releases(VERIFIED, "signature", "Signature and attestations verify against the trusted keys.")],
     description="The cosign signature and the signed attestations: provenance and SBOM always, the vulnerability "
     "attestation only when the policy's limits hold. Read back and verified at once.",
 )
 def signature(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's signature and attestations."""
     release = release_of(context, chain)
-    with refusals():
+    with refusals(context):
         signed = chain.sign(release)
         return materialized(signed, verification(chain, release))
 

@@ -39,9 +39,9 @@ def synced(sync: Sync, order: Sequence[str]) -> dg.AssetsDefinition:
     )
     def synced(context: dg.AssetExecutionContext, chain: ChainParam, together: Syncs) -> Materialized:
         chosen = [name for name in order if name in selected(context, "sync")]
-        with refusals(), progress_in_log(context, chain) as logged_chain:
+        with refusals(context), progress_in_log(context, chain) as logged_chain:
             result = together.take("sync", sync.name, chosen, logged_chain.syncs)
-        return succeeded(result, where_bytes_are=stacked(result.tables["targets"], "target", PARTS))
+        return succeeded(context, result, where_bytes_are=stacked(result.tables["targets"], "target", PARTS))
 
     return synced
 

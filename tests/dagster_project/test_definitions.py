@@ -79,12 +79,14 @@ def test_definitions_load_without_warnings_with_and_without_builds(settings: Pat
     dg.Definitions.validate_loadable(build_definitions(load(settings)))
 
 
-def test_every_release_check_is_partitioned_and_blocking() -> None:
-    """An unpartitioned check has one status for all releases: a good one would free a refused one."""
+def test_every_release_check_is_partitioned_and_none_blocks_before_the_gate() -> None:
+    """An unpartitioned check has one status for all releases: a good one would free a refused one. One that blocks ends
+    the run with an error of Dagster's own before the gate says why."""
     graph = demo_definitions().resolve_asset_graph()
     specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
-    assert {spec.asset_key.path[0] for spec in specs} == {"vulnerabilities", "signature", "verdict", "replica"}
-    assert all(spec.blocking and getattr(spec.partitions_def, "name", "") == "release" for spec in specs)
+    blocking = {"vulnerabilities": False, "signature": False, "verdict": False, "promotion": False, "replica": True}
+    assert {spec.asset_key.path[0]: spec.blocking for spec in specs} == blocking
+    assert all(getattr(spec.partitions_def, "name", "") == "release" for spec in specs)
 
 
 def test_no_asset_takes_many_releases_in_one_run() -> None:

@@ -78,12 +78,34 @@ def test_the_same_run_stops_after_writing_the_verdict(world: World) -> None:
     result = world.run(evil)
     steps = world.steps(result)
     assert not result.success
-    assert {step for step, end in steps.items() if end == "failed"} == {"vulnerabilities", "verdict"}
+    assert {step for step, end in steps.items() if end == "failed"} == {"promotion"}
     assert steps["signature"] == "ok"
-    assert not {"promotion", "replica__eu_west_1", "replica__gcp", "mirror__inside"} & set(steps)
+    assert not {"replica__eu_west_1", "replica__gcp", "mirror__inside"} & set(steps)
     (told,) = result.asset_materializations_for_node("verdict")
     assert "leaky" in str(told.metadata["reasons"].value)
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert not checks["may_ship"].passed and "leaky" in str(checks["may_ship"].description)
+    [observed] = world.instance.fetch_observations(dg.AssetKey("promotion"), limit=9).records
+    seen = observed.asset_observation
+    assert seen and (seen.partition, seen.metadata["outcome"].value) == (evil, "denied")
+    assert "leaky" in str(seen.metadata["reasons"].value)
     assert_held(world, evil)
+
+
+def test_a_denial_is_no_crash_and_alerts_can_tell_it_from_a_registry_that_is_down(world: World) -> None:
+    """Dagster writes a stack trace of whatever else a step raises."""
+    evil = world.known("app", "v1", EVIL)
+    result = world.run(evil)
+    [failed] = result.get_step_failure_events()
+    data = failed.step_failure_data
+    assert data.error and data.error.stack == [] and data.error.cause is None
+    assert "leaky" in data.error.message and "Traceback" not in data.error.to_string()
+    assert data.user_failure_data and data.user_failure_data.metadata["outcome"].value == "denied"
+    run = world.instance.get_run_by_id(result.run_id)
+    assert run and (run.status, run.tags[report.OUTCOME_TAG]) == (dg.DagsterRunStatus.FAILURE, "denied")
+    good = world.run(world.known("app", "v2", GOOD))
+    run = world.instance.get_run_by_id(good.run_id)
+    assert run and run.tags[report.OUTCOME_TAG] == "promoted"
 
 
 @pytest.mark.parametrize("asset", DOWNSTREAM)
@@ -221,6 +243,8 @@ def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
     assert again == ["replica__gcp"] * report.MAX_RETRIES
     assert "127.0.0.1:9" in failures(result)["replica__gcp"]
     assert world.reached(good) == {"eu-west-1", "dmz", "airgap"}
+    run = world.instance.get_run_by_id(result.run_id)
+    assert run and run.tags[report.OUTCOME_TAG] == "failed"
     [told] = map(json.loads, (settings.parent / "told").read_text().splitlines())  # once, after the last attempt
     assert (told["event"], told["stage"], told["release"]) == ("failed", "replica__gcp", world.release(good).key)
     assert "127.0.0.1:9" in told["what"]

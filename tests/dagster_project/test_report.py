@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
+
 import dagster as dg
 import pytest
 
-from dagster_project.report import MAX_TABLE_ROWS, facts, materialized, refusals, stacked, succeeded, table
+from dagster_project.report import (
+    MAX_RETRIES,
+    MAX_TABLE_ROWS,
+    OUTCOME_TAG,
+    facts,
+    materialized,
+    refusals,
+    stacked,
+    succeeded,
+    table,
+)
 from registry_pipelines.chain import StageResult
 from registry_pipelines.errors import EvidenceMissing, PromotionDenied, QuotaSpent, RateLimited, Unavailable
 
@@ -14,6 +28,19 @@ DIGEST = "sha256:" + "a" * 64
 
 def result(**more: object) -> StageResult:
     return StageResult(**{"stage": "sbom", "subject": "x", "action": "written", "digest": DIGEST, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def step() -> Iterator[dg.AssetExecutionContext]:
+    """What a step in its last attempt asks its context for."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
+        yield cast(dg.AssetExecutionContext, SimpleNamespace(instance=instance, run=run, retry_number=MAX_RETRIES))
+
+
+def outcome(step: dg.AssetExecutionContext) -> str | None:
+    run = step.instance.get_run_by_id(step.run.run_id)
+    return run.tags.get(OUTCOME_TAG) if run else None
 
 
 def test_numbers_have_stable_names_and_the_digest_is_the_data_version() -> None:
@@ -71,47 +98,57 @@ def test_reasons_are_a_list_people_can_read() -> None:
     assert facts(result(reasons=["one", "two"]))["reasons"].value == "- one\n- two"
 
 
-def test_a_stage_without_check_fails_when_it_is_not_ok() -> None:
+def test_a_stage_without_check_fails_when_it_is_not_ok(step: dg.AssetExecutionContext) -> None:
     with pytest.raises(dg.Failure, match="written: tag v1: unreachable") as caught:
-        succeeded(result(ok=False, reasons=["tag v1: unreachable"]))
+        succeeded(step, result(ok=False, reasons=["tag v1: unreachable"]))
     assert caught.value.allow_retries is False
     assert "reasons" in caught.value.metadata
 
 
-def test_a_refusal_is_a_failure_with_reasons_that_is_not_retried() -> None:
-    with pytest.raises(dg.Failure) as caught, refusals():
+def test_a_refusal_is_a_failure_with_reasons_that_is_not_retried(step: dg.AssetExecutionContext) -> None:
+    with pytest.raises(dg.Failure) as caught, refusals(step):
         raise PromotionDenied("denied", reasons=["2 critical findings"], where="here", do="Fix them")
     assert caught.value.allow_retries is False
     assert caught.value.metadata["error"].value == "PromotionDenied"
     assert caught.value.metadata["do"].value == "Fix them"
     assert caught.value.metadata["reasons"].value == "- 2 critical findings"
+    assert outcome(step) == "denied"
 
 
-def test_missing_evidence_is_not_retried() -> None:
-    with pytest.raises(dg.Failure) as caught, refusals():
+def test_missing_evidence_is_not_retried(step: dg.AssetExecutionContext) -> None:
+    with pytest.raises(dg.Failure) as caught, refusals(step):
         raise EvidenceMissing("no signature")
     assert caught.value.allow_retries is False
 
 
-def test_network_trouble_is_tried_again() -> None:
-    with pytest.raises(dg.RetryRequested) as caught, refusals():
+def test_network_trouble_is_tried_again(step: dg.AssetExecutionContext) -> None:
+    with pytest.raises(dg.RetryRequested) as caught, refusals(step):
         raise Unavailable("connection refused")
     assert caught.value.max_retries == 2
     assert isinstance(caught.value.__cause__, Unavailable)
+    assert outcome(step) == "failed"
 
 
-def test_a_registry_that_names_a_time_is_obeyed() -> None:
-    with pytest.raises(dg.RetryRequested) as caught, refusals():
+def test_a_run_that_is_tried_again_has_no_outcome_yet(step: dg.AssetExecutionContext) -> None:
+    vars(step)["retry_number"] = MAX_RETRIES - 1
+    with pytest.raises(dg.RetryRequested), refusals(step):
+        raise Unavailable("connection refused")
+    assert outcome(step) is None
+
+
+def test_a_registry_that_names_a_time_is_obeyed(step: dg.AssetExecutionContext) -> None:
+    with pytest.raises(dg.RetryRequested) as caught, refusals(step):
         raise RateLimited("too many requests", retry_after_s=77.0)
     assert caught.value.seconds_to_wait == 77.0
 
 
-def test_a_run_does_not_sleep_for_hours() -> None:
-    with pytest.raises(dg.Failure, match="after 07:00 UTC") as caught, refusals():
+def test_a_run_does_not_sleep_for_hours(step: dg.AssetExecutionContext) -> None:
+    with pytest.raises(dg.Failure, match="after 07:00 UTC") as caught, refusals(step):
         raise QuotaSpent("the quota is used up", do="Run it again after 07:00 UTC", retry_after_s=21600.0)
     assert caught.value.allow_retries is False
 
 
-def test_a_mistake_in_the_code_is_not_tried_again() -> None:
-    with pytest.raises(ZeroDivisionError), refusals():
+def test_a_mistake_in_the_code_is_not_tried_again(step: dg.AssetExecutionContext) -> None:
+    with pytest.raises(ZeroDivisionError), refusals(step):
         raise ZeroDivisionError
+    assert outcome(step) is None

@@ -88,7 +88,6 @@ def test_a_release_run_is_started_by_hand_and_succeeds(live: Live, page: Page) -
     live.until("it has succeeded", lambda: live.runs(key)[0] == "SUCCESS")
     page.goto("/runs")
     expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE_MS)
-    picture(page, "runs")
 
 
 def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
@@ -102,6 +101,15 @@ def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
     expect(page.get_by_text("Failed").first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_text(key).first).to_be_visible(timeout=PATIENCE_MS)
     picture(page, "check")
+    page.goto("/assets/promotion?view=events")
+    expect(page.get_by_text(key).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("denied", exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(re.compile("leaky")).first).to_be_visible(timeout=PATIENCE_MS)
+    page.goto(f"/assets/promotion?view=partitions&partition={quote(key)}")
+    expect(page.get_by_text("failed, and did not materialize this asset").first).to_be_visible(timeout=PATIENCE_MS)
+    page.goto("/runs")
+    expect(page.get_by_text("registry-pipelines/outcome: denied").first).to_be_visible(timeout=PATIENCE_MS)
+    picture(page, "runs")
     assert live.channel("tool") != live.release(key).digest
 
 
