@@ -105,7 +105,7 @@ def look_for_pushed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Sequence[str], memory: Memory, cap: int
 ) -> dg.SensorResult:
     """One look of the push sensor: new releases, and every so many looks the lost and the gone. What an image has when
-    it is looked at first was there before: it gets its partition, and no run.
+    it is looked at first was there before: it gets its partition, and no run unless it was let go already.
 
     The partitions are read before the registry is: a build that pushes in between is then new, never gone. A digest
     keeps the key it got first, whatever further tags it gets. What a lost state folder does not know is known again
@@ -129,6 +129,9 @@ def look_for_pushed(
     memory.rename({release.key: key for key, release in known.items()})
     new = untried(instance, known, live, memory)
     before = there_before(instance, new, first)
+    before -= let_go_before(
+        context, chain, {key: each for key, each in zip(live, releases, strict=True) if key in before}
+    )
     memory.pass_over(before)
     look.before = len(before)
     wanted = [key for key in new if key not in before]
@@ -182,6 +185,34 @@ def there_before(instance: dg.DagsterInstance, new: Sequence[str], first: Collec
         return keys
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
     return keys.difference(run.tags.get(PARTITION_TAG, "") for run in instance.get_runs(filters=failed, limit=MAX_RUNS))
+
+
+def let_go_before(context: dg.SensorEvaluationContext, chain: Chain, before: Known) -> set[str]:
+    """Those of the releases that were there before that were let go with signed evidence, and are under their channel:
+    the command line did that. A run, which changes nothing, is their page in the UI."""
+    return {key for key in named_by_channels(context, chain, before) if is_let_go(chain, before[key])}
+
+
+def is_let_go(chain: Chain, release: Release) -> bool:
+    """Whether signed evidence says so; where that cannot be read now, it is not known."""
+    try:
+        chain.require_promoted(release)
+    except RegistryPipelinesError:
+        return False
+    return True
+
+
+def named_by_channels(context: dg.SensorEvaluationContext, chain: Chain, releases: Known) -> dict[str, str]:
+    """Those of the releases that their channel names now, by key, and the digest."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(release.image for release in releases.values()):
+        try:
+            named = chain.on_channel(name)
+        except RegistryPipelinesError as error:  # one repository's trouble must not hold the others
+            context.log.warning("%s: its channel cannot be read: %s", name, error)
+            continue
+        found |= {key: each.digest for key, each in releases.items() if (each.image, each.digest) == (name, named)}
+    return found
 
 
 def lost(instance: dg.DagsterInstance, known: Known, present: set[str], memory: Memory) -> list[str]:
@@ -265,20 +296,6 @@ def waits(instance: dg.DagsterInstance, key: str) -> bool:
     return bool(newest) and newest[0].tags.get(OUTCOME_TAG) == "held"
 
 
-def let_go_elsewhere(context: dg.SensorEvaluationContext, chain: Chain, waiting: Known) -> dict[str, str]:
-    """Those of the waiting releases that their channel names, by key, and the digest: a person promoted them on the
-    command line. A run shows that, and copies them."""
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(release.image for release in waiting.values()):
-        try:
-            named = chain.on_channel(name)
-        except RegistryPipelinesError as error:  # one repository's trouble must not hold the others
-            context.log.warning("%s: its channel cannot be read: %s", name, error)
-            continue
-        found |= {key: each.digest for key, each in waiting.items() if (each.image, each.digest) == (name, named)}
-    return found
-
-
 def look_for_allowed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str], memory: Memory
 ) -> dg.SensorResult:
@@ -288,7 +305,8 @@ def look_for_allowed(
     held = held_back(context.instance, chain, images)
     memory.keep(held)
     waiting = {key: release for key, release in held.items() if waits(context.instance, key)}
-    allowed, started = let_go_elsewhere(context, chain, waiting), monotonic()
+    # A person promoted these on the command line: a run shows that, and copies them.
+    allowed, started = named_by_channels(context, chain, waiting), monotonic()
     judged = [key for key in held if key not in waiting]
     for place, key in enumerate(next_after(judged, memory.last, MAX_JUDGED)):
         if place and monotonic() - started >= LONGEST_LOOK_S:

@@ -81,6 +81,13 @@ run_coordinator:
 """Dagster's queue is looked at every 5 s unless told; a test waits for many runs."""
 
 
+TICKS = """
+query ($name: String!) { sensorOrError(sensorSelector: {repositoryLocationName: "registry_pipelines",
+  repositoryName: "__repository__", sensorName: $name}) { ... on Sensor { sensorState {
+  ticks(limit: 1, statuses: [SUCCESS, SKIPPED]) { timestamp } } } } }
+"""
+
+
 def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -332,6 +339,11 @@ class Live(Places):
         found = self.ask(query, tags=[{"key": "dagster/partition", "value": key}])
         return [run["status"] for run in found["runsOrError"]["results"]]
 
+    def ticked(self, sensor: str, after: float = 0) -> bool:
+        """Whether a sensor has ended a tick that began after a moment."""
+        ticks = self.ask(TICKS, name=sensor)["sensorOrError"]["sensorState"]["ticks"]
+        return bool(ticks) and float(ticks[0]["timestamp"]) > after
+
     def runs_of(self, asset: str) -> list[dict[str, str]]:
         """Runs that materialize assets of which one's key begins so: their ids and states, the newest first."""
         query = "{ runsOrError(limit: 20) { ... on Runs { results { runId status assetSelection { path } } } } }"
@@ -415,6 +427,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         try:
             live = Live(config, Chain(config), f"http://127.0.0.1:{port}", log)
             live.until("the code location is loaded", lambda: process.poll() is None and is_loaded(live))
+            live.until(
+                "the registry was looked at once: what is pushed from now on is new", lambda: live.ticked("push_source")
+            )
             yield live
         finally:
             stop(process)

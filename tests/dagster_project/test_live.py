@@ -32,11 +32,6 @@ mutation ($assets: [AssetKeyInput!]!, $keys: [String!]!) {
 BACKFILL_STATE = (
     "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
 )
-TICKS = """
-query ($name: String!) { sensorOrError(sensorSelector: {repositoryLocationName: "registry_pipelines",
-  repositoryName: "__repository__", sensorName: $name}) { ... on Sensor { sensorState {
-  ticks(limit: 1, statuses: [SUCCESS, SKIPPED]) { timestamp } } } } }
-"""
 MATERIALIZED = """
 query ($key: AssetKeyInput!, $keys: [String!]) { assetOrError(assetKey: $key) { ... on Asset {
   assetMaterializations(partitions: $keys, limit: 1) { metadataEntries { label
@@ -85,12 +80,6 @@ def metadata(live: Live, asset: str, key: str) -> dict[str, Any]:
     }
 
 
-def tick_after(live: Live, sensor: str, moment: float) -> bool:
-    """Whether a sensor has ended a tick that began after a moment."""
-    ticks = live.ask(TICKS, name=sensor)["sensorOrError"]["sensorState"]["ticks"]
-    return bool(ticks) and float(ticks[0]["timestamp"]) > moment
-
-
 def test_a_push_is_found_run_promoted_and_everywhere(live: Live, skopeo_push: Callable[..., str]) -> None:
     key = skopeo_push("app", "v1.0.0", GOOD, "live good")
     assert live.until("the pushed release's run has ended", lambda: ended(live, key)) == ["SUCCESS"]
@@ -126,7 +115,7 @@ def test_a_vulnerable_push_is_denied_and_stays_denied(live: Live, skopeo_push: C
         lambda: live.ask(BACKFILL_STATE, **state)["partitionBackfillOrError"]["status"] in over,
     )
     for sensor in ("promotion", "push_source"):
-        live.until(f"another tick of {sensor}", partial(tick_after, live, sensor, now))
+        live.until(f"another tick of {sensor}", partial(live.ticked, sensor, now))
     assert len(live.runs(evil)) == 2
     assert live.reached(evil) == set()
     assert live.channel("app") == live.release(good).digest

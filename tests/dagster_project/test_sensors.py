@@ -70,6 +70,23 @@ def test_what_was_there_before_the_first_look_is_not_run(world: World, settings:
     assert tick(world, "push_source", cursor)[0] == []
 
 
+def test_what_was_let_go_before_has_its_page_and_what_others_put_on_a_channel_has_none(world: World) -> None:
+    """The release under its channel alone: `ship` on the command line, then the UI. A run of it changes nothing."""
+    keys = {image: world.known(image, "v1", GOOD, note=image) for image in ("app", "tool")}
+    for stage in ("sbom", "vulnerabilities", "sign", "judge", "promote"):
+        assert getattr(world.chain, stage)(world.release(keys["app"])).ok
+    newer = world.push("app", "v2", GOOD, note="newer")
+    place = world.chain.place("tool")
+    place.registry.put_manifest(place.repository, place.registry.get_manifest(place.repository, "v1"), tag="prod")
+    found = world.tick("push_source", None)
+    assert [request.partition_key for request in found.run_requests or []] == [keys["app"]]
+    assert set(world.instance.get_dynamic_partitions("release")) == {*keys.values(), newer}
+    again = world.run(keys["app"], "promotion")
+    [told] = again.asset_materializations_for_node("promotion")
+    assert told.metadata["changed"].value is False
+    assert tick(world, "push_source", found.cursor)[0] == []
+
+
 def test_an_image_that_was_silent_at_the_first_look_has_its_own(world: World, settings: Path) -> None:
     raw = yaml.safe_load(settings.read_text())
     folder = settings.parent / "disk"
