@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.ship import STAGES
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME
 from registry_pipelines.errors import ContentError, PromotionDenied
 from registry_pipelines.evidence.artifacts import attached
@@ -31,23 +32,26 @@ BASE_TYPES = ("pkg:deb/", "pkg:apk/", "pkg:rpm/", "pkg:generic/python@")
 """Beginnings of the package URLs of what a base image brings: the distribution's packages and CPython itself."""
 
 
-def next_steps(session: Session, release: Release, steps: Sequence[Step]) -> list[str]:
-    """What to do so that a release passes, one sentence or command each, in the order of ``steps``.
+def next_steps(session: Session, release: Release, steps: Sequence[Step], *, until: str = "") -> list[str]:
+    """What to do so that a release passes, one sentence or command each, in the order of ``steps``; last the command
+    that does the stages that are left, ``ship`` where these are several or a new release has to be made.
 
-    steps: as :func:`promote.documents.in_order` puts them. Where a new release has to be made the commands behind that
-    are about it. Raises RegistryError where it must be read whether a builder attached provenance.
+    steps: as :func:`promote.documents.in_order` puts them. until: the stage that somebody asked for, the last of
+    ``steps`` unless told. Raises RegistryError where it must be read whether a builder attached provenance.
     """
     told = _Told(session, release)
-    return [text for step in steps for text in told.of(step)]
+    changes = [text for step in steps for text in told.change(step)]
+    stages = [step.kind for step in steps if step.kind not in told.changes]
+    return [*changes, told.command(stages, until)] if stages else changes
 
 
 @contextmanager
-def denials_with_next_steps(session: Session, release: Release) -> Iterator[None]:
+def denials_with_next_steps(session: Session, release: Release, until: str = "") -> Iterator[None]:
     """A PromotionDenied that passes gets what to do next, in place of its general advice."""
     try:
         yield
     except PromotionDenied as denied:
-        denied.tell(next_steps(session, release, denied.steps))
+        denied.tell(next_steps(session, release, denied.steps, until=until))
         raise
 
 
@@ -59,7 +63,8 @@ class _Told:
         self._release = release
         self._image = session.image(release.image)
         self._name = f"{release.image}:{release.tag}"
-        self._ways: dict[StepKind, Callable[[tuple[str, ...]], Iterator[str]]] = {
+        self._is_new = False
+        self.changes: dict[StepKind, Callable[[tuple[str, ...]], Iterator[str]]] = {
             "advisories": self._advisories,
             "accept": self._accept,
             "except": self._except,
@@ -67,9 +72,17 @@ class _Told:
             "provenance": self._provenance,
         }
 
-    def of(self, step: Step) -> Iterator[str]:
-        way = self._ways.get(step.kind)
-        return way(step.about) if way else iter([self._command(step.kind, self._name)])
+    def change(self, step: Step) -> Iterator[str]:
+        """What is to be changed ahead of any stage; nothing for a stage."""
+        change = self.changes.get(step.kind)
+        return change(step.about) if change else iter(())
+
+    def command(self, stages: Sequence[str], until: str) -> str:
+        """What does these stages."""
+        if until or len(stages) > 1 or self._is_new:
+            last = until or stages[-1]
+            return self._command("ship", self._name, *(() if last == STAGES[-1] else ("--until", last)))
+        return self._command(stages[0], self._name)
 
     def _command(self, *words: str) -> str:
         """As typed where this one was: with the configuration's file, unless it is found without."""
@@ -79,9 +92,11 @@ class _Told:
 
     def _advisories(self, ecosystems: tuple[str, ...]) -> Iterator[str]:
         what = "advisories of today" + (f", and those of {', '.join(ecosystems)}" if ecosystems else "")
-        source = self._session.config.advisories.source
-        if source is not None:
-            yield f"Put {what} into {source} (`advisories.source`)"
+        settings = self._session.config.advisories
+        if settings.source is not None:
+            yield f"Put {what} into {settings.source} (`advisories.source`)"
+        elif settings.feed is None:
+            yield f"{self._command('advisories', 'import', 'FILE')}  # {what}, exported where they can be fetched"
         else:
             yield f"{self._command('advisories', 'update')}  # {what}"
 
@@ -112,8 +127,7 @@ class _Told:
                 yield f"{ours if build.base == 'python' else f'Take a newer base than {build.base}'}: {_some(base)}"
             right = f", and put right: {_some(own)}" if own else ""
             yield f"In `images.{name}.build` set a new `version`{right}"
-            yield self._command("build", name)
-        self._name = f"{name}:{NEW}"
+        self._name, self._is_new = name if build else f"{name}:{NEW}", True
 
     def _provenance(self, _: tuple[str, ...]) -> Iterator[str]:
         """Nothing where it is attached: signing the release signs it."""

@@ -16,8 +16,11 @@ from registry_pipelines.promote.person import Person, account
 from registry_pipelines.release import Release
 
 
-def judge(session: Session, release: Release) -> StageResult:
-    """Judge a release by what its registry holds, and attach the signed verdict; ``ok`` is the verdict."""
+def judge(session: Session, release: Release, *, until: str = "") -> StageResult:
+    """Judge a release by what its registry holds, and attach the signed verdict; ``ok`` is the verdict.
+
+    until: the last stage that somebody asked for, which what is to be done next leads to; this one unless told.
+    """
     started = time.monotonic()
     signer, verifier = session.keys.signer("promoter"), session.verifier()
     place, subject = session.source(release), session.subject(release)
@@ -48,16 +51,16 @@ def judge(session: Session, release: Release) -> StageResult:
         facts=facts,
         rows=notes,
         reasons=list(verdict.reasons) or [f"accepted: {text}" for text in verdict.accepted],
-        next_steps=next_steps(session, release, verdict.steps),
+        next_steps=next_steps(session, release, verdict.steps, until=until),
         notes=[text for text in verdict.notes if text.startswith("warning ")],
         ok=verdict.allow,
     )
 
 
-def promote(session: Session, release: Release, by: Person | None = None) -> StageResult:
+def promote(session: Session, release: Release, by: Person | None = None, *, until: str = "") -> StageResult:
     """Move the image's channel tag to a release, because somebody asks. by: who; the account of this process unless
-    told. Raises PromotionDenied with every reason."""
-    return _promoted(session, release, by or account())
+    told. until: as :func:`judge` has it. Raises PromotionDenied with every reason."""
+    return _promoted(session, release, by or account(), until)
 
 
 def promote_automatically(session: Session, release: Release) -> StageResult:
@@ -87,9 +90,9 @@ def promote_automatically(session: Session, release: Release) -> StageResult:
     )
 
 
-def _promoted(session: Session, release: Release, by: Person | None) -> StageResult:
+def _promoted(session: Session, release: Release, by: Person | None, until: str = "") -> StageResult:
     started = time.monotonic()
-    with denials_with_next_steps(session, release):
+    with denials_with_next_steps(session, release, until):
         done = channels.promote(
             session.source(release),
             release,

@@ -94,6 +94,11 @@ class Shipment:
         return next((stage for stage in stages if stage != "vulnerabilities"), "")
 
     @property
+    def next_steps(self) -> Sequence[str]:
+        """What to do about a denial, in order."""
+        return next((step.result.next_steps for step in self.steps if step.result.stage == self.denied_at), ())
+
+    @property
     def exit_code(self) -> int:
         """0: all that was asked for is done. 3: denied. Else that of the stage that failed; of copies the one that all
         have, or 6."""
@@ -203,7 +208,7 @@ class _Work:
             "sbom": lambda: scan.sbom(session, release),
             "scan": lambda: scan.vulnerabilities(session, release),
             "sign": lambda: sign.sign(session, release),
-            "judge": lambda: promote.judge(session, release),
+            "judge": lambda: promote.judge(session, release, until=self.wanted[-1]),
             "promote": lambda: self._promoted(release),
         }
         stopped = ""
@@ -249,7 +254,7 @@ class _Work:
         from registry_pipelines.chain import promote
 
         try:
-            return promote.promote(self.session.remembering(), release)
+            return promote.promote(self.session.remembering(), release, until=self.wanted[-1])
         except PromotionDenied:
             if tries == 1:
                 raise

@@ -203,6 +203,17 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     print_next_steps(result.next_steps)
 
 
+def print_stage_lines(results: Iterable[StageResult]) -> None:
+    """Reasons and notes of several stages with the stage in front. What an earlier one said of the same subject is not
+    said again: a verdict repeats the scan."""
+    said: set[tuple[str, str]] = set()
+    for result in results:
+        told = [*result.reasons, *result.notes]
+        for line in condensed(each for each in told if (result.subject, each) not in said):
+            console().print(f"- {result.stage}: {line}", markup=False, soft_wrap=True)
+        said.update((result.subject, each) for each in told)
+
+
 _VERDICT_HEADINGS = {"reason": "Why it may not ship:", "accepted": "Accepted by the policy:", "note": "Noted:"}
 
 

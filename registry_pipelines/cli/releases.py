@@ -12,11 +12,11 @@ from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.output import (
-    condensed,
     console,
     print_alerts,
     print_json,
     print_next_steps,
+    print_stage_lines,
     results_table,
     show_result,
 )
@@ -47,12 +47,7 @@ def answer_all(
     else:
         print_alerts(alert for result in results for alert in result.alerts)
         console().print(results_table(results))
-        said: set[tuple[str, str]] = set()
-        for result in results:
-            told = [*result.reasons, *result.notes]
-            for reason in condensed(each for each in told if (result.subject, each) not in said):
-                console().print(f"- {result.stage}: {reason}", markup=False, soft_wrap=True)
-            said.update((result.subject, each) for each in told)
+        print_stage_lines(results)
         print_next_steps(list(dict.fromkeys(step for result in results for step in result.next_steps)))
     if not all(result.ok for result in results):
         codes = {0 if result.ok else result.exit_code or not_ok for result in results}

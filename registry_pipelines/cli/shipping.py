@@ -9,7 +9,15 @@ import click
 
 from registry_pipelines.chain.ship import STAGES, Shipment, Stage
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, print_next_steps, stage_table
+from registry_pipelines.cli.output import (
+    bare_digest,
+    condensed,
+    console,
+    print_alerts,
+    print_json,
+    print_next_steps,
+    stage_table,
+)
 from registry_pipelines.progress import size_text
 
 _STYLES = {"ok": "green", "denied": "red", "failed": "red", "skipped": "dim"}
@@ -56,13 +64,14 @@ def show(shipment: Shipment) -> None:
             f"{result.seconds:.1f}",
             f"[{_STYLES[step.status]}]{step.outcome}[/]",
         )
+    print_alerts(alert for step in shipment.steps for alert in step.result.alerts)
     out.print(table)
     for step in shipment.steps:
         repeated = shipment.denied_at and step.status != "failed" and step.result.stage != shipment.denied_at
         for line in condensed([*(() if repeated else step.result.reasons), *step.result.notes]):
             out.print(f"- {step.result.stage}: {line}", markup=False, soft_wrap=True)
     out.print(shipment.sentence, markup=False, soft_wrap=True)
-    print_next_steps(list(dict.fromkeys(text for step in shipment.steps for text in step.result.next_steps)))
+    print_next_steps(shipment.next_steps)
 
 
 COMMANDS = [ship]

@@ -108,15 +108,18 @@ def test_a_denial_is_about_the_image_and_says_what_to_do_in_order(fleet: Fleet) 
         "Push a new release of tool in which this is put right: pandas 3.1.1 (fixed in 3.1.2), "
         "libssl3 3.0.19-1~deb12u2 (fixed in 3.0.20-1)",
         "Have the builder of tool attach SLSA provenance, or leave it out of `policies.default.required`",
-        f"registry-pipelines scan tool:NEW_VERSION {config}",
-        f"registry-pipelines sign tool:NEW_VERSION {config}",
-        f"registry-pipelines judge tool:NEW_VERSION {config}",
+        f"registry-pipelines ship tool:NEW_VERSION --until judge {config}",
     ]
-    assert found["vulnerabilities"].next_steps == [*steps[:3], steps[4]]
+    assert found["vulnerabilities"].next_steps == [
+        *steps[:3],
+        f"registry-pipelines ship tool:NEW_VERSION --until scan {config}",
+    ]
     with pytest.raises(PromotionDenied) as caught:
         fleet.chain.promote(wanted)
-    assert caught.value.next_steps == [*steps, f"registry-pipelines promote tool:NEW_VERSION {config}"]
-    assert str(caught.value).endswith(f"  8. registry-pipelines promote tool:NEW_VERSION {config}")
+    last = f"registry-pipelines ship tool:NEW_VERSION --until promote {config}"
+    assert caught.value.next_steps == [*steps[:-1], last]
+    assert f"Do this, in this order:\n  1. {steps[0]}\n" in str(caught.value)
+    assert str(caught.value).endswith(f"\n  5. {last}")
 
 
 def test_what_a_build_of_ours_changes_is_told_by_its_section(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,11 +135,10 @@ def test_what_a_build_of_ours_changes_is_told_by_its_section(fleet: Fleet, monke
         "Update the machine that builds (base `python` is made of its files): "
         "libssl3 3.0.19-1~deb12u2 (fixed in 3.0.20-1)",
         "In `images.tool.build` set a new `version`, and put right: pandas 3.1.1 (fixed in 3.1.2)",
-        "registry-pipelines build tool",
-        "registry-pipelines scan tool:NEW_VERSION",
-        "registry-pipelines sign tool:NEW_VERSION",
-        "registry-pipelines judge tool:NEW_VERSION",
+        "registry-pipelines ship tool --until judge",
     ]
+    shipped = ours.ship("tool:v1", until="mirror")
+    assert shipped.denied_at == "judge" and shipped.next_steps == [*steps[:2], "registry-pipelines ship tool"]
     other = fleet.reload(("build: {version: v1,", "build: {version: v1, base: 'us/bases/python:3.11',"))
     assert other.judge(wanted).next_steps[0].startswith("Take a newer base than us/bases/python:3.11: libssl3")
 

@@ -114,7 +114,7 @@ def test_what_is_denied_is_judged_and_goes_nowhere(fleet: Fleet) -> None:
     text = CliRunner().invoke(main, ["ship", "app", "--config", str(fleet.path)])
     assert text.exit_code == 3
     end = text.stdout.partition("app:v1.0.0 is denied at judge: nothing was promoted or copied\n")[2]
-    assert "badwheel" in end and "ship" not in end  # what to do next
+    assert "badwheel" in end and "registry-pipelines ship app:NEW_VERSION --config" in end  # what to do next
     [told] = map(json.loads, (fleet.folder / "told").read_text().splitlines())  # not again for the same verdict
     assert (told["event"], told["stage"], told["release"]) == ("denied", "judge", bad.key)
 

@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,14 @@ from rich.progress import Progress as Bars
 
 from registry_pipelines.chain import StageResult
 from registry_pipelines.cli.bars import TerminalBars
-from registry_pipelines.cli.output import condensed, print_below, print_omissions, rows_table, show_result
+from registry_pipelines.cli.output import (
+    condensed,
+    print_below,
+    print_omissions,
+    print_stage_lines,
+    rows_table,
+    show_result,
+)
 from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Silent, count_text, size_text
@@ -43,6 +51,23 @@ def test_alike_reasons_are_said_once_and_others_all() -> None:
     ]
     assert condensed([]) == []
     assert condensed(["host/a: down", "host/b: down"] * 3) == ["host/a: down", "host/b: down"]
+
+
+def test_what_to_do_is_numbered_and_a_verdict_does_not_repeat_the_scan(capsys: pytest.CaptureFixture[str]) -> None:
+    scanned = StageResult(stage="scan", subject="app:v1", action="x", reasons=["HIGH: a"], notes=["undeclared: b"])
+    verdict = StageResult(stage="judge", subject="app:v1", action="x", reasons=["HIGH: a", "signature: none"])
+    print_stage_lines([scanned, verdict, replace(scanned, subject="app:v2")])
+    assert capsys.readouterr().out.splitlines() == [
+        *("- scan: HIGH: a", "- scan: undeclared: b", "- judge: signature: none"),
+        *("- scan: HIGH: a", "- scan: undeclared: b"),
+    ]
+    rows = [{"about": about, "text": f"{about} 1"} for about in ("reason", "accepted", "note")]
+    show_result(replace(verdict, rows=rows, next_steps=["do [this]  # now", "x" * 300]), as_json=False)
+    told = capsys.readouterr().out.splitlines()
+    assert told[told.index("Why it may not ship:") :] == [
+        *("Why it may not ship:", "- reason 1", "Accepted by the policy:", "- accepted 1", "Noted:", "- note 1"),
+        *("Do this, in this order:", "  1. do [this]  # now", f"  2. {'x' * 300}"),
+    ]
 
 
 def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str]) -> None:
