@@ -11,7 +11,8 @@ from registry_pipelines.config import Config
 from registry_pipelines.errors import AdvisoriesMissing
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import count_text
-from registry_pipelines.scan.report import Report
+from registry_pipelines.scan.advisory_sets import current_set
+from registry_pipelines.scan.report import AdvisoryFacts, Report
 
 BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
 """The advisory set that comes with the package, below its ``data`` folder; named by its date, the newest counts."""
@@ -20,9 +21,13 @@ UPDATE = "Run `registry-pipelines advisories update`, then scan again"
 LOAD = "Load newer ones (`advisories.source`, `--advisories`), then scan again"
 
 
-def advisory_source(config: Config) -> Path:
-    """Where advisories come from: the configuration's source, or the set that comes with the package."""
-    return config.advisories.source or bundled_advisories()
+def advisory_source(state: Path, own: Path | None = None) -> Path:
+    """Where advisories come from: ``own`` (``advisories.source``), else the set that was fetched or imported into the
+    state folder, else the one that comes with the package. Raises AdvisoriesMissing for a damaged set."""
+    if own is not None:
+        return own
+    chosen = current_set(state)
+    return chosen.folder if chosen else bundled_advisories()
 
 
 def bundled_advisories() -> Path:
@@ -38,17 +43,26 @@ def alerts_about(report: Report, *, max_age: timedelta, now: datetime, own_sourc
     """What a scan is not worth reading without: that the advisories are old, or say nothing about packages that are
     there. max_age: what the policy permits. own_source: whether they are of ``advisories.source``."""
     do = LOAD if own_source else UPDATE
-    alerts = []
-    newest = read_time(report.advisories.newest, zone=UTC)
-    if newest is not None and now - newest > max_age:
-        snapshot = fnmatchcase(report.advisories.source, BUNDLED_ADVISORIES)
-        what = "The advisories are the snapshot that comes with the package, for the demonstration" if snapshot else ""
-        days = count_text((now - newest).days, "day")
-        alerts.append(
-            f"{what or 'The advisories are old'}: the newest is of {newest:%Y-%m-%d}, {days} ago, and what was found "
-            f"since is not in this scan. {do}"
-        )
+    alerts = age_alerts(report.advisories, max_age=max_age, now=now, do=do)
     if report.lacking:
         packages = [f"{name} ({count_text(count, 'package')})" for name, count in sorted(report.lacking.items())]
         alerts.append(f"No advisories are there for {', '.join(packages)}: nothing is known about them. {do}")
     return alerts
+
+
+def age_alerts(facts: AdvisoryFacts, *, max_age: timedelta, now: datetime, do: str = UPDATE) -> list[str]:
+    """That advisories are older than ``max_age``; nothing where they are not."""
+    newest = read_time(facts.newest, zone=UTC)
+    if newest is None or now - newest <= max_age:
+        return []
+    snapshot = fnmatchcase(facts.source, BUNDLED_ADVISORIES)
+    what = "are the snapshot that comes with the package, for the demonstration" if snapshot else "are old"
+    return [
+        f"The advisories {what}: the newest is of {newest:%Y-%m-%d}, {count_text((now - newest).days, 'day')} ago, and "
+        f"what was found since is not in this scan. {do}"
+    ]
+
+
+def strictest_age(config: Config) -> timedelta:
+    """What the policy permits that permits least."""
+    return min(policy.max_advisory_age for policy in config.policies.values())

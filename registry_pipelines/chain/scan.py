@@ -160,10 +160,11 @@ def _held_against_limits(
 def current_report(session: Session, place: Place, release: Release) -> Report:
     """What the configured advisories say now about all attached SBOMs. Raises EvidenceMissing, AdvisoriesMissing."""
     packages = [of_platform for _, of_platform in read_sboms(place, release.digest)]
+    config = session.config
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import match
 
-    store = AdvisoryStore.load(advisory_source(session.config), session.config.state)
+    store = AdvisoryStore.load(advisory_source(config.state, config.advisories.source), config.state)
     try:
         return match(packages, store, now=session.now())
     finally:

@@ -183,6 +183,13 @@ class Chain:
 
         return scan.vulnerabilities(self._session, release)
 
+    def update_advisories(self, ecosystems: Collection[str] = ()) -> StageResult:
+        """Fetch the advisories that are new, for what stored SBOMs name and for ``ecosystems``; before
+        :meth:`vulnerabilities`. Raises RegistryError with the files to fetch by hand, InputError, AdvisoriesMissing."""
+        from registry_pipelines.chain import advisory_sets
+
+        return advisory_sets.updated(self._session, ecosystems)
+
     def limits(self, release: Release) -> StageResult:
         """The attached report held against the policy's limits; nothing is matched again."""
         from registry_pipelines.chain import scan

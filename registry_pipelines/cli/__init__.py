@@ -55,6 +55,7 @@ GROUPS = {
         "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),
     },
     "Keep clean": {
+        "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
         "delete": ("retention", "Delete one image with the evidence that refers to it"),
         "collect": ("retention", "Plan what registries can let go, by the retention rules"),
     },

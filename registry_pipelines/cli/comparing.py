@@ -27,13 +27,13 @@ def diff(options: Options, before: str, after: str) -> None:
     Both are releases of the configuration, or any images. What is known of them is read from the attached SBOMs and
     reports, which are not verified here; without them the layers are read. Nothing is written.
     """
-    from registry_pipelines.chain.advisories import advisory_source, alerts_about, bundled_advisories
+    from registry_pipelines.chain.advisories import advisory_source, alerts_about
     from registry_pipelines.chain.differences import compare
     from registry_pipelines.promote.documents import DEFAULT_MAX_ADVISORY_AGE
 
     config = options.config_if_any()
-    source = advisory_source(config) if config else bundled_advisories()
-    state = config.state if config else options.state.parent
+    state = options.state.parent
+    source = advisory_source(state, config.advisories.source if config else None)
     with located(options, [before, after]) as ([old, new], _), options.progress() as progress:
         found = compare(old, new, state=state, advisories=source, progress=progress)
     own = bool(config and config.advisories.source)

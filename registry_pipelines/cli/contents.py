@@ -131,7 +131,7 @@ def _write(folder: Path, packages: list[PlatformPackages]) -> None:
     "--advisories",
     type=click.Path(path_type=Path),
     metavar="SOURCE",
-    help="OSV records (folder, tar, zip), when TARGET is no release; the packaged set unless told.",
+    help="OSV records (folder, tar, zip), when TARGET is no release; those of `advisories update` unless told.",
 )
 @click.option("--max-age", type=click.IntRange(0), metavar="DAYS", help="Refuse advisories that are older than this.")
 @common
@@ -146,7 +146,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
             results = [chain.sbom(release), chain.vulnerabilities(release)]
         _answer_scan(options, results)
         return
-    from registry_pipelines.chain.advisories import alerts_about, bundled_advisories
+    from registry_pipelines.chain.advisories import advisory_source, alerts_about
     from registry_pipelines.promote.documents import DEFAULT_POLICY
     from registry_pipelines.promote.gate import report_breaches
     from registry_pipelines.scan.advisories import AdvisoryStore
@@ -155,7 +155,8 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
     with options.places([target]) as places:
         located = places.locate(target)
         packages = _packages(options, located.place, located.selector)
-    store = AdvisoryStore.load(advisories or bundled_advisories(), options.state.parent)
+    state = options.state.parent
+    store = AdvisoryStore.load(advisory_source(state, advisories), state)
     try:
         report = match(packages, store)
         if max_age is not None:

@@ -24,6 +24,7 @@ from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layers import LayerLimits, open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
+from registry_pipelines.scan.advisory_sets import describe, root_of
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
 from registry_pipelines.scan.report import AdvisoryFacts
 from registry_pipelines.scan.state import replaced
@@ -104,14 +105,30 @@ class AdvisoryStore:
 
     @classmethod
     def load(cls, source: Path, state: Path) -> AdvisoryStore:
-        """The store of a source: a tar (plain, gzip, zstd) or zip with ``.json`` and ``.yaml`` files, or a folder of
-        such files and archives.
+        """The store of a source: a tar (plain, gzip, zstd) or zip with ``.json`` and ``.yaml`` files, a folder of such
+        files and archives, or a set (``advisory_sets``), whose digest must be right and which is as new as its oldest
+        part.
 
         state: the state folder; stores live in ``advisories/`` below it. Raises AdvisoriesMissing: no such source, not
         an archive, truncated, or without any record; DiskFull, LocalError: the state folder.
         """
         digest = _source_digest(source)
-        path = state / "advisories" / f"{digest.hex}.v{STORE_FORMAT}.sqlite"
+        described = describe(source)
+        if described is not None and described.digest != digest:
+            raise AdvisoriesMissing(
+                f"the advisory set has the digest {digest}, it had {described.digest}",
+                where=source.name,
+                do="Run `registry-pipelines advisories update`, or import a set again",
+            )
+        store = cls._indexed(source, state, digest)
+        if described is not None:
+            newest = min(described.newest, store.facts.newest)
+            store.facts = msgspec.structs.replace(store.facts, newest=newest, source=source.name)
+        return store
+
+    @classmethod
+    def _indexed(cls, source: Path, state: Path, digest: Digest) -> AdvisoryStore:
+        path = root_of(state) / f"{digest.hex}.v{STORE_FORMAT}.sqlite"
         if path.exists():
             try:
                 return cls(path)

@@ -46,6 +46,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "mirror": (["across"], 8),
     "mirror --release": (["ap:1"], 8),
     "collect": (["nowhere"], 8),
+    "advisories": (["import", "nowhere"], 8),
     "config": (["check", "--json"], 0),
 }
 """Arguments with which a command gets as far as its first word about an image, and how it then ends."""

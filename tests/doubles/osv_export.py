@@ -169,18 +169,23 @@ class OsvExport:
     """``with OsvExport(small_set()) as export: ... export.url``. ``records`` and ``missing`` may change while it runs.
 
     records: by id. missing: patterns of names that are not there, though they should be. cut: name to the number of
-    bytes after which its body ends, once. without_ranges: whole bodies only. asked: method, name, ``Range`` and status
-    of every request.
+    bytes after which its body ends, once. held: the same, but nothing more comes and nobody is told. served: content in
+    place of what the records give. without_ranges: whole bodies only. wrong_hash: names whose ``x-goog-hash`` is that
+    of other content. asked: method, name, ``Range`` and status of every request.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.records: dict[str, Record] = {record["id"]: record for record in records}
         self.missing: set[str] = set()
         self.cut: dict[str, int] = {}
+        self.held: dict[str, int] = {}
+        self.served: dict[str, bytes] = {}
         self.without_ranges = False
+        self.wrong_hash: set[str] = set()
         self.asked: list[tuple[str, str, str, int]] = []
         self.sent_bytes = 0
         self._lock = threading.Lock()
+        self._released = threading.Event()
         self._made: tuple[str, dict[str, bytes]] = ("", {})
         export = self
 
@@ -207,6 +212,7 @@ class OsvExport:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -226,7 +232,9 @@ class OsvExport:
             state = json.dumps(self.records, sort_keys=True)
             if self._made[0] != state:
                 self._made = (state, files(self.records.values()))
-            return None if any(re.fullmatch(each, name) for each in self.missing) else self._made[1].get(name)
+            if any(re.fullmatch(each, name) for each in self.missing):
+                return None
+            return self.served.get(name, self._made[1].get(name))
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         name = unquote(urlsplit(request.path).path).removeprefix("/osv").removeprefix("/")
@@ -236,9 +244,10 @@ class OsvExport:
             self._send(request, name, 404, {"Content-Type": "application/xml; charset=UTF-8"}, body)
             return
         md5 = hashlib.md5(content, usedforsecurity=False)
+        other = bytes(16) if name in self.wrong_hash else b""
         head = {
             "ETag": f'"{md5.hexdigest()}"',
-            "x-goog-hash": f"md5={base64.b64encode(md5.digest()).decode()}",
+            "x-goog-hash": f"crc32c=AAAAAA==,md5={base64.b64encode(other or md5.digest()).decode()}",
             "Accept-Ranges": "bytes",
         }
         if request.headers.get("If-None-Match") == head["ETag"]:
@@ -260,7 +269,9 @@ class OsvExport:
     ) -> None:
         with self._lock:
             self.asked.append((request.command, name, request.headers.get("Range", ""), status))
-            end = self.cut.pop(name, len(body)) if status in (200, 206) else len(body)
+            full = status in (200, 206)
+            holds = full and name in self.held
+            end = self.held.pop(name) if holds else self.cut.pop(name, len(body)) if full else len(body)
         request.send_response(status)
         for key, value in head.items():
             request.send_header(key, value)
@@ -275,5 +286,7 @@ class OsvExport:
             self.sent_bytes += min(end, len(body))
         if end < len(body):
             request.wfile.flush()
+            if holds:
+                self._released.wait()
             request.close_connection = True
             request.connection.close()

@@ -1,0 +1,79 @@
+"""``advisories``: what scans compare with; fetched, carried across, and how old it is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.releases import answer
+
+
+@click.group("advisories")
+def advisories_group() -> None:
+    """Fetch what scans compare with, and say how old it is."""
+
+
+@advisories_group.command("update")
+@click.option(
+    "--ecosystem", "ecosystems", multiple=True, metavar="NAME", help="Also this one, as PyPI or Debian; repeatable."
+)
+@common
+def update(options: Options, ecosystems: tuple[str, ...]) -> None:
+    """Fetch what is new: of OSV's export the ecosystems that the images' SBOMs name.
+
+    An interrupted update goes on where it was; until it is whole the set before is used. Malicious packages (MAL-) are
+    part of each ecosystem.
+    """
+    from registry_pipelines.chain.advisory_sets import fetched
+
+    if options.config_if_any() is not None:
+        with options.chain() as chain:
+            result = chain.update_advisories(ecosystems)
+    else:
+        with options.progress() as progress:
+            state = options.state.parent
+            result = fetched(state, ecosystems, now=datetime.now(UTC), progress=progress)
+    answer(options, result)
+
+
+@advisories_group.command("status")
+@common
+def status(options: Options) -> None:
+    """Show which advisories are used, their age and their digest. Exit code 3: older than a policy permits."""
+    from registry_pipelines.chain.advisory_sets import standing
+
+    config = options.config_if_any()
+    answer(options, standing(options.state.parent, now=datetime.now(UTC), config=config))
+
+
+@advisories_group.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@common
+def export(options: Options, file: Path) -> None:
+    """Write the set in use to one FILE, for the other side of an air gap."""
+    from registry_pipelines.chain.advisory_sets import exported
+
+    answer(options, exported(options.state.parent, file, now=datetime.now(UTC)))
+
+
+@advisories_group.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE | ECOSYSTEM=FILE...")
+@click.option("--digest", metavar="SHA256", help="The sha256 that FILE must have, as `export` said it.")
+@common
+def import_set(options: Options, files: tuple[str, ...], digest: str | None) -> None:
+    """Use the set of an exported FILE; or take all.zip files of OSV's export that were fetched by hand.
+
+    Everything is checked before anything is used. Other ecosystems stay as they are when archives are imported.
+    """
+    from registry_pipelines.chain.advisory_sets import imported
+    from registry_pipelines.oci.digest import Digest
+
+    wanted = Digest.parse(digest if ":" in digest else f"sha256:{digest}") if digest else None
+    config = options.config_if_any()
+    answer(options, imported(options.state.parent, files, now=datetime.now(UTC), digest=wanted, config=config))
+
+
+COMMANDS = [advisories_group]
