@@ -122,7 +122,7 @@ class Options:
         from registry_pipelines.chain.serving import ensure_registries
 
         config = self.config()
-        with ensure_registries(config), self.progress() as shown:
+        with self.progress() as shown, ensure_registries(config):
             yield Chain(config, progress=shown)
 
 

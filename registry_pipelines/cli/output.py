@@ -193,7 +193,7 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
     print_alerts(result.alerts)
     out.print(results_table([result]))
     if result.rows and all("text" in row for row in result.rows):
-        _print_verdict(result.rows)
+        print_verdict(result.rows)
         there = {row["text"] for row in result.rows}
         print_lines(note for note in result.notes if note not in there)
     else:
@@ -217,7 +217,7 @@ def print_stage_lines(results: Iterable[StageResult]) -> None:
 _VERDICT_HEADINGS = {"reason": "Why it may not ship:", "accepted": "Accepted by the policy:", "note": "Noted:"}
 
 
-def _print_verdict(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_verdict(rows: Sequence[Mapping[str, Any]]) -> None:
     """A verdict's rows as lines below what they are about."""
     for kind, heading in _VERDICT_HEADINGS.items():
         texts = [row["text"] for row in rows if row["about"] == kind]

@@ -110,7 +110,7 @@ def dev(options: Options, port: int, host: str) -> None:
     # Of this Python: a program named dagster on PATH may be of another, which has none of our code.
     command = [sys.executable, "-m", "dagster", "dev", *location, "-h", host, "-p", str(port)]
     environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path), "DAGSTER_HOME": str(home)}
-    with _signals() as ended, ensure_registries(config) as served:
+    with _signals() as ended, ensure_registries(config, until_unused=False) as served:
         _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])
         click.echo(f"Dagster UI: http://{host}:{port}", err=True)
         code = run_group(command, environment, ended)

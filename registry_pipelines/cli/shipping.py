@@ -16,9 +16,13 @@ from registry_pipelines.cli.output import (
     print_alerts,
     print_json,
     print_next_steps,
+    print_verdict,
     stage_table,
 )
 from registry_pipelines.progress import size_text
+
+BEFORE_THE_VERDICT = ("vulnerabilities", "sign", "judge")
+"""Stages whose reasons the verdict repeats."""
 
 _STYLES = {"ok": "green", "denied": "red", "failed": "red", "skipped": "dim"}
 
@@ -51,6 +55,7 @@ def show(shipment: Shipment) -> None:
     from rich.markup import escape
 
     out = console()
+    print_alerts(alert for step in shipment.steps for alert in step.result.alerts)
     if shipment.release:
         out.print(shipment.release.key, markup=False, soft_wrap=True)
     table = stage_table("", "stage")
@@ -64,12 +69,15 @@ def show(shipment: Shipment) -> None:
             f"{result.seconds:.1f}",
             f"[{_STYLES[step.status]}]{step.outcome}[/]",
         )
-    print_alerts(alert for step in shipment.steps for alert in step.result.alerts)
     out.print(table)
+    verdict = next((step.result for step in shipment.steps if step.result.stage == "judge" and step.result.rows), None)
+    there = {row["text"] for row in verdict.rows} if verdict else set()
     for step in shipment.steps:
-        repeated = shipment.denied_at and step.status != "failed" and step.result.stage != shipment.denied_at
-        for line in condensed([*(() if repeated else step.result.reasons), *step.result.notes]):
+        repeated = verdict is not None and step.result.stage in BEFORE_THE_VERDICT
+        said = [*(() if repeated else step.result.reasons), *step.result.notes]
+        for line in condensed(each for each in said if each not in there):
             out.print(f"- {step.result.stage}: {line}", markup=False, soft_wrap=True)
+    print_verdict(verdict.rows if verdict else ())
     out.print(shipment.sentence, markup=False, soft_wrap=True)
     print_next_steps(shipment.next_steps)
 

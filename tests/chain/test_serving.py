@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.chain.places import Places
-from registry_pipelines.chain.serving import ensure_registries, serve
+from registry_pipelines.chain.serving import LOCK_FILE, USERS_FILE, ensure_registries, serve
 from registry_pipelines.config import EmbeddedRegistry, load
 from registry_pipelines.errors import InputError, PortTaken, ReferenceInvalid, StateLocked, Unauthorized
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.waits import BOARD
 from tests.chain.fleet import free_ports
 from tests.doubles.docker_registry import DockerRegistry
+from tests.patience import patient
 
 ONE = "registries:\n  here: {{kind: embedded, port: {0}, root: content{1}}}\n"
 
@@ -46,6 +50,51 @@ def test_registries_are_started_once_used_by_others_and_stopped(tmp_path: Path) 
     assert not connects(port)
     with serve(config) as again:
         assert again[0].ours
+
+
+def test_of_two_that_use_a_registry_the_first_that_is_done_waits_for_the_other(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    config = load(write(tmp_path, ONE.format(port, "")), {})
+    first, second = ensure_registries(config), ensure_registries(config)
+    assert first.__enter__()[0].ours and not second.__enter__()[0].ours
+    ending = threading.Thread(target=first.__exit__, args=(None, None, None))
+    ending.start()
+    until(lambda: any(wait.reason == "another command uses it" for wait in BOARD.open.values()))
+    assert connects(port)
+    second.__exit__(None, None, None)
+    ending.join()
+    assert not connects(port)
+    first, second = ensure_registries(config), ensure_registries(config)
+    assert first.__enter__()[0].ours and not second.__enter__()[0].ours
+    assert not first.__exit__(KeyError, KeyError(), None)  # after an error nobody waits
+    assert not connects(port)
+    second.__exit__(None, None, None)
+
+
+def test_who_comes_while_another_begins_or_ends_waits_for_it(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    config = load(write(tmp_path, ONE.format(port, "")), {})
+    found: list[bool] = []
+
+    def use() -> None:
+        with ensure_registries(config) as served:
+            found.append(served[0].ours)
+
+    with (tmp_path / f"content.{LOCK_FILE}").open("w") as held:  # locked, and no address is written yet
+        fcntl.flock(held, fcntl.LOCK_EX)
+        user = threading.Thread(target=use)
+        user.start()
+        until((tmp_path / f"content.{USERS_FILE}").exists)
+        assert not found
+    user.join()
+    assert found == [True]
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + patient(30)
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_stranger_on_the_port_is_never_used(tmp_path: Path) -> None:
