@@ -10,13 +10,16 @@ say how far the work is. Nothing imports this room.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from registry_pipelines import __version__
 from registry_pipelines.cli.errors import exit_code_table, say_interrupted
 from registry_pipelines.interrupts import prompt_end
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 GROUPS = {
     "Start": {
@@ -26,6 +29,7 @@ GROUPS = {
         "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),
         "login": ("logins", "Try a user name and a password, then keep them where docker"),
         "logout": ("logins", "Take away what login kept"),
+        "completion": ("completion", "Print the script that completes commands, options and names"),
         "config": ("configuration", "Check a configuration"),
     },
     "Every day": {
@@ -86,6 +90,15 @@ class _Commands(click.Group):
         for purpose, rows in GROUPS.items():
             with formatter.section(purpose):
                 formatter.write_dl([(name.ljust(widest), text) for name, (_, text) in rows.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so; none is loaded for it."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

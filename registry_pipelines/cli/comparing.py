@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_alerts, print_json, print_lines, rows_table, worth_showing
 from registry_pipelines.cli.references import located
 from registry_pipelines.progress import count_text
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=IMAGES)
+@click.argument("after", shell_complete=IMAGES)
 @common
 def diff(options: Options, before: str, after: str) -> None:
     """Show what changed from one image to another: packages by ecosystem, layers and bytes, findings.

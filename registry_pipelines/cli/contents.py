@@ -16,6 +16,7 @@ import click
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     condensed,
     console,
@@ -48,7 +49,7 @@ RELEASE_OR_IMAGE = (
 
 
 @click.command("sbom", epilog=RELEASE_OR_IMAGE)
-@click.argument("target")
+@click.argument("target", shell_complete=IMAGES)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Write CycloneDX documents here.")
 @common
 def sbom(options: Options, target: str, output: Path | None) -> None:
@@ -126,7 +127,7 @@ def _write(folder: Path, packages: list[PlatformPackages]) -> None:
 
 
 @click.command("scan", epilog=RELEASE_OR_IMAGE)
-@click.argument("target")
+@click.argument("target", shell_complete=IMAGES)
 @click.option(
     "--advisories",
     type=click.Path(path_type=Path),
@@ -201,7 +202,7 @@ _FINDING_COLUMNS = ("severity", "component", "ids", "fixed")
 
 
 @click.command("verify", epilog=RELEASE_OR_IMAGE)
-@click.argument("target")
+@click.argument("target", shell_complete=IMAGES)
 @click.option(
     "--key",
     "keys",

@@ -21,6 +21,7 @@ from registry_pipelines.cli.context import (
     read_selection,
 )
 from registry_pipelines.cli.errors import INCOMPLETE
+from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     console,
     print_below,
@@ -46,7 +47,7 @@ Row = dict[str, Any]
 
 
 @click.command("copy")
-@click.argument("source")
+@click.argument("source", shell_complete=IMAGES)
 @click.argument("targets", nargs=-1, required=True)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag at the targets; the source's unless told.")
 @PLATFORM

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
 from registry_pipelines.cli.references import named
 from registry_pipelines.oci.digest import Digest
@@ -28,7 +29,7 @@ WARNING_COLUMNS = ("warning", "about", "text", "do")
 
 
 @click.command("inspect")
-@click.argument("reference")
+@click.argument("reference", shell_complete=IMAGES)
 @click.option("--footers", is_flag=True, help="Read the last 51 bytes of each gzip layer, where eStargz ends.")
 @common
 def inspect(options: Options, reference: str, footers: bool) -> None:

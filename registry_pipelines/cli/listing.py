@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import PLACES
 from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
 from registry_pipelines.cli.references import is_release
 from registry_pipelines.errors import InputError, Unsupported
@@ -36,7 +37,7 @@ hours to who is not logged in; HEADs, which tell the digest, are free there."""
 
 
 @click.command("ls")
-@click.argument("where", metavar="REGISTRY|REPOSITORY")
+@click.argument("where", metavar="REGISTRY|REPOSITORY", shell_complete=PLACES)
 @click.option(
     "--all", "everything", is_flag=True, help="Also tags named after digests: signatures, lists of referrers."
 )

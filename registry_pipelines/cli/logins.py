@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import REGISTRIES
 from registry_pipelines.cli.output import console, print_json, print_lines
 from registry_pipelines.errors import InputError
 from registry_pipelines.registry.client.auth_files import keys_of
@@ -40,7 +41,7 @@ class _Registry:
 
 
 @click.command("login")
-@click.argument("registry")
+@click.argument("registry", shell_complete=REGISTRIES)
 @click.option("--username", "-u", metavar="NAME", help="User name; asked for unless told.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input; asked for unless told.")
 @common
@@ -70,7 +71,7 @@ def login(options: Options, registry: str, username: str | None, password_stdin:
 
 
 @click.command("logout")
-@click.argument("registry")
+@click.argument("registry", shell_complete=REGISTRIES)
 @common
 def logout(options: Options, registry: str) -> None:
     """Take away what login kept, from the file and from the credential helper that it names."""

@@ -11,6 +11,7 @@ import click
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
+from registry_pipelines.cli.names import IMAGES, names_of
 from registry_pipelines.cli.output import (
     console,
     print_alerts,
@@ -71,11 +72,11 @@ def stage_command(
         answer(options, result)
 
     body.__doc__ = f"{text}\n\n{RELEASE_HELP}"
-    return click.command(name)(click.argument("release")(common(body)))
+    return click.command(name)(click.argument("release", shell_complete=IMAGES)(common(body)))
 
 
 @click.command("build")
-@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
 @common
 def build(options: Options, images: tuple[str, ...]) -> None:
     """Build images (all that have a build section unless named) from wheels and folders, and push them."""
@@ -86,7 +87,7 @@ def build(options: Options, images: tuple[str, ...]) -> None:
 
 
 @click.command("sign")
-@click.argument("release", required=False)
+@click.argument("release", required=False, shell_complete=IMAGES)
 @click.option("--generate-key", is_flag=True, help="Make the key pair that the configuration names; sign nothing.")
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="With --generate-key: write it here.")
 @click.option(
@@ -134,8 +135,15 @@ def _generate(options: Options, key: Path | None, form: str, role: Role | None) 
 
 
 @click.command("replicate")
-@click.argument("release")
-@click.option("--target", "targets", multiple=True, metavar="NAME", help="Only this target; may be repeated.")
+@click.argument("release", shell_complete=IMAGES)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=names_of("targets"),
+    help="Only this target; may be repeated.",
+)
 @click.option("--check", is_flag=True, help="Copy nothing; list what differs at the targets.")
 @common
 def replicate(options: Options, release: str, targets: tuple[str, ...], check: bool) -> None:
@@ -189,8 +197,14 @@ def _compare(chain: Chain, release: Release, target: str) -> StageResult:
 
 
 @click.command("mirror")
-@click.argument("name", required=False)
-@click.option("--release", "release", metavar="RELEASE", help="Take this promoted release across, no upstreams.")
+@click.argument("name", required=False, shell_complete=names_of("mirrors"))
+@click.option(
+    "--release",
+    "release",
+    metavar="RELEASE",
+    shell_complete=IMAGES,
+    help="Take this promoted release across, no upstreams.",
+)
 @common
 def mirror(options: Options, name: str | None, release: str | None) -> None:
     """Bring the foreign images of a mirror (all mirrors unless named) up to date, or take one release across."""

@@ -12,6 +12,7 @@ import click
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
+from registry_pipelines.cli.names import IMAGES, REGISTRIES
 from registry_pipelines.cli.output import console, print_json, print_lines, results_table, rows_table
 from registry_pipelines.cli.references import located
 from registry_pipelines.errors import EvidenceError, InputError, LocalError, Refused
@@ -25,7 +26,7 @@ COLUMNS = ("repository", "tags", "action", "freed_bytes", "why")
 
 
 @click.command("collect")
-@click.argument("registry", required=False)
+@click.argument("registry", required=False, shell_complete=REGISTRIES)
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan as JSON, for approval.")
 @click.option("--plan", "approved", type=click.Path(path_type=Path), metavar="FILE", help="Apply this saved plan.")
 @click.option("--apply", "act", is_flag=True, help="Apply the plan that is made now.")
@@ -96,7 +97,7 @@ def _show(results: list[StageResult]) -> None:
 
 
 @click.command("delete")
-@click.argument("reference")
+@click.argument("reference", shell_complete=IMAGES)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; delete nothing.")
 @common

@@ -9,6 +9,7 @@ import click
 
 from registry_pipelines.chain.ship import STAGES, Shipment, Stage
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     bare_digest,
     condensed,
@@ -28,7 +29,7 @@ _STYLES = {"ok": "green", "denied": "red", "failed": "red", "skipped": "dim"}
 
 
 @click.command("ship")
-@click.argument("release", metavar="IMAGE[:TAG]")
+@click.argument("release", metavar="IMAGE[:TAG]", shell_complete=IMAGES)
 @click.option(
     "--until", type=click.Choice(STAGES), default=STAGES[-1], metavar="STAGE", help=f"Last stage: {', '.join(STAGES)}."
 )

@@ -193,7 +193,7 @@ def next_steps(answers: Answers, path: Path) -> list[str]:
     logins = [
         f"{program} login {name}" for name, spot in answers.registries.items() if spot.host and not read_host(spot.host)
     ]
-    steps = [*named, f"{program} config check", *logins]
+    steps = [*named, f"{program} config check", *logins, f"{program} advisories update"]
     if answers.built:
         return [*steps, f"{program} ship {answers.image}", f"{program} dev"]
     host = answers.source.host or f"127.0.0.1:{answers.ports[0]}"

@@ -11,6 +11,7 @@ import click
 
 from registry_pipelines.chain.status import Status, exit_code_of
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
 from registry_pipelines.oci.tags import order_key
 from registry_pipelines.progress import age_text, count_text
@@ -26,7 +27,7 @@ OPTIONAL = ("channel", "verdict", "reason", "where", "age", "size", "held")
 
 
 @click.command("status")
-@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
 @common
 def status(options: Options, images: Sequence[str]) -> None:
     """Show where images stand: what the channel names, verdict, reason, where it is, age, size, what is held.
@@ -51,7 +52,7 @@ def status(options: Options, images: Sequence[str]) -> None:
 
 
 @click.command("releases")
-@click.argument("image", required=False)
+@click.argument("image", required=False, shell_complete=IMAGES)
 @click.option(
     "--long", "everything", is_flag=True, help=f"Look at all, and not only at the newest {MOST_LOOKED_AT} of an image."
 )

@@ -21,6 +21,7 @@ from registry_pipelines.cli.context import (
     read_selection,
 )
 from registry_pipelines.cli.errors import INCOMPLETE
+from registry_pipelines.cli.names import IMAGES, names_of
 from registry_pipelines.cli.output import console, print_json, print_lines, print_omissions, rows_table, worth_showing
 from registry_pipelines.cli.references import named
 from registry_pipelines.errors import InputError, NotFound, exit_code_of_many
@@ -46,7 +47,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 @click.command("verify-copy")
-@click.argument("source")
+@click.argument("source", shell_complete=IMAGES)
 @click.argument("copied")
 @PLATFORM
 @SELECTION
@@ -185,7 +186,7 @@ def _named(located: Located, selector: str) -> str:
 
 
 @click.command("sync")
-@click.argument("names_or_places", nargs=-1, metavar="[NAME]... | SOURCE TARGET...")
+@click.argument("names_or_places", nargs=-1, metavar="[NAME]... | SOURCE TARGET...", shell_complete=names_of("syncs"))
 @click.option("--repository", "names", multiple=True, metavar="NAME", help="Only this repository; may be repeated.")
 @click.option("--repositories", "globs", multiple=True, metavar="GLOB", help="Only repositories that match.")
 @click.option("--tags", "tags", multiple=True, metavar="GLOB", help="Only tags that match; may be repeated.")

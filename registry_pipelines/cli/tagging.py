@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import show_result
 from registry_pipelines.cli.references import located
 
 
 @click.command("tag")
-@click.argument("source")
+@click.argument("source", shell_complete=IMAGES)
 @click.argument("tag")
 @click.option("--move", is_flag=True, help="Also where the tag names another image so far.")
 @common

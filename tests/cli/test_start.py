@@ -27,6 +27,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "logout": (["nowhere"], 8),
     "init": ([], 8),
     "diff": (["ap:1", "ap:2"], 8),
+    "completion": (["zsh"], 0),
     "ls": (["here/X:1"], 8),
     "copy": (["here/X:1", "here/y"], 8),
     "sync": (["nowhere"], 8),
