@@ -18,6 +18,7 @@ from dagster_project.resources import ChainParam
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.release_keys import SHORT_KEY
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.progress import count_text
 
 INTERVAL_S = 60
 MAX_NAMED = 20
@@ -103,7 +104,7 @@ def keys_sensor() -> dg.SensorDefinition:
     def keep(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
         left = move_whole_keys(context.instance, chain, under_way(context.instance))
         if left:
-            reason = f"{len(left)} releases still have a key of an earlier version"
+            reason = f"{count_text(len(left), 'release has', 'releases have')} still a key of an earlier version"
             return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
         return look_for_unknown(context, chain)
 

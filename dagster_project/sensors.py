@@ -22,6 +22,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config, Image
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.tags import OrderKey, order_key
+from registry_pipelines.progress import count_text
 from registry_pipelines.release import Release
 
 LOOKS_PER_RECONCILE = 20
@@ -113,7 +114,9 @@ def look_for_pushed(
     """
     instance, partitions = context.instance, release_keys(context.instance)
     if whole := whole_keys(partitions):
-        return dg.SensorResult(skip_reason=f"{len(whole)} releases get their short keys first", cursor=context.cursor)
+        return dg.SensorResult(
+            skip_reason=f"{count_text(len(whole), 'short key')} to be made first", cursor=context.cursor
+        )
     reconcile = (memory.looks + 1) % LOOKS_PER_RECONCILE == 0
     known = known_releases(chain, partitions, images)
     keys = {(release.image, release.digest): key for key, release in known.items()}
@@ -151,7 +154,7 @@ def look_for_pushed(
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[*changes, *([RELEASES.build_delete_request(gone)] if gone else [])],
-        skip_reason=None if requests else "; ".join([f"{len(live)} releases, none of them new", *look.notes()]),
+        skip_reason=None if requests else "; ".join([f"{count_text(len(live), 'release')}, none new", *look.notes()]),
         cursor=memory.write(),
     )
 
@@ -301,7 +304,9 @@ def look_for_allowed(
 ) -> dg.SensorResult:
     """One look of the promotion sensor: judge held releases again, by digest, and ask for runs of those that pass."""
     if whole := whole_keys(release_keys(context.instance)):
-        return dg.SensorResult(skip_reason=f"{len(whole)} releases get their short keys first", cursor=context.cursor)
+        return dg.SensorResult(
+            skip_reason=f"{count_text(len(whole), 'short key')} to be made first", cursor=context.cursor
+        )
     held = held_back(context.instance, chain, images)
     memory.keep(held)
     waiting = {key: release for key, release in held.items() if waits(context.instance, key)}

@@ -110,9 +110,8 @@ class ConfigInvalid(InputError):
 
     def __init__(self, problems: Sequence[str], *, where: str = "", do: str = "") -> None:
         self.problems = list(problems)
-        count = len(self.problems)
         super().__init__(
-            f"{count} problem{'s' if count != 1 else ''} in the configuration:\n  " + "\n  ".join(self.problems),
+            f"problems in the configuration ({len(self.problems)}):\n  " + "\n  ".join(self.problems),
             where=where,
             do=do or "Correct them; `registry-pipelines config schema` prints what is allowed",
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from registry_pipelines.progress import Progress, duration_text, size_text, waiting_line
+from registry_pipelines.progress import Progress, count_text, duration_text, size_text, waiting_line
 from registry_pipelines.threads import repeated
 
 RATE_WINDOW_S = 20.0
@@ -242,7 +242,7 @@ def _line(standing: Standing, groups: dict[str, Standing]) -> str:
     parts = [
         f"{standing.percent} %: {size_text(standing.done_bytes)} of {size_text(standing.total_bytes)}, "
         f"{standing.rate}{left}",
-        f"{standing.ended} of {standing.tasks} copies done",
+        f"{standing.ended} of {count_text(standing.tasks, 'copy', 'copies')} done",
     ]
     if len(groups) > 1:
         parts.append(", ".join(f"{name} {each.percent} %" for name, each in groups.items()))
@@ -253,9 +253,10 @@ def _last_line(standing: Standing) -> str:
     done = standing.tasks - standing.failed
     failed = f", {standing.failed} failed" if standing.failed else ""
     if not standing.done_bytes:
-        return f"{done} of {standing.tasks} copies done{failed}; no blob had to be sent"
+        return f"{done} of {count_text(standing.tasks, 'copy', 'copies')} done{failed}; no blob had to be sent"
     rate = f" ({size_text(round(standing.done_bytes / standing.seconds))}/s)" if standing.seconds else ""
     return (
-        f"{done} of {standing.tasks} copies done{failed}; {size_text(standing.done_bytes)} sent in "
+        f"{done} of {count_text(standing.tasks, 'copy', 'copies')} done{failed}; "
+        f"{size_text(standing.done_bytes)} sent in "
         f"{duration_text(standing.seconds) if standing.seconds >= 10 else f'{standing.seconds:.1f} s'}{rate}"
     )

@@ -47,7 +47,7 @@ def test_text_says_where_what_and_what_to_do() -> None:
 
 def test_problems_and_reasons_are_all_listed() -> None:
     invalid = ConfigInvalid(["a.yaml:1: x: wrong", "a.yaml:2: y: wrong"])
-    assert "2 problems" in str(invalid)
+    assert "problems in the configuration (2)" in str(invalid)
     assert "a.yaml:2: y: wrong" in str(invalid)
     denied = PromotionDenied("denied", reasons=["CRITICAL PYSEC-1", "unsigned"])
     assert "\n  - unsigned" in str(denied)

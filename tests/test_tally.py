@@ -48,7 +48,7 @@ def test_a_fast_transfer_is_told_at_steps_of_ten_per_cent_and_at_its_end() -> No
         told.tick()
     assert [line.partition(" %")[0] for line in said] == ["25", "51", "76"]
     told.end("a", note="copied")
-    assert said[3:] == ["1 of 1 copies done; 100.0 MiB sent in 4.0 s (25.0 MiB/s)"]
+    assert said[3:] == ["1 of 1 copy done; 100.0 MiB sent in 4.0 s (25.0 MiB/s)"]
     told.tick()
     told.begin("b", total_bytes=0, group="eu")
     told.begin("c", total_bytes=MIB, group="eu")
@@ -103,4 +103,4 @@ def test_lines_end_with_the_sums() -> None:
         told.begin("a", total_bytes=MIB, group="eu")
         told.advance("a", MIB)
         told.end("a")
-    assert len(said) == 1 and re.match(r"1 of 1 copies done; 1.0 MiB sent in 0\.\d s", said[0])
+    assert len(said) == 1 and re.match(r"1 of 1 copy done; 1.0 MiB sent in 0\.\d s", said[0])

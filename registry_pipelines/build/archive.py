@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from registry_pipelines.errors import WheelInvalid
+from registry_pipelines.progress import count_text
 
 MAX_MEMBERS = 200_000
 """Files of one wheel; torch has about 13,000."""
@@ -80,7 +81,9 @@ def read_members(archive: zipfile.ZipFile, file: BinaryIO, where: str) -> tuple[
     """
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
-        raise WheelInvalid(f"the wheel has {len(infos)} files, at most {MAX_MEMBERS} are read", where=where)
+        raise WheelInvalid(
+            f"the wheel has {count_text(len(infos), 'file')}, at most {MAX_MEMBERS} are read", where=where
+        )
     members: dict[str, Member] = {}
     twice, links = [], []
     ranges = []

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from registry_pipelines.errors import LocalError
+from registry_pipelines.progress import count_text
 
 MAX_HEADERS = 256
 MAX_DYNAMIC_BYTES = 1024 * 1024
@@ -107,7 +108,7 @@ class _Reader:
         start = self._unpack("Q" if self.wide else "I", 32 if self.wide else 28)[0]
         size, count = self._unpack("HH", 54 if self.wide else 42)
         if count > MAX_HEADERS:
-            raise ValueError(f"{count} program headers")
+            raise ValueError(f"{count_text(count, 'program header')}")
         segments = []
         for number in range(count):
             if self.wide:

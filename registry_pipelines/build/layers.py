@@ -51,7 +51,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import Reference
-from registry_pipelines.progress import Progress
+from registry_pipelines.progress import Progress, count_text
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.remote import remote_registry
@@ -117,7 +117,8 @@ class LayersBuilder:
                 gather(spec, platform, application, store=store, cache=cache, open_place=self._open_place)
                 for platform in platforms
             ]
-            progress.end("resolve requirements", note=f"{sum(len(ingredients.wheels) for ingredients in given)} wheels")
+            wheels = count_text(sum(len(ingredients.wheels) for ingredients in given), "wheel")
+            progress.end("resolve requirements", note=wheels)
             plans = plan_platforms(spec, given, store)
             said = _warnings(spec, revision, application or ())
             uploads = Uploads(state, place, progress)

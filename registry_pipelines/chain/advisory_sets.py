@@ -139,7 +139,7 @@ def standing(state: Path, *, now: datetime, config: Config | None = None) -> Sta
     return StageResult(
         stage="advisories",
         subject=facts.source,
-        action=f"{facts.records} records, as of {facts.newest}, {_age(facts.newest, now)} old",
+        action=f"{count_text(facts.records, 'record')}, as of {facts.newest}, {_age(facts.newest, now)} old",
         digest=facts.digest,
         seconds=time.monotonic() - started,
         facts={

@@ -17,6 +17,7 @@ from registry_pipelines.config import Build
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 
@@ -44,7 +45,7 @@ def build(session: Session, image_name: str) -> StageResult:
     return StageResult(
         stage="build",
         subject=release.key,
-        action=f"{len(sent)} of {len(result.layers)} layers sent" if result.changed else "unchanged",
+        action=f"{len(sent)} of {count_text(len(result.layers), 'layer')} sent" if result.changed else "unchanged",
         digest=result.descriptor.digest,
         changed=result.changed,
         bytes_moved=result.bytes_uploaded,
@@ -119,7 +120,7 @@ def provenance(session: Session, release: Release) -> StageResult:
     return StageResult(
         stage="provenance",
         subject=release.key,
-        action=f"{len(inputs)} inputs named by digest",
+        action=f"{count_text(len(inputs), 'input')} named by digest",
         digest=carrier.descriptor.digest,
         seconds=time.monotonic() - started,
         facts={

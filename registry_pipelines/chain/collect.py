@@ -83,7 +83,9 @@ def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -
     return StageResult(
         stage=f"retention:{registry}",
         subject=registry,
-        action=f"{len(going)} images can go, {staying} stay" if going else f"nothing can go, {staying} images stay",
+        action=f"{count_text(len(going), 'image')} can go, {staying} stay"
+        if going
+        else f"nothing can go, {staying} stay",
         digest=retention.digest,
         seconds=seconds,
         facts={

@@ -11,6 +11,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.errors import InputError
 from registry_pipelines.mirror.upstreams import MirrorProblem, MirrorRow, OpenUpstream, apply_mirror, plan_mirror
+from registry_pipelines.progress import count_text
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.limits.requests import Requests
 
@@ -36,7 +37,7 @@ def mirror(session: Session, name: str) -> StageResult:
     return StageResult(
         stage=f"mirror:{name}",
         subject=name,
-        action=f"{changed} of {len(run.rows)} tags copied" if changed else "unchanged",
+        action=f"{changed} of {count_text(len(run.rows), 'tag')} copied" if changed else "unchanged",
         changed=bool(changed),
         bytes_moved=sum(row.bytes_moved for row in run.rows),
         seconds=time.monotonic() - started,

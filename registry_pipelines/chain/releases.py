@@ -12,6 +12,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.oci.tags import read_version
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release, is_version_tag
@@ -114,4 +115,4 @@ def find_release(session: Session, text: str) -> Release:
         where = str(session.places.source(image))
         raise NotFound(f"there is no release {text!r}", where=where, do="Build or push it first")
     listed = ", ".join(sorted(each.tag for each in matching)[:20])
-    raise InputError(f"{text!r} names {len(matching)} releases: {listed}", do="Write image:tag")
+    raise InputError(f"{text!r} names {count_text(len(matching), 'release')}: {listed}", do="Write image:tag")

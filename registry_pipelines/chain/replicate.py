@@ -8,6 +8,7 @@ from registry_pipelines.chain.promote import require_promoted
 from registry_pipelines.chain.result import StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, RegistryPipelinesError
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
@@ -72,7 +73,14 @@ def _destination(session: Session, release: Release, target: str) -> Place:
 def _replicated(
     release: Release, target: str, copied: TargetResult, tags: Sequence[str], requests: Mapping[str, int]
 ) -> StageResult:
-    counted = f"{copied.blobs_moved} blobs, {copied.manifests_put} manifests, {copied.tags_moved} tags"
+    counted = ", ".join(
+        count_text(number, one)
+        for number, one in (
+            (copied.blobs_moved, "blob"),
+            (copied.manifests_put, "manifest"),
+            (copied.tags_moved, "tag"),
+        )
+    )
     return StageResult(
         stage=f"replicate:{target}",
         subject=release.key,

@@ -12,6 +12,7 @@ from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
+from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import Step, in_order
 from registry_pipelines.promote.evidence import reports_about, signed_about
 from registry_pipelines.promote.findings import Outcome
@@ -44,7 +45,7 @@ def sbom(session: Session, release: Release) -> StageResult:
     return StageResult(
         stage="sbom",
         subject=release.key,
-        action=f"{components} components listed" if changed else "unchanged",
+        action=f"{count_text(components, 'component')} listed" if changed else "unchanged",
         digest=published[0].descriptor.digest,
         changed=changed,
         bytes_moved=sum(len(each.content) for each in published if each.changed),
@@ -174,7 +175,7 @@ def current_report(session: Session, place: Place, release: Release) -> Report:
 def _summary(report: Report) -> str:
     counts = [f"{count} {severity.lower()}" for severity, count in report.counts().items() if count]
     undeclared = f", {len(report.undeclared)} undeclared" if report.undeclared else ""
-    return f"{', '.join(counts) or 'no findings'}, {len(report.uncertain)} unknowns{undeclared}"
+    return f"{', '.join(counts) or 'no findings'}, {count_text(len(report.uncertain), 'unknown')}{undeclared}"
 
 
 def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:

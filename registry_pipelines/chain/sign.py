@@ -11,6 +11,7 @@ from registry_pipelines.chain.scan import current_report
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.progress import count_text
 from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.release import Release
 from registry_pipelines.scan.report import Report
@@ -45,7 +46,9 @@ def sign(session: Session, release: Release) -> StageResult:
     return StageResult(
         stage="sign",
         subject=release.key,
-        action=f"{made} signatures and attestations written" if signed.changed else "unchanged",
+        action=f"{count_text(made, 'signature or attestation', 'signatures and attestations')} written"
+        if signed.changed
+        else "unchanged",
         digest=signed.image.sig.digest,
         changed=signed.changed,
         seconds=time.monotonic() - started,
@@ -98,10 +101,11 @@ def verify(session: Session, release: Release) -> StageResult:
     rows += [
         {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified
     ]
+    signatures = count_text(len(image.signatures), "signature")
     return StageResult(
         stage="verify",
         subject=release.key,
-        action=f"{len(image.signatures)} signatures and {len(known.verified)} attestations verified",
+        action=f"{signatures} and {count_text(len(known.verified), 'attestation')} verified",
         digest=release.digest,
         seconds=time.monotonic() - started,
         facts={

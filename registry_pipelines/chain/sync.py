@@ -9,6 +9,7 @@ from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Sync
 from registry_pipelines.errors import InputError
+from registry_pipelines.progress import count_text
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.summary import Summary
@@ -139,9 +140,9 @@ def _action(result: SyncResult, *, dry_run: bool) -> str:
         return "no image is chosen"
     if dry_run:
         waiting = sum(not each.unchanged for each in result.plan.deliveries)
-        return f"{waiting} of {total} copies are to be made" if waiting else "nothing is to be done"
+        return f"{waiting} of {count_text(total, 'copy', 'copies')} to be made" if waiting else "nothing is to be done"
     changed = sum(each.changed for each in result.results)
-    return f"{changed} of {total} copies made or completed" if changed else "unchanged"
+    return f"{changed} of {count_text(total, 'copy', 'copies')} made or completed" if changed else "unchanged"
 
 
 def _planned_facts(result: SyncResult) -> dict[str, Scalar]:

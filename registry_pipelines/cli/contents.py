@@ -30,6 +30,7 @@ from registry_pipelines.cli.references import is_release, named
 from registry_pipelines.cli.releases import answer, answer_all
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.report import (
     LeftOut,
@@ -175,15 +176,19 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
     else:
         print_alerts(alerts)
         console().print(f"{located.place} {report.subject}", markup=False)
-        console().print(f"advisories of {report.advisories.newest}, {report.advisories.records} records", markup=False)
+        console().print(
+            f"advisories of {report.advisories.newest}, {count_text(report.advisories.records, 'record')}", markup=False
+        )
         for covered in report.coverage:
-            text = f"{covered.ecosystem}: {covered.components} components, {covered.records} records until"
-            console().print(f"{text} {covered.newest}", markup=False)
+            counted = f"{count_text(covered.components, 'component')}, {count_text(covered.records, 'record')}"
+            console().print(f"{covered.ecosystem}: {counted} until {covered.newest}", markup=False)
         for breach in condensed(breaches):
             console().print(f"- {breach}", markup=False)
         print_lines(undeclared_lines(report.undeclared))
         print_lines(left_out_lines(left_out))
-        console().print(f"{report.components} components, {len(report.findings)} findings", markup=False)
+        console().print(
+            f"{count_text(report.components, 'component')}, {count_text(len(report.findings), 'finding')}", markup=False
+        )
     if breaches:
         sys.exit(EvidenceError.exit_code)
 

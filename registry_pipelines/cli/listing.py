@@ -174,7 +174,7 @@ def _notes(hidden: int, unopened: int, vanished: list[str]) -> list[str]:
         what = f"{count_text(hidden, 'tag')} named after {'a digest' if hidden == 1 else 'digests'}"
         notes.append(f"{what} {verb} not shown (signatures, lists of referrers): --all")
     if unopened:
-        notes.append(f"age and size of {unopened} images were not asked for: --long")
+        notes.append(f"age and size of {count_text(unopened, 'image was', 'images were')} not asked for: --long")
     return notes
 
 

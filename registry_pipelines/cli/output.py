@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.chain.result import StageResult, cell_text
-from registry_pipelines.progress import size_text
+from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 
@@ -103,7 +103,7 @@ def condensed(reasons: Iterable[str]) -> list[str]:
         if len(subjects) <= MOST_ALIKE:
             lines += [f"{each}: {text}" if each else text for each in subjects]
         else:
-            lines.append(f"{len(subjects)} times, from {subjects[0]} to {subjects[-1]}: {text}")
+            lines.append(f"{count_text(len(subjects), 'time')}, from {subjects[0]} to {subjects[-1]}: {text}")
     return lines
 
 

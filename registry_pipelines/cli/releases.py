@@ -23,6 +23,7 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.errors import EvidenceError, InputError, RegistryPipelinesError
 from registry_pipelines.evidence.predicates import ROLES, Role
+from registry_pipelines.progress import count_text
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure import omissions
 
@@ -186,7 +187,7 @@ def _compare(chain: Chain, release: Release, target: str) -> StageResult:
     return StageResult(
         stage=f"compare:{target}",
         subject=release.key,
-        action=f"{len(differences)} differences" if differences else equal,
+        action=count_text(len(differences), "difference") if differences else equal,
         digest=release.digest,
         facts={"differences": len(differences)},
         tables={"not_compared": omissions.rows(comparison.not_compared)},

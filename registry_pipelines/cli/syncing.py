@@ -344,7 +344,8 @@ def _print_plan(name: str, summary: Summary) -> None:
     print_lines([*summary.reasons(), *summary.notes()])
     total, mounts = len(plan.deliveries), sum(int(row["mount"]) for row in rows)
     out.print(
-        f"{name}: {len(rows)} of {total} copies are to be made; {size_text(plan.fetch_bytes)} leave the source, "
+        f"{name}: {len(rows)} of {count_text(total, 'copy', 'copies')} to be made; "
+        f"{size_text(plan.fetch_bytes)} leave the source, "
         f"{size_text(plan.upload_bytes)} are uploaded, {count_text(mounts, 'blob')} mounted. Nothing was changed.",
         markup=False,
         soft_wrap=True,
@@ -372,7 +373,7 @@ _QUIET = ("failed", "drift", "resumed_bytes", "mounted", "unchanged", "manifests
 def _sums_line(totals: Mapping[str, Any], bytes_moved: int, seconds: float) -> str:
     rate = f" ({size_text(round(bytes_moved / seconds))}/s)" if bytes_moved and seconds else ""
     parts = [
-        f"{totals['copies_changed']} of {totals['copies']} copies made or completed",
+        f"{totals['copies_changed']} of {count_text(totals['copies'], 'copy', 'copies')} made or completed",
         f"{size_text(bytes_moved)} uploaded in {seconds:.1f} s{rate}",
         f"{count_text(totals['blobs_mounted'], 'blob')} mounted, {totals['blobs_unchanged']} there already",
     ]

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from registry_pipelines.collect.rules import RetentionRule, matches
 from registry_pipelines.collect.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 
 
 @dataclass
@@ -127,7 +128,7 @@ def _keep_by_age(units: Sequence[Unit], rule: RetentionRule, now: datetime) -> N
         if rank <= rule.keep_newest:
             unit.reasons.append(f"number {rank} of the newest {rule.keep_newest}")
         if unit.created is not None and now - unit.created < timedelta(days=rule.keep_days):
-            unit.reasons.append(f"younger than {rule.keep_days} days")
+            unit.reasons.append(f"younger than {count_text(rule.keep_days, 'day')}")
 
 
 def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> dict[Digest, list[Digest]]:

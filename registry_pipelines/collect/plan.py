@@ -13,6 +13,7 @@ from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.collect.survey import Survey, state_of, survey
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.protocol import Place, Registry
 
@@ -221,7 +222,9 @@ def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence
         also_there = (
             f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
         )
-        notes.append(f"{place.repository}: asked {hidden.asked} times for tags that are not listed{also_there}")
+        notes.append(
+            f"{place.repository}: asked {count_text(hidden.asked, 'time')} for tags that are not listed{also_there}"
+        )
     return survey(place, hidden.tags, roots) if hidden.tags else listed
 
 

@@ -21,6 +21,7 @@ from registry_pipelines.config.fields import Setting, fields_of, is_object
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import PlatformInvalid
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import count_text
 from registry_pipelines.settings import Duration, Existing, Instead, Names, Pattern, Secret, unknown
 
 INVALID: Any = object()
@@ -109,7 +110,9 @@ class Decoder:
         values = [self.value(kind, child, f"{path}[{position}]") for position, child in enumerate(node.value)]
         for mark in marks:
             if isinstance(mark, msgspec.Meta) and len(values) < (mark.min_length or 0):
-                return self._problem(node, path, f"needs at least {mark.min_length} entries")
+                return self._problem(
+                    node, path, f"needs at least {count_text(mark.min_length or 0, 'entry', 'entries')}"
+                )
         return INVALID if any(each is INVALID for each in values) else tuple(values)
 
     def _mapping(self, key_kind: Any, value_kind: Any, node: yaml.Node, path: str) -> Any:

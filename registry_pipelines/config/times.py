@@ -12,6 +12,8 @@ import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from registry_pipelines.progress import count_text
+
 CRON_PATTERN = r"^\s*(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|(\S+\s+){4}\S+)\s*$"
 TIME_ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
 
@@ -100,7 +102,9 @@ class Cron(str):
         known = _ALIASES.get(text.strip().lower(), text)
         fields = known.split()
         if len(fields) != len(_FIELDS):
-            raise ValueError(f"{text!r} is not a cron expression: it has {len(fields)} fields instead of 5")
+            raise ValueError(
+                f"{text!r} is not a cron expression: it has {count_text(len(fields), 'field')} instead of 5"
+            )
         cron = cls(" ".join(fields))
         try:
             days, months = cron.values()[2:4]

@@ -11,6 +11,7 @@ from registry_pipelines.evidence.referrers import open_referrers, read_layer
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 
@@ -98,7 +99,8 @@ def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = 
                 artifacts.append(Attached(referrer.descriptor, referrer.manifest, content))
     if damaged and not artifacts:
         raise ClosureIncomplete(
-            f"no {artifact_type} can be read, and {len(damaged)} referrers are damaged: {damaged[0]}",
+            f"no {artifact_type} can be read, and {count_text(len(damaged), 'referrer is', 'referrers are')} damaged: "
+            f"{damaged[0]}",
             where=f"{place}@{subject}",
             do="Attach the document again, then delete the damaged referrer",
         )

@@ -15,6 +15,7 @@ from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SI
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.media_types import IN_TOTO
+from registry_pipelines.progress import count_text
 
 
 class _Signature(msgspec.Struct, omit_defaults=True):
@@ -67,7 +68,7 @@ def verify_envelope(envelope: Envelope, verifier: Verifier, *, where: str = "") 
     if key_ids:
         return tuple(key_ids)
     raise SignatureInvalid(
-        f"none of its {len(envelope.signatures)} signatures was made by a trusted key",
+        f"none of its {count_text(len(envelope.signatures), 'signature')} was made by a trusted key",
         where=where,
         do="Trust the signer's public key, or have a trusted signer attest again",
     )
@@ -86,7 +87,8 @@ def envelope_from_json(fields: EnvelopeJson, *, where: str = "") -> Envelope:
     """Decode the base64 fields. Raises SignatureInvalid."""
     if not 1 <= len(fields.signatures) <= MAX_ENVELOPE_SIGNATURES:
         raise SignatureInvalid(
-            f"the envelope has {len(fields.signatures)} signatures, expected 1 to {MAX_ENVELOPE_SIGNATURES}",
+            f"the envelope has {count_text(len(fields.signatures), 'signature')}, "
+            f"expected 1 to {MAX_ENVELOPE_SIGNATURES}",
             where=where,
         )
     payload = decode_base64(fields.payload, where=where, what="payload")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.cosign_key import PEM_TYPES, decrypt_cosign_key
 from registry_pipelines.pem import Block, read_blocks
+from registry_pipelines.progress import count_text
 
 _PARAMETERS = "EC PARAMETERS"
 _PRIVATE = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", *PEM_TYPES)
@@ -87,7 +88,9 @@ def read_private_key(raw: bytes, password: str, *, where: str) -> ec.EllipticCur
     others = [block for block in blocks if block not in private and block.label != _PARAMETERS]
     if len(private) > 1:
         listed = ", ".join(map(str, private))
-        raise InputError(f"the file has {len(private)} private keys: {listed}", where=where, do="Leave one in it")
+        raise InputError(
+            f"the file has {count_text(len(private), 'private key')}: {listed}", where=where, do="Leave one in it"
+        )
     if not private:
         what = f"the file has only {others[0]}" if others else _no_block(raw)
         named = _NAMES.get(others[0].label) if others else None

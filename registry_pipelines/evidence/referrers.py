@@ -10,6 +10,7 @@ from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_REFERRERS
 from registry_pipelines.evidence.model import Rejected
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.protocol import Place
 
@@ -37,7 +38,7 @@ def open_referrers(place: Place, digest: Digest) -> Iterator[Referrer | Rejected
     listed = place.registry.referrers(place.repository, digest)
     if len(listed) > MAX_REFERRERS:
         raise ClosureIncomplete(
-            f"{len(listed)} referrers are listed, at most {MAX_REFERRERS} are opened",
+            f"{count_text(len(listed), 'referrer is', 'referrers are')} listed, at most {MAX_REFERRERS} are opened",
             where=f"{place}@{digest}",
             do="Delete referrers that are no evidence, or old reports and verdicts",
         )
@@ -79,7 +80,7 @@ def read_layer(place: Place, layer: Descriptor, *, limit: int) -> bytes | Reject
 def _only_layer(place: Place, referrer: Referrer) -> bytes | Rejected:
     layers = referrer.manifest.layers
     if len(layers) != 1:
-        return Rejected(str(referrer.descriptor.digest), f"it has {len(layers)} layers, expected one")
+        return Rejected(str(referrer.descriptor.digest), f"it has {count_text(len(layers), 'layer')}, expected one")
     return read_layer(place, layers[0], limit=MAX_BUNDLE_BYTES)
 
 

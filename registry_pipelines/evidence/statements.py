@@ -15,6 +15,7 @@ from registry_pipelines.errors import DigestInvalid, SignatureInvalid
 from registry_pipelines.evidence.bounds import MAX_SUBJECTS
 from registry_pipelines.evidence.dsse import decode_unverified
 from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
+from registry_pipelines.progress import count_text
 
 STATEMENT_V1 = "https://in-toto.io/Statement/v1"
 STATEMENT_TYPES = frozenset({STATEMENT_V1, "https://in-toto.io/Statement/v0.1"})
@@ -62,7 +63,8 @@ def read_statement(raw: bytes, *, where: str = "") -> Statement:
         raise SignatureInvalid(f"`_type` {statement.type[:100]!r} is not an in-toto statement", where=where)
     if len(statement.subject) > MAX_SUBJECTS:
         raise SignatureInvalid(
-            f"the statement has {len(statement.subject)} subjects, at most {MAX_SUBJECTS} are read", where=where
+            f"the statement has {count_text(len(statement.subject), 'subject')}, at most {MAX_SUBJECTS} are read",
+            where=where,
         )
     subjects = tuple(digest for subject in statement.subject for digest in _digests(subject, where))
     return Statement(statement.predicate_type, statement.predicate, subjects)

@@ -18,6 +18,7 @@ from registry_pipelines.evidence.model import Rejected
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, encode_json
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 
@@ -74,7 +75,7 @@ def read_layers(
         except SignatureInvalid as error:
             yield Rejected(f"{tag} {layer.digest}", error.what)
     if len(layers) > limit:
-        yield Rejected(tag, f"it has {len(layers)} layers, only the first {limit} were read")
+        yield Rejected(tag, f"it has {count_text(len(layers), 'layer')}, only the first {limit} were read")
 
 
 def append_layer(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.closure import omissions
@@ -121,7 +122,7 @@ def wanted_tags(upstream: OpenUpstream) -> Chosen:
     chosen = DigestTags.among(place, listed.listed).choose(there, selector.select)
     if not chosen.tags:
         raise NotFound(
-            f"none of its {len(there)} tags is selected",
+            f"none of its {count_text(len(there), 'tag')} is selected",
             where=str(place),
             do="Correct `tags`, `exclude_tags` or `semver` of the upstream",
         )

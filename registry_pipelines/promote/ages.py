@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from registry_pipelines.oci.times import OLDEST_BELIEVED, read_time
+from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import DEFAULT_MAX_ADVISORY_AGE, TIME_FORMAT, AcceptedUnknown, Step
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, expired
@@ -43,10 +44,14 @@ def advisory_age(evidence: Evidence, age: timedelta) -> Outcome:
         reason = f"advisories: the newest is of {_time_text(newest)}, in the future"
         return Outcome([reason], [Step(kind="advisories")])
     if evidence.now - newest > age:
-        old = f"advisories: the newest is of {_time_text(newest)}, more than {age.days} days old"
+        old = f"advisories: the newest is of {_time_text(newest)}, more than {count_text(age.days, 'day')} old"
         return Outcome([old], [Step(kind="advisories")])
     if evidence.now - newest > DEFAULT_MAX_ADVISORY_AGE:
-        return Outcome(accepted=[f"advisories-age: the newest is of {_time_text(newest)}; up to {age.days} days pass"])
+        return Outcome(
+            accepted=[
+                f"advisories-age: the newest is of {_time_text(newest)}; up to {count_text(age.days, 'day')} pass"
+            ]
+        )
     return Outcome()
 
 
@@ -61,7 +66,9 @@ def accepted_age(evidence: Evidence, acceptance: AcceptedUnknown) -> Outcome:
         return outcome
     newest = evidence.report.report.advisories.newest if evidence.report else ""
     return Outcome(
-        accepted=[f"advisories-age: the newest is of {newest}; up to {age.days} days pass: {acceptance.reason}"]
+        accepted=[
+            f"advisories-age: the newest is of {newest}; up to {count_text(age.days, 'day')} pass: {acceptance.reason}"
+        ]
     )
 
 

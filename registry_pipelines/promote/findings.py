@@ -117,7 +117,7 @@ def expired(what: str, day: date | None) -> str:
 
 
 def _suppressed(count: int) -> str:
-    what = "1 finding does" if count == 1 else f"{count} findings do"
+    what = count_text(count, "finding does", "findings do")
     return f"{what} not count: a package of the operating system owns what it is about; the report names it"
 
 
@@ -165,7 +165,7 @@ def _unfixed(findings: list[Finding]) -> Iterator[str]:
         counts = ", ".join(f"{count} {severity}" for severity, count in count_severities(findings).items() if count)
         number = count_text(len(findings), "finding")
         names = sorted({_name(finding.component) for finding in findings})
-        where = names[0] if len(names) == 1 else f"{len(names)} packages, from {names[0]} to {names[-1]}"
+        where = names[0] if len(names) == 1 else f"{count_text(len(names), 'package')}, from {names[0]} to {names[-1]}"
         yield f"unfixed: {number} ({counts}) in {where}: the distribution has published no fix"
 
 
@@ -322,7 +322,7 @@ def _packages(unknowns: list[Unknown]) -> str:
     """How many, and the patterns that accept them by name."""
     names = sorted({unknown.subject for unknown in unknowns})
     patterns = ", ".join(sorted({_pattern(name) for name in names}))
-    return f"{names[0]} ({patterns})" if len(names) == 1 else f"{len(names)} packages ({patterns})"
+    return f"{names[0]} ({patterns})" if len(names) == 1 else f"{count_text(len(names), 'package')} ({patterns})"
 
 
 def _named(subjects: list[str]) -> str:

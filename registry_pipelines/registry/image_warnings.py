@@ -9,6 +9,7 @@ from registry_pipelines.errors import ContentError, DigestInvalid, ManifestInval
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.choices import differing
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
@@ -146,7 +147,7 @@ def _about_config(entry: Entry) -> Iterator[tuple[WarningId, str]]:
         yield "diff-ids", error.what
     else:
         if count != len(entry.manifest.layers):
-            yield "diff-ids", f"{len(entry.manifest.layers)} layers, {count} diff_ids"
+            yield "diff-ids", f"{count_text(len(entry.manifest.layers), 'layer')}, {count_text(count, 'diff_id')}"
     if not (entry.config.os and entry.config.architecture):
         yield "config-without-platform", ""
 

@@ -24,6 +24,7 @@ from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layers import LayerLimits, open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
+from registry_pipelines.progress import count_text
 from registry_pipelines.scan.advisory_sets import describe, root_of
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
 from registry_pipelines.scan.report import AdvisoryFacts
@@ -179,7 +180,8 @@ class AdvisoryStore:
             )
         if age > timedelta(days=max_age_days):
             raise AdvisoriesTooOld(
-                f"the newest advisory is of {self.facts.newest}, {age.days} days old; {max_age_days} are permitted",
+                f"the newest advisory is of {self.facts.newest}, {count_text(age.days, 'day')} old; "
+                f"{max_age_days} are permitted",
                 where=self.facts.source,
                 do="Fetch newer advisories, or let the policy accept older ones by name",
             )

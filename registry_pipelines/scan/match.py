@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.progress import count_text
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.grouping import Vulnerability, group
 from registry_pipelines.scan.judging import Judgement, entries_for, judge
@@ -38,7 +39,9 @@ def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: da
     """
     subjects = {platform.subject for platform in packages}
     if len(subjects) != 1:
-        raise InputError(f"packages of {len(subjects)} releases given", do="Match the platforms of exactly one release")
+        raise InputError(
+            f"packages of {count_text(len(subjects), 'release')} given", do="Match the platforms of exactly one release"
+        )
     findings: list[Finding] = []
     unknowns = {unknown for platform in packages for unknown in platform.unknowns}
     unknowns.update(

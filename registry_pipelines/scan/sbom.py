@@ -23,7 +23,7 @@ from registry_pipelines.oci.manifests import (
     decode_json,
     encode_json,
 )
-from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.registry.platforms import Entry, image_config, read_images
 from registry_pipelines.registry.protocol import BlobReader, Place
 from registry_pipelines.scan.collect import read_layer
@@ -99,7 +99,8 @@ class _Scanner:
         diff_ids = config.diff_ids
         if len(diff_ids) != len(manifest.layers):
             raise ManifestInvalid(
-                f"the manifest has {len(manifest.layers)} layers, its config {len(diff_ids)} diff_ids",
+                f"the manifest has {count_text(len(manifest.layers), 'layer')}, "
+                f"its config {count_text(len(diff_ids), 'diff_id')}",
                 where=f"{self._place}@{image.digest}",
             )
         pairs = list(zip(diff_ids, manifest.layers, strict=True))

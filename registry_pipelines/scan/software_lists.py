@@ -20,6 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from registry_pipelines.oci.decoding import ready
+from registry_pipelines.progress import count_text
 from registry_pipelines.scan.facts import Listed, SoftwareList
 
 MAX_LIST_BYTES = 32 * 1024 * 1024
@@ -60,7 +61,7 @@ def read_sbom(raw: bytes) -> SoftwareList:
     try:
         entries, excluded = _entries(raw.removeprefix(b"\xef\xbb\xbf"))
         if len(entries) > MAX_LISTED:
-            raise _Unusable(f"the SBOM names {len(entries)} components, at most {MAX_LISTED} are read")
+            raise _Unusable(f"the SBOM names {count_text(len(entries), 'component')}, at most {MAX_LISTED} are read")
     except _Unusable as problem:
         return SoftwareList(digest=digest, problems=(str(problem),))
     listed = [software for entry in entries if (software := _listed(entry)) is not None]

@@ -234,7 +234,7 @@ class _Updater:
         if len(changed) > MAX_LATE:
             archive.unlink()
             raise AdvisoriesMissing(
-                f"the export lists {len(changed)} records that its all.zip lacks",
+                f"the export lists {count_text(len(changed), 'record')} that its all.zip lacks",
                 where=self._feed.address(f"{ecosystem}/all.zip"),
                 do="Run it again later: the export is being written, or is broken",
             )

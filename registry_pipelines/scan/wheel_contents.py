@@ -16,6 +16,7 @@ from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 from registry_pipelines.scan.facts import Listed, Native, PythonDistribution, SoftwareList, WheelRecord
 from registry_pipelines.scan.merge import Tree
 from registry_pipelines.scan.os_databases import SBOM_FOLDER
@@ -175,7 +176,8 @@ def left_out_of_lists(wheel: Wheel) -> Iterator[LeftOut]:
     """What the wheel's SBOMs themselves say is not there."""
     for path, software_list in wheel.lists.items():
         if software_list.excluded:
-            reason = f"{software_list.excluded} components that this SBOM calls excluded: not there at run time"
+            excluded = count_text(software_list.excluded, "component")
+            reason = f"{excluded} that this SBOM calls excluded: not there at run time"
             yield LeftOut(subject=path, reason=reason)
 
 

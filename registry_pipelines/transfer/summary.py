@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from registry_pipelines.progress import count_text
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.delivery.plan import BlobKey, Delivery
@@ -77,7 +78,7 @@ class Summary:
         own = omissions.note(self.result.passed_over)
         return [
             *sentences[:MAX_NOTES],
-            *([f"{more} more images leave something out"] if more else []),
+            *([f"{count_text(more, 'more image leaves', 'more images leave')} something out"] if more else []),
             *filter(None, [own]),
         ]
 
@@ -169,7 +170,7 @@ def _failure(where: str, text: str) -> str:
 
 
 def _span(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} images, from {names[0]} to {names[-1]}"
+    return names[0] if len(names) == 1 else f"{count_text(len(names), 'image')}, from {names[0]} to {names[-1]}"
 
 
 def _target_row(name: str, pairs: Sequence[tuple[Delivery, TargetResult]]) -> Row:

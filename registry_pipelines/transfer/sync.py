@@ -14,6 +14,7 @@ import msgspec
 from registry_pipelines.errors import ContentError, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Omission
@@ -235,7 +236,7 @@ def _registries(source: Source) -> list[Registry]:
 
 def _counted(plan: Plan) -> str:
     waiting = sum(not each.unchanged for each in plan.deliveries)
-    return f"{waiting} of {len(plan.deliveries)} copies are to be made"
+    return f"{waiting} of {count_text(len(plan.deliveries), 'copy', 'copies')} to be made"
 
 
 def _limited(source: Source, engine: Engine) -> Source:

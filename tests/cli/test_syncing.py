@@ -239,7 +239,7 @@ def test_a_new_user_who_means_something_else_is_told_what(fleet: Fleet, tmp_path
         assert "not a range of versions" in told("sync", hosts["us"], hosts["eu"], "--semver", "new", code=8)
         assert "NAME_UNKNOWN" in told("sync", hosts["us"], hosts["eu"], "--repository", "no/thing", code=4)
         plan = told("sync", hosts["us"], f"{hosts['eu']}/a", "--repository", "bases/cuda", "--dry-run", code=0)
-        assert "bases/cuda:1.1" in plan and "2 of 2 copies are to be made" in plan and "Nothing was changed." in plan
+        assert "bases/cuda:1.1" in plan and "2 of 2 copies to be made" in plan and "Nothing was changed." in plan
         assert "2 of 2 copies made" in told(
             "sync", hosts["us"], f"{hosts['eu']}/a", "--repository", "bases/cuda", code=0
         )

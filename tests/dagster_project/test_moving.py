@@ -57,7 +57,7 @@ def test_no_sensor_asks_for_anything_before_and_nothing_twice_after(world: World
     memory = Memory(life="x")
     memory.ask(old)
     found = world.tick("push_source", memory.write())
-    assert not found.run_requests and "get their short keys first" in str(found.skip_reason)
+    assert not found.run_requests and "short keys to be made first" in str(found.skip_reason)
     assert not world.tick("promotion", None).run_requests
     world.tick("release_keys", None)
     for sensor in ("push_source", "promotion"):

@@ -127,7 +127,7 @@ BAD_BUNDLES: dict[str, tuple[Callable[[Digest, Key, Key], bytes], str]] = {
         lambda digest, key, other: write_bundle(
             sign_envelope(_statement(digest), other.signer), key_id=key.signer.key_id
         ),
-        "none of its 1 signatures",
+        "none of its 1 signature",
     ),
     "tampered payload": (
         lambda digest, key, other: write_bundle(
@@ -136,7 +136,7 @@ BAD_BUNDLES: dict[str, tuple[Callable[[Digest, Key, Key], bytes], str]] = {
             ),
             key_id=key.signer.key_id,
         ),
-        "none of its 1 signatures",
+        "none of its 1 signature",
     ),
     "other subject": (
         lambda digest, key, other: write_bundle(

@@ -168,7 +168,7 @@ def test_a_verdict_of_an_untrusted_key_counts_for_nothing(good: Candidate, other
     publish(good.place, good.top, good.judge(), other_key.signer, other_key.verifier)
     reasons = denied(good)
     assert "verdict: none by policy default is signed by a trusted key" in reasons
-    assert "none of its 1 signatures was made by a trusted key" in reasons
+    assert "none of its 1 signature was made by a trusted key" in reasons
 
 
 def test_a_tampered_verdict_counts_for_nothing(place: Place, key: Key) -> None:
@@ -191,7 +191,7 @@ def test_a_tampered_verdict_counts_for_nothing(place: Place, key: Key) -> None:
     bad.attach(SIGSTORE_BUNDLE, json.dumps(bundle).encode())
     bad.sign()
     assert bad.judge().allow
-    assert "none of its 1 signatures was made by a trusted key" in denied(bad)
+    assert "none of its 1 signature was made by a trusted key" in denied(bad)
 
 
 def test_the_latest_verdict_counts(good: Candidate) -> None:

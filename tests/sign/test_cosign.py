@@ -159,7 +159,7 @@ def test_an_unsigned_image_is_told_from_a_badly_signed_one(
     sign_image(place, image, other_key.signer, identity="app")
     with pytest.raises(SignatureInvalid, match="no trusted key made this signature") as caught:
         verify_image(place, image.digest, key.verifier)
-    assert "none of its 1 signatures was made by a trusted key" in str(caught.value)
+    assert "none of its 1 signature was made by a trusted key" in str(caught.value)
 
 
 def test_an_attestation_is_not_a_signature(place: Place, image: Descriptor, key: Key) -> None:

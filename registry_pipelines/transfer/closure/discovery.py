@@ -27,6 +27,7 @@ from registry_pipelines.oci.manifests import (
 )
 from registry_pipelines.oci.media_types import DOCKER_FOREIGN_LAYER
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.closure import Closure, Omission, storing_order
@@ -274,7 +275,9 @@ class _Search:
         if tag_list.refused and tag != self.reference and not self.tags.is_told(tag):
             self.bad_lists[tag] = Omission("tag", tag, tag_list.refused)
         elif tag_list.unreadable:
-            self.bad_lists[tag] = Omission("tag", tag, f"{tag_list.unreadable} entries of this list cannot be read")
+            self.bad_lists[tag] = Omission(
+                "tag", tag, f"{count_text(tag_list.unreadable, 'entry', 'entries')} of this list cannot be read"
+            )
         return list(referrers.values())
 
     def _doubt(self, group: list[_Wanted], what: str) -> None:
