@@ -40,7 +40,10 @@ def test_help_has_its_commands_by_purpose_each_once() -> None:
     assert {name: words[name] for name in COMMANDS} == dict.fromkeys(COMMANDS, 1)
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "config"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_the_common_options(command: str) -> None:
-    text = CliRunner().invoke(main, [command, "--help"]).output
-    assert all(option in text for option in ("--config", "--json", "--quiet", "--debug"))
+    found = main.get_command(click.Context(main), command)
+    below = [[command, name] for name in found.commands] if isinstance(found, click.Group) else [[command]]
+    for words in below:
+        text = CliRunner().invoke(main, [*words, "--help"]).output
+        assert all(option in text for option in ("--config", "--json", "--quiet", "--debug")), words
