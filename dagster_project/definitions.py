@@ -22,7 +22,6 @@ def arrivals() -> Assets:
     return [
         build.provenance,
         scan.sbom,
-        scan.vulnerability_report,
         scan.vulnerabilities,
         sign.signature,
         promote.verdict,

@@ -32,7 +32,6 @@ from registry_pipelines.release import Release
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 STAGES = {
     "image": "build",
-    "vulnerability_report": "vulnerabilities",
     "signature": "sign",
     "verdict": "judge",
     "promotion": "promote",

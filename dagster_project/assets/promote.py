@@ -34,7 +34,7 @@ def verdict(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialize
 
 @dg.asset(
     partitions_def=RELEASES,
-    deps=["vulnerabilities", "verdict"],
+    deps=["verdict"],
     group_name=GROUP,
     kinds={"oci"},
     owners=["team:platform"],

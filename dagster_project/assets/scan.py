@@ -32,30 +32,14 @@ def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     group_name=GROUP,
     kinds={"oci", "osv"},
     owners=["team:security"],
-    code_version="1",
-    description="Advisories matched against the stored SBOM: findings, and by name what could not be known. No layer "
-    "is read, so running it again with newer advisories is cheap. Also written for a release that is then refused, so "
-    "that the verdict can say why.",
-)
-def vulnerability_report(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-    """The release's vulnerability report."""
-    with refusals(context):
-        return materialized(chain.vulnerabilities(release_of(context, chain)))
-
-
-@dg.asset(
-    partitions_def=RELEASES,
-    deps=["vulnerability_report"],
-    group_name=GROUP,
-    kinds={"oci", "osv"},
-    owners=["team:security"],
-    code_version="1",
+    code_version="2",
     check_specs=[of_releases(LIMITS, "vulnerabilities", "The findings stay within the limits of the image's policy.")],
-    description="The attached report held against the policy's limits. Over the limits it blocks the promotion in this "
-    "run, but not the verdict: a refusal is signed evidence too.",
+    description="Advisories matched against the stored SBOM: findings, by name what could not be known, and whether "
+    "the policy's limits hold. No layer is read, so running it again with newer advisories is cheap. The report is "
+    "attached also where the release is then denied, so that the verdict can say why.",
 )
 def vulnerabilities(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-    """The report against the policy's limits."""
+    """The release's vulnerability report, against the policy's limits."""
     with refusals(context):
-        result = chain.limits(release_of(context, chain))
+        result = chain.vulnerabilities(release_of(context, chain))
     return materialized(result, outcome(LIMITS, passed=result.ok, reasons=result.reasons))

@@ -13,7 +13,7 @@ from registry_pipelines.release import Release
 
 @dg.asset(
     partitions_def=RELEASES,
-    deps=["vulnerability_report"],
+    deps=["vulnerabilities"],
     group_name="sign",
     kinds={"oci", "cosign"},
     owners=["team:security"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import msgspec
 
@@ -14,7 +13,6 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import Step, in_order
-from registry_pipelines.promote.evidence import reports_about, signed_about
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.gate import against_limits
 from registry_pipelines.registry.image_warnings import warnings_of
@@ -22,7 +20,7 @@ from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.warning_kinds import summed
 from registry_pipelines.release import Release
-from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_report, read_sboms
+from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_sboms
 from registry_pipelines.scan.report import SEVERITIES, Finding, Report, left_out_lines, own_first, undeclared_lines
 
 
@@ -94,37 +92,6 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     report = current_report(session, place, release)
     outcome = _against_limits(session, release, report)
     published = publish_report(place, subject, report, signer=signer, passes=outcome.passes)
-    return _held_against_limits(session, release, published, report, outcome, started)
-
-
-def limits(session: Session, release: Release) -> StageResult:
-    """Hold the attached report against the policy's limits; nothing is matched again and nothing is written.
-
-    The newest that a trusted key signed counts; a later one that nobody signed adds its reasons to it, and takes none
-    away. Where none is signed the newest is held, and said to be only a light: whoever may push can attach one, so the
-    verdict denies. Raises EvidenceMissing (no report).
-    """
-    from registry_pipelines.evidence.attestations import read_attestations
-
-    started = time.monotonic()
-    place = session.source(release)
-    published, newest = read_report(place, release.digest)
-    known = read_attestations(place, release.digest, session.verifier())
-    signed = signed_about(known, release.digest)
-    report = signed[0] if signed else newest
-    if signed is None:
-        published = replace(published, unsigned="no trusted key signed it, and the verdict asks for one that is")
-    elif report != newest:
-        published = Published(signed[1].descriptor, report.encode(), False)
-    outcome = _against_limits(session, release, report)
-    if newest.order > report.order:
-        told = set(outcome.reasons)
-        for each in reports_about(place, release.digest, known):
-            if each.order > report.order:
-                later = _against_limits(session, release, each)
-                of = f"in the report of {each.scanned_at}, which is not signed"
-                reasons = [f"{of}: {reason}" for reason in later.reasons if reason not in told]
-                outcome.add(Outcome(reasons, later.steps))
     return _held_against_limits(session, release, published, report, outcome, started)
 
 

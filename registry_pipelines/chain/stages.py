@@ -190,12 +190,6 @@ class Chain:
 
         return advisory_sets.updated(self._session, ecosystems)
 
-    def limits(self, release: Release) -> StageResult:
-        """The attached report held against the policy's limits; nothing is matched again."""
-        from registry_pipelines.chain import scan
-
-        return scan.limits(self._session, release)
-
     def sign(self, release: Release) -> StageResult:
         """Sign the release and attest its evidence; after the scan, before :meth:`judge`."""
         from registry_pipelines.chain import sign

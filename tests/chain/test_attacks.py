@@ -10,7 +10,6 @@ import pytest
 from registry_pipelines.chain.outcome import outcomes
 from registry_pipelines.errors import InputError, NotFound, PromotionDenied
 from registry_pipelines.evidence.artifacts import attach, attached
-from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
@@ -53,40 +52,6 @@ def test_a_forged_clean_report_is_not_signed(fleet: Fleet) -> None:
     assert not fleet.chain.judge(bad).ok
     with pytest.raises(PromotionDenied, match=r"badwheel|no trusted key signed it"):
         fleet.chain.promote(bad)
-
-
-def test_a_forged_clean_report_turns_no_light_green(fleet: Fleet) -> None:
-    """Where the scanner signed one, what anybody attaches later can only add reasons."""
-    bad = fleet.release("v1.0.0", package="badwheel")
-    place = fleet.chain.place("app")
-    fleet.chain.sbom(bad)
-    fleet.chain.vulnerabilities(bad)
-    before = fleet.chain.limits(bad)
-    _forge_clean_report(place, bad)
-    held = fleet.chain.limits(bad)
-    assert not held.ok and held.reasons == before.reasons and "badwheel" in str(held.rows)
-    good = fleet.release("v1.1.0")
-    fleet.chain.sbom(good)
-    fleet.chain.vulnerabilities(good)
-    reports = [Report.decode(each.content) for each in attached(place, bad.digest, artifact_type=REPORT_MEDIA_TYPE)]
-    real = max(reports, key=lambda report: len(report.findings))
-    worse = msgspec.structs.replace(real, subject=good.digest, scanned_at="2999-01-01T00:00:00Z")
-    assert worse.findings
-    _attach(place, good, REPORT_MEDIA_TYPE, worse.encode())
-    [reason] = fleet.chain.limits(good).reasons
-    assert reason.startswith(
-        "in the report of 2999-01-01T00:00:00Z, which is not signed: CRITICAL 9.8: pkg:pypi/badwheel"
-    )
-
-
-def test_a_report_that_nobody_signed_is_held_and_said_to_be_unsigned(fleet: Fleet) -> None:
-    release = fleet.release("v1.0.0")
-    unsigned = fleet.reload(("{generate: true}", "{generate: true, scanner: {trusted: [elsewhere.pub]}}"))
-    generate_key(fleet.folder / "elsewhere.key")
-    for stage in (unsigned.sbom, unsigned.vulnerabilities):
-        stage(release)
-    held = unsigned.limits(release)
-    assert held.ok and "not signed: no trusted key signed it" in " ".join(held.notes)
 
 
 def test_a_forged_sbom_hides_no_package(fleet: Fleet) -> None:

@@ -100,20 +100,6 @@ def test_an_outcome_that_contradicts_the_verdict_is_a_problem(fleet: Fleet) -> N
     assert outcomes(fleet.chain, bad).problems == ("app:v1.0.0 is at eu",)
 
 
-def test_the_limits_are_held_against_the_report_that_is_attached(fleet: Fleet) -> None:
-    """Advisories are matched when the report is made, and not again by whoever reads it."""
-    release = fleet.release("v1.0.0")
-    with pytest.raises(EvidenceMissing):
-        fleet.chain.limits(release)
-    fleet.chain.sbom(release)
-    made = fleet.chain.vulnerabilities(release)
-    write_advisory(fleet.folder / "advisories", package="goodwheel")
-    held = fleet.chain.limits(release)
-    assert (held.ok, held.changed, held.digest) == (True, False, made.digest)
-    assert not fleet.chain.vulnerabilities(release).ok
-    assert "goodwheel" in " ".join(fleet.chain.limits(release).reasons)
-
-
 @pytest.mark.parametrize("missing", ["sbom", "report", "provenance", "signature"])
 def test_missing_evidence_denies(fleet: Fleet, missing: str) -> None:
     release = fleet.release("v1.0.0", provenance=missing != "provenance")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from conftest import Made, World
 
 GOOD = {"calm": "1.0"}
-JUDGED = ("provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
+JUDGED = ("provenance", "sbom", "vulnerabilities", "signature", "verdict")
 
 
 def forget(world: World, image: str, digest: Digest) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 GOOD = {"calm": "1.0"}
 EVIL = {"calm": "1.0", "leaky": "1.0"}
-BEFORE_REPLICAS = ["provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict", "promotion"]
+BEFORE_REPLICAS = ["provenance", "sbom", "vulnerabilities", "signature", "verdict", "promotion"]
 DOWNSTREAM = ["promotion", "replica/eu-west-1", "replica/gcp", "mirror/inside"]
 
 
@@ -157,17 +157,6 @@ def test_the_check_keeps_one_status_for_each_release(world: World) -> None:
         assert told["within_limits"] is (key == good)
         assert told["allowed"] is (key == good)
         assert told["verified"] is True
-
-
-def test_the_check_says_what_the_attached_report_says(world: World) -> None:
-    """Advisories are matched once: with none left to match, a step that matched again would see nothing."""
-    evil = world.known("app", "v1", EVIL)
-    world.run(evil, "sbom", "vulnerability_report")
-    for each in (world.chain.config.advisories.source or Path()).iterdir():
-        each.unlink()
-    result = world.run(evil, "vulnerabilities")
-    [check] = result.get_asset_check_evaluations()
-    assert not check.passed and "leaky" in str(check.metadata["reasons"].value)
 
 
 def test_a_check_reported_by_hand_frees_nothing(world: World) -> None:

@@ -90,7 +90,7 @@ def test_what_was_half_done_is_finished(world: World, monkeypatch: pytest.Monkey
 
 def test_a_lost_state_folder_is_rebuilt_and_names_what_is_not_signed(world: World) -> None:
     judged, pushed = world.known("app", "v1", GOOD), world.known("app", "v2", GOOD, note="never judged")
-    assert world.run(judged, "sbom", "vulnerability_report", "signature", "verdict").success
+    assert world.run(judged, "sbom", "vulnerabilities", "signature", "verdict").success
     (world.config.state / FILE).unlink()
     found = world.tick("release_keys", None)
     assert f"nothing signed names them: {pushed}" in str(found.skip_reason)

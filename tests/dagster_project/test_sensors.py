@@ -276,7 +276,7 @@ def test_the_promotion_sensor_lets_go_what_an_exception_allows_now(world: World,
 def test_the_promotion_sensor_rolls_nothing_back(world: World) -> None:
     """An older release that would pass now is left alone: a newer one is under the channel tag."""
     old, new = world.known("app", "v1", GOOD), world.known("app", "v2", GOOD, note="new")
-    world.run(old, "provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
+    world.run(old, "provenance", "sbom", "vulnerabilities", "signature", "verdict")
     assert tick(world, "promotion", None)[0] == [old]
     assert world.run(new).success
     assert tick(world, "promotion", None)[0] == []
@@ -287,7 +287,7 @@ def test_held_releases_are_judged_in_turns(world: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(sensors, "MAX_JUDGED", 1)
     keys = [world.known("app", tag, GOOD, note=tag) for tag in ("v1", "v2")]
     for key in keys:
-        world.run(key, "provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
+        world.run(key, "provenance", "sbom", "vulnerabilities", "signature", "verdict")
     first, cursor = tick(world, "promotion", None)
     second, cursor = tick(world, "promotion", cursor)
     assert [*first, *second] == keys
@@ -296,7 +296,7 @@ def test_held_releases_are_judged_in_turns(world: World, monkeypatch: pytest.Mon
 def test_one_release_that_cannot_be_judged_does_not_hold_the_others(world: World) -> None:
     gone, good = world.known("app", "v1", GOOD), world.known("tool", "v1", GOOD, note="stays")
     for key in (gone, good):
-        world.run(key, "provenance", "sbom", "vulnerability_report", "vulnerabilities", "signature", "verdict")
+        world.run(key, "provenance", "sbom", "vulnerabilities", "signature", "verdict")
     place = Place(world.chain.registry("source"), "team/app")
     place.registry.delete_manifest(place.repository, world.release(gone).digest)
     assert tick(world, "promotion", None)[0] == [good]
