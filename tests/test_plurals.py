@@ -27,7 +27,7 @@ COUNTED = r"""
 ONE = [word for word in re.sub(r"\s", "", COUNTED).split("|") if word]
 MANY = "|".join(word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + "s" for word in ONE)
 BEHIND_A_NUMBER = re.compile(rf" (?:[a-z]+ )?(?:{MANY})\b")
-NEVER_ONE = re.compile(r"(?:MAX|MOST|LEAST)_|\bmax_|\b[A-Z][A-Z_]+\b$")
+NEVER_ONE = re.compile(r"(?:MAX|MOST|LEAST)_|\bmax_|\b[A-Z][A-Z_]+\b$|^(program|name)$")
 
 
 def counted_by_hand(source: str) -> Iterator[tuple[int, str]]:

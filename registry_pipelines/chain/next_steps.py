@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.ship import STAGES
-from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME
+from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config
 from registry_pipelines.errors import ContentError, PromotionDenied
 from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.promote.documents import Step, StepKind
@@ -43,6 +43,13 @@ def next_steps(session: Session, release: Release, steps: Sequence[Step], *, unt
     changes = [text for step in steps for text in told.change(step)]
     stages = [step.kind for step in steps if step.kind not in told.changes]
     return [*changes, told.command(stages, until)] if stages else changes
+
+
+def typed(config: Config, *words: str) -> str:
+    """A command of this program as typed where this one was: with the configuration's file, unless it is found
+    without."""
+    found = config.path == Path(os.environ.get(ENVIRONMENT_VARIABLE) or FILE_NAME).absolute()
+    return shlex.join(["registry-pipelines", *words, *(() if found else ("--config", str(config.path)))])
 
 
 @contextmanager
@@ -85,10 +92,7 @@ class _Told:
         return self._command(stages[0], self._name)
 
     def _command(self, *words: str) -> str:
-        """As typed where this one was: with the configuration's file, unless it is found without."""
-        path = self._session.config.path
-        found = path == Path(os.environ.get(ENVIRONMENT_VARIABLE) or FILE_NAME).absolute()
-        return shlex.join(["registry-pipelines", *words, *(() if found else ("--config", str(path)))])
+        return typed(self._session.config, *words)
 
     def _advisories(self, ecosystems: tuple[str, ...]) -> Iterator[str]:
         what = "advisories of today" + (f", and those of {', '.join(ecosystems)}" if ecosystems else "")

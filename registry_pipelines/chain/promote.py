@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
+from registry_pipelines.chain.left_behind import left_behind
 from registry_pipelines.chain.next_steps import denials_with_next_steps, next_steps
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -59,7 +61,8 @@ def judge(session: Session, release: Release, *, until: str = "") -> StageResult
 
 def promote(session: Session, release: Release, by: Person | None = None, *, until: str = "") -> StageResult:
     """Move the image's channel tag to a release, because somebody asks. by: who; the account of this process unless
-    told. until: as :func:`judge` has it. Raises PromotionDenied with every reason."""
+    told. until: as :func:`judge` has it. Without, notes tell which replicas still have the other release. Raises
+    PromotionDenied with every reason."""
     return _promoted(session, release, by or account(), until)
 
 
@@ -103,7 +106,8 @@ def _promoted(session: Session, release: Release, by: Person | None, until: str 
             now=session.now(),
             by=by,
         )
-    return _result(release, done, started, by)
+    result = _result(release, done, started, by)
+    return result if until else replace(result, notes=[*result.notes, *left_behind(session, release)])
 
 
 def _result(release: Release, done: Promotion, started: float, by: Person | None = None) -> StageResult:

@@ -146,3 +146,28 @@ def test_a_name_is_read_as_it_is_seen_or_refused(text: str) -> None:
         assert Person.named(text, "claimed").name == seen and good
     except InputError as error:
         assert not good and "\n" not in str(error.what)
+
+
+def test_a_rollback_says_which_replicas_still_have_the_other_release(fleet: Fleet) -> None:
+    """Also when it is asked for a second time, until they have it; one that cannot be read is no silence."""
+    old, new = (fleet.release(tag) for tag in ("v1.0.0", "v2.0.0"))
+    for release in (old, new):
+        assert fleet.judged(release)
+        assert not fleet.chain.promote(release).notes, "going forward, the copies come next"
+        fleet.chain.replicate(release, "eu")
+        fleet.chain.mirror_release(release, "airgap")
+    fleet.chain.keys_of([old, new])
+    back = CliRunner().invoke(main, ["promote", "app:v1.0.0", "--config", str(fleet.path)])
+    assert "eu still has v2.0.0 as prod; run: registry-pipelines replicate app:v1.0.0 --config" in back.stdout
+    assert "airgap still has v2.0.0 as prod; run: registry-pipelines mirror airgap --release app:v1.0.0" in back.stdout
+    assert "gcp" not in back.stdout
+    fleet.chain.replicate(old, "eu")
+    [airgap] = fleet.chain.promote(old).notes
+    assert airgap.startswith("airgap still has")
+    damaged = fleet.folder / "damaged" / "replicas" / "team" / "app"
+    damaged.mkdir(parents=True)
+    (damaged / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (damaged / "index.json").write_text("{")
+    disk = "registries:\n  disk: {kind: layout, root: damaged}\n"
+    chain = fleet.reload(("gcp: {registry: gcp, prefix", "gcp: {registry: disk, prefix"), ("registries:\n", disk))
+    assert chain.promote(old).notes[0].startswith("gcp cannot be asked which release prod names there")
