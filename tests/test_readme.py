@@ -20,8 +20,11 @@ from typing import Any
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.cli import main
+from registry_pipelines.cli.demo_bases import VERSIONS
 from registry_pipelines.config import Config, load
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.digest import Digest
@@ -56,7 +59,10 @@ class Demonstration:
     """What two runs of the demonstration said and left; its registries are served again."""
 
     config: Config
-    runs: list[dict[str, Any]]
+    said: dict[str, Any]
+    """By the first run, as JSON."""
+    shown: str
+    """By the second, to a person."""
     files: list[dict[Path, int]]
     environment: dict[str, str]
     ports: dict[str, str]
@@ -68,7 +74,7 @@ class Demonstration:
         return self.config.state.parent
 
     def release(self, image: str) -> str:
-        [key] = {event["release"] for event in self.runs[0]["events"] if event["release"].startswith(f"{image}:")}
+        [key] = {event["release"] for event in self.said["events"] if event["release"].startswith(f"{image}:")}
         return str(key)
 
     def digest(self, image: str) -> Digest:
@@ -105,26 +111,30 @@ def demonstration(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "REGISTRY_PIPELINES_CONFIG", "PYTHONPATH"):
         environment.pop(name, None)
     path, ports = write_demo(installed, folder)
-    config, runs, files = load(path), [], []
-    for _ in range(2):
-        done = subprocess.run(
-            [installed, "demo", "--json"], env=environment, cwd=folder, capture_output=True, text=True
-        )
+    config = load(path)
+    said: list[str] = []
+    files: list[dict[Path, int]] = []
+    for options in (["--json"], []):
+        command = [installed, "demo", *options]
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        runs.append(json.loads(done.stdout))
+        said.append(done.stdout)
         files.append(stored(config))
     command = [installed, "serve", "--config", path]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        for _ in ports:
-            assert "serves" in server.stdout.readline()
-        yield Demonstration(config, runs, files, environment, ports, installed.with_name("python"))
-        server.terminate()
+        try:
+            for _ in ports:
+                assert "serves" in server.stdout.readline()
+            python = installed.with_name("python")
+            yield Demonstration(config, json.loads(said[0]), said[1], files, environment, ports, python)
+        finally:
+            server.terminate()
         assert server.wait(patient(30)) == 0
 
 
 def test_the_first_image_ships_and_the_second_is_denied(demonstration: Demonstration) -> None:
-    outcomes = {each["release"]: each for each in demonstration.runs[0]["outcomes"]}
+    outcomes = {each["release"]: each for each in demonstration.said["outcomes"]}
     shipped, denied = (demonstration.release(image) for image in ("forecaster", "recommender"))
     assert outcomes[shipped]["ships"] and not outcomes[denied]["ships"]
     assert any("CVE-2023-43364" in reason for reason in outcomes[denied]["reasons"])
@@ -146,12 +156,31 @@ def holds(chain: Chain, name: str, digest: Digest) -> bool:
     return False
 
 
-def test_a_second_run_changes_nothing_and_moves_no_blob(demonstration: Demonstration) -> None:
-    first, second = (run["events"] for run in demonstration.runs)
-    assert [event["stage"] for event in second if event["changed"] or event["bytes_moved"]] == []
-    assert {(event["release"], event["stage"]) for event in second} == {
-        (event["release"], event["stage"]) for event in first
+def test_every_stage_of_the_denied_image_says_so(demonstration: Demonstration) -> None:
+    statuses = {
+        (each["release"].partition(":")[0], each["stage"]): each["status"] for each in demonstration.said["events"]
     }
+    assert statuses["forecaster", "replicate:gcp"] == statuses["forecaster", "mirror:airgap"] == "ok"
+    assert statuses["recommender", "judge"] == "denied"
+    assert "ok" not in {statuses.get(("recommender", each)) for each in ("promote", "replicate:gcp", "mirror:airgap")}
+    assert statuses["", "sync:bases"] == "ok"
+
+
+def test_the_base_images_are_at_both_replicas_as_they_are(demonstration: Demonstration) -> None:
+    chain = Chain(demonstration.config)
+    tags = {name: set(chain.registry(name).tags("demo/base")) for name in ("us-east-1", "eu-west-1")}
+    assert tags == {"us-east-1": set(VERSIONS), "eu-west-1": {"1.0.0", "1.1.0"}}
+    command = ["verify-copy", "us-east-1/demo/base:1.1.0", "gcp/replicas/demo/base"]
+    told = CliRunner().invoke(main, [*command, "--config", str(demonstration.config.path)])
+    assert told.exit_code == 0, told.output
+
+
+def test_a_second_run_changes_nothing_and_moves_no_blob(demonstration: Demonstration) -> None:
+    lines = [line for line in demonstration.shown.splitlines() if " v1.0.0 " in line or ":v1.0.0 " in line]
+    stages = [line for line in lines if "ships" not in line and "denied;" not in line]
+    assert len(stages) > 15 and all("unchanged" in line or "skipped" in line for line in stages)
+    for said in ("0 B moved in", "forecaster:v1.0.0 ships; it is at", "recommender:v1.0.0 is denied; it is not at"):
+        assert said in demonstration.shown
     assert demonstration.files[0] == demonstration.files[1] != {}
 
 
@@ -232,8 +261,6 @@ def test_the_example_in_python(demonstration: Demonstration) -> None:
 
 
 def test_every_command_it_names_is_there() -> None:
-    from registry_pipelines.cli import main
-
     [table] = re.findall(r"\n\| \| \|\n(.*?)\n\n", README, re.DOTALL)
     named = {quoted.split(" ")[0] for quoted in re.findall(r"`(?:registry-pipelines )?([a-z][^`]*)`", table)}
     assert {"build", "copy", "serve"} <= named <= set(main.list_commands(click.Context(main)))
