@@ -21,7 +21,7 @@ from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from tests.chain.fleet import free_ports
 from tests.doubles.docker_daemon import Docker, own_docker
-from tests.doubles.osv_export import malicious, small_set, write
+from tests.doubles.osv_export import OsvExport, malicious, small_set
 from tests.installed import ROOT, build_wheel, run, write_demo
 from tests.patience import patient
 
@@ -65,10 +65,11 @@ def test_the_product_builds_and_promotes_its_own_image_which_starts(tmp_path: Pa
     rest = [
         malicious("nothing", f"2025-{number}", ecosystem=name) for number, name in enumerate(("crates.io", "Bitnami"))
     ]
-    write(path.parent / "advisories", [*small_set(), *rest])
-    for stage in ("build", "scan", "sign", "judge", "promote"):
-        told = CliRunner().invoke(main, [stage, "registry-pipelines", "--config", str(path)])
-        assert told.exit_code == 0, told.output
+    with OsvExport([*small_set(), *rest]) as export:
+        path.write_text(path.read_text().replace("advisories:\n", f"advisories:\n  feed: {export.url}\n"))
+        for command in ("ship registry-pipelines --until sbom", "advisories update", "ship registry-pipelines"):
+            told = CliRunner().invoke(main, [*command.split(), "--config", str(path)])
+            assert told.exit_code == 0, told.output
     image = f"127.0.0.1:{port}/registry-pipelines:stable"
     folder = tmp_path / "work"
     folder.mkdir()
