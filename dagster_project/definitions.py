@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_project.assets import build, collect, mirror, promote, replicate, scan, sign, sync
+from dagster_project.assets import advisories, build, collect, mirror, promote, replicate, scan, sign, sync
 from dagster_project.moving import keys_sensor
 from dagster_project.partitions import built_images
 from dagster_project.resources import chain_resource, find_config
@@ -49,17 +49,21 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
+    fed = config.advisories.source is None and config.advisories.feed is not None
+    known = [advisories.advisories(config)] if fed else []
     release = release_job(config, releases)
     let_go = promote_job(config, going)
     builds = [job("build", images, "Build an image; its release's partition is added.")] if images else []
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
+    updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     return dg.Definitions(
-        assets=[*images, *([] if images else [build.pushed()]), *releases, *upstreams, *synced, *plans],
-        jobs=[release, let_go, *builds, *mirrors, *syncs, *plannings],
+        assets=[*images, *([] if images else [build.pushed()]), *known, *releases, *upstreams, *synced, *plans],
+        jobs=[release, let_go, *builds, *updates, *mirrors, *syncs, *plannings],
         sensors=[*push_sensors(config, release), promotion_sensor(config, release), keys_sensor()],
         schedules=[
+            *(nightly(update, str(config.schedules.advisories), config) for update in updates),
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
         ],
