@@ -7,8 +7,8 @@ for each; this one runs `ship`, which also reads the provenance. `builds.py` tel
 a state folder and repositories of its own; all are served by processes of this build, whose work is in the wall time,
 not in CPU seconds. Peak memory is that of the largest process.
 
-new: a release of which nothing is known but its layers, so that all evidence is written and copied. again: the same
-once more, when everything is there.
+In the table below 1 this build is better. new: a release of which nothing is known but its layers, so that all evidence
+is written and copied. again: the same once more, when everything is there.
 """
 
 from __future__ import annotations
@@ -113,10 +113,13 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", required=True, metavar="PYTHON")
+    parser.add_argument("--against", default="", metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    if not options.against:
+        print("this build is measured against another one of ours: --against PYTHON")
+        return
     with tempfile.TemporaryDirectory(prefix="bench-ship-") as name, ExitStack() as stack:
         folder = Path(name)
         servers = [EmbeddedServerProcess(folder / f"registry{number}") for number in range(3)]
