@@ -122,6 +122,23 @@ def test_a_denial_is_about_the_image_and_says_what_to_do_in_order(fleet: Fleet) 
     assert str(caught.value).endswith(f"\n  5. {last}")
 
 
+def test_missing_advisories_are_loaded_and_scanned_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the set that comes with the package nothing passes: it is old, and of Python packages alone."""
+    monkeypatch.chdir(fleet.folder)
+    own = "advisories: {source: advisories}\n"
+    chain = fleet.reload((own, ""))
+    wanted = release(fleet, "v1", numpy="2.4.6")
+    [judge_alone] = chain.judge(wanted).next_steps
+    assert judge_alone == "registry-pipelines ship tool:v1 --until judge"
+    judged = through(chain, wanted)["judge"]
+    assert [reason.partition(":")[0] for reason in judged.reasons] == ["advisories", "uncovered"]
+    last = "registry-pipelines ship tool:v1 --until judge"
+    what = "advisories of today, and those of Debian:12"
+    assert judged.next_steps == [f"registry-pipelines advisories update  # {what}", last]
+    cut_off = fleet.reload(("signing:", "advisories: {feed: null}\nsigning:")).judge(wanted).next_steps
+    assert cut_off[0] == f"registry-pipelines advisories import FILE  # {what}, exported where they can be fetched"
+
+
 def test_what_a_build_of_ours_changes_is_told_by_its_section(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """The base's parts come from the machine, or from another image; the wheels from the section itself."""
     openssl = osv_export.debian("CVE-2026-2", "openssl", {"12": "3.0.20-1"})
