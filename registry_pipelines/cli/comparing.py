@@ -39,9 +39,8 @@ def diff(options: Options, before: str, after: str) -> None:
         found = compare(old, new, state=state, advisories=source, progress=progress)
     own = bool(config and config.advisories.source)
     now = datetime.now(UTC)
-    alerts = (
-        alerts_about(found.report, max_age=DEFAULT_MAX_ADVISORY_AGE, now=now, own_source=own) if found.report else []
-    )
+    compared = found.report if found.before.digest != found.after.digest else None
+    alerts = alerts_about(compared, max_age=DEFAULT_MAX_ADVISORY_AGE, now=now, own_source=own) if compared else []
     if options.as_json:
         print_json({"ok": True, "alerts": alerts, **found.plain()})
     else:

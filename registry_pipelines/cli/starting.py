@@ -193,13 +193,14 @@ def next_steps(answers: Answers, path: Path) -> list[str]:
     logins = [
         f"{program} login {name}" for name, spot in answers.registries.items() if spot.host and not read_host(spot.host)
     ]
-    steps = [*named, f"{program} config check", *logins, f"{program} advisories update"]
-    if answers.built:
-        return [*steps, f"{program} ship {answers.image}", f"{program} dev"]
+    release = answers.image if answers.built else f"{answers.image}:{FIRST_VERSION}"
     host = answers.source.host or f"127.0.0.1:{answers.ports[0]}"
     served = [] if answers.source.host else [f"{program} serve   # in another terminal"]
-    push = f"docker push {host}/{answers.repository}:{FIRST_VERSION}"
-    return [*steps, *served, push, f"{program} ship {answers.image}:{FIRST_VERSION}", f"{program} dev"]
+    pushed = [] if answers.built else [*served, f"docker push {host}/{answers.repository}:{FIRST_VERSION}"]
+    ship = f"{program} ship {release}"
+    # Which advisories are wanted is known when it is known what is in the image.
+    first = [*pushed, f"{ship} --until sbom", f"{program} advisories update"]
+    return [*named, f"{program} config check", *logins, *first, ship, f"{program} dev"]
 
 
 COMMANDS = [init]
