@@ -18,7 +18,6 @@ from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
-    condensed,
     console,
     print_alerts,
     print_below,
@@ -150,7 +149,7 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
         return
     from registry_pipelines.chain.advisories import advisory_source, alerts_about
     from registry_pipelines.promote.documents import DEFAULT_POLICY
-    from registry_pipelines.promote.gate import report_breaches
+    from registry_pipelines.promote.gate import against_limits
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import match
 
@@ -166,13 +165,13 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
     finally:
         store.close()
     now = datetime.now(UTC)
-    breaches = report_breaches(report, DEFAULT_POLICY, image="", now=now)
+    outcome = against_limits(report, DEFAULT_POLICY, image="", now=now)
     age = DEFAULT_POLICY.max_advisory_age if max_age is None else timedelta(days=max_age)
     alerts = alerts_about(report, max_age=age, now=now, own_source=advisories is not None)
     left_out = _left_out(packages)
     if options.as_json:
-        document = {"ok": not breaches, "alerts": alerts, "reasons": breaches, "report": json.loads(report.encode())}
-        print_json({**document, "left_out": _rows(left_out)})
+        document = {"ok": outcome.passes, "alerts": alerts, "reasons": outcome.reasons, "accepted": outcome.accepted}
+        print_json({**document, "report": json.loads(report.encode()), "left_out": _rows(left_out)})
     else:
         print_alerts(alerts)
         console().print(f"{located.place} {report.subject}", markup=False)
@@ -182,14 +181,12 @@ def scan(options: Options, target: str, advisories: Path | None, max_age: int | 
         for covered in report.coverage:
             counted = f"{count_text(covered.components, 'component')}, {count_text(covered.records, 'record')}"
             console().print(f"{covered.ecosystem}: {counted} until {covered.newest}", markup=False)
-        for breach in condensed(breaches):
-            console().print(f"- {breach}", markup=False)
-        print_lines(undeclared_lines(report.undeclared))
+        print_lines([*outcome.reasons, *outcome.accepted])
         print_lines(left_out_lines(left_out))
         console().print(
             f"{count_text(report.components, 'component')}, {count_text(len(report.findings), 'finding')}", markup=False
         )
-    if breaches:
+    if not outcome.passes:
         sys.exit(EvidenceError.exit_code)
 
 

@@ -8,9 +8,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.serving import ensure_registries
+from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.release import Release
@@ -80,6 +82,9 @@ def test_numpy_and_pandas_on_the_interpreter_base_pass_with_advisories_of_today(
     assert unfixed == "accepted: unfixed: 1 finding (1 CRITICAL) in zlib1g: the distribution has published no fix"
     assert undeclared.startswith("accepted: undeclared: 2 libraries and programs")
     assert fleet.chain.promote(wanted).changed
+    image = [f"{fleet.chain.place('tool')}:v1", "--advisories", str(fleet.folder / "advisories")]
+    alone = CliRunner().invoke(main, ["scan", *image, "--config", str(fleet.path)])  # said of any image that is scanned
+    assert alone.exit_code == 0 and f"- {unfixed.removeprefix('accepted: ')}\n" in alone.stdout, alone.output
     strict = fleet.reload(("signing:", "policies: {default: {unfixed_by_distribution: deny}}\nsigning:"))
     assert not strict.judge(wanted).ok
 
