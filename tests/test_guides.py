@@ -136,20 +136,42 @@ def beginner(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield reader
 
 
+def living(group: int) -> list[str]:
+    """Commands of the processes of a group that still run; the dead that nobody waited for do not count."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name, _, rest = (folder / "stat").read_text().rpartition(")")
+        except OSError:
+            continue
+        state, _, its_group = rest.split()[:3]
+        if int(its_group) == group and state not in "ZX":
+            found.append(name)
+    return found
+
+
 @contextmanager
 def second_terminal(reader: Reader, command: str) -> Iterator[None]:
-    """Where a command stays until Ctrl-C."""
+    """Where ``dev`` stays until it is told to end, and then leaves nothing behind. It is started as a script starts a
+    job in the background, interrupts ignored: Dagster must not inherit that."""
     for word, own in reader.replaced.items():
         command = command.replace(word, own)
-    with (reader.folder / "second-terminal.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["bash", "-c", command], cwd=reader.folder, env=reader.environment, stdout=log, stderr=log
-        )
-        try:
-            yield
-        finally:
-            process.terminate()
-            assert process.wait(patient(60)) == 0
+    log = (reader.folder / "second-terminal.log").open("wb")
+    process = subprocess.Popen(
+        ["bash", "-c", f"trap '' INT\n{command}"], cwd=reader.folder, env=reader.environment, stdout=log, stderr=log
+    )
+    try:
+        yield
+        [group] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    finally:
+        process.terminate()
+        code = process.wait(patient(60))
+        log.close()
+    assert code == 0
+    until = time.monotonic() + patient(30)
+    while left := living(int(group)):  # killed, which a busy machine does when it comes to it
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
 
 
 def ask(reader: Reader, query: str) -> Any:
@@ -189,7 +211,9 @@ def first(beginner: Reader) -> tuple[Reader, str]:
     beginner.folder /= "first"
     with second_terminal(beginner, commands[stays]):
         beginner.follow(commands[stays + 1 :])
-        return beginner, until_the_release_has_its_page(beginner)
+        page = until_the_release_has_its_page(beginner)
+    assert ask(beginner, PAGE) is None
+    return beginner, page
 
 
 def named(reader: Reader, tag: str) -> Digest:
@@ -202,6 +226,7 @@ def test_the_first_image_is_in_prod_and_has_its_page(first: tuple[Reader, str]) 
     reader, page = first
     made = named(reader, "v0.1.0")
     assert named(reader, "prod") == made and page == f"hello:v0.1.0@{made.hex[:12]}"
+    assert (reader.folder / ".registry-pipelines" / "dagster" / "dagster.yaml").exists()
 
 
 def test_denied(first: tuple[Reader, str]) -> None:

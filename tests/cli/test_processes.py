@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,11 +15,7 @@ import pytest
 from tests.chain.fleet import free_ports, write_config
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.certificates import make_certificates
-from tests.needs import needed_module
 from tests.patience import patient
-
-READY_S = patient(120)
-"""Dagster needs 5 s alone, and a minute beside a full test run on two cores."""
 
 
 def answers(url: str) -> bool:
@@ -31,20 +24,6 @@ def answers(url: str) -> bool:
             return True
     except (urllib.error.URLError, OSError):
         return False
-
-
-def living(group: int) -> list[str]:
-    """Commands of the processes of a group that still run; the dead that nobody waited for do not count."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name, _, rest = (folder / "stat").read_text().rpartition(")")
-        except OSError:
-            continue
-        state, _, its_group = rest.split()[:3]
-        if int(its_group) == group and state not in "ZX":
-            found.append(name)
-    return found
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -120,37 +99,3 @@ def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
     shown = first.stderr.read()
     first.stderr.close()
     assert (first.wait(patient(30)), shown) == (0, b"")
-
-
-def test_dev_serves_dagster_and_ends_all_of_it(installed: Path, tmp_path: Path) -> None:
-    """The installed wheel's, with no clone and no program of Dagster's on the path."""
-    needed_module("dagster_webserver", "dagster")
-    path = write_config(tmp_path)
-    [port] = free_ports(1)
-    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
-    # As a shell starts a job in the background: interrupts ignored. Dagster must not inherit that.
-    ignored = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", ignored, installed, "dev", "--port", str(port), "--config", str(path)],
-        env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + READY_S
-        while not answers(f"http://127.0.0.1:{port}/server_info"):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.2)
-        assert (tmp_path / ".registry-pipelines" / "dagster" / "dagster.yaml").exists()
-        family = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-        assert len(family) == 1
-        group = int(family[0])
-    finally:
-        process.terminate()
-        code = process.wait(patient(60))
-    assert code == 0
-    until = time.monotonic() + patient(30)
-    while left := living(group):  # killed, which a busy machine does when it comes to it
-        assert time.monotonic() < until, left
-        time.sleep(0.05)
-    assert not answers(f"http://127.0.0.1:{port}/server_info")
