@@ -115,7 +115,7 @@ GLOB = Pattern(
     r"^[A-Za-z0-9_.*?\[\]!/-]{1,255}$", "a pattern", "use letters, digits, _ . - / and the wildcards * ? [ ]"
 )
 WEBHOOK = Pattern(
-    r"^https?://[^\s@/?#]+([/?][^\s#]*)?$",
+    r"^https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?([/?][!-\"$-~]*)?$",
     "the address of a webhook",
     "write https://host/path; a name or a password does not stand in it",
 )

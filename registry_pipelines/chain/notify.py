@@ -105,8 +105,9 @@ class Notifier:
             code = pool.submit(self._send, body).result(limit.total_seconds())
         except TimeoutError:
             return f"the notification is not confirmed: the webhook at {host} did not answer within {limit}"
-        except (OSError, HTTPException, ValueError) as error:
-            cause = getattr(error, "reason", error)  # urllib wraps it; other texts may repeat the address
+        except (OSError, HTTPException, ValueError, OverflowError) as error:  # the last: a port above 65535
+            reason = getattr(error, "reason", None)  # urllib wraps it; other texts may repeat the address
+            cause = reason if isinstance(reason, OSError) else error
             why = cause.strerror if isinstance(cause, OSError) and cause.strerror else type(cause).__name__
             return f"nobody was notified: the webhook at {host} cannot be reached: {why}"
         finally:

@@ -254,7 +254,12 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
 
 
 def _notify(config: Config) -> Iterable[tuple[str, str]]:
-    address, token = urlsplit(config.notify.webhook.reveal()), config.notify.token
+    token = config.notify.token
+    try:
+        address = urlsplit(config.notify.webhook.reveal())
+    except ValueError:
+        yield "notify.webhook", "the host of the address is no IPv6 address"
+        return
     if token and not address.hostname:
         yield "notify.token", "is sent to `webhook`, and there is none"
     elif token and address.scheme == "http" and address.hostname not in ("127.0.0.1", "::1", "localhost"):

@@ -17,6 +17,8 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import PromotionDenied
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet
 
 KEEP = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n')"
@@ -130,6 +132,17 @@ def test_a_webhook_that_fails_is_said_and_changes_nothing(
     [more_said] = denied.value.__notes__
     for text in (note, more_said, str(denied.value)):
         assert "s3cret" not in text and "t0ken" not in text
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/s3cret", "http://127.0.0.1:99999/s3cret", "https://a..b/s3cret"]
+)
+def test_a_webhook_that_cannot_be_reached_is_said(fleet: Fleet, address: str) -> None:
+    fleet.path.write_text(fleet.path.read_text() + "notify: {webhook: '${HOOK}'}\n")
+    chain = Chain(load(fleet.path, {"HOOK": address}))
+    release = Release("app", "v1.0.0", Digest.of(b""))
+    [said] = chain.notify("failed", release, stage="judge", what="no answer")
+    assert said.startswith("nobody was notified: the webhook at ") and "s3cret" not in said
 
 
 @pytest.mark.parametrize(

@@ -469,9 +469,12 @@ def test_a_webhook_is_a_secret_and_its_token_never_goes_without_tls(tmp_path: Pa
         config = load(written(tmp_path, text), {"TOKEN": "t", "HOOK": good, "HOOK_TOKEN": "w0rd"})
         assert config.notify.webhook.reveal() == good
         assert "s3cret" not in repr(config) and "w0rd" not in repr(config)
-    for wrong in ("", "s3cret", "ftp://x/s3cret", "https://me:s3cret@chat.example/", "https://x /s3cret"):
+    bad = ("", "s3cret", "ftp://x/s3cret", "https://me:s3cret@chat.example/", "https://x /s3cret", "https://[s3cret/")
+    for wrong in (*bad, "https://chat.example/s3cret#x", "https://chat.ex\u00e4mple/s3cret"):
         [found] = problems(tmp_path, text, HOOK=wrong, HOOK_TOKEN="w0rd")
         assert "notify.webhook: what ${HOOK} holds is not permitted here" in found and "s3cret" not in found
+    [found] = problems(tmp_path, text, HOOK="https://[::::]/s3cret", HOOK_TOKEN="w0rd")
+    assert found == ":11: notify.webhook: the host of the address is no IPv6 address"
     [found] = problems(tmp_path, text, HOOK="http://chat.example/s3cret", HOOK_TOKEN="w0rd")
     assert found == ":11: notify.token: would be sent without TLS; the address of `webhook` begins with https:// then"
     [found] = problems(tmp_path, SMALL + "notify: {token: '${HOOK_TOKEN}', events: [refused]}\n", HOOK_TOKEN="w0rd")
