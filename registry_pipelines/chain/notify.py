@@ -46,7 +46,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Notifier:
-    """Tells what the configuration wants told, each thing once: who is asked the same again tells it no second time.
+    """Tells what the configuration wants told, each thing once: a run that judges and is then refused the promotion,
+    for the same reasons, tells one denial.
 
     Safe to use from many threads.
     """
@@ -59,7 +60,7 @@ class Notifier:
         self, event: NotifyEvent, release: Release, *, stage: str, what: str, reasons: Sequence[str] = ()
     ) -> list[str]:
         """Notify about a release; what went wrong with that, one sentence each. Raises nothing of its own."""
-        key = (event, release.key, stage, tuple(reasons))
+        key = (event, release.key, stage if event == "failed" else "", tuple(reasons))
         wanted = event in self._settings.events and (self._settings.command or self._settings.webhook)
         if not wanted or key in self._told:
             return []
@@ -79,7 +80,10 @@ class Notifier:
         body = msgspec.json.encode(notice)
         ways = [self._run] if self._settings.command else []
         ways += [self._post] if self._settings.webhook else []
-        return [problem for way in ways if (problem := way(body))]
+        problems = [problem for way in ways if (problem := way(body))]
+        if problems:
+            self._told.discard(key)  # so that the next occasion is another chance
+        return problems
 
     def _run(self, body: bytes) -> str:
         """Start the command; why that failed, empty when it did not."""

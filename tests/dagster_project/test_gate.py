@@ -23,6 +23,8 @@ from tests.scan.images import keep_elsewhere
 if TYPE_CHECKING:
     from conftest import World
 
+KEEP = "import sys; open('told', 'a').write(sys.stdin.read() + '\\n')"
+"""A command for `notify`."""
 GOOD = {"calm": "1.0"}
 EVIL = {"calm": "1.0", "leaky": "1.0"}
 BEFORE_REPLICAS = ["provenance", "sbom", "vulnerabilities", "signature", "verdict", "promotion"]
@@ -213,6 +215,18 @@ def test_what_is_there_is_left_unchanged(world: World) -> None:
         assert told.metadata["bytes_moved"].value == 0, node
 
 
+def test_a_denied_run_tells_it_once(world: World, settings: Path) -> None:
+    """The verdict is new, and the promotion is refused for the same reasons."""
+    raw = yaml.safe_load(settings.read_text())
+    raw["notify"] = {"command": [sys.executable, "-c", KEEP]}
+    settings.write_text(yaml.safe_dump(raw))
+    world.use(load(settings))
+    evil = world.known("app", "v1", EVIL)
+    assert world.steps(world.run(evil))["promotion"] == "failed"
+    [told] = map(json.loads, (settings.parent / "told").read_text().splitlines())
+    assert (told["event"], told["stage"]) == ("denied", "judge") and "leaky" in told["reasons"][0]
+
+
 def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
     world: World, settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,8 +234,7 @@ def test_a_target_that_is_down_is_tried_again_and_holds_up_no_other(
     raw = yaml.safe_load(settings.read_text())
     raw["registries"]["down"] = {"kind": "distribution", "host": "127.0.0.1:9"}
     raw["targets"]["gcp"]["registry"] = "down"
-    keep = "import sys; open('told', 'a').write(sys.stdin.read() + '\\n')"
-    raw["notify"] = {"command": [sys.executable, "-c", keep]}
+    raw["notify"] = {"command": [sys.executable, "-c", KEEP]}
     settings.write_text(yaml.safe_dump(raw))
     world.use(load(settings))
     good = world.known("app", "v1", GOOD)
