@@ -89,7 +89,10 @@ def promote_automatically(session: Session, release: Release) -> StageResult:
         action=WAITS,
         seconds=time.monotonic() - started,
         facts={"release": release.key, "channel": image.channel, "waits": True},
-        notes=[why],
+        notes=[
+            why,
+            f"`registry-pipelines promote {release.image}:{release.tag}` lets it go, in Dagster the job `promote`",
+        ],
     )
 
 

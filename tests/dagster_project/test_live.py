@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dagster_project.partitions import DIGEST_TAG
+from dagster_project.people import PERSON_TAG
+from dagster_project.schedules import IMAGE_TAG
+from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.config import EmbeddedRegistry
+from registry_pipelines.promote.standing import records
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from conftest import Live, Made
@@ -32,6 +38,10 @@ mutation ($assets: [AssetKeyInput!]!, $keys: [String!]!) {
 BACKFILL_STATE = (
     "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
 )
+LAUNCH = """
+mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
 MATERIALIZED = """
 query ($key: AssetKeyInput!, $keys: [String!]) { assetOrError(assetKey: $key) { ... on Asset {
   assetMaterializations(partitions: $keys, limit: 1) { metadataEntries { label
@@ -63,6 +73,32 @@ def skopeo_push(
     return push
 
 
+def let_go(live: Live, key: str, *, user: str = "", **tags: str) -> None:
+    """Launch the job with which a person lets a release go, as the UI does."""
+    release = live.release(key)
+    told = {"dagster/partition": key, IMAGE_TAG: release.image, DIGEST_TAG: str(release.digest), **tags}
+    selector = {
+        "repositoryLocationName": "registry_pipelines",
+        "repositoryName": "__repository__",
+        "jobName": "promote",
+    }
+    metadata = {"tags": [{"key": name, "value": value} for name, value in told.items()]}
+    params = {"selector": selector, "runConfigData": {}, "executionMetadata": metadata}
+    launched = live.ask(LAUNCH, user=user, params=params)["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+
+
+@pytest.fixture(scope="module")
+def asked_by_people(live: Live) -> str:
+    """The key of a release that waits, and that two people let go: one past the proxy, one through it. Their runs wait
+    for the push's own, and go on while other tests run."""
+    key = live.push("byhand", "v1.0.0", GOOD, note="by hand")
+    live.until("the sensor has asked for its run", lambda: live.runs(key))
+    let_go(live, key, **{PERSON_TAG: "boss@example.com"})
+    let_go(live, key, user="jane@example.com")
+    return key
+
+
 def ended(live: Live, key: str, count: int = 1) -> list[str] | None:
     """States of a release's runs when at least so many are there and all have ended."""
     states = live.runs(key)
@@ -80,9 +116,13 @@ def metadata(live: Live, asset: str, key: str) -> dict[str, Any]:
     }
 
 
-def test_a_push_is_found_run_promoted_and_everywhere(live: Live, skopeo_push: Callable[..., str]) -> None:
+def test_a_push_is_found_run_promoted_and_everywhere(
+    live: Live, skopeo_push: Callable[..., str], asked_by_people: str
+) -> None:
+    """Within a minute, of a machine with nothing else to do."""
     key = skopeo_push("app", "v1.0.0", GOOD, "live good")
-    assert live.until("the pushed release's run has ended", lambda: ended(live, key)) == ["SUCCESS"]
+    seconds = patient(60)
+    assert live.until("the pushed release's run has ended", lambda: ended(live, key), seconds=seconds) == ["SUCCESS"]
     assert live.channel("app") == live.release(key).digest
     assert live.reached(key) == EVERYWHERE
     assert live.chain.verify(live.release(key)).ok
@@ -119,3 +159,15 @@ def test_a_vulnerable_push_is_denied_and_stays_denied(live: Live, skopeo_push: C
     assert len(live.runs(evil)) == 2
     assert live.reached(evil) == set()
     assert live.channel("app") == live.release(good).digest
+
+
+def test_a_release_waits_for_a_person_whom_the_proxy_names(live: Live, asked_by_people: str) -> None:
+    """A launch past the proxy lets nothing go, whatever name is typed as a tag."""
+    key = asked_by_people
+    states = live.until("the push's run and those of two people have ended", lambda: ended(live, key, 3))
+    assert states == ["SUCCESS", "FAILURE", "SUCCESS"], "the newest first"
+    release = live.release(key)
+    assert live.channel("byhand") == release.digest
+    assert live.reached(key) == {"gcp"}
+    found = records(live.chain.place("byhand"), release.digest, trusted_keys(live.config))
+    assert [(record.promoted_by, record.identity) for record, _ in found] == [("jane@example.com", "proxy")]
