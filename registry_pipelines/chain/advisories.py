@@ -59,7 +59,7 @@ def age_alerts(facts: AdvisoryFacts, *, max_age: timedelta, now: datetime, do: s
     what = "are the snapshot that comes with the package, for the demonstration" if snapshot else "are old"
     return [
         f"The advisories {what}: the newest is of {newest:%Y-%m-%d}, {count_text((now - newest).days, 'day')} ago, and "
-        f"what was found since is not in this scan. {do}"
+        f"what was found since is not among them. {do}"
     ]
 
 

@@ -194,7 +194,7 @@ def imported(
     for path in archives.values() if archives else map(Path, files):
         if not path.is_file():
             raise InputError("there is no such file", where=str(path))
-    from registry_pipelines.scan.updating import import_archives, take
+    from registry_pipelines.scan.importing import import_archives, take
 
     if archives and len(archives) == len(files) and digest is None:
         done = import_archives(archives, state, now=now)

@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ DESCRIPTION = ".set.json"
 
 MAX_DESCRIPTION_BYTES = 16 * 1024 * 1024
 """A few hundred bytes for each of some 40 ecosystems, and the names of records that could not be had."""
+
+ABANDONED_S = 86_400.0
+"""An index takes seconds, a minute for all of OSV."""
 
 KEPT_SETS = 2
 """The one in use, and the one before: a scan may be reading it."""
@@ -299,6 +303,10 @@ def use(state: Path, chosen: AdvisorySet) -> None:
             _forget_index(root, folder, chosen)
         shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(root / "partial", ignore_errors=True)
+    for path in root.glob(".*.sqlite.*"):  # an index that a kill left half made; others may be making theirs just now
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink()
 
 
 def _forget_index(root: Path, folder: Path, chosen: AdvisorySet) -> None:

@@ -53,9 +53,10 @@ def is_id(name: str) -> bool:
     return plain.isascii() and plain.isalnum() and not name.startswith(".") and len(name) <= MAX_ID_CHARACTERS
 
 
-def read_archive(path: Path) -> Times:
+def read_archive(path: Path, *, where: str = "") -> Times:
     """What an ``all.zip`` holds; every member is read to its end, so that each checksum is checked. Records that cannot
-    be read are left to whoever indexes them. Raises AdvisoriesMissing: no archive, damaged, or without any record."""
+    be read are left to whoever indexes them. where: its name in errors, the file's own unless told. Raises
+    AdvisoriesMissing: no archive, damaged, or without any record."""
     times: Times = {}
     unpacked = 0
     try:
@@ -67,20 +68,20 @@ def read_archive(path: Path) -> Times:
                     raw = stream.read(MAX_RECORD_BYTES + 1)
                 unpacked += len(raw)
                 if unpacked > MAX_UNPACKED_BYTES:
-                    raise _unreadable(path, f"it has more than {MAX_UNPACKED_BYTES} bytes unpacked")
+                    raise _unreadable(where or path.name, f"it has more than {MAX_UNPACKED_BYTES} bytes unpacked")
                 head = read_head(raw)
                 if head is not None:
                     times[head.id] = head.modified
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise _unreadable(path, str(error)) from error
+        raise _unreadable(where or path.name, str(error)) from error
     if not times:
-        raise _unreadable(path, "there is no readable OSV record in it")
+        raise _unreadable(where or path.name, "there is no readable OSV record in it")
     return times
 
 
-def _unreadable(path: Path, why: str) -> AdvisoriesMissing:
+def _unreadable(where: str, why: str) -> AdvisoriesMissing:
     return AdvisoriesMissing(
-        f"the archive of advisories cannot be read: {why}", where=path.name, do="Fetch it again; nothing was changed"
+        f"the archive of advisories cannot be read: {why}", where=where, do="Fetch it again; nothing was changed"
     )
 
 

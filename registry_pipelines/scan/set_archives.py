@@ -56,7 +56,7 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 def reader(path: Path, *, now: datetime, digest: Digest | None = None) -> Callable[[Path], Sequence[Part]]:
-    """What fills a folder with a file's set, for :func:`registry_pipelines.scan.updating.take`. digest: the sha256
+    """What fills a folder with a file's set, for :func:`registry_pipelines.scan.importing.take`. digest: the sha256
     that the file must have. The filling raises DigestMismatch, AdvisoriesMissing (no such file, cut), LocalError."""
 
     def fill(folder: Path) -> Sequence[Part]:

@@ -1,4 +1,4 @@
-"""Make the next advisory set: from the export, from files that somebody fetched, or from another machine's set.
+"""Make the next advisory set from the export.
 
 Nothing is in use before all of it is there, was read once and indexed; then one rename makes it the set in use. What
 an interrupted update had brought lies in ``advisories/partial`` and is gone on with.
@@ -6,16 +6,15 @@ an interrupted update had brought lies in ``advisories/partial`` and is gone on 
 
 from __future__ import annotations
 
-import shutil
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from registry_pipelines.errors import AdvisoriesMissing, InputError, RegistryError
 from registry_pipelines.oci.files import local_errors, write_file
-from registry_pipelines.progress import Progress, count_text
+from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.advisory_sets import (
     AdvisorySet,
@@ -56,6 +55,8 @@ THREADS = 8
 
 MAX_ECOSYSTEMS_BYTES = 1024 * 1024
 
+_SILENT = Silent()
+
 IMPORT = "registry-pipelines advisories import"
 
 
@@ -80,7 +81,7 @@ def update(feed: Feed, ecosystems: Collection[str], state: Path, *, now: datetim
     DigestMismatch, InputError (no ecosystem is named), StateLocked, DiskFull, LocalError.
     """
     with changing(state) as partial:
-        old, names = _before(state)
+        old, names = before(state)
         wanted = sorted({*map(folder_of, ecosystems), *names} - {""})
         if not wanted:
             raise InputError(
@@ -100,50 +101,12 @@ def update(feed: Feed, ecosystems: Collection[str], state: Path, *, now: datetim
                 where=feed.url,
                 do="Check the names of the ecosystems",
             )
-        done = _finish(state, pieces, now=now, old=old)
+        done = finish(state, pieces, now=now, old=old, progress=progress)
         done.fetched, done.notes = updater.fetched, updater.notes
         return done
 
 
-def import_archives(archives: Mapping[str, Path], state: Path, *, now: datetime) -> Updated:
-    """Take files that somebody fetched: ecosystem to its ``all.zip``. The set's other ecosystems stay as they are.
-
-    Raises AdvisoriesMissing: no archive of that ecosystem, damaged; StateLocked, DiskFull, LocalError (no such file).
-    """
-    with changing(state) as partial:
-        old, _ = _before(state)
-        pieces = []
-        for ecosystem, archive in archives.items():
-            folder = _emptied(partial / file_name(ecosystem, ""))
-            target = folder / file_name(ecosystem, ".zip")
-            with local_errors(folder):
-                shutil.copyfile(archive, target)
-            times = read_archive(target)
-            _speaks_of(target, ecosystem, archive.name)
-            pieces.append(_piece(ecosystem, [target], times, complete=newest_of(times), origin=archive.name))
-        kept = [part for part in (old.description.parts if old else ()) if part.ecosystem not in archives]
-        there = [Piece(part, old.folder) for part in kept] if old else []
-        done = _finish(state, [*pieces, *there], now=now, old=old)
-        done.fetched = {piece.part.ecosystem: piece.part.origin for piece in pieces}
-        done.fetched |= {part.ecosystem: "kept" for part in kept}
-        return done
-
-
-def take(state: Path, fill: Callable[[Path], Sequence[Part]], *, now: datetime) -> Updated:
-    """Use a whole set that ``fill`` puts into an empty folder; nothing of the set before stays. Raises what ``fill``
-    raises, AdvisoriesMissing, StateLocked, DiskFull, LocalError."""
-    with changing(state) as partial:
-        folder = _emptied(partial / "imported")
-        parts = fill(folder)
-        old, _ = _before(state)
-        done = _finish(state, [Piece(part, folder) for part in parts], now=now, old=old)
-        if old and done.set.description.newest < old.description.newest:
-            done.notes.append(f"the set that was in use is newer: as of {old.description.newest}")
-        done.fetched = {part.ecosystem: part.origin for part in parts}
-        return done
-
-
-def _before(state: Path) -> tuple[AdvisorySet | None, set[str]]:
+def before(state: Path) -> tuple[AdvisorySet | None, set[str]]:
     """The set in use, None for a damaged one, whose files are all fetched again; and its ecosystems."""
     try:
         named = named_set(state)
@@ -153,10 +116,19 @@ def _before(state: Path) -> tuple[AdvisorySet | None, set[str]]:
     return (named if named and named.is_whole() else None), names
 
 
-def _finish(state: Path, pieces: Sequence[Piece], *, now: datetime, old: AdvisorySet | None) -> Updated:
+def finish(
+    state: Path,
+    pieces: Sequence[Piece],
+    *,
+    now: datetime,
+    old: AdvisorySet | None,
+    progress: Progress = _SILENT,
+) -> Updated:
     """Put the set in place, index it, and only then use it."""
     made = put_in_place(state, pieces, now=now, old=old)
+    progress.begin("index of the records")
     AdvisoryStore.load(made.folder, state).close()
+    progress.end("index of the records")
     use(state, made)
     return Updated(made, changed=old is None or old.folder != made.folder)
 
@@ -211,7 +183,7 @@ class _Updater:
                 return None
             self.fetched[ecosystem] = "unchanged"
             times = _held(files)
-            return _piece(ecosystem, files, times, complete=self._now, origin=self._feed.url, etag=old.etag)
+            return piece_of(ecosystem, files, times, complete=self._now, origin=self._feed.url, etag=old.etag)
         held = _held(files)
         changed = changed_since(held, listed)
         if held.keys() - listed.keys() or old.singles + len(changed) > MAX_SINGLES:
@@ -226,10 +198,12 @@ class _Updater:
             found = self._feed.download(f"{ecosystem}/all.zip", archive, self._progress)
             if found is None:
                 return None
+            self._progress.begin(f"{archive.name} is checked")
             held, etag = _read_or_removed(archive), found
+            self._progress.end(f"{archive.name} is checked")
         self.fetched[ecosystem] = "all.zip"
         if listed is None:
-            return _piece(ecosystem, [archive], held, complete=self._now, origin=self._feed.url, etag=etag)
+            return piece_of(ecosystem, [archive], held, complete=self._now, origin=self._feed.url, etag=etag)
         changed = changed_since(held, listed)
         if len(changed) > MAX_LATE:
             archive.unlink()
@@ -282,7 +256,7 @@ class _Updater:
         if missing:
             named = ", ".join(missing[:5])
             self.notes.append(f"{ecosystem}: {count_text(len(missing), 'record')} listed and not to be had: {named}")
-        return _piece(
+        return piece_of(
             ecosystem,
             [*archives, listing],
             times,
@@ -347,7 +321,7 @@ def _read_or_removed(archive: Path) -> Times:
         raise
 
 
-def _piece(
+def piece_of(
     ecosystem: str,
     files: Sequence[Path],
     times: Times,
@@ -358,6 +332,7 @@ def _piece(
     singles: int = 0,
     missing: tuple[str, ...] = (),
 ) -> Piece:
+    """A part of these files, which hold ``times``; the other arguments are fields of :class:`Part`."""
     with local_errors(files[0].parent):
         part = Part(
             ecosystem=ecosystem,
@@ -374,24 +349,6 @@ def _piece(
     return Piece(part, files[0].parent, {path.name: path for path in files})
 
 
-def _speaks_of(archive: Path, ecosystem: str, name: str) -> None:
-    """Raise unless records of an archive are about the ecosystem: a file by the wrong name would be data for nobody."""
-    with zipfile.ZipFile(archive) as opened:
-        wanted = f'"{ecosystem}'.encode()
-        if any(wanted in opened.read(member) for member in opened.infolist() if member.filename.endswith(".json")):
-            return
-    raise AdvisoriesMissing(
-        f"no record in it is about {ecosystem}", where=name, do="Name the ecosystem whose all.zip it is"
-    )
-
-
-def _emptied(folder: Path) -> Path:
-    with local_errors(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    return folder
-
-
 def _by_hand(feed: Feed, ecosystems: Sequence[str]) -> str:
     files = {name: f"{file_name(name, '-all.zip')}" for name in ecosystems}
     addresses = ", ".join(f"{feed.address(f'{name}/all.zip')} (save it as {file})" for name, file in files.items())
@@ -402,6 +359,3 @@ def _by_hand(feed: Feed, ecosystems: Sequence[str]) -> str:
         f"Run it again: it goes on where it was. Or fetch by hand, where the host can be reached: {addresses}; "
         f"then run `{command}`"
     )
-
-
-__all__ = ["Updated", "import_archives", "take", "update"]

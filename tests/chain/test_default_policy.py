@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli import main
-from registry_pipelines.config import load
+from registry_pipelines.config import Advisories, load
 from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, attach_provenance, free_ports
@@ -237,7 +237,7 @@ def download(folder: Path) -> None:
     """Debian and PyPI of OSV's real export, some 250 MB."""
     for ecosystem in ("Debian", "PyPI"):
         (folder / ecosystem).mkdir(parents=True)
-        url = f"https://osv-vulnerabilities.storage.googleapis.com/{ecosystem}/all.zip"
+        url = f"{Advisories().feed}/{ecosystem}/all.zip"
         try:
             urllib.request.urlretrieve(url, folder / ecosystem / "all.zip")
         except OSError as error:

@@ -28,8 +28,9 @@ from registry_pipelines.scan import updating
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.advisory_sets import changing, current_set
 from registry_pipelines.scan.feed import Feed
+from registry_pipelines.scan.importing import import_archives, take
 from registry_pipelines.scan.set_archives import digest_of, reader, write_set
-from registry_pipelines.scan.updating import Updated, import_archives, take, update
+from registry_pipelines.scan.updating import Updated, update
 from tests.doubles.osv_export import OsvExport, Record, debian, files, malicious, pypi, small_set, write
 
 NOW = datetime.now(UTC)
