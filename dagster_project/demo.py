@@ -103,7 +103,8 @@ class Recorder:
         reasons = error.reasons if isinstance(error, PromotionDenied) else [str(error)]
         for each in arguments[1] if name in SEVERAL else [":".join(map(str, arguments[1:]))]:
             named = f"{stage}:{each}" if each else stage
-            self._events.write(untold(named, str(arguments[0]), error.what, *reasons), "denied")
+            what = error.what.partition("\n")[0]  # the reasons are told beside it
+            self._events.write(untold(named, str(arguments[0]), what, *reasons), "denied")
 
 
 def release_key(result: StageResult) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -10,9 +14,9 @@ from registry_pipelines.chain.advisories import advisory_source, alerts_about
 from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Image
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
-from registry_pipelines.promote.documents import Step, in_order
+from registry_pipelines.promote.documents import DEFAULT_POLICY, Step, in_order
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.gate import against_limits
 from registry_pipelines.registry.image_warnings import warnings_of
@@ -21,7 +25,15 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.warning_kinds import summed
 from registry_pipelines.release import Release
 from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_sboms
-from registry_pipelines.scan.report import SEVERITIES, Finding, Report, left_out_lines, own_first, undeclared_lines
+from registry_pipelines.scan.report import (
+    SEVERITIES,
+    Finding,
+    PlatformPackages,
+    Report,
+    left_out_lines,
+    own_first,
+    undeclared_lines,
+)
 
 
 def sbom(session: Session, release: Release) -> StageResult:
@@ -33,27 +45,39 @@ def sbom(session: Session, release: Release) -> StageResult:
 
     packages = scan_image(place, subject, state=session.config.state, progress=session.progress)
     published = publish_sboms(place, subject, packages, signer=signer)
-    top = place.registry.get_manifest(place.repository, subject.digest)
-    warnings = warnings_of(place, read_entries(place, top))
+    return _listed(place, subject, release.key, packages, started, published)
+
+
+def _listed(
+    place: Place,
+    subject: Descriptor,
+    name: str,
+    packages: Sequence[PlatformPackages],
+    started: float,
+    published: Sequence[Published] = (),
+) -> StageResult:
+    """What is in an image as a result. published: the documents that were attached; none for an image that is only
+    read."""
+    warnings = warnings_of(place, read_entries(place, place.registry.get_manifest(place.repository, subject.digest)))
     components = sum(len(each.components) for each in packages)
-    unknowns = sum(len(each.unknowns) for each in packages)
     undeclared = [component for each in packages for component in each.components if not component.declared]
     left_out = list(dict.fromkeys(omitted for each in packages for omitted in each.left_out))
     changed = any(each.changed for each in published)
     return StageResult(
         stage="sbom",
-        subject=release.key,
-        action=f"{count_text(components, 'component')} listed" if changed else "unchanged",
-        digest=published[0].descriptor.digest,
+        subject=name,
+        action="unchanged" if published and not changed else f"{count_text(components, 'component')} listed",
+        digest=published[0].descriptor.digest if published else subject.digest,
         changed=changed,
         bytes_moved=sum(len(each.content) for each in published if each.changed),
         seconds=time.monotonic() - started,
         facts={
-            "release": release.key,
+            **({"release": name} if published else {}),
+            "attached": bool(published),
             "platforms": len(packages),
             "components": components,
             "undeclared": len({component.purl for component in undeclared}),
-            "unknowns": unknowns,
+            "unknowns": sum(len(each.unknowns) for each in packages),
             "warnings": len(warnings),
         },
         tables={
@@ -102,27 +126,82 @@ def _against_limits(session: Session, release: Release, report: Report) -> Outco
 def _held_against_limits(
     session: Session, release: Release, published: Published, report: Report, outcome: Outcome, started: float
 ) -> StageResult:
-    image = session.image(release.image)
-    policy = session.policy(release)
-    own_source = session.config.advisories.source is not None
+    policy, own_source = session.policy(release), session.config.advisories.source is not None
     steps = in_order([*outcome.steps, Step(kind="scan")]) if outcome.reasons else ()
+    alerts = alerts_about(report, max_age=policy.max_advisory_age, now=session.now(), own_source=own_source)
+    return replace(
+        _matched(release.key, report, outcome, alerts, policy.name, started, published),
+        next_steps=next_steps(session, release, [step for step in steps if step.kind not in ("sign", "judge")]),
+    )
+
+
+def _matched(
+    name: str,
+    report: Report,
+    outcome: Outcome,
+    alerts: Sequence[str],
+    policy: str,
+    started: float,
+    published: Published | None = None,
+) -> StageResult:
+    """What is known against an image as a result. published: the report that was attached; None for an image that is
+    only read."""
+    changed, unsigned = bool(published and published.changed), published.unsigned if published else ""
     return StageResult(
         stage="vulnerabilities",
-        subject=release.key,
-        action=_summary(report) + ("" if published.changed else " (unchanged)"),
-        digest=published.descriptor.digest,
-        changed=published.changed,
-        bytes_moved=len(published.content) if published.changed else 0,
+        subject=name,
+        action=_summary(report) + (" (unchanged)" if published and not changed else ""),
+        digest=published.descriptor.digest if published else report.subject,
+        changed=changed,
+        bytes_moved=len(published.content) if published and changed else 0,
         seconds=time.monotonic() - started,
-        facts={"release": release.key, **_report_facts(report, image)},
+        facts={
+            **({"release": name} if published else {}),
+            "attached": published is not None,
+            **_report_facts(report, policy),
+        },
         rows=[_finding(each) for each in report.findings],
         tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
-        alerts=alerts_about(report, max_age=policy.max_advisory_age, now=session.now(), own_source=own_source),
+        alerts=alerts,
         reasons=outcome.reasons,
-        next_steps=next_steps(session, release, [step for step in steps if step.kind not in ("sign", "judge")]),
-        notes=[*([f"the report is not signed: {published.unsigned}"] if published.unsigned else []), *outcome.accepted],
+        notes=[*([f"the report is not signed: {unsigned}"] if unsigned else []), *outcome.accepted],
         ok=outcome.passes,
     )
+
+
+def listed_only(place: Place, subject: Descriptor, packages: Sequence[PlatformPackages]) -> StageResult:
+    """:func:`sbom` of any image, which is only read: nothing is attached. packages: by ``scan_image``."""
+    return _listed(place, subject, f"{place}@{subject.digest}", packages, time.monotonic())
+
+
+def matched_only(
+    place: Place,
+    packages: Sequence[PlatformPackages],
+    *,
+    state: Path,
+    advisories: Path | None = None,
+    max_age_days: int | None = None,
+) -> StageResult:
+    """:func:`vulnerabilities` of any image, which is only read: nothing is attached, and the default policy's limits
+    decide. state: a folder for caches. advisories: in place of those of ``advisories update``.
+
+    Raises AdvisoriesMissing, AdvisoriesTooOld (older than ``max_age_days``).
+    """
+    started, now = time.monotonic(), datetime.now(UTC)
+    from registry_pipelines.scan.advisories import AdvisoryStore
+    from registry_pipelines.scan.match import match
+
+    store = AdvisoryStore.load(advisory_source(state, advisories), state)
+    try:
+        report = match(packages, store, now=now)
+        if max_age_days is not None:
+            store.require_younger(max_age_days, now)
+    finally:
+        store.close()
+    age = DEFAULT_POLICY.max_advisory_age if max_age_days is None else timedelta(days=max_age_days)
+    alerts = alerts_about(report, max_age=age, now=now, own_source=advisories is not None)
+    outcome = against_limits(report, DEFAULT_POLICY, image="", now=now)
+    return _matched(f"{place}@{report.subject}", report, outcome, alerts, DEFAULT_POLICY.name, started)
 
 
 def current_report(session: Session, place: Place, release: Release) -> Report:
@@ -145,10 +224,10 @@ def _summary(report: Report) -> str:
     return f"{', '.join(counts) or 'no findings'}, {count_text(len(report.uncertain), 'unknown')}{undeclared}"
 
 
-def _report_facts(report: Report, image: Image) -> dict[str, Scalar]:
+def _report_facts(report: Report, policy: str) -> dict[str, Scalar]:
     counts = report.counts()
     return {
-        "policy": image.policy,
+        "policy": policy,
         "components": report.components,
         "unknowns": len(report.uncertain),
         "undeclared": len(report.undeclared),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +19,15 @@ from registry_pipelines.cli.output import (
     print_alerts,
     print_below,
     print_json,
-    print_lines,
     rows_table,
 )
 from registry_pipelines.cli.references import is_release, named
 from registry_pipelines.cli.releases import answer, answer_all
-from registry_pipelines.errors import EvidenceError, InputError
+from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.report import (
-    LeftOut,
     PlatformPackages,
-    left_out_lines,
-    own_first,
-    undeclared_lines,
 )
 
 if TYPE_CHECKING:  # what scans and what verifies is loaded by the command that does
@@ -62,40 +53,16 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
                 _write(output, _packages(options, chain.place(release.image), release.digest))
         answer(options, result)
         return
+    from registry_pipelines.chain.scan import listed_only
+
     with options.places([target]) as places:
         located = places.locate(target)
         packages = _packages(options, located.place, located.selector)
+        subject = _resolve(located.place, packages[0].subject)
+        result = listed_only(located.place, subject, packages)
     if output is not None:
         _write(output, packages)
-    rows: list[dict[str, Any]] = [
-        {
-            "platform": str(each.platform),
-            "purl": component.purl,
-            "ecosystem": component.ecosystem,
-            "inside": component.inside,
-            "image": each.manifest.digest,
-            "declared": component.declared,
-        }
-        for each in packages
-        for component in own_first(each.components)
-    ]
-    left_out = _left_out(packages)
-    if options.as_json:
-        document = {"ok": True, "digest": packages[0].subject, "components": rows}
-        print_json({**document, "left_out": _rows(left_out)})
-    else:
-        shown = [{name: row[name] for name in row if name != "declared"} for row in rows if row["declared"]]
-        print_below(f"{located.place} {packages[0].subject}", shown)
-        print_lines(undeclared_lines(row["purl"] for row in rows if not row["declared"]))
-        print_lines(left_out_lines(left_out))
-
-
-def _left_out(packages: list[PlatformPackages]) -> list[LeftOut]:
-    return list(dict.fromkeys(omitted for each in packages for omitted in each.left_out))
-
-
-def _rows(left_out: list[LeftOut]) -> list[dict[str, str]]:
-    return [{"what": omitted.subject, "why": omitted.reason} for omitted in left_out]
+    answer(options, result)
 
 
 def _packages(options: Options, place: Place, selector: str) -> list[PlatformPackages]:
@@ -138,66 +105,45 @@ def _write(folder: Path, packages: list[PlatformPackages]) -> None:
 @common
 def scan(options: Options, target: str, advisories: Path | None, max_age: int | None) -> None:
     """Find known vulnerabilities. For a release the SBOM and the report are attached and its policy's limits decide;
-    for any other image the default limits do (no critical, high or unrated finding, no unknown)."""
+    any other image is only read, and the default limits decide (no critical, high or unrated finding, no unknown)."""
     if is_release(options.config_if_any(), target):
         if advisories is not None or max_age is not None:
             raise InputError("a release is scanned with the configuration's advisories and judged by its policy")
         with options.chain() as chain:
             release = chain.find_release(target)
             results = [chain.sbom(release), chain.vulnerabilities(release)]
-        _answer_scan(options, results)
-        return
-    from registry_pipelines.chain.advisories import advisory_source, alerts_about
-    from registry_pipelines.promote.documents import DEFAULT_POLICY
-    from registry_pipelines.promote.gate import against_limits
-    from registry_pipelines.scan.advisories import AdvisoryStore
-    from registry_pipelines.scan.match import match
+    else:
+        results = _scan_only(options, target, advisories, max_age)
+    if not options.as_json:
+        _show_findings(results)
+    answer_all(options, [replace(result, alerts=()) for result in results] if not options.as_json else results)
+
+
+def _scan_only(options: Options, target: str, advisories: Path | None, max_age: int | None) -> list[StageResult]:
+    from registry_pipelines.chain.scan import listed_only, matched_only
 
     with options.places([target]) as places:
         located = places.locate(target)
         packages = _packages(options, located.place, located.selector)
-    state = options.state.parent
-    store = AdvisoryStore.load(advisory_source(state, advisories), state)
-    try:
-        report = match(packages, store)
-        if max_age is not None:
-            store.require_younger(max_age, datetime.now(UTC))
-    finally:
-        store.close()
-    now = datetime.now(UTC)
-    outcome = against_limits(report, DEFAULT_POLICY, image="", now=now)
-    age = DEFAULT_POLICY.max_advisory_age if max_age is None else timedelta(days=max_age)
-    alerts = alerts_about(report, max_age=age, now=now, own_source=advisories is not None)
-    left_out = _left_out(packages)
-    if options.as_json:
-        document = {"ok": outcome.passes, "alerts": alerts, "reasons": outcome.reasons, "accepted": outcome.accepted}
-        print_json({**document, "report": json.loads(report.encode()), "left_out": _rows(left_out)})
+        listed = listed_only(located.place, _resolve(located.place, packages[0].subject), packages)
+    found = matched_only(
+        located.place, packages, state=options.state.parent, advisories=advisories, max_age_days=max_age
+    )
+    return [listed, found]
+
+
+def _show_findings(results: list[StageResult]) -> None:
+    """What comes first of a scan: alerts, whether anything was stored, and the findings."""
+    print_alerts(results[-1].alerts)
+    policy = results[-1].facts["policy"]
+    if results[-1].facts["attached"]:
+        said = f"SBOM and report are attached to the release; policy `{policy}` sets the limits"
     else:
-        print_alerts(alerts)
-        console().print(f"{located.place} {report.subject}", markup=False)
-        console().print(
-            f"advisories of {report.advisories.newest}, {count_text(report.advisories.records, 'record')}", markup=False
-        )
-        for covered in report.coverage:
-            counted = f"{count_text(covered.components, 'component')}, {count_text(covered.records, 'record')}"
-            console().print(f"{covered.ecosystem}: {counted} until {covered.newest}", markup=False)
-        print_lines([*outcome.reasons, *outcome.accepted])
-        print_lines(left_out_lines(left_out))
-        console().print(
-            f"{count_text(report.components, 'component')}, {count_text(len(report.findings), 'finding')}", markup=False
-        )
-    if not outcome.passes:
-        sys.exit(EvidenceError.exit_code)
-
-
-def _answer_scan(options: Options, results: list[StageResult]) -> None:
+        said = "only read: nothing is attached, because this is no release of a configuration; the default limits hold"
+    console().print(said, markup=False, soft_wrap=True)
     findings = [row for row in results[-1].rows if not row["suppressed"]]
-    if not options.as_json:
-        print_alerts(results[-1].alerts)
-        results = [replace(result, alerts=()) for result in results]
-        if findings:
-            console().print(rows_table([{name: row[name] for name in _FINDING_COLUMNS} for row in findings]))
-    answer_all(options, results)
+    if findings:
+        console().print(rows_table([{name: row[name] for name in _FINDING_COLUMNS} for row in findings]))
 
 
 _FINDING_COLUMNS = ("severity", "component", "ids", "fixed")

@@ -173,8 +173,10 @@ def _name(event: Event) -> str:
 
 
 def _line(event: Event) -> str:
+    same = not event["changed"] and event["status"] in ("ok", "denied") and "unchanged" not in event["action"]
     facts = [
         event["action"],
+        "unchanged" if same else "",
         size_text(event["bytes_moved"]) if event["bytes_moved"] else "",
         f"{event['seconds']:.1f} s",
     ]
@@ -217,8 +219,10 @@ def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], 
         out.print(outcome.sentence(), markup=False)
         for reason in condensed(outcome.reasons):
             out.print(f"  - {reason}", markup=False)
-    moved = size_text(sum(event["bytes_moved"] for event in events))
-    out.print(f"{moved} moved in {seconds:.1f} s. State: {config.state}", markup=False)
+    moved = f"{size_text(sum(event['bytes_moved'] for event in events))} moved"
+    if not any(event["changed"] for event in events):
+        moved = "unchanged: everything was there already, looked at"
+    out.print(f"{moved} in {seconds:.1f} s. State: {config.state}", markup=False)
     command = shlex.join([sys.argv[0], "dev", "--config", os.path.relpath(config.path)])
     out.print(f"Open the Dagster UI on this state: {command}, then http://127.0.0.1:3000", markup=False, soft_wrap=True)
 

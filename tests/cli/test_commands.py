@@ -137,18 +137,40 @@ def test_any_image_can_be_scanned_and_listed_without_writing(fleet: Fleet) -> No
     reference = f"{place}:v1.0.0"
     advisories = str(fleet.folder / "advisories")
     found = answer(fleet, "scan", reference, "--advisories", advisories, code=3)
-    assert found["report"]["findings"][0]["ids"] == ["TEST-2026-1"]
+    assert [each["stage"] for each in found] == ["sbom", "vulnerabilities"]
+    assert found[1]["rows"][0]["ids"] == "TEST-2026-1"
     assert "TEST-2026-1" in run(fleet, "scan", reference, "--advisories", advisories, code=3).stdout
-    assert answer(fleet, "sbom", reference)["components"][0]["purl"] == "pkg:pypi/badwheel@1.0"
+    assert answer(fleet, "sbom", reference)["rows"][0]["purl"] == "pkg:pypi/badwheel@1.0"
     assert place.registry.referrers(place.repository, made.digest) == []
+
+
+def test_a_scan_of_a_release_and_of_the_same_image_elsewhere_are_one_program(fleet: Fleet) -> None:
+    """The same columns, documents and exit codes; what differs is whether anything is stored, which is said."""
+    advisories = ("--advisories", str(fleet.folder / "advisories"))
+    for tag, package, code in (("v4.0.0", "badwheel", 3), ("v4.0.1", "fine", 0)):
+        release = fleet.release(tag, image="tool", package=package)
+        place = fleet.chain.place("tool")
+        elsewhere, ours = (f"{place}:{tag}", *advisories), (f"tool:{tag}",)
+        read, stored = (answer(fleet, "scan", *each, code=code) for each in (elsewhere, ours))
+        for one, other in zip(read, stored, strict=True):
+            assert one.keys() == other.keys() and one["rows"] == other["rows"] and one["stage"] == other["stage"]
+            assert one["facts"].keys() == other["facts"].keys() - {"release"}
+            assert (one["facts"]["attached"], other["facts"]["attached"]) == (False, True)
+        shown = [run(fleet, "scan", *each, code=code).stdout for each in (elsewhere, ours)]
+        assert shown[0].startswith("only read: nothing is attached, because this is no release of a configuration")
+        assert shown[1].startswith("SBOM and report are attached to the release; policy `default` sets the limits")
+        headings = [
+            [line.split() for line in text.splitlines() if "  stage " in text and "what was" in line] for text in shown
+        ]
+        assert headings[0] == headings[1] and headings[0]
+        assert release.digest in str(read)
 
 
 def test_what_a_scan_leaves_out_is_said(fleet: Fleet) -> None:
     place = fleet.chain.place("tool")
     push_image(place, [SETUPTOOLS], tag="v8.0.0")
-    for target, table in ((f"{place}:v8.0.0", "left_out"), ("tool:v8.0.0", "tables")):
-        found = answer(fleet, "sbom", target)[table]
-        rows = found["left_out"] if table == "tables" else found
+    for target in (f"{place}:v8.0.0", "tool:v8.0.0"):
+        rows = answer(fleet, "sbom", target)["tables"]["left_out"]
         assert [row["what"].rpartition("/")[2] for row in rows] == ["my_test-1.egg", "other.egg-info"]
         assert "a fixture, not installed" in rows[0]["why"]
         assert "other.egg-info: metadata of other 1 in a tests folder" in run(fleet, "sbom", target).stdout
@@ -252,7 +274,7 @@ def test_a_command_that_has_nothing_to_do_says_so(tmp_path: Path) -> None:
 
 def test_config_commands(fleet: Fleet) -> None:
     assert answer(fleet, "config", "check")["images"] == 2
-    assert "no problems (5 registries, 2 images" in run(fleet, "config", "check").stdout
+    assert "no problems (registries: 5, images: 2" in run(fleet, "config", "check").stdout
     assert answer(fleet, "config", "schema") == schema()
     assert run(fleet, "config", "reference").stdout == reference_page()
 
