@@ -30,6 +30,10 @@ MAX_PASSWORD_BYTES = 64 * 1024
 """Of standard input; Artifact Registry's key files, the longest known passwords, have 2.4 KB."""
 
 
+NOT_BY_ALL = "podman, skopeo, crane and this program read $REGISTRY_AUTH_FILE; docker and oras do not"
+"""Run 2026-11-28 with skopeo 1.9.3, crane 0.20.7, oras 1.3.3; docker/cli has no such variable."""
+
+
 @dataclass(frozen=True)
 class _Registry:
     """Whose log-in it is. file: that is written. options: for the client that tries it."""
@@ -60,6 +64,7 @@ def login(options: Options, registry: str, username: str | None, password_stdin:
         *(() if tried else ["the registry lets everybody in and did not ask for the password, so it was not tried"]),
         *known.notes,
         *_notes(known, kept),
+        *([NOT_BY_ALL] if str(known.file) == os.environ.get("REGISTRY_AUTH_FILE") else []),
     ]
     if options.as_json:
         document = {"ok": True, "registry": known.host, "username": user, "tried": tried}

@@ -92,6 +92,19 @@ def test_a_registry_that_asks_nobody_is_told(chain: Chain, docker: Path) -> None
     assert "was not tried" in run(chain, "login", "open", "-u", "me", "--password-stdin", given="any")
 
 
+def test_a_file_that_not_all_programs_read_is_told(
+    chain: Chain, docker: Path, monkeypatch: pytest.MonkeyPatch, peer: Callable[[str], str]
+) -> None:
+    file = docker.parents[1] / "auth.json"
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
+    told = run(chain, "login", "basic", "-u", "me", "--password-stdin", given="s3cret:ä")
+    assert file.exists() and not docker.exists() and "docker and oras do not" in told
+    place = chain.place("tool")
+    crane = subprocess.run([peer("crane"), "digest", "--insecure", f"{place}:v1"], capture_output=True)
+    oras = subprocess.run([peer("oras"), "manifest", "fetch", "--plain-http", f"{place}:v1"], capture_output=True)
+    assert (crane.returncode, oras.returncode != 0) == (0, True)
+
+
 def test_a_person_is_asked_and_the_password_not_shown(chain: Chain, docker: Path) -> None:
     host = chain.registry("basic").name
     command = [*PROGRAM, "login", host]
