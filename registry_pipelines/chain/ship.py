@@ -89,9 +89,12 @@ class Shipment:
 
     @property
     def denied_at(self) -> str:
-        """The stage at which the gate said no; empty when it did not. A report over the limits is no verdict yet."""
-        stages = (step.result.stage for step in self.steps if step.status == "denied")
-        return next((stage for stage in stages if stage != "vulnerabilities"), "")
+        """The stage that said no; empty when none did. A report over the limits leaves it to the verdict, unless that
+        was not asked for."""
+        asked = [step for step in self.steps if step.status != "skipped"]
+        judged = any(step.result.stage == "judge" for step in asked)
+        stages = (step.result.stage for step in asked if step.status == "denied")
+        return next((stage for stage in stages if not (judged and stage == "vulnerabilities")), "")
 
     @property
     def next_steps(self) -> Sequence[str]:

@@ -101,6 +101,7 @@ def test_what_is_denied_is_judged_and_goes_nowhere(fleet: Fleet) -> None:
     keep = [sys.executable, "-c", "import sys; open('told', 'a').write(sys.stdin.read() + '\\n')"]
     fleet.reload(("signing:", f"notify: {{command: {json.dumps(keep)}}}\nsigning:"))
     bad = fleet.release("v1.0.0", package="badwheel")
+    assert shipped(fleet, "app", "--until", "sign", code=3)["denied_at"] == "vulnerabilities"
     done = shipped(fleet, "app", code=3)
     by = {each["stage"]: each for each in done["stages"]}
     assert {stage: each["status"] for stage, each in by.items()} == {
