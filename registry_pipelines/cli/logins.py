@@ -50,7 +50,8 @@ class _Registry:
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input; asked for unless told.")
 @common
 def login(options: Options, registry: str, username: str | None, password_stdin: bool) -> None:
-    """Try a user name and a password, then keep them where docker, podman, skopeo, crane and this program read them.
+    """Keep a user name and a password of a registry, tried first, where docker, podman, skopeo, crane and this program
+    read them.
 
     REGISTRY is a host, or a name of the configuration. Written is $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json or
     ~/.docker/config.json, or the credential helper that this file names; what else it holds stays.
@@ -79,7 +80,7 @@ def login(options: Options, registry: str, username: str | None, password_stdin:
 @click.argument("registry", shell_complete=REGISTRIES)
 @common
 def logout(options: Options, registry: str) -> None:
-    """Take away what login kept, from the file and from the credential helper that it names."""
+    """Forget what login kept, in the file and in the credential helper that it names."""
     known = _find(options, registry)
     kept = forget_login(known.file, known.host)
     notes = _notes(known, kept)

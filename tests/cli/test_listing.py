@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from registry_pipelines.cli import main
+from registry_pipelines.cli import listing, main
 from registry_pipelines.oci.manifests import Manifest
 from tests.chain.fleet import Fleet, start
 from tests.doubles.fault_registry import FaultRegistry, Status
@@ -77,6 +77,16 @@ def test_a_refused_catalogue_is_said_and_what_the_configuration_names_is_listed(
     found = json.loads(listed.stdout)
     assert (found["complete"], found["repositories"]) == (False, ["team/app", "team/tool"])
     assert "does not list its repositories" in found["note"] and "does not list its repositories" in unknown.stderr
+
+
+def test_many_images_are_opened_only_when_asked_for(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_OPENED", 2)
+    few = answer(fleet, "app")
+    assert {row["size_bytes"] for row in few["tags"]} == {None}
+    assert "age and size of 3 images were not asked for: --long" in few["notes"]
+    assert [row["tag"] for row in few["tags"]] == ["v1.10.0", "v1.9.0", "v1.0.0"]
+    every = answer(fleet, "app", "--long")
+    assert all(row["size_bytes"] for row in every["tags"])
 
 
 def test_slips_are_told(fleet: Fleet) -> None:
