@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import registry_pipelines
-from registry_pipelines.config import Config
+from registry_pipelines.config import Advisories, Config
 from registry_pipelines.errors import AdvisoriesMissing
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import count_text
@@ -19,6 +19,7 @@ BUNDLED_ADVISORIES = "pypa-advisories-*.tar.gz"
 
 UPDATE = "Run `registry-pipelines advisories update`, then scan again"
 LOAD = "Load newer ones (`advisories.source`, `--advisories`), then scan again"
+IMPORT = "Bring newer ones from another machine (`registry-pipelines advisories import FILE`), then scan again"
 
 
 def advisory_source(state: Path, own: Path | None = None) -> Path:
@@ -39,10 +40,17 @@ def bundled_advisories() -> Path:
     return sets[-1]
 
 
-def alerts_about(report: Report, *, max_age: timedelta, now: datetime, own_source: bool = False) -> list[str]:
+def remedy(config: Config | None) -> str:
+    """What gives newer advisories, by how the configuration says they come."""
+    settings = config.advisories if config else Advisories()
+    if settings.source is not None:
+        return LOAD
+    return UPDATE if settings.feed is not None else IMPORT
+
+
+def alerts_about(report: Report, *, max_age: timedelta, now: datetime, do: str) -> list[str]:
     """What a scan is not worth reading without: that the advisories are old, or say nothing about packages that are
-    there. max_age: what the policy permits. own_source: whether they are of ``advisories.source``."""
-    do = LOAD if own_source else UPDATE
+    there. max_age: what the policy permits. do: see :func:`remedy`."""
     alerts = age_alerts(report.advisories, max_age=max_age, now=now, do=do)
     if report.lacking:
         packages = [f"{name} ({count_text(count, 'package')})" for name, count in sorted(report.lacking.items())]
@@ -50,7 +58,7 @@ def alerts_about(report: Report, *, max_age: timedelta, now: datetime, own_sourc
     return alerts
 
 
-def age_alerts(facts: AdvisoryFacts, *, max_age: timedelta, now: datetime, do: str = UPDATE) -> list[str]:
+def age_alerts(facts: AdvisoryFacts, *, max_age: timedelta, now: datetime, do: str) -> list[str]:
     """That advisories are older than ``max_age``; nothing where they are not."""
     newest = read_time(facts.newest, zone=UTC)
     if newest is None or now - newest <= max_age:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from registry_pipelines.chain.advisories import UPDATE, advisory_source, age_alerts, strictest_age
+from registry_pipelines.chain.advisories import UPDATE, advisory_source, age_alerts, remedy, strictest_age
 from registry_pipelines.chain.releases import LOOKUP_THREADS, releases_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -126,8 +126,7 @@ def standing(state: Path, *, now: datetime, config: Config | None = None) -> Sta
     store = AdvisoryStore.load(chosen.folder if chosen else advisory_source(state, own), state)
     store.close()
     facts, max_age = store.facts, _max_age(config)
-    do = UPDATE if own is None else "Load newer ones into `advisories.source`"
-    alerts = age_alerts(facts, max_age=max_age, now=now, do=do)
+    alerts = age_alerts(facts, max_age=max_age, now=now, do=remedy(config))
     rows: Sequence[Mapping[str, Scalar]] = (
         [_row(part, now) for part in chosen.description.parts]
         if chosen
@@ -231,7 +230,7 @@ def _told(done: Updated, *, now: datetime, config: Config | None, started: float
         digest=chosen.description.digest,
         changed=done.changed,
         seconds=time.monotonic() - started,
-        facts=_facts(chosen, now),
+        facts={name: value for name, value in _facts(chosen, now).items() if name != "set_digest"},
         rows=[_row(part, now, done.fetched.get(part.ecosystem, "kept")) for part in chosen.description.parts],
         alerts=age_alerts(store.facts, max_age=_max_age(config), now=now, do="The export, or the file, is that old"),
         notes=[*done.notes, *(f"not readable: {each.subject}: {each.reason}" for each in store.problems[:10])],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.chain.advisories import advisory_source, alerts_about
+from registry_pipelines.chain.advisories import LOAD, advisory_source, alerts_about, remedy
 from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -126,9 +126,9 @@ def _against_limits(session: Session, release: Release, report: Report) -> Outco
 def _held_against_limits(
     session: Session, release: Release, published: Published, report: Report, outcome: Outcome, started: float
 ) -> StageResult:
-    policy, own_source = session.policy(release), session.config.advisories.source is not None
+    policy = session.policy(release)
     steps = in_order([*outcome.steps, Step(kind="scan")]) if outcome.reasons else ()
-    alerts = alerts_about(report, max_age=policy.max_advisory_age, now=session.now(), own_source=own_source)
+    alerts = alerts_about(report, max_age=policy.max_advisory_age, now=session.now(), do=remedy(session.config))
     return replace(
         _matched(release.key, report, outcome, alerts, policy.name, started, published),
         next_steps=next_steps(session, release, [step for step in steps if step.kind not in ("sign", "judge")]),
@@ -199,7 +199,7 @@ def matched_only(
     finally:
         store.close()
     age = DEFAULT_POLICY.max_advisory_age if max_age_days is None else timedelta(days=max_age_days)
-    alerts = alerts_about(report, max_age=age, now=now, own_source=advisories is not None)
+    alerts = alerts_about(report, max_age=age, now=now, do=LOAD if advisories else remedy(None))
     outcome = against_limits(report, DEFAULT_POLICY, image="", now=now)
     return _matched(f"{place}@{report.subject}", report, outcome, alerts, DEFAULT_POLICY.name, started)
 

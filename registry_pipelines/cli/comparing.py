@@ -28,7 +28,7 @@ def diff(options: Options, before: str, after: str) -> None:
     Both are releases of the configuration, or any images. What is known of them is read from the attached SBOMs and
     reports, which are not verified here; without them the layers are read. Nothing is written.
     """
-    from registry_pipelines.chain.advisories import advisory_source, alerts_about
+    from registry_pipelines.chain.advisories import advisory_source, alerts_about, remedy
     from registry_pipelines.chain.differences import compare
     from registry_pipelines.promote.documents import DEFAULT_MAX_ADVISORY_AGE
 
@@ -37,10 +37,9 @@ def diff(options: Options, before: str, after: str) -> None:
     source = advisory_source(state, config.advisories.source if config else None)
     with located(options, [before, after]) as ([old, new], _), options.progress() as progress:
         found = compare(old, new, state=state, advisories=source, progress=progress)
-    own = bool(config and config.advisories.source)
     now = datetime.now(UTC)
     compared = found.report if found.before.digest != found.after.digest else None
-    alerts = alerts_about(compared, max_age=DEFAULT_MAX_ADVISORY_AGE, now=now, own_source=own) if compared else []
+    alerts = alerts_about(compared, max_age=DEFAULT_MAX_ADVISORY_AGE, now=now, do=remedy(config)) if compared else []
     if options.as_json:
         print_json({"ok": True, "alerts": alerts, **found.plain()})
     else:

@@ -91,6 +91,10 @@ def test_from_the_first_scan_to_an_air_gap(
     assert snapshot.startswith("The advisories are the snapshot that comes with the package, for the demonstration: ")
     assert "Debian:13 (1 package)" in lacking and "`registry-pipelines advisories update`" in lacking
     assert answer(fed, "advisories", "status", code=3)["facts"]["kind"] == "snapshot"
+    closed = fed.path.with_name("closed.yaml")
+    closed.write_text(fed.path.read_text().replace(f"'{export.url}'", "null"))
+    said = CliRunner().invoke(main, ["advisories", "status", "--config", str(closed)]).stdout
+    assert "advisories import FILE" in said.splitlines()[0]
 
     done = answer(fed, "advisories", "update")
     assert [(row["ecosystem"], row["fetched"]) for row in done["rows"]] == [("Debian", "all.zip"), ("PyPI", "all.zip")]
