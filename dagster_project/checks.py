@@ -21,6 +21,7 @@ VERIFIED = "verified"
 POLICY = "allowed"
 GATE = "may_ship"
 EQUAL = "equal"
+SHIPS = "ships"
 
 SHOWN_REASONS = 5
 """Reasons in a check's description; all of them are in its metadata."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_project.assets import advisories, build, collect, mirror, promote, replicate, scan, sign, sync
+from dagster_project.assets import advisories, build, collect, mirror, page, promote, replicate, scan, sign, sync
 from dagster_project.moving import keys_sensor
 from dagster_project.partitions import built_images
 from dagster_project.resources import chain_resource, find_config
@@ -25,6 +25,7 @@ def arrivals() -> Assets:
         scan.vulnerabilities,
         sign.signature,
         promote.verdict,
+        page.release_page,
     ]
 
 
@@ -52,7 +53,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     fed = config.advisories.source is None and config.advisories.feed is not None
     known = [advisories.advisories(config)] if fed else []
     release = release_job(config, releases)
-    let_go = promote_job(config, going)
+    let_go = promote_job(config, [*going, page.release_page])
     builds = [job("build", images, "Build an image; its release's partition is added.")] if images else []
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []

@@ -35,6 +35,7 @@ STAGES = {
     "signature": "sign",
     "verdict": "judge",
     "promotion": "promote",
+    "release_page": "page",
     "replica": "replicate",
     "upstreams": "mirror",
 }
@@ -43,6 +44,9 @@ WIND_UP_S = 1.0
 """After a signal; whoever started this process waits a little longer."""
 QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
 """Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
+
+PAGE = "page"
+"""Tells how a release stands, which is no outcome of its own."""
 
 SEVERAL = {"replicate_to": "replicate", "syncs": "sync"}
 """Calls of the chain that do a stage for several places at once; they answer by place."""
@@ -92,7 +96,7 @@ class Recorder:
             for each in result.values() if name in SEVERAL else [result]:
                 if isinstance(each, StageResult):
                     no = "denied" if each.stage in QUESTIONS else "failed"
-                    self._events.write(each, "ok" if each.ok else no)
+                    self._events.write(each, "ok" if each.ok or each.stage == PAGE else no)
             return result
 
         return call

@@ -1,6 +1,6 @@
 """How a stage's result is shown in Dagster: metadata, tables, data versions and refusals."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -68,9 +68,16 @@ def facts(result: StageResult) -> Metadata:
     return shown | {f"{name}_rows": len(rows) for name, rows in result.tables.items()}
 
 
-def stacked(rows: Sequence[Mapping[str, Any]], label: str, parts: Mapping[str, tuple[str, str]]) -> Any:
-    """A bar for each row that adds some of its byte counts up, drawn in text, with a legend below. label: the column
-    that names a row. parts: column to its letter in the bar and its word in the legend."""
+def stacked(
+    rows: Sequence[Mapping[str, Any]],
+    label: str,
+    parts: Mapping[str, tuple[str, str]],
+    *,
+    unit: Callable[[int], str] = size_text,
+) -> Any:
+    """A bar for each row that adds some of its counts up, drawn in text, with a legend below. label: the column that
+    names a row. parts: column to its letter in the bar and its word in the legend. unit: writes a sum; bytes unless
+    told."""
     width = max((len(str(row[label])) for row in rows), default=0)
     longest = max((sum(row[part] for part in parts) for row in rows), default=0)
     lines = []
@@ -79,7 +86,7 @@ def stacked(rows: Sequence[Mapping[str, Any]], label: str, parts: Mapping[str, t
         for part, (letter, _) in parts.items():
             ends += row[part]
             bar += letter * ((round(BAR_CHARACTERS * ends / longest) if longest else 0) - len(bar))
-        lines.append(f"{row[label]!s:{width}}  {bar:{BAR_CHARACTERS}}  {size_text(ends)}")
+        lines.append(f"{row[label]!s:{width}}  {bar:{BAR_CHARACTERS}}  {unit(ends)}")
     legend = "   ".join(f"{letter} {word}" for letter, word in parts.values())
     return dg.MetadataValue.md("```text\n" + "\n".join([*lines, "", legend]) + "\n```")
 

@@ -158,6 +158,13 @@ class Chain:
 
         return status.release_statuses(self._session, releases)
 
+    def page(self, release: Release) -> StageResult:
+        """Whether a release ships and why, where it is, and what changed since the one before it; read only. Raises
+        InputError, RegistryError of its source."""
+        from registry_pipelines.chain import page
+
+        return page.page(self._session, release)
+
     def build(self, image: str) -> StageResult:
         """Build an image and push it; ``facts["release"]`` is the release's key. Raises InputError."""
         from registry_pipelines.chain import build

@@ -110,6 +110,21 @@ def test_a_denial_is_no_crash_and_alerts_can_tell_it_from_a_registry_that_is_dow
     assert run and run.tags[report.OUTCOME_TAG] == "promoted"
 
 
+def test_the_page_is_written_last_also_where_the_release_is_denied(world: World) -> None:
+    good, evil = world.known("app", "v1", GOOD), world.known("app", "v2", EVIL)
+    result = world.run(good)
+    [told] = result.asset_materializations_for_node("release_page")
+    assert str(told.metadata["state"].value) == "prod names it, at 3 of 3 places"
+    assert list(world.steps(result))[-1] == "release_page"
+    result = world.run(evil)
+    [told] = result.asset_materializations_for_node("release_page")
+    assert told.metadata["state"].value == "denied" and "leaky" in str(told.metadata["reasons"].value)
+    drawn = str(told.metadata["findings_by_severity"].value)
+    assert "v1" in drawn and "v2  █" in drawn
+    checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert checks["ships"] is False
+
+
 @pytest.mark.parametrize("asset", DOWNSTREAM)
 def test_materializing_only_what_is_downstream_fails_at_the_librarys_gate(world: World, asset: str) -> None:
     """Dagster lets this step run: no check stands before it in a run of its own."""

@@ -38,7 +38,7 @@ SETTINGS = [
 ]
 PATIENCE_MS = patient(60_000)
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
-STAGES = ["build", "scan", "sign", "promote", "replicate", "mirror", "collect"]
+STAGES = ["build", "scan", "sign", "promote", "report", "replicate", "mirror", "collect"]
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(900)]
 
@@ -69,7 +69,6 @@ def test_the_graph_shows_the_chain_by_stage(page: Page) -> None:
     page.keyboard.press("Alt+E")
     for asset in ("signature", "verdict", "promotion", "eu-west-1", "gcp", "inside"):
         expect(page.get_by_text(asset, exact=True).last).to_be_attached(timeout=PATIENCE_MS)
-    picture(page, "graph")
 
 
 def test_a_release_run_is_started_by_hand_and_succeeds(live: Live, page: Page) -> None:
@@ -96,11 +95,15 @@ def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
     page.goto(f"/assets/verdict?view=partitions&partition={quote(key)}")
     expect(page.get_by_text("deny", exact=True).first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_text(re.compile("leaky")).first).to_be_visible(timeout=PATIENCE_MS)
-    picture(page, "held")
     page.goto("/assets/verdict?view=checks&checkDetail=allowed")
     expect(page.get_by_text("Failed").first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_text(key).first).to_be_visible(timeout=PATIENCE_MS)
-    picture(page, "check")
+    page.goto(f"/assets/release_page?view=partitions&partition={quote(key)}")
+    for told in ("denied", "leaky", "not there", "findings_by_severity", "Push a new release"):
+        expect(page.get_by_text(re.compile(told)).first).to_be_visible(timeout=PATIENCE_MS)
+    page.set_viewport_size({"width": 1600, "height": 1250})
+    picture(page, "release")
+    page.set_viewport_size({"width": 1600, "height": 900})
     page.goto("/assets/promotion?view=events")
     expect(page.get_by_text(key).first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_text("denied", exact=True).first).to_be_visible(timeout=PATIENCE_MS)
@@ -110,6 +113,10 @@ def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
     page.goto("/runs")
     expect(page.get_by_text("registry-pipelines/outcome: denied").first).to_be_visible(timeout=PATIENCE_MS)
     picture(page, "runs")
+    page.goto("/asset-groups")
+    page.keyboard.press("Alt+E")
+    expect(page.get_by_text("release_page", exact=True).last).to_be_attached(timeout=PATIENCE_MS)
+    picture(page, "graph")
     assert live.channel("tool") != live.release(key).digest
 
 
