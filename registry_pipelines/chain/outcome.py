@@ -1,4 +1,4 @@
-"""Where a release is, read from the registries: everywhere it must be, or, denied, nowhere but at its source."""
+"""Where a release is, read from the registries: everywhere it must be, or, not let go, nowhere but at its source."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from registry_pipelines.chain.result import WAITS
 from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
@@ -27,19 +28,23 @@ class Outcome:
     present_at: tuple[str, ...]
     absent_from: tuple[str, ...]
     problems: tuple[str, ...]
-    """Where the registries contradict the verdict: missing at a place, or present where it was denied."""
+    """Where the registries contradict the verdict: missing at a place, or present where it does not ship."""
+    waits: bool = False
+    """Whether it is allowed, and nobody has let it go."""
 
     def sentence(self) -> str:
         """The same in one sentence, for people."""
         if self.ships:
             return f"{self.release.image}:{self.release.tag} ships; it is at {', '.join(self.present_at)}"
-        return f"{self.release.image}:{self.release.tag} is denied; it is not at {', '.join(self.absent_from)}"
+        why = f"is {WAITS}" if self.waits else "is denied"
+        return f"{self.release.image}:{self.release.tag} {why}; it is not at {', '.join(self.absent_from)}"
 
     def plain(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return {
             "release": self.release.key,
             "ships": self.ships,
+            "waits": self.waits,
             "reasons": list(self.reasons),
             "present_at": list(self.present_at),
             "absent_from": list(self.absent_from),
@@ -54,9 +59,11 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     """
     try:
         reasons = chain.require_promoted(release)
-        ships = True
+        ships, waits = True, False
     except PromotionDenied as error:
         reasons, ships = error.reasons, False
+        [status] = chain.release_statuses([release])
+        waits = status.ruling == "allow"
     present: list[str] = []
     absent: list[str] = []
     problems: list[str] = []
@@ -68,7 +75,7 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     if ships:
         for target in chain.targets(release.image):
             problems += [f"{target}: {each}" for each in chain.compare_replica(release, target).differences]
-    return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems))
+    return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems), waits)
 
 
 def _required_places(chain: Chain, release: Release) -> Iterator[tuple[str, Place]]:

@@ -194,7 +194,7 @@ def find_problems(events: list[Event], release_outcomes: list[Outcome], code: in
         expected = EXPECTED.get(outcome.release.image)
         if expected is not None and outcome.ships != expected:
             problems.append(f"{outcome.release.image} {'was denied' if expected else 'ships'}")
-    if not any(outcome.ships for outcome in release_outcomes):
+    if not any(outcome.ships or outcome.waits for outcome in release_outcomes):
         problems.append("no release ships")
     return problems or ([f"exit code {code}"] if code else [])
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.keys import trusted_keys
+from registry_pipelines.chain.outcome import outcomes
 from registry_pipelines.cli import main
+from registry_pipelines.cli.demonstration import find_problems
 from registry_pipelines.errors import InputError, NotFound, PromotionDenied
 from registry_pipelines.promote.person import MAX_NAME_CHARACTERS, Person, account
 from registry_pipelines.promote.standing import records
@@ -55,6 +57,10 @@ def test_an_allowed_release_waits_for_a_person_and_is_told_as_held(fleet: Fleet)
     assert (told["event"], told["what"]) == ("held", "allowed, waits for a person")
     with pytest.raises(PromotionDenied):
         chain.replicate(release, "eu")
+    shown = outcomes(chain, release)
+    assert shown.waits and not shown.problems
+    assert shown.sentence().startswith("app:v1.0.0 is allowed, waits for a person; it is not at eu, gcp")
+    assert find_problems([], [shown], 0) == []
 
 
 def test_a_denied_release_does_not_wait(fleet: Fleet) -> None:
@@ -62,6 +68,7 @@ def test_a_denied_release_does_not_wait(fleet: Fleet) -> None:
     assert not fleet.judged(bad)
     with pytest.raises(PromotionDenied):
         fleet.chain.promote_automatically(bad)
+    assert outcomes(fleet.chain, bad).sentence().startswith("app:v1.0.0 is denied")
 
 
 def test_what_a_person_promoted_meanwhile_is_told_as_promoted(fleet: Fleet) -> None:
