@@ -11,6 +11,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import Applied, apply_plan
 from registry_pipelines.collect.plan import RetentionPlan, plan_retention
 from registry_pipelines.collect.plan import plan_deletion as plan_one
+from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
@@ -49,13 +50,16 @@ def channel_digests(session: Session) -> dict[Digest, str]:
 def plan_deletion(place: Place, digest: Digest, session: Session | None) -> RetentionPlan:
     """The plan to delete one image with its evidence, or why that is not possible. session: of the configuration, whose
     channels and protected tags then count. Raises RegistryError, ContentError."""
-    rules = [
-        rule
-        for rule in (session.config.retention if session else ())
-        if session and session.places.registry(rule.registry).name == place.registry.name
-    ]
     in_use = channel_digests(session) if session else {}
-    return plan_one(place, digest, rules, now=datetime.now(UTC), in_use=in_use)
+    return plan_one(place, digest, retention_rules(session, place), now=datetime.now(UTC), in_use=in_use)
+
+
+def retention_rules(session: Session | None, place: Place) -> list[RetentionRule]:
+    """The rules for a place's registry, under whatever name of the configuration."""
+    if session is None:
+        return []
+    registry, rules = session.places.registry, session.config.retention
+    return [rule for rule in rules if registry(rule.registry).name == place.registry.name]
 
 
 def delete(place: Place, plan: RetentionPlan, session: Session | None) -> StageResult:

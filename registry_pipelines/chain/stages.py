@@ -347,6 +347,12 @@ class Chain:
 
         return collect.delete(place, plan, self._session)
 
+    def untag(self, place: Place, tag: str, digest: Digest, *, dry_run: bool = False) -> StageResult:
+        """Take a tag away from an image that has others; see :func:`~registry_pipelines.chain.tagging.untag`."""
+        from registry_pipelines.chain import tagging
+
+        return tagging.untag(place, tag, digest, session=self._session, dry_run=dry_run)
+
     def tag(self, source: Located, tag: str, *, move: bool = False) -> StageResult:
         """Give an image one more tag in its repository; see :func:`~registry_pipelines.chain.tagging.tag_image`."""
         from registry_pipelines.chain import tagging

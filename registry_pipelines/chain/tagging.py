@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from registry_pipelines.chain.collect import retention_rules
 from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.releases import names_release
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import Refused, TagImmutable
+from registry_pipelines.collect.rules import matches
+from registry_pipelines.errors import ContentError, Refused, TagImmutable
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at, put_tag
@@ -43,8 +46,36 @@ def tag_image(source: Located, tag: str, *, move: bool, session: Session | None)
     )
 
 
+def untag(place: Place, tag: str, digest: Digest, *, session: Session | None, dry_run: bool = False) -> StageResult:
+    """Take a tag away from an image that has others, and make sure that the image is still there.
+
+    dry_run: only say what would be done. Raises TagImmutable as :func:`tag_image`, also for a tag that a retention rule
+    protects; ContentError where the image went, too; Unsupported, RegistryError.
+    """
+    _check_free(place, tag, session)
+    for rule in retention_rules(session, place):
+        if rule.covers(place.repository) and matches(tag, rule.protect):
+            raise TagImmutable("a retention rule protects the tag", where=f"{place}:{tag}")
+    if not dry_run:
+        place.registry.delete_tag(place.repository, tag)
+        if digest_at(place, digest) is None:
+            raise ContentError(
+                "the registry deleted the image with the tag, though it had others",
+                where=f"{place}@{digest}",
+                do="Push or copy it again; take no tags away in this registry",
+            )
+    return StageResult(
+        stage="delete",
+        subject=f"{place}:{tag}",
+        action="the tag would go, the image stays" if dry_run else "the tag is gone, the image stays",
+        digest=digest,
+        changed=not dry_run,
+        facts={"tag": tag, "deleted": 0},
+    )
+
+
 def _check_free(place: Place, tag: str, session: Session | None) -> None:
-    """Raise TagImmutable for a tag that means something."""
+    """Raise TagImmutable for a tag that means something: nobody sets it or takes it away by hand."""
     where = f"{place}:{tag}"
     if is_named_after_digest(tag):
         raise TagImmutable("tags named after digests hold signatures and lists of referrers", where=where)
@@ -59,7 +90,7 @@ def _check_free(place: Place, tag: str, session: Session | None) -> None:
             )
         if names_release(image, tag):
             raise TagImmutable(
-                f"the tag would stand for a release of {image.name}; those never move, and are built or pushed",
+                f"the tag stands for a release of {image.name}; those never move, and are built or pushed",
                 where=where,
                 do="Choose a word, or push the release under this tag",
             )

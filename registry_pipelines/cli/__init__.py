@@ -60,7 +60,7 @@ GROUPS = {
     },
     "Keep clean": {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
-        "delete": ("retention", "Delete one image with the evidence that refers to it"),
+        "delete": ("deletion", "Delete one image with the evidence that refers to it"),
         "collect": ("retention", "Plan what registries can let go, by the retention rules"),
     },
 }

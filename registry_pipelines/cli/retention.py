@@ -1,9 +1,8 @@
-"""``collect`` and ``delete``: the retention plan, or that of one image, and its application."""
+"""``collect``: the retention plan, and its application."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +10,12 @@ import click
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.errors import INCOMPLETE
-from registry_pipelines.cli.names import IMAGES, REGISTRIES
+from registry_pipelines.cli.names import REGISTRIES
 from registry_pipelines.cli.output import console, print_json, print_lines, results_table, rows_table
-from registry_pipelines.cli.references import located
-from registry_pipelines.errors import EvidenceError, InputError, LocalError, Refused
-from registry_pipelines.progress import count_text
-from registry_pipelines.registry.protocol import Place
+from registry_pipelines.errors import EvidenceError, InputError, LocalError
 
 if TYPE_CHECKING:
-    from registry_pipelines.collect.plan import Entry, RetentionPlan
+    from registry_pipelines.collect.plan import RetentionPlan
 
 COLUMNS = ("repository", "tags", "action", "freed_bytes", "why")
 
@@ -96,77 +91,4 @@ def _show(results: list[StageResult]) -> None:
         print_lines(result.reasons)
 
 
-@click.command("delete")
-@click.argument("reference", shell_complete=IMAGES)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Print the plan; delete nothing.")
-@common
-def delete(options: Options, reference: str, yes: bool, dry_run: bool) -> None:
-    """Delete one image with the evidence that refers to it, where nothing needs it: shows the plan, then asks.
-
-    REFERENCE is image:tag or image@digest of the configuration, or any image with its tag or digest. By tag only what
-    has no other tag; by digest with all its tags. Refused is what an index lists, what is the evidence of something
-    that stays, what a channel names, and tags that a retention rule protects. Exit 6: it is needed, or something
-    changed meanwhile.
-    """
-    if not (yes or dry_run) and (options.as_json or not sys.stdin.isatty()):
-        raise InputError("nobody can be asked here", do="Give --yes to delete, or --dry-run to see the plan")
-    if "@" not in reference and ":" not in reference.rpartition("/")[2]:
-        raise InputError(f"{reference!r} names no tag and no digest", do=f"Write {reference}:TAG or {reference}@DIGEST")
-    from registry_pipelines.chain.collect import delete as delete_alone
-    from registry_pipelines.chain.collect import describe, plan_deletion
-
-    with located(options, [reference]) as ([found], chain):
-        place = found.place
-        digest = place.registry.resolve(place.repository, found.selector).digest
-        plan = chain.plan_deletion(place, digest) if chain else plan_deletion(place, digest, None)
-        entry = plan.repositories[0].entries[0]
-        _check_deletable(entry, reference, f"{place}@{digest}")
-        if not options.as_json:
-            _show_deletion(place, entry, plan.notes)
-        if dry_run:
-            result = describe(plan, str(place))
-        elif not yes and not click.confirm("Delete it?", err=True):
-            click.echo("nothing was deleted", err=True)
-            return
-        else:
-            result = chain.delete(place, plan) if chain else delete_alone(place, plan, None)
-    if options.as_json:
-        print_json(result.plain())
-    elif not dry_run:
-        console().print(results_table([result]))
-        print_lines(result.reasons)
-    if not result.ok:
-        sys.exit(INCOMPLETE)
-
-
-def _show_deletion(place: Place, entry: Entry, notes: Sequence[str]) -> None:
-    row = {
-        "repository": str(place),
-        "digest": entry.digest,
-        "tags": ", ".join(entry.tags),
-        "created": entry.created,
-        "manifests": len(entry.delete),
-        "freed_bytes": entry.freed_bytes,
-    }
-    console().print(rows_table([row], title="plan; nothing was changed"))
-    evidence = len(entry.delete) - 1
-    lines = [f"{count_text(evidence, 'manifest')} below it or attached to it would go, too"] if evidence > 0 else []
-    print_lines([*lines, *notes])
-
-
-def _check_deletable(entry: Entry, reference: str, where: str) -> None:
-    """Raise Refused where something needs it, or where other tags would go that nobody named."""
-    if entry.reasons:
-        raise Refused("; ".join(entry.reasons), where=where, do="Remove first what needs it, or leave it")
-    name, _, tag = reference.rpartition(":")
-    others = [each for each in entry.tags if each != tag] if "@" not in reference else []
-    if others:
-        raise Refused(
-            f"{', '.join(others[:10])} {'names' if len(others) == 1 else 'name'} the same image",
-            where=where,
-            do=f"To delete it with all its tags write {name}@{entry.digest}",
-        )
-
-
-COMMANDS = [collect, delete]
+COMMANDS = [collect]

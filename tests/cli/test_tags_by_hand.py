@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from registry_pipelines.chain.tagging import untag
 from registry_pipelines.cli import main
+from registry_pipelines.errors import ContentError
+from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
-from tests.chain.fleet import Fleet, start
+from tests.chain.fleet import Fleet, push, start
 from tests.cli.test_bad_input import PROGRAM
 from tests.terminal import typed
 
@@ -61,7 +65,7 @@ def test_what_means_something_is_no_tag_for_hands(fleet: Fleet, release: Release
     for repository in repositories:
         for tag, why in (
             ("prod", "channel of app, which only a promotion moves"),
-            ("v2.0.0", "stand for a release of app"),
+            ("v2.0.0", "stands for a release of app"),
             (f"sha256-{'0' * 64}", "lists of referrers"),
         ):
             assert why in run(fleet, "tag", f"{repository}:other", tag, "--move", code=6).stderr
@@ -98,9 +102,43 @@ def test_delete_refuses_what_is_needed_and_says_by_whom(fleet: Fleet, release: R
 
 def test_delete_by_a_tag_takes_no_other_tag_along(fleet: Fleet, release: Release) -> None:
     run(fleet, "tag", "app:v1.0.0", "candidate")
-    refused = run(fleet, "delete", "us/team/app:candidate", "--yes", code=6)
-    assert "v1.0.0 names the same image" in refused.stderr and f"us/team/app@{release.digest}" in refused.stderr
+    refused = run(fleet, "delete", "app:v1.0.0", "--yes", code=6)
+    assert "candidate names the same image" in refused.stderr and f"app@{release.digest}" in refused.stderr
+    assert "the image stays as v1.0.0" in run(fleet, "delete", "app:candidate", "--dry-run").stdout
+    assert named(fleet, "candidate") == release.digest
+    done = answer(fleet, "delete", "us/team/app:candidate", "--yes")
+    assert (done["changed"], named(fleet, "candidate"), named(fleet, "v1.0.0")) == (True, None, release.digest)
+
+
+def test_a_tag_that_is_protected_or_a_channel_is_not_taken_away(fleet: Fleet, release: Release) -> None:
+    fleet.judged(release)
+    fleet.chain.promote(release)
+    fleet.path.write_text(fleet.path.read_text() + "retention: [{registry: us, protect: [keep-*]}]\n")
+    run(fleet, "tag", "app:v1.0.0", "keep-me")
+    assert "protects the tag" in run(fleet, "delete", "app:keep-me", "--yes", code=6).stderr
+    assert "which only a promotion moves" in run(fleet, "delete", "us/team/app:prod", "--yes", code=6).stderr
+    assert {named(fleet, tag) for tag in ("keep-me", "prod", "v1.0.0")} == {release.digest}
+
+
+class Sweeping(LayoutRegistry):
+    """A registry that takes the image away with any of its tags."""
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        self.delete_manifest(repository, self.resolve(repository, tag).digest)
+
+
+def test_a_registry_that_deletes_the_image_with_a_tag_is_told_on(tmp_path: Path) -> None:
+    place = Place(Sweeping(tmp_path), "team/app")
+    made = push(place, "v1", provenance=False)
+    place.registry.put_manifest("team/app", place.registry.get_manifest("team/app", "v1"), tag="other")
+    with pytest.raises(ContentError, match="deleted the image with the tag"):
+        untag(place, "other", made.digest, session=None)
+
+
+def test_delete_by_digest_takes_all_tags(fleet: Fleet, release: Release) -> None:
+    run(fleet, "tag", "app:v1.0.0", "candidate")
     assert answer(fleet, "delete", f"us/team/app@{release.digest}", "--yes")["changed"]
+    assert named(fleet, "candidate") is named(fleet, "v1.0.0") is None
 
 
 @pytest.mark.parametrize("reference", ["app", "us/team/app"])
