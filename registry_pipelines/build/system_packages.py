@@ -64,9 +64,9 @@ class Packages(Protocol):
 
 
 def machine_packages(root: Path = Path("/")) -> Packages:
-    """This machine's database: apk's where there is one, else dpkg's."""
-    apk = Apk(root)
-    return apk if apk.exists else Dpkg(root)
+    """This machine's database: apk's where there is one, else dpkg's, also in the form that images have."""
+    apk, folder = Apk(root), StatusFolder(root)
+    return apk if apk.exists else folder if folder.exists else Dpkg(root)
 
 
 class Dpkg:
@@ -149,6 +149,33 @@ class Dpkg:
             if name:
                 made += [_text(f"{STATUS_FOLDER}/{name}", fields), _text(f"{STATUS_FOLDER}/{name}.md5sums", sums)]
         return made
+
+
+class StatusFolder(Dpkg):
+    """The same in the form of distroless images, which :meth:`Dpkg.entries` writes: where a build runs in an image that
+    a build made, the packages keep their names."""
+
+    @property
+    def exists(self) -> bool:
+        """See Packages."""
+        return (self.root / STATUS_FOLDER).is_dir() and not super().exists
+
+    def _packages(self, names: set[bytes]) -> dict[bytes, str]:
+        owners = {path: package for package in self._stanzas for path in self._sums(package)}
+        return {name: owner for name in names if (owner := owners.get(name.decode(errors="surrogateescape")))}
+
+    def _sums(self, package: str) -> dict[str, str]:
+        if package not in self._known_sums:
+            listing = self.root / STATUS_FOLDER / f"{package}.md5sums"
+            text = listing.read_text(encoding="utf-8", errors="surrogateescape") if listing.is_file() else ""
+            found = re.findall(r"^([0-9a-f]{32})  (.+)$", text, re.MULTILINE)
+            self._known_sums[package] = {f"/{path}": md5 for md5, path in found}
+        return self._known_sums[package]
+
+    @cached_property
+    def _stanzas(self) -> dict[str, str]:
+        files = (path for path in (self.root / STATUS_FOLDER).iterdir() if path.suffix != ".md5sums")
+        return {path.name: path.read_text(encoding="utf-8", errors="surrogateescape") for path in files}
 
 
 def _text(path: str, text: str) -> LayerEntry:

@@ -97,6 +97,22 @@ def test_a_package_is_named_with_the_files_that_the_image_has(machine: Path) -> 
     }
 
 
+def test_packages_keep_their_names_where_a_build_runs_in_an_image_that_a_build_made(
+    machine: Path, tmp_path: Path
+) -> None:
+    layer = [item(machine, f"usr/lib/{name}", f"usr/lib/{name}") for name in ("libz.so.1", "libz2.so.1")]
+    (made,) = package_entries([layer], Dpkg(machine))
+    inside = tmp_path / "inside"
+    for entry in [*made, *layer]:
+        (inside / entry.path).parent.mkdir(parents=True, exist_ok=True)
+        (inside / entry.path).write_bytes(entry.content or (entry.source.read_bytes() if entry.source else b""))
+    again = [item(inside, entry.path, entry.path) for entry in layer]
+    assert machine_packages(inside).exists
+    assert package_entries([again], machine_packages(inside)) == [made]
+    (inside / "usr/lib/libz.so.1").write_text("patched")
+    assert texts(package_entries([again], machine_packages(inside))[0])["libz.md5sums"].count("\n") == 1
+
+
 def test_a_file_that_was_changed_is_not_the_package_s(machine: Path) -> None:
     (machine / "usr/lib/libz.so.1").write_text("patched")
     layers = [[item(machine, f"usr/lib/{name}", name) for name in ("libz.so.1", "libz2.so.1")]]
