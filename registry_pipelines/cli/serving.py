@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import click
 from registry_pipelines import interrupts
 from registry_pipelines.chain.serving import ensure_registries, serve
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import print_json
+from registry_pipelines.cli.output import harmless, print_json
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, Config, EmbeddedRegistry
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.interrupts import CHILDREN
@@ -28,6 +29,13 @@ from registry_pipelines.versions import claim_state
 CHILD_STOP_S = 1.0
 """How long Dagster gets to end its processes after TERM before the group is killed. It takes 2 s and more, which is for
 its own order; what it keeps stands a kill, and its run monitoring tells of runs that were under way."""
+
+LOG_NAME = "dev.log"
+"""In Dagster's home."""
+
+LAST_LINES = 10
+_ERROR_LINE = re.compile(rb" - (?:ERROR|CRITICAL) - ")
+"""As Dagster's processes write them: time, logger, level, message."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
@@ -100,8 +108,9 @@ def _signals() -> Iterator[threading.Event]:
 @click.command("dev")
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the Dagster UI.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the Dagster UI.")
+@click.option("--verbose", is_flag=True, help="Show all that Dagster says; else its errors alone, and a file has it.")
 @common
-def dev(options: Options, port: int, host: str) -> None:
+def dev(options: Options, port: int, host: str, verbose: bool) -> None:
     """Serve the Dagster UI with its daemon, and the embedded registries, until Ctrl-C or TERM."""
     config = options.config()
     home = prepare_dagster_home(config)
@@ -113,22 +122,67 @@ def dev(options: Options, port: int, host: str) -> None:
     with _signals() as ended, ensure_registries(config, until_unused=False) as served:
         _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])
         click.echo(f"Dagster UI: http://{host}:{port}", err=True)
-        code = run_group(command, environment, ended)
+        log = None if verbose else LogFile(home / LOG_NAME)
+        if log:
+            click.echo(f"Dagster's log: {log.path}", err=True)
+        code = run_group(command, environment, ended, log=log)
     if code and not ended.is_set():
-        raise LocalError(f"dagster ended with code {code}", do="Its own messages above say why")
+        last = "\n".join(["", *log.last_lines()]) if log else ""
+        do = f"Read {log.path}" if log else "Its own messages above say why"
+        raise LocalError(f"dagster ended with code {code}{last}", do=do)
 
 
-def run_group(command: list[str], environment: Mapping[str, str], ended: threading.Event) -> int:
+class LogFile:
+    """What a child says, in a file: the one before is kept as ``.1``. What it calls an error is shown at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises LocalError."""
+        self.path = path
+        self._read, self._rest = 0, b""
+        try:
+            if path.exists():
+                path.replace(path.with_name(f"{path.name}.1"))
+            self.file = path.open("ab")
+        except OSError as error:
+            raise LocalError(f"the log cannot be written: {error.strerror}", where=str(path)) from error
+
+    def look(self) -> None:
+        """Show the errors among what was said since the last look."""
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            said = self._rest + file.read()
+            self._read = file.tell()
+        *lines, self._rest = said.split(b"\n")
+        for line in lines:
+            if _ERROR_LINE.search(line):
+                click.echo(harmless(line.decode(errors="replace")), err=True)
+
+    def last_lines(self) -> list[str]:
+        """The end of what was said, for who asks why it ended."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - 4096))
+            text = file.read(4096).decode(errors="replace")
+        return [f"  {harmless(line)}" for line in text.splitlines()[-LAST_LINES:]]
+
+
+def run_group(
+    command: list[str], environment: Mapping[str, str], ended: threading.Event, *, log: LogFile | None = None
+) -> int:
     """Run a program as the leader of its own process group until it ends or ``ended`` is set; then end the whole group.
 
     After KILL Dagster's webserver and daemon live on and hold the port, so it is always the group that is ended.
-    Returns the exit code.
+    log: for what it prints, a file, so that it goes on when we are killed; else it prints where we do. Returns the exit
+    code.
     """
-    process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
+    output = log.file if log else None
+    process = subprocess.Popen(
+        command, env=dict(environment), start_new_session=True, stdout=output, stderr=output and subprocess.STDOUT
+    )
     CHILDREN.add(process, lambda: os.killpg(process.pid, signal.SIGKILL))
     try:
         while process.poll() is None and not ended.wait(0.2):
-            pass
+            if log:
+                log.look()
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(CHILD_STOP_S)
@@ -139,6 +193,9 @@ def run_group(command: list[str], environment: Mapping[str, str], ended: threadi
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
         CHILDREN.discard(process)
+        if log:
+            log.look()
+            log.file.close()
     return code
 
 

@@ -1,0 +1,39 @@
+"""``dev`` is quiet: what Dagster says is in a file, its errors and ours are on the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.cli.serving import LogFile, run_group
+
+CHATTY = """
+import sys
+for text in ("INFO - Serving dagster-webserver", "ERROR - Sensor push_source failed", "WARNING - slow"):
+    print("2026-11-28 17:00:00 +0000 - dagster.daemon -", text, file=sys.stderr, flush=True)
+print("no line end", end="")
+sys.exit(3)
+"""
+
+
+def test_errors_are_shown_and_the_rest_is_in_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dev.log").write_text("of the last time\n")
+    log = LogFile(tmp_path / "dev.log")
+    assert run_group([sys.executable, "-c", CHATTY], os.environ, threading.Event(), log=log) == 3
+    shown = capfd.readouterr()
+    assert shown.out == "" and shown.err.splitlines() == [
+        "2026-11-28 17:00:00 +0000 - dagster.daemon - ERROR - Sensor push_source failed"
+    ]
+    assert "INFO - Serving" in log.path.read_text() and "of the last time" not in log.path.read_text()
+    assert (tmp_path / "dev.log.1").read_text() == "of the last time\n"
+    assert [line.strip() for line in log.last_lines()][-1] == "no line end"
+
+
+def test_verbose_shows_all(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_group([sys.executable, "-c", CHATTY], os.environ, threading.Event()) == 3
+    shown = capfd.readouterr()
+    assert "INFO - Serving" in shown.err and "no line end" in shown.out
