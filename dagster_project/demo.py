@@ -42,8 +42,6 @@ STAGES = {
 """Stages of the assets that are not named as their stage; ``replica/x`` is ``replicate:x``."""
 WIND_UP_S = 1.0
 """After a signal; whoever started this process waits a little longer."""
-QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
-"""Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
 PAGE = "page"
 """Tells how a release stands, which is no outcome of its own."""
@@ -95,8 +93,7 @@ class Recorder:
                 return Recorder(result, self._events)
             for each in result.values() if name in SEVERAL else [result]:
                 if isinstance(each, StageResult):
-                    no = "denied" if each.stage in QUESTIONS else "failed"
-                    self._events.write(each, "ok" if each.ok or each.stage == PAGE else no)
+                    self._events.write(each, "ok" if each.stage == PAGE else each.outcome)
             return result
 
         return call

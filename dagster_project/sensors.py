@@ -333,14 +333,14 @@ def look_for_allowed(
 
 
 def promotion_sensor(config: Config, job: Job) -> dg.SensorDefinition:
-    """The sensor that lets held releases go when the evidence passes: newer advisories, an exception, a policy."""
+    """The sensor that lets denied releases go when the evidence passes: newer advisories, an exception, a policy."""
 
     @dg.sensor(
         name="promotion",
         job=job,
         minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds()) * JUDGED_EVERY),
         default_status=at_start(config),
-        description="Releases that were refused, or whose promotion failed, judged again by digest against today's "
+        description="Releases that were denied, or whose promotion failed, judged again by digest against today's "
         f"advisories and policy, {MAX_JUDGED} at a time; asks for a run when the verdict is allow now.",
     )
     def promotion(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:

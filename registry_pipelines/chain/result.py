@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from registry_pipelines.errors import EvidenceError
 from registry_pipelines.progress import size_text
 
 Scalar = str | int | float | bool
+
+Outcome = Literal["ok", "denied", "failed"]
+
+QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
+"""Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
 WAITS = "allowed, waits for a person"
 """How a release stands that may go and that nobody has let go."""
@@ -50,6 +56,13 @@ class StageResult:
     ok: bool = True
     exit_code: int = 0
     """What a command ends with that did this; 0 also where it is not ``ok`` and the command has a code for that."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, in the word that is used everywhere (docs/words.md)."""
+        if self.ok:
+            return "ok"
+        return "denied" if self.stage in QUESTIONS or self.exit_code == EvidenceError.exit_code else "failed"
 
     def plain(self) -> dict[str, Any]:
         """The same as plain JSON values."""

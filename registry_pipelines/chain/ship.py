@@ -38,9 +38,6 @@ _SIGNERS: dict[Stage, tuple[Role, ...]] = {
 }
 """Stages that cannot be without a key, and whose it may be."""
 
-QUESTIONS = ("vulnerabilities", "judge")
-"""Steps whose result says no without an error."""
-
 Status = Literal["ok", "denied", "failed", "skipped"]
 
 
@@ -273,7 +270,7 @@ class _Work:
         self.session.progress.begin(name)
         try:
             result = act()
-            status: Status = "ok" if result.ok else "denied" if name in QUESTIONS else "failed"
+            status: Status = result.outcome
             if status == "failed":
                 result = replace(result, exit_code=result.exit_code or ContentError.exit_code)
         except RegistryPipelinesError as error:

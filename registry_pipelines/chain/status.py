@@ -1,5 +1,6 @@
 """Where images and releases stand, read from the registries: what each channel names, whether that may ship, where it
-is, and what is held. Nothing is written, and no answer of a registry that is down is taken for "not there"."""
+is, and which newer ones are not promoted. Nothing is written, and no answer of a registry that is down is taken for
+"not there"."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Held:
+class Newer:
     """A release that is newer than the channel's and was not promoted."""
 
     tag: str
@@ -88,7 +89,7 @@ class Status:
     promoted: datetime | None = None
     """When the channel was last put on it."""
     size_bytes: int | None = None
-    held: tuple[Held, ...] = ()
+    newer: tuple[Newer, ...] = ()
     """The newest first."""
     more_newer: int = 0
     """Newer releases that were not looked at."""
@@ -97,9 +98,9 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """0: shipped, the newest, and everywhere. 3: not, because nothing is promoted or may be, or something is held.
-        7: a registry did not answer. 6: a place has another, or none."""
-        if self.ruling in ("deny", "outdated", "none") or not all(each.rolled_back for each in self.held):
+        """0: shipped, the newest, and everywhere. 3: not, because nothing is promoted or may be, or a newer one is
+        not promoted. 7: a registry did not answer. 6: a place has another, or none."""
+        if self.ruling in ("deny", "outdated", "none") or not all(each.rolled_back for each in self.newer):
             return NOT_SHIPPED
         found = set(self.places.values())
         if self.ruling == "unknown" or self.problems or "unreachable" in found:
@@ -120,9 +121,9 @@ class Status:
             "created": _text(self.created),
             "promoted": _text(self.promoted),
             "size_bytes": self.size_bytes,
-            "held": [
+            "newer": [
                 {"tag": each.tag, "digest": each.digest, "why": each.why, "rolled_back": each.rolled_back}
-                for each in self.held
+                for each in self.newer
             ],
             "more_newer": self.more_newer,
             "problems": list(self.problems),
@@ -218,8 +219,8 @@ class _Look:
             named = (tag for tag in tags[: -MOST_NEWER - 1 : -1] if self._named(image, tag) == digest)
             status = replace(status, tag=next(named, ""))
         newer = [tag for tag in reversed(tags) if not status.tag or order_key(tag) > order_key(status.tag)]
-        held = {each.digest: each for tag in newer[:MOST_NEWER] if (each := self._held(image, tag, digest))}
-        return replace(status, held=tuple(held.values()), more_newer=max(0, len(newer) - MOST_NEWER))
+        found = {each.digest: each for tag in newer[:MOST_NEWER] if (each := self._newer(image, tag, digest))}
+        return replace(status, newer=tuple(found.values()), more_newer=max(0, len(newer) - MOST_NEWER))
 
     def release(self, release: Release, channel: Digest | None) -> Status:
         """Where a release stands, without its places. channel: what its image's channel names. Raises RegistryError."""
@@ -227,17 +228,17 @@ class _Look:
         status = self._standing(image, release.digest, release.tag)
         return replace(status, channel=image.channel if channel == release.digest else "")
 
-    def _held(self, image: Image, tag: str, channel: Digest | None) -> Held | None:
+    def _newer(self, image: Image, tag: str, channel: Digest | None) -> Newer | None:
         """What keeps the release of a tag; None for what is no release of its own."""
         digest = self._named(image, tag)
         if digest is None or digest == channel or not is_image(self._source(image), digest):
             return None
         status = self._standing(image, digest, tag)
         if status.promoted:
-            return Held(tag, digest, "promoted before, and the channel went back", rolled_back=True)
+            return Newer(tag, digest, "promoted before, and the channel went back", rolled_back=True)
         if status.ruling == "allow":
-            return Held(tag, digest, WAITS if image.promote == "manual" else "allowed, not promoted yet")
-        return Held(tag, digest, status.reasons[0])
+            return Newer(tag, digest, WAITS if image.promote == "manual" else "allowed, not promoted yet")
+        return Newer(tag, digest, status.reasons[0])
 
     def _standing(self, image: Image, digest: Digest, tag: str = "") -> Status:
         """Verdict, times and size of a digest. tag: its version; unless told, it is what the channel names, and its

@@ -86,7 +86,7 @@ def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
             bare_digest(result.digest),
             size_text(result.bytes_moved),
             f"{result.seconds:.1f}",
-            "[green]ok[/]" if result.ok else "[red]not ok[/]",
+            "[green]ok[/]" if result.ok else f"[red]{result.outcome}[/]",
         )
     return table
 

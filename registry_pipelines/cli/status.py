@@ -23,18 +23,19 @@ REASON_CHARACTERS = 60
 MOST_LOOKED_AT = 20
 """Releases of an image whose evidence is read unless ``--long`` asks for all: some twenty requests each."""
 
-OPTIONAL = ("channel", "verdict", "reason", "where", "age", "size", "held")
+OPTIONAL = ("channel", "verdict", "reason", "where", "age", "size", "newer")
 
 
 @click.command("status")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
 @common
 def status(options: Options, images: Sequence[str]) -> None:
-    """Show where images stand: what the channel names, verdict, reason, where it is, age, size, what is held.
+    """Show where images stand: what the channel names, verdict, reason, where it is, age, size, and newer releases that
+    are not promoted.
 
     All images unless named. Nothing is written. WHERE tells what the channel tag names at each target and mirror: the
     same, another, nothing (missing), or that it cannot be read (unreachable). Exit 0: every image's newest release
-    ships and is everywhere. Exit 3: nothing is promoted, or it is not allowed any more, or a newer release is held.
+    ships and is everywhere. Exit 3: nothing is promoted, or it is not allowed any more, or a newer one is not promoted.
     Exit 7: a registry cannot be read. Exit 6: a place has another, or none. Of several the first of 3, 7, 6.
     """
     with options.chain() as chain:
@@ -46,7 +47,7 @@ def status(options: Options, images: Sequence[str]) -> None:
         console().print("the configuration has no images", markup=False)
     else:
         now = datetime.now(UTC)
-        _show([{**_first(each), **_common(each, now), "held": held_text(each)} for each in found], found)
+        _show([{**_first(each), **_common(each, now), "newer": newer_text(each)} for each in found], found)
     if code:
         sys.exit(code)
 
@@ -135,9 +136,9 @@ def where_text(places: Mapping[str, str]) -> str:
     return "; ".join(f"{found}: {', '.join(each)}" for found, each in names.items())
 
 
-def held_text(status: Status) -> str:
+def newer_text(status: Status) -> str:
     """``v1.3.0: not judged``, a line for each."""
-    lines = [f"{each.tag}: {shortened(each.why)}" for each in status.held]
+    lines = [f"{each.tag}: {shortened(each.why)}" for each in status.newer]
     if status.more_newer:
         lines.append(f"and {count_text(status.more_newer, 'newer tag')} not looked at")
     return "\n".join(lines)

@@ -56,12 +56,12 @@ def test_what_ships_and_is_everywhere_ends_with_zero_and_nothing_is_written(ship
         requests = [each.method for proxy in proxies.values() for each in proxy.seen]
     assert requests and set(requests) <= {"GET", "HEAD"}
     [image] = answer["images"]
-    assert (answer["ok"], image["verdict"], image["tag"], image["held"]) == (True, "allow", "v1.0.0", [])
+    assert (answer["ok"], image["verdict"], image["tag"], image["newer"]) == (True, "allow", "v1.0.0", [])
     assert image["places"] == {"eu": "same", "gcp": "same", "airgap": "same"}
     assert image["created"] == "2026-11-23T10:00:00Z" and image["promoted"] and image["size_bytes"] > 500
     for word in ("v1.0.0", "allow", "same: eu, gcp, airgap", "size"):
         assert word in text
-    assert "held" not in text and "reason" not in text
+    assert "newer" not in text and "reason" not in text
 
 
 def test_an_image_without_a_release_and_one_that_is_unknown(shipped: Fleet) -> None:
@@ -72,14 +72,14 @@ def test_an_image_without_a_release_and_one_that_is_unknown(shipped: Fleet) -> N
         shipped.chain.statuses(["tol"])
 
 
-def test_newer_releases_that_are_not_promoted_are_held_and_why(shipped: Fleet) -> None:
+def test_newer_releases_that_are_not_promoted_and_why(shipped: Fleet) -> None:
     bad = shipped.release("v1.1.0", package="badwheel")
     good, unseen = shipped.release("v1.2.0"), shipped.release("v1.10.0")
     assert not shipped.judged(bad) and shipped.judged(good)
     place = shipped.chain.place("app")
     try:
         [image] = asked(shipped, "status", "app", code=3)["images"]
-        assert [(each["tag"], each["why"]) for each in image["held"]] == [
+        assert [(each["tag"], each["why"]) for each in image["newer"]] == [
             ("v1.10.0", "nobody judged it by policy default"),
             ("v1.2.0", "allowed, waits for a person"),
             ("v1.1.0", "CRITICAL 9.8: pkg:pypi/badwheel@1.0: TEST-2026-1; fixed in 2.0 (0 permitted)"),
@@ -109,7 +109,7 @@ def test_only_the_newest_are_looked_at_unless_told(shipped: Fleet, monkeypatch: 
         assert "- 2 older releases only listed; --long looks at them, too" in shown(shipped, "releases")
         assert all("verdict" in each for each in asked(shipped, "releases", "--long"))
         [image] = asked(shipped, "status", "app", code=3)["images"]
-        assert ([each["tag"] for each in image["held"]], image["more_newer"]) == (["v2.0.1"], 1)
+        assert ([each["tag"] for each in image["newer"]], image["more_newer"]) == (["v2.0.1"], 1)
         assert "and 1 newer tag not looked at" in shown(shipped, "status", "app")
     finally:
         for release in made:
@@ -170,7 +170,7 @@ def test_what_was_allowed_once_is_outdated_and_what_nobody_promoted_too(fleet: F
     fleet.chain.promote(other)
     fleet.chain.promote(release)
     [image] = fleet.chain.statuses(["app"])
-    assert (image.tag, [each.rolled_back for each in image.held], image.exit_code) == ("v1.0.0", [True], 6)
+    assert (image.tag, [each.rolled_back for each in image.newer], image.exit_code) == ("v1.0.0", [True], 6)
 
 
 def test_a_look_makes_no_key(fleet: Fleet) -> None:

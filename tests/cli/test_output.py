@@ -77,7 +77,7 @@ def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str])
     )  # fmt: skip
     show_result(result, as_json=False)
     shown = capsys.readouterr().out
-    for expected in ("[red]found[/red]", "- [b]no[/b]", "2.0 KiB", "yes", "not ok", "app:v1"):
+    for expected in ("[red]found[/red]", "- [b]no[/b]", "2.0 KiB", "yes", "failed", "app:v1"):
         assert expected in shown
     assert rows_table([{"n": number} for number in range(60)], limit=50).caption == "and 10 more"
 
