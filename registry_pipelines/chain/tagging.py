@@ -8,7 +8,7 @@ from registry_pipelines.chain.releases import names_release
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.rules import matches
-from registry_pipelines.errors import ContentError, Refused, TagImmutable
+from registry_pipelines.errors import ContentError, Refused, TagImmutable, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.registry.protocol import Place
@@ -57,7 +57,7 @@ def untag(place: Place, tag: str, digest: Digest, *, session: Session | None, dr
         if rule.covers(place.repository) and matches(tag, rule.protect):
             raise TagImmutable("a retention rule protects the tag", where=f"{place}:{tag}")
     if not dry_run:
-        place.registry.delete_tag(place.repository, tag)
+        _delete_tag(place, tag)
         if digest_at(place, digest) is None:
             raise ContentError(
                 "the registry deleted the image with the tag, though it had others",
@@ -72,6 +72,14 @@ def untag(place: Place, tag: str, digest: Digest, *, session: Session | None, dr
         changed=not dry_run,
         facts={"tag": tag, "deleted": 0},
     )
+
+
+def _delete_tag(place: Place, tag: str) -> None:
+    try:
+        place.registry.delete_tag(place.repository, tag)
+    except Unsupported as error:
+        do = "Leave the tag, move it, or delete the image by its digest, with all its tags"
+        raise Unsupported(error.what, where=error.where, do=do, status=error.status, code=error.code) from error
 
 
 def _check_free(place: Place, tag: str, session: Session | None) -> None:

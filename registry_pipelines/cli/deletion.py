@@ -58,7 +58,7 @@ def delete(options: Options, reference: str, yes: bool, dry_run: bool) -> None:
     with located(options, [reference]) as ([found], chain):
         wanted = _wanted(chain, found, reference)
         if not options.as_json:
-            _show(found, wanted)
+            _show(found, wanted, title="plan; nothing was changed" if dry_run else "plan")
         if not (yes or dry_run) and not click.confirm("Delete it?", err=True):
             click.echo("nothing was deleted", err=True)
             return
@@ -123,7 +123,7 @@ def _wanted_tag(chain: Chain | None, found: Located, entry: Entry, others: Seque
     return _Wanted(entry.digest, planned, [found.tag], manifests=0, freed_bytes=0, lines=lines, act=act)
 
 
-def _show(found: Located, wanted: _Wanted) -> None:
+def _show(found: Located, wanted: _Wanted, *, title: str) -> None:
     row = {
         "repository": str(found.place),
         "digest": wanted.digest,
@@ -131,7 +131,7 @@ def _show(found: Located, wanted: _Wanted) -> None:
         "manifests": wanted.manifests,
         "freed_bytes": wanted.freed_bytes,
     }
-    console().print(rows_table([row], title="plan; nothing was changed"))
+    console().print(rows_table([row], title=title))
     print_lines(wanted.lines)
 
 
