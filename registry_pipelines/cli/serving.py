@@ -114,10 +114,9 @@ def dev(options: Options, port: int, host: str, verbose: bool) -> None:
     """Serve the Dagster UI with its daemon, and the embedded registries, until Ctrl-C or TERM."""
     config = options.config()
     home = prepare_dagster_home(config)
-    workspace = Path("workspace.yaml")
-    location = ["-w", str(workspace)] if workspace.exists() else ["-m", "dagster_project.definitions"]
     # Of this Python: a program named dagster on PATH may be of another, which has none of our code.
-    command = [sys.executable, "-m", "dagster", "dev", *location, "-h", host, "-p", str(port)]
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(code_location() / "workspace.yaml")]
+    command += ["-h", host, "-p", str(port)]
     environment = {**os.environ, ENVIRONMENT_VARIABLE: str(config.path), "DAGSTER_HOME": str(home)}
     with _signals() as ended, ensure_registries(config, until_unused=False) as served:
         _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])
@@ -199,6 +198,14 @@ def run_group(
     return code
 
 
+def code_location() -> Path:
+    """The folder of the package that Dagster loads. Raises ToolMissing."""
+    location = importlib.util.find_spec("dagster_project")
+    if location is None or not location.submodule_search_locations:
+        raise ToolMissing("the code location dagster_project is not installed", do="Install the project again, whole")
+    return Path(location.submodule_search_locations[0])
+
+
 def prepare_dagster_home(config: Config) -> Path:
     """Dagster's home: ``$DAGSTER_HOME``, or ``dagster`` below the state folder, made with our settings when it is new.
 
@@ -206,12 +213,10 @@ def prepare_dagster_home(config: Config) -> Path:
     """
     if importlib.util.find_spec("dagster") is None:
         raise _dagster_missing()
-    location = importlib.util.find_spec("dagster_project")
-    if location is None or not location.submodule_search_locations:
-        raise ToolMissing("the code location dagster_project is not installed", do="Install the project again, whole")
+    location = code_location()
     claim_state(config.state)
     home = Path(os.environ.get("DAGSTER_HOME") or config.state / "dagster").absolute()
-    settings = Path(location.submodule_search_locations[0]) / "instance.yaml"
+    settings = location / "instance.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():

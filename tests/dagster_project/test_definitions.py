@@ -105,8 +105,12 @@ def test_assets_say_who_owns_them_and_what_they_are() -> None:
         assert spec.code_version, spec.key
 
 
-def test_workspace_names_a_module_of_the_package() -> None:
+def test_both_workspaces_name_the_code_location_alike() -> None:
+    """The checkout's, for ``dagster dev -w``, and the package's, for ``registry-pipelines dev``."""
     (entry,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    (packaged,) = yaml.safe_load((ROOT / "dagster_project" / "workspace.yaml").read_text())["load_from"]
+    assert packaged["python_module"].items() <= entry["python_module"].items()
+    assert packaged["python_module"]["location_name"] == "registry_pipelines"
     assert entry["python_module"]["module_name"] == "dagster_project.definitions"
     # With this table `dagster dev` would ignore workspace.yaml, silently.
     assert "dg" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
