@@ -285,9 +285,11 @@ class _Work:
     def _notified(self, release: Release, result: StageResult, status: NotifyEvent) -> StageResult:
         """The result, with what went wrong with the notification. What a verdict before this one said is told no second
         time, and a report over the limits is the verdict's to tell."""
-        if result.stage == "vulnerabilities" or (result.stage == "judge" and status == "denied" and not result.changed):
+        old = result.stage == "judge" and not result.changed
+        if status == "denied" and (old or result.stage == "vulnerabilities"):
             return result
-        problems = self.tell(status, release, stage=result.stage, what=result.action, reasons=result.reasons)
+        what, *more = (result.action, *result.reasons) if status == "denied" else (*result.reasons, result.action)[:1]
+        problems = self.tell(status, release, stage=result.stage, what=what, reasons=more)
         return replace(result, notes=[*result.notes, *problems])
 
     def _skip(self, release: Release, name: str, why: str) -> None:

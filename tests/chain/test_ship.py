@@ -31,6 +31,8 @@ from tests.patience import patient
 
 ALL = ["provenance", "sbom", "vulnerabilities", "sign", "judge", "promote"]
 COPIES = ["replicate:eu", "replicate:gcp", "mirror:airgap"]
+KEEP = [sys.executable, "-c", "import sys; open('told', 'a').write(sys.stdin.read() + '\\n')"]
+"""A command for `notify`."""
 MAIN = "import sys; from registry_pipelines.cli import main; main(sys.argv[1:])"
 COMMAND = [sys.executable, "-c", MAIN, "ship", "app", "--quiet", "--config"]
 
@@ -98,8 +100,7 @@ def test_until_ends_after_that_stage(fleet: Fleet) -> None:
 
 
 def test_what_is_denied_is_judged_and_goes_nowhere(fleet: Fleet) -> None:
-    keep = [sys.executable, "-c", "import sys; open('told', 'a').write(sys.stdin.read() + '\\n')"]
-    fleet.reload(("signing:", f"notify: {{command: {json.dumps(keep)}}}\nsigning:"))
+    fleet.reload(("signing:", f"notify: {{command: {json.dumps(KEEP)}}}\nsigning:"))
     bad = fleet.release("v1.0.0", package="badwheel")
     assert shipped(fleet, "app", "--until", "sign", code=3)["denied_at"] == "vulnerabilities"
     done = shipped(fleet, "app", code=3)
@@ -139,7 +140,10 @@ def test_a_replica_that_is_down_holds_up_no_other_and_the_same_command_does_the_
 def test_a_stage_that_fails_ends_it_with_its_code(fleet: Fleet) -> None:
     fleet.release("v1.0.0")
     (fleet.folder / "advisories" / "TEST-2026-1.json").unlink()
+    fleet.reload(("signing:", f"notify: {{command: {json.dumps(KEEP)}}}\nsigning:"))
     done = shipped(fleet, "app", code=8)
+    [told] = map(json.loads, (fleet.folder / "told").read_text().splitlines())
+    assert (told["event"], told["stage"]) == ("failed", "vulnerabilities") and "advisories" in told["what"]
     by = {each["stage"]: each["status"] for each in done["stages"]}
     assert by["vulnerabilities"] == "failed" and by["sbom"] == "ok"
     assert {by[stage] for stage in ("sign", "judge", "promote", *COPIES)} == {"skipped"}
