@@ -333,6 +333,15 @@ def test_a_file_that_is_not_whole_or_was_changed_is_refused_with_our_error(
         done = take(state, reader(path, now=NOW), now=NOW)
     except RegistryPipelinesError:
         return
-    archives = {path.name: path.read_bytes() for path in done.set.folder.glob("*.zip")}
+    assert done.set.is_whole()
     with zipfile.ZipFile(done.set.folder / "PyPI.zip") as archive:
-        assert archive.testzip() is None and archives["PyPI.zip"] in raw
+        assert archive.testzip() is None and (done.set.folder / "PyPI.zip").read_bytes() in raw
+
+
+def test_each_file_of_a_set_is_checked(exported: tuple[bytes, Path]) -> None:
+    """The list of the records too, by which the next update knows what is new."""
+    raw, folder = exported
+    at = raw.rindex(b"MAL-2025-1")
+    (folder / "list.tar").write_bytes(raw[:at] + b"MAL-2025-2" + raw[at + 10 :])
+    with pytest.raises(DigestMismatch, match=r"PyPI\.csv has the sha256"):
+        take(folder / "fresh", reader(folder / "list.tar", now=NOW), now=NOW)
