@@ -6,6 +6,7 @@ an interrupted update had brought lies in ``advisories/partial`` and is gone on 
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from registry_pipelines.scan.listings import (
     write_listing,
 )
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES
+from registry_pipelines.settings import ECOSYSTEM
 from registry_pipelines.threads import Pool
 
 MAX_SINGLES = 1000
@@ -82,7 +84,8 @@ def update(feed: Feed, ecosystems: Collection[str], state: Path, *, now: datetim
     """
     with changing(state) as partial:
         old, names = before(state)
-        wanted = sorted({*map(folder_of, ecosystems), *names} - {""})
+        named = {*map(folder_of, ecosystems), *names} - {""}
+        wanted = sorted(name for name in named if re.fullmatch(ECOSYSTEM.expression, name))
         if not wanted:
             raise InputError(
                 "no ecosystem is named, and no SBOM that is stored names one",
@@ -102,7 +105,8 @@ def update(feed: Feed, ecosystems: Collection[str], state: Path, *, now: datetim
                 do="Check the names of the ecosystems",
             )
         done = finish(state, pieces, now=now, old=old, progress=progress)
-        done.fetched, done.notes = updater.fetched, updater.notes
+        odd = [f"{name[:80]!r} is no name of an ecosystem" for name in sorted(named - set(wanted))]
+        done.fetched, done.notes = updater.fetched, [*updater.notes, *odd]
         return done
 
 

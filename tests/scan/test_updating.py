@@ -222,6 +222,11 @@ def test_an_archive_that_is_none_is_never_used(export: OsvExport, tmp_path: Path
 def test_nothing_to_fetch_is_wrong_input(export: OsvExport, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no ecosystem is named"):
         run(export, tmp_path)
+    with pytest.raises(InputError, match="no ecosystem is named"):
+        run(export, tmp_path, "../..", ".", "")
+    done = run(export, tmp_path / "odd", "PyPI", "../..", "..:12", "a/b")
+    assert len(done.notes) == 3 and all("is no name of an ecosystem" in note for note in done.notes)
+    assert not [name for name in export.names() if not name.startswith(("PyPI/", "ecosystems.txt"))]
     with pytest.raises(AdvisoriesMissing, match="nothing for Nowhere"):
         run(export, tmp_path, "Nowhere")
 
