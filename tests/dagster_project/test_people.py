@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 
-from dagster_project.people import PERSON_TAG, config_to_ask, name_in
+from dagster_project.people import PERSON_TAG, NamedByProxy, config_to_ask, name_in
 from dagster_project.report import OUTCOME_TAG
 from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.config import load
@@ -34,19 +33,13 @@ def by_hand(world: World, settings: Path) -> World:
 
 
 @pytest.fixture
-def proxied(by_hand: World, tmp_path: Path) -> Iterator[World]:
-    """The same, with the queue that takes names from a proxy."""
-    settings = {
-        "run_coordinator": {
-            "module": "dagster_project.people",
-            "class": "NamedByProxy",
-            "config": {"user_header": HEADER, "dequeue_interval_seconds": 1},
-        },
-        "concurrency": {"runs": {"max_concurrent_runs": 4}},
-    }
-    with dg.instance_for_test(overrides=settings, temp_dir=str(tmp_path)) as instance:
-        by_hand.instance = instance
-        yield by_hand
+def proxied(by_hand: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The same, with the queue that takes names from a proxy; test_live.py has it from ``dagster.yaml``."""
+    queue = NamedByProxy(user_header=HEADER)
+    queue.register_instance(by_hand.instance)
+    monkeypatch.setattr(by_hand.instance, "_run_coordinator", queue)
+    assert by_hand.instance.run_coordinator is queue
+    return by_hand
 
 
 def ask(
