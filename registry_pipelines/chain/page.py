@@ -76,7 +76,7 @@ def _waits(session: Session, status: Status) -> bool:
 def _sentence(status: Status) -> str:
     """The state of a release in a few words."""
     there = [name for name, presence in status.places.items() if presence == "same"]
-    where = f", at {len(there)} of {len(status.places)} places" if status.places else ""
+    where = f", at {len(there)} of {count_text(len(status.places), 'place')}" if status.places else ""
     match status.ruling:
         case "deny":
             return "denied"
