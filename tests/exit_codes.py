@@ -18,8 +18,8 @@ HEAD = """# Exit codes and errors
 A script asks the exit code; `--json` names the error too:
 
 ```json
-{"ok": false,
- "error": {"error": "Unauthorized", "what": "...", "where": "eu.example.com/team/app", "do": "...", "exit_code": 5}}
+{"command": "copy", "ok": false, "exit_code": 5, "result": null,
+ "error": {"error": "Unauthorized", "what": "...", "where": "eu.example.com/team/app", "do": "..."}}
 ```
 
 `where` never holds a password or a token; `do` is what to try next. In Python the same errors are

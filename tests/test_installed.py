@@ -19,6 +19,7 @@ from registry_pipelines import __version__
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
+from tests.answers import answered
 from tests.chain.fleet import free_ports
 from tests.doubles.docker_daemon import Docker, own_docker
 from tests.doubles.osv_export import OsvExport, malicious, small_set
@@ -42,7 +43,7 @@ def test_the_declared_dependencies_are_enough_for_the_demonstration(tmp_path: Pa
     environment.pop("PYTHONPATH", None)
     done = subprocess.run([program, "demo", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert {each["ships"] for each in json.loads(done.stdout)["outcomes"]} == {True, False}
+    assert {each["ships"] for each in answered(done.stdout)["outcomes"]} == {True, False}
 
 
 def test_the_image_of_the_product_takes_the_wheel_of_this_version() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.sinks import JOURNAL_FILE
 from registry_pipelines.versions import STATE_VERSION, VERSION_FILE, claim_state
+from tests.answers import answered
 from tests.chain.fleet import write_config
 from tests.cli.test_bad_input import PROGRAM
 from tests.needs import needed_module
@@ -121,7 +121,7 @@ def test_no_command_touches_the_state_of_a_newer_build(command: list[str], tmp_p
         [*PROGRAM, *command, "--json", "--config", str(path)], capture_output=True, text=True, timeout=patient(60)
     )
     assert done.returncode == 9, done.stderr
-    told = json.loads(done.stdout)["error"]
+    told = answered(done.stdout)["error"]
     assert told["where"] == str(state / VERSION_FILE) and "newer Registry Pipelines" in told["do"]
     assert snapshot(tmp_path) == before
 

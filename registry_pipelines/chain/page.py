@@ -19,6 +19,7 @@ from registry_pipelines.chain.status import Presence, Status, release_statuses
 from registry_pipelines.errors import EvidenceMissing, RegistryPipelinesError
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import Verdict
 from registry_pipelines.promote.standing import latest_record
 from registry_pipelines.promote.verdicts import read as read_verdicts

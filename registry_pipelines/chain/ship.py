@@ -127,8 +127,6 @@ class Shipment:
     def plain(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return {
-            "ok": not self.exit_code,
-            "exit_code": self.exit_code,
             "release": self.release.key if self.release else "",
             "image": self.image,
             "denied_at": self.denied_at,

@@ -31,6 +31,7 @@ GROUPS = {
         "logout": ("logins", "Forget what login kept"),
         "completion": ("completion", "Print the script that completes commands, options and names"),
         "config": ("configuration", "Check a configuration"),
+        "schema": ("schemas", "Print the JSON schema of what a command prints with --json"),
     },
     "Every day": {
         "ship": ("shipping", "Take one release through the whole chain: build, scan, sign, judge, promote, copy"),
@@ -117,6 +118,6 @@ class _Commands(click.Group):
 def main() -> None:
     """The container-image supply chain: build, scan, sign, promote, replicate, mirror, collect.
 
-    Every command takes --json (one document on stdout; progress and messages on stderr) and ends with a documented
+    Every command takes --json (one document on stdout, see `schema`; messages on stderr) and ends with a documented
     exit code. An image may be written with a configured registry's name in front: us-east-1/ml/forecaster:prod.
     """

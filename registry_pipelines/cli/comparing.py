@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
-from registry_pipelines.cli.output import console, print_alerts, print_json, print_lines, rows_table, worth_showing
+from registry_pipelines.cli.output import (
+    console,
+    print_alerts,
+    print_lines,
+    rows_table,
+    worth_showing,
+)
 from registry_pipelines.cli.references import located
 from registry_pipelines.progress import count_text
 
@@ -41,7 +48,7 @@ def diff(options: Options, before: str, after: str) -> None:
     compared = found.report if found.before.digest != found.after.digest else None
     alerts = alerts_about(compared, max_age=DEFAULT_MAX_ADVISORY_AGE, now=now, do=remedy(config)) if compared else []
     if options.as_json:
-        print_json({"ok": True, "alerts": alerts, **found.plain()})
+        print_json({"alerts": alerts, **found.plain()})
     else:
         print_alerts(alerts)
         _show(found)

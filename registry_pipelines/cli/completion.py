@@ -8,8 +8,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.help import PROGRAM
-from registry_pipelines.cli.output import print_json
 
 VARIABLE = "_REGISTRY_PIPELINES_COMPLETE"
 """What click looks for, made of the program's name; set by the script when a shell asks."""
@@ -32,7 +32,7 @@ def completion(options: Options, shell: str) -> None:
     assert kind is not None  # noqa: S101 - click has these three
     script = kind(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source()
     if options.as_json:
-        print_json({"ok": True, "shell": shell, "script": script})
+        print_json({"shell": shell, "script": script})
     else:
         sys.stdout.write(script + "\n")
 

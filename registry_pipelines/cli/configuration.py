@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.help import help_page
-from registry_pipelines.cli.output import console, print_json, rows_table
+from registry_pipelines.cli.output import (
+    console,
+    rows_table,
+)
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.errors import exit_code_of_many
 
@@ -40,7 +44,7 @@ def check(options: Options, online: bool) -> None:
     reached = _ask(options, config) if online else []
     if options.as_json:
         document = {"file": str(config.path), "state": str(config.state), "notes": list(config.notes), **counts}
-        print_json({"ok": all(each.ok for each in reached), **document, "reached": [each.row() for each in reached]})
+        print_json({**document, "reached": [each.row() for each in reached]})
     else:
         summed = ", ".join(f"{name}: {count}" for name, count in counts.items())
         for note in config.notes:

@@ -13,12 +13,12 @@ import click
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     console,
     print_alerts,
     print_below,
-    print_json,
     rows_table,
 )
 from registry_pipelines.cli.references import is_release, named
@@ -181,7 +181,7 @@ def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
     ]
     rows += [{"kind": each.predicate_type, "identity": "", "key": each.key_id} for each in known.verified]
     if options.as_json:
-        print_json({"ok": True, "digest": subject.digest, "verified": rows})
+        print_json({"digest": subject.digest, "verified": rows})
     else:
         print_below(f"{located.place} {subject.digest}", rows)
 

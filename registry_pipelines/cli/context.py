@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 import click
 
 from registry_pipelines.chain.places import Places
+from registry_pipelines.cli.envelope import print_document
 from registry_pipelines.cli.errors import guarded
 from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME
@@ -144,7 +145,12 @@ def common(command: Callable[Concatenate[Options, _P], None]) -> Callable[_P, No
     def run(*arguments: _P.args, **rest: _P.kwargs) -> None:
         named: dict[str, Any] = {name: rest.pop(name) for name in ("config_file", "as_json", "quiet", "debug")}
         options = Options(**named)
-        code = guarded(lambda: command(options, *arguments, **rest), as_json=options.as_json, debug=options.debug)
+        try:
+            code = guarded(lambda: command(options, *arguments, **rest), as_json=options.as_json, debug=options.debug)
+        except SystemExit as ended:  # the answer is no
+            code = int(ended.code or 0)
+        if options.as_json:
+            print_document(code)
         if code:
             sys.exit(code)
 

@@ -15,7 +15,13 @@ from registry_pipelines.chain.result import StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.names import IMAGES
-from registry_pipelines.cli.output import console, print_json, print_lines, results_table, rows_table
+from registry_pipelines.cli.output import (
+    console,
+    print_lines,
+    print_results,
+    results_table,
+    rows_table,
+)
 from registry_pipelines.cli.references import located
 from registry_pipelines.errors import InputError, Refused, TagImmutable
 from registry_pipelines.progress import count_text
@@ -64,7 +70,7 @@ def delete(options: Options, reference: str, yes: bool, dry_run: bool) -> None:
             return
         result = wanted.planned if dry_run else wanted.act()
     if options.as_json:
-        print_json(result.plain())
+        print_results([result])
     elif not dry_run:
         console().print(results_table([result]))
         print_lines(result.reasons)

@@ -24,7 +24,13 @@ from registry_pipelines.chain.outcome import Outcome, outcomes
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.demo_bases import push_demo_bases
-from registry_pipelines.cli.output import bare_digest, condensed, console, print_json, stage_table
+from registry_pipelines.cli.envelope import print_json
+from registry_pipelines.cli.output import (
+    bare_digest,
+    condensed,
+    console,
+    stage_table,
+)
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import EvidenceError, LocalError
@@ -75,7 +81,6 @@ def demo(options: Options) -> None:
     if options.as_json:
         print_json(
             {
-                "ok": not problems,
                 "seconds": round(seconds, 1),
                 "events": events,
                 "outcomes": [each.plain() for each in release_outcomes],

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from registry_pipelines import errors, interrupts
+from registry_pipelines.cli.envelope import keep_error
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.interrupts import is_interrupt
 
@@ -73,17 +74,19 @@ def say_interrupted(error: BaseException | None = None) -> int:
 
 def _say_failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
     if isinstance(error, RegistryPipelinesError):
-        _explain(str(error), error.diagnostics(), error.exit_code, as_json=as_json, error=error, debug=debug)
+        _explain(str(error), error.diagnostics(), as_json=as_json, error=error, debug=debug)
         return error.exit_code
     text = f"unexpected {type(error).__name__}: {error}"
     hint = "This is a fault of the program; run again with --debug and report what it prints"
     facts = {"error": type(error).__name__, "what": text, "where": "", "do": hint}
-    _explain(f"{text}. {hint}", facts, UNEXPECTED, as_json=as_json, error=error, debug=debug)
+    _explain(f"{text}. {hint}", facts, as_json=as_json, error=error, debug=debug)
     return UNEXPECTED
 
 
-def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, error: BaseException, debug: bool) -> None:
-    from registry_pipelines.cli.output import harmless, print_json  # --help needs no tables
+def _explain(text: str, facts: dict[str, str], *, as_json: bool, error: BaseException, debug: bool) -> None:
+    from registry_pipelines.cli.output import (
+        harmless,  # --help needs no tables,
+    )
 
     if debug:
         _say_traceback(error)
@@ -91,14 +94,14 @@ def _explain(text: str, facts: dict[str, str], code: int, *, as_json: bool, erro
     for note in getattr(error, "__notes__", ()):  # what became of the others, when one of several failed
         click.echo(harmless(f"- {note}"), err=True)
     if as_json:
-        document: dict[str, Any] = {**facts, "exit_code": code}
+        document: dict[str, Any] = dict(facts)
         if notes := getattr(error, "__notes__", ()):
             document["notes"] = list(notes)
         if isinstance(error, errors.ConfigInvalid):
             document["problems"] = error.problems
         if isinstance(error, errors.PromotionDenied):
             document |= {"reasons": error.reasons, "next_steps": error.next_steps}
-        print_json({"ok": False, "error": document})
+        keep_error(document)
 
 
 def _say_traceback(error: BaseException) -> None:

@@ -20,12 +20,12 @@ from registry_pipelines.cli.context import (
     common,
     read_selection,
 )
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     console,
     print_below,
-    print_json,
     print_lines,
     print_omissions,
     rows_table,
@@ -106,7 +106,7 @@ def copy(
 
 def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
     if options.as_json:
-        print_json([result.plan.to_json() for result in results])
+        print_json({"plans": [result.plan.to_json() for result in results]})
     for result in results if not options.as_json else ():
         summary = Summary(SyncResult(result.plan), [str(place) for place in result.plan.deliveries[0].job.targets])
         shown = worth_showing(summary.plan_rows(), ("drift", "refused", "shared", "relisted", "left_out"))
@@ -133,7 +133,7 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
             "receipts_signed": signed,
             "requests": dict(requests),
         }
-        print_json({"ok": ok, "digest": digest, "changed": changed, "targets": rows, **more})
+        print_json({"digest": digest, "changed": changed, "targets": rows, **more})
     else:
         shown = [{**row, "note": target.trouble} for row, target in zip(rows, targets, strict=True)]
         shown = [{name: row[name] for name in COPY_COLUMNS} for row in shown]

@@ -8,8 +8,13 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
-from registry_pipelines.cli.output import console, print_json, rows_table, worth_showing
+from registry_pipelines.cli.output import (
+    console,
+    rows_table,
+    worth_showing,
+)
 from registry_pipelines.cli.references import named
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import PLACES
-from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
+from registry_pipelines.cli.output import (
+    console,
+    print_lines,
+    rows_table,
+    worth_showing,
+)
 from registry_pipelines.cli.references import is_release
 from registry_pipelines.errors import InputError, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -92,7 +98,7 @@ def _list_repositories(options: Options, places: Places, where: str, config: Con
         note = f"{error.what}: these are those of the configuration; there may be more"
     names = sorted(set(names))
     if options.as_json:
-        print_json({"ok": True, "registry": registry.name, "complete": not note, "repositories": names, "note": note})
+        print_json({"registry": registry.name, "complete": not note, "repositories": names, "note": note})
         return
     out = console()
     for name in names:
@@ -128,7 +134,7 @@ def _list_tags(options: Options, place: Place, *, everything: bool, opened: bool
     rows.sort(key=lambda row: (row["created"], order_key(row["tag"])), reverse=True)
     notes = _notes(len(tags) - len(shown), len(digests) if not opens else 0, [tag for tag in named if not named[tag]])
     if options.as_json:
-        print_json({"ok": True, "repository": str(place), "tags": rows, "notes": notes})
+        print_json({"repository": str(place), "tags": rows, "notes": notes})
         return
     now = datetime.now(UTC)
     if rows:

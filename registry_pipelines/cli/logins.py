@@ -11,8 +11,12 @@ from typing import Any
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import REGISTRIES
-from registry_pipelines.cli.output import console, print_json, print_lines
+from registry_pipelines.cli.output import (
+    console,
+    print_lines,
+)
 from registry_pipelines.errors import InputError
 from registry_pipelines.registry.client.auth_files import keys_of
 from registry_pipelines.registry.client.logins import (
@@ -68,7 +72,7 @@ def login(options: Options, registry: str, username: str | None, password_stdin:
         *([NOT_BY_ALL] if str(known.file) == os.environ.get("REGISTRY_AUTH_FILE") else []),
     ]
     if options.as_json:
-        document = {"ok": True, "registry": known.host, "username": user, "tried": tried}
+        document = {"registry": known.host, "username": user, "tried": tried}
         print_json({**document, "file": str(kept.file), "helper": kept.helper, "notes": notes})
         return
     where = f"docker-credential-{kept.helper}" if kept.helper else str(kept.file)
@@ -85,7 +89,7 @@ def logout(options: Options, registry: str) -> None:
     kept = forget_login(known.file, known.host)
     notes = _notes(known, kept)
     if options.as_json:
-        document = {"ok": True, "registry": known.host, "changed": kept.changed}
+        document = {"registry": known.host, "changed": kept.changed}
         print_json({**document, "file": str(kept.file), "helper": kept.helper, "notes": notes})
         return
     what = f"logged out of {known.host}" if kept.changed else f"{kept.file} has no log-in for {known.host}"

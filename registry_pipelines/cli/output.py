@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.chain.result import StageResult, cell_text
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
@@ -27,10 +26,9 @@ MOST_ALIKE = 3
 """Reasons that differ only in what they are about and are still listed one by one."""
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-    sys.stdout.flush()
+def print_results(results: Iterable[StageResult]) -> None:
+    """Results of stages as the answer to ``--json``."""
+    print_json({"results": [result.plain() for result in results]})
 
 
 def console() -> Console:
@@ -187,7 +185,7 @@ def worth_showing(rows: Sequence[Mapping[str, Any]], optional: Collection[str]) 
 def show_result(result: StageResult, *, as_json: bool) -> None:
     """Print one result: JSON, or a table with its rows and reasons below."""
     if as_json:
-        print_json(result.plain())
+        print_results([result])
         return
     out = console()
     print_alerts(result.alerts)

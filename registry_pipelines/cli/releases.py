@@ -10,13 +10,14 @@ import click
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.names import IMAGES, names_of
 from registry_pipelines.cli.output import (
     console,
     print_alerts,
-    print_json,
     print_next_steps,
+    print_results,
     print_stage_lines,
     results_table,
     show_result,
@@ -43,7 +44,7 @@ def answer_all(
     """Print several results, as a JSON list or one table; end with ``not_ok`` when one of them is not ok, or with the
     code that all have in common. nothing: said where there is no result."""
     if options.as_json:
-        print_json([result.plain() for result in results])
+        print_results(results)
     elif not results:
         console().print(nothing, markup=False, soft_wrap=True)
     else:
@@ -130,7 +131,7 @@ def _generate(options: Options, key: Path | None, form: str, role: Role | None) 
 
     made = generate_key(path, password=password, form="cosign" if form == "cosign" else "pkcs8")
     if options.as_json:
-        print_json({"ok": True, "private": str(made.private), "public": str(made.public), "key_id": made.key_id})
+        print_json({"private": str(made.private), "public": str(made.public), "key_id": made.key_id})
     else:
         click.echo(f"private key: {made.private}\npublic key:  {made.public}\nkey id:      {made.key_id}")
 

@@ -11,7 +11,13 @@ import click
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import REGISTRIES
-from registry_pipelines.cli.output import console, print_json, print_lines, results_table, rows_table
+from registry_pipelines.cli.output import (
+    console,
+    print_lines,
+    print_results,
+    results_table,
+    rows_table,
+)
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
 
 if TYPE_CHECKING:
@@ -39,7 +45,7 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
         names = [registry] if registry else chain.registries_with_rules()
         results = [result for name in names for result in _plan_or_apply(chain, name, save, approved, act)]
     if options.as_json:
-        print_json([result.plain() for result in results])
+        print_results(results)
     elif not results:
         console().print("all is kept: the configuration has no `retention` rules", markup=False)
     else:

@@ -18,7 +18,10 @@ import click
 from registry_pipelines import interrupts
 from registry_pipelines.chain.serving import ensure_registries, serve
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import harmless, print_json
+from registry_pipelines.cli.envelope import print_json_now
+from registry_pipelines.cli.output import (
+    harmless,
+)
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, Config, EmbeddedRegistry
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.interrupts import CHILDREN
@@ -84,7 +87,7 @@ def _serve_config(options: Options) -> None:
 def _announce(options: Options, served: list[dict[str, str]]) -> None:
     """Say where the registries listen, on stdout, once all do; a program waits for this line."""
     if options.as_json:
-        print_json({"ok": True, "registries": served})
+        print_json_now({"registries": served})
         return
     for each in served:
         name = f"{each['name']}: " if each["name"] else ""

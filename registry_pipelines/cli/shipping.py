@@ -9,13 +9,13 @@ import click
 
 from registry_pipelines.chain.ship import STAGES, Shipment, Stage
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     bare_digest,
     condensed,
     console,
     print_alerts,
-    print_json,
     print_next_steps,
     print_verdict,
     stage_table,

@@ -13,7 +13,10 @@ from typing import Literal, TypeVar, cast
 import click
 
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.output import console, print_json
+from registry_pipelines.cli.envelope import print_json
+from registry_pipelines.cli.output import (
+    console,
+)
 from registry_pipelines.config import FILE_NAME, load
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.starter import EMBEDDED, FIRST_VERSION, Answers, Spot, starter_file
@@ -66,7 +69,7 @@ def init(
     config, made = _write(path, answers)
     steps = next_steps(answers, path)
     if options.as_json:
-        print_json({"ok": True, "file": str(path), "key": str(config.signing_key), "key_made": made, "next": steps})
+        print_json({"file": str(path), "key": str(config.signing_key), "key_made": made, "next": steps})
         return
     out = console()
     out.print(f"written: {path}", markup=False, soft_wrap=True)

@@ -11,8 +11,14 @@ import click
 
 from registry_pipelines.chain.status import Status, exit_code_of
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
-from registry_pipelines.cli.output import console, print_json, print_lines, rows_table, worth_showing
+from registry_pipelines.cli.output import (
+    console,
+    print_lines,
+    rows_table,
+    worth_showing,
+)
 from registry_pipelines.oci.tags import order_key
 from registry_pipelines.progress import age_text, count_text
 from registry_pipelines.release import Release
@@ -42,7 +48,7 @@ def status(options: Options, images: Sequence[str]) -> None:
         found = chain.statuses(images)
     code = exit_code_of(found)
     if options.as_json:
-        print_json({"ok": not code, "exit_code": code, "images": [each.plain() for each in found]})
+        print_json({"images": [each.plain() for each in found]})
     elif not found:
         console().print("the configuration has no images", markup=False)
     else:
@@ -71,7 +77,9 @@ def releases(options: Options, image: str | None, everything: bool) -> None:
         found = chain.release_statuses(looked)
     known = dict(zip(looked, found, strict=True))
     if options.as_json:
-        print_json([{**_named(each), **(known[each].plain() if each in known else {})} for each in listed])
+        print_json(
+            {"releases": [{**_named(each), **(known[each].plain() if each in known else {})} for each in listed]}
+        )
     elif not listed:
         console().print("the source registries hold no release", markup=False)
     else:

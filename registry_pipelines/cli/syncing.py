@@ -20,9 +20,17 @@ from registry_pipelines.cli.context import (
     common,
     read_selection,
 )
+from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.names import IMAGES, names_of
-from registry_pipelines.cli.output import console, print_json, print_lines, print_omissions, rows_table, worth_showing
+from registry_pipelines.cli.output import (
+    console,
+    print_lines,
+    print_omissions,
+    print_results,
+    rows_table,
+    worth_showing,
+)
 from registry_pipelines.cli.references import named
 from registry_pipelines.errors import InputError, NotFound, exit_code_of_many
 from registry_pipelines.oci.digest import Digest
@@ -80,7 +88,7 @@ def verify_copy(
     ]
     if options.as_json:
         more = {"same_files": recompressed, "not_compared": omissions.rows(compared.not_compared)}
-        print_json({"ok": not rows, "differences": rows, **more})
+        print_json({"differences": rows, **more})
     else:
         _print_compared(here, there, rows, compared.not_compared)
         for tag in recompressed:
@@ -239,7 +247,8 @@ def _plan_configured(options: Options, names: Sequence[str]) -> None:
         results = chain.plan_syncs(names)
         plans = {name: Summary(result, chain.config.syncs[name].targets) for name, result in results.items()}
     if options.as_json:
-        print_json([{"sync": name, **_sync_document(summary, dry_run=True)} for name, summary in plans.items()])
+        documents = [{"sync": name, **_sync_document(summary, dry_run=True)} for name, summary in plans.items()]
+        print_json({"plans": documents})
     for name, summary in plans.items():
         _show(options, summary, name=name, dry_run=True)
     _exit_with(summary.result.exit_code for summary in plans.values())
@@ -249,7 +258,7 @@ def _sync_configured(options: Options, names: Sequence[str]) -> None:
     with options.chain() as chain:
         results = list(chain.syncs(names).values())
     if options.as_json:
-        print_json([result.plain() for result in results])
+        print_results(results)
     for result in results if not options.as_json else ():
         lines = [*result.reasons, *result.notes]
         _print_done(result.subject, result.tables["targets"], result.tables["images"], lines)
@@ -310,7 +319,6 @@ def _sync_document(summary: Summary, *, dry_run: bool) -> Row:
     """The whole of it: rows per image and target, and the plan with every step, which is what was applied."""
     result = summary.result
     return {
-        "ok": result.ok,
         "dry_run": dry_run,
         "changed": result.changed,
         "bytes_moved": result.bytes_moved,

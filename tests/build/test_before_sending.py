@@ -29,6 +29,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from tests.answers import answered
 from tests.build.layers import DEBIAN, debian, entries, written
 from tests.build.wheels import make_wheel, record_hash
 from tests.doubles.fault_registry import FaultRegistry
@@ -289,7 +290,7 @@ images:
 """)
     done = CliRunner().invoke(main, ["build", "demo", "--json", "--config", str(config)])
     assert done.exit_code == 0, done.output
-    notes = json.loads(done.stdout)[0]["notes"]
+    notes = answered(done.stdout)[0]["notes"]
     assert "good1-1.0-py3-none-any.whl: RECORD has no hash that can be checked of: good1/__init__.py" in notes
     tests = f"/{SITE}/tests/__init__.py"
     assert f"{tests} is the file of pkg:pypi/good8@1.0; left out: that of pkg:pypi/good7@1.0" in notes

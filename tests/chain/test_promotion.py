@@ -22,6 +22,7 @@ from registry_pipelines.errors import InputError, NotFound, PromotionDenied
 from registry_pipelines.promote.person import MAX_NAME_CHARACTERS, Person, account
 from registry_pipelines.promote.standing import records
 from registry_pipelines.release import Release
+from tests.answers import answered
 from tests.chain.fleet import Fleet
 
 JANE = Person("jane@example.com", "proxy")
@@ -130,7 +131,7 @@ def test_the_command_line_records_the_account_that_ran_it(fleet: Fleet, monkeypa
     release = fleet.release("v1.0.0")
     assert fleet.judged(release)
     done = CliRunner().invoke(main, ["promote", "app:v1.0.0", "--json", "--config", str(fleet.path)])
-    facts = json.loads(done.stdout)["facts"]
+    facts = answered(done.stdout)["facts"]
     assert (facts["promoted_by"], facts["identity"]) == ("olga", "claimed")
     assert names(fleet.chain, release) == [("olga", "claimed")]
 

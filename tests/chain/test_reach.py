@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from registry_pipelines.chain.reach import reach
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
+from tests.answers import answered
 from tests.chain.fleet import start
 
 
@@ -30,7 +30,7 @@ def test_each_registry_has_a_row_and_what_it_refuses_is_said(tmp_path: Path, mon
         more = f"  right: {known}robot, password: '${{PW}}'}}\n  wrong: {known}robot, password: '${{OTHER}}'}}\n"
         path.write_text(text.replace("images:", more + "  disk: {kind: layout, root: folder}\nimages:", 1))
         shown = CliRunner().invoke(main, ["config", "check", "--online", "--config", str(path), "--json"])
-        told = json.loads(shown.stdout)
+        told = answered(shown.stdout)
         rows = {row["registry"]: row for row in told["reached"]}
         assert list(rows) == ["us", "eu", "gcp", "dmz", "private", "right", "wrong", "disk"]
         assert (shown.exit_code, told["ok"]) == (5, False)

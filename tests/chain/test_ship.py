@@ -24,6 +24,7 @@ from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import Silent
+from tests.answers import answered
 from tests.chain.fleet import Fleet, push
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer, Status
@@ -70,7 +71,7 @@ def until_asked(faults: FaultRegistry, method: str, target: str) -> None:
 def shipped(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
     found = CliRunner().invoke(main, ["ship", *arguments, "--json", "--config", str(fleet.path)])
     assert found.exit_code == code, found.output
-    return json.loads(found.stdout)
+    return answered(found.stdout)
 
 
 def test_a_release_goes_through_every_stage_once_and_the_second_time_nothing_moves(fleet: Fleet) -> None:

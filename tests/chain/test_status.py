@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError
 from registry_pipelines.release import Release
+from tests.answers import answered
 from tests.chain.fleet import Fleet, attach_provenance, push, start
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status as Answer
@@ -31,7 +31,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def asked(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
     found = CliRunner().invoke(main, [*arguments, "--json", "--config", str(fleet.path)])
     assert found.exit_code == code, found.output
-    return json.loads(found.stdout)
+    return answered(found.stdout)
 
 
 def shown(fleet: Fleet, *arguments: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
 from registry_pipelines.scan.feed import BUFFER_BYTES
+from tests.answers import answered
 from tests.chain.fleet import Fleet, start, write_advisory
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.osv_export import OsvExport, malicious, small_set
@@ -43,7 +43,7 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def test_old_or_missing_advisories_are_the_first_lines_of_a_scan(fleet: Fleet) -> None:
@@ -80,7 +80,7 @@ def alone(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str | Path,
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
     found = CliRunner().invoke(main, [*map(str, arguments), "--json"])
     assert found.exit_code == code, found.output
-    return json.loads(found.stdout)
+    return answered(found.stdout)
 
 
 def test_from_the_first_scan_to_an_air_gap(
@@ -165,5 +165,5 @@ def test_a_killed_update_goes_on_where_it_was(fleet: Fleet, tmp_path: Path) -> N
             process.kill()
         assert not (tmp_path / ".registry-pipelines" / "advisories" / "current").exists()
         done = CliRunner().invoke(main, ["advisories", "update", "--json", "--config", str(path)])
-        assert done.exit_code == 0 and json.loads(done.stdout)["rows"][0]["records"] == 1508
+        assert done.exit_code == 0 and answered(done.stdout)["rows"][0]["records"] == 1508
         assert ("GET", "PyPI/all.zip", f"bytes={2 * BUFFER_BYTES}-", 206) in export.asked

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import http.server
 import io
-import json
 import socket
 import subprocess
 import sys
@@ -16,15 +15,18 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
+from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import EXIT_CODES, guarded
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
+from tests.answers import answered, document
 from tests.chain.fleet import Fleet, push, start, write_advisory
 from tests.patience import patient
 from tests.scan.images import push_image
@@ -45,8 +47,8 @@ def fails(code: int, said: str, *arguments: str | Path) -> Result:
     assert (shown.exit_code, said in shown.stderr) == (code, True), shown.output
     assert "Traceback" not in shown.stderr and shown.stderr.count("error: ") == 1
     told = CliRunner().invoke(main, [*words, "--json"])
-    found = json.loads(told.stdout)
-    assert told.exit_code == code and found["ok"] is False and found["error"]["exit_code"] == code
+    found = answered(told.stdout)
+    assert told.exit_code == code and found["ok"] is False and found["exit_code"] == code
     return shown
 
 
@@ -68,13 +70,13 @@ def test_no_configuration_or_a_bad_one(fleet: Fleet, tmp_path: Path, monkeypatch
     ).stderr
     assert "registry-pipelines.yaml:4: images.x.registry: unknown registry `b`" in text
     told = CliRunner().invoke(main, ["config", "check", "--json"])
-    assert len(json.loads(told.stdout)["error"]["problems"]) == 2
+    assert len(answered(told.stdout)["error"]["problems"]) == 2
     bad.write_text("registries: {}\nschedules: {mirror: '*/90 * * * *'}\n")
     told = CliRunner().invoke(main, ["config", "check"])
     assert told.exit_code == 0
     # Lines are broken somewhere, by the length of the path.
     assert ":2:schedules.mirror:'*/90'meansminute0ofeachhour" in "".join(told.stdout.split())
-    [note] = json.loads(CliRunner().invoke(main, ["config", "check", "--json"]).stdout)["notes"]
+    [note] = answered(CliRunner().invoke(main, ["config", "check", "--json"]).stdout)["notes"]
     assert note.startswith(str(bad))
 
 
@@ -236,7 +238,7 @@ def test_a_release_is_named_in_one_way_everywhere(fleet: Fleet) -> None:
     release = fleet.release("v6.0.0", image="tool")
     config = ("--config", str(fleet.path))
     shown = CliRunner().invoke(main, ["inspect", "tool:v6.0.0", "--json", *config])
-    assert json.loads(shown.stdout)["digest"] == release.digest
+    assert answered(shown.stdout)["digest"] == release.digest
     copied = CliRunner().invoke(main, ["copy", "tool:v6.0.0", "eu/kept", *config])
     assert copied.exit_code == 0, copied.output
     compared = CliRunner().invoke(main, ["verify-copy", "tool:v6.0.0", "eu/kept", *config])
@@ -329,10 +331,17 @@ def test_options_that_do_not_fit(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def test_what_nobody_expected(capfd: pytest.CaptureFixture[str]) -> None:
-    assert guarded(lambda: 1 / 0, as_json=True, debug=False) == 1
-    out, shown = capfd.readouterr()
-    assert shown.startswith("error: unexpected ZeroDivisionError: division by zero") and "--debug" in shown
-    assert "Traceback" not in shown and json.loads(out)["error"]["exit_code"] == 1
+    @click.group()
+    def program() -> None: ...
+
+    @program.command("demo")
+    @common
+    def broken(options: Options) -> None:
+        _ = 1 / 0
+
+    told = CliRunner().invoke(program, ["demo", "--json"])
+    assert told.stderr.startswith("error: unexpected ZeroDivisionError: division by zero") and "--debug" in told.stderr
+    assert "Traceback" not in told.stderr and document(told.stdout)["exit_code"] == 1
     assert guarded(lambda: 1 / 0, as_json=False, debug=True) == 1
     assert "Traceback" in capfd.readouterr().err
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from registry_pipelines.cli import main
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.release import Release
+from tests.answers import answered
 from tests.chain.fleet import Fleet, start
 from tests.doubles.fault_registry import FaultRegistry
 from tests.scan.images import push_image
@@ -53,7 +54,7 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str) -> Any:
-    return json.loads(run(fleet, *arguments, "--json").stdout)
+    return answered(run(fleet, *arguments, "--json").stdout)
 
 
 def layers(fleet: Fleet, tag: str) -> dict[str, int]:

@@ -16,7 +16,7 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
-    "advisories", "completion", "diff", "init", "login", "logout", "ship", "status",
+    "advisories", "completion", "diff", "init", "login", "logout", "schema", "ship", "status",
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from registry_pipelines.registry.embedded.application import Handler
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.protocol import Place
+from tests.answers import answered
 from tests.cli.test_bad_input import fails
 from tests.registry.contract import image
 
@@ -185,7 +186,7 @@ def test_artifacts_that_refer_to_each_other(target: EmbeddedServer) -> None:
     documents[f"referrers/{made.digest}"] = (media_types.OCI_INDEX, listed)
     with lying(documents) as (address, asked):
         shown = CliRunner().invoke(main, ["inspect", "--json", f"{address}/a/b:x"])
-        [told] = json.loads(shown.stdout)["left_out"]
+        [told] = answered(shown.stdout)["left_out"]
         assert (shown.exit_code, told["kind"], told["what"]) == (0, "claim", made.digest)
         assert "names no subject" in told["why"]
         assert asked.total() < 100

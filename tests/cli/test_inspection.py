@@ -20,6 +20,7 @@ from registry_pipelines.registry.choices import CLIENTS
 from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.warning_kinds import KINDS
+from tests.answers import answered
 from tests.chain.conftest import fleet
 from tests.chain.entries import AMD64, NOWHERE, V2, entry, index, release
 from tests.chain.fleet import Fleet
@@ -36,7 +37,7 @@ def run(fleet: Fleet, *arguments: str) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str) -> Any:
-    return json.loads(run(fleet, *arguments, "--json").stdout)
+    return answered(run(fleet, *arguments, "--json").stdout)
 
 
 def test_every_entry_and_who_starts_which(fleet: Fleet) -> None:
@@ -129,7 +130,7 @@ def test_a_copy_of_the_same_files_compressed_otherwise_is_told_from_another_imag
     for tag, same in (("again", ["again"]), ("other", [])):
         where = (f"us/some/app:{tag}", f"eu/some/app:{tag}")
         found = CliRunner().invoke(main, ["verify-copy", *where, "--config", str(fleet.path), "--json"])
-        assert found.exit_code == 6 and json.loads(found.stdout)["same_files"] == same
+        assert found.exit_code == 6 and answered(found.stdout)["same_files"] == same
 
 
 def test_the_page_lists_every_warning_and_client() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
 from registry_pipelines.registry.protocol import Place
+from tests.answers import answered
 from tests.chain.fleet import Fleet, push, start
 from tests.scan.images import keep_elsewhere, push_image
 
@@ -38,7 +38,7 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def kinds(rows: list[dict[str, Any]]) -> list[str]:

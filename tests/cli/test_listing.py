@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -12,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import listing, main
 from registry_pipelines.oci.manifests import Manifest
+from tests.answers import answered
 from tests.chain.fleet import Fleet, start
 from tests.doubles.fault_registry import FaultRegistry, Status
 
@@ -33,7 +33,7 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 @pytest.mark.parametrize("where", ["app", "us/team/app"])
@@ -74,7 +74,7 @@ def test_a_refused_catalogue_is_said_and_what_the_configuration_names_is_listed(
         listed = CliRunner().invoke(main, ["ls", "us", "--json", "--config", str(path)])
         unknown = CliRunner().invoke(main, ["ls", f"{front.address}/nobody/", "--config", str(path)])
     assert listed.exit_code == 0 and unknown.exit_code == 1
-    found = json.loads(listed.stdout)
+    found = answered(listed.stdout)
     assert (found["complete"], found["repositories"]) == (False, ["team/app", "team/tool"])
     assert "does not list its repositories" in found["note"] and "does not list its repositories" in unknown.stderr
 

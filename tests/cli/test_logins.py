@@ -15,6 +15,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
+from tests.answers import answered
 from tests.chain.fleet import free_ports, push
 from tests.cli.test_bad_input import PROGRAM
 from tests.terminal import typed
@@ -72,7 +73,7 @@ def test_a_login_serves_every_program(
     assert all(subprocess.run(command, capture_output=True).returncode for command in programs)
     host = place.registry.name
     told = run(chain, "login", host, "-u", "me", "--password-stdin", "--json", given="s3cret:ä\n")
-    assert (json.loads(told)["registry"], json.loads(told)["tried"]) == (host, True)
+    assert (answered(told)["registry"], answered(told)["tried"]) == (host, True)
     for command in programs:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from click.testing import CliRunner, Result
 from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
 from registry_pipelines.registry.protocol import Place
+from tests.answers import answered
 from tests.chain.fleet import Fleet, start
 from tests.doubles.docker_registry import DockerRegistry
 from tests.scan.images import push_platforms
@@ -49,7 +49,7 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def named(chain: Chain, registry: str) -> str:

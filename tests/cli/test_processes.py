@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import urllib.error
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.answers import answered
 from tests.chain.fleet import free_ports, write_config
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.certificates import make_certificates
@@ -34,13 +34,13 @@ def test_serve_announces_serves_and_ends(tmp_path: Path, how: signal.Signals) ->
     text = ""
     while not text.endswith("}\n") or text.count("{") != text.count("}"):
         text += process.stdout.readline()
-    served = json.loads(text)["registries"]
+    served = answered(text)["registries"]
     assert [each["name"] for each in served] == ["us", "eu", "gcp", "dmz", "private"]
     assert all(answers(each["url"] + "/v2/") for each in served)
     second = subprocess.run([*PROGRAM, "serve", "--config", str(path)], capture_output=True, text=True)
     assert second.returncode == 9 and "served by another process already" in second.stderr
     third = subprocess.run([*PROGRAM, "releases", "--json", "--config", str(path)], capture_output=True, text=True)
-    assert (third.returncode, third.stdout) == (0, "[]\n")
+    assert (third.returncode, answered(third.stdout)) == (0, [])
     process.send_signal(how)
     assert process.wait(patient(30)) == 0
     process.stdout.close()
@@ -57,7 +57,7 @@ def test_a_killed_server_leaves_no_lock(tmp_path: Path) -> None:
     process.wait(patient(30))
     process.stdout.close()
     again = subprocess.run([*PROGRAM, "releases", "--json", "--config", str(path)], capture_output=True, text=True)
-    assert (again.returncode, again.stdout) == (0, "[]\n"), again.stderr
+    assert (again.returncode, answered(again.stdout)) == (0, []), again.stderr
 
 
 @pytest.mark.peer("skopeo")

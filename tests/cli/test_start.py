@@ -49,6 +49,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "collect": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
     "config": (["check", "--json"], 0),
+    "schema": (["scan"], 0),
 }
 """Arguments with which a command gets as far as its first word about an image, and how it then ends."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.evidence.keys import load_signer, load_verifier
+from tests.answers import answered
 from tests.cli.test_bad_input import PROGRAM
 from tests.terminal import typed
 
@@ -59,7 +59,7 @@ def test_five_questions_make_a_configuration_a_key_and_say_what_to_type(tmp_path
 
 
 def test_options_take_the_place_of_questions() -> None:
-    told = json.loads(run("init", "--registry", "ghcr.io/team/app", "--promote", "manual", "--json"))
+    told = answered(run("init", "--registry", "ghcr.io/team/app", "--promote", "manual", "--json"))
     assert told["next"][0] == "registry-pipelines config check"
     assert "docker push ghcr.io/team/app:v0.1.0" in told["next"] and told["key_made"]
     commands = [step.split()[1] for step in told["next"] if step.startswith("registry-pipelines")]
@@ -73,7 +73,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     run("init", "--repository", "team/app", "--requirement", "numpy")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert "is there already" in run("init", "--repository", "other", code=8)
-    told = json.loads(run("init", "--repository", "other", "--config", "second.yaml", "--json"))
+    told = answered(run("init", "--repository", "other", "--config", "second.yaml", "--json"))
     assert not told["key_made"] and told["next"][0] == "export REGISTRY_PIPELINES_CONFIG=second.yaml"
     assert {path: path.read_bytes() for path in before} == before
 

@@ -18,6 +18,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
+from tests.answers import answered
 from tests.chain.fleet import Fleet, check_receipt, free_ports, push, start
 from tests.chain.killing import address
 from tests.doubles.fault_registry import FaultRegistry
@@ -49,7 +50,7 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def place(fleet: Fleet, registry: str, repository: str) -> Place:
@@ -58,7 +59,7 @@ def place(fleet: Fleet, registry: str, repository: str) -> Place:
 
 def test_the_dry_run_is_the_plan_that_is_applied(fleet: Fleet) -> None:
     [planned] = answer(fleet, "sync", "bases", "--dry-run")
-    assert planned["sync"] == "bases" and planned["ok"] and not planned["changed"]
+    assert planned["sync"] == "bases" and not planned["changed"]
     assert not list(fleet.chain.registry("eu").repositories())
     assert "plan; nothing was changed" in run(fleet, "sync", "bases", "--dry-run").stdout
     [done] = answer(fleet, "sync", "bases")
@@ -188,7 +189,7 @@ def test_a_layer_that_a_quota_refuses(fleet: Fleet, tmp_path: Path, status: int,
 def test_repositories_are_compared_digest_for_digest_with_their_evidence(fleet: Fleet) -> None:
     here, there = "us/bases/python", "eu/bases/python"
     answer(fleet, "sync", "bases")
-    equal = {"ok": True, "differences": [], "same_files": [], "not_compared": []}
+    equal = {"ok": True, "exit_code": 0, "differences": [], "same_files": [], "not_compared": []}
     assert answer(fleet, "verify-copy", here, there, "--content") == equal
     assert answer(fleet, "verify-copy", f"{here}:1.1", f"{there}:1.1")["ok"]
     source = place(fleet, "us", "bases/python")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
+from tests.answers import answered
 from tests.chain.fleet import Fleet, push, start
 from tests.cli.test_bad_input import PROGRAM
 from tests.terminal import typed
@@ -41,7 +41,7 @@ def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
 
 
 def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return json.loads(run(fleet, *arguments, "--json", code=code).stdout)
+    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def named(fleet: Fleet, tag: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 import subprocess
@@ -29,6 +28,7 @@ from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
+from tests.answers import answered
 from tests.doubles.certificates import make_certificates
 from tests.doubles.ecr import SECRET_KEY, ApiError, EcrDouble, Fault
 from tests.patience import patient
@@ -239,6 +239,6 @@ def test_configured_host_needs_no_password(ecr: Ecr, source: Counted, graphs: Gr
         f"  here: {{kind: distribution, host: '{source.address}'}}\n"
     )
     ecr.run("copy", "--quiet", "here/app:v1", "cloud/app")
-    mismatches = json.loads(ecr.run("verify-copy", "--json", "here/app:v1", "cloud/app:v1"))
-    assert mismatches
+    mismatches = answered(ecr.run("verify-copy", "--json", "here/app:v1", "cloud/app:v1"))
+    assert mismatches["ok"] and mismatches["differences"] == []
     assert ecr.double.count("GetAuthorizationToken") == 2

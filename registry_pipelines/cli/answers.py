@@ -1,0 +1,322 @@
+"""What each command answers with ``--json``, as types that JSON schemas are made from; see ``envelope``.
+
+A field that is added here is no breaking change, one that goes or changes its meaning is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import msgspec
+
+from registry_pipelines.chain.result import StageResult
+
+Row = dict[str, str | int | float | bool | None]
+"""A row of a table."""
+
+
+class Failure(TypedDict, total=False):
+    """What ended a command, as the message on stderr."""
+
+    error: str
+    """The class of the error (docs/exit-codes.md)."""
+    what: str
+    where: str
+    do: str
+    notes: list[str]
+    problems: list[str]
+    reasons: list[str]
+    next_steps: list[str]
+
+
+class Results(TypedDict):
+    """What stages did, one result for each thing that was done."""
+
+    results: list[StageResult]
+
+
+class Served(TypedDict):
+    """Registries that are listening now; printed while the command goes on."""
+
+    registries: list[Row]
+
+
+class Demonstration(TypedDict):
+    """What the demonstration did, and what the registries hold afterwards."""
+
+    seconds: float
+    events: list[dict[str, Any]]
+    outcomes: list[dict[str, Any]]
+    problems: list[str]
+
+
+class Checked(TypedDict):
+    """A configuration without problems. Counts are those of its sections; reached: each registry, with ``--online``."""
+
+    file: str
+    state: str
+    notes: list[str]
+    registries: int
+    images: int
+    targets: int
+    policies: int
+    mirrors: int
+    syncs: int
+    retention: int
+    reached: list[Row]
+
+
+class Page(TypedDict):
+    """A page in Markdown."""
+
+    markdown: str
+
+
+class Started(TypedDict):
+    """A configuration that was written, and what to do next."""
+
+    file: str
+    key: str
+    key_made: bool
+    next: list[str]
+
+
+class LoggedIn(TypedDict):
+    """A log-in that was kept. tried: whether the registry asked for it. helper: the program that keeps it."""
+
+    registry: str
+    username: str
+    tried: bool
+    file: str
+    helper: str
+    notes: list[str]
+
+
+class LoggedOut(TypedDict):
+    """A log-in that was forgotten."""
+
+    registry: str
+    changed: bool
+    file: str
+    helper: str
+    notes: list[str]
+
+
+class Script(TypedDict):
+    """A script for a shell."""
+
+    shell: str
+    script: str
+
+
+class KeyPair(TypedDict):
+    """Files of a key pair that was made."""
+
+    private: str
+    public: str
+    key_id: str
+
+
+class Shipped(TypedDict):
+    """One release through its stages: each a StageResult with its ``status``."""
+
+    release: str
+    image: str
+    denied_at: str
+    stages: list[dict[str, Any]]
+
+
+class Images(TypedDict):
+    """Where images stand."""
+
+    images: list[dict[str, Any]]
+
+
+class Releases(TypedDict):
+    """Releases; those that were looked at have the fields of ``status``, too."""
+
+    releases: list[dict[str, Any]]
+
+
+class Verified(TypedDict):
+    """Signatures and attestations that are believed."""
+
+    digest: str
+    verified: list[Row]
+
+
+class Tags(TypedDict):
+    """Tags of a repository."""
+
+    repository: str
+    tags: list[dict[str, Any]]
+    notes: list[str]
+
+
+class Repositories(TypedDict):
+    """Repositories of a registry. complete: whether the registry listed them itself."""
+
+    registry: str
+    complete: bool
+    repositories: list[str]
+    note: str
+
+
+class Inspected(TypedDict):
+    """What belongs to an image."""
+
+    reference: str
+    digest: str
+    media_type: str
+    size_bytes: int
+    blobs: int
+    manifests: int
+    entries: list[Row]
+    starts: list[Row]
+    warnings: list[dict[str, Any]]
+    layers: list[Row]
+    evidence: list[Row]
+    digest_tags: list[Row]
+    left_out: list[Row]
+
+
+class Different(TypedDict):
+    """What changed from one image to another."""
+
+    alerts: list[str]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    packages: list[Row]
+    layers: list[Row]
+    findings: list[Row] | None
+    findings_in_both: int | None
+    advisories_newest: str
+    notes: list[str]
+
+
+class Copied(TypedDict):
+    """An image that was copied, and what became of each target."""
+
+    digest: str
+    changed: bool
+    targets: list[Row]
+    left_out: list[Row]
+    receipts: int
+    receipts_signed: int
+    requests: dict[str, int]
+
+
+class Plans(TypedDict):
+    """What would be done, one plan for each group of targets or each sync."""
+
+    plans: list[dict[str, Any]]
+
+
+class Synced(TypedDict, total=False):
+    """What a sync of two places did, or would do."""
+
+    dry_run: bool
+    changed: bool
+    bytes_moved: int
+    requests: dict[str, int]
+    targets: list[Row]
+    totals: dict[str, int]
+    rows: list[Row]
+    left_out: list[Row]
+    failures: list[Row]
+    plan: dict[str, Any]
+
+
+class Compared(TypedDict):
+    """Differences between an image and its copy."""
+
+    differences: list[Row]
+    same_files: list[str]
+    not_compared: list[Row]
+
+
+class Schemas(TypedDict):
+    """Commands that have a schema."""
+
+    commands: list[str]
+
+
+ANSWERS: dict[str, Any] = {
+    "init": Started,
+    "demo": Demonstration,
+    "dev": Served,
+    "serve": Served,
+    "login": LoggedIn,
+    "logout": LoggedOut,
+    "completion": Script,
+    "config check": Checked,
+    "config schema": dict[str, Any],
+    "config reference": Page,
+    "config help": Page,
+    "schema": Schemas | dict[str, Any],
+    "ship": Shipped,
+    "status": Images,
+    "releases": Releases,
+    "build": Results,
+    "provenance": Results,
+    "sbom": Results,
+    "scan": Results,
+    "sign": Results | KeyPair,
+    "verify": Results | Verified,
+    "judge": Results,
+    "promote": Results,
+    "replicate": Results,
+    "mirror": Results,
+    "ls": Tags | Repositories,
+    "inspect": Inspected,
+    "tag": Results,
+    "diff": Different,
+    "copy": Copied | Plans,
+    "sync": Results | Synced | Plans,
+    "verify-copy": Compared,
+    "advisories update": Results,
+    "advisories status": Results,
+    "advisories export": Results,
+    "advisories import": Results,
+    "delete": Results,
+    "collect": Results,
+}
+"""By command; several types: the options decide."""
+
+
+def schema_of(command: str) -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of everything that a command may print with ``--json``. Raises KeyError."""
+    kinds = _alternatives(ANSWERS[command])
+    found, definitions = msgspec.json.schema_components([*kinds, Failure], ref_template="#/$defs/{name}")
+    definitions = {name: _closed(each) for name, each in definitions.items()}
+    *answers, failure = found
+    null = {"type": "null"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"registry-pipelines {command} --json",
+        "type": "object",
+        "properties": {
+            "command": {"const": command},
+            "ok": {"type": "boolean", "description": "Whether the exit code is 0."},
+            "exit_code": {"type": "integer", "description": "Of the process (docs/exit-codes.md)."},
+            "error": {"anyOf": [null, failure], "description": "What ended it; null where an answer was found."},
+            "result": {"anyOf": [null, *answers], "description": "The answer; null where there is none."},
+        },
+        "required": ["command", "ok", "exit_code", "error", "result"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The types of a union; msgspec takes one type of objects in each."""
+    parts = getattr(kind, "__args__", ())
+    return list(parts) if parts and getattr(kind, "__origin__", None) is None else [kind]
+
+
+def _closed(definition: dict[str, Any]) -> dict[str, Any]:
+    """An object has the fields that are told, and no others."""
+    return {**definition, "additionalProperties": False} if "properties" in definition else definition
+
+
+__all__ = ["ANSWERS", "schema_of"]
