@@ -28,6 +28,7 @@ from registry_pipelines.cli.demo_bases import VERSIONS
 from registry_pipelines.config import Config, load
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.digest import Digest
+from tests.answers import answered
 from tests.conftest import PEERS
 from tests.doubles.containerd import containerd
 from tests.doubles.docker_daemon import own_docker
@@ -127,7 +128,7 @@ def demonstration(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             for _ in ports:
                 assert "serves" in server.stdout.readline()
             python = installed.with_name("python")
-            yield Demonstration(config, json.loads(said[0]), said[1], files, environment, ports, python)
+            yield Demonstration(config, answered(said[0]), said[1], files, environment, ports, python)
         finally:
             server.terminate()
         assert server.wait(patient(30)) == 0
