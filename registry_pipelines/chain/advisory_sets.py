@@ -21,6 +21,7 @@ from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Advisories, Config
 from registry_pipelines.errors import AdvisoriesMissing, EvidenceMissing, InputError, RegistryError
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.times import read_time
@@ -78,7 +79,7 @@ def held_ecosystems(session: Session) -> tuple[set[str], list[str]]:
     held when it was looked at before is not read again."""
     path = root_of(session.config.state) / "ecosystems.json"
     try:
-        known = msgspec.json.decode(path.read_bytes(), type=dict[str, list[str]])
+        known = msgspec.json.decode(path.read_bytes(), type=ready(dict[str, list[str]]))
     except (OSError, msgspec.MsgspecError):
         known = {}
     seen: dict[str, list[str]] = {}

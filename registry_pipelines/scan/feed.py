@@ -18,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from registry_pipelines.errors import ContentError, DigestMismatch, RegistryPipelinesError, Unavailable
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import Counter, Progress
 from registry_pipelines.registry.client.credentials import CredentialSource
@@ -158,7 +159,7 @@ class Feed:
 
     def _check(self, name: str, part: Path, noted: Path) -> None:
         """What came is as long as announced, and has the hash that the bucket tells of it."""
-        note = msgspec.json.decode(noted.read_bytes(), type=_Note)
+        note = msgspec.json.decode(noted.read_bytes(), type=ready(_Note))
         with part.open("rb") as stream:
             found = (
                 hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).digest() if note.md5 else b""
@@ -216,7 +217,7 @@ class _Told:
 def _kept(part: Path, noted: Path) -> tuple[_Note | None, int]:
     """What an interrupted call left: nothing where it is not known of which file it is."""
     try:
-        note = msgspec.json.decode(noted.read_bytes(), type=_Note)
+        note = msgspec.json.decode(noted.read_bytes(), type=ready(_Note))
     except (OSError, msgspec.MsgspecError):
         return None, 0
     size = _size(part)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.errors import AdvisoriesMissing
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES
 from registry_pipelines.scan.report import MALICIOUS_ID
@@ -88,7 +89,7 @@ def _unreadable(where: str, why: str) -> AdvisoriesMissing:
 def read_head(raw: bytes) -> Head | None:
     """Id and edition of a record; None where it has none."""
     try:
-        head = msgspec.json.decode(raw, type=Head)
+        head = msgspec.json.decode(raw, type=ready(Head))
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
         return None
     return head if is_id(head.id) and read_time(head.modified) else None

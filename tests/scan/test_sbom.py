@@ -452,7 +452,7 @@ def test_layers_that_lie_are_refused(place: Place, tmp_path: Path) -> None:
     cases = [
         (gzip.compress(tar)[:-9], [Digest.of(tar)], LayerInvalid, "truncated"),
         (gzip.compress(make_tar({"../x": b""})), [Digest.of(tar)], LayerInvalid, "climbs"),
-        (gzip.compress(tar), [Digest.of(tar), Digest.of(tar)], ManifestInvalid, "1 layers, its config 2 diff_ids"),
+        (gzip.compress(tar), [Digest.of(tar), Digest.of(tar)], ManifestInvalid, "1 layer, its config 2 diff_ids"),
     ]
     for layer, diff_ids, error, text in cases:
         with pytest.raises(error, match=text):

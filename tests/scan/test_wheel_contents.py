@@ -189,7 +189,7 @@ def test_crates_of_a_wheel_are_matched_as_crates(place: Place, tmp_path: Any) ->
     packages = scan(place, wheel("uv", "1", files), wheel("uv", "1", files, root="opt/venv/site-packages"))
     assert purls(packages) == ["pkg:cargo/tar@0.4.38", "pkg:pypi/uv@1"]
     assert {item.reason for item in packages.left_out} == {
-        "1 components that this SBOM calls excluded: not there at run time"
+        "1 component that this SBOM calls excluded: not there at run time"
     }
     (finding,) = match([packages], AdvisoryStore.load(tmp_path / "osv", tmp_path / "state")).findings
     assert finding.component == "pkg:cargo/tar@0.4.38" and len(finding.locations) == 2
