@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,6 +62,9 @@ from registry_pipelines.transfer.uploads import Brought, Uploads, UploadsStopped
 
 T = TypeVar("T")
 
+RESOLVE = "resolve requirements"
+"""The task of pip, with the bytes that it brings."""
+
 WORKERS = min(4, CORES) + 1
 """Layers made at a time. Inflating and hashing keep a core busy; one more than cores, because a registry needs its time
 to store a layer. Each takes about 10 MB of memory."""
@@ -112,13 +116,19 @@ class LayersBuilder:
         place = self._engine.place(place)
         with closing(BuildCache(self._state / "cache.sqlite")) as cache, self._engine.opened() as state:
             store = WheelStore(self._state / "wheels", cache)
-            progress.begin("resolve requirements")
+            progress.begin(RESOLVE)
             given = [
-                gather(spec, platform, application, store=store, cache=cache, open_place=self._open_place)
+                gather(
+                    *(spec, platform, application),
+                    store=store,
+                    cache=cache,
+                    open_place=self._open_place,
+                    fetched=partial(progress.advance, RESOLVE),
+                )
                 for platform in platforms
             ]
             wheels = count_text(sum(len(ingredients.wheels) for ingredients in given), "wheel")
-            progress.end("resolve requirements", note=wheels)
+            progress.end(RESOLVE, note=wheels)
             plans = plan_platforms(spec, given, store)
             said = _warnings(spec, revision, application or ())
             uploads = Uploads(state, place, progress)

@@ -15,13 +15,18 @@ from __future__ import annotations
 import json
 import platform as here
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
 from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
+from registry_pipelines.threads import repeated
+
+LOOK_S = 0.5
+"""Between two looks at what pip has fetched: often enough for a person."""
 
 NOTHING_READ = ""
 """In place of a project's name: nothing could be read."""
@@ -67,6 +72,36 @@ elif statuses:
         file.write(json.dumps(["", "", ""]) + "\\n")
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
+
+
+class Fetched:
+    """Tells of the bytes of wheels that pip brings into its temporary folder, as they come. tell: gets so many more."""
+
+    def __init__(self, folder: Path, tell: Callable[[int], object]) -> None:
+        self.folder = folder
+        self._tell, self._known = tell, dict[str, int]()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look twice a second until the block ends."""
+        self.folder.mkdir(exist_ok=True)
+        with repeated(self._look, LOOK_S, "pip"):
+            yield
+
+    def is_whole(self, filename: str, size: int) -> None:
+        """A wheel is there, whatever was seen of it."""
+        self._grown(filename, size)
+
+    def _look(self) -> None:
+        for path in self.folder.rglob("*.whl"):
+            with suppress(OSError):  # pip moves them away
+                self._grown(path.name, path.stat().st_size)
+
+    def _grown(self, filename: str, size: int) -> None:
+        before = self._known.get(filename, 0)
+        if size > before:
+            self._known[filename] = size
+            self._tell(size - before)
 
 
 def marker_values(target: WheelTarget) -> dict[str, str]:

@@ -29,6 +29,10 @@ _CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
 
 
+RESUME_RETRIES = "10"
+"""A few times in a download of gigabytes over a bad line is usual."""
+
+
 class Question:
     """folder: an empty one, for files that pip reads and writes. Raises RequirementsInvalid."""
 
@@ -101,6 +105,8 @@ class Question:
             # pass over this, always ask. Asked is only whether the page changed.
             "PIP_REFRESH_PACKAGE": ":all:",
             "PYTHONWARNINGS": "ignore",
+            # A cut download goes on where it was cut from pip 25.1 on, which by itself gives up; older ones begin anew.
+            "PIP_RESUME_RETRIES": environment.get("PIP_RESUME_RETRIES") or RESUME_RETRIES,
         }
 
     @cached_property

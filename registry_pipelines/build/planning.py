@@ -116,8 +116,10 @@ def gather(
     store: WheelStore,
     cache: BuildCache,
     open_place: OpenPlace,
+    fetched: Callable[[int], object],
 ) -> Ingredients:
-    """Resolve and read everything for one platform. application: its entries, None without one.
+    """Resolve and read everything for one platform. application: its entries, None without one. fetched: see
+    :func:`~registry_pipelines.build.resolving.resolve`.
 
     Raises RequirementsInvalid, WheelInvalid, InputError, and for a base image LayerInvalid, DigestMismatch and the
     RegistryError family.
@@ -141,6 +143,7 @@ def gather(
                 store=store,
                 cache=cache,
                 look=lambda wheel: _read_inventory(wheel, scheme, cache, opened),
+                fetched=fetched,
             )
         )
     inventories = [_inventory(wheel, scheme, store, cache, opened) for wheel in wheels]

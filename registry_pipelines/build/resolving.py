@@ -25,7 +25,7 @@ from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.builder import BuildSpec, LockedWheel
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.pip_process import NOTHING_READ, pip_command, read_statuses
+from registry_pipelines.build.pip_process import NOTHING_READ, Fetched, pip_command, read_statuses
 from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
 from registry_pipelines.build.target import WheelTarget
@@ -62,11 +62,18 @@ Choice = dict[str, Any]
 
 
 def resolve(
-    spec: BuildSpec, target: WheelTarget, *, store: WheelStore, cache: BuildCache, look: Look | None = None
+    spec: BuildSpec,
+    target: WheelTarget,
+    *,
+    store: WheelStore,
+    cache: BuildCache,
+    look: Look | None = None,
+    fetched: Callable[[int], object] = lambda _: None,
 ) -> list[StoredWheel]:
     """The wheels the requirements mean for a target, sorted by name, all in the store.
 
     look: called, from any thread, with each wheel of a folder as soon as it is in the store and others are still read.
+    fetched: called, from another thread, with so many more bytes of wheels that pip has brought.
     Raises RequirementsInvalid (pip's own words, or a wheel that does not fit the target), ToolMissing without pip.
     pip is asked every time, unless the requirements pin every package of its last answer, or its only sources are local
     folders that hold what they held then.
@@ -78,19 +85,20 @@ def resolve(
     store.sweep()
     with disk_errors(store.root), tempfile.TemporaryDirectory(dir=store.root, prefix=SCRATCH) as name:
         question = Question(spec, target, Path(name))
+        seen = Fetched(question.folder / "tmp", fetched)
         held = question.folders_hold  # before pip looks: what changes while it works is seen the next time
         known = cache.note(question.key)
         choices = _reusable(known, question, store)
         if choices is None:
             with store.reading_ahead(question.likely_wheels()):
-                choices = _ask(question)
+                choices = _ask(question, seen)
             target.check(choice["filename"] for choice in choices)
-            choices = _fetch(question, choices, store, look)
+            choices = _fetch(question, choices, store, look, seen)
             cache.remember_note(question.key, {"items": choices, "folders": held})
     return [_stored(choice, store) for choice in sorted(choices, key=lambda choice: str(choice["name"]))]
 
 
-def _ask(question: Question) -> list[Choice]:
+def _ask(question: Question, seen: Fetched) -> list[Choice]:
     report = question.folder / "report.json"
     target = ["--target", str(question.folder / "target"), *question.target] if question.target else []
     _pip(
@@ -98,7 +106,7 @@ def _ask(question: Question) -> list[Choice]:
             *("install", "--dry-run", "--ignore-installed", "--quiet", "--only-binary", ":all:"),
             *("--report", str(report), *target, *question.sources(), *question.arguments()),
         ],
-        question,
+        *(question, seen),
         statuses=question.folder / "statuses",
     )
     if report.stat().st_size > MAX_REPORT_BYTES:
@@ -153,7 +161,9 @@ def _read_choice(entry: dict[str, Any], question: Question) -> Choice:
     }
 
 
-def _fetch(question: Question, choices: list[Choice], store: WheelStore, look: Look | None) -> list[Choice]:
+def _fetch(
+    question: Question, choices: list[Choice], store: WheelStore, look: Look | None, seen: Fetched
+) -> list[Choice]:
     """Have the files in the store and every item's sha256. Local files are linked; others are downloaded by the exact
     addresses of the report, with the options of the requirements that name indexes, for their credentials."""
     local = [choice for choice in choices if urlsplit(choice["url"]).scheme == "file"]
@@ -169,10 +179,10 @@ def _fetch(question: Question, choices: list[Choice], store: WheelStore, look: L
     _download(
         question,
         [choice for choice in remote if choice["sha256"] and not store.find(choice["sha256"], choice["filename"])],
-        store,
+        *(store, seen),
     )
-    _download(question, [choice for choice in remote if not choice["sha256"] and choice["hash"]], store)
-    _download(question, [choice for choice in remote if not choice["hash"]], store)
+    _download(question, [choice for choice in remote if not choice["sha256"] and choice["hash"]], store, seen)
+    _download(question, [choice for choice in remote if not choice["hash"]], store, seen)
     for choice in choices:
         other = question.other_content(choice["filename"], choice["sha256"], store)
         if other:
@@ -195,7 +205,7 @@ def _link(choice: Choice, store: WheelStore, question: Question) -> str:
     return sha256
 
 
-def _download(question: Question, choices: Sequence[Choice], store: WheelStore) -> None:
+def _download(question: Question, choices: Sequence[Choice], store: WheelStore, seen: Fetched) -> None:
     if not choices:
         return
     checked = bool(choices[0]["hash"])
@@ -210,7 +220,7 @@ def _download(question: Question, choices: Sequence[Choice], store: WheelStore) 
             *("--only-binary", ":all:", "-d", str(downloads)),
             *(*question.target, *question.sources(), "-r", str(wanted)),
         ],
-        question,
+        *(question, seen),
     )
     for choice in choices:
         path = downloads / choice["filename"]
@@ -220,6 +230,7 @@ def _download(question: Question, choices: Sequence[Choice], store: WheelStore) 
                 where=question.where,
                 do="Look whether an index changes under way, or run the build again",
             )
+        seen.is_whole(choice["filename"], path.stat().st_size)
         choice["sha256"] = choice["sha256"] or store.sha256(path)
         if not checked:
             choice["notes"].append(f"{choice['filename']} was taken as it came: its index gives no hash of it to check")
@@ -230,10 +241,12 @@ def _hash_option(choice: Choice) -> str:
     return f" --hash={choice['hash']}" if choice["hash"] else ""
 
 
-def _pip(arguments: Sequence[str], question: Question, *, statuses: Path | None = None) -> None:
+def _pip(arguments: Sequence[str], question: Question, seen: Fetched, *, statuses: Path | None = None) -> None:
     command = pip_command(arguments, question.markers, statuses)
     try:
-        done = run_child(command, env=question.environment(), timeout_s=PIP_TIMEOUT_S)
+        with seen.looking():
+            environment = {**question.environment(), "TMPDIR": str(seen.folder)}
+            done = run_child(command, env=environment, timeout_s=PIP_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalError(f"pip did not finish: {error}", where=question.where) from error
     if done.returncode == 0:

@@ -38,9 +38,10 @@ def ask(tmp_path: Path) -> Iterator[Resolve]:
     cache = BuildCache(tmp_path / "state/cache.sqlite")
     store = WheelStore(tmp_path / "state/wheels", cache)
 
-    def run(*lines: str, **settings: object) -> list[StoredWheel]:
+    def run(*lines: str, fetched: Callable[[int], object] = lambda _: None, **settings: object) -> list[StoredWheel]:
         spec = BuildSpec(name="x", requirements=lines, **settings)  # type: ignore[arg-type]
-        return resolve(spec, WheelTarget(Platform.here(), RUNNING_PYTHON), store=store, cache=cache)
+        target = WheelTarget(Platform.here(), RUNNING_PYTHON)
+        return resolve(spec, target, store=store, cache=cache, fetched=fetched)
 
     yield run
     cache.close()
@@ -188,6 +189,20 @@ def test_an_index_without_sha256_is_used_and_what_is_not_checked_is_said(
         [stored] = ask(f"-i {index.url}", "leaf")
     assert hash_of(stored.path) == f"sha256={stored.locked.sha256}" == hash_of(wheel)
     assert [said in note for note in stored.notes] == ([True] if said else [])
+
+
+def test_a_cut_download_goes_on_and_its_bytes_are_told(ask: Resolve, tmp_path: Path) -> None:
+    """What came before the cut is not fetched again. Bytes are told while pip works, in the end all of them."""
+    wheel = make_wheel(tmp_path / "served", "leaf", "1.0", files={"leaf/data.bin": os.urandom(200_000)})
+    path = f"/f/{wheel.name}"
+    pages = {"/simple/leaf/": page(f'<a href="{path}#{hash_of(wheel)}">l</a>'), path: file_of(wheel)}
+    told: list[int] = []
+    with IndexServer(pages, cut=[path]) as index:
+        [stored] = ask(f"-i {index.url}", "leaf", fetched=told.append)
+        statuses = [status for asked, status in index.asked if asked == path]
+    assert hash_of(stored.path) == f"sha256={stored.locked.sha256}" == hash_of(wheel)
+    assert 206 in statuses, statuses
+    assert sum(told) == wheel.stat().st_size
 
 
 def test_an_option_on_two_lines_and_a_password(ask: Resolve, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
