@@ -139,7 +139,7 @@ def _show_findings(results: list[StageResult]) -> None:
     if results[-1].facts["attached"]:
         said = f"SBOM and report are attached to the release; policy `{policy}` sets the limits"
     else:
-        said = "only read: nothing is attached, because this is no release of a configuration; the default limits hold"
+        said = "only read: nothing is attached, because no image of the configuration is named; the default limits hold"
     console().print(said, markup=False, soft_wrap=True)
     findings = [row for row in results[-1].rows if not row["suppressed"]]
     if findings:

@@ -158,7 +158,7 @@ def test_a_scan_of_a_release_and_of_the_same_image_elsewhere_are_one_program(fle
             assert one["facts"].keys() == other["facts"].keys() - {"release"}
             assert (one["facts"]["attached"], other["facts"]["attached"]) == (False, True)
         shown = [run(fleet, "scan", *each, code=code).stdout for each in (elsewhere, ours)]
-        assert shown[0].startswith("only read: nothing is attached, because this is no release of a configuration")
+        assert shown[0].startswith("only read: nothing is attached, because no image of the configuration is named")
         assert shown[1].startswith("SBOM and report are attached to the release; policy `default` sets the limits")
         headings = [
             [line.split() for line in text.splitlines() if "  stage " in text and "what was" in line] for text in shown
