@@ -12,11 +12,11 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.errors import DigestInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.release import Release
@@ -44,7 +44,7 @@ PRAGMA user_version = {VERSION};
 class ReleaseKeys:
     """The keys of one state folder. Safe for threads and processes; opens its file for each call.
 
-    All methods raise LocalError where the file cannot be used, StateTooNew for a newer build's.
+    All methods raise LocalError where the file cannot be used or is not ours, StateTooNew for a newer build's.
     """
 
     def __init__(self, state: Path) -> None:
@@ -54,19 +54,17 @@ class ReleaseKeys:
         """All keys that are known, in the order they were given."""
         return self._read(
             lambda database: {
-                key: Release(image, tag, Digest.parse(digest))
-                for key, image, tag, digest in database.execute(
-                    "SELECT key, image, tag, digest FROM release_keys ORDER BY place"
-                )
+                row[0]: self._release(*row)
+                for row in database.execute("SELECT key, image, tag, digest FROM release_keys ORDER BY place")
             },
             {},
         )
 
     def find(self, key: str) -> Release | None:
         """The release of a key; None where this folder does not know it."""
-        query = "SELECT image, tag, digest FROM release_keys WHERE key = ?"
+        query = "SELECT key, image, tag, digest FROM release_keys WHERE key = ?"
         row = self._read(lambda database: database.execute(query, (key,)).fetchone(), None)
-        return Release(row[0], row[1], Digest.parse(row[2])) if row else None
+        return self._release(*row) if row else None
 
     def like(self, key: str) -> list[str]:
         """Longer keys that begin as a key does: to say why it names none, never to choose one."""
@@ -94,6 +92,20 @@ class ReleaseKeys:
                 database.execute("INSERT INTO release_keys (key, image, tag, digest) VALUES (?, ?, ?, ?)", row)
             database.execute("COMMIT")
         return {each: names[each] for each in wanted}
+
+    def _release(self, key: str, image: object, tag: object, digest: object) -> Release:
+        """A row's release, where its key is one that we could have given it: people see the key, and a promotion is of
+        the digest. Raises LocalError for a row that somebody else wrote."""
+        with suppress(DigestInvalid):
+            release = Release(str(image), str(tag), Digest.parse(str(digest)))
+            digits = len(key.rpartition("@")[2])
+            if digits >= DIGITS and key == _short(release, digits):
+                return release
+        raise LocalError(
+            f"the key {key!r} is written with another release ({image}:{tag}, {digest})",
+            where=str(self._path),
+            do="Somebody changed this file; delete it: signed records have the keys too",
+        )
 
     def _read(self, ask: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """What the file answers; ``otherwise`` where no key was ever given."""

@@ -77,6 +77,20 @@ def test_a_file_that_is_no_database_is_an_error_that_says_what_to_do(tmp_path: P
         ReleaseKeys(tmp_path).every()
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("digest", "sha256:" + "f" * 64), ("digest", "garbage"), ("digest", None), ("image", "other"), ("tag", "v2")],
+)
+def test_a_key_that_was_changed_by_hand_names_nothing(tmp_path: Path, column: str, value: str | None) -> None:
+    """People see the key, and what is promoted is the digest."""
+    ReleaseKeys(tmp_path).name(alike("1"))
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute(f"UPDATE release_keys SET {column} = ?", (value,))
+    for read in (ReleaseKeys(tmp_path).every, lambda: ReleaseKeys(tmp_path).find(f"app:v1@{HEX}")):
+        with pytest.raises(LocalError, match="is written with another release"):
+            read()
+
+
 def test_a_newer_builds_file_is_left_alone(tmp_path: Path) -> None:
     ReleaseKeys(tmp_path).name(alike("1"))
     with sqlite3.connect(tmp_path / FILE) as database:
