@@ -60,7 +60,9 @@ def test_the_schema_command_prints_it(tmp_path: Path, monkeypatch: pytest.Monkey
     assert document(CliRunner().invoke(main, ["schema", "scan", "--json"]).stdout)["result"] == plain("scan")
 
 
-def test_pages_and_scripts(tmp_path: Path) -> None:
+def test_pages_scripts_and_what_was_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert answered(CliRunner().invoke(main, ["logout", "localhost:1", "--json"]).stdout)["changed"] is False
     for words in (["config", "help"], ["config", "reference"], ["config", "schema"], ["completion", "bash"]):
         told = document(CliRunner().invoke(main, [*words, "--json"]).stdout)
         assert told["command"] == (" ".join(words) if words[0] == "config" else "completion") and told["result"]
