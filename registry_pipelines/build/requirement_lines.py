@@ -94,13 +94,15 @@ def read_lines(lines: Sequence[str], file: Path | None, *, folder: Path) -> list
     names them. Files that a URL names stay a line: pip reads them.
 
     folder: what paths in ``lines`` are relative to. Raises RequirementsInvalid for files that cannot be read, and for
-    what is no wheel and would have to be built: editable ones, version control, folders, source archives.
+    what is no wheel and would have to be built (editable ones, version control, folders, source archives), and for the
+    name of a file in place of a package.
     """
     parsed = list(_logical(list(lines), "requirements", folder, constraint=False, depth=0))
     if file is not None:
         parsed += _file(file, constraint=False, depth=0)
     for line in parsed:
         _refuse_what_is_no_address(line)
+        _refuse_what_names_a_list(line)
         _refuse_what_is_built(line)
     return parsed
 
@@ -252,6 +254,16 @@ def _refuse_what_is_no_address(line: Line) -> None:
             raise RequirementsInvalid(
                 f"{redacted(line.text)!r} has an address that cannot be read: {error}", where=line.where
             ) from error
+
+
+def _refuse_what_names_a_list(line: Line) -> None:
+    """pip takes ``requirements.txt`` without ``-r`` for a package, and an index may have one of that name."""
+    if line.text.lower().endswith(".txt") and not line.option[0] and not line.names_a_file:
+        raise RequirementsInvalid(
+            f"{line.text!r} is the name of a file and no package",
+            where=line.where,
+            do=f"Write -r {line.text}, or `requirements_file`",
+        )
 
 
 def _refuse_what_is_built(line: Line) -> None:

@@ -104,6 +104,9 @@ def _answers(
         shlex.split,
     )
     files = [text for text in packages if (folder / text).is_file()]
+    missing = [text for text in packages if text.endswith(".txt") and text not in files]
+    if missing:
+        raise InputError("there is no such file", where=str(folder / missing[0]), do="Check the name")
     if len(files) > 1 or (files and len(packages) > 1):
         raise InputError("one requirements file or packages, not both", do="Name packages in the file")
 

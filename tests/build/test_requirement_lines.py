@@ -101,6 +101,13 @@ def test_what_pip_has_to_judge_is_left_to_pip(line: str, tmp_path: Path) -> None
     assert texts(line, folder=tmp_path) == [line]
 
 
+@pytest.mark.parametrize("line", ["requirements.txt", "Requirements-dev.TXT"])
+def test_the_name_of_a_file_is_no_package(line: str, tmp_path: Path) -> None:
+    with pytest.raises(RequirementsInvalid, match="line 1: .* is the name of a file") as told:
+        read_lines([line], None, folder=tmp_path)
+    assert f"-r {line}" in str(told.value)
+
+
 def test_passwords_in_a_refused_line_are_not_repeated() -> None:
     with pytest.raises(RequirementsInvalid) as caught:
         read_lines(["git+https://user:hunter2@git.example/x.git"], None, folder=Path())

@@ -86,6 +86,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         (["--repository", "app", "--registry", "no host"], "is not a registry host"),
         (["--repository", "app", "--registry", "ghcr.io", "--target", "ghcr.io"], "put a prefix behind it"),
         (["--repository", "app", "--requirement", "numpy", "--requirement", "wanted.txt"], "not both"),
+        (["--repository", "app", "--requirement", "wnated.txt"], "wnated.txt: there is no such file"),
     ],
 )
 def test_slips_are_told_and_nothing_is_written(tmp_path: Path, arguments: list[str], told: str) -> None:
