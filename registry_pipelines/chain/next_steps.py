@@ -52,6 +52,12 @@ def typed(config: Config, *words: str) -> str:
     return shlex.join(["registry-pipelines", *words, *(() if found else ("--config", str(config.path)))])
 
 
+def lets_go(session: Session, release: Release) -> list[str]:
+    """How a person lets a release go that is allowed and waits, by this program or by Dagster."""
+    command = typed(session.config, "promote", f"{release.image}:{release.tag}")
+    return [f"`{command}`, or in Dagster the job `promote` with this release and your name"]
+
+
 @contextmanager
 def denials_with_next_steps(session: Session, release: Release, until: str = "") -> Iterator[None]:
     """A PromotionDenied that passes gets what to do next, in place of its general advice."""

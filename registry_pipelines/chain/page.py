@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from registry_pipelines.chain.advisories import advisory_source
 from registry_pipelines.chain.differences import Difference, compare
-from registry_pipelines.chain.next_steps import next_steps
+from registry_pipelines.chain.next_steps import lets_go, next_steps
 from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -60,7 +60,7 @@ def page(session: Session, release: Release) -> StageResult:
         facts=_facts(status, release, before, verdict, difference),
         tables=_tables(session, status, release, before, verdict, difference),
         reasons=list(status.reasons) or ([WAITS] if _waits(session, status) else []),
-        next_steps=next_steps(session, release, verdict.steps) if verdict and not verdict.allow else [],
+        next_steps=_next_steps(session, release, status, verdict),
         notes=[*status.problems, *notes],
         ok=status.ruling == "allow" and status.promoted is not None and everywhere,
     )
@@ -72,6 +72,13 @@ NOTHING_BEFORE = "no release was on the channel before: nothing to compare with"
 def _waits(session: Session, status: Status) -> bool:
     manual = session.config.images[status.image].promote == "manual"
     return manual and status.ruling == "allow" and status.promoted is None
+
+
+def _next_steps(session: Session, release: Release, status: Status, verdict: Verdict | None) -> list[str]:
+    """What leads to a pass; of one that waits, what lets it go."""
+    if verdict and not verdict.allow:
+        return next_steps(session, release, verdict.steps)
+    return lets_go(session, release) if _waits(session, status) else []
 
 
 def _sentence(status: Status) -> str:

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from registry_pipelines.chain.left_behind import left_behind
-from registry_pipelines.chain.next_steps import denials_with_next_steps, next_steps
+from registry_pipelines.chain.next_steps import denials_with_next_steps, lets_go, next_steps
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
@@ -89,10 +89,8 @@ def promote_automatically(session: Session, release: Release) -> StageResult:
         action=WAITS,
         seconds=time.monotonic() - started,
         facts={"release": release.key, "channel": image.channel, "waits": True},
-        notes=[
-            why,
-            f"`registry-pipelines promote {release.image}:{release.tag}` lets it go, in Dagster the job `promote`",
-        ],
+        next_steps=lets_go(session, release),
+        notes=[why],
     )
 
 

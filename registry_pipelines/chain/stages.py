@@ -237,7 +237,8 @@ class Chain:
             result = promote.promote_automatically(self._session, release)
         if not result.facts.get("waits"):
             return result
-        problems = self.notify("held", release, stage="promote", what=result.action, reasons=result.notes)
+        reasons = [*result.notes, *result.next_steps]
+        problems = self.notify("held", release, stage="promote", what=result.action, reasons=reasons)
         return replace(result, notes=[*result.notes, *problems])
 
     @contextmanager

@@ -27,7 +27,10 @@ SETUPS = {
 @click.argument("shell", type=click.Choice(list(SETUPS)))
 @common
 def completion(options: Options, shell: str) -> None:
-    """Print the script that completes commands, options and names of the configuration in a shell."""
+    """Print the script that completes commands in a shell.
+
+    Options and the names of the configuration, too.
+    """
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - click has these three
     script = kind(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source()

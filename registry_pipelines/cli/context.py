@@ -59,7 +59,8 @@ class Options:
         if path is None:
             raise InputError(
                 "there is no configuration",
-                do=f"Give --config FILE, set {ENVIRONMENT_VARIABLE}, or run where {FILE_NAME} is",
+                do=f"Give --config FILE, set {ENVIRONMENT_VARIABLE}, or run where {FILE_NAME} is; "
+                "`registry-pipelines init` writes a first one",
             )
         from registry_pipelines.config import load
 

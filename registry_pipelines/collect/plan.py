@@ -223,7 +223,8 @@ def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence
             f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
         )
         notes.append(
-            f"{place.repository}: asked {count_text(hidden.asked, 'time')} for tags that are not listed{also_there}"
+            f"{place.repository}: it was asked {count_text(hidden.asked, 'time')} whether it has tags that its list "
+            f"leaves out{also_there or ': none'}"
         )
     return survey(place, hidden.tags, roots) if hidden.tags else listed
 

@@ -132,7 +132,8 @@ signing:
 # retention:
 #   - {{registry: {_plain(answers.source.name)}, repositories: ["*"], keep_newest: 20, keep_days: 90}}
 
-# The nights' work and the look at pushes begin when a person starts them in the UI, or with this:
+# In the UI nobody looks for new pushes until a person starts the sensor (Automation), or with this. Nightly schedules are
+# always on.
 # sensors: {{running: true}}
 """
 

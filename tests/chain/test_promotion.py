@@ -56,6 +56,9 @@ def test_an_allowed_release_waits_for_a_person_and_is_told_as_held(fleet: Fleet)
     assert (channel(chain), names(chain, release)) == ("", [])
     told = json.loads((fleet.folder / "told").read_text())
     assert (told["event"], told["what"]) == ("held", "allowed, waits for a person")
+    assert waits.next_steps and told["reasons"] == [*waits.notes, *waits.next_steps]
+    page = chain.page(release)
+    assert "promote app:v1.0.0" in page.next_steps[0] and list(page.next_steps) == list(waits.next_steps)
     with pytest.raises(PromotionDenied):
         chain.replicate(release, "eu")
     shown = outcomes(chain, release)

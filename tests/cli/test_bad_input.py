@@ -59,7 +59,7 @@ def reference(place: Place, tag: str) -> str:
 def test_no_configuration_or_a_bad_one(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REGISTRY_PIPELINES_CONFIG", raising=False)
-    fails(8, "there is no configuration", "releases")
+    assert "registry-pipelines init" in fails(8, "there is no configuration", "releases").stderr
     fails(8, "No such file", "config", "check", "--config", tmp_path / "none.yaml")
     bad = tmp_path / "registry-pipelines.yaml"
     bad.write_text("registries: [\n")
