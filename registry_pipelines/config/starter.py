@@ -132,8 +132,7 @@ signing:
 # retention:
 #   - {{registry: {_plain(answers.source.name)}, repositories: ["*"], keep_newest: 20, keep_days: 90}}
 
-# In the UI nobody looks for new pushes until a person starts the sensor (Automation), or with this. Nightly schedules are
-# always on.
+# Nothing looks for pushes until a person starts the sensor in the UI (Automation), or with this. Schedules are on.
 # sensors: {{running: true}}
 """
 
