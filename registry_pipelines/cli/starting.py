@@ -170,20 +170,28 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _write(path: Path, answers: Answers) -> tuple[Config, bool]:
-    """The configuration, read back, and its key; whether that was made. Raises InputError, LocalError."""
-    from registry_pipelines.evidence.keys import generate_key
-
+    """The configuration, read back, and its key; whether that was made. Both or no configuration. Raises InputError,
+    LocalError."""
     with local_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, starter_file(answers).encode())
-    config = load(path)
+    try:
+        return _with_key(load(path))
+    except BaseException:  # what stops it now stops it again, and the file would be in the way then
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _with_key(config: Config) -> tuple[Config, bool]:
+    from registry_pipelines.evidence.keys import generate_key
+
     with local_errors(config.state):
         config.state.mkdir(parents=True, exist_ok=True)
         if not (config.state / ".gitignore").exists():
             write_file(config.state / ".gitignore", b"*\n")  # the key is in there
+        config.signing_key.parent.mkdir(parents=True, exist_ok=True)
     made = not config.signing_key.exists()
     if made:
-        config.signing_key.parent.mkdir(parents=True, exist_ok=True)
         generate_key(config.signing_key)
     return config, made
 

@@ -93,3 +93,14 @@ def test_slips_are_told_and_nothing_is_written(tmp_path: Path, arguments: list[s
     (tmp_path / "wanted.txt").write_text("numpy\n")
     assert told in run("init", *arguments, code=8)
     assert [path.name for path in tmp_path.iterdir()] == ["wanted.txt"]
+
+
+def test_without_its_key_there_is_no_configuration_either(tmp_path: Path) -> None:
+    """Else the second try would find the file, and the first never made a key."""
+    public = tmp_path / ".registry-pipelines" / "keys" / "signing.pub"
+    public.parent.mkdir(parents=True)
+    public.write_text("of a private key that is elsewhere")
+    assert "is never overwritten" in run("init", "--repository", "team/app", code=8)
+    assert not (tmp_path / "registry-pipelines.yaml").exists()
+    public.unlink()
+    assert "made:" in run("init", "--repository", "team/app")
