@@ -131,3 +131,18 @@ def test_slips_are_told_and_nothing_is_written(
     chain: Chain, docker: Path, arguments: list[str], code: int, told: str
 ) -> None:
     assert told in run(chain, *arguments, code=code) and not docker.exists()
+
+
+def test_an_empty_file_is_one_without_logins(chain: Chain, docker: Path) -> None:
+    """Docker reads it so; it is what a mount or ``touch`` leaves."""
+    docker.parent.mkdir()
+    docker.write_text("\n")
+    run(chain, "login", "basic", "-u", "me", "--password-stdin", given="s3cret:ä")
+    assert json.loads(docker.read_text())["auths"].keys() == {chain.registry("basic").name}
+
+
+def test_links_in_a_circle_are_told(chain: Chain, docker: Path) -> None:
+    docker.parent.mkdir()
+    docker.symlink_to(docker)
+    told = run(chain, "login", "basic", "-u", "me", "--password-stdin", given="s3cret:ä", code=8)
+    assert "links to itself" in told and "s3cret" not in told

@@ -88,7 +88,7 @@ def _parse(raw: bytes, where: str) -> dict[str, Any]:
     if len(raw) > MAX_CONFIG_BYTES:
         raise wrong_file(f"{where}: larger than {MAX_CONFIG_BYTES} bytes")
     try:
-        content = json.loads(raw)
+        content = json.loads(raw) if raw.strip() else {}  # as docker/cli reads an empty file
     except (ValueError, RecursionError):
         raise wrong_file(f"{where}: not JSON") from None
     if not isinstance(content, dict):

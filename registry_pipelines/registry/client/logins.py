@@ -152,7 +152,10 @@ def _helper(content: Mapping[str, Any], host: str, key: str) -> tuple[str, str]:
 def _open(file: Path) -> Iterator[dict[str, Any]]:
     """The file's content, written back at the end of the block; one program of ours at a time. A link stays a link, for
     people keep this file among their settings elsewhere."""
-    target = file.resolve()
+    try:
+        target = file.resolve()
+    except RuntimeError as error:  # links in a circle
+        raise wrong_file(f"{file}: links to itself") from error
     with local_errors(file):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
