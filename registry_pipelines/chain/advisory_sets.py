@@ -28,7 +28,7 @@ from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import Progress, age_text, count_text
 from registry_pipelines.promote.documents import DEFAULT_POLICY
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.scan.advisory_sets import AdvisorySet, Part, current_set, folder_of, root_of
+from registry_pipelines.scan.advisory_sets import ECOSYSTEM, AdvisorySet, Part, current_set, folder_of, root_of
 from registry_pipelines.scan.set_archives import reader, write_set
 from registry_pipelines.threads import Pool
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 NO_FEED = "Bring a set from another machine: `registry-pipelines advisories import FILE`"
 
-_ARCHIVE = re.compile(r"(?P<ecosystem>[A-Za-z0-9][A-Za-z0-9 ._-]{0,63})=(?P<path>.+)")
+_ARCHIVE = re.compile(rf"(?P<ecosystem>{ECOSYSTEM.pattern})=(?P<path>.+)")
 
 
 def updated(session: Session, ecosystems: Collection[str] = ()) -> StageResult:

@@ -42,6 +42,9 @@ ABANDONED_S = 86_400.0
 KEPT_SETS = 2
 """The one in use, and the one before: a scan may be reading it."""
 
+ECOSYSTEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+"""A folder of the export; what is fetched is kept in one of the same name."""
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9%._-]{0,120}\.(zip|csv)")
 _SET_NAME = re.compile(r"osv-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 
@@ -94,6 +97,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         names = [file.name for part in description.parts for file in part.files]
         odd = [name for name in names if not _FILE_NAME.fullmatch(name)]
         times = [read_time(text) for part in description.parts for text in (part.newest, part.complete)]
+        odd += [part.ecosystem for part in description.parts if not ECOSYSTEM.fullmatch(part.ecosystem)]
         if description.version != 1 or not names or odd or len(set(names)) < len(names) or None in times:
             raise AdvisoriesMissing(
                 "the description of the advisory set is none of this build",

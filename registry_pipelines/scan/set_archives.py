@@ -77,13 +77,14 @@ def reader(path: Path, *, now: datetime, digest: Digest | None = None) -> Callab
 
 def _unpacked(archive: tarfile.TarFile, folder: Path, where: str, now: datetime) -> Sequence[Part]:
     first = archive.next()
-    stream = archive.extractfile(first) if first is not None and first.name == FIRST else None
+    stream = archive.extractfile(first) if first is not None and first.isreg() and first.name == FIRST else None
     if first is None or stream is None or first.size > MAX_DESCRIPTION_BYTES:
         raise _cut(where, f"it does not begin with {FIRST}")
     parts = Description.decode(stream.read(), where=where).parts
     for file in (file for part in parts for file in part.files):
         member = archive.next()
-        content = archive.extractfile(member) if member is not None and member.name == file.name else None
+        named = member is not None and member.isreg() and member.name == file.name
+        content = archive.extractfile(member) if member is not None and named else None
         if content is None:
             raise _cut(where, f"{file.name} is not where it should be")
         with local_errors(folder):

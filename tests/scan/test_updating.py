@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -350,3 +351,25 @@ def test_each_file_of_a_set_is_checked(exported: tuple[bytes, Path]) -> None:
     (folder / "list.tar").write_bytes(raw[:at] + b"MAL-2025-2" + raw[at + 10 :])
     with pytest.raises(DigestMismatch, match=r"PyPI\.csv has the sha256"):
         take(folder / "fresh", reader(folder / "list.tar", now=NOW), now=NOW)
+
+
+def test_a_link_in_place_of_a_file_is_no_part_of_a_set(exported: tuple[bytes, Path]) -> None:
+    _, folder = exported
+    with tarfile.open(folder / "set.tar") as whole, tarfile.open(folder / "links.tar", "w") as changed:
+        for member in whole:
+            content = whole.extractfile(member)
+            if member.name.endswith(".zip"):
+                member.type, member.linkname, member.size, content = tarfile.SYMTYPE, "/etc/passwd", 0, None
+            changed.addfile(member, content)
+    with pytest.raises(AdvisoriesMissing, match="is not where it should be"):
+        take(folder / "fresh", reader(folder / "links.tar", now=NOW), now=NOW)
+
+
+def test_an_ecosystem_is_no_path(exported: tuple[bytes, Path]) -> None:
+    """What is fetched for an ecosystem is kept in a folder of its name."""
+    raw, folder = exported
+    name = b'"ecosystem":"PyPI"'
+    assert name in raw
+    (folder / "path.tar").write_bytes(raw.replace(name, b'"ecosystem":"../x"'))
+    with pytest.raises(AdvisoriesMissing, match="none of this build"):
+        take(folder / "fresh", reader(folder / "path.tar", now=NOW), now=NOW)
