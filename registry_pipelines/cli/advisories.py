@@ -16,7 +16,7 @@ def advisories_group() -> None:
     """Fetch what scans compare with, and say how old it is."""
 
 
-@advisories_group.command("update")
+@advisories_group.command("update", short_help="Fetch what is new for what the images hold.")
 @click.option(
     "--ecosystem", "ecosystems", multiple=True, metavar="NAME", help="Also this one, as PyPI or Debian; repeatable."
 )
@@ -49,7 +49,7 @@ def status(options: Options) -> None:
     answer(options, standing(options.state.parent, now=datetime.now(UTC), config=config))
 
 
-@advisories_group.command("export")
+@advisories_group.command("export", short_help="Write the set in use to one file, for an air gap.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @common
 def export(options: Options, file: Path) -> None:
@@ -59,7 +59,7 @@ def export(options: Options, file: Path) -> None:
     answer(options, exported(options.state.parent, file, now=datetime.now(UTC)))
 
 
-@advisories_group.command("import")
+@advisories_group.command("import", short_help="Use the set of an exported file, or of OSV's all.zip.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE | ECOSYSTEM=FILE...")
 @click.option("--digest", metavar="SHA256", help="The sha256 that FILE must have, as `export` said it.")
 @common

@@ -27,7 +27,7 @@ def config_group() -> None:
     """Check a configuration; print what one may hold."""
 
 
-@config_group.command("check")
+@config_group.command("check", short_help="List every problem, with its line; --online asks the registries, too.")
 @click.option("--online", is_flag=True, help="Ask every registry, too: whether it answers, and whether we may read.")
 @common
 def check(options: Options, online: bool) -> None:

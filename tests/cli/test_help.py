@@ -40,6 +40,12 @@ def test_help_has_its_commands_by_purpose_each_once() -> None:
     assert {name: words[name] for name in COMMANDS} == dict.fromkeys(COMMANDS, 1)
 
 
+@pytest.mark.parametrize("group", ["advisories", "config"])
+def test_no_command_of_a_group_is_told_in_half_a_sentence(group: str) -> None:
+    text = CliRunner().invoke(main, [group, "--help"], terminal_width=80).output
+    assert "Commands:" in text and "..." not in text.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_the_common_options(command: str) -> None:
     found = main.get_command(click.Context(main), command)
