@@ -140,12 +140,17 @@ def rows_table(
     for name in columns:
         numbers = all(isinstance(row.get(name, 0), int | float) for row in rows)
         whole = (numbers and width is not None) or all(_is_digest(row.get(name, "")) for row in rows[:limit])
-        table.add_column(name, overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
+        table.add_column(_heading(name), overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
     for row in rows[:limit]:
         table.add_row(*(escape(cell_text(name, row.get(name, ""))) for name in columns))
     if len(rows) > limit:
         table.caption = f"and {len(rows) - limit} more"
     return table
+
+
+def _heading(name: str) -> str:
+    """A column's name as words. Cells have their unit: ``size_bytes`` is ``size``."""
+    return name.removesuffix("_bytes").replace("_", " ")
 
 
 def _is_digest(value: Any) -> bool:
@@ -169,7 +174,7 @@ def _fitting(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: i
     fitting: list[str] = []
     used = 1
     for name in columns:
-        used += BETWEEN_COLUMNS + max([len(name), *(len(cell_text(name, row.get(name, ""))) for row in rows)])
+        used += BETWEEN_COLUMNS + max([len(_heading(name)), *(len(cell_text(name, row.get(name, ""))) for row in rows)])
         if used > width and len(fitting) >= FEWEST_COLUMNS:
             break
         fitting.append(name)

@@ -82,6 +82,11 @@ def test_results_survive_markup_and_odd_rows(capsys: pytest.CaptureFixture[str])
     assert rows_table([{"n": number} for number in range(60)], limit=50).caption == "and 10 more"
 
 
+def test_columns_are_called_by_words() -> None:
+    table = rows_table([{"media_type": "x", "size_bytes": 1536, "bytes": 1}])
+    assert [column.header for column in table.columns] == ["media type", "size", "bytes"]
+
+
 def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """``:m:`` is an emoji to rich, and a host of IPv6 its markup."""
     rows = [{"target": "[fd00::1]:5000/x", "stage": "mirror:m:v1", "digest": f"sha256:{'ab' * 32}"}]
