@@ -98,9 +98,11 @@ def is_image(place: Place, digest: Digest) -> bool:
 def find_release(session: Session, text: str) -> Release:
     """Read what a person writes for a release: its key (with the whole digest, or short), ``image:tag``,
     ``image@digest``, or ``image`` when only one release of it is there. Raises InputError, NotFound (no such tag)."""
-    name, at, digest = text.partition("@")
-    name, _, tag = name.partition(":")
+    written, at, digest = text.partition("@")
+    name, colon, tag = written.partition(":")
     image = session.image(name)
+    if (colon and not tag) or (at and not digest):  # an empty variable behind it: nobody asks for the only release so
+        raise InputError(f"{text!r} ends where a tag or a digest should stand", do="Write image:tag, or image alone")
     if tag and at:
         from registry_pipelines.chain.signed_releases import release_of_key
 

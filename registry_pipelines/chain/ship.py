@@ -160,7 +160,7 @@ def _find(session: Session, text: str) -> Release | None:
     image = session.image(name)
     version = image.build.version if image.build else ""
     try:
-        return releases.find_release(session, text if tag or at or not version else f"{name}:{version}")
+        return releases.find_release(session, text if text != name or not version else f"{name}:{version}")
     except NotFound as error:
         if at or not version:
             raise

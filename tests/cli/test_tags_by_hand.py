@@ -148,6 +148,15 @@ def test_delete_wants_a_tag_or_a_digest(fleet: Fleet, release: Release, referenc
     assert named(fleet, "latest") == release.digest
 
 
+@pytest.mark.parametrize("command", [("delete", "--yes"), ("promote",), ("ship",), ("tag", "other")])
+def test_an_empty_variable_behind_the_colon_is_no_release(
+    fleet: Fleet, release: Release, command: tuple[str, ...]
+) -> None:
+    name, *more = command
+    assert "should stand" in run(fleet, name, "app:", *more, code=8).stderr
+    assert named(fleet, "v1.0.0") == release.digest and not named(fleet, "prod")
+
+
 def test_delete_asks_on_a_terminal_and_nowhere_else(fleet: Fleet, release: Release) -> None:
     assert "Give --yes" in run(fleet, "delete", "app:v1.0.0", code=8).stderr
     command = [*PROGRAM, "delete", "app:v1.0.0", "--config", str(fleet.path)]
