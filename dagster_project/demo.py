@@ -138,15 +138,20 @@ def run(
     begun = {event.step_key for event in result.all_events if event.is_step_start}
     failed = {event.step_key: event for event in result.all_events if event.is_step_failure}
     held = f"not run: {', '.join(sorted(str(step) for step in failed))} did not pass"
-    for asset in job.asset_layer.asset_graph.toposorted_asset_keys:
-        if asset not in job.asset_layer.executable_asset_keys:
-            continue
-        step, stage = asset.to_python_identifier(), stage_of(asset)
+    for step, stage in stages_of(job).items():
         if step in failed and stage not in events.bad[before:]:
             events.write(untold(stage, subject, "failed", reason_of(failed[step])), "failed")
         elif step not in begun and failed:
             events.write(untold(stage, subject, held, held), "skipped")
     return result
+
+
+def stages_of(job: dg.JobDefinition) -> dict[str, str]:
+    """The stage of each step, in the order of the steps. The one step of a build is named as the asset it reports."""
+    layer = job.asset_layer
+    order = [asset for asset in layer.asset_graph.toposorted_asset_keys if asset in layer.executable_asset_keys]
+    order = order or [dg.AssetKey(node.name) for node in job.nodes]
+    return {asset.to_python_identifier(): stage_of(asset) for asset in order}
 
 
 def reason_of(event: dg.DagsterEvent) -> str:

@@ -35,6 +35,9 @@ OUTCOME_TAG = "registry-pipelines/outcome"
 tag was stopped, or a mistake in the code ended it."""
 Outcome = Literal["promoted", "denied", "held", "failed"]
 
+Step = dg.AssetExecutionContext | dg.OpExecutionContext
+"""The context of a step: an asset's, or that of an op which only reports assets."""
+
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
 if TYPE_CHECKING:
@@ -148,7 +151,7 @@ def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materiali
     return Materialized(metadata=facts(result), data_version=version, check_results=list(checks))
 
 
-def succeeded(context: dg.AssetExecutionContext, result: StageResult, **more: Any) -> Materialized:
+def succeeded(context: Step, result: StageResult, **more: Any) -> Materialized:
     """Like :func:`materialized`, for stages that have no check: raises ``dg.Failure`` when the result is not ok, and
     tags the run. more: further metadata."""
     shown = more | facts(result)
@@ -169,7 +172,7 @@ def progress_in_log(context: dg.AssetExecutionContext, chain: Chain) -> Iterator
 
 
 @contextmanager
-def refusals(context: dg.AssetExecutionContext) -> Iterator[None]:
+def refusals(context: Step) -> Iterator[None]:
     """Turn the library's errors into what Dagster does about them, and tag the run with its outcome.
 
     A denial (a gate's no): :class:`Denied`, the outcome ``denied``. Temporary errors (a registry is down or slow): the
@@ -192,6 +195,6 @@ def refusals(context: dg.AssetExecutionContext) -> Iterator[None]:
         raise dg.Failure(str(error), metadata=dict(error.diagnostics()), allow_retries=False) from error
 
 
-def tag_outcome(context: dg.AssetExecutionContext, outcome: Outcome) -> None:
+def tag_outcome(context: Step, outcome: Outcome) -> None:
     """Say on the run how its release ended, for lists of runs, filters and alerts."""
     context.instance.add_run_tags(context.run.run_id, {OUTCOME_TAG: outcome})

@@ -58,7 +58,7 @@ def promote_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
 
 
 def job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> Job:
-    """A job over assets that is no release's: builds, mirrors, syncs, retention plans."""
+    """A job over assets that is no release's: mirrors, syncs, retention plans."""
     return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from dagster_project.partitions import RELEASES, add_releases, release_of
 from dagster_project.report import Materialized, materialized, refusals, succeeded
@@ -10,38 +11,67 @@ from dagster_project.resources import ChainParam
 from registry_pipelines.release import Release
 
 GROUP = "build"
+IMAGE = "image"
 
 
-def pushed() -> dg.AssetSpec:
-    """Stands for the images when none is built here: teams' CI pushes them, the push sensor finds them."""
-    return dg.AssetSpec("image", group_name=GROUP, kinds={"oci"}, description="Images pushed by the teams' own CI.")
+def image(names: Sequence[str]) -> dg.AssetSpec:
+    """The images that releases are of: a partition for each that is built here; none where all are pushed by teams' CI.
 
-
-def built(names: Sequence[str]) -> dg.AssetsDefinition:
-    """The asset that builds images, one partition per image with a build section."""
-
-    @dg.asset(
-        partitions_def=dg.StaticPartitionsDefinition(names),
+    No asset of ours makes them: with builds among its assets **Materialize all** on Lineage would ask for an image, as
+    the root of the graph, and then run every release. The job ``build`` reports what it made.
+    """
+    here = "Launch the job `build` to make one. " if names else ""
+    return dg.AssetSpec(
+        IMAGE,
+        partitions_def=dg.StaticPartitionsDefinition(names) if names else None,
         group_name=GROUP,
-        kinds={"oci", "python"},
+        kinds={"oci", "python"} if names else {"oci"},
         owners=["team:platform"],
         code_version="1",
-        description="An image made from wheels and an application folder, without a container daemon, and pushed to "
-        "its source registry. The same input gives the same digest. Adds the release's partition; the push sensor, or "
-        "you, then run the release job for it.",
+        description=f"Images in their source registries. {here}What a team's CI pushes, the push sensor finds.",
     )
-    def image(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-        with refusals(context):
-            result = chain.build(context.partition_key)
-            add_releases(context.instance, chain, [Release.parse(str(result.facts["release"]))])
-        return succeeded(context, result)
 
-    return image
+
+@dg.op(
+    name=IMAGE,
+    description="An image made from wheels and an application folder, without a container daemon, and pushed to its "
+    "source registry. The same input gives the same digest. Adds the release's partition; the push sensor, or you, "
+    "then run the release job for it.",
+    out=dg.Out(dg.Nothing),
+)
+def built(context: dg.OpExecutionContext, chain: ChainParam) -> None:
+    """Build the image of the run's partition, and report it as the materialization of ``image``."""
+    with refusals(context):
+        result = chain.build(context.partition_key)
+        add_releases(context.instance, chain, [Release.parse(str(result.facts["release"]))])
+    made = succeeded(context, result)
+    context.log_event(
+        dg.AssetMaterialization(
+            IMAGE,
+            partition=context.partition_key,
+            metadata=made.metadata,
+            tags={DATA_VERSION_TAG: result.digest},
+        )
+    )
+
+
+def build_job(names: Sequence[str]) -> dg.JobDefinition:
+    """The job that builds an image: a partition for each one with a build section."""
+
+    @dg.job(
+        name="build",
+        description="Build an image; its release's partition is added.",
+        partitions_def=dg.StaticPartitionsDefinition(names),
+    )
+    def build() -> None:
+        built()
+
+    return build
 
 
 @dg.asset(
     partitions_def=RELEASES,
-    deps=[dg.AssetDep("image", partition_mapping=dg.AllPartitionMapping())],
+    deps=[dg.AssetDep(IMAGE, partition_mapping=dg.AllPartitionMapping())],
     group_name=GROUP,
     kinds={"oci", "slsa"},
     owners=["team:platform"],

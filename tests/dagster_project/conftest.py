@@ -23,6 +23,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from dagster_project.definitions import build_definitions
 from dagster_project.memory import Memory
@@ -404,7 +405,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """``dagster dev -w workspace.yaml`` on free ports, with a home and a configuration of its own."""
     folder = tmp_path_factory.mktemp("live")
     path = write_settings(folder)
-    path.write_text(path.read_text() + SYNCS)
+    raw = yaml.safe_load(path.read_text() + SYNCS)
+    raw["images"]["byhand"]["build"] = {"version": "v9.0.0", "base": "source/team/base:v1", "python": "3.11"}
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
     config = load(path)
     (port,) = free_ports(1)
     home = prepare_home(config)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dagster_project.definitions import build_definitions
+from dagster_project.partitions import RELEASES
 from dagster_project.resources import DEMO_CONFIG, config_path, prepare_home
 from registry_pipelines.config import load
 from registry_pipelines.errors import InputError
@@ -90,11 +91,21 @@ def test_every_release_check_is_partitioned_and_none_blocks_before_the_gate() ->
     assert all(getattr(spec.partitions_def, "name", "") == "release" for spec in specs)
 
 
+def test_materialize_all_asks_for_releases() -> None:
+    """Dagster's button asks for the partitions of the root of what it runs: they must be releases. What is not run
+    never stands in it, and is no reason for it to warn."""
+    graph = demo_definitions().resolve_asset_graph()
+    asked = {graph.get(key).partitions_def for key in graph.executable_asset_keys}
+    assert asked == {RELEASES, None}
+    assert not graph.get(dg.AssetKey("image")).is_executable
+    assert graph.get(dg.AssetKey("provenance")).parent_keys == {dg.AssetKey("image")}
+
+
 def test_no_asset_takes_many_releases_in_one_run() -> None:
     """A single-run backfill of a downstream asset materializes refused keys, and ends as a success."""
-    for asset in demo_definitions().assets or []:
-        assert isinstance(asset, dg.AssetsDefinition)
-        assert asset.backfill_policy is None
+    graph = demo_definitions().resolve_asset_graph()
+    for key in graph.executable_asset_keys:
+        assert graph.get(key).backfill_policy is None, key
 
 
 def test_assets_say_who_owns_them_and_what_they_are() -> None:

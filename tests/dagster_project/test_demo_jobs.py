@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.data_version import extract_data_version_from_entry
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
@@ -125,6 +126,11 @@ def test_the_first_image_ships_the_second_is_denied_and_a_second_run_changes_not
             ["build", "build", "release", "release", "nightly_mirror", "retention"] * 2
         )
         assert len(instance.get_dynamic_partitions("release")) == 2
+        reported = instance.fetch_materializations(dg.AssetKey("image"), limit=2).records
+        versions = {each.partition_key: extract_data_version_from_entry(each.event_log_entry) for each in reported}
+        digests = {name: shipping["build"]["digest"] for name, shipping in (("app", shipped), ("tool", denied))}
+        assert versions == {name: dg.DataVersion(digest) for name, digest in digests.items()}
+        assert {"release", "bytes_moved"} < reported[0].asset_materialization.metadata.keys()
 
 
 def test_a_build_that_fails_is_told_and_does_not_hold_the_other_image(ready: Places, settings: Path) -> None:
