@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
@@ -27,7 +28,7 @@ BUFFER_BYTES = 1024 * 1024
 
 def write_set(chosen: AdvisorySet, target: Path) -> Digest:
     """Write a set to a file, at once or not at all; the file's sha256. Raises DiskFull, LocalError."""
-    fresh = target.with_name(f".{target.name}.new")
+    fresh = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}")
     with local_errors(target.parent):
         try:
             with tarfile.open(fresh, "w", format=tarfile.PAX_FORMAT) as archive:

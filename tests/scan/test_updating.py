@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -373,3 +374,13 @@ def test_an_ecosystem_is_no_path(exported: tuple[bytes, Path]) -> None:
     (folder / "path.tar").write_bytes(raw.replace(name, b'"ecosystem":"../x"'))
     with pytest.raises(AdvisoriesMissing, match="none of this build"):
         take(folder / "fresh", reader(folder / "path.tar", now=NOW), now=NOW)
+
+
+def test_two_exports_to_one_file_both_end_well(exported: tuple[bytes, Path]) -> None:
+    raw, folder = exported
+    chosen = current_set(folder / "state")
+    assert chosen is not None
+    with ThreadPoolExecutor(8) as pool:
+        digests = list(pool.map(lambda _: write_set(chosen, folder / "both.tar"), range(40)))
+    assert set(digests) == {Digest.of(raw)} and (folder / "both.tar").read_bytes() == raw
+    assert not list(folder.glob(".both*"))
