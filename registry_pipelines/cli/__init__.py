@@ -29,7 +29,7 @@ GROUPS = {
         "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),
         "login": ("logins", "Keep a user name and a password of a registry"),
         "logout": ("logins", "Forget what login kept"),
-        "completion": ("completion", "Print the script that completes commands, options and names"),
+        "completion": ("completion", "Print the script that completes commands in a shell"),
         "config": ("configuration", "Check a configuration"),
         "schema": ("schemas", "Print the JSON schema of what a command prints with --json"),
     },
@@ -84,6 +84,17 @@ class _Commands(click.Group):
         module = importlib.import_module(f"registry_pipelines.cli.{_COMMANDS[cmd_name][0]}")
         command: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, and it names the command that was meant."""
+        if args[0] not in _COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            if near := get_close_matches(args[0], _COMMANDS, n=1):
+                ctx.fail(f"No such command {args[0]!r}; did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The lists in ``--help``, one below the other; no command is loaded for them."""

@@ -40,6 +40,12 @@ def test_help_has_its_commands_by_purpose_each_once() -> None:
     assert {name: words[name] for name in COMMANDS} == dict.fromkeys(COMMANDS, 1)
 
 
+def test_a_slip_in_a_command_names_the_one_that_was_meant() -> None:
+    told = {name: CliRunner().invoke(main, [name]) for name in ("statsu", "xyzzy")}
+    assert {done.exit_code for done in told.values()} == {2}
+    assert "did you mean 'status'?" in told["statsu"].output and "did you mean" not in told["xyzzy"].output
+
+
 @pytest.mark.parametrize("group", ["advisories", "config"])
 def test_no_command_of_a_group_is_told_in_half_a_sentence(group: str) -> None:
     text = CliRunner().invoke(main, [group, "--help"], terminal_width=80).output

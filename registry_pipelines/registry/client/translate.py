@@ -66,7 +66,7 @@ def translate_exception(error: BaseException, *, where: str, doing: str) -> Regi
     if isinstance(error, TimeoutError):
         return Stalled(f"no byte moved for too long while {doing}", where=where, do="Try again; check the network")
     if isinstance(error, socket.gaierror):
-        return Unavailable("the host name does not resolve", where=where, do="Check the registry's name and DNS")
+        return Unavailable("the host name does not resolve", where=where, do="Check the name, and DNS")
     if isinstance(error, ConnectionRefusedError):
         return Unavailable("nothing listens there", where=where, do="Check the port, and that the registry runs")
     if isinstance(error, http.client.InvalidURL | UnicodeError) or type(error) is ValueError:
