@@ -93,9 +93,10 @@ class Fetched:
         self._grown(filename, size)
 
     def _look(self) -> None:
-        for path in self.folder.rglob("*.whl"):
-            with suppress(OSError):  # pip moves them away
-                self._grown(path.name, path.stat().st_size)
+        with suppress(FileNotFoundError):  # pip removes folders; the next look goes on
+            for path in self.folder.rglob("*.whl"):
+                with suppress(OSError):  # pip moves them away
+                    self._grown(path.name, path.stat().st_size)
 
     def _grown(self, filename: str, size: int) -> None:
         before = self._known.get(filename, 0)

@@ -70,6 +70,29 @@ def test_a_state_folder_that_may_not_be_used(
     assert "fault of the program" not in done.stderr
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+@pytest.mark.parametrize("command", [["logout", "{0}"], ["login", "{0}", "-u", "me"]], ids=str)
+def test_docker_s_folder_that_may_not_be_looked_into(
+    command: list[str], mode: int, address: str, tmp_path: Path
+) -> None:
+    """A container's user with the home of another."""
+    folder = tmp_path / "docker"
+    folder.mkdir(mode=mode)
+    folder.chmod(mode)
+    more = ["--password-stdin"] if command[0] == "login" else []
+    done = subprocess.run(
+        [*as_user(), *PROGRAM, *(part.format(address) for part in command), *more],
+        env={**os.environ, "DOCKER_CONFIG": str(folder)},
+        input="secret",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    folder.chmod(0o755)
+    assert done.returncode in (8, 9) and "Permission denied" in done.stderr and str(folder) in done.stderr
+    assert "fault of the program" not in done.stderr
+
+
 LOADING = """
 import importlib.abc, sys
 
