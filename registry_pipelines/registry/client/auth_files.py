@@ -56,7 +56,7 @@ def usual_files(environ: Mapping[str, str]) -> list[Path]:
     """``$REGISTRY_AUTH_FILE`` alone when it exists; else those that exist of ``$DOCKER_CONFIG/config.json`` or
     ``~/.docker/config.json``, ``$XDG_RUNTIME_DIR/containers/auth.json``, ``~/.config/containers/auth.json``."""
     alone = Path(environ.get("REGISTRY_AUTH_FILE") or "/nonexistent")
-    if alone.is_file():
+    if is_there(alone):
         return [alone]
     home = environ.get("HOME", "")
     settings = environ.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
@@ -66,7 +66,15 @@ def usual_files(environ: Mapping[str, str]) -> list[Path]:
         (environ.get("XDG_RUNTIME_DIR", ""), "containers/auth.json"),
         (settings, "containers/auth.json"),
     )
-    return [path for folder, name in folders if folder and (path := Path(folder, name)).is_file()]
+    return [path for folder, name in folders if folder and is_there(path := Path(folder, name))]
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file is there; also where its folder may not be looked into, so that whoever reads it says so."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.registry.client.auth_files import (
     DOCKER_HUB_KEY,
     AuthFile,
+    is_there,
     keys_of,
     read_auth_files,
     read_config,
@@ -119,7 +120,7 @@ def store_login(
 
 def forget_login(file: Path, host: str, *, environ: Mapping[str, str] | None = None) -> Kept:
     """Take a log-in away, from the helper that the file names too. Raises as :func:`store_login`."""
-    if not file.exists():
+    if not is_there(file):
         return Kept(file, changed=False)
     with _open(file) as content:
         entries = _entries(content, file)
@@ -161,7 +162,7 @@ def _open(file: Path) -> Iterator[dict[str, Any]]:
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        content = read_config(target) if target.exists() else {}
+        content = read_config(target) if is_there(target) else {}
         before = json.dumps(content)
         yield content
         if json.dumps(content) != before:
