@@ -30,7 +30,7 @@ from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
 from registry_pipelines.build.target import WheelTarget
 from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
-from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing
+from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing, Unavailable
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.threads import Pool, run_child
 
@@ -74,7 +74,8 @@ def resolve(
 
     look: called, from any thread, with each wheel of a folder as soon as it is in the store and others are still read.
     fetched: called, from another thread, with so many more bytes of wheels that pip has brought.
-    Raises RequirementsInvalid (pip's own words, or a wheel that does not fit the target), ToolMissing without pip.
+    Raises RequirementsInvalid (pip's own words, or a wheel that does not fit the target), ToolMissing without pip,
+    Unavailable where an index does not answer.
     pip is asked every time, unless the requirements pin every package of its last answer, or its only sources are local
     folders that hold what they held then.
     """
@@ -241,6 +242,10 @@ def _hash_option(choice: Choice) -> str:
     return f" --hash={choice['hash']}" if choice["hash"] else ""
 
 
+_UNANSWERED = re.compile(r"Retrying \(Retry\(total=0,.* after connection broken by '(.*)': /")
+"""What pip writes at its last try, in one line; then it goes on as if that index had nothing."""
+
+
 def _pip(arguments: Sequence[str], question: Question, seen: Fetched, *, statuses: Path | None = None) -> None:
     command = pip_command(arguments, question.markers, statuses)
     try:
@@ -256,6 +261,12 @@ def _pip(arguments: Sequence[str], question: Question, seen: Fetched, *, statuse
         raise DiskFull("pip found no space left", where=question.where, do="Free space or choose another state folder")
     if re.search("No module named '?pip", output):
         raise ToolMissing("pip is not installed", where=sys.executable, do="Run `python -m ensurepip`")
+    if unanswered := _UNANSWERED.search(output):
+        raise Unavailable(
+            f"an index did not answer pip: {unanswered[1]}",
+            where=question.where,
+            do="Check the network, and pip's index",
+        )
     raise RequirementsInvalid(
         f"pip found no set of wheels: {output}",
         where=question.where,

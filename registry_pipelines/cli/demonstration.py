@@ -217,7 +217,7 @@ def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], 
             size_text(event["bytes_moved"]),
             f"{event['seconds']:.1f}",
             f"[{style}]{event['status']}[/]"
-            + ("" if event["changed"] or event["status"] == "skipped" else ", unchanged"),
+            + (", unchanged" if event["status"] in ("ok", "denied") and not event["changed"] else ""),
         )
     out.print(table)
     for outcome in release_outcomes:
@@ -225,7 +225,7 @@ def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], 
         for reason in condensed(outcome.reasons):
             out.print(f"  - {reason}", markup=False)
     moved = f"{size_text(sum(event['bytes_moved'] for event in events))} moved"
-    if not any(event["changed"] for event in events):
+    if not any(event["changed"] or event["status"] == "failed" for event in events):
         moved = "unchanged: everything was there already, looked at"
     out.print(f"{moved} in {seconds:.1f} s. State: {config.state}", markup=False)
     command = shlex.join([sys.argv[0], "dev", "--config", os.path.relpath(config.path)])

@@ -21,9 +21,10 @@ from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore, read_sha256
-from registry_pipelines.errors import LocalError, RequirementsInvalid, WheelInvalid
+from registry_pipelines.errors import LocalError, RequirementsInvalid, Unavailable, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from tests.build.wheels import make_wheel
+from tests.chain.fleet import free_ports
 
 HERE = Platform.here()
 OWN = WheelTarget(HERE, RUNNING_PYTHON)
@@ -77,6 +78,16 @@ def test_complete_pins_are_not_asked_again(resolver: Resolver) -> None:
     assert resolver("top==1.0", "leaf==1.0") == first
     with pytest.raises(RequirementsInvalid):
         resolver("top==1.0")
+
+
+def test_an_index_that_does_not_answer_is_no_fault_of_the_requirements(
+    tmp_path: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    [port] = free_ports(1)
+    spec = BuildSpec(name="x", requirements=(f"--index-url http://127.0.0.1:{port}/simple", "leaf"))
+    with pytest.raises(Unavailable, match=r"an index did not answer pip: .*Connection refused"):
+        resolve(spec, OWN, store=resolver.store, cache=resolver.cache)
 
 
 @pytest.mark.parametrize(
