@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from registry_pipelines.build import cache as cache_module
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.pip_process import Fetched
 from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted
 from registry_pipelines.build.resolving import StoredWheel, resolve
@@ -25,6 +27,7 @@ from registry_pipelines.errors import LocalError, RequirementsInvalid, Unavailab
 from registry_pipelines.oci.platforms import Platform
 from tests.build.wheels import make_wheel
 from tests.chain.fleet import free_ports
+from tests.patience import patient
 
 HERE = Platform.here()
 OWN = WheelTarget(HERE, RUNNING_PYTHON)
@@ -78,6 +81,23 @@ def test_complete_pins_are_not_asked_again(resolver: Resolver) -> None:
     assert resolver("top==1.0", "leaf==1.0") == first
     with pytest.raises(RequirementsInvalid):
         resolver("top==1.0")
+
+
+def test_folders_that_pip_removes_while_they_are_looked_at_end_nothing(tmp_path: Path) -> None:
+    """The thread that looks would end, with a stack trace in the middle of a build."""
+    looked = threading.Event()
+    folders = [tmp_path / "look" / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.whl").write_bytes(b"wheel")
+
+    def removes(_: int) -> None:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        looked.set()
+
+    with Fetched(tmp_path / "look", removes).looking():
+        assert looked.wait(patient(30))
 
 
 def test_an_index_that_does_not_answer_is_no_fault_of_the_requirements(
