@@ -10,6 +10,7 @@ from registry_pipelines import config as configuration
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.references import Reference, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
+from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remote import remote_registry
 from registry_pipelines.settings import unknown
@@ -117,13 +118,21 @@ class Places:
 
     def _host(self, host: str) -> Registry:
         for name, settings in (self._config.registries if self._config else {}).items():
-            if address(settings) == host:
+            if _one_name(address(settings)) == _one_name(host):
                 return self.registry(name)
         with self._lock:
             key = f"host {host}"
             if key not in self._open:
                 self._open[key] = limited(remote_registry(host), self.limits)
             return self._open[key]
+
+
+def _one_name(address: str) -> str:
+    """All names of this machine are one, and 443 is the port of a host without: what the configuration protects must
+    not be reached as somebody else's."""
+    host, colon, port = address.lower().rpartition(":")
+    host, port = (host, port) if colon and port.isdecimal() else (address.lower(), "443")
+    return f"{'127.0.0.1' if is_loopback(host) else host.rstrip('.')}:{port}"
 
 
 def address(settings: RegistryPlace) -> str:

@@ -155,6 +155,11 @@ def _host(text: str) -> str:
     """What stands for a registry, without scheme. Raises InputError for more than that."""
     if text in keys_of("docker.io"):
         return "docker.io"
+    if "@" in text:  # it may be a password, which is not said again
+        raise InputError(
+            "the registry stands with a user name, or a digest, in front of `@`",
+            do="Write the host alone, with --username NAME; the password is asked for, or read with --password-stdin",
+        )
     host, slash, path = text.removeprefix("https://").partition("/")
     if slash and path:
         raise InputError(f"{text!r} names more than a registry", do=f"Write {host}: a log-in is for the whole registry")

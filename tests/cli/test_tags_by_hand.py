@@ -73,6 +73,13 @@ def test_what_means_something_is_no_tag_for_hands(fleet: Fleet, release: Release
         assert set(place.registry.tags(place.repository)) <= {"other", "v1.0.0"}
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.2"])
+def test_another_name_of_a_configured_host_is_that_registry(fleet: Fleet, release: Release, host: str) -> None:
+    address = fleet.chain.registry("us").name.replace("127.0.0.1", host)
+    assert "channel of app" in run(fleet, "tag", f"{address}/team/app:v1.0.0", "prod", code=6).stderr
+    assert "stands for a release of app" in run(fleet, "tag", f"{address}/team/app:v1.0.0", "v2.0.0", code=6).stderr
+
+
 def test_other_repositories_have_no_such_tags(fleet: Fleet, release: Release) -> None:
     run(fleet, "copy", "us/team/app:v1.0.0", "us/base/python:3.12")
     assert answer(fleet, "tag", "us/base/python:3.12", "v2.0.0")["changed"]
