@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from registry_pipelines.cli import main
 from registry_pipelines.scan.feed import BUFFER_BYTES
 from tests.answers import answered
 from tests.chain.fleet import Fleet, start, write_advisory
+from tests.cli.on_fleet import answer, run
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.osv_export import OsvExport, malicious, small_set
 from tests.patience import patient
@@ -34,16 +35,6 @@ IMAGE = {
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as stack:
         yield start(tmp_path_factory.mktemp("fleet"), stack)
-
-
-def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
-    found = CliRunner().invoke(main, [*arguments, "--config", str(fleet.path)])
-    assert found.exit_code == code, found.output
-    return found
-
-
-def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def test_old_or_missing_advisories_are_the_first_lines_of_a_scan(fleet: Fleet) -> None:

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
@@ -22,6 +21,7 @@ from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
 from tests.answers import answered, document
 from tests.chain.fleet import Fleet, push, start
+from tests.cli.on_fleet import answer, run
 from tests.doubles.fault_registry import FaultRegistry
 from tests.scan.images import push_image
 from tests.scan.test_wheel_contents import SETUPTOOLS
@@ -31,16 +31,6 @@ from tests.scan.test_wheel_contents import SETUPTOOLS
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as stack:
         yield start(tmp_path_factory.mktemp("fleet"), stack)
-
-
-def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
-    found = CliRunner().invoke(main, [*arguments, "--config", str(fleet.path)])
-    assert found.exit_code == code, found.output
-    return found
-
-
-def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def test_replicate_reads_its_source_once_and_a_target_that_is_down_holds_up_no_other(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from registry_pipelines.chain.tagging import untag
 from registry_pipelines.cli import main
@@ -17,8 +16,8 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
-from tests.answers import answered
 from tests.chain.fleet import Fleet, push, start
+from tests.cli.on_fleet import answer, run
 from tests.cli.test_bad_input import PROGRAM
 from tests.terminal import typed
 
@@ -32,16 +31,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def release(fleet: Fleet) -> Release:
     return fleet.release("v1.0.0")
-
-
-def run(fleet: Fleet, *arguments: str, code: int = 0) -> Result:
-    found = CliRunner().invoke(main, [*arguments, "--config", str(fleet.path)])
-    assert found.exit_code == code, found.output
-    return found
-
-
-def answer(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
-    return answered(run(fleet, *arguments, "--json", code=code).stdout)
 
 
 def named(fleet: Fleet, tag: str) -> str | None:
