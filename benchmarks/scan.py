@@ -38,7 +38,7 @@ from registry_pipelines.registry.protocol import Place
 
 WALK = """
 import sys
-from registry_pipelines.oci.layers import open_layer
+from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 with open(sys.argv[1], "rb", buffering=0) as stream:
     walk = open_layer(stream, OCI_LAYER)
@@ -47,7 +47,7 @@ with open(sys.argv[1], "rb", buffering=0) as stream:
 """
 COLLECT = """
 import sys
-from registry_pipelines.oci.layers import open_layer
+from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.scan.collect import read_layer
 with open(sys.argv[1], "rb", buffering=0) as stream:

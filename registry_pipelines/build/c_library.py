@@ -18,7 +18,7 @@ from typing import Any
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layers import Entry, LayerWalk, open_layer
+from registry_pipelines.oci.layer.walk import Entry, LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.protocol import Place

@@ -22,7 +22,9 @@ from typing import Any
 from zlib_ng import zlib_ng
 
 from registry_pipelines.build.entries import header_bytes
-from registry_pipelines.build.inflate import (
+from registry_pipelines.errors import WheelInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.inflate import (
     END_OF_BLOCK,
     LAST_BLOCK,
     RAW_WINDOW,
@@ -33,8 +35,6 @@ from registry_pipelines.build.inflate import (
     Z_STREAM_END,
     Inflater,
 )
-from registry_pipelines.errors import WheelInvalid
-from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Readable
 
 INPUT_BYTES = 256 * 1024

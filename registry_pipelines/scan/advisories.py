@@ -22,13 +22,13 @@ import msgspec
 from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, DiskFull, LayerInvalid, LocalError
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layers import LayerLimits, open_layer
+from registry_pipelines.oci.files import replaced
+from registry_pipelines.oci.layer.walk import LayerLimits, open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.progress import count_text
 from registry_pipelines.scan.advisory_sets import describe, root_of
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
 from registry_pipelines.scan.report import AdvisoryFacts
-from registry_pipelines.scan.state import replaced
 from registry_pipelines.scan.versions import normal_name, spoken_of
 
 STORE_FORMAT = 3

@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from registry_pipelines.oci.layers import Entry, LayerWalk
+from registry_pipelines.oci.layer.walk import Entry, LayerWalk
 from registry_pipelines.scan import language_packages as language
 from registry_pipelines.scan import os_databases, software_lists
 from registry_pipelines.scan.facts import (

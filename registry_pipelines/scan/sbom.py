@@ -15,7 +15,8 @@ import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layers import open_layer
+from registry_pipelines.oci.files import replaced
+from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.manifests import (
     Descriptor,
     ImageConfig,
@@ -32,7 +33,6 @@ from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.merge import merge_layers
 from registry_pipelines.scan.report import PlatformPackages
-from registry_pipelines.scan.state import replaced
 from registry_pipelines.threads import Pool
 
 __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from registry_pipelines.oci.layers import Entry
+from registry_pipelines.oci.layer.walk import Entry
 
 MAX_BINARY_BYTES = 128 * 1024 * 1024
 """Larger files are not searched; a static ffmpeg has 80 MB."""

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.build import inflate
 from registry_pipelines.build.entries import file_entry
 from registry_pipelines.build.splice import INPUT_BYTES, LayerWriter
 from registry_pipelines.errors import WheelInvalid
-from registry_pipelines.oci.layers import open_layer
+from registry_pipelines.oci.layer import inflate
+from registry_pipelines.oci.layer.walk import open_layer
 from tests.build.layers import entries, written
 
 STRATEGIES = [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED]

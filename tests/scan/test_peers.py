@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.oci.layers import open_layer
+from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.scan.collect import read_layer
 from registry_pipelines.scan.components import find_components

@@ -13,8 +13,9 @@ from typing import Any
 
 from registry_pipelines.errors import DigestMismatch, LayerInvalid
 from registry_pipelines.oci import media_types
-from registry_pipelines.oci._inflate import Inflater, Readable, Source
-from registry_pipelines.oci._tar import (
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.decompress import Inflater, Readable, Source
+from registry_pipelines.oci.layer.tar import (
     BLOCK_BYTES,
     MAX_EXTENSION_BYTES,
     ZERO_BLOCK,
@@ -23,7 +24,6 @@ from registry_pipelines.oci._tar import (
     read_header,
     read_pax,
 )
-from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 
 BUFFER_BYTES = 1024 * 1024
