@@ -85,6 +85,8 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     """PEM public keys that are believed; the signing key's own (`<key>.pub`) unless told."""
     builder: RoleKey | None = None
     """Provenance."""
+    indexer: RoleKey | None = None
+    """Indexes for streaming, and records of conversions."""
     scanner: RoleKey | None = None
     """SBOMs and vulnerability reports."""
     person: RoleKey | None = None
@@ -214,14 +216,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def trusted_keys(self) -> tuple[Path, ...]:
         """Files of the public keys that are believed in every role that has none of its own; none when all have, and no
         other is written."""
-        if all(map(self.signing.of, ROLES)) and not (self.signing.key or self.signing.trusted):
+        if self._only_own_keys:
             return ()
         return self.signing.trusted or _public_half(self.signing_key)
 
     def signing_key_of(self, role: Role) -> Path | None:
         """The private key's file of a role; None where its key is elsewhere."""
         own = self.signing.of(role)
+        if own is None and self._only_own_keys:
+            return None
         return own.key if own else self.signing_key
+
+    @property
+    def _only_own_keys(self) -> bool:
+        """Whether each role has its own key and no other is written. The indexer may have none then: what was written
+        before there was one makes no key of it, and believes nobody as that."""
+        told = self.signing.key or self.signing.trusted or self.signing.generate
+        return not told and all(self.signing.of(role) for role in ROLES if role != "indexer")
 
     def password_of(self, role: Role) -> str:
         """The password of :meth:`signing_key_of`; empty for none."""

@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-Role = Literal["builder", "scanner", "person", "promoter"]
-"""``builder``: what went into an image. ``scanner``: what is in it, and what is known against that. ``person``: that it
-is ours, and a promotion by hand. ``promoter``: verdicts, promotions, receipts of copies."""
+Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
+"""``builder``: what went into an image. ``indexer``: where in its layers files begin, and which image was made of which
+other one. ``scanner``: what is in it, and what is known against that. ``person``: that it is ours, and a promotion by
+hand. ``promoter``: verdicts, promotions, receipts of copies."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
+
+STREAMING_INDEX_TYPE = "urn:registry-pipelines:streaming-index:v1"
+"""That an index of an image's layers is right, so that nodes may believe the digests in it."""
+
+DERIVATION_TYPE = "urn:registry-pipelines:derivation:v1"
+"""Which image was made of which other one by conversion: the same files in another form."""
 
 REPORT_TYPE = "urn:registry-pipelines:vulnerability-report:v1"
 """Our vulnerability report, whatever it found: signed when it is written."""
@@ -34,6 +41,8 @@ PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
 
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
+    STREAMING_INDEX_TYPE: ("indexer",),
+    DERIVATION_TYPE: ("indexer",),
     CYCLONEDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),
     VULNERABILITIES_TYPE: ("scanner",),

@@ -27,7 +27,7 @@ STAGES = ("sbom", "vulnerabilities", "sign", "judge", "promote")
 
 
 def split(fleet: Fleet, *here: Role) -> Chain:
-    """The chain of a machine that has the private keys of these roles, and believes all four."""
+    """The chain of a machine that has the private keys of these roles, and believes all."""
     folder = fleet.folder / "keys"
     for role in ROLES:
         if not (folder / f"{role}.key").exists():

@@ -55,8 +55,12 @@ signing:
 """
     config = load(written(tmp_path, SMALL + roles), {"TOKEN": "abc", "SHIP": "def"})
     own = {"builder": None, "scanner": tmp_path / "scan.key", "promoter": tmp_path / "ship.key"}
-    assert {role: config.signing_key_of(role) for role in ROLES} == own | {"person": config.signing_key}
-    assert [config.password_of(role) for role in ROLES] == ["", "", "abc", "def"]
+    assert {role: config.signing_key_of(role) for role in ROLES} == own | {
+        "indexer": config.signing_key,
+        "person": config.signing_key,
+    }
+    passwords = {"indexer": "abc", "person": "abc", "promoter": "def"}
+    assert {role: config.password_of(role) for role in ROLES} == {"builder": "", "scanner": ""} | passwords
     assert config.trusted_keys == (config.signing_key.with_suffix(".pub"),)
     assert config.trusted_by_role == {
         "builder": (tmp_path / "ci.pub",),
@@ -64,7 +68,10 @@ signing:
         "promoter": (tmp_path / "ship.pub", tmp_path / "old.pub"),
     }
     everyone = roles + "  person: {key: me.key}\n"
-    assert load(written(tmp_path, SMALL + everyone), {"TOKEN": "abc", "SHIP": "def"}).trusted_keys == ()
+    config = load(written(tmp_path, SMALL + everyone), {"TOKEN": "abc", "SHIP": "def"})
+    assert config.trusted_keys == ()
+    # A file from before the indexer had a role: nobody signs or is believed as that, and everything else is as it was.
+    assert (config.signing_key_of("indexer"), "indexer" in config.trusted_by_role) == (None, False)
     [found] = problems(tmp_path, SMALL + "signing:\n  person: {}\n")
     assert found.endswith(
         "signing.person: names neither `key` nor `trusted`, so nothing would be believed in this role"

@@ -14,11 +14,13 @@ from registry_pipelines.evidence.dsse import Envelope, pae
 from registry_pipelines.evidence.keys import KeySet, load_verifier
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
+    DERIVATION_TYPE,
     PROMOTION_TYPE,
     PROVENANCE_TYPE,
     REPORT_TYPE,
     ROLES,
     SIGNATURE_TYPE,
+    STREAMING_INDEX_TYPE,
     VERDICT_TYPE,
     VULNERABILITIES_TYPE,
     Role,
@@ -33,6 +35,8 @@ from tests.evidence.parts import Counted, Key, push_image
 FOREIGN = "https://example.com/licences/v1"
 TYPES: dict[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
+    STREAMING_INDEX_TYPE: ("indexer",),
+    DERIVATION_TYPE: ("indexer",),
     CYCLONEDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),
     VULNERABILITIES_TYPE: ("scanner",),
@@ -61,7 +65,7 @@ def test_a_statement_is_believed_of_its_roles_alone(
         attest(place, image, kind, {"by": name}, make_key(name).signer)
     found = read_attestations(place, image.digest, trusted)
     assert {item.predicate["by"] for item in found.verified} == set(TYPES[kind] or ["general"])
-    assert len(found.rejected) == 5 - len(found.verified)
+    assert len(found.rejected) == len(ROLES) + 1 - len(found.verified)
     for item in found.rejected:
         assert "which is trusted" in item.reason and kind in item.reason
 
