@@ -15,6 +15,9 @@ from typing import Annotated, Literal, NoReturn
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SIZE = re.compile(r"(\d{1,9})(KiB|MiB|GiB)\Z")
+_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
+SIZE_PATTERN = r"^[0-9]{1,9}(KiB|MiB|GiB)$"
 DURATION_PATTERN = r"^[0-9]{1,9}(ms|s|m|h|d|w)$"
 
 
@@ -63,6 +66,24 @@ class Duration(timedelta):
             return cls(seconds=int(match[1]) * _SECONDS[match[2]])
         except OverflowError as error:
             raise ValueError(f"{text!r} is longer than a duration can be") from error
+
+
+class Size(int):
+    """A number of bytes, written as a whole number with a unit: KiB, MiB, GiB (``4MiB``)."""
+
+    def __str__(self) -> str:
+        for unit, factor in _UNITS.items():
+            if self and self % factor == 0:
+                return f"{self // factor}{unit}"
+        return f"{int(self)} bytes"
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read a size. Raises ValueError with a sentence for people."""
+        match = _SIZE.match(text)
+        if not match:
+            raise ValueError(f"{text!r} is not a size; write a whole number and KiB, MiB or GiB, like 4MiB")
+        return cls(int(match[1]) * _UNITS[match[2]])
 
 
 @dataclass(frozen=True)

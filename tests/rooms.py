@@ -16,7 +16,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
 PACKAGE = "registry_pipelines"
 HOUSE = (
     *("cli", "chain", "config"),
-    *("replicate", "mirror", "collect", "promote", "sign", "scan", "build"),
+    *("replicate", "mirror", "collect", "promote", "sign", "scan", "stream", "build"),
     *("transfer", "evidence", "registry", "oci"),
 )
 TRANSFER = ("(ways in)", "delivery", "closure", "blob", "limits", "flow")

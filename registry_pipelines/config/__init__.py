@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from registry_pipelines.mirror.model import Upstream
     from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException
     from registry_pipelines.scan.report import FindingLimits
-    from registry_pipelines.settings import Duration, Secret
+    from registry_pipelines.settings import Duration, Secret, Size
+    from registry_pipelines.stream.model import Stream
 
 FILE_NAME = "registry-pipelines.yaml"
 """The name that is looked for when none is given."""
@@ -70,6 +71,8 @@ _HOMES = {
     "FindingLimits": "scan.report",
     "Duration": "settings",
     "Secret": "settings",
+    "Size": "settings",
+    "Stream": "stream.model",
 }
 """Where each name comes from, below the package; loaded when one is used: a copy without a configuration needs none."""
 
@@ -105,6 +108,8 @@ __all__ = [
     "Secret",
     "Sensors",
     "Signing",
+    "Size",
+    "Stream",
     "Sync",
     "Target",
     "TimeZone",

@@ -18,6 +18,12 @@ from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
 from registry_pipelines.settings import unknown
+from registry_pipelines.stream.model import (
+    DEFAULT_MIN_LAYER_SIZE,
+    DEFAULT_SPAN_SIZE,
+    LEAST_SPAN_SIZE,
+    MOST_SPAN_SIZE,
+)
 from registry_pipelines.transfer.closure.choice import Choice
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.buckets import CapWindow
@@ -45,6 +51,7 @@ def check(
             *_bandwidth(config),
             *_redirects(config),
             *_images(config),
+            *_streams(root, config),
             *_targets(config),
             *_mirrors(config),
             *_syncs(config),
@@ -170,6 +177,28 @@ def _images(config: Config) -> Iterable[tuple[str, str]]:
             target = config.targets[target_name]
             if (target.registry, config.repository_at(image, target)) == (image.registry, image.repository):
                 yield f"images.{name}.targets", f"target `{target_name}` is the place the image comes from"
+
+
+def _streams(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
+    images = child(root, "images")
+    for name, image in config.images.items():
+        if image.stream is None:
+            node = child(child(images, name), "stream")
+            if isinstance(node, yaml.ScalarNode) and node.value == "":
+                yield (
+                    f"images.{name}.stream",
+                    "is empty, as if it were not written; write `stream: {}` for the defaults",
+                )
+            continue
+        path, stream = f"images.{name}.stream", image.stream
+        if not LEAST_SPAN_SIZE <= stream.span_size <= MOST_SPAN_SIZE:
+            yield f"{path}.span_size", f"{stream.span_size} is not between {LEAST_SPAN_SIZE} and {MOST_SPAN_SIZE}"
+        if stream.format == "estargz":
+            for field, default in (("span_size", DEFAULT_SPAN_SIZE), ("min_layer_size", DEFAULT_MIN_LAYER_SIZE)):
+                if getattr(stream, field) != default:
+                    yield f"{path}.{field}", "is about SOCI indexes, and `format: estargz` makes none"
+        elif stream.prioritize:
+            yield f"{path}.prioritize", f"is about the order in eStargz layers, and `format: {stream.format}` keeps it"
 
 
 def _targets(config: Config) -> Iterable[tuple[str, str]]:

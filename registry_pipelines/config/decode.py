@@ -22,7 +22,7 @@ from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import PlatformInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text
-from registry_pipelines.settings import Duration, Existing, Instead, Names, Pattern, Secret, unknown
+from registry_pipelines.settings import Duration, Existing, Instead, Names, Pattern, Secret, Size, unknown
 
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
@@ -35,6 +35,7 @@ _SCALAR_NAMES = {
     bool: "true or false",
     date: "a date like 2027-01-31",
     Duration: "a duration like 7d",
+    Size: "a size like 4MiB",
     Cron: "a cron expression like 0 2 * * *",
     TimeZone: "a time zone like Europe/Berlin",
     Platform: "a platform like linux/amd64",
@@ -245,7 +246,7 @@ def _convert(kind: Any, scalar: Scalar, marks: tuple[Any, ...]) -> Any:
         return _date(scalar)
     if scalar.tag not in ("str", "timestamp") and not scalar.has_variable:
         return INVALID
-    if kind in (Duration, Cron, TimeZone, Platform):
+    if kind in (Duration, Size, Cron, TimeZone, Platform):
         return _parsed(kind, scalar.text)
     if kind is Path:
         return _path(scalar.text)

@@ -33,6 +33,7 @@ from registry_pipelines.settings import (
     Secret,
     Unwritten,
 )
+from registry_pipelines.stream.model import Stream
 
 VERSION: Literal[1] = 1
 """Of the file's form; another is refused before anything else is read."""
@@ -59,6 +60,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """Targets every promoted release must reach."""
     build: Build | None = None
     """How it is built; leave out when a team's CI pushes it."""
+    stream: Stream | None = None
+    """How it starts before it is fetched whole (docs/streaming.md); leave out for an image that nothing is done to."""
 
 
 class RoleKey(msgspec.Struct, frozen=True, kw_only=True):

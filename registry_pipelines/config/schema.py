@@ -15,7 +15,16 @@ from registry_pipelines.config.fields import Setting, is_object, meanings, writt
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.times import CRON_PATTERN, TIME_ZONE_PATTERN, Cron, TimeZone
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.settings import DURATION_PATTERN, PLATFORM_PATTERN, Duration, Names, Pattern, Secret
+from registry_pipelines.settings import (
+    DURATION_PATTERN,
+    PLATFORM_PATTERN,
+    SIZE_PATTERN,
+    Duration,
+    Names,
+    Pattern,
+    Secret,
+    Size,
+)
 
 VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
 _WITH_VARIABLE = {"type": "string", "pattern": VARIABLE}
@@ -26,6 +35,7 @@ _SCALARS: dict[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
     date: {"type": "string", "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     Duration: {"type": "string", "pattern": DURATION_PATTERN},
+    Size: {"type": "string", "pattern": SIZE_PATTERN},
     Cron: {"type": "string", "pattern": CRON_PATTERN},
     TimeZone: {"type": "string", "pattern": TIME_ZONE_PATTERN},
     Platform: {"type": "string", "pattern": PLATFORM_PATTERN},
@@ -38,6 +48,7 @@ _SPELLED = {
     bool: "true or false",
     date: "date",
     Duration: "duration",
+    Size: "size",
     Cron: "cron expression",
     TimeZone: "time zone",
     Platform: "platform",

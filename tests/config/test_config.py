@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.config import Config, Duration, EmbeddedRegistry, Policy, Secret, load
+from registry_pipelines.config import Config, Duration, EmbeddedRegistry, Policy, Secret, Size, load
 from registry_pipelines.config.schema import reference_page, schema
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import ConfigInvalid
@@ -85,6 +85,24 @@ def test_a_policy_asks_for_no_statement_that_nobody_is_believed_for(tmp_path: Pa
     [found] = problems(tmp_path, f"{SMALL}{asks}signing:{keys}\n")
     assert "policies.default.attestations: nobody is believed for urn:test-result, which is no role's" in found
     load(written(tmp_path, f"{SMALL}{asks}signing:{keys}\n  trusted: [tester.pub]\n"), {"TOKEN": "abc"})
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        ("", "stream: is empty, as if it were not written; write `stream: {}` for the defaults"),
+        ("true", "stream: expected a mapping, found true or false"),
+        ("{format: soci}", "stream.format: write `soci-v1` (beside the image, whose digest stays) or `soci-v2`"),
+        ("{span_size: 4}", "stream.span_size: expected a size like 4MiB, found a number"),
+        ("{span_size: 4MB}", "stream.span_size: '4MB' is not a size; write a whole number and KiB, MiB or GiB"),
+        ("{span_size: 1KiB}", "stream.span_size: 1KiB is not between 64KiB and 1GiB"),
+        ("{format: estargz, min_layer_size: 1MiB}", "stream.min_layer_size: is about SOCI indexes"),
+        ("{prioritize: [/usr/bin/python3]}", "stream.prioritize: is about the order in eStargz layers"),
+    ],
+)
+def test_a_stream_section_that_would_do_something_else_is_told(tmp_path: Path, stream: str, expected: str) -> None:
+    [found] = problems(tmp_path, SMALL.replace("[eu]\n", f"[eu]\n    stream: {stream}\n"))
+    assert expected in found
 
 
 def test_the_default_policy_is_the_shipped_one(tmp_path: Path) -> None:
@@ -403,7 +421,7 @@ def test_any_mangled_file_is_a_configuration_or_refused(
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=20))
 def test_values_are_read_or_refused_with_a_sentence(text: str) -> None:
-    for kind in (Duration, Cron, TimeZone):
+    for kind in (Duration, Size, Cron, TimeZone):
         try:
             kind.parse(text)
         except ValueError as error:
@@ -420,6 +438,7 @@ def test_values() -> None:
         "250ms",
         "0ms",
     ]
+    assert [str(Size.parse(text)) for text in ("64KiB", "4096KiB", "2048MiB")] == ["64KiB", "4MiB", "2GiB"]
     assert Cron.parse("*/5 1-3,7 * jan-mar MON") == "*/5 1-3,7 * jan-mar MON"
     assert Cron.parse(" @Daily ") == "0 0 * * *"
     assert Cron.parse("0 2 29 2 *").values()[2:4] == [{29}, {2}]

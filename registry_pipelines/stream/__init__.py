@@ -1,0 +1,5 @@
+"""Start fast: indexes and forms of layers from which a node starts a container before it has fetched them whole.
+
+``model`` says what is wanted for an image (the configuration holds this class itself; a new field begins there).
+``chain`` calls this room; ``config`` holds ``model``; no other stage knows it.
+"""

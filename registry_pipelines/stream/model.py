@@ -1,0 +1,42 @@
+"""What is wanted for an image that should start before it is fetched whole: the class that the configuration holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from registry_pipelines.settings import Instead, Size
+
+StreamFormat = Literal["soci-v1", "soci-v2", "estargz"]
+
+DEFAULT_SPAN_SIZE = Size(4 << 20)
+"""Uncompressed bytes between two points of a SOCI index; the official tool's default. Smaller spans fetch less for a
+file and make a larger index, which a node fetches whole before it starts."""
+DEFAULT_MIN_LAYER_SIZE = Size(10 << 20)
+"""Compressed bytes below which a layer gets no index and is fetched whole; the official tool's default."""
+LEAST_SPAN_SIZE, MOST_SPAN_SIZE = Size(64 << 10), Size(1 << 30)
+"""Each point has a window of 32 KiB: smaller spans are an index of the size of the image. Larger ones are none."""
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """How an image's releases are made to start before they are fetched whole. `stream: {}` is the default: a SOCI
+    index beside each release, whose digest stays as it was pushed."""
+
+    format: Annotated[
+        StreamFormat,
+        Instead(("soci", "SOCI"), "write `soci-v1` (beside the image, whose digest stays) or `soci-v2` (a new digest)"),
+    ] = "soci-v1"
+    """`soci-v1`: an index that refers to each platform's manifest; no digest changes. `soci-v2` and `estargz` make a
+    new image with a new digest under `<tag>-<format>`, and that is the release: what has the tag without it is not."""
+    span_size: Size = DEFAULT_SPAN_SIZE
+    """Uncompressed bytes between two points of a SOCI index."""
+    min_layer_size: Size = DEFAULT_MIN_LAYER_SIZE
+    """Layers of fewer compressed bytes get no SOCI index: a node fetches them whole."""
+    prioritize: tuple[str, ...] = ()
+    """Paths of files that a start reads, the first ones first: an eStargz layer begins with them."""
+
+    @property
+    def derives(self) -> bool:
+        """Whether what ships has a digest of its own."""
+        return self.format != "soci-v1"
