@@ -1,5 +1,9 @@
 """Start fast: indexes and forms of layers from which a node starts a container before it has fetched them whole.
 
 ``model`` says what is wanted for an image (the configuration holds this class itself; a new field begins there).
+
+- what a tar says: ``toc`` reads header blocks into the fields that indexes list
+- SOCI: ``ztoc`` writes and reads the table of one layer, ``spans`` reads files of a layer through it, by ranges
+
 ``chain`` calls this room; ``config`` holds ``model``; no other stage knows it.
 """
