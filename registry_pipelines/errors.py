@@ -10,6 +10,7 @@ RegistryPipelinesError
   ContentError                bytes are not what they claim to be               exit 6
     DigestMismatch
     ManifestInvalid
+      ManifestOutdated        Docker's schema 1
     ManifestTooLarge
     LayerInvalid              truncated, unsafe path, bomb, not a tar
     WheelInvalid
@@ -133,6 +134,10 @@ class DigestMismatch(ContentError):
 
 class ManifestInvalid(ContentError):
     """A manifest, index or config is not what its specification asks; names the JSON field."""
+
+
+class ManifestOutdated(ManifestInvalid):
+    """A Docker manifest of schema 1, from before 2016."""
 
 
 class ManifestTooLarge(ContentError):

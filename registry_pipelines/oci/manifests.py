@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from registry_pipelines.errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
+from registry_pipelines.errors import DigestInvalid, ManifestInvalid, ManifestOutdated, ManifestTooLarge
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
@@ -261,7 +261,8 @@ def read_manifest(
     media_type: what the registry's Content-Type said; empty when unknown. It must agree with the document's own field.
     Refuses a document that could be read both ways (CVE-2021-41190: ``manifests`` beside ``layers`` or ``config``), or
     has a member twice. Null and absent lists are empty.
-    Raises ManifestTooLarge, ManifestInvalid (names the JSON field). Not checked here: that what it refers to exists.
+    Raises ManifestTooLarge, ManifestOutdated, ManifestInvalid (names the JSON field). Not checked here: that what it
+    refers to exists.
     """
     if len(raw) > limit:
         raise ManifestTooLarge(f"the manifest has {len(raw)} bytes, at most {limit} are read", where=where)
@@ -269,9 +270,7 @@ def read_manifest(
     if bytes(probe.manifests) and (bytes(probe.layers) or bytes(probe.config)):
         raise ManifestInvalid("both `manifests` and `layers` or `config` are present: ambiguous", where=where)
     if bytes(probe.fs_layers) or probe.schema_version == 1:
-        raise ManifestInvalid(
-            "Docker manifest schema 1 is not supported", where=where, do="Push the image again with a current tool"
-        )
+        raise outdated(where)
     if probe.schema_version != 2:
         raise ManifestInvalid(f"`schemaVersion` is {probe.schema_version}, expected 2", where=where)
     try:
@@ -297,6 +296,13 @@ def read_manifest(
         if descriptor.size < 0:
             raise ManifestInvalid(f"`size` of {descriptor.digest} is negative", where=where)
     return content
+
+
+def outdated(where: str) -> ManifestOutdated:
+    """The error about a manifest of schema 1."""
+    return ManifestOutdated(
+        "Docker manifest schema 1 is not supported", where=where, do="Push the image again with a current tool"
+    )
 
 
 def infer_media_type(raw: bytes, *, where: str = "") -> str:

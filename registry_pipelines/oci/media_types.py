@@ -26,6 +26,13 @@ SOCI_V2 = "application/vnd.amazon.soci.index.v2+json"
 SOCI_INDEXES = (SOCI_V1, SOCI_V2)
 """artifactType of a SOCI index (soci-snapshotter, docs/soci-index-manifest-v2.md)."""
 
+DOCKER_SCHEMA_1 = (
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+)
+"""Refused. The signed form's digest leaves its signatures out, so it is not that of the bytes (distribution 2.8,
+docs/spec/manifest-v2-1.md)."""
+
 MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
 ACCEPTED = (*MANIFESTS, *INDEXES)

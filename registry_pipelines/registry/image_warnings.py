@@ -70,13 +70,18 @@ def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[ImageWarning
     warnings: list[ImageWarning] = []
     for entry in entries:
         for layer in entry.manifest.layers if entry.kind == "image" else ():
-            if not layer.media_type.endswith("gzip") or layer.size < FOOTER_BYTES or _is_foreign(layer):
+            if not layer.media_type.endswith("gzip") or layer.size < FOOTER_BYTES or is_foreign(layer):
                 continue
             footer = _last_bytes(place, layer)[_FOOTER_MARK_AT] == _FOOTER_MARK
             if footer != _has_toc(layer):
                 kind: WarningId = "estargz-no-annotation" if footer else "estargz-no-footer"
                 warnings.append(ImageWarning(kind, entry.digest, layer.digest.short))
     return warnings
+
+
+def is_foreign(layer: Descriptor) -> bool:
+    """Whether its publisher keeps it, so that this registry need not have it (image-spec 1.1, layer.md)."""
+    return bool(layer.urls) or "nondistributable" in layer.media_type or ".foreign." in layer.media_type
 
 
 def _about_lines(entry: Entry) -> Iterator[tuple[WarningId, str]]:
@@ -126,7 +131,7 @@ def _about_image(entry: Entry) -> Iterator[tuple[WarningId, str]]:
     large = [layer.digest.short for layer in layers if layer.size > MAX_AZURE_LAYER_BYTES]
     if large:
         yield "large-layer", ", ".join(large)
-    foreign = [layer.digest.short for layer in layers if _is_foreign(layer)]
+    foreign = [layer.digest.short for layer in layers if is_foreign(layer)]
     if foreign:
         yield "foreign-layer", ", ".join(foreign)
     if _soci(entry) and any(layer.media_type.endswith("zstd") for layer in layers):
@@ -185,10 +190,6 @@ def _is_oci(descriptor: Descriptor) -> bool:
 def _is_layer(layer: Descriptor) -> bool:
     """As containerd's images.IsLayerType reads it (1.6 and 2.1)."""
     return layer.media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."))
-
-
-def _is_foreign(layer: Descriptor) -> bool:
-    return bool(layer.urls) or "nondistributable" in layer.media_type or ".foreign." in layer.media_type
 
 
 def _last_bytes(place: Place, layer: Descriptor) -> bytes:

@@ -4,6 +4,8 @@
 
 - what a tar says: ``toc`` reads header blocks into the fields that indexes list
 - SOCI: ``ztoc`` writes and reads the table of one layer, ``spans`` reads files of a layer through it, by ranges
+- what is said of a release: ``check`` asks, ``check_kinds`` has each answer with its source, ``eligible`` what services
+  that stream by themselves (GKE, Fargate) ask of an image
 
 ``chain`` calls this room; ``config`` holds ``model``; no other stage knows it.
 """

@@ -27,7 +27,7 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, infer_media_type
+from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, infer_media_type, outdated
 from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client import listing, tokens
 from registry_pipelines.registry.client.announced import VAGUE_TYPES, announced_digest, described, media_type
@@ -155,10 +155,12 @@ class HttpRegistry:
             raw = response.read(MAX_MANIFEST_BYTES)
         if raw is None:
             raise ManifestTooLarge(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes", where=call.where)
+        kind = media_type(response)
+        if kind in media_types.DOCKER_SCHEMA_1:
+            raise outdated(call.where)
         known = Digest.parse(reference) if ":" in reference else announced_digest(response, where=call.where)
         digest = known or Digest.of(raw)
         digest.check(raw, where=call.where)
-        kind = media_type(response)
         if kind in VAGUE_TYPES or known is None:
             # Without a digest to compare with, only its grammar tells a whole manifest from a cut one.
             inferred = infer_media_type(raw, where=call.where)

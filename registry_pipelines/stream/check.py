@@ -1,0 +1,57 @@
+"""Ask a release whether it can start by streaming, and say everything that stands in the way: plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from registry_pipelines.errors import ContentError, ManifestOutdated
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.platforms import Entry, read_entries
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.check_kinds import CheckRow, Severity, check_row
+from registry_pipelines.stream.eligible import image_rows, registry_rows
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "unknown", "hint")
+"""Worst first."""
+
+
+class StreamCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked and what came out; ``rows`` sorted by severity, then in the order of platforms and layers."""
+
+    release: str
+    rows: tuple[CheckRow, ...]
+
+    def count(self, severity: Severity) -> int:
+        """Rows of this severity."""
+        return sum(row.severity == severity for row in self.rows)
+
+
+def check_release(place: Place, reference: str) -> StreamCheck:
+    """Everything known to be said of a release's streaming.
+
+    reference: its digest, or a tag. What is wrong with the content raises nothing: it is a row. Raises RegistryError:
+    not found, or no answer.
+    """
+    try:
+        top = place.registry.get_manifest(place.repository, reference)
+        entries = read_entries(place, top)
+    except ManifestOutdated as error:
+        return _sorted(reference, [check_row("schema-1", manifest=reference, detail=error.where)])
+    except ContentError as error:
+        return _sorted(reference, [check_row("unreadable", manifest=reference, detail=error.what)])
+    return _sorted(top.digest, _rows(place, top.digest, [each for each in entries if each.kind == "image"]))
+
+
+def _rows(place: Place, release: Digest, images: Sequence[Entry]) -> Iterator[CheckRow]:
+    if not images:
+        yield check_row("no-image", manifest=release)
+        return
+    yield from registry_rows(place, release)
+    for entry in images:
+        yield from image_rows(place, entry)
+
+
+def _sorted(release: str, rows: Iterable[CheckRow]) -> StreamCheck:
+    return StreamCheck(release=str(release), rows=tuple(sorted(rows, key=lambda row: SEVERITIES.index(row.severity))))
