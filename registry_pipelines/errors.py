@@ -13,6 +13,7 @@ RegistryPipelinesError
       ManifestOutdated        Docker's schema 1
     ManifestTooLarge
     LayerInvalid              truncated, unsafe path, bomb, not a tar
+    IndexInvalid              a streaming index is damaged, or belongs to another layer
     WheelInvalid
     PathConflict              two wheels bring one path with different content
     ClosureIncomplete         a referenced piece is missing, or manifests form a loop
@@ -146,6 +147,10 @@ class ManifestTooLarge(ContentError):
 
 class LayerInvalid(ContentError):
     """A layer is truncated, not a tar, a decompression bomb, or has a path that leaves its root."""
+
+
+class IndexInvalid(ContentError):
+    """An index of a layer's files (SOCI, eStargz) is damaged, or does not fit the layer."""
 
 
 class WheelInvalid(ContentError):
