@@ -15,6 +15,7 @@ from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.origins import Origin, covered_by, read_origins
 from registry_pipelines.registry.image_warnings import warnings_of
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.protocol import Place
@@ -54,6 +55,8 @@ class Evidence:
     report: JudgedReport | None
     rejected: tuple[Rejected, ...]
     """Everything that was not believed or could not be read."""
+    origins: tuple[Origin, ...] = ()
+    """What it was converted from, by each believed derivation record; empty for a release that was not."""
     problem: str = ""
     """Why the release itself is not whole, so that nothing else here was read; empty when it is."""
 
@@ -65,9 +68,12 @@ class Evidence:
     def covered(self, predicate_type: str) -> set[Digest]:
         """Platform manifests that the verified attestations of this type cover, taken together.
 
-        Provenance of the top digest covers all that this digest binds, unless it names single platforms itself.
+        Provenance of the top digest covers all that this digest binds, unless it names single platforms itself; that of
+        an origin covers what was made of it.
         """
         platforms: set[Digest] = set()
+        if predicate_type == PROVENANCE_TYPE:
+            platforms.update(*(origin.covers for origin in self.origins))
         for attestation in self.attestations.of_type(predicate_type):
             platforms |= self._covered_by(attestation)
         return platforms
@@ -78,7 +84,7 @@ class Evidence:
             named = set(_named_by_sbom(attestation.predicate))
             return everything & (named or set(attestation.subjects))
         if attestation.predicate_type == PROVENANCE_TYPE:
-            return everything & set(attestation.subjects) or everything
+            return set(covered_by(attestation, frozenset(everything)))
         return everything
 
 
@@ -151,6 +157,7 @@ def _gathered(
         problem = error.what
     signed, refused = _signed_reports(attestations, digest)
     unsigned, unreadable = _attached_reports(place, digest)
+    origins, foreign = read_origins(place, attestations, digest, images, verifier)
     return Evidence(
         release=digest,
         image=image,
@@ -161,7 +168,8 @@ def _gathered(
         signature_problem=problem,
         attestations=attestations,
         report=_choose(signed, unsigned),
-        rejected=(*attestations.rejected, *refused, *unreadable),
+        rejected=(*attestations.rejected, *foreign, *refused, *unreadable),
+        origins=origins,
     )
 
 

@@ -239,6 +239,9 @@ def is_attested(evidence: Evidence, policy: Policy) -> Outcome:
         name = NAMES.get(kind, kind)
         if kind == VULNERABILITIES_TYPE:
             continue
+        if kind == PROVENANCE_TYPE and evidence.origins:
+            outcome.add(_proven_by_origins(evidence))
+            continue
         if not evidence.attestations.of_type(kind):
             outcome.add(
                 Outcome([f"{name}: no attestation of type {kind} is signed by a trusted key"], _attesting(kind))
@@ -252,6 +255,27 @@ def is_attested(evidence: Evidence, policy: Policy) -> Outcome:
         ]
         outcome.add(Outcome(missing, _attesting(kind) if missing else []))
     return outcome
+
+
+def _proven_by_origins(evidence: Evidence) -> Outcome:
+    """The provenance of a release that was converted: its own where it has some, and that of its origins through their
+    derivation records, together about every platform. Without that the reason is where the record leads nowhere."""
+    name, covered = NAMES[PROVENANCE_TYPE], evidence.covered(PROVENANCE_TYPE)
+    missing = [
+        f"{name}: nothing signed covers {platform} ({digest})"
+        for digest, platform in evidence.platforms.items()
+        if digest not in covered
+    ]
+    notes = [
+        f"{name}: that of {origin.record.origin}, which it was made of ({origin.record.format}) by a record that "
+        f"{origin.attestation.key_id[:19]} signed as indexer"
+        for origin in evidence.origins
+        if origin.covers
+    ]
+    if not missing:
+        return Outcome(notes=notes)
+    against = [f"{name}: {problem}" for origin in evidence.origins for problem in origin.problems]
+    return Outcome([*missing, *against], [Step(kind="provenance")], notes=notes)
 
 
 Rule = Callable[[Evidence, Policy], Outcome]
@@ -352,6 +376,12 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
         if attestation.predicate_type in policy.predicate_types
         or (evidence.report is not None and attestation is evidence.report.attestation)
     }
+    if PROVENANCE_TYPE in policy.predicate_types:
+        used |= {
+            (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
+            for origin in evidence.origins
+            for attestation in (origin.attestation, *origin.provenance)
+        }
     return tuple(
         EvidenceUsed(predicate_type=kind, digest=digest, key_id=key_id) for kind, digest, key_id in sorted(used)
     )

@@ -13,6 +13,7 @@ from registry_pipelines.evidence.attestations import Attested, attest_statement,
 from registry_pipelines.evidence.model import Attestations, Signer
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
+    DERIVATION_TYPE,
     PROVENANCE_TYPE,
     REPORT_TYPE,
     VULNERABILITIES_TYPE,
@@ -111,7 +112,7 @@ class _Signing:
     problems: list[str] = field(default_factory=list)
 
     def attest_provenance(self, statements: Sequence[bytes]) -> None:
-        if not statements:
+        if not statements and not self.known.of_type(DERIVATION_TYPE):  # a converted image has that of its origin
             self.problems.append("no provenance is attached")
         for statement in dict.fromkeys(statements):
             try:
