@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.rules import matches
@@ -11,11 +11,12 @@ from registry_pipelines.errors import ContentError, InputError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.oci.references import check_tag
-from registry_pipelines.oci.tags import read_version
+from registry_pipelines.oci.tags import order_key, read_version
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release, is_version_tag
+from registry_pipelines.stream.model import DERIVED_FORMATS, Stream
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
 from registry_pipelines.transfer.closure.listed import list_tags
@@ -51,7 +52,7 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     tags = find_tags(session, image)
     named = {each.tag: each.digest for each in known if each.image == image.name}
     seen = set(named.values())
-    version = image.build.version if image.build else ""
+    version = built_tag(image)
     tags.sort(key=lambda tag: (tag != version, not _is_dotted(tag), tag))
     tag_of: dict[Digest, str] = {}
     with Pool(LOOKUP_THREADS, "releases") as pool:
@@ -64,7 +65,7 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
 
 def find_tags(session: Session, image: Image) -> list[str]:
     """The tags of an image that stand for releases, in the registry's order. Raises RegistryError."""
-    skipped = FLOATING_TAGS | {each.channel for each in session.config.images.values()}
+    skipped = _skipped(session)
     try:
         listed = list_tags(session.places.source(image), ALL).every
     except NotFound:
@@ -72,10 +73,56 @@ def find_tags(session: Session, image: Image) -> list[str]:
     return [tag for tag in listed if tag not in skipped and names_release(image, tag)]
 
 
+def _skipped(session: Session) -> frozenset[str]:
+    return FLOATING_TAGS | {each.channel for each in session.config.images.values()}
+
+
 def names_release(image: Image, tag: str) -> bool:
     """Whether a tag in an image's repository stands for a release: the version that is built here, what the image's
-    ``tags`` match, or, where it has none, a version tag. Never one that we or cosign attach (``sha256-...``)."""
-    if is_named_after_digest(tag):
+    ``tags`` match, or, where it has none, a version tag. Never one that we or cosign attach (``sha256-...``). Where
+    releases are derived (``stream``), what is derived of such a tag, and not what it is derived of."""
+    if stream := derivation(image):
+        tag = stream.origin_of(tag)
+    return _reads_as_release(image, tag)
+
+
+def names_origin(image: Image, tag: str) -> bool:
+    """Whether a tag stands for an image that releases are derived of (``stream``)."""
+    return derivation(image) is not None and not _is_derived(tag) and _reads_as_release(image, tag)
+
+
+def derivation(image: Image) -> Stream | None:
+    """How releases are derived of an image's pushed ones; None where those are the releases."""
+    return image.stream if image.stream and image.stream.derives else None
+
+
+def built_tag(image: Image) -> str:
+    """The tag of the release of what is built here; empty where nothing is."""
+    version = image.build.version if image.build else ""
+    return image.stream.released_tag(version) if version and image.stream else version
+
+
+def origins(session: Session, image: Image) -> dict[str, bool]:
+    """Tags that releases of an image are derived of, the newest first, and whether that was done. Raises
+    RegistryError."""
+    stream = derivation(image)
+    if stream is None:
+        return {}
+    try:
+        listed = list_tags(session.places.source(image), ALL).every
+    except NotFound:
+        return {}
+    skipped, there = _skipped(session), set(listed)
+    tags = sorted((tag for tag in listed if tag not in skipped and names_origin(image, tag)), key=order_key)
+    return {tag: stream.released_tag(tag) in there for tag in reversed(tags)}
+
+
+def _is_derived(tag: str) -> bool:
+    return tag.endswith(tuple(f"-{each}" for each in DERIVED_FORMATS))
+
+
+def _reads_as_release(image: Image, tag: str) -> bool:
+    if not tag or is_named_after_digest(tag):
         return False
     if image.build and tag == image.build.version:
         return True
@@ -107,6 +154,12 @@ def find_release(session: Session, text: str) -> Release:
         from registry_pipelines.chain.signed_releases import release_of_key
 
         return release_of_key(session, text)
+    if tag and (stream := derivation(image)) and names_origin(image, tag):
+        raise InputError(
+            f"{tag} is no release of {name}: those are derived of such images, by stream.format {stream.format}",
+            do=f"Name {name}:{stream.released_tag(tag)}, which `registry-pipelines stream convert {name}:{tag}` makes; "
+            f"what only reads takes {session.places.source(image)}:{tag}, too",
+        )
     if tag:
         place = session.places.source(image)
         return Release(name, check_tag(tag), place.registry.resolve(place.repository, tag).digest)
@@ -114,7 +167,12 @@ def find_release(session: Session, text: str) -> Release:
     if len(matching) == 1:
         return matching[0]
     if not matching:
+        todo = [each for each, done in origins(session, image).items() if not done]
         where = str(session.places.source(image))
-        raise NotFound(f"there is no release {text!r}", where=where, do="Build or push it first")
+        raise NotFound(f"there is no release {text!r}", where=where, do=_make_first(name, todo))
     listed = ", ".join(sorted(each.tag for each in matching)[:20])
     raise InputError(f"{text!r} names {count_text(len(matching), 'release')}: {listed}", do="Write image:tag")
+
+
+def _make_first(name: str, todo: Sequence[str]) -> str:
+    return f"Run `registry-pipelines stream convert {name}:{todo[0]}`" if todo else "Build or push it first"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry_pipelines.chain.collect import retention_rules
 from registry_pipelines.chain.places import Located
-from registry_pipelines.chain.releases import names_release
+from registry_pipelines.chain.releases import names_origin, names_release
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.rules import matches
@@ -96,7 +96,7 @@ def _check_free(place: Place, tag: str, session: Session | None) -> None:
                 where=where,
                 do=f"Run `registry-pipelines promote {image.name}:TAG`",
             )
-        if names_release(image, tag):
+        if names_release(image, tag) or names_origin(image, tag):
             raise TagImmutable(
                 f"the tag stands for a release of {image.name}; those never move, and are built or pushed",
                 where=where,

@@ -9,6 +9,8 @@ import msgspec
 from registry_pipelines.settings import Instead, Size
 
 StreamFormat = Literal["soci-v1", "soci-v2", "estargz"]
+DERIVED_FORMATS: tuple[StreamFormat, ...] = ("soci-v2", "estargz")
+"""Formats of which a new image with a new digest is made."""
 
 DEFAULT_SPAN_SIZE = Size(4 << 20)
 """Uncompressed bytes between two points of a SOCI index; the official tool's default. Smaller spans fetch less for a
@@ -38,5 +40,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def derives(self) -> bool:
-        """Whether what ships has a digest of its own."""
-        return self.format != "soci-v1"
+        """Whether a release has a digest of its own, made of an image that was pushed."""
+        return self.format in DERIVED_FORMATS
+
+    def released_tag(self, tag: str) -> str:
+        """The tag of the release that is made of the image with this tag; the same where nothing is derived."""
+        return f"{tag}-{self.format}" if self.derives else tag
+
+    def origin_of(self, tag: str) -> str:
+        """The tag of the image that a derived release with this tag is made of; empty for any other tag."""
+        return tag.removesuffix(f"-{self.format}") if self.derives and tag.endswith(f"-{self.format}") else ""
