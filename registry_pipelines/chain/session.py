@@ -17,11 +17,11 @@ from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remembered import remembered
 from registry_pipelines.release import Release
 from registry_pipelines.settings import unknown
-from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
-from registry_pipelines.transfer.engine import Engine
 
-if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need none
+if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need none; copies have their own forty modules
     from registry_pipelines.evidence.keys import KeySet
+    from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+    from registry_pipelines.transfer.engine import Engine
 
 
 class Session:
@@ -52,11 +52,13 @@ class Session:
         or in the configuration's database. Limits are on the registries of :attr:`places`. receipts: False for what
         writes none, and needs no key for them; a machine without the promoter's key writes them without a signature.
         Raises InputError for a key that cannot be read."""
+        from registry_pipelines.transfer.engine import Engine
+
         signer = self.keys.at_hand("promoter", make=False) if receipts else None
         return Engine(
             state=self.config.state / "transfer",
             journal_url=self.config.journal.reveal(),
-            signer=cast(ReceiptSigner | None, signer),
+            signer=cast("ReceiptSigner | None", signer),
             progress=self.progress,
         )
 

@@ -177,6 +177,12 @@ class Chain:
 
         return build.provenance(self._session, release)
 
+    def check_stream(self, release: Release) -> StageResult:
+        """What keeps a release from starting before it is fetched whole; read only, any time."""
+        from registry_pipelines.chain import stream
+
+        return stream.check(self.place(release.image), release.digest, subject=release.key)
+
     def sbom(self, release: Release) -> StageResult:
         """What is in the release, attached as CycloneDX. First of the scan: the other two read what it attached."""
         from registry_pipelines.chain import scan

@@ -41,6 +41,7 @@ GROUPS = {
     "Stages of a release, in order": {
         "build": ("releases", "Build images"),
         "provenance": ("releases", "Show how a release was made"),
+        "stream": ("streaming", "Let images start before they are fetched whole"),
         "sbom": ("contents", "List what is in an image"),
         "scan": ("contents", "Find known vulnerabilities"),
         "sign": ("releases", "Sign a release"),

@@ -259,6 +259,7 @@ ANSWERS: dict[str, Any] = {
     "releases": Releases,
     "build": Results,
     "provenance": Results,
+    "stream check": Results,
     "sbom": Results,
     "scan": Results,
     "sign": Results | KeyPair,

@@ -22,14 +22,14 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
-from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.versions import claim_state
 
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
     from registry_pipelines.chain import Chain
     from registry_pipelines.config import Config
+    from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+    from registry_pipelines.transfer.engine import Engine
 
 _P = ParamSpec("_P")
 
@@ -83,6 +83,8 @@ class Options:
     def engine(self, key: Path | None) -> Engine:
         """What images are copied with, without progress. key: of the receipts; the configuration's unless told. Raises
         InputError for a key that cannot be read."""
+        from registry_pipelines.transfer.engine import Engine
+
         config = self.config_if_any()
         url = config.journal.reveal() if config else ""
         return Engine(state=self.state, journal_url=url, signer=self._receipt_signer(key))
@@ -96,7 +98,7 @@ class Options:
             return None
         from registry_pipelines.evidence.keys import load_signer
 
-        return cast(ReceiptSigner, load_signer(path, config.password_of("promoter") if config else ""))
+        return cast("ReceiptSigner", load_signer(path, config.password_of("promoter") if config else ""))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

@@ -16,7 +16,7 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
-    "advisories", "completion", "diff", "init", "login", "logout", "schema", "ship", "status",
+    "advisories", "completion", "diff", "init", "login", "logout", "schema", "ship", "status", "stream",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_a_slip_in_a_command_names_the_one_that_was_meant() -> None:
     assert "did you mean 'status'?" in told["statsu"].output and "did you mean" not in told["xyzzy"].output
 
 
-@pytest.mark.parametrize("group", ["advisories", "config"])
+@pytest.mark.parametrize("group", ["advisories", "config", "stream"])
 def test_no_command_of_a_group_is_told_in_half_a_sentence(group: str) -> None:
     text = CliRunner().invoke(main, [group, "--help"], terminal_width=80).output
     assert "Commands:" in text and "..." not in text.partition("Commands:")[2]

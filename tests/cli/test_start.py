@@ -32,6 +32,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "copy": (["here/X:1", "here/y"], 8),
     "sync": (["nowhere"], 8),
     "verify-copy": (["here/X:1", "here/y"], 8),
+    "stream": (["check", "ap"], 8),
     "sbom": (["ap"], 8),
     "scan": (["ap"], 8),
     "verify": (["ap"], 8),
