@@ -3,7 +3,8 @@
 ``model`` says what is wanted for an image (the configuration holds this class itself; a new field begins there).
 
 - what a tar says: ``toc`` reads header blocks into the fields that indexes list
-- SOCI: ``ztoc`` writes and reads the table of one layer, ``spans`` reads files of a layer through it, by ranges
+- SOCI: ``ztoc`` writes and reads the table of one layer, ``spans`` reads files of a layer through it, by ranges;
+  ``flatbuffer`` is its form; ``soci_index`` is the document of an image's tables, ``soci`` what makes all of it
 - what is said of a release: ``check`` asks, ``check_kinds`` has each answer with its source, ``eligible`` what services
   that stream by themselves (GKE, Fargate) ask of an image
 
