@@ -23,7 +23,8 @@ from registry_pipelines.errors import AdvisoriesMissing, AdvisoriesTooOld, DiskF
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import replaced
-from registry_pipelines.oci.layer.walk import LayerLimits, open_layer
+from registry_pipelines.oci.layer.tar_bytes import LayerLimits
+from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.progress import count_text
 from registry_pipelines.scan.advisory_sets import describe, root_of

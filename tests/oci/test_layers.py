@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from registry_pipelines.errors import ContentError, DigestMismatch, LayerInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.walk import Entry, LayerFacts, LayerLimits, open_layer
+from registry_pipelines.oci.layer.tar_bytes import LayerLimits
+from registry_pipelines.oci.layer.walk import Entry, LayerFacts, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 

@@ -9,12 +9,17 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import zstandard
 from isal import igzip, isal_zlib
 
 from registry_pipelines.errors import LayerInvalid
+from registry_pipelines.oci.layer.buffers import Buffers
+from registry_pipelines.oci.layer.checkpoints import Checkpoints, FixedSpans
+from registry_pipelines.oci.layer.gzip_blocks import GzipBlocks
+from registry_pipelines.oci.layer.record import RecordWriter
 
 READ_BYTES = 256 * 1024
 """One read of compressed bytes; larger is not faster (measured at 128 KiB, 256 KiB and 1 MiB)."""
@@ -46,6 +51,7 @@ class Source(io.RawIOBase):
         self.hasher = hasher
         self.byte_count = 0
         self.frames: ZstdFrames | None = None
+        self.spans: Checkpoints | FixedSpans | None = None
         self.head = self._peek(4)
         self._pending = self.head
 
@@ -66,18 +72,28 @@ class Source(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer; count and hash what was filled."""
         view = memoryview(buffer)
+        count = self.read_into(view)
+        self.account(view[:count])
+        return count
+
+    def read_into(self, view: memoryview) -> int:
+        """The same, without hashing: who calls this gives it to :meth:`account` later."""
         if self._pending:
             count = min(len(self._pending), len(view))
             view[:count] = self._pending[:count]
             self._pending = self._pending[count:]
         else:
             count = self._stream.readinto(view)
-        got = view[:count]
         self.byte_count += count
+        return count
+
+    def account(self, got: memoryview) -> None:
+        """Hash the next bytes."""
         self.hasher.update(got)
+        if self.spans is not None:
+            self.spans.compressed(got)
         if self.frames is not None:
             self.frames.feed(got)
-        return count
 
     def drain(self) -> None:
         """Read what a decompressor left, so that the digest covers every byte."""
@@ -86,19 +102,46 @@ class Source(io.RawIOBase):
             pass
 
 
-class Inflater:
-    """Uncompressed bytes of a layer; ``kind`` is ``plain``, ``gzip`` or ``zstd``."""
+class _Pieces:
+    """A source in pieces that stay in place, hashed when they were inflated: by then the blocks in them are known."""
 
-    def __init__(self, source: Source, *, where: str) -> None:
+    def __init__(self, source: Source, beside: Executor | None) -> None:
+        self._source = source
+        self._buffers = Buffers(READ_BYTES, beside)
+        self._piece = memoryview(b"")
+
+    def next(self) -> memoryview:
+        if self._piece:
+            self._buffers.work(self._source.account, self._piece)
+        view = self._buffers.next()
+        self._piece = view[: self._source.read_into(view)]
+        return self._piece
+
+    def finish(self) -> None:
+        self._buffers.finish()
+
+
+class Inflater:
+    """Uncompressed bytes of a layer; ``kind`` is ``plain``, ``gzip`` or ``zstd``.
+
+    Where somebody wants a record, gzip is inflated by zlib-ng with stops at blocks, else by isal, which is faster and
+    cannot stop. ``spans``: what the record is told of them.
+    """
+
+    def __init__(
+        self, source: Source, *, where: str, writer: RecordWriter | None = None, beside: Executor | None = None
+    ) -> None:
+        """Raises ToolMissing: a record is wanted, and no library stops at blocks."""
+        self._reader: Any
         self._where = where
         self._source = source
+        self.spans: Checkpoints | FixedSpans | None = None
+        self._blocks: GzipBlocks | None = None
+        self._pieces: _Pieces | None = None
         head = source.head
-        self.kind = "plain"
-        self._reader: Any = source
         if head[:2] == _GZIP_MAGIC:
             self.kind = "gzip"
-            open_gzip: Any = igzip.IGzipFile
-            self._reader = open_gzip(fileobj=source, mode="rb")
+            self._reader = self._gzip(writer, beside)
         elif head == _ZSTD_MAGIC or (head[1:] == _SKIPPABLE_MAGIC and 0x50 <= head[0] <= 0x5F):
             self.kind = "zstd"
             source.frames = ZstdFrames()
@@ -106,6 +149,32 @@ class Inflater:
             self._reader = decompressor.stream_reader(
                 io.BufferedReader(source, READ_BYTES), read_across_frames=True, read_size=READ_BYTES
             )
+        else:
+            self.kind = "plain"
+            self._reader = source
+            if writer:
+                self.spans = source.spans = FixedSpans(span_bytes=writer.span_bytes)
+
+    def _gzip(self, writer: RecordWriter | None, beside: Executor | None) -> Any:
+        if writer is None:
+            open_gzip: Any = igzip.IGzipFile
+            return open_gzip(fileobj=self._source, mode="rb")
+        self.spans = self._source.spans = checkpoints = Checkpoints(writer.keep_window, span_bytes=writer.span_bytes)
+        self._pieces = _Pieces(self._source, beside)
+        self._blocks = GzipBlocks(self._pieces.next, checkpoints)
+        return self._blocks
+
+    @property
+    def trailing_bytes(self) -> int:
+        """Zero bytes behind the last gzip member, known where a record is wanted."""
+        return self._blocks.trailing_bytes if self._blocks else 0
+
+    def finish(self) -> None:
+        """After the last byte: all of them are hashed."""
+        if self._pieces:
+            self._pieces.finish()
+        if self.spans:
+            self.spans.finish()
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer; 0 at the end. Raises LayerInvalid on damaged or truncated content."""

@@ -1,14 +1,17 @@
 """Raw inflate that stops at every deflate block, through ctypes.
 
 Python's own zlib and zlib-ng modules cannot stop at block boundaries. The zlib-ng wheel's extension module exports the
-library's functions, so it is loaded a second time as a plain shared library; that is undocumented, so it is probed at
-import, and the system's ``libz.so.1`` (1.8 times slower, same result) serves when the probe fails.
+library's functions, so it is loaded a second time as a plain shared library; that is undocumented, so it is probed
+before its first use, and the system's ``libz.so.1`` (1.8 times slower, same result) serves when the probe fails, as on
+platforms whose wheel exports nothing. With neither, layers are built and indexed nowhere, but read everywhere.
 Sources: zlib.h (``inflate``, Z_BLOCK, ``data_type``), RFC 1951.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +30,8 @@ END_OF_BLOCK = 128
 LAST_BLOCK = 64
 """Bit of ``data_type`` from the last block's first bit on."""
 RAW_WINDOW = -15
+GZIP_WINDOW = 31
+"""``windowBits`` for a raw stream and for one gzip member, whose checksum the library verifies."""
 
 
 class Stream(ctypes.Structure):
@@ -55,7 +60,7 @@ class Library:
     """Functions of one of the two libraries."""
 
     name: str
-    init: Callable[[ctypes.Structure], int]
+    init: Callable[[ctypes.Structure, int], int]
     inflate: Callable[..., int]
     reset: Callable[..., int]
     copy: Callable[..., int]
@@ -63,13 +68,16 @@ class Library:
 
 
 class Inflater:
-    """One raw inflate stream; ``stream`` is driven directly by the splicer. Free it with ``close``."""
+    """One inflate stream; ``stream`` is driven directly by who reads or splices. Free it with ``close``."""
 
-    def __init__(self, library: Library | None = None, *, of: Inflater | None = None) -> None:
-        self.library = library or LIBRARY
+    def __init__(
+        self, library: Library | None = None, *, of: Inflater | None = None, window_bits: int = RAW_WINDOW
+    ) -> None:
+        """window_bits: RAW_WINDOW or GZIP_WINDOW. Raises ToolMissing: no library can do it."""
         self.stream = Stream()
+        self.library = library or load()
         self.pointer = ctypes.byref(self.stream)
-        made = self.library.copy(self.pointer, of.pointer) if of else self.library.init(self.stream)
+        made = self.library.copy(self.pointer, of.pointer) if of else self.library.init(self.stream, window_bits)
         if made != Z_OK:
             raise MemoryError("inflateInit2")
         self.inflate = self.library.inflate
@@ -87,12 +95,14 @@ class Inflater:
         if self.stream.state:
             self.library.end(self.pointer)
 
+    __del__ = close
+
 
 def _load_zlib_ng() -> Library:
     dll = ctypes.CDLL(zlib_ng.__file__)
 
-    def init(stream: ctypes.Structure) -> int:
-        return int(dll.zng_inflateInit2(ctypes.byref(stream), RAW_WINDOW))
+    def init(stream: ctypes.Structure, window_bits: int) -> int:
+        return int(dll.zng_inflateInit2(ctypes.byref(stream), window_bits))
 
     return Library("zlib-ng", init, dll.zng_inflate, dll.zng_inflateReset, dll.zng_inflateCopy, dll.zng_inflateEnd)
 
@@ -100,9 +110,9 @@ def _load_zlib_ng() -> Library:
 def _load_zlib() -> Library:
     dll = ctypes.CDLL("libz.so.1")
 
-    def init(stream: ctypes.Structure) -> int:
+    def init(stream: ctypes.Structure, window_bits: int) -> int:
         version = zlib.ZLIB_RUNTIME_VERSION.encode()
-        return int(dll.inflateInit2_(ctypes.byref(stream), RAW_WINDOW, version, ctypes.sizeof(Stream)))
+        return int(dll.inflateInit2_(ctypes.byref(stream), window_bits, version, ctypes.sizeof(Stream)))
 
     return Library("zlib", init, dll.inflate, dll.inflateReset, dll.inflateCopy, dll.inflateEnd)
 
@@ -132,7 +142,16 @@ def _probe(library: Library) -> bool:
 
 
 def load() -> Library:
-    """The fastest library that passes the probe. Raises ToolMissing when none does."""
+    """The fastest library that passes the probe; found once. Raises ToolMissing when none does."""
+    with _lock:
+        return _found()
+
+
+_lock = threading.Lock()
+
+
+@functools.cache
+def _found() -> Library:
     for loader in (_load_zlib_ng, _load_zlib):
         try:
             library = loader()
@@ -144,7 +163,3 @@ def load() -> Library:
         "neither zlib-ng's library nor libz.so.1 can stop at deflate blocks",
         do="Install the zlib-ng wheel for this platform, or the system's zlib (zlib1g on Debian)",
     )
-
-
-LIBRARY = load()
-"""Found once at import."""

@@ -6,15 +6,15 @@ and passed over. Both digests come out on the way, so that a caller who verifies
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
 
 from registry_pipelines.errors import DigestMismatch, LayerInvalid
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.decompress import Inflater, Readable, Source
+from registry_pipelines.oci.layer.decompress import Readable
+from registry_pipelines.oci.layer.record import MAX_BLOCKS_BYTES, RecordWriter
 from registry_pipelines.oci.layer.tar import (
     BLOCK_BYTES,
     MAX_EXTENSION_BYTES,
@@ -24,10 +24,8 @@ from registry_pipelines.oci.layer.tar import (
     read_header,
     read_pax,
 )
+from registry_pipelines.oci.layer.tar_bytes import DEFAULT_LIMITS, LayerLimits, TarBytes
 from registry_pipelines.oci.manifests import Descriptor
-
-BUFFER_BYTES = 1024 * 1024
-"""Uncompressed bytes held at once (measured: larger is not faster)."""
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_WHITEOUT = ".wh..wh..opq"
@@ -48,22 +46,6 @@ LAYER_TYPES = frozenset(
     }
 )
 """Media types that are layers; encrypted ones (``+encrypted``) are not readable and not here."""
-
-
-@dataclass(frozen=True)
-class LayerLimits:
-    """What a layer may cost. Going over a limit raises LayerInvalid."""
-
-    max_bytes: int = 256 * 1024**3
-    """Uncompressed bytes; the largest registries take about 50 GB compressed a layer."""
-    max_ratio: int = 200
-    """Uncompressed to compressed bytes; real layers have 2 to 10, deflate can reach 1,032 and zstd 30,000."""
-    ratio_grace_bytes: int = 512 * 1024**2
-    """The ratio is not judged below this: small layers of zeros exist, and cost half a second at most."""
-    max_entries: int = 10_000_000
-    """Three million files in one image have been reported (grype issue 1509)."""
-    max_names_reported: int = 1_000
-    """Escaping links that are remembered by name."""
 
 
 @dataclass(frozen=True)
@@ -139,19 +121,27 @@ class LayerWalk:
     """Iterate once over the entries, then ask :meth:`finish` for the digests. Made by :func:`open_layer`."""
 
     def __init__(
-        self, stream: Readable, *, where: str, limits: LayerLimits, expected: Descriptor | None, diff_id: Digest | None
+        self,
+        stream: Readable,
+        *,
+        where: str,
+        limits: LayerLimits,
+        expected: Descriptor | None,
+        diff_id: Digest | None,
+        writer: RecordWriter | None,
+        beside: Executor | None,
+        any_names: bool,
     ) -> None:
         self.where = where
         self._limits = limits
         self._expected = expected
         self._expected_diff_id = diff_id
-        self._hasher: Any = diff_id.hasher() if diff_id else hashlib.sha256()
-        self._source = Source(stream, expected.digest.hasher() if expected else hashlib.sha256())
-        self._inflater = Inflater(self._source, where=where)
-        self._view = memoryview(bytearray(BUFFER_BYTES))
-        self._position = 0
-        self._end = 0
-        self._total = 0
+        self._tar = TarBytes(
+            stream, where=where, limits=limits, expected=expected, diff_id=diff_id, writer=writer, beside=beside
+        )
+        self._any_names = any_names
+        self._recording = writer is not None
+        self._blocks = bytearray()
         self._content = 0
         self._padding = 0
         self._entries = 0
@@ -164,22 +154,23 @@ class LayerWalk:
         return self._iterator
 
     def finish(self) -> LayerFacts:
-        """Read to the last byte and check what was expected. Raises LayerInvalid, DigestMismatch."""
+        """Read to the last byte, check what was expected, and write the record. Raises LayerInvalid, DigestMismatch."""
         for _ in self._iterator:
             pass
-        digest = Digest(f"{self._source.hasher.name}:{self._source.hasher.hexdigest()}")
+        tar = self._tar
         facts = LayerFacts(
-            digest=digest,
-            size=self._source.byte_count,
-            diff_id=Digest(f"{self._hasher.name}:{self._hasher.hexdigest()}"),
-            uncompressed_size=self._total,
+            digest=tar.digest,
+            size=tar.byte_count,
+            diff_id=tar.diff_id,
+            uncompressed_size=tar.total,
             entries=self._entries,
-            compression=self._inflater.kind,
+            compression=tar.compression,
             terminated=self._terminated,
             link_escapes=tuple(self._escapes),
         )
-        self._check("layer", self._expected.digest if self._expected else None, digest)
+        self._check("layer", self._expected.digest if self._expected else None, facts.digest)
         self._check("uncompressed layer", self._expected_diff_id, facts.diff_id)
+        tar.write()
         return facts
 
     def _check(self, what: str, expected: Digest | None, actual: Digest) -> None:
@@ -194,74 +185,39 @@ class LayerWalk:
         """Up to ``count`` bytes of the current entry's content; used by Entry."""
         count = min(count, self._content)
         self._content -= count
-        return self._take(count)
+        return self._tar.take(count)
 
-    def _fill(self) -> int:
-        count = self._inflater.readinto(self._view)
-        self._hasher.update(self._view[:count])
-        self._position, self._end = 0, count
-        self._total += count
-        limits = self._limits
-        if self._total > limits.max_bytes:
-            raise LayerInvalid(f"the layer unpacks to more than {limits.max_bytes} bytes", where=self.where)
-        if self._total > limits.ratio_grace_bytes and self._total > limits.max_ratio * self._source.byte_count:
-            raise LayerInvalid(
-                f"{self._source.byte_count} compressed bytes unpack to more than {self._total}: a decompression bomb",
-                where=self.where,
-                do="Rebuild the image without huge runs of equal bytes; no program needs them",
-            )
-        return count
+    def _header_block(self) -> bytes:
+        """The next block of headers."""
+        block = self._tar.take(BLOCK_BYTES)
+        if self._recording:
+            self._record(block)
+        return block
 
-    def _take(self, count: int) -> bytes:
-        start = self._position
-        if self._end - start >= count:
-            self._position = start + count
-            return bytes(self._view[start : start + count])
-        parts = bytearray()
-        while len(parts) < count:
-            if self._position == self._end and not self._fill():
-                raise self._truncated()
-            step = min(count - len(parts), self._end - self._position)
-            parts += self._view[self._position : self._position + step]
-            self._position += step
-        return bytes(parts)
-
-    def _skip(self, count: int) -> None:
-        while True:
-            have = self._end - self._position
-            if count <= have:
-                self._position += count
-                return
-            count -= have
-            if not self._fill():
-                raise self._truncated()
-
-    def _truncated(self) -> LayerInvalid:
-        return LayerInvalid(
-            f"the tar is truncated after {self._total} bytes",
-            where=self.where,
-            do="Push the image again, or fetch the layer from another place",
-        )
-
-    def _offset(self) -> int:
-        return self._total - self._end + self._position
+    def _record(self, blocks: bytes) -> None:
+        self._blocks += blocks
+        if len(self._blocks) > MAX_BLOCKS_BYTES:
+            raise LayerInvalid(f"one entry has more than {MAX_BLOCKS_BYTES} bytes of headers", where=self.where)
 
     def _next_header(self) -> Header | None:
         """The next header; None at the end of the archive (two zero blocks, or the end of the input between
         entries, which runtimes accept)."""
-        self._skip(self._content + self._padding)
+        tar = self._tar
+        tar.skip(self._content + self._padding)
         self._content = self._padding = 0
-        if self._position == self._end and not self._fill():
+        if not tar.more():
             return None
-        offset = self._offset()
-        block = self._take(BLOCK_BYTES)
+        offset = tar.offset
+        block = self._header_block()
         if block != ZERO_BLOCK:
             header = read_header(block, where=self.where, offset=offset)
             self._content = header.stored_bytes
             self._padding = -self._content % BLOCK_BYTES
             return header
-        if (self._position < self._end or self._fill()) and self._take(BLOCK_BYTES) != ZERO_BLOCK:
-            raise LayerInvalid(f"a single zero block at byte {offset} in the middle of the tar", where=self.where)
+        if tar.more():
+            if tar.take(BLOCK_BYTES) != ZERO_BLOCK:
+                raise LayerInvalid(f"a single zero block at byte {offset} in the middle of the tar", where=self.where)
+            tar.archive_ended()
         self._terminated = True
         return None
 
@@ -272,7 +228,7 @@ class LayerWalk:
             if header.type in b"xgLK":
                 raw = self._extension(header)
                 if header.type == 120:
-                    pax = read_pax(raw, where=self.where, offset=self._offset())
+                    pax = read_pax(raw, where=self.where, offset=self._tar.offset)
                 elif header.type == 76:
                     long_name = raw.partition(b"\0")[0]
                 elif header.type == 75:
@@ -281,12 +237,11 @@ class LayerWalk:
             yield self._entry(header, pax, long_name, long_link)
             pax, long_name, long_link = {}, None, None
         if pax or long_name is not None or long_link is not None:
-            raise self._truncated()
-        while self._fill():
-            pass
-        if self._expected and self._source.byte_count != self._expected.size:
+            raise self._tar.truncated()
+        self._tar.finish()
+        if self._expected and self._tar.byte_count != self._expected.size:
             raise LayerInvalid(
-                f"the layer has {self._source.byte_count} bytes, its descriptor says {self._expected.size}",
+                f"the layer has {self._tar.byte_count} bytes, its descriptor says {self._expected.size}",
                 where=self.where,
             )
 
@@ -296,7 +251,11 @@ class LayerWalk:
                 f"an extended tar header has {header.size} bytes, at most {MAX_EXTENSION_BYTES} are read",
                 where=self.where,
             )
-        return self.read_content(header.size)
+        content = self._tar.take(header.size + self._padding)
+        self._content = self._padding = 0
+        if self._recording:
+            self._record(content)
+        return content[: header.size]
 
     def _entry(self, header: Header, pax: dict[str, bytes], long_name: bytes | None, long_link: bytes | None) -> Entry:
         self._entries += 1
@@ -307,7 +266,7 @@ class LayerWalk:
             raw_name = pax.get("GNU.sparse.name", pax.get("path", raw_name)) or raw_name
             raw_link = pax.get("linkpath", raw_link) or raw_link
             sparse = sparse or any(key.startswith("GNU.sparse.") for key in pax)
-            size = pax_size(pax, where=self.where, offset=self._offset())
+            size = pax_size(pax, where=self.where, offset=self._tar.offset)
             if size is not None:
                 header = header._replace(size=size)
                 self._content = header.stored_bytes
@@ -315,10 +274,16 @@ class LayerWalk:
         raw_name = raw_name if long_name is None else long_name
         raw_link = raw_link if long_link is None else long_link
         if header.extended_sparse:
-            while self._take(BLOCK_BYTES)[504]:
+            while self._header_block()[504]:
                 pass
+        if self._recording:
+            self._tar.note(self._content, bytes(self._blocks))
+            self._blocks.clear()
         kind = header._replace(name=raw_name).kind if header.type == 0 else header.kind
-        name = self._clean(raw_name)
+        if self._any_names:
+            name, raw_link = raw_name.decode("utf-8", "surrogateescape"), b""
+        else:
+            name = self._clean(raw_name)
         link = ""
         if raw_link and kind in ("symlink", "hardlink"):
             link = self._link(name, kind, raw_link)
@@ -339,7 +304,7 @@ class LayerWalk:
             and "\0" not in name
         ):
             if not raw:
-                raise LayerInvalid(f"the entry before byte {self._offset()} has no name", where=self.where)
+                raise LayerInvalid(f"the entry before byte {self._tar.offset} has no name", where=self.where)
             return name
         if "\0" in name:
             raise LayerInvalid(f"unsafe name {name[:200]!r}: it holds a NUL byte", where=self.where)
@@ -370,19 +335,34 @@ def open_layer(
     media_type: str,
     *,
     where: str = "",
-    limits: LayerLimits = LayerLimits(),
+    limits: LayerLimits = DEFAULT_LIMITS,
     expected: Descriptor | None = None,
     diff_id: Digest | None = None,
+    writer: RecordWriter | None = None,
+    beside: Executor | None = None,
+    any_names: bool = False,
 ) -> LayerWalk:
     """Walk a layer from any ``readinto`` object; its first bytes say how it is compressed.
 
     where: what to call it in errors. expected, diff_id: what :meth:`LayerWalk.finish` must find; they also choose the
-    hash algorithms (sha256 without them). Raises LayerInvalid: not a layer, truncated, damaged, unsafe name (``..``,
-    absolute, NUL; for hard links their target too), bomb. Not checked here: whether links lead to something.
+    hash algorithms (sha256 without them). writer: gets the layer's record (``LayerStore.walking`` is the usual way).
+    beside: a pool of one thread that hashes while this one inflates. any_names: names and links are not looked at, for
+    who only wants the record. Raises LayerInvalid: not a layer, truncated,
+    damaged, unsafe name (``..``, absolute, NUL; for hard links their target too), bomb; ToolMissing: there is a writer,
+    and no library stops at deflate blocks. Not checked here: whether links lead to something.
     """
     if media_type not in LAYER_TYPES:
         raise LayerInvalid(f"{media_type[:120]!r} is not a layer that can be read", where=where)
-    walk = LayerWalk(stream, where=where, limits=limits, expected=expected, diff_id=diff_id)
-    if walk._source.head == b"" and media_type.endswith(("gzip", "zstd")):
+    walk = LayerWalk(
+        stream,
+        where=where,
+        limits=limits,
+        expected=expected,
+        diff_id=diff_id,
+        writer=writer,
+        beside=beside,
+        any_names=any_names,
+    )
+    if walk._tar.empty and media_type.endswith(("gzip", "zstd")):
         raise LayerInvalid("the layer is empty, not even a compressed stream", where=where)
     return walk

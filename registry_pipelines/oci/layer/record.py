@@ -1,0 +1,234 @@
+"""What one pass found of a layer, kept in a folder of three files so that nobody has to read the layer again.
+
+``entries``: the tar's headers as they stand there, in one zstd frame (as tar-split keeps them: 1 to 2 % of their size);
+every index format is made from them. ``windows``: 32 KiB for each checkpoint, 0.8 % of the tar at 4 MiB spans.
+``record.json``: the rest, with checksums of both; it is written last. The two big files are mapped, not loaded.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import msgspec
+import zstandard
+
+from registry_pipelines.errors import LayerInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.layer.checkpoints import WINDOW_BYTES, Checkpoint, Checkpoints, FixedSpans
+from registry_pipelines.oci.manifests import decode_json, encode_json
+
+_ENTRY = struct.Struct("<QQIB")
+"""position, size, bytes of ``blocks``, bytes of ``sha256``; then those two."""
+
+_LEVEL = 3
+_READ_BYTES = 256 * 1024
+
+MAX_BLOCKS_BYTES = 8 * 1024 * 1024
+"""Header blocks of one entry; PAX records of 1 MiB, a long name and a long link of as much are three."""
+
+
+class RawEntry(NamedTuple):
+    """One tar entry as it stands in the layer."""
+
+    position: int
+    """Offset in the uncompressed tar where the payload begins (or would)."""
+    size: int
+    """Bytes of payload stored there, without padding."""
+    blocks: bytes
+    """All header blocks: those of extensions (``g``, ``x``, ``L``, ``K``) with their data, then the entry's own, then
+    those of an old GNU sparse map."""
+    sha256: bytes
+    """Of the payload, 32 bytes; empty when there is none."""
+
+
+class RecordFacts(msgspec.Struct, frozen=True):
+    """``record.json``."""
+
+    digest: Digest
+    size: int
+    diff_id: Digest
+    tar_size: int
+    archive_end: int
+    compression: str
+    trailing_bytes: int
+    span_bytes: int
+    checkpoints: tuple[Checkpoint, ...]
+    span_digests: tuple[str, ...]
+    entries: int
+    entries_crc: int
+    windows_crc: int
+
+
+class LayerRecord:
+    """A finished record; opened by the store. Its files stay readable when the store lets it go meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError, ManifestInvalid, LayerInvalid: not there, or damaged."""
+        facts = decode_json((folder / "record.json").read_bytes(), RecordFacts, what="record of a layer")
+        self._windows: Any = _map(folder / "windows")
+        self._entries: Any = _map(folder / "entries")
+        self._count = facts.entries
+        if (
+            zlib.crc32(self._windows) != facts.windows_crc
+            or zlib.crc32(self._entries) != facts.entries_crc
+            or len(self._windows) != len(facts.checkpoints) * WINDOW_BYTES
+        ):
+            raise LayerInvalid("the record of a layer is damaged", where=str(folder))
+        self.digest = facts.digest
+        """Of the bytes as stored."""
+        self.size = facts.size
+        self.diff_id = facts.diff_id
+        self.tar_size = facts.tar_size
+        """Uncompressed bytes, padding behind the archive's end included."""
+        self.archive_end = facts.archive_end
+        """Where the second zero block ends; ``tar_size`` when there are not two."""
+        self.compression = facts.compression
+        """``plain``, ``gzip`` or ``zstd``, as the first bytes say."""
+        self.trailing_bytes = facts.trailing_bytes
+        """Zero bytes behind the last gzip member, which the official SOCI builder refuses."""
+        self.span_bytes = facts.span_bytes
+        self.checkpoints = facts.checkpoints
+        """Of gzip layers, at least one; empty for others."""
+        self.span_digests = tuple(Digest(f"sha256:{digest}") for digest in facts.span_digests)
+        """Of each span's bytes as stored: one for each checkpoint of gzip, each ``span_bytes`` of plain; zstd none."""
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return self._count
+
+    def window(self, index: int) -> memoryview:
+        """The 32 KiB before checkpoint ``index``, oldest first, zeros before the stream's beginning."""
+        if not 0 <= index < len(self.checkpoints):
+            raise IndexError(index)
+        return memoryview(self._windows)[index * WINDOW_BYTES : (index + 1) * WINDOW_BYTES]
+
+    def entries(self) -> Iterator[RawEntry]:
+        """The entries in tar order, those before the end of the archive. May be called several times, also by several
+        threads at once. Raises LayerInvalid."""
+        if not self._count:
+            return
+        reader = zstandard.ZstdDecompressor().stream_reader(self._entries, read_size=_READ_BYTES)
+        for _ in range(self._count):
+            position, size, blocks, digest = _ENTRY.unpack(_exactly(reader, _ENTRY.size))
+            if blocks > MAX_BLOCKS_BYTES:
+                raise LayerInvalid("the record of a layer is damaged", where=str(self.digest))
+            sha256 = _exactly(reader, digest)
+            yield RawEntry(position, size, _exactly(reader, blocks), sha256)
+
+
+def _map(path: Path) -> mmap.mmap | bytes:
+    with path.open("rb") as file:
+        # An empty file cannot be mapped.
+        if not path.stat().st_size:
+            return b""
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _exactly(reader: Any, count: int) -> bytes:
+    try:
+        content: bytes = reader.read(count)
+    except zstandard.ZstdError as error:
+        raise LayerInvalid(f"the record of a layer is damaged: {error}") from error
+    if len(content) < count:
+        raise LayerInvalid("the record of a layer is damaged: it is cut off")
+    return content
+
+
+class RecordWriter:
+    """Writes a record while the layer passes, into a folder that exists; made by ``LayerStore.writing``.
+
+    Whoever sees the layer tells it of windows (:meth:`keep_window`, which ``Checkpoints`` calls) and entries, and at
+    the end calls :meth:`finish`. A thread of its own may add the entries. Raises DiskFull, LocalError.
+    """
+
+    def __init__(self, folder: Path, *, span_bytes: int) -> None:
+        self.span_bytes = span_bytes
+        """What checkpoints or slices are to be made with."""
+        self.facts: RecordFacts | None = None
+        """Once it is finished."""
+        self._folder = folder
+        self._windows = _Checked(folder / "windows")
+        self._entries = _Checked(folder / "entries")
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
+        self._count = 0
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._windows.close()
+        self._entries.close()
+
+    def keep_window(self, window: bytes) -> None:
+        """The window of the next checkpoint, exactly WINDOW_BYTES."""
+        self._windows.write(window)
+
+    def add(self, entry: RawEntry) -> None:
+        """The next entry."""
+        head = _ENTRY.pack(entry.position, entry.size, len(entry.blocks), len(entry.sha256))
+        self._entries.write(self._compressor.compress(head + entry.sha256 + entry.blocks))
+        self._count += 1
+
+    def finish(
+        self,
+        spans: Checkpoints | FixedSpans | None,
+        *,
+        digest: Digest,
+        size: int,
+        diff_id: Digest,
+        tar_size: int,
+        archive_end: int,
+        compression: str,
+        trailing_bytes: int = 0,
+    ) -> None:
+        """Write the rest. spans: finished; None for zstd. Sizes in bytes; see LayerRecord for what each one is."""
+        self._entries.write(self._compressor.flush())
+        self._windows.close()
+        self._entries.close()
+        facts = RecordFacts(
+            digest=digest,
+            size=size,
+            diff_id=diff_id,
+            tar_size=tar_size,
+            archive_end=archive_end,
+            compression=compression,
+            trailing_bytes=trailing_bytes,
+            span_bytes=spans.span_bytes if spans else 0,
+            checkpoints=tuple(spans.points) if spans else (),
+            span_digests=tuple(digest.hex() for digest in spans.digests) if spans else (),
+            entries=self._count,
+            entries_crc=self._entries.crc,
+            windows_crc=self._windows.crc,
+        )
+        with local_errors(self._folder):
+            (self._folder / "record.json").write_bytes(encode_json(facts))
+        self.facts = facts
+
+
+class _Checked:
+    """A file written from front to back, with the CRC-32 of what went in."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with local_errors(path):
+            self._file = path.open("xb", buffering=1 << 17)
+        self.crc = 0
+
+    def write(self, piece: bytes) -> None:
+        if piece:
+            self.crc = zlib.crc32(piece, self.crc)
+            with local_errors(self._path):
+                self._file.write(piece)
+
+    def close(self) -> None:
+        with local_errors(self._path):
+            self._file.close()

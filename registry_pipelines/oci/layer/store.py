@@ -1,0 +1,200 @@
+"""Records of layers in a folder of the state: each layer is read once, for all images and all stages.
+
+A record is a folder, made under another name and renamed when it is whole; what is there by its name is whole, and
+checksums say whether it still is. Any number of processes may read, write and delete: two that read the same layer at
+once both do the work, and the first one's record stays. Everything here may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from registry_pipelines.errors import LayerInvalid, LocalError, ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.layer.checkpoints import SPAN_BYTES
+from registry_pipelines.oci.layer.decompress import Readable
+from registry_pipelines.oci.layer.record import LayerRecord, RecordFacts, RecordWriter
+from registry_pipelines.oci.layer.tar_bytes import DEFAULT_LIMITS, LayerLimits
+from registry_pipelines.oci.layer.walk import LayerWalk, open_layer
+from registry_pipelines.oci.manifests import Descriptor
+
+FORMAT = 1
+"""Part of the paths; raised when records hold something else than before. Older ones are deleted."""
+
+MAX_BYTES = 4 * 1024**3
+"""Of all records; that is enough for some 150 GB of compressed layers. The ones not used for longest go first."""
+
+_ABANDONED_S = 24 * 3600
+"""A folder that is still being written was left by a process that was killed, when nothing was written for so long."""
+
+
+def record_key(diff_id: Digest, digest: Digest) -> Digest:
+    """Names a layer's bytes and what its image says they unpack to: only both together were checked when it was read.
+
+    By the diffID alone, an image could name one that is known to be harmless for a layer of its own; Docker and
+    containerd would refuse it when they unpack, containers/image (Podman, CRI-O) does not look (2026-11-28).
+    """
+    return Digest.of(f"{diff_id} {digest}".encode())
+
+
+class LayerStore:
+    """The records below ``folder``; there is nothing to close."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._root = folder
+        self._folder = folder / f"v{FORMAT}"
+        self._max_bytes = max_bytes
+
+    def get(self, diff_id: Digest, digest: Digest, *, span_bytes: int = SPAN_BYTES) -> LayerRecord | None:
+        """What was found of this layer; None when nobody read it, or what is kept is damaged (then it is deleted)."""
+        path = self._path(diff_id, digest, span_bytes)
+        try:
+            record = LayerRecord(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ManifestInvalid, LayerInvalid):
+            self._delete(path)
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return record
+
+    @contextmanager
+    def writing(self, *, span_bytes: int = SPAN_BYTES) -> Iterator[RecordWriter]:
+        """Write the record of a layer: it is in the store after the block when its ``finish`` was called, else nothing
+        is. Raises DiskFull, LocalError; leaves other errors of the block as they are."""
+        temporary = self._folder / f".writing-{uuid.uuid4().hex}"
+        with local_errors(self._folder):
+            temporary.mkdir(parents=True)
+        try:
+            with RecordWriter(temporary, span_bytes=span_bytes) as writer:
+                yield writer
+            if writer.facts is not None:
+                self._install(temporary, writer.facts, span_bytes)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @contextmanager
+    def walking(
+        self,
+        stream: Readable,
+        layer: Descriptor,
+        diff_id: Digest,
+        *,
+        where: str = "",
+        limits: LayerLimits = DEFAULT_LIMITS,
+        span_bytes: int = SPAN_BYTES,
+        beside: Executor | None = None,
+        any_names: bool = False,
+    ) -> Iterator[LayerWalk]:
+        """A walk over a layer that also writes its record; finish the walk, and after the block it is in the store.
+
+        layer, diff_id: what its manifest and its config say; both are verified. For the rest, and what it raises, see
+        ``open_layer``; also ToolMissing: no library stops at deflate blocks, DiskFull, LocalError.
+        """
+        with self.writing(span_bytes=span_bytes) as writer:
+            yield open_layer(
+                stream,
+                layer.media_type,
+                where=where,
+                limits=limits,
+                expected=layer,
+                diff_id=diff_id,
+                writer=writer,
+                beside=beside,
+                any_names=any_names,
+            )
+
+    def read(
+        self,
+        stream: Readable,
+        layer: Descriptor,
+        diff_id: Digest,
+        *,
+        where: str = "",
+        limits: LayerLimits = DEFAULT_LIMITS,
+        span_bytes: int = SPAN_BYTES,
+        beside: Executor | None = None,
+    ) -> LayerRecord:
+        """Read a layer for its record alone; see :meth:`walking`. Ask :meth:`get` first, which needs no stream.
+
+        Names are not judged: containerd takes absolute ones, which a scan refuses.
+        """
+        with self.walking(
+            stream,
+            layer,
+            diff_id,
+            where=where,
+            limits=limits,
+            span_bytes=span_bytes,
+            beside=beside,
+            any_names=True,
+        ) as walk:
+            walk.finish()
+        record = self.get(diff_id, layer.digest, span_bytes=span_bytes)
+        if record is None:
+            raise LocalError("the record of a layer went away as soon as it was written", where=str(self._folder))
+        return record
+
+    def _install(self, temporary: Path, facts: RecordFacts, span_bytes: int) -> None:
+        path = self._path(facts.diff_id, facts.digest, span_bytes)
+        with local_errors(self._folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        self._make_room()
+
+    def _path(self, diff_id: Digest, digest: Digest, span_bytes: int) -> Path:
+        name = record_key(diff_id, digest).hex
+        return self._folder / name[:2] / f"{name}-{span_bytes}"
+
+    def _delete(self, path: Path) -> None:
+        """Under another name first, so that nobody finds half of it."""
+        doomed = self._folder / f".deleting-{uuid.uuid4().hex}"
+        with suppress(OSError):
+            path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def _make_room(self) -> None:
+        """Delete what is too much, of another format, or was left by a killed process."""
+        for other in self._root.glob("v*"):
+            if other != self._folder:
+                shutil.rmtree(other, ignore_errors=True)
+        abandoned = time.time() - _ABANDONED_S
+        for left in self._folder.glob(".*"):
+            if _newest(left) < abandoned:
+                shutil.rmtree(left, ignore_errors=True)
+        records = sorted(
+            ((used, size, path) for path in self._folder.glob("??/*") for used, size in _measured(path)), reverse=True
+        )
+        total = 0
+        for number, (_, size, path) in enumerate(records):
+            total += size
+            # The newest stays whatever its size: somebody is about to use it.
+            if number and total > self._max_bytes:
+                self._delete(path)
+
+
+def _measured(path: Path) -> list[tuple[float, int]]:
+    """When a record was last used, and its bytes; nothing when it has just gone."""
+    with suppress(OSError):
+        return [(path.stat().st_mtime, sum(file.stat().st_size for file in path.iterdir()))]
+    return []
+
+
+def _newest(path: Path) -> float:
+    """When something was last written there; infinity when it has just gone."""
+    with suppress(OSError):
+        return max(one.stat().st_mtime for one in (path, *path.iterdir()))
+    return float("inf")

@@ -1,0 +1,229 @@
+"""A layer's tar, buffer by buffer: inflated, bounded, hashed, and remembered where somebody wants a record of it."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from registry_pipelines.errors import LayerInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.buffers import Buffers
+from registry_pipelines.oci.layer.decompress import Inflater, Readable, Source
+from registry_pipelines.oci.layer.record import RawEntry, RecordWriter
+from registry_pipelines.oci.manifests import Descriptor
+
+BUFFER_BYTES = 1024 * 1024
+"""Uncompressed bytes held at once (measured: larger is not faster)."""
+
+
+@dataclass(frozen=True)
+class LayerLimits:
+    """What a layer may cost. Going over a limit raises LayerInvalid."""
+
+    max_bytes: int = 256 * 1024**3
+    """Uncompressed bytes; the largest registries take about 50 GB compressed a layer."""
+    max_ratio: int = 200
+    """Uncompressed to compressed bytes; real layers have 2 to 10, deflate can reach 1,032 and zstd 30,000."""
+    ratio_grace_bytes: int = 512 * 1024**2
+    """The ratio is not judged below this: small layers of zeros exist, and cost half a second at most."""
+    max_entries: int = 10_000_000
+    """Three million files in one image have been reported (grype issue 1509)."""
+    max_names_reported: int = 1_000
+    """Escaping links that are remembered by name."""
+
+
+DEFAULT_LIMITS = LayerLimits()
+
+
+class TarBytes:
+    """The uncompressed bytes of a layer from front to back."""
+
+    def __init__(
+        self,
+        stream: Readable,
+        *,
+        where: str,
+        limits: LayerLimits,
+        expected: Descriptor | None,
+        diff_id: Digest | None,
+        writer: RecordWriter | None,
+        beside: Executor | None,
+    ) -> None:
+        self._where = where
+        self._limits = limits
+        self._writer = writer
+        self._files = _FileHashes(writer) if writer else None
+        self._hasher: Any = diff_id.hasher() if diff_id else hashlib.sha256()
+        self._source = Source(stream, expected.digest.hasher() if expected else hashlib.sha256())
+        self._inflater = Inflater(self._source, where=where, writer=writer, beside=beside)
+        self._buffers = Buffers(BUFFER_BYTES, beside)
+        self._view = memoryview(b"")
+        self._position = 0
+        self._end = 0
+        self._entries: list[RawEntry] = []
+        self.total = 0
+        """Bytes inflated so far."""
+        self.archive_end: int | None = None
+        """Where the second zero block ends, once it was seen."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether the layer has no byte at all."""
+        return self._source.head == b""
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes read of the layer as stored."""
+        return self._source.byte_count
+
+    @property
+    def compression(self) -> str:
+        """``plain``, ``gzip`` or ``zstd``."""
+        return self._inflater.kind
+
+    @property
+    def digest(self) -> Digest:
+        """Of the layer as stored, at the end."""
+        return Digest(f"{self._source.hasher.name}:{self._source.hasher.hexdigest()}")
+
+    @property
+    def diff_id(self) -> Digest:
+        """Of the tar, at the end."""
+        return Digest(f"{self._hasher.name}:{self._hasher.hexdigest()}")
+
+    @property
+    def offset(self) -> int:
+        """Where in the tar the next byte stands."""
+        return self.total - self._end + self._position
+
+    def fill(self) -> int:
+        """The next buffer, after all of the one before was taken or passed over; 0 at the end."""
+        self._done_with_buffer()
+        view = self._buffers.next()
+        count = self._inflater.readinto(view)
+        self._view, self._position, self._end = view, 0, count
+        self.total += count
+        limits = self._limits
+        if self.total > limits.max_bytes:
+            raise LayerInvalid(f"the layer unpacks to more than {limits.max_bytes} bytes", where=self._where)
+        if self.total > limits.ratio_grace_bytes and self.total > limits.max_ratio * self._source.byte_count:
+            raise LayerInvalid(
+                f"{self._source.byte_count} compressed bytes unpack to more than {self.total}: a decompression bomb",
+                where=self._where,
+                do="Rebuild the image without huge runs of equal bytes; no program needs them",
+            )
+        return count
+
+    def more(self) -> bool:
+        """Whether there is another byte."""
+        return self._position < self._end or self.fill() > 0
+
+    def take(self, count: int) -> bytes:
+        """Exactly so many bytes. Raises LayerInvalid: fewer are left."""
+        start = self._position
+        if self._end - start >= count:
+            self._position = start + count
+            return bytes(self._view[start : start + count])
+        parts = bytearray()
+        while len(parts) < count:
+            if not self.more():
+                raise self.truncated()
+            step = min(count - len(parts), self._end - self._position)
+            parts += self._view[self._position : self._position + step]
+            self._position += step
+        return bytes(parts)
+
+    def skip(self, count: int) -> None:
+        """Pass over so many bytes. Raises LayerInvalid: fewer are left."""
+        while True:
+            have = self._end - self._position
+            if count <= have:
+                self._position += count
+                return
+            count -= have
+            if not self.fill():
+                raise self.truncated()
+
+    def truncated(self) -> LayerInvalid:
+        """What to raise when the tar ends too early."""
+        return LayerInvalid(
+            f"the tar is truncated after {self.total} bytes",
+            where=self._where,
+            do="Push the image again, or fetch the layer from another place",
+        )
+
+    def note(self, size: int, blocks: bytes) -> None:
+        """An entry begins: its headers were taken, its content of ``size`` bytes comes next."""
+        self._entries.append(RawEntry(self.offset, size, blocks, b""))
+
+    def archive_ended(self) -> None:
+        """The second zero block was taken."""
+        self.archive_end = self.offset
+        if self._inflater.spans:
+            self._inflater.spans.archive_ended(self.offset)
+
+    def finish(self) -> None:
+        """Read and hash the rest."""
+        while self.fill():
+            pass
+        self._buffers.finish()
+        self._inflater.finish()
+
+    def write(self) -> None:
+        """After :meth:`finish`, and when the digests are right: the record is whole."""
+        if self._writer:
+            self._writer.finish(
+                self._inflater.spans,
+                digest=self.digest,
+                size=self.byte_count,
+                diff_id=self.diff_id,
+                tar_size=self.total,
+                archive_end=self.total if self.archive_end is None else self.archive_end,
+                compression=self.compression,
+                trailing_bytes=self._inflater.trailing_bytes,
+            )
+
+    def _done_with_buffer(self) -> None:
+        if self._end:
+            self._buffers.work(self._hash, self._view[: self._end], self.total - self._end, self._entries)
+            self._entries = []
+            self._position = self._end = 0
+
+    def _hash(self, view: memoryview, first: int, entries: list[RawEntry]) -> None:
+        self._hasher.update(view)
+        if self._files:
+            self._files.feed(view, first, entries)
+
+
+class _FileHashes:
+    """Gives every entry the sha256 of its content, and hands it on to the record."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self._writer = writer
+        self._entry: RawEntry | None = None
+        self._hasher: Any = None
+
+    def feed(self, view: memoryview, first: int, entries: list[RawEntry]) -> None:
+        """Bytes of the tar from offset ``first`` on, and the entries whose headers end in them."""
+        end = first + len(view)
+        if self._entry:
+            self._go_on(view, first, self._entry)
+        for entry in entries:
+            if not entry.size:
+                self._writer.add(entry)
+            elif entry.position + entry.size <= end:
+                begin = entry.position - first
+                content = view[begin : begin + entry.size]
+                self._writer.add(entry._replace(sha256=hashlib.sha256(content).digest()))
+            else:
+                self._entry, self._hasher = entry, hashlib.sha256()
+                self._go_on(view, first, entry)
+
+    def _go_on(self, view: memoryview, first: int, entry: RawEntry) -> None:
+        begin, stop = max(0, entry.position - first), entry.position + entry.size - first
+        self._hasher.update(view[begin:stop])
+        if stop <= len(view):
+            self._writer.add(entry._replace(sha256=self._hasher.digest()))
+            self._entry = None
