@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,9 @@ from registry_pipelines.build.planning import (
 )
 from registry_pipelines.build.provenance import provenance
 from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, measure_layer
+from registry_pipelines.build.repeats import base_warnings, marked, stands_in
 from registry_pipelines.build.revision import Revision, read_revision
+from registry_pipelines.build.splice import LayerDigests
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import NotFound, TagImmutable
 from registry_pipelines.evidence.artifacts import attach_once
@@ -130,7 +132,7 @@ class LayersBuilder:
             wheels = count_text(sum(len(ingredients.wheels) for ingredients in given), "wheel")
             progress.end(RESOLVE, note=wheels)
             plans = plan_platforms(spec, given, store)
-            said = _warnings(spec, revision, application or ())
+            said = _warnings(spec, revision, application, plans)
             uploads = Uploads(state, place, progress)
             result = _Build(self, spec, place, uploads, cache, progress, revision, said).run(plans, started)
             state.cancel_abandoned([place.registry])
@@ -149,6 +151,8 @@ class _Build:
     progress: Progress
     revision: Revision | None
     warnings: tuple[str, ...]
+    in_base: dict[str, None] = field(default_factory=dict)
+    """What is said of layers that were left out."""
     sent: int = 0
     changed: bool = False
 
@@ -174,7 +178,7 @@ class _Build:
             lock={str(plan.platform): plan.lock for plan in plans},
             bytes_uploaded=self.sent + sum(row.bytes_uploaded for row in rows),
             seconds=time.monotonic() - started,
-            warnings=(*self.warnings, *_future(self.revision)),
+            warnings=(*self.warnings, *self.in_base, *_future(self.revision)),
             provenance=attached,
             changed=self.changed or any(not row.reused for row in rows),
             targets=_targets(plans),
@@ -190,10 +194,26 @@ class _Build:
         digests = self._for_each(jobs, lambda job: measure_layer(job, cache=self.cache, progress=self.progress))
         images = []
         for plan in plans:
-            platform = str(plan.platform)
-            rows = [layer_row(job, digests[job.key], platform=platform) for job in plan.jobs]
+            rows = self._own_rows(plan, partial(self._measured, digests, str(plan.platform)))
             images.append(self._compose(plan, describe_base(plan.base, plan.platform) if plan.base else _NO_BASE, rows))
         self._check_same_version(there, self._top(images))
+
+    def _measured(self, known: dict[str, LayerDigests], platform: str, job: LayerJob) -> LayerRow:
+        digests = known.get(job.key) or measure_layer(job, cache=self.cache, progress=self.progress)
+        return layer_row(job, digests, platform=platform)
+
+    def _own_rows(self, plan: PlatformPlan, row_of: Callable[[LayerJob], LayerRow]) -> list[LayerRow]:
+        """Our layers above the base: one that the base has already is left out, or made anew where it must stand above
+        what changed it, for no image has a layer twice."""
+        rows = []
+        for job in plan.jobs:
+            row = row_of(job)
+            there = stands_in(plan.base, row, self.cache) if plan.base else None
+            if there:
+                self.in_base[f"layer {job.contents} is in the base already and not put on top again"] = None
+            else:
+                rows.append(row if there is None else row_of(marked(job)))
+        return rows
 
     def _check_same_version(self, there: Digest | None, top: ManifestBytes) -> None:
         version = wanted_tags(self.spec, top.digest, self.revision)[0]
@@ -248,13 +268,14 @@ class _Build:
     def _image(self, plan: PlatformPlan, made: dict[str, LayerRow], brought: dict[Digest, Brought]) -> _Image:
         """Bring the config; the manifest is composed and not sent yet."""
         base = base_of(plan.base, plan.platform, brought) if plan.base else _NO_BASE
-        rows = []
-        for job in plan.jobs:
-            row = made[job.key]
+
+        def row_of(job: LayerJob) -> LayerRow:
+            row = made.get(job.key) or self._ensure(job, str(plan.platform))
             if row.platform != str(plan.platform):
                 row = replace(row, platform=str(plan.platform), how="present", bytes_uploaded=0)
-            rows.append(row)
-        image = self._compose(plan, base, rows)
+            return row
+
+        image = self._compose(plan, base, self._own_rows(plan, row_of))
         self._push_config(image.config)
         return image
 
@@ -305,7 +326,7 @@ class _Build:
             notes=wheel_notes(plans),
             rows=[row for image in images for row in image.rows],
             revision=self.revision,
-            warnings=self.warnings,
+            warnings=(*self.warnings, *self.in_base),
             targets=_targets(plans),
         )
         attached, changed = attach_once(
@@ -324,11 +345,20 @@ class _Build:
         return attached
 
 
-def _warnings(spec: BuildSpec, revision: Revision | None, application: Sequence[LayerEntry]) -> tuple[str, ...]:
+def _warnings(
+    spec: BuildSpec,
+    revision: Revision | None,
+    application: Sequence[LayerEntry] | None,
+    plans: Sequence[PlatformPlan],
+) -> tuple[str, ...]:
     """What is said of this build, now and in its provenance: the same for equal builds."""
-    said = [*(revision.warnings if revision else ()), *pointer_warnings(application)]
+    entries = application or ()
+    said = [*(revision.warnings if revision else ()), *pointer_warnings(entries)]
+    if application is not None and not entries:
+        said.append("the application folder has nothing that is packed, so the image has no layer of it")
+    said += [text for plan in plans if plan.base for text in base_warnings(plan.base, plan.platform)]
     if spec.base in INTERPRETER_BASES:
-        said += [*script_warnings(application, interpreter_programs()), *interpreter_warnings()]
+        said += [*script_warnings(entries, interpreter_programs()), *interpreter_warnings()]
     return tuple(said)
 
 

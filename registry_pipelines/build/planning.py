@@ -148,8 +148,9 @@ def gather(
         )
     inventories = [_inventory(wheel, scheme, store, cache, opened) for wheel in wheels]
     above = []
-    if application is not None:
+    if application:  # an empty layer would keep GKE from streaming the image
         above.append(content_job("application", application, byte_code=byte_code))
+    if application is not None:
         inventories.append(application_inventory(application, inventories))
     jobs = below.result() if below else ()
     return Ingredients(

@@ -87,6 +87,7 @@ class LayerWriter:
         self._crc = 0
         self._size = 0
         self._tar_size = 0
+        self._comment = ""
         self._pending = bytearray()
         self._compressor: Any = zlib_ng.compressobj(COMPRESSION_LEVEL, zlib_ng.DEFLATED, RAW_WINDOW)
         self._dirty = False
@@ -110,7 +111,14 @@ class LayerWriter:
     def header(self, info: tarfile.TarInfo) -> None:
         """Start an entry, after padding the one before; its content must follow at once."""
         self._pad()
+        if self._comment:
+            info.pax_headers, self._comment = {"comment": self._comment}, ""
         self._compress(header_bytes(info))
+
+    def comment(self, text: str) -> None:
+        """Put a text beside the next entry (pax, "comment", which every reader passes over): a layer of the same files
+        has another digest then."""
+        self._comment = text
 
     def content(self, piece: bytes | memoryview) -> None:
         """Some bytes of the entry, to be compressed here."""

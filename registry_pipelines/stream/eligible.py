@@ -10,13 +10,12 @@ editions of GKE's. Nothing is said there of layers of zstd.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
 from registry_pipelines.oci.layer.walk import LAYER_TYPES, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.ecr.hosts import read_host
@@ -27,11 +26,6 @@ from registry_pipelines.stream.check_kinds import CheckId, CheckRow, check_row
 
 MAX_EMPTY_BYTES = 4096
 """Larger layers are not looked into: gzip makes 4 KiB of 4 MB of zeros, and real empty layers have 32 to 100 bytes."""
-
-EMPTY_DIFF_IDS = frozenset(
-    Digest(f"sha256:{hashlib.sha256(bytes(size)).hexdigest()}") for size in (0, 512, 1024, 5120, 10240)
-)
-"""Tars that hold nothing: two zero blocks (Go, BuildKit, kaniko), and what GNU tar and Python's pad to."""
 
 _ARTIFACT_REGISTRY = re.compile(r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev")
 _CONTAINER_REGISTRY = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
@@ -74,7 +68,7 @@ def image_rows(place: Place, entry: Entry) -> Iterator[CheckRow]:
         name = _type_row(layer)
         if name:
             yield row(name, layer, detail=layer.media_type[:80] if name == "odd-layer-type" else "")
-    for layer, places in repeated(layers, diff_ids):
+    for layer, places in repeated_layers(layers, diff_ids):
         yield row("repeated-layer", layer, detail=f"as layers {', '.join(map(str, places))} of {len(layers)}")
     for layer, diff_id in dict(zip(layers, diff_ids or [None] * len(layers), strict=True)).items():
         try:
@@ -82,20 +76,6 @@ def image_rows(place: Place, entry: Entry) -> Iterator[CheckRow]:
                 yield row("empty-layer", layer)
         except (ContentError, NotFound) as error:
             yield row("layer-unread", layer, detail=error.what)
-
-
-def repeated(
-    layers: tuple[Descriptor, ...], diff_ids: tuple[Digest, ...] | None
-) -> Iterator[tuple[Descriptor, list[int]]]:
-    """Each layer that is there more than once, with its places from 1: the same blob, or the same content in another
-    compression, which Docker's ``RootFS.Layers`` shows as one (GKE's own test)."""
-    keys = diff_ids or tuple(layer.digest for layer in layers)
-    blobs = {layer.digest: key for layer, key in zip(layers, keys, strict=True)}
-    keys = tuple(blobs[layer.digest] for layer in layers)
-    for key, count in Counter(keys).items():
-        if count > 1:
-            places = [number for number, each in enumerate(keys, 1) if each == key]
-            yield layers[places[0] - 1], places
 
 
 def is_empty(place: Place, layer: Descriptor, diff_id: Digest | None) -> bool:
