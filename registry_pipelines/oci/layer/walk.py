@@ -52,10 +52,10 @@ LAYER_TYPES = frozenset(
 class LayerFacts:
     """What a layer is: known after its last byte."""
 
-    digest: Digest
-    """Of the bytes as stored (compressed)."""
+    digest: Digest | None
+    """Of the bytes as stored (compressed); None, as the diffID, of a tar that who makes it hashes."""
     size: int
-    diff_id: Digest
+    diff_id: Digest | None
     """Of the uncompressed tar."""
     uncompressed_size: int
     entries: int
@@ -131,13 +131,21 @@ class LayerWalk:
         writer: RecordWriter | None,
         beside: Executor | None,
         any_names: bool,
+        hashed: bool,
     ) -> None:
         self.where = where
         self._limits = limits
         self._expected = expected
         self._expected_diff_id = diff_id
         self._tar = TarBytes(
-            stream, where=where, limits=limits, expected=expected, diff_id=diff_id, writer=writer, beside=beside
+            stream,
+            where=where,
+            limits=limits,
+            expected=expected,
+            diff_id=diff_id,
+            writer=writer,
+            beside=beside,
+            hashed=hashed,
         )
         self._any_names = any_names
         self._recording = writer is not None
@@ -147,6 +155,7 @@ class LayerWalk:
         self._entries = 0
         self._terminated = False
         self._escapes: list[str] = []
+        self._facts: LayerFacts | None = None
         self._iterator = self._walk()
 
     def __iter__(self) -> Iterator[Entry]:
@@ -155,6 +164,8 @@ class LayerWalk:
 
     def finish(self) -> LayerFacts:
         """Read to the last byte, check what was expected, and write the record. Raises LayerInvalid, DigestMismatch."""
+        if self._facts:
+            return self._facts
         for _ in self._iterator:
             pass
         tar = self._tar
@@ -171,9 +182,10 @@ class LayerWalk:
         self._check("layer", self._expected.digest if self._expected else None, facts.digest)
         self._check("uncompressed layer", self._expected_diff_id, facts.diff_id)
         tar.write()
+        self._facts = facts
         return facts
 
-    def _check(self, what: str, expected: Digest | None, actual: Digest) -> None:
+    def _check(self, what: str, expected: Digest | None, actual: Digest | None) -> None:
         if expected and expected != actual:
             raise DigestMismatch(
                 f"the {what} hashes to {actual}, expected {expected}",
@@ -362,7 +374,26 @@ def open_layer(
         writer=writer,
         beside=beside,
         any_names=any_names,
+        hashed=True,
     )
     if walk._tar.empty and media_type.endswith(("gzip", "zstd")):
         raise LayerInvalid("the layer is empty, not even a compressed stream", where=where)
     return walk
+
+
+def open_tar(stream: Readable, *, where: str = "") -> LayerWalk:
+    """Walk a plain tar that whoever makes it hashes (``PushedTar``): here it is not, and no digest comes out.
+
+    Raises LayerInvalid as ``open_layer``, also when the maker gave up.
+    """
+    return LayerWalk(
+        stream,
+        where=where,
+        limits=DEFAULT_LIMITS,
+        expected=None,
+        diff_id=None,
+        writer=None,
+        beside=None,
+        any_names=False,
+        hashed=False,
+    )
