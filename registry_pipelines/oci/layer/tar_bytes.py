@@ -136,6 +136,17 @@ class TarBytes:
             self._position += step
         return bytes(parts)
 
+    def take_into(self, buffer: memoryview) -> None:
+        """Exactly as many bytes as the buffer has. Raises LayerInvalid: fewer are left."""
+        have = 0
+        while have < len(buffer):
+            if not self.more():
+                raise self.truncated()
+            step = min(len(buffer) - have, self._end - self._position)
+            buffer[have : have + step] = self._view[self._position : self._position + step]
+            self._position += step
+            have += step
+
     def skip(self, count: int) -> None:
         """Pass over so many bytes. Raises LayerInvalid: fewer are left."""
         while True:
@@ -157,7 +168,8 @@ class TarBytes:
 
     def note(self, size: int, blocks: bytes) -> None:
         """An entry begins: its headers were taken, its content of ``size`` bytes comes next."""
-        self._entries.append(RawEntry(self.offset, size, blocks, b""))
+        if self._writer:
+            self._entries.append(RawEntry(self.offset, size, blocks, b""))
 
     def archive_ended(self) -> None:
         """The second zero block was taken."""

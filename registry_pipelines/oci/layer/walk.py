@@ -70,9 +70,11 @@ class LayerFacts:
 class Entry:
     """One tar entry. ``read`` and ``head`` work until the walk goes on."""
 
-    __slots__ = ("_walk", "kind", "link", "mode", "name", "size", "sparse")
+    __slots__ = ("_walk", "blocks", "kind", "link", "mode", "name", "size", "sparse")
 
-    def __init__(self, walk: LayerWalk, name: str, kind: str, size: int, mode: int, link: str, sparse: bool) -> None:
+    def __init__(
+        self, walk: LayerWalk, name: str, kind: str, size: int, mode: int, link: str, sparse: bool, blocks: bytes
+    ) -> None:
         self._walk = walk
         self.name = name
         """Path below the root: no leading ``./``, no trailing slash; empty for the root itself. Bytes that are not
@@ -85,6 +87,13 @@ class Entry:
         self.link = link
         """Target: as written for symbolic links, a path like ``name`` for hard links."""
         self.sparse = sparse
+        self.blocks = blocks
+        """All its header blocks, as ``RawEntry`` has them."""
+
+    @property
+    def position(self) -> int:
+        """Where its next byte of content stands in the uncompressed tar."""
+        return self._walk.offset
 
     @property
     def base(self) -> str:
@@ -115,6 +124,10 @@ class Entry:
     def head(self, count: int) -> bytes:
         """The next ``count`` bytes, fewer at the end; may be called again for the following ones."""
         return self._walk.read_content(count)
+
+    def readinto(self, buffer: memoryview) -> None:
+        """The next bytes of content, as many as the buffer takes. Raises LayerInvalid: fewer are left."""
+        self._walk.read_content_into(buffer)
 
 
 class LayerWalk:
@@ -148,7 +161,6 @@ class LayerWalk:
             hashed=hashed,
         )
         self._any_names = any_names
-        self._recording = writer is not None
         self._blocks = bytearray()
         self._content = 0
         self._padding = 0
@@ -199,14 +211,25 @@ class LayerWalk:
         self._content -= count
         return self._tar.take(count)
 
+    def read_content_into(self, buffer: memoryview) -> None:
+        """The same into a buffer; used by Entry."""
+        if len(buffer) > self._content:
+            raise self._tar.truncated()
+        self._content -= len(buffer)
+        self._tar.take_into(buffer)
+
+    @property
+    def offset(self) -> int:
+        """Where in the uncompressed tar the next byte stands."""
+        return self._tar.offset
+
     def _header_block(self) -> bytes:
         """The next block of headers."""
         block = self._tar.take(BLOCK_BYTES)
-        if self._recording:
-            self._record(block)
+        self._keep(block)
         return block
 
-    def _record(self, blocks: bytes) -> None:
+    def _keep(self, blocks: bytes) -> None:
         self._blocks += blocks
         if len(self._blocks) > MAX_BLOCKS_BYTES:
             raise LayerInvalid(f"one entry has more than {MAX_BLOCKS_BYTES} bytes of headers", where=self.where)
@@ -265,8 +288,7 @@ class LayerWalk:
             )
         content = self._tar.take(header.size + self._padding)
         self._content = self._padding = 0
-        if self._recording:
-            self._record(content)
+        self._keep(content)
         return content[: header.size]
 
     def _entry(self, header: Header, pax: dict[str, bytes], long_name: bytes | None, long_link: bytes | None) -> Entry:
@@ -288,9 +310,9 @@ class LayerWalk:
         if header.extended_sparse:
             while self._header_block()[504]:
                 pass
-        if self._recording:
-            self._tar.note(self._content, bytes(self._blocks))
-            self._blocks.clear()
+        blocks = bytes(self._blocks)
+        self._blocks.clear()
+        self._tar.note(self._content, blocks)
         kind = header._replace(name=raw_name).kind if header.type == 0 else header.kind
         if self._any_names:
             name, raw_link = raw_name.decode("utf-8", "surrogateescape"), b""
@@ -299,7 +321,7 @@ class LayerWalk:
         link = ""
         if raw_link and kind in ("symlink", "hardlink"):
             link = self._link(name, kind, raw_link)
-        return Entry(self, name, kind, self._content, header.mode, link, sparse)
+        return Entry(self, name, kind, self._content, header.mode, link, sparse, blocks)
 
     def _clean(self, raw: bytes) -> str:
         """A safe path below the root. Raises LayerInvalid for names that leave it."""
