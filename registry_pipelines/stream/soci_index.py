@@ -151,6 +151,7 @@ def read_soci_index(manifest: ManifestBytes, *, where: str = "") -> SociDocument
     content = manifest.content()
     if not isinstance(content, Manifest) or content.config.media_type not in media_types.SOCI_INDEXES:
         raise IndexInvalid("this manifest is no SOCI index", where=where)
+    stored = msgspec.structs.replace(content, artifact_type="", media_type=media_types.OCI_MANIFEST, schema_version=2)
     return SociDocument(
         version=1 if content.config.media_type == media_types.SOCI_V1 else 2,
         tables=tuple(_table(each, where) for each in content.layers if each.media_type == ZTOC_TYPE),
@@ -159,7 +160,7 @@ def read_soci_index(manifest: ManifestBytes, *, where: str = "") -> SociDocument
         ),
         subject=content.subject,
         tool=(content.annotations or {}).get(TOOL_NAME, ""),
-        exact=_encoded(msgspec.structs.replace(content, artifact_type="")).raw == manifest.raw,
+        exact=_encoded(stored).raw == manifest.raw,
     )
 
 
