@@ -25,8 +25,9 @@ from registry_pipelines.oci.manifests import (
     Manifest,
 )
 from registry_pipelines.progress import Progress, Silent, count_text
+from registry_pipelines.registry.blobs import Counted
 from registry_pipelines.registry.platforms import Entry, image_config, read_images
-from registry_pipelines.registry.protocol import BlobReader, Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.collect import read_layer
 from registry_pipelines.scan.components import find_components
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
@@ -117,7 +118,7 @@ class _Scanner:
         self._progress.begin(task, total_bytes=layer.size)
         where = f"{self._place}@{layer.digest}"
         with self._place.registry.open_blob(self._place.repository, layer.digest) as reader:
-            counted = _Counted(reader, self._progress, task)
+            counted = Counted(reader, self._progress, task)
             with self._walk(counted, layer, diff_id, where) as walk:
                 content = read_layer(walk)
         self._kept.keep_layer(diff_id, layer.digest, content)
@@ -132,17 +133,3 @@ class _Scanner:
                 yield walk
         else:
             yield open_layer(stream, layer.media_type, where=where, expected=layer, diff_id=diff_id)
-
-
-class _Counted:
-    """A blob reader that tells how many bytes went through."""
-
-    def __init__(self, reader: BlobReader, progress: Progress, task: str) -> None:
-        self._reader = reader
-        self._progress = progress
-        self._task = task
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = self._reader.readinto(buffer)
-        self._progress.advance(self._task, count)
-        return count

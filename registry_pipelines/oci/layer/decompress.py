@@ -166,9 +166,9 @@ class Inflater:
         return self._blocks
 
     @property
-    def trailing_bytes(self) -> int:
+    def padding_bytes(self) -> int:
         """Zero bytes behind the last gzip member, known where a record is wanted."""
-        return self._blocks.trailing_bytes if self._blocks else 0
+        return self._blocks.padding_bytes if self._blocks else 0
 
     def finish(self) -> None:
         """After the last byte: all of them are hashed."""

@@ -196,7 +196,7 @@ class TarBytes:
                 tar_size=self.total,
                 archive_end=self.total if self.archive_end is None else self.archive_end,
                 compression=self.compression,
-                trailing_bytes=self._inflater.trailing_bytes,
+                padding_bytes=self._inflater.padding_bytes,
             )
 
     def _done_with_buffer(self) -> None:
