@@ -83,6 +83,7 @@ def _write(writer: LayerWriter, entry: LayerEntry, digest: list[str | int], adva
     if entry.content is not None:
         writer.header(_owned(file_entry(entry.path, len(entry.content), mode=entry.mode), entry))
         writer.content(entry.content)
+        writer.hashed(bytes.fromhex(str(digest[-1])))
     elif entry.link:
         writer.header(link_entry(entry.path, entry.link))
     else:
@@ -104,6 +105,7 @@ def _copy(writer: LayerWriter, entry: LayerEntry, source: Path, sha256: str, adv
         writer.content(piece)
         advance(len(piece))
     _check(source, digest.hexdigest(), sha256)
+    writer.hashed(digest.digest())
 
 
 def _pieces(source: Path, size: int) -> Iterator[bytes]:
@@ -148,3 +150,4 @@ def _write_byte_code(writer: LayerWriter, compiled: Iterable[tuple[str, bytes]])
             writer.header(folder_entry(folder))
         writer.header(file_entry(path, len(pyc)))
         writer.content(pyc)
+        writer.hashed(hashlib.sha256(pyc).digest())

@@ -49,11 +49,6 @@ def encode_hash(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def row_of(path: str, content: bytes) -> RecordRow:
-    """The row of a file we wrote ourselves."""
-    return RecordRow(path, "sha256", encode_hash(hashlib.sha256(content).digest()), len(content))
-
-
 def read_record(
     raw: bytes, members: Sequence[Member], dist_info: str, *, where: str
 ) -> tuple[dict[str, RecordRow], tuple[str, ...]]:

@@ -22,24 +22,16 @@ from typing import Any
 from zlib_ng import zlib_ng
 
 from registry_pipelines.build.entries import header_bytes
+from registry_pipelines.build.inflating import Blocks, Stretches
+from registry_pipelines.build.recording import Recording
 from registry_pipelines.errors import WheelInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.inflate import (
-    END_OF_BLOCK,
-    LAST_BLOCK,
-    RAW_WINDOW,
-    Z_BLOCK,
-    Z_BUF_ERROR,
-    Z_NO_FLUSH,
-    Z_OK,
-    Z_STREAM_END,
-    Inflater,
-)
+from registry_pipelines.oci.layer.inflate import END_OF_BLOCK, LAST_BLOCK, RAW_WINDOW, Inflater
+from registry_pipelines.oci.layer.record import RecordWriter
 from registry_pipelines.registry.protocol import Readable
 
 INPUT_BYTES = 256 * 1024
-OUTPUT_BYTES = 256 * 1024
-"""Input and output pieces; both fit into the second-level cache, so hashing right after inflating reads no memory."""
+"""Of one read."""
 
 PENDING_BYTES = 256 * 1024
 """So many bytes for the compressor are collected before it is called."""
@@ -49,8 +41,9 @@ CODEC = f"zlib-ng {zlib_ng.ZLIBNG_VERSION}, level {COMPRESSION_LEVEL}"
 """What the compressed bytes of headers and generated files depend on; part of every layer's key."""
 
 MAX_BLOCKS_PER_KIB = 64
-"""Deflate blocks per KiB of what is walked through block by block, one piece of input at most (beside 4,096 free ones).
-Real streams have less than one; a stream of empty blocks would cost a call each."""
+"""Deflate blocks per KiB of what is walked through block by block, one piece of input at most (beside 4,096 free ones,
+and two per KiB of all, where checkpoints are looked for). Real streams have less than one; a stream of empty blocks
+would cost a call each."""
 
 GZIP_HEADER = bytes.fromhex("1f8b08000000000000ff")
 """No name, no time, unknown system: equal input gives equal bytes."""
@@ -76,11 +69,12 @@ class LayerDigests:
 class LayerWriter:
     """Writes one layer into a sink; memory stays below 2 MiB whatever the sizes.
 
-    Each file is ``header`` followed by exactly ``info.size`` bytes through ``content``, ``deflated`` or ``stored``.
-    A context manager: leaving it frees the inflater.
+    Each file is ``header`` followed by exactly ``info.size`` bytes through ``content``, ``deflated`` or ``stored``, and
+    ``hashed``. A context manager: leaving it frees the inflater.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, record: RecordWriter | None = None) -> None:
+        """record: where to keep what a reader of the layer would find; whole after ``finish``."""
         self._sink = sink
         self._layer = hashlib.sha256()
         self._tar = hashlib.sha256()
@@ -91,13 +85,11 @@ class LayerWriter:
         self._pending = bytearray()
         self._compressor: Any = zlib_ng.compressobj(COMPRESSION_LEVEL, zlib_ng.DEFLATED, RAW_WINDOW)
         self._dirty = False
-        self._inflater = Inflater()
+        self._stretches = Stretches()
         self._input = bytearray(1 + INPUT_BYTES)
-        self._output = bytearray(OUTPUT_BYTES)
         self._input_view = memoryview(self._input)
-        self._output_view = memoryview(self._output)
         self._input_address = ctypes.addressof(ctypes.c_char.from_buffer(self._input))
-        self._output_address = ctypes.addressof(ctypes.c_char.from_buffer(self._output))
+        self._recording = Recording(record, self._stretches, len(GZIP_HEADER)) if record else None
         self._emit(GZIP_HEADER)
 
     def __enter__(self) -> LayerWriter:
@@ -106,14 +98,22 @@ class LayerWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._inflater.close()
+        self._stretches.close()
 
     def header(self, info: tarfile.TarInfo) -> None:
         """Start an entry, after padding the one before; its content must follow at once."""
         self._pad()
         if self._comment:
             info.pax_headers, self._comment = {"comment": self._comment}, ""
-        self._compress(header_bytes(info))
+        blocks = header_bytes(info)
+        self._compress(blocks)
+        if self._recording:
+            self._recording.entry(self._tar_size, info.size if info.isreg() else 0, blocks)
+
+    def hashed(self, sha256: bytes) -> None:
+        """What the entry's content, all of which was given, hashes to: who checked it knows, so it is hashed once."""
+        if self._recording:
+            self._recording.hashed(sha256)
 
     def comment(self, text: str) -> None:
         """Put a text beside the next entry (pax, "comment", which every reader passes over): a layer of the same files
@@ -140,14 +140,17 @@ class LayerWriter:
         self._flush()
         left = size
         while left:
-            count = _fill(source, self._output_view[: min(left, STORED_BLOCK_BYTES)])
+            count = _fill(source, self._stretches.output[: min(left, STORED_BLOCK_BYTES)])
             if not count:
                 raise WheelInvalid("the archive ends in the middle of a file", where=where)
-            piece = self._output_view[:count]
+            piece = self._stretches.output[:count]
             consume(piece)
             self._account(piece)
             self._emit(b"\x00" + count.to_bytes(2, "little") + (count ^ 0xFFFF).to_bytes(2, "little"))
             self._emit(piece)
+            if self._recording:
+                self._recording.passed(piece)
+                self._recording.block(self._size, 0)
             left -= count
 
     def finish(self) -> LayerDigests:
@@ -156,12 +159,10 @@ class LayerWriter:
         self._compress(END_OF_TAR)
         self._flush()
         self._emit(b"\x03\x00" + self._crc.to_bytes(4, "little") + (self._tar_size & 0xFFFFFFFF).to_bytes(4, "little"))
-        return LayerDigests(
-            Digest(f"sha256:{self._layer.hexdigest()}"),
-            Digest(f"sha256:{self._tar.hexdigest()}"),
-            self._size,
-            self._tar_size,
-        )
+        digest, diff_id = (Digest(f"sha256:{hasher.hexdigest()}") for hasher in (self._layer, self._tar))
+        if self._recording:
+            self._recording.finish(digest, self._size, diff_id)
+        return LayerDigests(digest, diff_id, self._size, self._tar_size)
 
     def _pad(self) -> None:
         self._compress(bytes(-self._tar_size % tarfile.BLOCKSIZE))
@@ -170,19 +171,21 @@ class LayerWriter:
         self._account(piece)
         self._pending += piece
         if len(self._pending) >= PENDING_BYTES:
-            self._drain()
+            self._drain(flush=False)
 
-    def _drain(self) -> None:
-        if self._pending:
-            self._emit(self._compressor.compress(self._pending))
-            self._pending.clear()
-            self._dirty = True
+    def _drain(self, *, flush: bool) -> None:
+        packed = self._compressor.compress(self._pending)
+        if flush:
+            packed += self._compressor.flush(zlib.Z_FULL_FLUSH)
+        if self._recording:
+            self._recording.compressed(packed, self._pending, self._size, flushed=flush)
+        self._emit(packed)
+        self._pending.clear()
+        self._dirty = not flush
 
     def _flush(self) -> None:
-        self._drain()
-        if self._dirty:
-            self._emit(self._compressor.flush(zlib.Z_FULL_FLUSH))
-            self._dirty = False
+        if self._pending or self._dirty:
+            self._drain(flush=True)
 
     def _account(self, piece: bytes | memoryview) -> None:
         self._tar.update(piece)
@@ -192,6 +195,8 @@ class LayerWriter:
     def _emit(self, piece: bytes | memoryview) -> None:
         if piece:
             self._layer.update(piece)
+            if self._recording:
+                self._recording.emitted(piece)
             self._size += len(piece)
             self._sink(piece)
 
@@ -205,7 +210,8 @@ class _Splice:
     threads wait for each other at each of them.
 
     Byte 0 of the input buffer carries the last byte of the piece before: a block that ends inside that byte may set a
-    bit in it. ``last_block_bit``: where in the buffer the bit to clear stands.
+    bit in it. ``count``: how many bytes of input there are from index 1 on; ``end``: where in the layer they end.
+    ``last_block_bit``: where in the buffer the bit to clear stands.
     """
 
     def __init__(
@@ -221,26 +227,25 @@ class _Splice:
         self.left = size
         self.consume = consume
         self.where = where
+        self.count = 0
+        self.end = writer._size
         self.in_last_block = False
         self.peek_next_byte = True
         self.unused_bits = -1
         self.last_block_bit: tuple[int, int] | None = None
-        self.blocks_left = 4096 + min(size, INPUT_BYTES) * MAX_BLOCKS_PER_KIB // 1024
+        self.blocks_left = 4096 + (min(size, INPUT_BYTES) * MAX_BLOCKS_PER_KIB + size * 2) // 1024
 
     def run(self) -> None:
         """Take over the whole stream."""
         writer = self.writer
-        writer._inflater.reset()
+        writer._stretches.inflater.reset()
         start = 1
         while self.left and self.unused_bits < 0:
             count = _fill(self.source, writer._input_view[1 : 1 + min(self.left, INPUT_BYTES)])
             if not count:
                 raise WheelInvalid("the archive ends in the middle of a file", where=self.where)
             self.left -= count
-            if self.left and not self.in_last_block:
-                self._rush(count)
-            else:
-                self._walk(writer._inflater, count, self._hand_on)
+            self._inflate(count)
             if self.last_block_bit:
                 index, bit = self.last_block_bit
                 writer._input[index] &= ~(1 << bit) & 0xFF
@@ -254,72 +259,60 @@ class _Splice:
             raise WheelInvalid("bytes follow the end of a compressed file", where=self.where)
         self._align(writer._input[0])
 
-    def _rush(self, count: int) -> None:
-        """Inflate ``count`` bytes that stand from index 1 of the input buffer without a stop at blocks."""
-        inflater = self.writer._inflater
-        stream = inflater.stream
+    def _inflate(self, count: int) -> None:
+        """The ``count`` bytes that stand from index 1 of the input buffer."""
+        self.count = count
+        self.end += count
+        recording = self.writer._recording
+        if recording:
+            recording.feed(self.end)
+        if self.in_last_block or not self.left:
+            self._walk(recording)
+            return
+        inflater = self.writer._stretches.inflater
         with closing(inflater.copy()) as before:
-            self._feed(inflater, count)
-            room = 0
-            while not room:
-                room = self._step(inflater, Z_NO_FLUSH)
-                self._hand_on(OUTPUT_BYTES - room)
-            if stream.data_type & LAST_BLOCK:
-                self._walk(before, count, lambda produced: None)
+            self._run(self._hand_on, _Blocks(self, recording, every=False) if recording else None)
+            if inflater.stream.data_type & LAST_BLOCK:
+                self._walk(None, before)
                 return
         self.peek_next_byte = False
-        if stream.data_type & END_OF_BLOCK:
-            self._block_ended(count, stream.data_type & 7, count)
+        if inflater.stream.data_type & END_OF_BLOCK:
+            self.block_ended(count, inflater.stream.data_type & 7)
 
-    def _walk(self, inflater: Inflater, count: int, hand_on: Callable[[int], None]) -> None:
-        """Inflate the same, stopping at every block."""
-        stream = inflater.stream
+    def _walk(self, recording: Recording | None, again: Inflater | None = None) -> None:
+        """Stop at every block. again: a copy that stands before the piece, when it was inflated already."""
         if self.peek_next_byte:
             self.peek_next_byte = False
             self._peek(1, 0)
-        self._feed(inflater, count)
-        while True:
-            room = self._step(inflater, Z_BLOCK)
-            if stream.data_type & END_OF_BLOCK:
-                self._block_ended(count - stream.avail_in, stream.data_type & 7, count)
-            done = self.unused_bits >= 0 or bool(room and not stream.avail_in)
-            if done or not room:
-                hand_on(OUTPUT_BYTES - room)
-            if done:
-                return
+        self._run((lambda piece: None) if again else self._hand_on, _Blocks(self, recording, every=True), again)
 
-    def _feed(self, inflater: Inflater, count: int) -> None:
-        stream = inflater.stream
-        stream.next_in, stream.avail_in = self.writer._input_address + 1, count
-        stream.avail_out = 0
-
-    def _step(self, inflater: Inflater, flush: int) -> int:
-        """One call, which goes on behind what is in the output buffer, or anew when that was full; the room left."""
-        stream = inflater.stream
-        if not stream.avail_out:
-            stream.next_out, stream.avail_out = self.writer._output_address, OUTPUT_BYTES
-        if inflater.inflate(inflater.pointer, flush) not in (Z_OK, Z_STREAM_END, Z_BUF_ERROR):
+    def _run(
+        self, hand_on: Callable[[memoryview], None], blocks: Blocks | None, inflater: Inflater | None = None
+    ) -> None:
+        if not self.writer._stretches.inflate(self.writer._input_address + 1, self.count, hand_on, blocks, inflater):
             raise WheelInvalid("a compressed file is damaged", where=self.where)
-        return int(stream.avail_out)
 
-    def _hand_on(self, produced: int) -> None:
-        if produced:
-            piece = self.writer._output_view[:produced]
-            self.consume(piece)
-            self.writer._account(piece)
+    def _hand_on(self, piece: memoryview) -> None:
+        self.consume(piece)
+        self.writer._account(piece)
+        if self.writer._recording:
+            self.writer._recording.passed(piece)
 
-    def _block_ended(self, offset: int, unused: int, count: int) -> None:
-        """A block ended before ``unused`` bits of byte ``offset - 1`` (buffer index ``offset``)."""
+    def count_block(self) -> None:
+        """A block at whose end we stopped. Raises WheelInvalid: there are far too many."""
         self.blocks_left -= 1
         if self.blocks_left < 0:
             raise WheelInvalid("a compressed file consists of far too many blocks", where=self.where)
+
+    def block_ended(self, offset: int, unused: int) -> None:
+        """A block ended before ``unused`` bits of byte ``offset - 1`` (buffer index ``offset``)."""
         if self.in_last_block:
-            if offset != count:
+            if offset != self.count:
                 raise WheelInvalid("bytes follow the end of a compressed file", where=self.where)
             self.unused_bits = unused
         elif unused:
             self._peek(offset, 8 - unused)
-        elif offset < count:
+        elif offset < self.count:
             self._peek(offset + 1, 0)
         else:
             self.peek_next_byte = True
@@ -336,6 +329,28 @@ class _Splice:
         if self.unused_bits < 3:
             tail += b"\x00"
         self.writer._emit(tail + EMPTY_STORED_BLOCK)
+
+
+class _Blocks:
+    """Tells where blocks end (``inflating.Blocks``): all of them where the last one is looked for, and those that the
+    record asks for."""
+
+    def __init__(self, splice: _Splice, recording: Recording | None, *, every: bool) -> None:
+        self._splice = splice
+        self._recording = recording
+        self._every = every
+
+    def room(self, filled: int) -> int:
+        return 0 if self._every or self._recording is None else self._recording.room(filled)
+
+    def ended(self, left: int, unused: int, filled: int) -> bool:
+        splice = self._splice
+        splice.count_block()
+        if self._recording:
+            self._recording.ended(left, unused, filled)
+        if self._every:
+            splice.block_ended(splice.count - left, unused)
+        return splice.unused_bits >= 0
 
 
 def _fill(source: Readable, view: memoryview) -> int:

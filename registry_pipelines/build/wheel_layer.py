@@ -17,7 +17,7 @@ from registry_pipelines.build import compiling
 from registry_pipelines.build.archive import DEFLATED, DO_NOT_USE, STORED, Member, read_pieces
 from registry_pipelines.build.entries import FILE_MODE, file_entry, folder_entry, folders_of
 from registry_pipelines.build.install import Planned, Scheme, first_line, plan
-from registry_pipelines.build.record import RecordRow, encode_hash, row_of, write_record
+from registry_pipelines.build.record import RecordRow, encode_hash, write_record
 from registry_pipelines.build.splice import LayerWriter
 from registry_pipelines.build.wheel import Wheel
 from registry_pipelines.errors import WheelInvalid
@@ -60,9 +60,12 @@ class WheelLayer:
 
     def _write(self, path: str, mode: int, content: bytes) -> None:
         if path not in self._written:
-            self._written[path] = row_of(self._scheme.record_path(path), content)
+            sha256 = hashlib.sha256(content).digest()
+            row = RecordRow(self._scheme.record_path(path), "sha256", encode_hash(sha256), len(content))
+            self._written[path] = row
             self._writer.header(file_entry(path, len(content), mode=mode))
             self._writer.content(content)
+            self._writer.hashed(sha256)
 
     def _file(self, file: Planned, content: _Content) -> RecordRow:
         if file.member is None:
@@ -86,7 +89,9 @@ class WheelLayer:
             take = self._writer.deflated if member.method == DEFLATED else self._writer.stored
             content.file.seek(member.offset)
             take(content.file, member.compressed_size, check, check.where)
-        return check.finish()
+        row = check.finish()
+        self._writer.hashed(check.sha256)
+        return row
 
     def _rewrite(self, file: Planned, member: Member, content: _Content) -> RecordRow:
         """A script with another first line."""
@@ -101,6 +106,7 @@ class WheelLayer:
             self._writer.content(piece[skip:])
             skip = max(0, skip - len(piece))
         check.finish()
+        self._writer.hashed(hashed.digest())
         return RecordRow(file.path, "sha256", encode_hash(hashed.digest()), size)
 
     def _modules(self, files: Sequence[Planned], content: _Content) -> Iterator[compiling.Source]:
@@ -175,7 +181,8 @@ class _Check:
         self.where = where
         self._size = 0
         self._crc = 0
-        names = [*([row.algorithm] if row.hash else []), *(() if row.strong else ["sha256"])]
+        # sha256 always: records of layers have it, and nearly all wheels too.
+        names = {"sha256", *([row.algorithm] if row.hash else [])}
         self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
 
     def __call__(self, piece: memoryview | bytes) -> None:
@@ -185,6 +192,11 @@ class _Check:
         self._crc = zlib_ng.crc32(piece, self._crc)
         for digest in self._hashes.values():
             digest.update(piece)
+
+    @property
+    def sha256(self) -> bytes:
+        """Of what passed."""
+        return self._hashes["sha256"].digest()
 
     def finish(self) -> RecordRow:
         """The member's row, with RECORD's hash or, where that vouches for nothing, sha256. Raises WheelInvalid unless

@@ -44,7 +44,7 @@ class Readable(Protocol):
 
 
 class Source(io.RawIOBase):
-    """The compressed bytes: counted, hashed (unless ``hasher`` is None), and the first four seen in advance."""
+    """The compressed bytes: counted, hashed, and the first four seen in advance."""
 
     def __init__(self, stream: Readable, hasher: Any) -> None:
         self._stream = stream
@@ -89,8 +89,7 @@ class Source(io.RawIOBase):
 
     def account(self, got: memoryview) -> None:
         """Hash the next bytes."""
-        if self.hasher is not None:
-            self.hasher.update(got)
+        self.hasher.update(got)
         if self.spans is not None:
             self.spans.compressed(got)
         if self.frames is not None:
@@ -166,9 +165,9 @@ class Inflater:
         return self._blocks
 
     @property
-    def padding_bytes(self) -> int:
+    def trailing_bytes(self) -> int:
         """Zero bytes behind the last gzip member, known where a record is wanted."""
-        return self._blocks.padding_bytes if self._blocks else 0
+        return self._blocks.trailing_bytes if self._blocks else 0
 
     def finish(self) -> None:
         """After the last byte: all of them are hashed."""

@@ -57,7 +57,7 @@ class RecordFacts(msgspec.Struct, frozen=True):
     tar_size: int
     archive_end: int
     compression: str
-    padding_bytes: int
+    trailing_bytes: int
     span_bytes: int
     checkpoints: tuple[Checkpoint, ...]
     span_digests: tuple[str, ...]
@@ -91,8 +91,8 @@ class LayerRecord:
         """Where the second zero block ends; ``tar_size`` when there are not two."""
         self.compression = facts.compression
         """``plain``, ``gzip`` or ``zstd``, as the first bytes say."""
-        self.padding_bytes = facts.padding_bytes
-        """Zero bytes between and behind gzip members, which the official SOCI builder refuses."""
+        self.trailing_bytes = facts.trailing_bytes
+        """Zero bytes behind the last gzip member, which the official SOCI builder refuses."""
         self.span_bytes = facts.span_bytes
         self.checkpoints = facts.checkpoints
         """Of gzip layers, at least one; empty for others."""
@@ -102,11 +102,6 @@ class LayerRecord:
     def __len__(self) -> int:
         """Number of entries."""
         return self._count
-
-    @property
-    def windows(self) -> memoryview:
-        """All windows, one behind the other."""
-        return memoryview(self._windows)
 
     def window(self, index: int) -> memoryview:
         """The 32 KiB before checkpoint ``index``, oldest first, zeros before the stream's beginning."""
@@ -193,7 +188,7 @@ class RecordWriter:
         tar_size: int,
         archive_end: int,
         compression: str,
-        padding_bytes: int = 0,
+        trailing_bytes: int = 0,
     ) -> None:
         """Write the rest. spans: finished; None for zstd. Sizes in bytes; see LayerRecord for what each one is."""
         self._entries.write(self._compressor.flush())
@@ -206,7 +201,7 @@ class RecordWriter:
             tar_size=tar_size,
             archive_end=archive_end,
             compression=compression,
-            padding_bytes=padding_bytes,
+            trailing_bytes=trailing_bytes,
             span_bytes=spans.span_bytes if spans else 0,
             checkpoints=tuple(spans.points) if spans else (),
             span_digests=tuple(digest.hex() for digest in spans.digests) if spans else (),
