@@ -83,6 +83,7 @@ class _Told:
             "except": self._except,
             "image": self._new_image,
             "provenance": self._provenance,
+            "index": self._index,
         }
 
     def change(self, step: Step) -> Iterator[str]:
@@ -146,6 +147,9 @@ class _Told:
             if not attached(place, self._release.digest, artifact_type=PROVENANCE_ARTIFACT):
                 where = f"policies.{self._image.policy}.required"
                 yield f"Have the builder of {name} attach SLSA provenance, or leave it out of `{where}`"
+
+    def _index(self, _: tuple[str, ...]) -> Iterator[str]:
+        yield self._command("stream", "index", self._name)
 
 
 def _plain(about: str) -> str:

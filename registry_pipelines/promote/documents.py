@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -18,8 +18,9 @@ from registry_pipelines.registry.warning_kinds import WarningId
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
 from registry_pipelines.settings import Duration, EntryName, Instead
 
-Required = Literal["provenance", "sbom", "vulnerabilities", "signature"]
+Required = Literal["provenance", "sbom", "vulnerabilities", "signature", "streaming-index"]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
+"""What a policy requires unless it says so."""
 ATTESTATIONS: dict[str, str] = {
     "provenance": PROVENANCE_TYPE,
     "sbom": CYCLONEDX_TYPE,
@@ -40,13 +41,14 @@ UnfixedByDistribution = Literal["list", "deny"]
 POLICY_MEANING = 3
 """Part of each policy's digest; one more whenever a default below changes or a rule comes to mean something else."""
 
-StepKind = Literal["advisories", "accept", "except", "image", "provenance", "scan", "sign", "judge", "promote"]
+StepKind = Literal["advisories", "accept", "except", "image", "provenance", "index", "scan", "sign", "judge", "promote"]
 STEP_KINDS: tuple[StepKind, ...] = (
     "advisories",
     "accept",
     "except",
     "image",
     "provenance",
+    "index",
     "scan",
     "sign",
     "judge",
@@ -99,7 +101,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long ago an image may have been made, by `created` of its config, when it is judged; any time unless told. An
     image without a date, or with the constant of a reproducible build (1970, 1980), is denied then."""
     required: tuple[Required, ...] = REQUIRED
-    """Evidence that must be there, signed by a trusted key, and cover every platform."""
+    """Evidence that must be there, signed by a trusted key, and cover every platform. `streaming-index`, which is not
+    required unless it is written: an index by which nodes start the image before it is fetched whole, signed by the
+    indexer, or layers that the indexer converted to eStargz; either must cover each layer of 10 MiB or more."""
     attestations: tuple[str, ...] = ()
     """Predicate types of further attestations that must be there, signed by a trusted key, for example
     `https://in-toto.io/attestation/test-result/v0.1`."""
@@ -128,7 +132,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """What a verdict was made by: the digest of the policy's canonical JSON. Fields with their default are left
         out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``. So is every ``reason``:
         how one is worded decides nothing, and must not have each release judged again."""
-        ordered = msgspec.structs.replace(self, required=tuple(each for each in REQUIRED if each in self.required))
+        ordered = msgspec.structs.replace(
+            self, required=tuple(each for each in get_args(Required) if each in self.required)
+        )
         return Digest.of(
             msgspec.json.encode([POLICY_MEANING, _without_defaults(ordered)], order="sorted", enc_hook=str)
         )
@@ -170,7 +176,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: StepKind
     """``advisories``: load newer ones, or more; ``accept``, ``except``: say it in the policy; ``image``: make a new
-    release without what is wrong with this one; ``provenance``: have the builder attach it; the others are stages."""
+    release without what is wrong with this one; ``provenance``: have the builder attach it; ``index``: have the
+    indexer make what nodes stream by; the others are stages."""
     about: tuple[str, ...] = ()
     """``advisories``: ecosystems without any. ``accept``: ``kind:pattern``. ``except``: an advisory, a blank, a
     component. ``image``: what is wrong, and how it is put right. Sorted."""

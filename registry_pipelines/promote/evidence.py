@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.origins import Origin, covered_by, read_origins
+from registry_pipelines.promote.streaming import Indexes, read_indexes
 from registry_pipelines.registry.image_warnings import warnings_of
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.protocol import Place
@@ -57,6 +58,8 @@ class Evidence:
     """Everything that was not believed or could not be read."""
     origins: tuple[Origin, ...] = ()
     """What it was converted from, by each believed derivation record; empty for a release that was not."""
+    indexes: Indexes = field(default_factory=dict)
+    """By which nodes may start each image before it is fetched whole; read only for a policy that asks."""
     problem: str = ""
     """Why the release itself is not whole, so that nothing else here was read; empty when it is."""
 
@@ -96,16 +99,18 @@ def gather(
     image: str,
     now: datetime,
     known: Attestations | None = None,
+    indexes: bool = False,
 ) -> Evidence:
     """Read signatures, attestations and reports about ``top`` and verify them.
 
-    known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it.
+    known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it. indexes:
+    read those by which nodes stream, too.
 
     Raises RegistryError when the registry does not answer. Bad evidence raises nothing: it is listed as rejected and
     the rules find it missing. A release that is itself broken is told in ``problem``.
     """
     try:
-        return _gathered(place, top, verifier, image=image, now=now, known=known)
+        return _gathered(place, top, verifier, image=image, now=now, known=known, indexes=indexes)
     except ContentError as error:
         return Evidence(
             release=top.digest,
@@ -143,7 +148,14 @@ def reports_about(place: Place, digest: Digest, known: Attestations) -> list[Rep
 
 
 def _gathered(
-    place: Place, top: ManifestBytes, verifier: Verifier, *, image: str, now: datetime, known: Attestations | None
+    place: Place,
+    top: ManifestBytes,
+    verifier: Verifier,
+    *,
+    image: str,
+    now: datetime,
+    known: Attestations | None,
+    indexes: bool,
 ) -> Evidence:
     digest = top.digest
     entries = read_entries(place, top)
@@ -158,6 +170,7 @@ def _gathered(
     signed, refused = _signed_reports(attestations, digest)
     unsigned, unreadable = _attached_reports(place, digest)
     origins, foreign = read_origins(place, attestations, digest, images, verifier)
+    streaming, unsafe = read_indexes(place, images, verifier) if indexes else ({}, [])
     return Evidence(
         release=digest,
         image=image,
@@ -168,8 +181,9 @@ def _gathered(
         signature_problem=problem,
         attestations=attestations,
         report=_choose(signed, unsigned),
-        rejected=(*attestations.rejected, *foreign, *refused, *unreadable),
+        rejected=(*attestations.rejected, *foreign, *refused, *unreadable, *unsafe),
         origins=origins,
+        indexes=streaming,
     )
 
 

@@ -1,5 +1,5 @@
 """The gate: every rule that decides whether a release ships. Nothing here reads or writes anything: `evidence` and
-`standing` say what the registry holds; `findings` and `ages` (used by this module alone) hold it against the limits.
+`standing` say what the registry holds; `findings`, `ages` and `streaming` hold it against the limits.
 
 Two questions, asked again before every act:
 
@@ -18,7 +18,12 @@ from datetime import datetime
 
 import msgspec
 
-from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
+from registry_pipelines.evidence.predicates import (
+    CYCLONEDX_TYPE,
+    PROVENANCE_TYPE,
+    STREAMING_INDEX_TYPE,
+    VULNERABILITIES_TYPE,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.ages import accepted_age, advisory_age, image_age
 from registry_pipelines.promote.documents import (
@@ -34,6 +39,7 @@ from registry_pipelines.promote.documents import (
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
 from registry_pipelines.promote.standing import Standing
+from registry_pipelines.promote.streaming import converting, streams, used_index
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.report import Report
 
@@ -278,6 +284,14 @@ def _proven_by_origins(evidence: Evidence) -> Outcome:
     return Outcome([*missing, *against], [Step(kind="provenance")], notes=notes)
 
 
+def is_indexed(evidence: Evidence, policy: Policy) -> Outcome:
+    """Every image starts before it is fetched whole, by what a trusted indexer signed."""
+    outcome = Outcome()
+    for entry in evidence.images if "streaming-index" in policy.required else ():
+        outcome.add(streams(entry, evidence.indexes.get(entry.digest, ()), evidence.origins))
+    return outcome
+
+
 Rule = Callable[[Evidence, Policy], Outcome]
 """Every reason against, and everything accepted on the way. Never raises for bad evidence."""
 
@@ -290,6 +304,7 @@ RULES: tuple[Rule, ...] = (
     advisories_within,
     is_signed,
     is_attested,
+    is_indexed,
     unknowns_within,
 )
 """All of them are asked of every release. The order is that of a verdict's reasons, by weight: what is found in the
@@ -382,6 +397,11 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
             for origin in evidence.origins
             for attestation in (origin.attestation, *origin.provenance)
         }
+    for entry in evidence.images if "streaming-index" in policy.required else ():
+        if index := used_index(entry, evidence.indexes.get(entry.digest, ())):
+            used.add((STREAMING_INDEX_TYPE, index.signed.statement, index.signed.key_id))
+        if record := converting(entry, evidence.origins):
+            used.add((record.predicate_type, record.descriptor.digest, record.key_id))
     return tuple(
         EvidenceUsed(predicate_type=kind, digest=digest, key_id=key_id) for kind, digest, key_id in sorted(used)
     )

@@ -38,7 +38,9 @@ def judge(
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     top = place.registry.get_manifest(place.repository, release.digest)
-    return gate.judged(gather(place, top, verifier, image=image, now=moment, known=known), policy)
+    indexes = "streaming-index" in policy.required
+    evidence = gather(place, top, verifier, image=image, now=moment, known=known, indexes=indexes)
+    return gate.judged(evidence, policy)
 
 
 def require_promoted(

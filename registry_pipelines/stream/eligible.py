@@ -64,13 +64,15 @@ def image_rows(place: Place, entry: Entry) -> Iterator[CheckRow]:
     diff_ids = _diff_ids(entry)
     if diff_ids is None:
         yield row("diff-ids")
-    for layer in dict.fromkeys(layers):
+    content = zip(layers, diff_ids or [None] * len(layers), strict=True)
+    distinct = {layer.digest: (layer, diff_id) for layer, diff_id in content}
+    for layer, _ in distinct.values():
         name = _type_row(layer)
         if name:
             yield row(name, layer, detail=layer.media_type[:80] if name == "odd-layer-type" else "")
     for layer, places in repeated_layers(layers, diff_ids):
         yield row("repeated-layer", layer, detail=f"as layers {', '.join(map(str, places))} of {len(layers)}")
-    for layer, diff_id in dict(zip(layers, diff_ids or [None] * len(layers), strict=True)).items():
+    for layer, diff_id in distinct.values():
         try:
             if is_empty(place, layer, diff_id):
                 yield row("empty-layer", layer)

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import ManifestBytes
+from registry_pipelines.oci.manifests import Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
@@ -80,6 +81,16 @@ def test_each_kind_of_row_says_why_what_to_do_and_who_said_so() -> None:
 
 def test_a_usual_image_has_nothing_against_it(place: Place) -> None:
     assert said(place, push(place, [gzipped(TAR), plain(OTHER)])) == {}
+
+
+def test_layers_with_annotations_are_asked_like_others(place: Place) -> None:
+    digest = push(place, [gzipped(TAR), gzipped(OTHER)])
+    content = place.registry.get_manifest(place.repository, digest).content()
+    assert isinstance(content, Manifest)
+    noted = tuple(msgspec.structs.replace(layer, annotations={"a": "b"}) for layer in content.layers)
+    stored = manifest_bytes(msgspec.structs.replace(content, layers=(*noted, noted[0])))
+    place.registry.put_manifest(place.repository, stored)
+    assert sorted(said(place, stored.digest)) == ["diff-ids", "repeated-layer"]
 
 
 @pytest.mark.parametrize("again", [gzipped(TAR), gzipped(TAR, 1), plain(TAR)], ids=["blob", "level", "plain"])
