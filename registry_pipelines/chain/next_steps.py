@@ -149,7 +149,13 @@ class _Told:
                 yield f"Have the builder of {name} attach SLSA provenance, or leave it out of `{where}`"
 
     def _index(self, _: tuple[str, ...]) -> Iterator[str]:
-        yield self._command("stream", "index", self._name)
+        """What is derived for its form is converted again from what was pushed: that signs what is missing."""
+        stream, tag = self._image.stream, self._name.partition(":")[2]
+        origin = stream.origin_of(tag) if stream else ""
+        if origin:
+            yield self._command("stream", "convert", f"{self._release.image}:{origin}")
+        else:
+            yield self._command("stream", "index", self._name)
 
 
 def _plain(about: str) -> str:
