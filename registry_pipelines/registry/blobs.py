@@ -5,7 +5,8 @@ from __future__ import annotations
 from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.protocol import BlobReader, Place
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.protocol import BlobReader, Place, Readable
 from registry_pipelines.registry.remembered import Remembers
 
 READ_ATTEMPTS = 4
@@ -29,6 +30,21 @@ class BytesSource:
     def rewind(self) -> None:
         """Start again from the first byte."""
         self._position = 0
+
+
+class Counted:
+    """A blob reader that tells how many bytes went through."""
+
+    def __init__(self, reader: Readable, progress: Progress, task: str) -> None:
+        self._reader = reader
+        self._progress = progress
+        self._task = task
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See Readable."""
+        count = self._reader.readinto(buffer)
+        self._progress.advance(self._task, count)
+        return count
 
 
 def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:

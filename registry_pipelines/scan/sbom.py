@@ -1,51 +1,48 @@
 """Scan an image: every platform's layers streamed once, their packages found, and the SBOM documents.
 
-What a layer says is kept in the state folder by its digest and diffID, and what an image holds by its manifest's
-digest: a layer that two images share is streamed once, and a second scan reads no layer.
+What was found is kept in the state folder: a layer that two images share is streamed once, and a second scan reads no
+layer. What else one pass can tell of a layer (``LayerStore``) is kept on the way, for whoever indexes it.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import replaced
-from registry_pipelines.oci.layer.walk import open_layer
+from registry_pipelines.oci.layer.decompress import Readable
+from registry_pipelines.oci.layer.inflate import stops_at_blocks
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.layer.walk import LayerWalk, open_layer
 from registry_pipelines.oci.manifests import (
     Descriptor,
     ImageConfig,
     Manifest,
-    decode_json,
-    encode_json,
 )
 from registry_pipelines.progress import Progress, Silent, count_text
+from registry_pipelines.registry.blobs import Counted
 from registry_pipelines.registry.platforms import Entry, image_config, read_images
-from registry_pipelines.registry.protocol import BlobReader, Place
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.collect import read_layer
 from registry_pipelines.scan.components import find_components
 from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
 from registry_pipelines.scan.facts import LayerContent
+from registry_pipelines.scan.kept import Kept
 from registry_pipelines.scan.merge import merge_layers
 from registry_pipelines.scan.report import PlatformPackages
 from registry_pipelines.threads import Pool
 
 __all__ = ["cyclonedx", "read_cyclonedx", "scan_image"]
 
-CACHE_FORMAT = 7
-"""Part of the cache's paths; raised when reading a layer gives other facts than before."""
-
 WORKERS = 4
 """Layers streamed at once, at most one a core: inflating and hashing release the interpreter lock."""
 
 cyclonedx = write_cyclonedx
-
-_T = TypeVar("_T", LayerContent, PlatformPackages)
 
 
 def scan_image(
@@ -54,7 +51,8 @@ def scan_image(
     """The packages of every image below a release that some client could start, in the index's order: several for one
     platform are several, and what only calls itself an attestation or an artifact is one too.
 
-    descriptor: the release's top digest, an index or a manifest. state: the state folder; caches live in ``scan/``.
+    descriptor: the release's top digest, an index or a manifest. state: the state folder; results live in ``scan/`` and
+    ``layers/``.
     Raises ManifestInvalid: not an image, or no image in the index; ClosureIncomplete: a piece is missing; LayerInvalid,
     DigestMismatch: damaged or hostile content; the RegistryError family.
     """
@@ -62,22 +60,23 @@ def scan_image(
     images = read_images(place, top, configs=False)
     if not images:
         raise ManifestInvalid("there is no image in it", where=f"{place}@{descriptor.digest}")
-    scanner = _Scanner(place, descriptor.digest, state / "scan" / f"v{CACHE_FORMAT}", progress or Silent())
+    scanner = _Scanner(place, descriptor.digest, state, progress or Silent())
     return [scanner.packages(image) for image in images]
 
 
 class _Scanner:
     """One scan: where the image is, and where results are kept."""
 
-    def __init__(self, place: Place, subject: Digest, cache: Path, progress: Progress) -> None:
+    def __init__(self, place: Place, subject: Digest, state: Path, progress: Progress) -> None:
         self._place = place
         self._subject = subject
-        self._cache = cache
+        self._kept = Kept(state)
+        self._store = LayerStore(state / "layers")
         self._progress = progress
 
     def packages(self, entry: Entry) -> PlatformPackages:
         image, manifest = entry.descriptor, entry.manifest
-        known = self._read("images", image.digest, PlatformPackages)
+        known = self._kept.image(image.digest)
         if known is not None:
             return msgspec.structs.replace(known, subject=self._subject)
         config = image_config(self._place, manifest)
@@ -92,7 +91,7 @@ class _Scanner:
             created=config.created,
             left_out=tuple(contents.left_out),
         )
-        self._write("images", image.digest, packages)
+        self._kept.keep_image(image.digest, packages)
         return packages
 
     def _layers(self, image: Descriptor, manifest: Manifest, config: ImageConfig) -> list[LayerContent]:
@@ -104,14 +103,14 @@ class _Scanner:
                 where=f"{self._place}@{image.digest}",
             )
         pairs = list(zip(diff_ids, manifest.layers, strict=True))
-        unique = {_key(diff_id, layer): (diff_id, layer) for diff_id, layer in pairs}
+        unique = list(dict.fromkeys(pairs))
         with Pool(min(WORKERS, os.cpu_count() or 1), "scan-layer") as pool:
-            contents = dict(zip(unique, pool.map(self._layer, unique, unique.values()), strict=True))
-        return [contents[_key(*pair)] for pair in pairs]
+            contents = dict(zip(unique, pool.map(self._layer, unique), strict=True))
+        return [contents[pair] for pair in pairs]
 
-    def _layer(self, key: Digest, pair: tuple[Digest, Descriptor]) -> LayerContent:
+    def _layer(self, pair: tuple[Digest, Descriptor]) -> LayerContent:
         diff_id, layer = pair
-        known = self._read("layers", key, LayerContent)
+        known = self._kept.layer(diff_id, layer.digest)
         task = f"scan {layer.digest.short}"
         if known is not None:
             self._progress.end(task, note="known")
@@ -119,43 +118,18 @@ class _Scanner:
         self._progress.begin(task, total_bytes=layer.size)
         where = f"{self._place}@{layer.digest}"
         with self._place.registry.open_blob(self._place.repository, layer.digest) as reader:
-            counted = _Counted(reader, self._progress, task)
-            walk = open_layer(counted, layer.media_type, where=where, expected=layer, diff_id=diff_id)
-            content = read_layer(walk)
-        self._write("layers", key, content)
+            counted = Counted(reader, self._progress, task)
+            with self._walk(counted, layer, diff_id, where) as walk:
+                content = read_layer(walk)
+        self._kept.keep_layer(diff_id, layer.digest, content)
         self._progress.end(task)
         return content
 
-    def _path(self, kind: str, digest: Digest) -> Path:
-        return self._cache / kind / digest.algorithm / f"{digest.hex}.json"
-
-    def _read(self, kind: str, digest: Digest, shape: type[_T]) -> _T | None:
-        """A kept result; None when there is none or it cannot be read (then it is made again)."""
-        with suppress(OSError, ManifestInvalid):
-            return decode_json(self._path(kind, digest).read_bytes(), shape)
-        return None
-
-    def _write(self, kind: str, digest: Digest, content: LayerContent | PlatformPackages) -> None:
-        with replaced(self._path(kind, digest)) as temporary:
-            temporary.write_bytes(encode_json(content))
-
-
-def _key(diff_id: Digest, layer: Descriptor) -> Digest:
-    """Names a layer's bytes and what its image says they unpack to: only both together were checked when it was read.
-    By the diff_id alone, an image could name one that is known to be harmless for a layer of its own; Docker and
-    containerd would refuse it when they unpack, containers/image (Podman, CRI-O) does not look (2026-11-28)."""
-    return Digest.of(f"{diff_id} {layer.digest}".encode())
-
-
-class _Counted:
-    """A blob reader that tells how many bytes went through."""
-
-    def __init__(self, reader: BlobReader, progress: Progress, task: str) -> None:
-        self._reader = reader
-        self._progress = progress
-        self._task = task
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = self._reader.readinto(buffer)
-        self._progress.advance(self._task, count)
-        return count
+    @contextmanager
+    def _walk(self, stream: Readable, layer: Descriptor, diff_id: Digest, where: str) -> Iterator[LayerWalk]:
+        """One that also writes the layer's record, unless it is there, or no library stops at deflate blocks."""
+        if stops_at_blocks() and self._store.get(diff_id, layer.digest) is None:
+            with self._store.walking(stream, layer, diff_id, where=where) as walk:
+                yield walk
+        else:
+            yield open_layer(stream, layer.media_type, where=where, expected=layer, diff_id=diff_id)

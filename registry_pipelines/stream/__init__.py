@@ -5,6 +5,8 @@
 - what a tar says: ``toc`` reads header blocks into the fields that indexes list
 - SOCI: ``ztoc`` writes and reads the table of one layer, ``spans`` reads files of a layer through it, by ranges;
   ``flatbuffer`` is its form; ``soci_index`` is the document of an image's tables, ``soci`` what makes all of it
+- eStargz: ``estargz`` converts a layer; ``estargz_plan`` says what happens to entries whose name comes again,
+  ``estargz_members`` compresses, ``estargz_headers`` and ``estargz_toc`` are the format
 - what is said of a release: ``check`` asks, ``check_kinds`` has each answer with its source, ``eligible`` what services
   that stream by themselves (GKE, Fargate) ask of an image
 

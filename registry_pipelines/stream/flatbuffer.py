@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
+from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 from registry_pipelines.errors import IndexInvalid
@@ -66,15 +67,23 @@ def layout(slots: tuple[int, ...], sizes: tuple[int, ...], phase: int) -> Layout
 
 
 class Builder:
-    """A buffer that is written from its end. Positions are counted from there."""
+    """A buffer that is written from its end. Positions are counted from there. A context manager."""
 
     def __init__(self) -> None:
         self.used = 0
         self._parts: list[bytes] = []
         self._pending = 0
         self._blocks: list[int] = []
-        self._spool = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed by finish
+        self._spool = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed with the builder
         self._vtables: dict[bytes, int] = {}
+
+    def __enter__(self) -> Builder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.close()
 
     def put(self, raw: bytes | memoryview) -> None:
         """Bytes below all that were written. Raises IndexInvalid when there is no more room."""
@@ -134,13 +143,12 @@ class Builder:
         self.put(_U32.pack(self.used + 4 - root))
         self._flush()
         hasher, end = hashlib.sha256(), sum(self._blocks)
-        with self._spool as spool:
-            for size in reversed(self._blocks):
-                end -= size
-                spool.seek(end)
-                block = spool.read(size)
-                hasher.update(block)
-                out.write(block)
+        for size in reversed(self._blocks):
+            end -= size
+            self._spool.seek(end)
+            block = self._spool.read(size)
+            hasher.update(block)
+            out.write(block)
         return Digest(f"sha256:{hasher.hexdigest()}"), self.used
 
     def _flush(self) -> None:

@@ -55,6 +55,7 @@ class LayerTable:
     span_bytes: int
     """As its annotation says; 0 where it does not."""
     no_xattrs: bool
+    """Whether nodes answer every question for extended attributes by themselves."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,9 @@ class _PrefetchList(msgspec.Struct, frozen=True):
     prefetch_spans: tuple[_Span, ...]
 
 
-def table_line(table: Descriptor, layer: Descriptor, *, span_bytes: int, no_xattrs: bool = False) -> Descriptor:
-    """The line of a ztoc. table: digest and size of the ztoc; layer: as the image's manifest has it. no_xattrs: nodes
-    answer every question for extended attributes by themselves; only right where the layer has none."""
-    notes = {NO_XATTRS: "true"} if no_xattrs else {}
-    notes |= {LAYER_DIGEST: layer.digest, LAYER_TYPE: layer.media_type, SPAN_SIZE: str(span_bytes)}
+def table_line(table: Descriptor, layer: Descriptor, *, span_bytes: int) -> Descriptor:
+    """The line of a ztoc. table: digest and size of the ztoc; layer: as the image's manifest has it."""
+    notes: dict[str, str] = {LAYER_DIGEST: layer.digest, LAYER_TYPE: layer.media_type, SPAN_SIZE: str(span_bytes)}
     return Descriptor(media_type=ZTOC_TYPE, digest=table.digest, size=table.size, annotations=notes)
 
 
@@ -151,6 +150,7 @@ def read_soci_index(manifest: ManifestBytes, *, where: str = "") -> SociDocument
     content = manifest.content()
     if not isinstance(content, Manifest) or content.config.media_type not in media_types.SOCI_INDEXES:
         raise IndexInvalid("this manifest is no SOCI index", where=where)
+    stored = msgspec.structs.replace(content, artifact_type="", media_type=media_types.OCI_MANIFEST, schema_version=2)
     return SociDocument(
         version=1 if content.config.media_type == media_types.SOCI_V1 else 2,
         tables=tuple(_table(each, where) for each in content.layers if each.media_type == ZTOC_TYPE),
@@ -159,7 +159,7 @@ def read_soci_index(manifest: ManifestBytes, *, where: str = "") -> SociDocument
         ),
         subject=content.subject,
         tool=(content.annotations or {}).get(TOOL_NAME, ""),
-        exact=_encoded(msgspec.structs.replace(content, artifact_type="")).raw == manifest.raw,
+        exact=_encoded(stored).raw == manifest.raw,
     )
 
 

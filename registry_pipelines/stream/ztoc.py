@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import io
 import struct
+import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from registry_pipelines.errors import DigestInvalid, IndexInvalid
+import msgspec
+
+from registry_pipelines.errors import DigestInvalid, IndexInvalid, LayerInvalid
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.checkpoints import WINDOW_BYTES, Checkpoint
+from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.stream.flatbuffer import Builder, Reader, Table, layout
 from registry_pipelines.stream.toc import KINDS, FileMetadata
@@ -26,9 +31,9 @@ VERSION = b"0.9"
 TOOL = "AWS SOCI CLI v0.2"
 """What the official tool calls itself from v0.10.0 on; indexes of one layer are one blob, whoever made them."""
 
-WINDOW_BYTES = 32768
 GZIP, UNCOMPRESSED = "gzip", "uncompressed"
 _ALGORITHMS = {1: GZIP, 2: UNCOMPRESSED}
+_RECORDED = {"gzip": GZIP, "plain": UNCOMPRESSED}
 _CODES = {name: code for code, name in _ALGORITHMS.items()}
 _POINTS_HEAD = struct.Struct("<iq")
 _POINT = struct.Struct("<qqB")
@@ -41,17 +46,8 @@ MAX_SLICES = 1 << 24
 _KINDS = frozenset(KINDS.values())
 _FILE_SLOTS = tuple(range(14))
 _REMEMBERED = 1 << 14
-
-
-class Point(NamedTuple):
-    """A place between two deflate blocks; in a plain tar, where a slice begins."""
-
-    start: int
-    """Of the compressed blob, the first byte that is wholly of the next block."""
-    position: int
-    """Bytes of the tar before it."""
-    bits: int
-    """How many high bits of the byte before ``start`` belong to the next block."""
+BATCH = 1 << 14
+"""Entries in memory at once, some 10 MB."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,8 @@ class Spans:
     """Bytes of the tar to the end of its second zero block, without the padding behind."""
     span_bytes: int
     """Uncompressed bytes that were asked for between two points."""
-    points: tuple[Point, ...]
+    points: tuple[Checkpoint, ...]
+    """Of a plain tar, where its slices begin."""
     digests: tuple[Digest, ...]
     """sha256 of each span's compressed bytes; spans share a byte where the second begins within one."""
     windows: Any
@@ -78,14 +75,39 @@ class Spans:
 
     def stored(self, span: int) -> tuple[int, int]:
         """The span's bytes of the blob, from and to."""
-        point = self.points[span]
         end = self.points[span + 1].start if span + 1 < len(self.points) else self.size
-        return point.start - bool(point.bits), end
+        return self.points[span].first_byte, end
 
     def unpacked(self, span: int) -> tuple[int, int]:
         """The span's bytes of the tar, from and to."""
         end = self.points[span + 1].position if span + 1 < len(self.points) else self.archive_end
         return self.points[span].position, max(end, self.points[span].position)
+
+
+def record_spans(record: LayerRecord) -> Spans:
+    """The spans of a layer that was read. Raises LayerInvalid for what SOCI has no spans of: zstd, and zero bytes
+    between or behind gzip members, at which a node stops."""
+    if record.compression not in _RECORDED:
+        raise LayerInvalid(f"the layer cannot be indexed: SOCI does not know {record.compression}", where=record.digest)
+    if record.padding_bytes:
+        raise LayerInvalid(
+            "the layer cannot be indexed: there are zero bytes between or behind its gzip members",
+            where=record.digest,
+            do="Nodes fetch this layer whole; compress it again to have it streamed",
+        )
+    return Spans(
+        algorithm=_RECORDED[record.compression],
+        size=record.size,
+        archive_end=record.archive_end,
+        span_bytes=record.span_bytes,
+        points=record.checkpoints or _slices(record.size, record.span_bytes),
+        digests=record.span_digests,
+        windows=record.windows,
+    )
+
+
+def _slices(size: int, span_bytes: int) -> tuple[Checkpoint, ...]:
+    return tuple(Checkpoint(start, start, 0) for start in range(0, size, span_bytes))
 
 
 def write_ztoc(target: Path, files: Iterable[FileMetadata], spans: Spans, *, tool: str = TOOL) -> tuple[Digest, int]:
@@ -96,29 +118,45 @@ def write_ztoc(target: Path, files: Iterable[FileMetadata], spans: Spans, *, too
     """
     if not spans.points:
         raise IndexInvalid("the layer holds no bytes, so no index can be made")
-    builder = Builder()
-    version, name = builder.string(VERSION), builder.string(tool.encode())
-    metadata = builder.offsets(_write_files(builder, files))
-    toc = builder.table([(0, 4, metadata)], references=(0,))
+    with Builder() as builder, target.open("wb") as out:
+        return builder.finish(_write_root(builder, files, spans, tool.encode()), out)
+
+
+def _write_root(builder: Builder, files: Iterable[FileMetadata], spans: Spans, tool: bytes) -> int:
+    version, name = builder.string(VERSION), builder.string(tool)
+    toc = builder.table([(0, 4, builder.offsets(_write_files(builder, files)))], references=(0,))
     blob = _write_points(builder, spans) if spans.algorithm == GZIP else _write_slices(builder, spans)
     digests = builder.offsets([builder.string(digest.encode()) for digest in spans.digests])
     algorithm = _CODES[spans.algorithm] if spans.algorithm != GZIP else 0
     info = [(1, 4, len(spans.points) - 1), (2, 4, digests), (3, 4, blob), (0, 1, algorithm)]
     compression = builder.table(info, references=(2, 3))
     root = [(0, 4, version), (1, 4, name), (4, 4, toc), (2, 8, spans.size), (3, 8, spans.archive_end)]
-    top = builder.table([*root, (5, 4, compression)], references=(0, 1, 4, 5))
-    with target.open("wb") as out:
-        return builder.finish(top, out)
+    return builder.table([*root, (5, 4, compression)], references=(0, 1, 4, 5))
 
 
 def _write_files(builder: Builder, files: Iterable[FileMetadata]) -> array[int]:
     """All entries, the last one first, as the format's order of bytes wants it."""
     places = array("I")
     writer = _FileWriter(builder)
-    for each in reversed(files if isinstance(files, list) else list(files)):
-        places.append(writer.write(each))
+    for batch in _last_first(files):
+        places.extend(writer.write(each) for each in reversed(batch))
     places.reverse()
     return places
+
+
+def _last_first(files: Iterable[FileMetadata]) -> Iterator[list[Any]]:
+    """Batches of entries, the last batch first; what is not the last waits in a file."""
+    source = iter(files)
+    batch: list[Any] = list(islice(source, BATCH))
+    ends = [0]
+    with tempfile.TemporaryFile() as waiting:
+        while following := list(islice(source, BATCH)):
+            ends.append(ends[-1] + waiting.write(msgspec.msgpack.encode(batch)))
+            batch = following
+        yield batch
+        for start, end in reversed(list(pairwise(ends))):
+            waiting.seek(start)
+            yield msgspec.msgpack.decode(waiting.read(end - start))
 
 
 class _FileWriter:
@@ -183,8 +221,9 @@ def _write_points(builder: Builder, spans: Spans) -> int:
 
 def _write_slices(builder: Builder, spans: Spans) -> int:
     """The points of a plain tar: only how large each slice is."""
-    inner, out = Builder(), io.BytesIO()
-    inner.finish(inner.table([(0, 4, _TAR_VERSION), (1, 8, spans.span_bytes), (2, 8, spans.size)]), out)
+    out = io.BytesIO()
+    with Builder() as inner:
+        inner.finish(inner.table([(0, 4, _TAR_VERSION), (1, 8, spans.span_bytes), (2, 8, spans.size)]), out)
     return _write_bytes(builder, out.tell(), [out.getvalue()])
 
 
@@ -267,7 +306,7 @@ def _digests(info: Table, count: int, where: str) -> tuple[Digest, ...]:
         raise _invalid("a span's digest is none", where) from error
 
 
-def _read_points(raw: memoryview, size: int, where: str) -> tuple[int, tuple[Point, ...], Any]:
+def _read_points(raw: memoryview, size: int, where: str) -> tuple[int, tuple[Checkpoint, ...], Any]:
     if len(raw) < _POINTS_HEAD.size:
         raise _invalid("it has no points", where)
     count, span_bytes = _POINTS_HEAD.unpack_from(raw)
@@ -275,9 +314,9 @@ def _read_points(raw: memoryview, size: int, where: str) -> tuple[int, tuple[Poi
     if rest or count < 1 or stored not in (count, count - 1):
         raise _invalid("its points are cut", where)
     found = [_POINT.unpack_from(raw, _POINTS_HEAD.size + POINT_BYTES * each) for each in range(stored)]
-    points = tuple(Point(start, position, bits) for start, position, bits in found)
+    points = tuple(Checkpoint(start, position, bits) for start, position, bits in found)
     if stored < count:
-        points = (Point(_GZIP_HEAD_BYTES, 0, 0), *points)
+        points = (Checkpoint(_GZIP_HEAD_BYTES, 0, 0), *points)
     return span_bytes, points, _Windows(raw[_POINTS_HEAD.size :], count - stored)
 
 
@@ -293,12 +332,12 @@ class _Windows:
         return bytes(self._raw[start : start + WINDOW_BYTES]) if span >= 0 else bytes(WINDOW_BYTES)
 
 
-def _read_slices(raw: memoryview, size: int, where: str) -> tuple[int, tuple[Point, ...], bytes]:
+def _read_slices(raw: memoryview, size: int, where: str) -> tuple[int, tuple[Checkpoint, ...], bytes]:
     table = Reader(raw, where=where).root()
     span_bytes = table.number(1)
     if table.number(2) != size or span_bytes < 1 or size // span_bytes > MAX_SLICES:
         raise _invalid("its slices do not fit the layer", where)
-    return span_bytes, tuple(Point(start, start, 0) for start in range(0, size, span_bytes)), b""
+    return span_bytes, _slices(size, span_bytes), b""
 
 
 def _check_spans(spans: Spans, where: str) -> None:
@@ -328,4 +367,4 @@ def _file(table: Table, archive_end: int, where: str) -> FileMetadata:
     return found
 
 
-__all__ = ["GZIP", "TOOL", "UNCOMPRESSED", "VERSION", "Point", "Spans", "Ztoc", "read_ztoc", "write_ztoc"]
+__all__ = ["GZIP", "TOOL", "UNCOMPRESSED", "VERSION", "Spans", "Ztoc", "read_ztoc", "record_spans", "write_ztoc"]

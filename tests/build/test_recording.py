@@ -28,7 +28,7 @@ def facts(record: LayerRecord) -> list[object]:
     """All that a record holds."""
     return [
         *(record.digest, record.size, record.diff_id, record.tar_size, record.archive_end, record.compression),
-        *(record.trailing_bytes, record.span_bytes, record.checkpoints, record.span_digests),
+        *(record.padding_bytes, record.span_bytes, record.checkpoints, record.span_digests),
         [bytes(record.window(number)) for number in range(len(record.checkpoints))],
         list(record.entries()),
     ]

@@ -44,7 +44,7 @@ class Readable(Protocol):
 
 
 class Source(io.RawIOBase):
-    """The compressed bytes: counted, hashed, and the first four seen in advance."""
+    """The compressed bytes: counted, hashed (unless ``hasher`` is None), and the first four seen in advance."""
 
     def __init__(self, stream: Readable, hasher: Any) -> None:
         self._stream = stream
@@ -89,7 +89,8 @@ class Source(io.RawIOBase):
 
     def account(self, got: memoryview) -> None:
         """Hash the next bytes."""
-        self.hasher.update(got)
+        if self.hasher is not None:
+            self.hasher.update(got)
         if self.spans is not None:
             self.spans.compressed(got)
         if self.frames is not None:
@@ -165,9 +166,9 @@ class Inflater:
         return self._blocks
 
     @property
-    def trailing_bytes(self) -> int:
+    def padding_bytes(self) -> int:
         """Zero bytes behind the last gzip member, known where a record is wanted."""
-        return self._blocks.trailing_bytes if self._blocks else 0
+        return self._blocks.padding_bytes if self._blocks else 0
 
     def finish(self) -> None:
         """After the last byte: all of them are hashed."""

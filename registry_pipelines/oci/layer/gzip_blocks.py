@@ -39,8 +39,8 @@ class GzipBlocks:
         self._history = b""
         self._due: tuple[int, int, int] | None = None
         self._in_member = False
-        self.trailing_bytes = 0
-        """Zero bytes behind the last member that was read."""
+        self.padding_bytes = 0
+        """Zero bytes between and behind members."""
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer; less where a checkpoint is due; 0 at the end. Raises BadGzipFile, EOFError."""
@@ -106,7 +106,7 @@ class GzipBlocks:
         zeros = len(rest) - len(rest.lstrip(b"\0"))
         stream.next_in += zeros
         stream.avail_in -= zeros
-        self.trailing_bytes += zeros
+        self.padding_bytes += zeros
         if stream.avail_in:
             self._inflater.reset()
-            self._in_member, self.trailing_bytes = True, 0
+            self._in_member = True

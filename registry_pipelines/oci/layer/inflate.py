@@ -147,6 +147,15 @@ def load() -> Library:
         return _found()
 
 
+def stops_at_blocks() -> bool:
+    """Whether there is such a library: whoever can do without asks before."""
+    try:
+        load()
+    except ToolMissing:
+        return False
+    return True
+
+
 _lock = threading.Lock()
 
 

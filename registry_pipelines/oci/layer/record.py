@@ -57,7 +57,7 @@ class RecordFacts(msgspec.Struct, frozen=True):
     tar_size: int
     archive_end: int
     compression: str
-    trailing_bytes: int
+    padding_bytes: int
     span_bytes: int
     checkpoints: tuple[Checkpoint, ...]
     span_digests: tuple[str, ...]
@@ -91,8 +91,8 @@ class LayerRecord:
         """Where the second zero block ends; ``tar_size`` when there are not two."""
         self.compression = facts.compression
         """``plain``, ``gzip`` or ``zstd``, as the first bytes say."""
-        self.trailing_bytes = facts.trailing_bytes
-        """Zero bytes behind the last gzip member, which the official SOCI builder refuses."""
+        self.padding_bytes = facts.padding_bytes
+        """Zero bytes between and behind gzip members, which the official SOCI builder refuses."""
         self.span_bytes = facts.span_bytes
         self.checkpoints = facts.checkpoints
         """Of gzip layers, at least one; empty for others."""
@@ -102,6 +102,11 @@ class LayerRecord:
     def __len__(self) -> int:
         """Number of entries."""
         return self._count
+
+    @property
+    def windows(self) -> memoryview:
+        """All windows, one behind the other."""
+        return memoryview(self._windows)
 
     def window(self, index: int) -> memoryview:
         """The 32 KiB before checkpoint ``index``, oldest first, zeros before the stream's beginning."""
@@ -188,7 +193,7 @@ class RecordWriter:
         tar_size: int,
         archive_end: int,
         compression: str,
-        trailing_bytes: int = 0,
+        padding_bytes: int = 0,
     ) -> None:
         """Write the rest. spans: finished; None for zstd. Sizes in bytes; see LayerRecord for what each one is."""
         self._entries.write(self._compressor.flush())
@@ -201,7 +206,7 @@ class RecordWriter:
             tar_size=tar_size,
             archive_end=archive_end,
             compression=compression,
-            trailing_bytes=trailing_bytes,
+            padding_bytes=padding_bytes,
             span_bytes=spans.span_bytes if spans else 0,
             checkpoints=tuple(spans.points) if spans else (),
             span_digests=tuple(digest.hex() for digest in spans.digests) if spans else (),

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,10 +123,12 @@ class LayerStore:
         limits: LayerLimits = DEFAULT_LIMITS,
         span_bytes: int = SPAN_BYTES,
         beside: Executor | None = None,
+        collect: Callable[[LayerWalk], object] | None = None,
     ) -> LayerRecord:
-        """Read a layer for its record alone; see :meth:`walking`. Ask :meth:`get` first, which needs no stream.
+        """Read a layer for its record; see :meth:`walking`. Ask :meth:`get` first, which needs no stream.
 
-        Names are not judged: containerd takes absolute ones, which a scan refuses.
+        collect: looks at the entries in the same pass (``scan.collecting.collect_read``). Without it names are not
+        judged: containerd takes absolute ones, which a scan refuses.
         """
         with self.walking(
             stream,
@@ -136,8 +138,10 @@ class LayerStore:
             limits=limits,
             span_bytes=span_bytes,
             beside=beside,
-            any_names=True,
+            any_names=collect is None,
         ) as walk:
+            if collect is not None:
+                collect(walk)
             walk.finish()
         record = self.get(diff_id, layer.digest, span_bytes=span_bytes)
         if record is None:

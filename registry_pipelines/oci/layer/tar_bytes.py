@@ -50,13 +50,14 @@ class TarBytes:
         diff_id: Digest | None,
         writer: RecordWriter | None,
         beside: Executor | None,
+        hashed: bool,
     ) -> None:
         self._where = where
         self._limits = limits
         self._writer = writer
         self._files = _FileHashes(writer) if writer else None
-        self._hasher: Any = diff_id.hasher() if diff_id else hashlib.sha256()
-        self._source = Source(stream, expected.digest.hasher() if expected else hashlib.sha256())
+        self._hasher = _hasher(diff_id) if hashed else None
+        self._source = Source(stream, _hasher(expected.digest if expected else None) if hashed else None)
         self._inflater = Inflater(self._source, where=where, writer=writer, beside=beside)
         self._buffers = Buffers(BUFFER_BYTES, beside)
         self._view = memoryview(b"")
@@ -84,14 +85,14 @@ class TarBytes:
         return self._inflater.kind
 
     @property
-    def digest(self) -> Digest:
-        """Of the layer as stored, at the end."""
-        return Digest(f"{self._source.hasher.name}:{self._source.hasher.hexdigest()}")
+    def digest(self) -> Digest | None:
+        """Of the layer as stored, at the end; None when it is not hashed here."""
+        return _digest(self._source.hasher)
 
     @property
-    def diff_id(self) -> Digest:
-        """Of the tar, at the end."""
-        return Digest(f"{self._hasher.name}:{self._hasher.hexdigest()}")
+    def diff_id(self) -> Digest | None:
+        """Of the tar, at the end; None when it is not hashed here."""
+        return _digest(self._hasher)
 
     @property
     def offset(self) -> int:
@@ -135,6 +136,17 @@ class TarBytes:
             self._position += step
         return bytes(parts)
 
+    def take_into(self, buffer: memoryview) -> None:
+        """Exactly as many bytes as the buffer has. Raises LayerInvalid: fewer are left."""
+        have = 0
+        while have < len(buffer):
+            if not self.more():
+                raise self.truncated()
+            step = min(len(buffer) - have, self._end - self._position)
+            buffer[have : have + step] = self._view[self._position : self._position + step]
+            self._position += step
+            have += step
+
     def skip(self, count: int) -> None:
         """Pass over so many bytes. Raises LayerInvalid: fewer are left."""
         while True:
@@ -156,7 +168,8 @@ class TarBytes:
 
     def note(self, size: int, blocks: bytes) -> None:
         """An entry begins: its headers were taken, its content of ``size`` bytes comes next."""
-        self._entries.append(RawEntry(self.offset, size, blocks, b""))
+        if self._writer:
+            self._entries.append(RawEntry(self.offset, size, blocks, b""))
 
     def archive_ended(self) -> None:
         """The second zero block was taken."""
@@ -173,16 +186,17 @@ class TarBytes:
 
     def write(self) -> None:
         """After :meth:`finish`, and when the digests are right: the record is whole."""
-        if self._writer:
+        digest, diff_id = self.digest, self.diff_id
+        if self._writer and digest and diff_id:
             self._writer.finish(
                 self._inflater.spans,
-                digest=self.digest,
+                digest=digest,
                 size=self.byte_count,
-                diff_id=self.diff_id,
+                diff_id=diff_id,
                 tar_size=self.total,
                 archive_end=self.total if self.archive_end is None else self.archive_end,
                 compression=self.compression,
-                trailing_bytes=self._inflater.trailing_bytes,
+                padding_bytes=self._inflater.padding_bytes,
             )
 
     def _done_with_buffer(self) -> None:
@@ -192,9 +206,19 @@ class TarBytes:
             self._position = self._end = 0
 
     def _hash(self, view: memoryview, first: int, entries: list[RawEntry]) -> None:
-        self._hasher.update(view)
+        if self._hasher is not None:
+            self._hasher.update(view)
         if self._files:
             self._files.feed(view, first, entries)
+
+
+def _hasher(digest: Digest | None) -> Any:
+    """sha256 where no digest asks for another algorithm."""
+    return digest.hasher() if digest else hashlib.sha256()
+
+
+def _digest(hasher: Any) -> Digest | None:
+    return Digest(f"{hasher.name}:{hasher.hexdigest()}") if hasher is not None else None
 
 
 class _FileHashes:

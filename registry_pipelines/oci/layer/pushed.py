@@ -1,0 +1,75 @@
+"""A tar that is being made, for a walk that goes on beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+PIECE_BYTES = 1024 * 1024
+"""Bytes that are handed over at once: handing over costs a switch of threads."""
+
+MOST_PIECES = 4
+"""Pieces that wait for the walk; then the maker waits."""
+
+
+class PushedTar:
+    """Whoever makes a tar writes into it; a walk in another thread (``open_tar``) reads it.
+
+    The maker never fails here: when the walk has gone (:meth:`abandon`), what is written is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._pieces: deque[memoryview] = deque()
+        self._piece = bytearray()
+        self._ended = False
+        self._whole = False
+        self._abandoned = False
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """The next bytes of the tar; they are copied."""
+        if not self._abandoned:
+            self._piece += piece
+            if len(self._piece) >= PIECE_BYTES:
+                self._hand_over()
+
+    def close(self, *, whole: bool) -> None:
+        """No more bytes. whole: they are the whole tar; else the walk fails as over a truncated layer."""
+        self._hand_over()
+        with self._changed:
+            self._ended, self._whole = True, whole
+            self._changed.notify_all()
+
+    def _hand_over(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._pieces) < MOST_PIECES or self._abandoned)
+            if self._piece and not self._abandoned:
+                self._pieces.append(memoryview(self._piece))
+                self._changed.notify_all()
+        self._piece = bytearray()
+
+    def abandon(self) -> None:
+        """For the walk's side: nobody reads any more."""
+        with self._changed:
+            self._abandoned = True
+            self._pieces.clear()
+            self._changed.notify_all()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer from the front; 0 at the end. Raises EOFError: the maker gave up."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pieces or self._ended)
+            if not self._pieces:
+                if not self._whole:
+                    raise EOFError("the tar was not finished")
+                return 0
+            piece = self._pieces[0]
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        with self._changed:
+            if count < len(piece):
+                self._pieces[0] = piece[count:]
+            else:
+                self._pieces.popleft()
+                self._changed.notify_all()
+        return count
