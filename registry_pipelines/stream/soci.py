@@ -57,6 +57,8 @@ class Piece:
     """As the index names it."""
     content: bytes | Path
     """Ztocs lie in files of the folder that was given; lists of spans, and the config, are bytes."""
+    spans: int = 0
+    """Of a ztoc: in how many pieces a node can fetch the layer."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def index_layers(
             f"its config {count_text(len(diff_ids), 'diff_id')}",
             where=str(place),
         )
-    maker = _Maker(place, store, folder, span_bytes, progress or Silent())
+    maker = _Maker(place, store, folder, int(span_bytes), progress or Silent())
     layers = {layer.digest: (layer, diff_id) for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)}
     found: dict[Digest, _Table | Skipped] = {}
     for layer, _ in layers.values():
@@ -169,7 +171,7 @@ class _Maker:
             target.unlink(missing_ok=True)
             return Skipped(layer, "refused", error.what)
         line = table_line(Descriptor(media_type=ZTOC_TYPE, digest=digest, size=size), layer, span_bytes=self.span_bytes)
-        return _Table(Piece(line, target), record, spans)
+        return _Table(Piece(line, target, len(spans.points)), record, spans)
 
     def _record(self, layer: Descriptor, diff_id: Digest) -> LayerRecord:
         known = self.store.get(diff_id, layer.digest, span_bytes=self.span_bytes)

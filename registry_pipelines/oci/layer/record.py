@@ -119,7 +119,8 @@ class LayerRecord:
         threads at once. Raises LayerInvalid."""
         if not self._count:
             return
-        reader = zstandard.ZstdDecompressor().stream_reader(self._entries, read_size=_READ_BYTES)
+        # A map has a read of its own, whose position all callers would share.
+        reader = zstandard.ZstdDecompressor().stream_reader(memoryview(self._entries), read_size=_READ_BYTES)
         for _ in range(self._count):
             position, size, blocks, digest = _ENTRY.unpack(_exactly(reader, _ENTRY.size))
             if blocks > MAX_BLOCKS_BYTES:
