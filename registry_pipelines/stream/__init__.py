@@ -6,7 +6,8 @@
 - SOCI: ``ztoc`` writes and reads the table of one layer, ``spans`` reads files of a layer through it, by ranges;
   ``flatbuffer`` is its form; ``soci_index`` is the document of an image's tables, ``soci`` what makes all of it
 - eStargz: ``estargz`` converts a layer; ``estargz_plan`` says what happens to entries whose name comes again,
-  ``estargz_members`` compresses, ``estargz_headers`` and ``estargz_toc`` are the format
+  ``estargz_members`` compresses, ``estargz_headers`` are the tar's; ``estargz_toc`` reads footer and table,
+  ``estargz_verify`` holds a blob against its table, ``estargz_files`` reads single files; ``estargz_stream`` inflates
 - what is said of a release: ``check`` asks, ``check_kinds`` has each answer with its source, ``eligible`` what services
   that stream by themselves (GKE, Fargate) ask of an image
 

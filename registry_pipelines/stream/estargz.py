@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import lru_cache
 from hashlib import sha256
 
 from registry_pipelines.errors import LayerInvalid, LocalError
@@ -23,7 +21,7 @@ from registry_pipelines.oci.layer.record import RawEntry
 from registry_pipelines.oci.layer.walk import Entry, LayerFacts, LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
-from registry_pipelines.stream.estargz_headers import other_header, own_header
+from registry_pipelines.stream.estargz_headers import other_header, own_header, toc_row
 from registry_pipelines.stream.estargz_members import MemberWriter, Write, Written
 from registry_pipelines.stream.estargz_plan import Plan, Survey
 from registry_pipelines.stream.estargz_toc import (
@@ -44,12 +42,9 @@ TOC_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
 SIZE_ANNOTATION = "io.containers.estargz.uncompressed-size"
 """Of the layer's descriptor. Without the first one a node fetches the layer whole."""
 
-_XATTR = b"SCHILY.xattr."
 _NAMES_TOLD = 100
 """Names of entries that were left out, in what is told of a conversion."""
 _MOST_OWNERS = 1 << 16
-_NOTHING = str(Digest.of(b""))
-_NO_TIMES = ("1970-01-01T00:00:00", "0001-01-01T00:00:00")
 
 Opener = Callable[[], AbstractContextManager[Readable]]
 """Opens the layer's stored bytes from the beginning; called once for each pass."""
@@ -280,24 +275,11 @@ class _Writing:
         if found.kind == b"hardlink" and not found.link:
             raise self._refusal(entry, "is a hard link to nothing")
         try:
-            return TocEntry(
-                name=found.name.decode(),
-                type=found.kind.decode(),
-                size=found.size,
-                modtime=_modtime(found.modified),
-                link=found.link.decode() if found.kind in (b"hardlink", b"symlink") else "",
-                mode=found.mode,
-                uid=found.uid,
-                gid=found.gid,
-                user=_news(self._users, found.uid, found.user),
-                group=_news(self._groups, found.gid, found.group),
-                device_major=found.device_major if found.kind in (b"char", b"block") else 0,
-                device_minor=found.device_minor if found.kind in (b"char", b"block") else 0,
-                xattrs={key[len(_XATTR) :].decode(): value for key, value in found.records if key.startswith(_XATTR)},
-                digest=_NOTHING if found.kind == b"reg" and not found.size else "",
-            )
+            row = toc_row(found)
         except UnicodeDecodeError as error:
             raise self._refusal(entry, "has a name, a link or an attribute that is not UTF-8") from error
+        row.user, row.group = _news(self._users, found.uid, found.user), _news(self._groups, found.gid, found.group)
+        return row
 
     def _refusal(self, entry: Entry, why: str) -> LayerInvalid:
         return LayerInvalid(
@@ -338,15 +320,3 @@ def _news(told: dict[int, bytes], number: int, name: bytes) -> str:
         told.clear()
     told[number] = name
     return name.decode("utf-8", "replace")
-
-
-@lru_cache(1 << 14)
-def _modtime(modified: bytes) -> str:
-    """Whole seconds, a half rounded up; nothing for the epoch and for Go's zero time."""
-    text, _, fraction = modified.decode().rstrip("Z").partition(".")
-    if text in _NO_TIMES:
-        return ""
-    if fraction >= "5":
-        with suppress(OverflowError):  # the last second of the year 9999
-            text = (datetime.fromisoformat(text) + timedelta(seconds=1)).isoformat()
-    return f"{text}Z"

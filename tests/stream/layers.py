@@ -16,8 +16,11 @@ from typing import Any
 import zstandard
 from hypothesis import strategies as st
 
+from registry_pipelines.stream.estargz import Conversion, Converted, Options
+
 FOLDERS = ("a", "a/b", "c", "ordner-ä")
 LEAVES = ("one", "two", "a/one", "a/b/" + "long" * 30, "c/ü", "a/b/three", "d/no-parent", "c/" + "x" * 99)
+DEFAULT = Options()
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
     "gzip": gzip.compress,
@@ -27,6 +30,19 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 
 def opener(blob: bytes) -> Callable[[], AbstractContextManager[io.BytesIO]]:
     return lambda: nullcontext(io.BytesIO(blob))
+
+
+def convert(blob: bytes, options: Options = DEFAULT, **more: object) -> tuple[bytes, Converted]:
+    written: list[bytes] = []
+
+    def deliver(produce: object) -> None:
+        written.clear()
+        produce(lambda piece: written.append(bytes(piece)))  # type: ignore[operator]
+
+    open_blob = more.pop("open_blob", opener(blob))
+    conversion = Conversion(open_blob, where="layer", options=options, **more)  # type: ignore[arg-type]
+    converted = conversion.deliver(deliver)
+    return b"".join(written), converted
 
 
 @st.composite
