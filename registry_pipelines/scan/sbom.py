@@ -25,7 +25,7 @@ from registry_pipelines.oci.manifests import (
     Manifest,
 )
 from registry_pipelines.progress import Progress, Silent, count_text
-from registry_pipelines.registry.blobs import Counted
+from registry_pipelines.registry.blobs import BlobStream, Counted
 from registry_pipelines.registry.platforms import Entry, image_config, read_images
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.collect import read_layer
@@ -117,7 +117,7 @@ class _Scanner:
             return known
         self._progress.begin(task, total_bytes=layer.size)
         where = f"{self._place}@{layer.digest}"
-        with self._place.registry.open_blob(self._place.repository, layer.digest) as reader:
+        with BlobStream(self._place, layer) as reader:
             counted = Counted(reader, self._progress, task)
             with self._walk(counted, layer, diff_id, where) as walk:
                 content = read_layer(walk)

@@ -8,8 +8,13 @@
 - eStargz: ``estargz`` converts a layer; ``estargz_plan`` says what happens to entries whose name comes again,
   ``estargz_members`` compresses, ``estargz_headers`` are the tar's; ``estargz_toc`` reads footer and table,
   ``estargz_verify`` holds a blob against its table, ``estargz_files`` reads single files; ``estargz_stream`` inflates
+- a release in its repository: ``source`` reads it; ``publish`` attaches a signed index to each platform's manifest,
+  ``derive`` makes an image with a digest of its own (``forms``: the two forms of it; ``conversion`` and ``converted``:
+  layers, and those of earlier runs; ``documents``: manifests, configs and indexes; ``pushing``: what goes up, and
+  when); both return ``results``
+- what is signed: ``signed_index`` (and what a node may use), ``derivation`` (what was made of what)
 - what is said of a release: ``check`` asks, ``check_kinds`` has each answer with its source, ``eligible`` what services
   that stream by themselves (GKE, Fargate) ask of an image
 
-``chain`` calls this room; ``config`` holds ``model``; no other stage knows it.
+``chain`` calls this room; ``config`` holds ``model``; of the other stages ``promote`` reads ``derivation``.
 """

@@ -52,11 +52,6 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, tool="") == msgspec.structs.replace(other, tool="")
 
 
-def derived_tag(tag: str, form: Format) -> str:
-    """The tag of what is made of a release: ``v1.2`` becomes ``v1.2-soci-v2``."""
-    return f"{tag}-{form}"
-
-
 def attest_derivation(place: Place, subject: Descriptor, record: Derivation, signer: Signer) -> Attested:
     """Sign a record and attach it to what was made, unless this key signed the same before. Raises RegistryError."""
     from registry_pipelines.evidence.keys import verifier_of

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from registry_pipelines import __version__
 from registry_pipelines.errors import ContentError, DigestInvalid, ManifestInvalid, NotFound
 from registry_pipelines.evidence.attestations import Attested, attest_statement, read_attestations
 from registry_pipelines.evidence.model import Rejected, Signer, VerifiedAttestation, Verifier
@@ -22,17 +23,18 @@ from registry_pipelines.evidence.referrers import open_referrers
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Manifest, decode_json, encode_json
+from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, decode_json, encode_json
 from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.soci_index import LAYER_DIGEST
 
 IndexFormat = Literal["soci-v1", "soci-v2"]
 _FORMATS: dict[str, IndexFormat] = {media_types.SOCI_V1: "soci-v1", media_types.SOCI_V2: "soci-v2"}
 
-UNSIGNED = "no key that is believed as indexer signed it"
+TOOL = f"registry-pipelines {__version__}"
+"""Who indexes and converts, in what is signed."""
 
-LAYER_ANNOTATION = "com.amazon.soci.image-layer-digest"
-"""On each ztoc of a SOCI index, the layer it is about (soci-snapshotter)."""
+UNSIGNED = "no key that is believed as indexer signed it"
 
 
 class StreamingIndex(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +62,7 @@ class StreamingIndex(msgspec.Struct, frozen=True, kw_only=True):
 class SignedIndex:
     """An index that is there, whole as a manifest, and vouched for."""
 
-    descriptor: Descriptor
+    stored: ManifestBytes
     manifest: Manifest
     note: StreamingIndex
     key_id: str
@@ -68,11 +70,14 @@ class SignedIndex:
     """Of the manifest that carries the signed note."""
 
     @property
+    def descriptor(self) -> Descriptor:
+        """Of the index."""
+        return self.stored.descriptor
+
+    @property
     def ztocs(self) -> dict[str, Descriptor]:
         """By layer digest, where its part of the index is."""
-        return {
-            layer: ztoc for ztoc in self.manifest.layers if (layer := (ztoc.annotations or {}).get(LAYER_ANNOTATION))
-        }
+        return {layer: ztoc for ztoc in self.manifest.layers if (layer := (ztoc.annotations or {}).get(LAYER_DIGEST))}
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def _open(place: Place, image: Digest, attestation: VerifiedAttestation) -> Sign
     subject = manifest.subject.digest if manifest.subject else None
     if note.format == "soci-v1" and subject != image:
         return Rejected(str(note.index), f"it is an index of {subject or 'nothing'}, not of {image}")
-    return SignedIndex(stored.descriptor, manifest, note, attestation.key_id, attestation.descriptor.digest)
+    return SignedIndex(stored, manifest, note, attestation.key_id, attestation.descriptor.digest)
 
 
 def _there(place: Place, image: Digest) -> Iterator[Digest]:

@@ -21,7 +21,7 @@ from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.layer.walk import LAYER_TYPES
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes
 from registry_pipelines.progress import Progress, Silent, count_text, size_text
-from registry_pipelines.registry.blobs import Counted
+from registry_pipelines.registry.blobs import BlobStream, Counted
 from registry_pipelines.registry.image_warnings import is_foreign
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE, DEFAULT_SPAN_SIZE
@@ -130,14 +130,21 @@ class _Table:
     spans: Spans
 
 
-def _passed_over(layer: Descriptor, min_layer_bytes: int) -> Skipped | None:
-    """What the manifest alone tells."""
+def unreadable(layer: Descriptor) -> Skipped | None:
+    """Why nobody here can read a layer, whatever for, by what its manifest tells."""
     if layer.media_type.endswith("+encrypted"):
         return Skipped(layer, "encrypted", "only who has its key can read it")
     if is_foreign(layer):
         return Skipped(layer, "foreign", "its publisher keeps it, not this registry")
     if layer.media_type not in LAYER_TYPES:
         return Skipped(layer, "unknown-type", f"{layer.media_type[:80]!r} is no type of a layer")
+    return None
+
+
+def _passed_over(layer: Descriptor, min_layer_bytes: int) -> Skipped | None:
+    """What the manifest alone tells."""
+    if found := unreadable(layer):
+        return found
     if layer.size < min_layer_bytes:
         return Skipped(layer, "small", f"{size_text(layer.size)} are less than {size_text(min_layer_bytes)}")
     if layer.media_type.endswith("zstd"):
@@ -180,7 +187,7 @@ class _Maker:
             self.progress.end(task, note="known")
             return known
         self.progress.begin(task, total_bytes=layer.size)
-        with self.place.registry.open_blob(self.place.repository, layer.digest) as reader:
+        with BlobStream(self.place, layer) as reader:
             stream, where = Counted(reader, self.progress, task), f"{self.place}@{layer.digest}"
             record = self.store.read(stream, layer, diff_id, where=where, span_bytes=self.span_bytes)
         self.progress.end(task)

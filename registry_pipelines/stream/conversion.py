@@ -1,0 +1,96 @@
+"""Layers of a release in another form: those already made found, the others made while they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.blobs import BlobStream, Counted
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.converted import ConvertedLayer, ConvertedLayers
+from registry_pipelines.stream.estargz import Conversion, Options
+from registry_pipelines.stream.results import LayerHow
+from registry_pipelines.stream.soci import unreadable
+from registry_pipelines.stream.source import is_estargz
+from registry_pipelines.transfer.uploads import Uploads
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """What became of one layer. made: None for one that stays as it is, ``why`` says why."""
+
+    made: ConvertedLayer | None
+    how: LayerHow
+    why: str = ""
+    bytes_sent: int = 0
+
+
+def kept_as_it_is(layer: Descriptor) -> str:
+    """Why a layer is not converted, by what its manifest tells; empty when it is."""
+    found = unreadable(layer)
+    if found is not None:
+        return found.detail
+    return "it is eStargz already" if is_estargz(layer) else ""
+
+
+def options_of(options: Options) -> dict[str, Any]:
+    """What a converted layer depends on, as plain data."""
+    return {"chunk_bytes": options.chunk_bytes, "level": options.level, "prioritized": list(options.prioritized)}
+
+
+class LayerConverter:
+    """Converts layers of one repository to eStargz and stores them there. Safe for many threads."""
+
+    def __init__(
+        self, source: Place, uploads: Uploads, cache: ConvertedLayers, store: LayerStore, options: Options
+    ) -> None:
+        self._source, self._uploads, self._cache, self._store = source, uploads, cache, store
+        self._options = options
+
+    def ensure(self, layer: Descriptor, diff_id: Digest, progress: Progress) -> LayerOutcome:
+        """Have the layer's other form in the repository. Raises LayerInvalid, DigestMismatch (the layer is not what the
+        image says), and the RegistryError, ContentError and LocalError families."""
+        if why := kept_as_it_is(layer):
+            return LayerOutcome(None, "kept", why)
+        place, options = self._uploads.target, options_of(self._options)
+        task = f"convert {layer.digest.short}"
+        made = self._cache.find(layer, diff_id, options)
+        how: LayerHow | None = None
+        if made:
+            digest, size = made.descriptor.digest, made.descriptor.size
+            found = self._uploads.find(digest, size, self._cache.seen(digest, place.registry.name))
+            how = "mounted" if found == "mounted" else "present" if found else None
+        sent = 0
+        if made is None or how is None:
+            progress.begin(task, total_bytes=layer.size)
+            made = self._make(layer, diff_id, progress, task)
+            how, sent = "uploaded", made.descriptor.size
+            self._cache.keep(layer, diff_id, options, made)
+        self._cache.keep_seen(made.descriptor.digest, place.registry.name, place.repository)
+        progress.end(task, note=how)
+        return LayerOutcome(made, how, bytes_sent=sent)
+
+    def _make(self, layer: Descriptor, diff_id: Digest, progress: Progress, task: str) -> ConvertedLayer:
+        @contextmanager
+        def opened() -> Iterator[Counted]:
+            with BlobStream(self._source, layer) as stream:
+                yield Counted(stream, progress, task)
+
+        record = self._store.get(diff_id, layer.digest)
+        conversion = Conversion(
+            opened,
+            where=f"{self._source}@{layer.digest}",
+            expected=layer,
+            diff_id=diff_id,
+            entries=record.entries() if record else None,
+            options=self._options,
+        )
+        name = f"estargz {layer.digest} {options_of(self._options)}"
+        done = conversion.deliver(lambda produce: self._uploads.produce(name, produce))
+        return ConvertedLayer(done.descriptor, done.diff_id, done.chunks)

@@ -1,0 +1,123 @@
+"""The SOCI index of one platform's image of a release, and what is told of it layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.model import Stream
+from registry_pipelines.stream.pushing import push_piece
+from registry_pipelines.stream.results import LayerHow, StreamRow
+from registry_pipelines.stream.soci import SociIndex, index_layers
+from registry_pipelines.stream.soci_index import read_soci_index
+from registry_pipelines.stream.source import SourceImage
+from registry_pipelines.transfer.uploads import Uploads
+
+Sent = Mapping[Digest, tuple[LayerHow, int]]
+"""By digest of a blob: how it came to its place, and bytes sent."""
+
+NOTHING = "no layer of it can be indexed, or all are smaller than an index is worth"
+LEFT_OUT = "the index leaves it out"
+
+
+def index_options(stream: Stream) -> dict[str, Any]:
+    """What an index depends on beside the image, as plain data."""
+    return {
+        "span_size": int(stream.span_size),
+        "min_layer_size": int(stream.min_layer_size),
+        "prefetch": list(stream.prioritize),
+    }
+
+
+def index_image(
+    place: Place,
+    image: SourceImage,
+    stream: Stream,
+    *,
+    store: LayerStore,
+    folder: Path,
+    progress: Progress,
+    subject: Descriptor | None = None,
+) -> SociIndex:
+    """Make the index of an image, of version 1 with a ``subject``, else of version 2. See ``soci.index_layers``."""
+    return index_layers(
+        place,
+        image.entry.manifest,
+        [diff_id for _, diff_id in image.layers],
+        store=store,
+        folder=folder,
+        subject=subject,
+        span_bytes=int(stream.span_size),  # as plain numbers: sizes of a configuration print themselves with a unit
+        min_layer_bytes=int(stream.min_layer_size),
+        prefetch=stream.prioritize,
+        progress=progress,
+    )
+
+
+def push_pieces(uploads: Uploads, index: SociIndex) -> dict[Digest, tuple[LayerHow, int]]:
+    """Have all blobs of an index at the place. Raises RegistryError, ContentError, LocalError."""
+    return {piece.descriptor.digest: push_piece(uploads, piece) for piece in index.pieces}
+
+
+def index_rows(
+    image: SourceImage, index: SociIndex, sent: Sent, *, store: LayerStore, span_bytes: int
+) -> tuple[StreamRow, ...]:
+    """A row for each layer of an image whose index was made now."""
+    why = {each.layer.digest: each.detail for each in index.skipped}
+    tables = _tables(index.document) if index.document else {}
+    return tuple(
+        _row(
+            image.platform,
+            layer,
+            tables,
+            sent,
+            why.get(layer.digest, LEFT_OUT),
+            _spans(store, layer, diff_id, span_bytes),
+        )
+        for layer, diff_id in image.layers
+    )
+
+
+def there_rows(image: SourceImage, document: ManifestBytes) -> tuple[StreamRow, ...]:
+    """A row for each layer of an image whose index was there. Raises ManifestInvalid, IndexInvalid."""
+    tables = _tables(document)
+    return tuple(_row(image.platform, layer, tables, {}, LEFT_OUT, None) for layer, _ in image.layers)
+
+
+def skipped_rows(image: SourceImage) -> tuple[StreamRow, ...]:
+    """The same for an image that had nothing to index."""
+    return tuple(_row(image.platform, layer, {}, {}, NOTHING, None) for layer, _ in image.layers)
+
+
+def _tables(document: ManifestBytes) -> dict[Digest, Descriptor]:
+    return {each.layer: each.table for each in read_soci_index(document).tables}
+
+
+def _row(
+    platform: str, layer: Descriptor, tables: Mapping[Digest, Descriptor], sent: Sent, why: str, spans: int | None
+) -> StreamRow:
+    table = tables.get(layer.digest)
+    if table is None:
+        return StreamRow(platform=platform, layer=layer.digest, size=layer.size, how="skipped", why=why)
+    how, bytes_sent = sent.get(table.digest, ("present", 0))
+    return StreamRow(
+        platform=platform,
+        layer=layer.digest,
+        size=layer.size,
+        how=how,
+        made=table.digest,
+        made_bytes=table.size,
+        spans=spans,
+        bytes_sent=bytes_sent,
+    )
+
+
+def _spans(store: LayerStore, layer: Descriptor, diff_id: Digest, span_bytes: int) -> int | None:
+    record = store.get(diff_id, layer.digest, span_bytes=span_bytes)
+    return len(record.span_digests) if record else None
