@@ -20,6 +20,7 @@ import dagster as dg
 
 from dagster_project.definitions import build_definitions
 from dagster_project.moving import move_whole_keys
+from dagster_project.one_process import open_instance
 from dagster_project.partitions import built_images, under_way
 from dagster_project.resources import prepare_home
 from registry_pipelines.chain import Chain, StageResult
@@ -192,11 +193,12 @@ def main() -> int:
     options = parser.parse_args()
     try:
         config = load(options.config)
-        os.environ["DAGSTER_HOME"] = str(prepare_home(config))
+        home = prepare_home(config)
+        os.environ["DAGSTER_HOME"] = str(home)
         with (
             options.events.open("w", encoding="utf-8") as file,
             ensure_registries(config),
-            dg.DagsterInstance.get() as instance,
+            open_instance(home) as instance,
         ):
             events = Events(file)
             demonstrate(config, instance, events)

@@ -157,6 +157,13 @@ def holds(chain: Chain, name: str, digest: Digest) -> bool:
     return False
 
 
+def test_every_package_is_pinned_so_that_pip_is_asked_once(demonstration: Demonstration) -> None:
+    for event in demonstration.said["events"]:
+        if event["stage"] == "build":
+            build = demonstration.config.images[event["release"].partition(":")[0]].build
+            assert build is not None and len(build.requirements) == event["facts"]["wheels"]
+
+
 def test_every_stage_of_the_denied_image_says_so(demonstration: Demonstration) -> None:
     statuses = {
         (each["release"].partition(":")[0], each["stage"]): each["status"] for each in demonstration.said["events"]
