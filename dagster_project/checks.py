@@ -22,6 +22,7 @@ POLICY = "allowed"
 GATE = "may_ship"
 EQUAL = "equal"
 SHIPS = "ships"
+STREAMS = "streams"
 
 SHOWN_REASONS = 5
 """Reasons in a check's description; all of them are in its metadata."""
@@ -41,3 +42,8 @@ def outcome(name: str, *, passed: bool, reasons: Sequence[str] = (), **metadata:
     return dg.AssetCheckResult(
         check_name=name, passed=passed, metadata=shown, description="; ".join(reasons[:SHOWN_REASONS]) or None
     )
+
+
+def warning(result: dg.AssetCheckResult) -> dg.AssetCheckResult:
+    """The same as a warning, where it has not passed."""
+    return result._replace(severity=dg.AssetCheckSeverity.WARN)

@@ -4,12 +4,24 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from dagster_project.assets import advisories, build, collect, mirror, page, promote, replicate, scan, sign, sync
+from dagster_project.assets import (
+    advisories,
+    build,
+    collect,
+    mirror,
+    page,
+    promote,
+    replicate,
+    scan,
+    sign,
+    stream,
+    sync,
+)
 from dagster_project.moving import keys_sensor
-from dagster_project.partitions import built_images
+from dagster_project.partitions import built_images, derived_images
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import job, nightly, promote_job, release_job
-from dagster_project.sensors import promotion_sensor, push_sensors
+from dagster_project.sensors import convert_sensor, promotion_sensor, push_sensors
 from dagster_project.together import Together
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config
@@ -17,11 +29,13 @@ from registry_pipelines.config import Config
 Assets = list[dg.AssetsDefinition]
 
 
-def arrivals() -> Assets:
-    """What happens to a release until it is judged."""
+def arrivals(config: Config) -> Assets:
+    """What happens to a release until it is judged. Releases are indexed where an image has ``stream``."""
+    indexed = any(image.stream for image in config.images.values())
     return [
-        build.provenance,
-        scan.sbom,
+        build.provenance([build.IMAGE, *([build.CONVERTED] if derived_images(config) else [])]),
+        *([stream.streaming_index] if indexed else []),
+        scan.sbom(after="streaming_index" if indexed else "provenance"),
         scan.vulnerabilities,
         sign.signature,
         promote.verdict,
@@ -44,8 +58,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     make_chain: gives the chain that assets and sensors call; ``Chain(config)`` unless told.
     """
     going = departures(config)
-    releases = [*arrivals(), *going]
-    names = built_images(config)
+    releases = [*arrivals(config), *going]
+    names, derived = built_images(config), derived_images(config)
     upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
@@ -54,14 +68,28 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     release = release_job(config, releases)
     let_go = promote_job(config, [*going, page.release_page])
     builds = [build.build_job(names)] if names else []
+    conversions = [stream.convert_job(derived)] if derived else []
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     return dg.Definitions(
-        assets=[build.image(names), *known, *releases, *upstreams, *synced, *plans],
-        jobs=[release, let_go, *builds, *updates, *mirrors, *syncs, *plannings],
-        sensors=[*push_sensors(config, release), promotion_sensor(config, release), keys_sensor()],
+        assets=[
+            build.image(names),
+            *([stream.converted(derived)] if derived else []),
+            *known,
+            *releases,
+            *upstreams,
+            *synced,
+            *plans,
+        ],
+        jobs=[release, let_go, *builds, *conversions, *updates, *mirrors, *syncs, *plannings],
+        sensors=[
+            *push_sensors(config, release),
+            *(convert_sensor(config, each.name) for each in conversions),
+            promotion_sensor(config, release),
+            keys_sensor(),
+        ],
         schedules=[
             *(nightly(update, str(config.schedules.advisories), config) for update in updates),
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),

@@ -33,6 +33,8 @@ from registry_pipelines.release import Release
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 STAGES = {
     "image": "build",
+    "converted": "convert",
+    "streaming_index": "index",
     "signature": "sign",
     "verdict": "judge",
     "promotion": "promote",
@@ -176,7 +178,7 @@ def demonstrate(config: Config, instance: dg.DagsterInstance, events: Events) ->
     move_whole_keys(instance, chain, under_way(instance))
     for image in built_images(config):
         built = run(defs, "build", instance, events, image)
-        made = built.asset_materializations_for_node("image")
+        made = built.asset_materializations_for_node("image")[-1:]
         keys |= chain.keys_of(Release.parse(str(each.metadata["release"].value)) for each in made)
     for release, key in keys.items():
         run(defs, "release", instance, events, key, release)

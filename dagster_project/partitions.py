@@ -34,6 +34,11 @@ def built_images(config: Config) -> list[str]:
     return [name for name, image in config.images.items() if image.build is not None]
 
 
+def derived_images(config: Config) -> list[str]:
+    """Names of the images whose releases are derived of what is pushed or built, in the order of the configuration."""
+    return [name for name, image in config.images.items() if image.stream is not None and image.stream.derives]
+
+
 def release_of(context: dg.AssetExecutionContext, chain: Chain) -> Release:
     """The release of this step. Raises ``dg.Failure``: Dagster takes any text as a dynamic key, so it is read strictly.
     The run's tag has the whole digest, for a machine whose state folder does not know the key."""

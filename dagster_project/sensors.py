@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 import dagster as dg
 
+from dagster_project.assets.build import CONVERTED
 from dagster_project.memory import Memory, fingerprint, recall
 from dagster_project.moving import whole_keys
-from dagster_project.partitions import PARTITION_TAG, RELEASES, release_keys, under_way
+from dagster_project.partitions import PARTITION_TAG, RELEASES, derived_images, release_keys, under_way
 from dagster_project.report import OUTCOME_TAG
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
@@ -172,7 +173,8 @@ def untried(instance: dg.DagsterInstance, known: Known, live: Sequence[str], mem
 def what_is_sought(image: Image) -> str:
     """What a look at an image looks for. When that changes, what is there then was there before: a pattern that takes
     more tags is no push."""
-    return fingerprint(" ".join([image.registry, image.repository, *image.tags]))
+    form = image.stream.format if image.stream and image.stream.derives else ""
+    return fingerprint(" ".join([image.registry, image.repository, *image.tags, *([form] if form else [])]))
 
 
 def image_of(key: str) -> str:
@@ -267,6 +269,63 @@ def push_sensor(config: Config, registry: str, job: Job) -> dg.SensorDefinition:
         return look_for_pushed(context, chain, images, recall(context), config.sensors.max_requests)
 
     return push
+
+
+def look_for_origins(
+    context: dg.SensorEvaluationContext, chain: Chain, images: Sequence[str], memory: Memory, cap: int
+) -> dg.SensorResult:
+    """One look of the convert sensor: what was pushed and has no release derived of it. What was there before the first
+    look is not converted."""
+    found: dict[str, dict[str, bool]] = {}
+    silent: dict[str, RegistryPipelinesError] = {}
+    for name in images:
+        try:
+            found[name] = chain.origins(name)
+        except RegistryPipelinesError as error:  # one repository's trouble must not hide the pushes to the others
+            silent[name] = error
+    if silent and not found:
+        raise next(iter(silent.values()))
+    first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, found)
+    memory.looks += 1
+    waiting = {f"{name}:{tag}": (name, tag) for name, tags in found.items() for tag, done in tags.items() if not done}
+    memory.pass_over(key for key, (name, _) in waiting.items() if name in first and not memory.noted(key))
+    if not silent:
+        memory.keep(waiting)
+    busy = under_way(context.instance)
+    wanted = [
+        key
+        for key, (name, _) in waiting.items()
+        if name not in busy and (not memory.noted(key) or 0 < memory.tried(key) < MAX_ATTEMPTS)
+    ]
+    requests = []
+    for key in wanted[:cap]:
+        name, tag = waiting[key]
+        settings = {"ops": {CONVERTED: {"config": {"tags": [tag]}}}}
+        asked = memory.ask(key)
+        requests.append(dg.RunRequest(run_key=asked.run_key, partition_key=name, run_config=settings))
+    notes = [f"{name} cannot be looked at: {error}" for name, error in silent.items()]
+    for note in notes:
+        context.log.warning("%s", note)
+    reason = None if requests else "; ".join([f"{count_text(len(waiting), 'image')} not converted, none new", *notes])
+    return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())
+
+
+def convert_sensor(config: Config, job: str) -> dg.SensorDefinition:
+    """The sensor that finds pushed images of which releases are derived. job: the name of the one that derives."""
+    images = derived_images(config)
+
+    @dg.sensor(
+        name="convert",
+        job_name=job,
+        minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds())),
+        default_status=at_start(config),
+        description=f"New version tags of {', '.join(images)}, of which no release was derived: asks for a run of the "
+        f"job `convert`, at most {config.sensors.max_requests} at a time.",
+    )
+    def convert(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
+        return look_for_origins(context, chain, images, recall(context), config.sensors.max_requests)
+
+    return convert
 
 
 def held_back(instance: dg.DagsterInstance, chain: Chain, images: Collection[str]) -> Known:

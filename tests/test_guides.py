@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import time
@@ -30,6 +31,7 @@ from tests.chain.fleet import free_ports, push
 from tests.conftest import PEERS
 from tests.doubles.osv_export import OsvExport, pypi, small_set
 from tests.patience import patient
+from tests.scan.images import push_image
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 _EXIT = re.compile(r"^(?P<command>.*\S)\s+# exit (?P<code>\d+)\b.*$", re.MULTILINE)
@@ -91,17 +93,33 @@ def tags(registries: dict[str, EmbeddedServer], repository: str) -> set[str]:
     return set(DistributionRegistry(registries["new"].address).tags(repository))
 
 
-@pytest.mark.peer("skopeo")
-def test_from_skopeo(reader: Reader, registries: dict[str, EmbeddedServer], peer: Callable[[str], str]) -> None:
-    peer("skopeo")
-    # Elsewhere registries have certificates; skopeo asks for them on loopback, too.
+def trust(reader: Reader, registries: dict[str, EmbeddedServer]) -> None:
+    """Elsewhere registries have certificates; skopeo asks for them on loopback, too."""
     plain = "".join(f'[[registry]]\nlocation = "{server.address}"\ninsecure = true\n' for server in registries.values())
     settings = Path(reader.environment["HOME"]) / ".config" / "containers" / "registries.conf"
     settings.parent.mkdir(parents=True)
     settings.write_text(plain)
+
+
+@pytest.mark.peer("skopeo")
+def test_from_skopeo(reader: Reader, registries: dict[str, EmbeddedServer], peer: Callable[[str], str]) -> None:
+    peer("skopeo")
+    trust(reader, registries)
     reader.follow(blocks("from-skopeo"))
     assert tags(registries, "mirror/team/app") == {"v1.0.0", "v1.1.0", "tested"}
     assert tags(registries, "mirror/app") == set()
+
+
+@pytest.mark.peer("skopeo")
+def test_start_faster(reader: Reader, registries: dict[str, EmbeddedServer], peer: Callable[[str], str]) -> None:
+    peer("skopeo")
+    trust(reader, registries)
+    large = {"usr/lib/weights": random.Random(1).randbytes(11 << 20)}
+    push_image(Place(DistributionRegistry(registries["old"].address), "team/model"), [large, {"a": "b"}], tag="v1.0.0")
+    told = reader.follow(blocks("start-faster"))
+    assert tags(registries, "team/model") == {"v1.0.0", "v1.0.0-soci-v2", "v1.0.0-estargz"}
+    assert told.count("1 of 2 layers indexed") == 3 and told.count("2 of 2 layers converted") == 1
+    assert "unchanged" in told
 
 
 def test_from_regsync(reader: Reader, registries: dict[str, EmbeddedServer]) -> None:

@@ -8,10 +8,13 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster_project.partitions import RELEASES, add_releases, release_of
 from dagster_project.report import Materialized, materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
+from registry_pipelines.chain import StageResult
 from registry_pipelines.release import Release
 
 GROUP = "build"
 IMAGE = "image"
+CONVERTED = "converted"
+"""The asset of what releases are derived of images for; see :mod:`dagster_project.assets.stream`."""
 
 
 def image(names: Sequence[str]) -> dg.AssetSpec:
@@ -42,12 +45,18 @@ def image(names: Sequence[str]) -> dg.AssetSpec:
 def built(context: dg.OpExecutionContext, chain: ChainParam) -> None:
     """Build the image of the run's partition, and report it as the materialization of ``image``."""
     with refusals(context):
-        result = chain.build(context.partition_key)
-        add_releases(context.instance, chain, [Release.parse(str(result.facts["release"]))])
+        results = chain.make_release(context.partition_key)
+        add_releases(context.instance, chain, [Release.parse(str(results[-1].facts["release"]))])
+    for asset, result in zip((IMAGE, CONVERTED), results, strict=False):
+        report(context, asset, result)
+
+
+def report(context: dg.OpExecutionContext, asset: str, result: StageResult) -> None:
+    """Say in the step of an op that an external asset's partition was made."""
     made = succeeded(context, result)
     context.log_event(
         dg.AssetMaterialization(
-            IMAGE,
+            asset,
             partition=context.partition_key,
             metadata=made.metadata,
             tags={DATA_VERSION_TAG: result.digest},
@@ -69,17 +78,22 @@ def build_job(names: Sequence[str]) -> dg.JobDefinition:
     return build
 
 
-@dg.asset(
-    partitions_def=RELEASES,
-    deps=[dg.AssetDep(IMAGE, partition_mapping=dg.AllPartitionMapping())],
-    group_name=GROUP,
-    kinds={"oci", "slsa"},
-    owners=["team:platform"],
-    code_version="1",
-    description="How the release was made: the SLSA v1 statement its builder attached, with every input by digest. "
-    "A release that was pushed without one is told so here; the policy decides whether that may be.",
-)
-def provenance(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-    """The release's provenance."""
-    with refusals(context):
-        return materialized(chain.provenance(release_of(context, chain)))
+def provenance(sources: Sequence[str]) -> dg.AssetsDefinition:
+    """The asset of provenance. sources: the assets that releases come from, ``image`` and perhaps ``converted``."""
+
+    @dg.asset(
+        partitions_def=RELEASES,
+        deps=[dg.AssetDep(each, partition_mapping=dg.AllPartitionMapping()) for each in sources],
+        group_name=GROUP,
+        kinds={"oci", "slsa"},
+        owners=["team:platform"],
+        code_version="1",
+        description="How the release was made: the SLSA v1 statement its builder attached, with every input by digest. "
+        "A release that was pushed without one is told so here; the policy decides whether that may be.",
+    )
+    def provenance(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+        """The release's provenance."""
+        with refusals(context):
+            return materialized(chain.provenance(release_of(context, chain)))
+
+    return provenance

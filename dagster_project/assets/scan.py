@@ -10,20 +10,25 @@ from dagster_project.resources import ChainParam
 GROUP = "scan"
 
 
-@dg.asset(
-    partitions_def=RELEASES,
-    deps=["provenance"],
-    group_name=GROUP,
-    kinds={"oci", "cyclonedx"},
-    owners=["team:security"],
-    code_version="1",
-    description="The software bill of materials (CycloneDX 1.6), one per platform, read from the layer streams and "
-    "attached to the release.",
-)
-def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
-    """The release's SBOM."""
-    with refusals(context):
-        return materialized(chain.sbom(release_of(context, chain)))
+def sbom(after: str) -> dg.AssetsDefinition:
+    """The asset of SBOMs. after: the asset before it in a release's run, ``provenance`` or ``streaming_index``."""
+
+    @dg.asset(
+        partitions_def=RELEASES,
+        deps=[after],
+        group_name=GROUP,
+        kinds={"oci", "cyclonedx"},
+        owners=["team:security"],
+        code_version="1",
+        description="The software bill of materials (CycloneDX 1.6), one per platform, read from the layer streams and "
+        "attached to the release.",
+    )
+    def sbom(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+        """The release's SBOM."""
+        with refusals(context):
+            return materialized(chain.sbom(release_of(context, chain)))
+
+    return sbom
 
 
 @dg.asset(

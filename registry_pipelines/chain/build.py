@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, BuildResult, BuildSpec, LayerRow
+from registry_pipelines.chain.origins import origins_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Build
 from registry_pipelines.errors import InputError
-from registry_pipelines.evidence.artifacts import attached
+from registry_pipelines.evidence.artifacts import Attached, attached
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
@@ -25,7 +27,8 @@ from registry_pipelines.release import Release
 def build(session: Session, image_name: str) -> StageResult:
     """Build an image of the configuration and push it to its source registry, with provenance.
 
-    ``facts["release"]`` is the release's key. Raises InputError when the image has no ``build`` section.
+    ``facts["release"]`` is its key, of a release or of what one is derived of. Raises InputError when the image has no
+    ``build`` section.
     """
     image = session.image(image_name)
     if image.build is None:
@@ -98,12 +101,14 @@ def _layer(row: LayerRow) -> Mapping[str, Scalar]:
 
 
 def provenance(session: Session, release: Release) -> StageResult:
-    """Read the provenance attached to a release; ``ok`` also without one: the policy decides whether that may be."""
+    """Read the provenance attached to a release, or to what it was derived of; ``ok`` also without one: the policy
+    decides whether that may be."""
     started = time.monotonic()
     place = session.source(release)
     session.subject(release)
-    documents = attached(place, release.digest, artifact_type=PROVENANCE_ARTIFACT)
-    statements = [(each, predicate) for each in documents if (predicate := _predicate(each.content))]
+    statements, origin = _statements(place, release.digest), ""
+    for each in [] if statements else origins_of(session, release):
+        statements, origin = _statements(place, each.digest), each.digest
     if not statements:
         return StageResult(
             stage="provenance",
@@ -120,7 +125,7 @@ def provenance(session: Session, release: Release) -> StageResult:
     return StageResult(
         stage="provenance",
         subject=release.key,
-        action=f"{count_text(len(inputs), 'input')} named by digest",
+        action=f"{count_text(len(inputs), 'input')} named by digest{', of its origin' if origin else ''}",
         digest=carrier.descriptor.digest,
         seconds=time.monotonic() - started,
         facts={
@@ -129,9 +134,15 @@ def provenance(session: Session, release: Release) -> StageResult:
             "inputs": len(inputs),
             "builder": str(builder.get("id", "")),
             "build_type": str(definition.get("buildType", "")),
+            **({"origin": origin} if origin else {}),
         },
         rows=[_input_row(each) for each in inputs],
     )
+
+
+def _statements(place: Place, digest: Digest) -> list[tuple[Attached, dict[str, Any]]]:
+    documents = attached(place, digest, artifact_type=PROVENANCE_ARTIFACT)
+    return [(each, predicate) for each in documents if (predicate := _predicate(each.content))]
 
 
 def _predicate(raw: bytes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from registry_pipelines.chain import releases
 from registry_pipelines.chain.result import StageResult
@@ -20,12 +20,16 @@ from registry_pipelines.errors import (
     exit_code_of_many,
 )
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, Role, roles_for
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
-Stage = Literal["build", "provenance", "sbom", "scan", "sign", "judge", "promote", "replicate", "mirror"]
-STAGES: tuple[Stage, ...] = ("build", "provenance", "sbom", "scan", "sign", "judge", "promote", "replicate", "mirror")
-"""What :func:`ship` can end with, in order. ``scan`` is the step ``vulnerabilities``; ``replicate`` and ``mirror`` have
-a step for each place, and one that fails holds no other up."""
+Stage = Literal[
+    "build", "convert", "provenance", "index", "sbom", "scan", "sign", "judge", "promote", "replicate", "mirror"
+]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""What :func:`ship` can end with, in order. ``convert`` and ``index`` are for images with ``stream`` in the
+configuration, and a release has one of them at most: what is converted has its index inside. ``scan`` is the step
+``vulnerabilities``; ``replicate`` and ``mirror`` have a step for each place, and one that fails holds no other up."""
 
 MOST_PROMOTIONS = 3
 """Tries at a promotion. Another process that ships the same release adds signatures of its own between our verdict and
@@ -120,6 +124,8 @@ class Shipment:
         if self.denied_at or failed:
             wrong = f"{self.denied_at} was denied" if self.denied_at else f"{', '.join(failed)} failed"
             return f"{name} is not done: {wrong}; the same command does the rest"
+        if not self.steps:
+            return f"{name} is there; nothing more was asked for"
         if not promoted:
             return f"{name} is through {self.steps[-1].result.stage}; nothing was promoted"
         return f"{name} ships: {self.channel} names it" + (f", and it is at {', '.join(there)}" if there else "")
@@ -135,7 +141,8 @@ class Shipment:
 
 
 def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
-    """Build a release where there is none, then scan, sign, judge, promote and copy it, up to and with ``until``.
+    """Build a release where there is none, or derive it of what was pushed, where the image says so; then index, scan,
+    sign, judge, promote and copy it, up to and with ``until``.
 
     text: as :func:`~registry_pipelines.chain.releases.find_release` takes it; an image alone is the version that the
     configuration builds, where it builds one. After a denial, or a stage that failed, nothing more is begun, but for
@@ -146,26 +153,37 @@ def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
     name = text.partition("@")[0].partition(":")[0]
     work = _Work(session, tell, STAGES[: STAGES.index(until) + 1], Shipment(name, session.image(name).channel))
     work.require_keys()
-    release = _find(session, text) or work.build()
+    release, origin = _find(session, text)
+    if release is None:
+        release = work.make(origin)
     if release is not None:
         work.shipment.release = release
         work.go(release)
     return work.shipment
 
 
-def _find(session: Session, text: str) -> Release | None:
-    """The release; None when it is the configuration's to build. Raises InputError, NotFound, RegistryError."""
+def _find(session: Session, text: str) -> tuple[Release | None, str]:
+    """The release; None when it is to be built or derived, and of the image with which tag. Raises InputError,
+    NotFound, RegistryError."""
     written, at, _ = text.partition("@")
-    name, _, tag = written.partition(":")
+    name, colon, tag = written.partition(":")
     image = session.image(name)
-    version = image.build.version if image.build else ""
+    version, stream = image.build.version if image.build else "", releases.derivation(image)
+    if not at and not (colon and not tag):
+        tag = tag or version
+        if stream and releases.names_origin(image, tag):  # what it ships as is meant
+            tag = stream.released_tag(tag)
+        text = f"{name}:{tag}" if tag else name
     try:
-        return releases.find_release(session, text if text != name or not version else f"{name}:{version}")
+        return releases.find_release(session, text), ""
     except NotFound as error:
-        if at or not version:
+        origin = stream.origin_of(tag) if stream else tag
+        if at or not origin:
             raise
-        if tag in ("", version):
-            return None
+        if origin == version or (stream and digest_at(session.places.source(image), origin)):
+            return None, origin
+        if not version:
+            raise
         do = f"Push it first, or ship {name}:{version}, which the configuration builds"
         raise NotFound(f"there is no release {text!r}", where=str(session.places.source(image)), do=do) from error
 
@@ -181,28 +199,39 @@ class _Work:
         """A wrong password, or a key that is not here, is told before minutes are spent on a build. Raises
         InputError."""
         keys = self.session.keys
-        if "sbom" in self.wanted:
+        if "index" in self.wanted:
             keys.signers()
         for stage, roles in _SIGNERS.items():
             if stage in self.wanted:
                 keys.signer(*roles)
                 keys.trusted()
 
-    def build(self) -> Release | None:
-        """The release that the configuration makes; None where that failed."""
-        from registry_pipelines.chain import build  # each stage is loaded when it comes to it
+    def make(self, origin: str) -> Release | None:
+        """The release that the configuration makes, of what it builds or of what was pushed as ``origin``; None where
+        that failed."""
+        from registry_pipelines.chain import build, stream  # each stage is loaded when it comes to it
 
-        name = self.shipment.image
-        result = self._run("build", name, lambda: build.build(self.session, name))
+        name, release = self.shipment.image, None
+        image = self.session.image(name)
+        if image.build and image.build.version == origin:
+            release = self._made(self._run("build", name, lambda: build.build(self.session, name)))
+            if release is None:
+                return None
+        if releases.derivation(image) and "convert" in self.wanted:
+            return self._made(self._run("convert", name, lambda: stream.convert(self.session, name, origin)))
+        return release
+
+    def _made(self, result: StageResult) -> Release | None:
         return Release.parse(str(result.facts["release"])) if result.ok else None
 
     def go(self, release: Release) -> None:
         """Every stage after the build. A report over the limits ends nothing: the verdict says why, and is evidence."""
-        from registry_pipelines.chain import build, promote, scan, sign
+        from registry_pipelines.chain import build, promote, scan, sign, stream
 
         session = self.session.remembering()
         line: dict[Stage, Callable[[], StageResult]] = {
             "provenance": lambda: build.provenance(session, release),
+            **({"index": lambda: stream.index(session, release)} if self._is_indexed(release) else {}),
             "sbom": lambda: scan.sbom(session, release),
             "scan": lambda: scan.vulnerabilities(session, release),
             "sign": lambda: sign.sign(session, release),
@@ -219,6 +248,11 @@ class _Work:
                 if not result.ok and (result.exit_code or stage != "scan"):
                     stopped = f"{name} {self.shipment.steps[-1].status}"
         self._copies(release, stopped)
+
+    def _is_indexed(self, release: Release) -> bool:
+        """Whether an index beside it is wanted: what is derived has its own inside."""
+        settings = self.session.image(release.image).stream
+        return settings is not None and not settings.derives
 
     def _copies(self, release: Release, stopped: str) -> None:
         from registry_pipelines.chain.mirror_release import mirror_release

@@ -6,6 +6,7 @@ import time
 
 import msgspec
 
+from registry_pipelines.chain.origins import origins_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.scan import current_report
 from registry_pipelines.chain.session import Session
@@ -16,11 +17,12 @@ from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.release import Release
 from registry_pipelines.scan.report import Report
 from registry_pipelines.sign.cosign import verify_image
-from registry_pipelines.sign.release import sign_release
+from registry_pipelines.sign.release import sign_provenance, sign_release
 
 
 def sign(session: Session, release: Release) -> StageResult:
-    """Sign a release, and attest what its builder and scanner did not sign themselves; nothing is written twice.
+    """Sign a release, and attest what its builder and scanner did not sign themselves; nothing is written twice. Of a
+    release that was derived the provenance is that of what it was made of.
 
     The newest vulnerability report is attested only when it passes the policy **and** is signed by a trusted scanner or
     what the advisories here say about the attached SBOMs: whoever may push could attach one that finds nothing.
@@ -34,35 +36,39 @@ def sign(session: Session, release: Release) -> StageResult:
         session.verifier(),
         report_passes=lambda report, signed: _against_attesting(session, release, report, signed=signed),
     )
+    attestations, problems = list(signed.attestations), list(signed.problems)
+    for origin in origins_of(session, release):
+        made, missing = sign_provenance(place, origin, session.keys.signers(), session.verifier())
+        attestations += made
+        problems += [f"of the origin {origin.digest.short}: {each}" for each in missing]
     rows: list[dict[str, Scalar]] = [
         {"kind": "signature (.sig)", "digest": signed.image.sig.digest, "new": signed.image.changed},
         {"kind": "signature (bundle)", "digest": signed.image.bundle.digest, "new": signed.image.changed},
     ]
     rows += [
-        {"kind": each.predicate_type, "digest": each.descriptor.digest, "new": each.changed}
-        for each in signed.attestations
+        {"kind": each.predicate_type, "digest": each.descriptor.digest, "new": each.changed} for each in attestations
     ]
-    made = sum(bool(row["new"]) for row in rows)
+    new = sum(bool(row["new"]) for row in rows)
     return StageResult(
         stage="sign",
         subject=release.key,
-        action=f"{count_text(made, 'signature or attestation', 'signatures and attestations')} written"
-        if signed.changed
+        action=f"{count_text(new, 'signature or attestation', 'signatures and attestations')} written"
+        if new
         else "unchanged",
         digest=signed.image.sig.digest,
-        changed=signed.changed,
+        changed=bool(new),
         seconds=time.monotonic() - started,
         facts={
             "release": release.key,
             "key_id": person.key_id,
-            "attestations": len(signed.attestations),
+            "attestations": len(attestations),
             "withheld": len(signed.withheld),
-            "problems": len(signed.problems),
+            "problems": len(problems),
         },
         rows=rows,
         reasons=[
             *(f"vulnerability attestation withheld: {reason}" for reason in signed.withheld),
-            *signed.problems,
+            *problems,
         ],
     )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.promote.person import Person
+    from registry_pipelines.stream.model import Stream
     from registry_pipelines.transfer.sync import SyncResult
     from registry_pipelines.transfer.verify import Comparison
 
@@ -171,11 +172,42 @@ class Chain:
 
         return build.build(self._session, image)
 
+    def make_release(self, image: str) -> list[StageResult]:
+        """Build an image, and where its releases are derived (``stream``) derive this one: a result for each, and
+        ``facts["release"]`` of the last is the release's key. Raises InputError."""
+        from registry_pipelines.chain import build, releases
+
+        built, settings = build.build(self._session, image), self._session.image(image)
+        if settings.build is None or releases.derivation(settings) is None:
+            return [built]
+        return [built, self.convert(image, settings.build.version)]
+
+    def convert(self, image: str, tag: str, wanted: Stream | None = None) -> StageResult:
+        """Derive a release of the image that was pushed as ``tag``, in the form that the configuration says, or
+        ``wanted``; ``facts["release"]`` is its key. Raises InputError, NotFound."""
+        from registry_pipelines.chain import stream
+
+        return stream.convert(self._session, image, tag, wanted)
+
+    def origins(self, image: str) -> dict[str, bool]:
+        """Tags that an image's releases are derived of, the newest first, and whether that was done; empty for an image
+        whose pushed ones are the releases. Raises InputError, RegistryError."""
+        from registry_pipelines.chain import releases
+
+        return releases.origins(self._session, self._session.image(image))
+
     def provenance(self, release: Release) -> StageResult:
         """How the release was made, as its builder says; read only, any time after the push."""
         from registry_pipelines.chain import build
 
         return build.provenance(self._session, release)
+
+    def index(self, release: Release, wanted: Stream | None = None) -> StageResult:
+        """Indexes beside the release, from which nodes start it before they have fetched it whole; before
+        :meth:`sbom`, so that layers are read once. Nothing where the image has no ``stream``, unless ``wanted``."""
+        from registry_pipelines.chain import stream
+
+        return stream.index(self._session, release, wanted)
 
     def check_stream(self, release: Release) -> StageResult:
         """What keeps a release from starting before it is fetched whole; read only, any time."""

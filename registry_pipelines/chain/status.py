@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from registry_pipelines.chain.releases import find_tags, is_image
+from registry_pipelines.chain.releases import find_tags, is_image, names_origin, origins
 from registry_pipelines.chain.result import WAITS
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
@@ -33,6 +33,9 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 from registry_pipelines.scan.report import Report
 from registry_pipelines.threads import Pool
+
+if TYPE_CHECKING:  # for images with `stream` alone
+    from registry_pipelines.stream.standing import Streams
 
 THREADS = 16
 """Images and places looked at once: small requests, so latency counts."""
@@ -89,6 +92,8 @@ class Status:
     promoted: datetime | None = None
     """When the channel was last put on it."""
     size_bytes: int | None = None
+    streams: Streams | None = None
+    """How it starts before it is fetched whole; None for an image without ``stream``, and where that is not known."""
     newer: tuple[Newer, ...] = ()
     """The newest first."""
     more_newer: int = 0
@@ -121,6 +126,7 @@ class Status:
             "created": _text(self.created),
             "promoted": _text(self.promoted),
             "size_bytes": self.size_bytes,
+            "streams": self.streams.plain() if self.streams else None,
             "newer": [
                 {"tag": each.tag, "digest": each.digest, "why": each.why, "rolled_back": each.rolled_back}
                 for each in self.newer
@@ -215,10 +221,13 @@ class _Look:
         if digest is not None:
             status = self._standing(image, digest)
         tags = sorted(self._ask(self._source(image), lambda: find_tags(self._session, image)), key=order_key)
+        waiting = self._ask(self._source(image), lambda: origins(self._session, image))
         if digest is not None and not status.tag:  # nobody signed its version: of the newest tags the one that names it
             named = (tag for tag in tags[: -MOST_NEWER - 1 : -1] if self._named(image, tag) == digest)
             status = replace(status, tag=next(named, ""))
         newer = [tag for tag in reversed(tags) if not status.tag or order_key(tag) > order_key(status.tag)]
+        newer += [tag for tag, done in waiting.items() if not done and order_key(tag) > order_key(status.tag)]
+        newer.sort(key=order_key, reverse=True)
         found = {each.digest: each for tag in newer[:MOST_NEWER] if (each := self._newer(image, tag, digest))}
         return replace(status, newer=tuple(found.values()), more_newer=max(0, len(newer) - MOST_NEWER))
 
@@ -233,6 +242,8 @@ class _Look:
         digest = self._named(image, tag)
         if digest is None or digest == channel or not is_image(self._source(image), digest):
             return None
+        if names_origin(image, tag):
+            return Newer(tag, digest, f"not converted: `registry-pipelines stream convert {image.name}:{tag}`")
         status = self._standing(image, digest, tag)
         if status.promoted:
             return Newer(tag, digest, "promoted before, and the channel went back", rolled_back=True)
@@ -255,12 +266,21 @@ class _Look:
         ruling, reasons = self._ruling(image, standing, reports, promoted=not tag)
         return replace(
             status,
+            streams=self._streams(image, digest),
             tag=tag or (mine[-1].version if mine else ""),
             ruling=ruling,
             reasons=reasons,
             promoted=read_time(mine[-1].time) if mine else None,
             problems=problems,
         )
+
+    def _streams(self, image: Image, digest: Digest) -> Streams | None:
+        if image.stream is None or self._verifier is None:
+            return None
+        from registry_pipelines.stream.standing import read_standing
+
+        place, verifier = self._source(image), self._verifier
+        return self._ask(place, lambda: read_standing(place, digest, verifier))
 
     def _read(self, image: Image, digest: Digest, tag: str) -> tuple[Standing, list[Report]]:
         """What is signed and what is attached about a digest."""

@@ -3,13 +3,162 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from registry_pipelines.chain.releases import derivation, names_release
 from registry_pipelines.chain.result import Scalar, StageResult
-from registry_pipelines.errors import ContentError
-from registry_pipelines.progress import count_text
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import ContentError, InputError
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.progress import Progress, count_text, size_text
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import put_tag
+from registry_pipelines.release import Release
 from registry_pipelines.stream.check import SEVERITIES, check_release
 from registry_pipelines.stream.check_kinds import CheckRow
+from registry_pipelines.stream.model import Stream
+from registry_pipelines.stream.results import ConversionResult, IndexResult, StreamRow
+from registry_pipelines.stream.standing import read_standing
+
+if TYPE_CHECKING:  # what signs and what sends is loaded by what does
+    from registry_pipelines.evidence.keys import FileSigner
+    from registry_pipelines.transfer.engine import Engine
+
+
+def index(session: Session, release: Release, stream: Stream | None = None) -> StageResult:
+    """Index every platform of a release beside it, by the ``stream`` of its image. What was derived has its index
+    inside and gets none; where the image has no ``stream`` nothing is done. stream: what a person wants of an image
+    without.
+
+    ``facts["index_bytes"]`` and a row for each layer. Raises InputError (the indexer's key is not here), LayerInvalid,
+    RegistryError.
+    """
+    image = session.image(release.image)
+    wanted = image.stream or stream
+    if wanted is None:
+        return _nothing(release, f"not indexed: images.{image.name} has no `stream`")
+    if wanted.derives:
+        return _inside(session, release)
+    result = Tools.of(session).index(session.source(release), session.subject(release), wanted)
+    return _indexed(release.key, result, release=True)
+
+
+def index_any(place: Place, selector: str, stream: Stream, tools: Tools) -> StageResult:
+    """The same for any image. Raises NotFound too."""
+    subject = place.registry.resolve(place.repository, selector)
+    named = f"{place}@{subject.digest}" if selector == subject.digest else f"{place}:{selector}@{subject.digest}"
+    return _indexed(named, tools.index(place, subject, stream), release=False)
+
+
+def convert(session: Session, name: str, tag: str, stream: Stream | None = None) -> StageResult:
+    """Make a release of what was pushed under ``tag``, in the form that the image's ``stream`` says, or ``stream``.
+
+    ``facts["release"]`` is its key. Where nothing can be converted the release is the image as it is, which gets the
+    tag, too. Raises InputError (no form is said, no key of the indexer), TagImmutable, NotFound, LayerInvalid,
+    RegistryError.
+    """
+    image = session.image(name)
+    wanted = stream or image.stream
+    if wanted is None or not wanted.derives:
+        do = f"Write images.{name}.stream: {{format: soci-v2}}, or name a format here (--format)"
+        raise InputError(f"nothing says what {name} is to be converted to", do=do)
+    place = session.places.source(image)
+    origin = place.registry.resolve(place.repository, tag)
+    result = Tools.of(session).convert(place, origin, tag, wanted)
+    made = Release(name, tag, origin.digest)
+    if result.derived is not None:
+        made = Release(name, result.tag, result.derived.digest)
+    elif (own := derivation(image)) and own.format == wanted.format:
+        made = replace(made, tag=wanted.released_tag(tag))
+        result = replace(result, tag=made.tag, changed=_tagged(place, made))
+    return _converted(f"{name}:{tag}", result, wanted, release=made.key if names_release(image, made.tag) else "")
+
+
+def convert_any(place: Place, selector: str, tag: str, stream: Stream, tools: Tools) -> StageResult:
+    """The same for any image: what is made gets ``<tag>-<format>`` in its repository."""
+    origin = place.registry.resolve(place.repository, selector)
+    return _converted(f"{place}:{tag}@{origin.digest}", tools.convert(place, origin, tag, stream), stream, release="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What indexing and converting need besides an image. state: the folder of the configuration, or of the user."""
+
+    state: Path
+    signer: FileSigner
+    engine: Engine
+    progress: Progress
+
+    @classmethod
+    def of(cls, session: Session) -> Tools:
+        """Those of a configuration. Raises InputError: the indexer's key is not here."""
+        return cls(
+            state=session.config.state,
+            signer=session.keys.signer("indexer"),
+            engine=session.engine(receipts=False),
+            progress=session.progress,
+        )
+
+    def index(self, place: Place, subject: Descriptor, stream: Stream) -> IndexResult:
+        """See :func:`~registry_pipelines.stream.publish.index_release`."""
+        from registry_pipelines.stream.publish import index_release
+
+        return index_release(place, subject, stream, **self._common())
+
+    def convert(self, place: Place, origin: Descriptor, tag: str, stream: Stream) -> ConversionResult:
+        """See :func:`~registry_pipelines.stream.derive.convert_release`."""
+        from registry_pipelines.stream.derive import convert_release
+
+        return convert_release(place, origin, tag, stream, **self._common())
+
+    def _common(self) -> dict[str, Any]:
+        store = LayerStore(self.state / "layers")
+        return {
+            "state": self.state,
+            "store": store,
+            "signer": self.signer,
+            "engine": self.engine,
+            "progress": self.progress,
+        }
+
+
+def _tagged(place: Place, release: Release) -> bool:
+    """Give what stays as it is the tag of a release; False where it has it. Raises TagImmutable for one that names
+    something else."""
+    from registry_pipelines.stream.pushing import has_tag
+
+    if has_tag(place, release.tag, release.digest):
+        return False
+    put_tag(place, place.registry.get_manifest(place.repository, release.digest), release.tag)
+    return True
+
+
+def _nothing(release: Release, why: str) -> StageResult:
+    return StageResult(
+        stage="index", subject=release.key, action=why, digest=release.digest, facts={"release": release.key}
+    )
+
+
+def _inside(session: Session, release: Release) -> StageResult:
+    """Of a release that was derived: what nodes find in it."""
+    started = time.monotonic()
+    found = read_standing(session.source(release), release.digest, session.verifier())
+    return replace(
+        _nothing(
+            release, f"unchanged: inside ({found.text})" if found.covered else "none inside: nothing was converted"
+        ),
+        seconds=time.monotonic() - started,
+        facts={
+            "release": release.key,
+            "platforms": found.platforms,
+            "platforms_indexed": found.covered,
+            "index_bytes": found.index_bytes,
+        },
+    )
 
 
 def check(place: Place, selector: str, *, subject: str) -> StageResult:
@@ -48,3 +197,123 @@ def _check_row(row: CheckRow) -> dict[str, Scalar]:
         "name": row.name,
         "source": row.source,
     }
+
+
+def _indexed(subject: str, result: IndexResult, *, release: bool) -> StageResult:
+    """Indexes beside an image as a result. release: whether it is one of the configuration."""
+    spans = sum(row.spans or 0 for row in result.rows)
+    return StageResult(
+        stage="index",
+        subject=subject,
+        action=_index_action(result),
+        digest=next((each.index.digest for each in result.platforms if each.index), result.release),
+        changed=result.changed,
+        bytes_moved=result.bytes_sent,
+        seconds=result.seconds,
+        facts={
+            **({"release": subject} if release else {}),
+            "platforms": len(result.platforms),
+            "platforms_indexed": result.indexed,
+            "layers": len(result.rows),
+            "layers_indexed": sum(1 for row in result.rows if row.made),
+            "layer_bytes": sum(row.size for row in result.rows),
+            "indexed_bytes": sum(row.size for row in result.rows if row.made),
+            "index_bytes": sum(row.made_bytes for row in result.rows),
+            **({"spans": spans} if spans else {}),
+        },
+        rows=[_index_row(row) for row in result.rows],
+        tables={"platform_bytes": _by_platform(result.rows)},
+        notes=_notes(result.rows, [each.why for each in result.platforms if each.why]),
+    )
+
+
+def _index_action(result: IndexResult) -> str:
+    if not result.indexed:
+        return "nothing to index"
+    made = sum(1 for row in result.rows if row.made)
+    return f"{made} of {count_text(len(result.rows), 'layer')} indexed" if result.changed else "unchanged"
+
+
+def _index_row(row: StreamRow) -> dict[str, Scalar]:
+    return {
+        "platform": row.platform,
+        "layer": row.layer,
+        "bytes": row.size,
+        "how": row.how,
+        "spans": row.spans if row.spans is not None else "",
+        "index_bytes": row.made_bytes,
+        "bytes_sent": row.bytes_sent,
+        "why": row.why,
+    }
+
+
+def _converted(subject: str, result: ConversionResult, stream: Stream, *, release: str) -> StageResult:
+    """What was made of an image as a result. release: the key of what was made; empty for an image that is none of the
+    configuration's."""
+    made = [row for row in result.rows if row.made]
+    return StageResult(
+        stage="convert",
+        subject=subject,
+        action=_conversion_action(result, stream, len(made)),
+        digest=result.derived.digest if result.derived else result.origin,
+        changed=result.changed,
+        bytes_moved=result.bytes_sent,
+        seconds=result.seconds,
+        facts={
+            **({"release": release} if release else {}),
+            "tag": result.tag,
+            "origin": result.origin,
+            "layers": len(result.rows),
+            "layers_converted": len(made),
+            "layer_bytes": sum(row.size for row in result.rows),
+            "converted_bytes": sum(row.made_bytes for row in made),
+        },
+        rows=[_conversion_row(row) for row in result.rows],
+        notes=_notes(result.rows, [result.why] if result.why else []),
+    )
+
+
+def _conversion_action(result: ConversionResult, stream: Stream, made: int) -> str:
+    if result.derived is None:
+        return "nothing to convert"
+    done = "converted" if stream.format == "estargz" else "indexed in a new image"
+    return f"{made} of {count_text(len(result.rows), 'layer')} {done}" if result.changed else "unchanged"
+
+
+def _conversion_row(row: StreamRow) -> dict[str, Scalar]:
+    return {
+        "platform": row.platform,
+        "layer": row.layer,
+        "bytes": row.size,
+        "how": row.how,
+        "made": row.made,
+        "made_bytes": row.made_bytes,
+        "bytes_sent": row.bytes_sent,
+        "why": row.why,
+    }
+
+
+def _by_platform(rows: Sequence[StreamRow]) -> list[dict[str, Scalar]]:
+    """Bytes of the layers of each platform: those that a node fetches by pieces, and whole; and the index of those."""
+    found: list[dict[str, Scalar]] = []
+    for platform in dict.fromkeys(row.platform for row in rows):
+        own = [row for row in rows if row.platform == platform]
+        found.append(
+            {
+                "platform": platform,
+                "by_pieces_bytes": sum(row.size for row in own if row.made),
+                "whole_bytes": sum(row.size for row in own if not row.made),
+                "index_bytes": sum(row.made_bytes for row in own),
+            }
+        )
+    return found
+
+
+def _notes(rows: Sequence[StreamRow], more: Sequence[str]) -> list[str]:
+    """What was left out, in sums: the table has each layer with its reason."""
+    told = []
+    for how, words in (("skipped", "no index, so a node fetches them whole"), ("kept", "the form they had")):
+        sizes = [row.size for row in rows if row.how == how]
+        if sizes:
+            told.append(f"{count_text(len(sizes), 'layer')} with {words}: {size_text(sum(sizes))}")
+    return list(dict.fromkeys([*more, *told]))

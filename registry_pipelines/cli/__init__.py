@@ -34,7 +34,10 @@ GROUPS = {
         "schema": ("schemas", "Print the JSON schema of what a command prints with --json"),
     },
     "Every day": {
-        "ship": ("shipping", "Take one release through the whole chain: build, scan, sign, judge, promote, copy"),
+        "ship": (
+            "shipping",
+            "Take one release through the whole chain: build, index, scan, sign, judge, promote, copy",
+        ),
         "status": ("status", "Show where images stand"),
         "releases": ("status", "List the releases that the source registries hold"),
     },
@@ -128,7 +131,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, epilog=exit_code_table(), context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name="registry-pipelines")
 def main() -> None:
-    """The container-image supply chain: build, scan, sign, promote, replicate, mirror, collect.
+    """The container-image supply chain: build, index, scan, sign, promote, replicate, mirror, collect.
 
     Every command takes --json (one document on stdout, see `schema`; messages on stderr) and ends with a documented
     exit code. An image may be written with a configured registry's name in front: us-east-1/ml/forecaster:prod.

@@ -259,6 +259,8 @@ ANSWERS: dict[str, Any] = {
     "releases": Releases,
     "build": Results,
     "provenance": Results,
+    "stream index": Results,
+    "stream convert": Results,
     "stream check": Results,
     "sbom": Results,
     "scan": Results,

@@ -81,10 +81,11 @@ def stage_command(
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
 @common
 def build(options: Options, images: tuple[str, ...]) -> None:
-    """Build images (all that have a build section unless named) from wheels and folders, and push them."""
+    """Build images (all that have a build section unless named) from wheels and folders, and push them. Where releases
+    are derived (`stream`), that is done, too."""
     with options.chain() as chain:
         names = images or [name for name, image in chain.config.images.items() if image.build]
-        results = [chain.build(name) for name in names]
+        results = [result for name in names for result in chain.make_release(name)]
     answer_all(options, results, nothing="nothing is built: no image of the configuration has a `build` section")
 
 

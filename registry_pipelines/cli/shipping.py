@@ -35,7 +35,8 @@ _STYLES = {"ok": "green", "denied": "red", "failed": "red", "skipped": "dim"}
 )
 @common
 def ship(options: Options, release: str, until: str) -> None:
-    """Take one release through the whole chain: build, scan, sign, judge, promote, copy to targets and mirrors.
+    """Take one release through the whole chain: build, index, scan, sign, judge, promote, copy to targets and
+    mirrors. Indexed or derived is what has `stream` in the configuration.
 
     IMAGE alone is the version that the configuration builds, or the only release there is. What is there already stays
     as it is: killed in the middle, the same command does the rest. Exit 3: denied, and nothing was copied. Exit 6:

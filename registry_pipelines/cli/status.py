@@ -29,7 +29,7 @@ REASON_CHARACTERS = 60
 MOST_LOOKED_AT = 20
 """Releases of an image whose evidence is read unless ``--long`` asks for all: some twenty requests each."""
 
-OPTIONAL = ("channel", "verdict", "reason", "where", "age", "size", "newer")
+OPTIONAL = ("channel", "verdict", "reason", "where", "age", "size", "streams", "newer")
 
 
 @click.command("status")
@@ -133,6 +133,7 @@ def _common(status: Status, now: datetime) -> dict[str, Any]:
         "where": where_text(status.places),
         "age": _age(status, now),
         "size": "" if status.size_bytes is None else status.size_bytes,
+        "streams": status.streams.text if status.streams else "",
     }
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,8 +14,24 @@ from registry_pipelines.chain.result import StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
-from registry_pipelines.cli.references import named
-from registry_pipelines.errors import ContentError
+from registry_pipelines.cli.references import is_release, named
+from registry_pipelines.cli.releases import answer
+from registry_pipelines.errors import ContentError, InputError
+from registry_pipelines.progress import Progress
+from registry_pipelines.settings import Size
+from registry_pipelines.stream.model import (
+    DEFAULT_MIN_LAYER_SIZE,
+    DEFAULT_SPAN_SIZE,
+    DERIVED_FORMATS,
+    Stream,
+    StreamFormat,
+    problems,
+)
+
+if TYPE_CHECKING:  # loaded where it is used: what only checks an image needs neither
+    from registry_pipelines.chain import Chain
+    from registry_pipelines.chain.stream import Tools
+    from registry_pipelines.config import Config
 
 TARGET = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
@@ -22,6 +42,187 @@ TARGET = (
 @click.group("stream")
 def stream_group() -> None:
     """Let images start before they are fetched whole."""
+
+
+class _Size(click.ParamType[Size]):
+    """``4MiB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Size:
+        if isinstance(value, Size):
+            return value
+        try:
+            return Size.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_SPAN_SIZE = click.option(
+    "--span-size",
+    type=_Size(),
+    metavar="SIZE",
+    help=f"Uncompressed bytes between two points of a SOCI index; {DEFAULT_SPAN_SIZE} unless told.",
+)
+_MIN_LAYER_SIZE = click.option(
+    "--min-layer-size",
+    type=_Size(),
+    metavar="SIZE",
+    help=f"Smaller layers get no SOCI index; {DEFAULT_MIN_LAYER_SIZE} unless told.",
+)
+_PRIORITIZE = click.option(
+    "--prioritize",
+    multiple=True,
+    metavar="PATH",
+    help="A file that a start reads; may be repeated, the first ones first.",
+)
+_KEY = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Private key of the indexer; the configuration's unless told.",
+)
+
+
+@stream_group.command("index", epilog=TARGET, short_help="Index an image beside it; no digest changes.")
+@click.argument("target", shell_complete=IMAGES)
+@_SPAN_SIZE
+@_MIN_LAYER_SIZE
+@_PRIORITIZE
+@_KEY
+@common
+def index(
+    options: Options,
+    target: str,
+    span_size: Size | None,
+    min_layer_size: Size | None,
+    prioritize: tuple[str, ...],
+    key: Path | None,
+) -> None:
+    """Index an image, so that a node starts it before it has fetched it whole: a SOCI index for each platform, which
+    refers to it and is signed by the indexer. No digest changes. Layers that get none are listed with the reason.
+
+    Of an image of the configuration with `stream` that says sizes and files.
+    """
+    told = {"span_size": span_size, "min_layer_size": min_layer_size, "prioritize": prioritize or None}
+    given = {name: value for name, value in told.items() if value is not None}
+    config = options.config_if_any()
+    if is_release(config, target):
+        with options.chain() as chain:
+            release = chain.find_release(target)
+            _refuse_what_is_configured(chain.config, release.image, given, key)
+            result = chain.index(release, wanted(given))
+        answer(options, result)
+        return
+    from registry_pipelines.chain.stream import index_any
+
+    stream = wanted(given)
+    with options.places([target]) as places, options.progress() as progress:
+        located = places.locate(target)
+        result = index_any(located.place, located.selector, stream, _tools(options, key, progress))
+    answer(options, result)
+
+
+@stream_group.command("convert", epilog=TARGET, short_help="Make an image with a digest of its own that starts fast.")
+@click.argument("target", shell_complete=IMAGES)
+@click.option(
+    "--format", "form", type=click.Choice(DERIVED_FORMATS), help="What is made; that of the configuration unless told."
+)
+@_SPAN_SIZE
+@_MIN_LAYER_SIZE
+@_PRIORITIZE
+@_KEY
+@common
+def convert(
+    options: Options,
+    target: str,
+    form: StreamFormat | None,
+    span_size: Size | None,
+    min_layer_size: Size | None,
+    prioritize: tuple[str, ...],
+    key: Path | None,
+) -> None:
+    """Make an image of another one that a node starts before it has fetched it whole. It has a digest of its own, the
+    tag `<tag>-<format>` in the same repository, and a signed record of what it was made of.
+
+    soci-v2: the same layers, and manifests that name their index. estargz: layers in pieces. Of an image of the
+    configuration with such a `stream.format` it is the release; IMAGE alone is then the newest that is not converted.
+    """
+    told = {"format": form, "span_size": span_size, "min_layer_size": min_layer_size, "prioritize": prioritize or None}
+    given = {name: value for name, value in told.items() if value is not None}
+    config = options.config_if_any()
+    if is_release(config, target):
+        with options.chain() as chain:
+            name, tag = _origin(chain, target)
+            if form is None:
+                _refuse_what_is_configured(chain.config, name, given, key)
+            result = chain.convert(name, tag, wanted(given) if form else None)
+        answer(options, result)
+        return
+    if form is None:
+        raise InputError("--format is missing", do=f"Write one of {', '.join(DERIVED_FORMATS)}")
+    from registry_pipelines.chain.stream import convert_any
+
+    stream = wanted(given)
+    with options.places([target]) as places, options.progress() as progress:
+        located = places.locate(target)
+        if not located.tag:
+            raise InputError(f"{target!r} has no tag, and what is made is named by it", do="Write the tag, too")
+        tools = _tools(options, key, progress)
+        result = convert_any(located.place, located.selector, located.tag, stream, tools)
+    answer(options, result)
+
+
+def wanted(given: Mapping[str, Any]) -> Stream:
+    """What options say, held against what goes together. Raises InputError."""
+    stream = Stream(**given)
+    for field, problem in problems(stream):
+        raise InputError(f"--{field.replace('_', '-')} {problem}")
+    return stream
+
+
+def _origin(chain: Chain, text: str) -> tuple[str, str]:
+    """Image and tag of what is to be converted. Raises InputError."""
+    name, colon, tag = text.partition("@")[0].partition(":")
+    if "@" in text or (colon and not tag):
+        raise InputError(f"{text!r} names no tag alone, and what is made is named by it", do="Write image:tag")
+    if tag:
+        return name, tag
+    origins = chain.origins(name)
+    waiting = [each for each, done in origins.items() if not done]
+    if waiting or not origins:
+        return name, waiting[0] if waiting else chain.find_release(name).tag
+    raise InputError(f"everything of {name} is converted", do="Write image:tag")
+
+
+def _refuse_what_is_configured(config: Config, name: str, given: Mapping[str, Any], key: Path | None) -> None:
+    if key is not None:
+        raise InputError("an image of the configuration is signed with the configuration's key", do="Leave --key out")
+    if given and config.images[name].stream is not None:
+        option = f"--{next(iter(given)).replace('_', '-')}"
+        raise InputError(
+            f"images.{name}.stream of the configuration says this", do=f"Change it there; leave {option} out"
+        )
+
+
+def _tools(options: Options, key: Path | None, progress: Progress) -> Tools:
+    """For an image that is none of the configuration's. Raises InputError: no key is named, or it cannot be read."""
+    from registry_pipelines.chain.keys import Keyring
+    from registry_pipelines.chain.stream import Tools
+    from registry_pipelines.evidence.keys import load_signer
+
+    config = options.config_if_any()
+    if key is not None:
+        signer = load_signer(key, config.password_of("indexer") if config else "")
+    elif config is not None:
+        signer = Keyring(config).signer("indexer")
+    else:
+        raise InputError(
+            "no key of the indexer is named, and nobody believes an index that is not signed",
+            do="Give --key FILE (`registry-pipelines sign --generate-key --key FILE` makes one), or a configuration",
+        )
+    engine = replace(options.engine(None), progress=progress)
+    return Tools(state=options.state.parent, signer=signer, engine=engine, progress=progress)
 
 
 @stream_group.command("check", epilog=TARGET, short_help="Say what keeps an image from it.")

@@ -18,12 +18,7 @@ from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
 from registry_pipelines.settings import unknown
-from registry_pipelines.stream.model import (
-    DEFAULT_MIN_LAYER_SIZE,
-    DEFAULT_SPAN_SIZE,
-    LEAST_SPAN_SIZE,
-    MOST_SPAN_SIZE,
-)
+from registry_pipelines.stream.model import problems as stream_problems
 from registry_pipelines.transfer.closure.choice import Choice
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.buckets import CapWindow
@@ -190,15 +185,7 @@ def _streams(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
                     "is empty, as if it were not written; write `stream: {}` for the defaults",
                 )
             continue
-        path, stream = f"images.{name}.stream", image.stream
-        if not LEAST_SPAN_SIZE <= stream.span_size <= MOST_SPAN_SIZE:
-            yield f"{path}.span_size", f"{stream.span_size} is not between {LEAST_SPAN_SIZE} and {MOST_SPAN_SIZE}"
-        if stream.format == "estargz":
-            for field, default in (("span_size", DEFAULT_SPAN_SIZE), ("min_layer_size", DEFAULT_MIN_LAYER_SIZE)):
-                if getattr(stream, field) != default:
-                    yield f"{path}.{field}", "is about SOCI indexes, and `format: estargz` makes none"
-        elif stream.prioritize:
-            yield f"{path}.prioritize", f"is about the order in eStargz layers, and `format: {stream.format}` keeps it"
+        yield from ((f"images.{name}.stream.{field}", problem) for field, problem in stream_problems(image.stream))
 
 
 def _targets(config: Config) -> Iterable[tuple[str, str]]:

@@ -158,8 +158,8 @@ KINDS: dict[WarningId, Kind] = {
         f"{RUN}: skopeo 1.22.0, crane 0.20.7, regctl of July 2026, Docker 28.5.2",
     ),
     "soci-v1-only": Kind(
-        "its SOCI index is of version 1, which the snapshotter does not read since 0.10",
-        "Convert it with `soci convert`",
+        "its SOCI index is of version 1, which the snapshotter reads only where `soci_v1` is on (off since 0.10)",
+        "Turn it on at the nodes, or make an image with one of version 2: `stream convert --format soci-v2`",
         "soci-snapshotter issue 1558",
     ),
     "zstd-under-soci": Kind(

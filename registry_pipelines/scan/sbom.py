@@ -103,10 +103,10 @@ class _Scanner:
                 where=f"{self._place}@{image.digest}",
             )
         pairs = list(zip(diff_ids, manifest.layers, strict=True))
-        unique = list(dict.fromkeys(pairs))
+        unique = {(diff_id, layer.digest): (diff_id, layer) for diff_id, layer in pairs}
         with Pool(min(WORKERS, os.cpu_count() or 1), "scan-layer") as pool:
-            contents = dict(zip(unique, pool.map(self._layer, unique), strict=True))
-        return [contents[pair] for pair in pairs]
+            contents = dict(zip(unique, pool.map(self._layer, unique.values()), strict=True))
+        return [contents[diff_id, layer.digest] for diff_id, layer in pairs]
 
     def _layer(self, pair: tuple[Digest, Descriptor]) -> LayerContent:
         diff_id, layer = pair

@@ -97,6 +97,22 @@ def sign_release(
     return SignedRelease(image, tuple(work.made), tuple(withheld), tuple(work.problems))
 
 
+def sign_provenance(
+    place: Place, subject: Descriptor, signers: Mapping[Role, Signer], trusted: KeySet
+) -> tuple[Sequence[Attested], Sequence[str]]:
+    """Attest the provenance that is attached to an image and not signed yet, as :func:`sign_release` does, and nothing
+    else: for what a release was derived of, whose provenance is the release's. What is signed now, and why the rest is
+    not. Raises RegistryError, ManifestInvalid, ClosureIncomplete."""
+    top = place.registry.get_manifest(place.repository, subject.digest)
+    known = read_attestations(place, subject.digest, trusted.also(signers), predicate_type=PROVENANCE_TYPE)
+    own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
+    work = _Signing(place, subject, signers, known, att_tag=False, own=own, now=datetime.now(UTC))
+    artifacts, rejected = read_artifacts(place, subject.digest, kinds=(PROVENANCE_ARTIFACT,))
+    work.problems.extend(str(refusal) for refusal in rejected)
+    work.attest_provenance([content for _, content in artifacts[PROVENANCE_ARTIFACT]])
+    return work.made, work.problems
+
+
 @dataclass
 class _Signing:
     """One release being signed; collects what was made and what stood in the way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -51,3 +52,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     def origin_of(self, tag: str) -> str:
         """The tag of the image that a derived release with this tag is made of; empty for any other tag."""
         return tag.removesuffix(f"-{self.format}") if self.derives and tag.endswith(f"-{self.format}") else ""
+
+
+def problems(stream: Stream) -> Iterator[tuple[str, str]]:
+    """What does not go together: the field, and what is wrong with it."""
+    if not LEAST_SPAN_SIZE <= stream.span_size <= MOST_SPAN_SIZE:
+        yield "span_size", f"{stream.span_size} is not between {LEAST_SPAN_SIZE} and {MOST_SPAN_SIZE}"
+    if stream.format == "estargz":
+        for field, default in (("span_size", DEFAULT_SPAN_SIZE), ("min_layer_size", DEFAULT_MIN_LAYER_SIZE)):
+            if getattr(stream, field) != default:
+                yield field, "is about SOCI indexes, and format estargz makes none"

@@ -97,7 +97,6 @@ def test_a_policy_asks_for_no_statement_that_nobody_is_believed_for(tmp_path: Pa
         ("{span_size: 4MB}", "stream.span_size: '4MB' is not a size; write a whole number and KiB, MiB or GiB"),
         ("{span_size: 1KiB}", "stream.span_size: 1KiB is not between 64KiB and 1GiB"),
         ("{format: estargz, min_layer_size: 1MiB}", "stream.min_layer_size: is about SOCI indexes"),
-        ("{prioritize: [/usr/bin/python3]}", "stream.prioritize: is about the order in eStargz layers"),
     ],
 )
 def test_a_stream_section_that_would_do_something_else_is_told(tmp_path: Path, stream: str, expected: str) -> None:
