@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -40,12 +41,14 @@ class Containerd:
 
 
 @contextmanager
-def containerd(program: str, client: str, folder: Path) -> Iterator[Containerd]:
-    """Start, wait until it answers, stop. The folder's path must be short: it holds the sockets."""
+def containerd(program: str, client: str, folder: Path, *, plugins: str = "") -> Iterator[Containerd]:
+    """Start, wait until it answers, stop. The folder's path must be short: it holds the sockets. plugins: more of its
+    configuration. The shim beside the program is its own."""
     config = folder / "config.toml"
-    config.write_text(CONFIG.format(folder))
+    config.write_text(CONFIG.format(folder) + plugins)
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log)
+        own = {**os.environ, "PATH": f"{Path(program).parent}:{os.environ.get('PATH', '')}"}
+        process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log, env=own)
         found = Containerd(client, folder / "grpc.sock")
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
