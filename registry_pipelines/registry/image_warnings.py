@@ -72,11 +72,16 @@ def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[ImageWarning
         for layer in entry.manifest.layers if entry.kind == "image" else ():
             if not layer.media_type.endswith("gzip") or layer.size < FOOTER_BYTES or is_foreign(layer):
                 continue
-            footer = _last_bytes(place, layer)[_FOOTER_MARK_AT] == _FOOTER_MARK
+            footer = ends_as_estargz(place, layer)
             if footer != _has_toc(layer):
                 kind: WarningId = "estargz-no-annotation" if footer else "estargz-no-footer"
                 warnings.append(ImageWarning(kind, entry.digest, layer.digest.short))
     return warnings
+
+
+def ends_as_estargz(place: Place, layer: Descriptor) -> bool:
+    """Whether a layer's last 51 bytes are an eStargz footer. One request. Raises RegistryError."""
+    return layer.size >= FOOTER_BYTES and _last_bytes(place, layer)[_FOOTER_MARK_AT] == _FOOTER_MARK
 
 
 def is_foreign(layer: Descriptor) -> bool:

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from registry_pipelines.errors import ContentError, ManifestOutdated
+from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.platforms import Entry, read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check_kinds import CheckRow, Severity, check_row
 from registry_pipelines.stream.eligible import image_rows, registry_rows
+from registry_pipelines.stream.index_checks import Asked, ImageCheck, LayerFacts, unnamed_indexes
+from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "unknown", "hint")
 """Worst first."""
@@ -22,17 +25,28 @@ class StreamCheck(msgspec.Struct, frozen=True, kw_only=True):
 
     release: str
     rows: tuple[CheckRow, ...]
+    layers: tuple[LayerFacts, ...] = ()
+    """Of each platform in its order."""
 
     def count(self, severity: Severity) -> int:
         """Rows of this severity."""
         return sum(row.severity == severity for row in self.rows)
 
 
-def check_release(place: Place, reference: str) -> StreamCheck:
-    """Everything known to be said of a release's streaming.
+def check_release(
+    place: Place,
+    reference: str,
+    *,
+    verifier: Verifier | None = None,
+    min_layer_bytes: int = DEFAULT_MIN_LAYER_SIZE,
+    every_span: bool = False,
+) -> StreamCheck:
+    """Everything known to be said of a release's streaming; nothing is written.
 
-    reference: its digest, or a tag. What is wrong with the content raises nothing: it is a row. Raises RegistryError:
-    not found, or no answer.
+    reference: its digest, or a tag. verifier: whose signature makes an index one that nodes may be served.
+    min_layer_bytes: compressed bytes below which a layer needs no index. every_span: read each layer whole through its
+    index, in place of a few spans of it. What is wrong with the content raises nothing: it is a row. Raises
+    RegistryError: not found, or no answer.
     """
     try:
         top = place.registry.get_manifest(place.repository, reference)
@@ -41,16 +55,22 @@ def check_release(place: Place, reference: str) -> StreamCheck:
         return _sorted(reference, [check_row("schema-1", manifest=reference, detail=error.where)])
     except ContentError as error:
         return _sorted(reference, [check_row("unreadable", manifest=reference, detail=error.what)])
-    return _sorted(top.digest, _rows(place, top.digest, [each for each in entries if each.kind == "image"]))
+    asked = Asked(verifier, min_layer_bytes, every_span)
+    images = [ImageCheck(place, entry, asked) for entry in entries if entry.kind == "image"]
+    found = _sorted(top.digest, _rows(place, top.digest, images, entries))
+    layers = [each for image in images for each in image.facts.values()]
+    return msgspec.structs.replace(found, layers=tuple(layers))
 
 
-def _rows(place: Place, release: Digest, images: Sequence[Entry]) -> Iterator[CheckRow]:
+def _rows(place: Place, release: Digest, images: Sequence[ImageCheck], entries: Sequence[Entry]) -> Iterator[CheckRow]:
     if not images:
         yield check_row("no-image", manifest=release)
         return
     yield from registry_rows(place, release)
-    for entry in images:
-        yield from image_rows(place, entry)
+    yield from unnamed_indexes(entries)
+    for image in images:
+        yield from image_rows(place, image.entry)
+        yield from image.rows()
 
 
 def _sorted(release: str, rows: Iterable[CheckRow]) -> StreamCheck:

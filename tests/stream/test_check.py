@@ -64,10 +64,10 @@ def plain(tar: bytes) -> tuple[bytes, str, bytes]:
 
 
 def said(place: Place, digest: str) -> dict[str, list[CheckRow]]:
-    """The rows by name, without those that the registry's host alone gives."""
+    """The rows by name, without those that the registry's host alone gives, and without what all small images have."""
     rows: dict[str, list[CheckRow]] = {}
     for row in check_release(place, digest).rows:
-        if not row.name.startswith("gke-"):
+        if not row.name.startswith(("gke-", "small-")):
             rows.setdefault(row.name, []).append(row)
     return rows
 
