@@ -159,7 +159,7 @@ def test_a_part_that_is_gone_is_named_with_its_layer(made: Made) -> None:
     assert (row.severity, row.layer) == ("error", made.manifest.layers[1].digest)
 
 
-@pytest.mark.parametrize("cut", [0, 1, 1000, -1])
+@pytest.mark.parametrize("cut", [0, 1, 1000, -100])
 def test_a_part_that_is_cut_or_empty_is_damaged(made: Made, cut: int) -> None:
     raw = Path(made.tables[0].content).read_bytes()[:cut]  # type: ignore[arg-type]
     made.replaced(made.table(0, raw), made.tables[1].descriptor)
@@ -217,6 +217,18 @@ def test_one_wrong_byte_of_a_digest_is_found_where_every_span_is_read(made: Made
         assert "hashes to" in row.what
 
 
+def test_spans_within_a_large_file_are_read_as_a_sample_and_all_where_asked(place: Place, tmp_path: Path) -> None:
+    made = Made(place, tmp_path / "made", Made.gzipped(tree(count=1, size=1_500_000)))
+    raw = Path(made.tables[0].content).read_bytes()  # type: ignore[arg-type]
+    places = sorted(at for at in range(len(raw)) if raw.startswith(b"sha256:", at))  # the last span's comes first
+    assert len(places) > 10
+    for at, by_sample in ((places[0], True), (places[-2], False)):
+        wrong = raw[: at + 20] + (b"1" if raw[at + 20 : at + 21] == b"0" else b"0") + raw[at + 21 :]
+        made.replaced(made.table(0, wrong))
+        assert ("index-wrong" in made.said()) == by_sample
+        assert "index-wrong" in made.said(every_span=True)
+
+
 def test_a_name_that_the_layer_has_not_is_found_where_every_header_is_read(made: Made) -> None:
     raw = Path(made.tables[0].content).read_bytes()  # type: ignore[arg-type]
     for name, every_span in ((b"usr/lib/file0\0", False), (b"usr/lib/file7\0", True)):
@@ -269,6 +281,16 @@ def test_version_2_is_found_through_the_image_and_needs_no_hint(made: Made) -> N
     assert {row.name for row in found.rows} == {"gke-registry", "index-unverified"}
     assert {each.form for each in found.layers} == {"soci-v2"}
     assert found.layers[0].platform == "linux/amd64"
+
+
+def test_where_both_versions_are_there_the_facts_are_those_of_the_one_that_is_named(made: Made) -> None:
+    _, image, _ = converted(made)
+    older = soci_index([made.tables[0].descriptor], subject=image.descriptor)
+    made.place.registry.put_manifest(made.place.repository, older)
+    found = made.check(image.digest)
+    assert [each.form for each in found.layers] == ["soci-v2", "soci-v2"]
+    assert "soci-v1-only" not in {row.name for row in found.rows}
+    assert [row.layer for row in found.rows if row.name == "layer-not-indexed"] == [made.manifest.layers[1].digest]
 
 
 def test_an_image_that_names_an_index_which_is_not_here(made: Made) -> None:
