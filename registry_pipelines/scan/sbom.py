@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -43,6 +45,9 @@ WORKERS = 4
 """Layers streamed at once, at most one a core: inflating and hashing release the interpreter lock."""
 
 cyclonedx = write_cyclonedx
+
+_Key = tuple[Digest, Digest]
+"""A layer's diffID and its digest."""
 
 
 def scan_image(
@@ -103,33 +108,48 @@ class _Scanner:
                 where=f"{self._place}@{image.digest}",
             )
         pairs = list(zip(diff_ids, manifest.layers, strict=True))
-        unique = {(diff_id, layer.digest): (diff_id, layer) for diff_id, layer in pairs}
-        with Pool(min(WORKERS, os.cpu_count() or 1), "scan-layer") as pool:
-            contents = dict(zip(unique, pool.map(self._layer, unique.values()), strict=True))
-        return [contents[diff_id, layer.digest] for diff_id, layer in pairs]
+        unique = {(diff_id, layer.digest): layer for diff_id, layer in pairs}
+        contents = {key: self._known(key) for key in unique}
+        unread = [key for key in unique if contents[key] is None]
+        cores = os.cpu_count() or 1
+        # Two threads for one layer are slower together than two for two, where there are so many.
+        read = partial(self._layer, alone=len(unread) < cores)
+        with Pool(min(WORKERS, cores), "scan-layer") as pool:
+            contents.update(zip(unread, pool.map(read, unread, (unique[key] for key in unread)), strict=True))
+        return [content for diff_id, layer in pairs if (content := contents[diff_id, layer.digest])]
 
-    def _layer(self, pair: tuple[Digest, Descriptor]) -> LayerContent:
-        diff_id, layer = pair
-        known = self._kept.layer(diff_id, layer.digest)
-        task = f"scan {layer.digest.short}"
-        if known is not None:
-            self._progress.end(task, note="known")
-            return known
+    def _known(self, key: _Key) -> LayerContent | None:
+        content = self._kept.layer(*key)
+        if content is not None:
+            self._progress.end(_task(key), note="known")
+        return content
+
+    def _layer(self, key: _Key, layer: Descriptor, *, alone: bool) -> LayerContent:
+        """alone: fewer layers are read than there are cores."""
+        diff_id, task = key[0], _task(key)
         self._progress.begin(task, total_bytes=layer.size)
-        where = f"{self._place}@{layer.digest}"
-        with BlobStream(self._place, layer) as reader:
-            counted = Counted(reader, self._progress, task)
-            with self._walk(counted, layer, diff_id, where) as walk:
-                content = read_layer(walk)
+        with (
+            BlobStream(self._place, layer) as reader,
+            Pool(1, "hash-layer") if alone else nullcontext() as beside,
+            self._walk(Counted(reader, self._progress, task), layer, diff_id, beside) as walk,
+        ):
+            content = read_layer(walk)
         self._kept.keep_layer(diff_id, layer.digest, content)
         self._progress.end(task)
         return content
 
     @contextmanager
-    def _walk(self, stream: Readable, layer: Descriptor, diff_id: Digest, where: str) -> Iterator[LayerWalk]:
+    def _walk(
+        self, stream: Readable, layer: Descriptor, diff_id: Digest, beside: Executor | None
+    ) -> Iterator[LayerWalk]:
         """One that also writes the layer's record, unless it is there, or no library stops at deflate blocks."""
+        where = f"{self._place}@{layer.digest}"
         if stops_at_blocks() and self._store.get(diff_id, layer.digest) is None:
-            with self._store.walking(stream, layer, diff_id, where=where) as walk:
+            with self._store.walking(stream, layer, diff_id, where=where, beside=beside) as walk:
                 yield walk
         else:
-            yield open_layer(stream, layer.media_type, where=where, expected=layer, diff_id=diff_id)
+            yield open_layer(stream, layer.media_type, where=where, expected=layer, diff_id=diff_id, beside=beside)
+
+
+def _task(key: _Key) -> str:
+    return f"scan {key[1].short}"

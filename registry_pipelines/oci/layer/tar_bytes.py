@@ -63,7 +63,7 @@ class TarBytes:
         self._view = memoryview(b"")
         self._position = 0
         self._end = 0
-        self._entries: list[RawEntry] = []
+        self._entries: list[_Begun] = []
         self.total = 0
         """Bytes inflated so far."""
         self.archive_end: int | None = None
@@ -169,7 +169,7 @@ class TarBytes:
     def note(self, size: int, blocks: bytes) -> None:
         """An entry begins: its headers were taken, its content of ``size`` bytes comes next."""
         if self._writer:
-            self._entries.append(RawEntry(self.offset, size, blocks, b""))
+            self._entries.append((self.total - self._end + self._position, size, blocks))
 
     def archive_ended(self) -> None:
         """The second zero block was taken."""
@@ -205,7 +205,7 @@ class TarBytes:
             self._entries = []
             self._position = self._end = 0
 
-    def _hash(self, view: memoryview, first: int, entries: list[RawEntry]) -> None:
+    def _hash(self, view: memoryview, first: int, entries: list[_Begun]) -> None:
         if self._hasher is not None:
             self._hasher.update(view)
         if self._files:
@@ -221,33 +221,38 @@ def _digest(hasher: Any) -> Digest | None:
     return Digest(f"{hasher.name}:{hasher.hexdigest()}") if hasher is not None else None
 
 
+_Begun = tuple[int, int, bytes]
+"""position, size and blocks of a RawEntry whose content is not hashed yet."""
+
+
 class _FileHashes:
     """Gives every entry the sha256 of its content, and hands it on to the record."""
 
     def __init__(self, writer: RecordWriter) -> None:
         self._writer = writer
-        self._entry: RawEntry | None = None
+        self._entry: _Begun | None = None
         self._hasher: Any = None
 
-    def feed(self, view: memoryview, first: int, entries: list[RawEntry]) -> None:
+    def feed(self, view: memoryview, first: int, entries: list[_Begun]) -> None:
         """Bytes of the tar from offset ``first`` on, and the entries whose headers end in them."""
-        end = first + len(view)
         if self._entry:
             self._go_on(view, first, self._entry)
+        end, add, sha256 = first + len(view), self._writer.add, hashlib.sha256
         for entry in entries:
-            if not entry.size:
-                self._writer.add(entry)
-            elif entry.position + entry.size <= end:
-                begin = entry.position - first
-                content = view[begin : begin + entry.size]
-                self._writer.add(entry._replace(sha256=hashlib.sha256(content).digest()))
+            position, size, blocks = entry
+            if not size:
+                add(RawEntry(position, 0, blocks, b""))
+            elif position + size <= end:
+                begin = position - first
+                add(RawEntry(position, size, blocks, sha256(view[begin : begin + size]).digest()))
             else:
-                self._entry, self._hasher = entry, hashlib.sha256()
+                self._entry, self._hasher = entry, sha256()
                 self._go_on(view, first, entry)
 
-    def _go_on(self, view: memoryview, first: int, entry: RawEntry) -> None:
-        begin, stop = max(0, entry.position - first), entry.position + entry.size - first
-        self._hasher.update(view[begin:stop])
+    def _go_on(self, view: memoryview, first: int, entry: _Begun) -> None:
+        position, size, blocks = entry
+        stop = position + size - first
+        self._hasher.update(view[max(0, position - first) : stop])
         if stop <= len(view):
-            self._writer.add(entry._replace(sha256=self._hasher.digest()))
+            self._writer.add(RawEntry(position, size, blocks, self._hasher.digest()))
             self._entry = None

@@ -161,7 +161,8 @@ class LayerWalk:
             hashed=hashed,
         )
         self._any_names = any_names
-        self._blocks = bytearray()
+        self._blocks: list[bytes] = []
+        self._blocks_bytes = 0
         self._content = 0
         self._padding = 0
         self._entries = 0
@@ -230,8 +231,9 @@ class LayerWalk:
         return block
 
     def _keep(self, blocks: bytes) -> None:
-        self._blocks += blocks
-        if len(self._blocks) > MAX_BLOCKS_BYTES:
+        self._blocks.append(blocks)
+        self._blocks_bytes += len(blocks)
+        if self._blocks_bytes > MAX_BLOCKS_BYTES:
             raise LayerInvalid(f"one entry has more than {MAX_BLOCKS_BYTES} bytes of headers", where=self.where)
 
     def _next_header(self) -> Header | None:
@@ -310,8 +312,8 @@ class LayerWalk:
         if header.extended_sparse:
             while self._header_block()[504]:
                 pass
-        blocks = bytes(self._blocks)
-        self._blocks.clear()
+        blocks = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+        self._blocks, self._blocks_bytes = [], 0
         self._tar.note(self._content, blocks)
         kind = header._replace(name=raw_name).kind if header.type == 0 else header.kind
         if self._any_names:
