@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,6 +28,9 @@ BLOCK_BYTES = 1 << 20
 
 MEMORY_BYTES = 32 << 20
 """A larger buffer waits in a file until its first byte is known."""
+
+_OFFSETS = 1 << 14
+"""Of a vector, made at once."""
 
 _U32 = struct.Struct("<I")
 _CODES = {1: "b", 4: "I", 8: "q"}
@@ -69,12 +73,13 @@ def layout(slots: tuple[int, ...], sizes: tuple[int, ...], phase: int) -> Layout
 class Builder:
     """A buffer that is written from its end. Positions are counted from there. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        """folder: where a large buffer waits, on a disk; the system's own one may be memory."""
         self.used = 0
         self._parts: list[bytes] = []
         self._pending = 0
         self._blocks: list[int] = []
-        self._spool = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed with the builder
+        self._spool = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(folder) if folder else None)  # noqa: SIM115 - closed with the builder
         self._vtables: dict[bytes, int] = {}
 
     def __enter__(self) -> Builder:
@@ -106,10 +111,13 @@ class Builder:
 
     def offsets(self, positions: Sequence[int]) -> int:
         """A vector of what lies at these positions."""
-        count = len(positions)
         self.align(4)
-        high = self.used + 4 * count
-        self.put(struct.pack(f"<{count + 1}I", count, *(high - 4 * i - at for i, at in enumerate(positions))))
+        high = self.used + 4 * len(positions)
+        for end in range(len(positions), 0, -_OFFSETS):
+            start = max(0, end - _OFFSETS)
+            part = (high - 4 * i - positions[i] for i in range(start, end))
+            self.put(struct.pack(f"<{end - start}I", *part))
+        self.put(_U32.pack(len(positions)))
         return self.used
 
     def table(self, values: Sequence[tuple[int, int, int]], references: Sequence[int] = ()) -> int:

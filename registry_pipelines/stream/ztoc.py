@@ -21,6 +21,7 @@ import msgspec
 
 from registry_pipelines.errors import DigestInvalid, IndexInvalid, LayerInvalid
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.checkpoints import WINDOW_BYTES, Checkpoint
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
@@ -114,17 +115,17 @@ def write_ztoc(target: Path, files: Iterable[FileMetadata], spans: Spans, *, too
     """Write a layer's ztoc to a file; what is in memory does not grow with it, but for 60 bytes a tar entry.
 
     files: every tar entry in the tar's order. Returns its digest and size in bytes. Raises IndexInvalid: over 2 GiB,
-    no spans.
+    no spans; DiskFull, LocalError.
     """
     if not spans.points:
         raise IndexInvalid("the layer holds no bytes, so no index can be made")
-    with Builder() as builder, target.open("wb") as out:
-        return builder.finish(_write_root(builder, files, spans, tool.encode()), out)
+    with local_errors(target), Builder(target.parent) as builder, target.open("wb") as out:
+        return builder.finish(_write_root(builder, _last_first(files, target.parent), spans, tool.encode()), out)
 
 
-def _write_root(builder: Builder, files: Iterable[FileMetadata], spans: Spans, tool: bytes) -> int:
+def _write_root(builder: Builder, batches: Iterable[list[Any]], spans: Spans, tool: bytes) -> int:
     version, name = builder.string(VERSION), builder.string(tool)
-    toc = builder.table([(0, 4, builder.offsets(_write_files(builder, files)))], references=(0,))
+    toc = builder.table([(0, 4, builder.offsets(_write_files(builder, batches)))], references=(0,))
     blob = _write_points(builder, spans) if spans.algorithm == GZIP else _write_slices(builder, spans)
     digests = builder.offsets([builder.string(digest.encode()) for digest in spans.digests])
     algorithm = _CODES[spans.algorithm] if spans.algorithm != GZIP else 0
@@ -134,22 +135,22 @@ def _write_root(builder: Builder, files: Iterable[FileMetadata], spans: Spans, t
     return builder.table([*root, (5, 4, compression)], references=(0, 1, 4, 5))
 
 
-def _write_files(builder: Builder, files: Iterable[FileMetadata]) -> array[int]:
+def _write_files(builder: Builder, batches: Iterable[list[Any]]) -> array[int]:
     """All entries, the last one first, as the format's order of bytes wants it."""
     places = array("I")
     writer = _FileWriter(builder)
-    for batch in _last_first(files):
+    for batch in batches:
         places.extend(writer.write(each) for each in reversed(batch))
     places.reverse()
     return places
 
 
-def _last_first(files: Iterable[FileMetadata]) -> Iterator[list[Any]]:
-    """Batches of entries, the last batch first; what is not the last waits in a file."""
+def _last_first(files: Iterable[FileMetadata], folder: Path) -> Iterator[list[Any]]:
+    """Batches of entries, the last batch first; what is not the last waits in a file of the folder."""
     source = iter(files)
     batch: list[Any] = list(islice(source, BATCH))
     ends = [0]
-    with tempfile.TemporaryFile() as waiting:
+    with tempfile.TemporaryFile(dir=folder) as waiting:
         while following := list(islice(source, BATCH)):
             ends.append(ends[-1] + waiting.write(msgspec.msgpack.encode(batch)))
             batch = following
@@ -157,6 +158,14 @@ def _last_first(files: Iterable[FileMetadata]) -> Iterator[list[Any]]:
         for start, end in reversed(list(pairwise(ends))):
             waiting.seek(start)
             yield msgspec.msgpack.decode(waiting.read(end - start))
+
+
+_EMPTY_VECTOR = bytes(4)
+
+
+def _padded(raw: bytes) -> bytes:
+    """The bytes of a string that ends at a multiple of 4, as all do here."""
+    return b"%b%b%b" % (struct.pack("<I", len(raw)), raw, bytes(4 - len(raw) % 4))
 
 
 class _FileWriter:
@@ -169,10 +178,11 @@ class _FileWriter:
     def write(self, entry: FileMetadata) -> int:
         builder = self._builder
         name, kind, position, size, link, mode, uid, gid, user, group, modified, major, minor, records = entry
-        name_at = builder.string(name)
+        first = _padded(name)
+        name_at = builder.used + len(first)
         raw, (kind_at, link_at, user_at, group_at, time_at) = self._strings((kind, link, user, group, modified))
-        builder.put(raw)
-        records_at = self._records(records)
+        builder.put(raw + first if records else _EMPTY_VECTOR + raw + first)
+        records_at = self._records(records) if records else builder.used
         sizes = (
             *(4, 4, 8 if position else 0, 8 if size else 0, 4, 8 if mode else 0, 4 if uid else 0),
             *(4 if gid else 0, 4, 4, 4, 8 if major else 0, 8 if minor else 0, 4),
@@ -192,7 +202,7 @@ class _FileWriter:
         """The bytes of strings that are written one after the other, and how far below the name each lies."""
         known = self._texts.get(texts)
         if known is None:
-            parts = [b"%b%b%b" % (struct.pack("<I", len(raw)), raw, bytes(4 - len(raw) % 4)) for raw in texts]
+            parts = [_padded(raw) for raw in texts]
             below, places = 0, []
             for part in parts:
                 below += len(part)
