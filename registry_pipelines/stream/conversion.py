@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from registry_pipelines.errors import IndexInvalid, LayerInvalid, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
@@ -15,9 +18,11 @@ from registry_pipelines.registry.blobs import BlobStream, Counted
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.converted import ConvertedLayer, ConvertedLayers
 from registry_pipelines.stream.estargz import Conversion, Options
+from registry_pipelines.stream.estargz_verify import verify_existing
 from registry_pipelines.stream.results import LayerHow
 from registry_pipelines.stream.soci import unreadable
 from registry_pipelines.stream.source import is_estargz
+from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.transfer.uploads import Uploads
 
 
@@ -31,12 +36,10 @@ class LayerOutcome:
     bytes_sent: int = 0
 
 
-def kept_as_it_is(layer: Descriptor) -> str:
-    """Why a layer is not converted, by what its manifest tells; empty when it is."""
+def why_kept(layer: Descriptor) -> str:
+    """Why a layer stays as it is, of one that does."""
     found = unreadable(layer)
-    if found is not None:
-        return found.detail
-    return "it is eStargz already" if is_estargz(layer) else ""
+    return found.detail if found is not None else "it is eStargz already"
 
 
 def options_of(options: Options) -> dict[str, Any]:
@@ -56,11 +59,20 @@ class LayerConverter:
     def ensure(self, layer: Descriptor, diff_id: Digest, progress: Progress) -> LayerOutcome:
         """Have the layer's other form in the repository. Raises LayerInvalid, DigestMismatch (the layer is not what the
         image says), and the RegistryError, ContentError and LocalError families."""
-        if why := kept_as_it_is(layer):
-            return LayerOutcome(None, "kept", why)
+        if unreadable(layer):
+            return LayerOutcome(None, "kept", why_kept(layer))
         place, options = self._uploads.target, options_of(self._options)
         task = f"convert {layer.digest.short}"
         made = self._cache.find(layer, diff_id, options)
+        why = ""
+        if made is None:
+            made, why = self._existing(layer, diff_id)
+            if made is not None:
+                self._cache.keep(layer, diff_id, options, made)
+        if made and made.descriptor.digest == layer.digest:
+            # Only the annotations may be new; Docker's push loses them where the blob is there already.
+            told = (layer.annotations or {}).items() >= (made.descriptor.annotations or {}).items()
+            return LayerOutcome(None if told else made, "kept", why_kept(layer))
         how: LayerHow | None = None
         if made:
             digest, size = made.descriptor.digest, made.descriptor.size
@@ -74,7 +86,19 @@ class LayerConverter:
             self._cache.keep(layer, diff_id, options, made)
         self._cache.keep_seen(made.descriptor.digest, place.registry.name, place.repository)
         progress.end(task, note=how)
-        return LayerOutcome(made, how, bytes_sent=sent)
+        return LayerOutcome(made, how, why, bytes_sent=sent)
+
+    def _existing(self, layer: Descriptor, diff_id: Digest) -> tuple[ConvertedLayer | None, str]:
+        """The layer itself where it is eStargz, and its table is right; and why it is not, where it says it were."""
+        ranges = blob_ranges(self._source, layer.digest)
+        try:
+            found = verify_existing(layer, diff_id, ranges, where=f"{self._source}@{layer.digest}")
+        except (IndexInvalid, LayerInvalid, Unsupported) as error:
+            return None, f"it was made anew: {error.what}"
+        if found is None:
+            return None, "it was made anew: its annotation says eStargz, and it is not" if is_estargz(layer) else ""
+        annotations = {**(layer.annotations or {}), **found.annotations}
+        return ConvertedLayer(msgspec.structs.replace(layer, annotations=annotations), diff_id, found.chunks), ""
 
     def _make(self, layer: Descriptor, diff_id: Digest, progress: Progress, task: str) -> ConvertedLayer:
         @contextmanager

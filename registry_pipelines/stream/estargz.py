@@ -30,6 +30,7 @@ from registry_pipelines.stream.estargz_toc import (
     PREFETCH_LANDMARK,
     RESERVED,
     TocEntry,
+    toc_annotations,
 )
 from registry_pipelines.stream.toc import FileMetadata, file_metadata
 
@@ -38,10 +39,6 @@ CHUNK_BYTES = 4 * 1024 * 1024
 LEVEL = 6
 """Of libdeflate: smaller than the official tool's level 9, at a tenth of its time."""
 THREADS = 2
-TOC_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
-SIZE_ANNOTATION = "io.containers.estargz.uncompressed-size"
-"""Of the layer's descriptor. Without the first one a node fetches the layer whole."""
-
 _NAMES_TOLD = 100
 """Names of entries that were left out, in what is told of a conversion."""
 _MOST_OWNERS = 1 << 16
@@ -295,7 +292,7 @@ class _Writing:
                 media_type=OCI_LAYER_GZIP,
                 digest=written.digest,
                 size=written.size,
-                annotations={TOC_ANNOTATION: written.toc_digest, SIZE_ANNOTATION: str(written.uncompressed_size)},
+                annotations=toc_annotations(written.toc_digest, written.uncompressed_size),
             ),
             diff_id=written.diff_id,
             uncompressed_size=written.uncompressed_size,

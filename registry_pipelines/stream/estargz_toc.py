@@ -23,9 +23,12 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.decompress import Readable
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES, read_header
+from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.stream.estargz_stream import MemberStream
 from registry_pipelines.stream.spans import Ranges
 
+SIZE_ANNOTATION = "io.containers.estargz.uncompressed-size"
+"""Of the layer's descriptor; without TOC_ANNOTATION beside it a node fetches the layer whole."""
 TOC_NAME = "stargz.index.json"
 """The last entry of the tar."""
 PREFETCH_LANDMARK = ".prefetch.landmark"
@@ -109,6 +112,11 @@ def footer(toc_offset: int) -> bytes:
     extra = b"SG" + (22).to_bytes(2, "little") + b"%016xSTARGZ" % toc_offset
     head = bytes.fromhex("1f8b08040000000000ff") + len(extra).to_bytes(2, "little")
     return head + extra + bytes.fromhex("010000ffff") + bytes(8)
+
+
+def toc_annotations(toc_digest: Digest, uncompressed_size: int) -> dict[str, str]:
+    """What the descriptor of an eStargz layer tells."""
+    return {TOC_ANNOTATION: str(toc_digest), SIZE_ANNOTATION: str(uncompressed_size)}
 
 
 class Footer(NamedTuple):

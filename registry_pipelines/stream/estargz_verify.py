@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from registry_pipelines.errors import IndexInvalid
+from registry_pipelines.errors import DigestMismatch, IndexInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.decompress import Readable
 from registry_pipelines.oci.layer.walk import Entry, open_layer
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_LAYER
+from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.stream.estargz_headers import toc_row
 from registry_pipelines.stream.estargz_stream import MemberStream
-from registry_pipelines.stream.estargz_toc import TOC_NAME, Toc, TocEntry
+from registry_pipelines.stream.estargz_toc import TOC_NAME, Toc, TocEntry, layer_form, read_toc, toc_annotations
+from registry_pipelines.stream.spans import Ranges
 from registry_pipelines.stream.toc import file_metadata
 
 _PIECE_BYTES = 1024 * 1024
@@ -42,6 +45,11 @@ class Verified:
     """Of the table, further chunks not counted."""
     chunks: int
 
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What its descriptor must tell, so that nodes know it."""
+        return toc_annotations(self.toc_digest, self.uncompressed_size)
+
 
 def verify_layer(stream: Readable, toc: Toc) -> Verified:
     """Read a whole blob once, and hold it against its table. stream: all of its bytes.
@@ -51,6 +59,25 @@ def verify_layer(stream: Readable, toc: Toc) -> Verified:
     what is returned.
     """
     return _Verifying(stream, toc).all()
+
+
+def verify_existing(layer: Descriptor, diff_id: Digest, ranges: Ranges, *, where: str = "") -> Verified | None:
+    """Hold a layer that may be eStargz already against its table, its annotation, its digest and its diffID; None when
+    it ends as something else. All of it is read, after two ranges that say what it is.
+
+    Raises IndexInvalid, LayerInvalid, DigestMismatch: it is not what it says. What ``ranges`` raises.
+    """
+    if layer_form(layer.size, ranges) != "estargz":
+        return None
+    told = (layer.annotations or {}).get(TOC_ANNOTATION)
+    with (
+        read_toc(ranges, layer.size, expected=Digest(told) if told else None, where=where) as toc,
+        ranges(0, layer.size) as stream,
+    ):
+        verified = verify_layer(stream, toc)
+    if (verified.digest, verified.diff_id) != (layer.digest, diff_id):
+        raise DigestMismatch("the layer or what it unpacks to has another digest than the image says", where=where)
+    return verified
 
 
 class _Verifying:
@@ -176,6 +203,3 @@ class _Verifying:
 
 def _told(name: bytes) -> str:
     return name.decode("utf-8", "replace")
-
-
-__all__ = ["Verified", "verify_layer"]

@@ -16,7 +16,7 @@ from registry_pipelines.oci.manifests import MAX_CONFIG_BYTES, Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.conversion import LayerConverter, LayerOutcome, kept_as_it_is, options_of
+from registry_pipelines.stream.conversion import LayerConverter, LayerOutcome, options_of, why_kept
 from registry_pipelines.stream.converted import ConvertedLayer, ConvertedLayers
 from registry_pipelines.stream.documents import Remade, annotated_manifest, config_with_layers, manifest_with_layers
 from registry_pipelines.stream.estargz import Options
@@ -193,7 +193,7 @@ class EstargzForm:
         rows = []
         for (before, _), (after, diff_id) in zip(image.layers, made.layers, strict=True):
             same = after.digest == before.digest
-            outcome = LayerOutcome(None, "kept", kept_as_it_is(before))
+            outcome = LayerOutcome(None, "kept", why_kept(before))
             if not same:
                 outcome = LayerOutcome(ConvertedLayer(after, diff_id, None), "present")
             rows.append(_row(image.platform, before, outcome))

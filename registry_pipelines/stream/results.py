@@ -25,7 +25,8 @@ class StreamRow:
     """Compressed bytes of it."""
     how: LayerHow
     why: str = ""
-    """Of one that was skipped or kept, one sentence without full stop; empty else."""
+    """Of one that was skipped or kept, one sentence without full stop; also of one that said it were eStargz, and was
+    made anew. Empty else."""
     made: str = ""
     """Digest of its ztoc, or of the converted layer; empty for a layer without one."""
     made_bytes: int = 0

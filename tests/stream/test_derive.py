@@ -27,12 +27,14 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.derivation import Derivation, read_derivations
 from registry_pipelines.stream.documents import IMAGE_ANNOTATION, REFERENCE_ANNOTATION
+from registry_pipelines.stream.estargz_toc import footer
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.soci_index import read_soci_index
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
 from tests.evidence.parts import Counted, Key
+from tests.stream.layers import convert
 from tests.stream.releases import ESTARGZ, SOCI, Layer, Streamer, files, hows, layer, push
 from tests.stream.test_publish import GONE, Unreadable, two_platforms
 
@@ -209,8 +211,9 @@ def test_what_was_converted_is_not_converted_again(counted: Counted, streamer: S
 
 def test_nothing_to_convert_is_said_and_nothing_is_written(counted: Counted, streamer: Streamer) -> None:
     place = counted.place
-    toc = {"annotations": {TOC_ANNOTATION: str(GONE)}}
-    small, done = push(place, layer("a"), tag="v1"), push(place, layer("b", more=toc), tag="v2")
+    blob, converted = convert(files("b"))
+    estargz = Layer(blob, gzip.decompress(blob), more={"annotations": converted.descriptor.annotations})
+    small, done = push(place, layer("a"), tag="v1"), push(place, estargz, tag="v2")
     before = counted.files()
     made = streamer.convert(small, Stream(format="soci-v2"))
     assert (made.derived, made.record, made.changed, hows(made.rows)) == (None, None, False, ["skipped"])
@@ -219,6 +222,25 @@ def test_nothing_to_convert_is_said_and_nothing_is_written(counted: Counted, str
     assert (made.derived, made.changed, hows(made.rows)) == (None, False, ["kept"])
     assert made.why == "no layer of it is to be converted: it is eStargz already"
     assert counted.files() == before
+
+
+def test_an_estargz_layer_stays_and_one_that_is_none_or_a_wrong_one_is_made_anew(
+    place: Place, streamer: Streamer
+) -> None:
+    blob, converted = convert(files("a"))
+    tar = gzip.decompress(blob)
+    lying = {"annotations": {TOC_ANNOTATION: str(GONE)}}
+    image = push(place, Layer(blob, tar), layer("b", more=lying), Layer(blob[:-51] + footer(0), tar), tag="v1")
+    made = streamer.convert(image, ESTARGZ)
+    assert hows(made.rows) == ["kept", "uploaded", "uploaded"]
+    assert made.rows[0].why == "it is eStargz already"
+    assert made.rows[1].why == "it was made anew: its annotation says eStargz, and it is not"
+    assert "it was made anew: no valid eStargz layer" in made.rows[2].why
+    after = content(place, made.tag).layers
+    # What it lost is told again; what it says is what the conversion told.
+    assert (after[0].digest, after[0].annotations) == (converted.descriptor.digest, converted.descriptor.annotations)
+    assert after[2].digest == after[0].digest
+    assert streamer.convert(image, ESTARGZ).derived == made.derived
 
 
 def test_layers_that_nobody_can_read_stay_and_zstd_is_converted(place: Place, streamer: Streamer) -> None:
