@@ -12,7 +12,6 @@ from registry_pipelines.chain.releases import derivation, names_release
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import ContentError, InputError
-from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, count_text, size_text
 from registry_pipelines.registry.protocol import Place
@@ -26,6 +25,7 @@ from registry_pipelines.stream.standing import read_standing
 
 if TYPE_CHECKING:  # what signs and what sends is loaded by what does
     from registry_pipelines.evidence.keys import FileSigner
+    from registry_pipelines.oci.layer.walk import LayerWalk
     from registry_pipelines.transfer.engine import Engine
 
 
@@ -115,8 +115,16 @@ class Tools:
 
         return convert_release(place, origin, tag, stream, **self._common())
 
+    def _collect(self, walk: LayerWalk) -> None:
+        """What a scan looks for, while the index reads a layer: the SBOM is asked for next."""
+        from registry_pipelines.scan.collecting import collect_read
+
+        collect_read(walk, state=self.state)
+
     def _common(self) -> dict[str, Any]:
-        store = LayerStore(self.state / "layers")
+        from registry_pipelines.oci.layer.store import LayerStore
+
+        store = LayerStore(self.state / "layers", collect=self._collect)
         return {
             "state": self.state,
             "store": store,

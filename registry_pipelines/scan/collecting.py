@@ -17,11 +17,12 @@ from registry_pipelines.threads import Pool
 
 
 def collect_read(walk: LayerWalk, *, state: Path) -> None:
-    """Of a layer that is walked for its record (``LayerStore.read``, ``collect``): walk it to its end, and keep what a
-    scan would ask. The walk must verify both digests. Raises LayerInvalid, DigestMismatch, DiskFull, LocalError."""
+    """Of a layer that is walked for its record (``LayerStore``, ``collect``): walk it to its end, and keep what a scan
+    would ask; of one that a scan would refuse, nothing. The walk must verify both digests. Raises LayerInvalid,
+    DigestMismatch, DiskFull, LocalError."""
     content = read_layer(walk)
     facts = walk.finish()
-    if facts.digest and facts.diff_id:
+    if facts.digest and facts.diff_id and walk.unsafe is None:
         Kept(state).keep_layer(facts.diff_id, facts.digest, content)
 
 

@@ -48,7 +48,11 @@ def record_key(diff_id: Digest, digest: Digest) -> Digest:
 class LayerStore:
     """The records below ``folder``; there is nothing to close."""
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int = MAX_BYTES, collect: Callable[[LayerWalk], object] | None = None
+    ) -> None:
+        """collect: looks at the entries of what :meth:`read` reads, in the same pass (``scan.collecting``)."""
+        self._collect = collect
         self._root = folder
         self._folder = folder / f"v{FORMAT}"
         self._max_bytes = max_bytes
@@ -123,12 +127,10 @@ class LayerStore:
         limits: LayerLimits = DEFAULT_LIMITS,
         span_bytes: int = SPAN_BYTES,
         beside: Executor | None = None,
-        collect: Callable[[LayerWalk], object] | None = None,
     ) -> LayerRecord:
         """Read a layer for its record; see :meth:`walking`. Ask :meth:`get` first, which needs no stream.
 
-        collect: looks at the entries in the same pass (``scan.collecting.collect_read``). Without it names are not
-        judged: containerd takes absolute ones, which a scan refuses.
+        Names are not judged: containerd takes absolute ones, which a scan refuses.
         """
         with self.walking(
             stream,
@@ -138,10 +140,10 @@ class LayerStore:
             limits=limits,
             span_bytes=span_bytes,
             beside=beside,
-            any_names=collect is None,
+            any_names=True,
         ) as walk:
-            if collect is not None:
-                collect(walk)
+            if self._collect is not None:
+                self._collect(walk)
             walk.finish()
         record = self.get(diff_id, layer.digest, span_bytes=span_bytes)
         if record is None:

@@ -161,6 +161,8 @@ class LayerWalk:
             hashed=hashed,
         )
         self._any_names = any_names
+        self.unsafe: LayerInvalid | None = None
+        """What was wrong with the first unsafe name, where ``any_names`` lets them pass; its entry has it as it is."""
         self._blocks: list[bytes] = []
         self._blocks_bytes = 0
         self._content = 0
@@ -316,13 +318,15 @@ class LayerWalk:
         self._blocks, self._blocks_bytes = [], 0
         self._tar.note(self._content, blocks)
         kind = header._replace(name=raw_name).kind if header.type == 0 else header.kind
-        if self._any_names:
-            name, raw_link = raw_name.decode("utf-8", "surrogateescape"), b""
-        else:
-            name = self._clean(raw_name)
-        link = ""
-        if raw_link and kind in ("symlink", "hardlink"):
-            link = self._link(name, kind, raw_link)
+        try:
+            name, link = self._clean(raw_name), ""
+            if raw_link and kind in ("symlink", "hardlink"):
+                link = self._link(name, kind, raw_link)
+        except LayerInvalid as error:
+            if not self._any_names:
+                raise
+            self.unsafe = self.unsafe or error
+            name, link = raw_name.decode("utf-8", "surrogateescape"), ""
         return Entry(self, name, kind, self._content, header.mode, link, sparse, blocks)
 
     def _clean(self, raw: bytes) -> str:
@@ -382,8 +386,8 @@ def open_layer(
 
     where: what to call it in errors. expected, diff_id: what :meth:`LayerWalk.finish` must find; they also choose the
     hash algorithms (sha256 without them). writer: gets the layer's record (``LayerStore.walking`` is the usual way).
-    beside: a pool of one thread that hashes while this one inflates. any_names: names and links are not looked at, for
-    who only wants the record. Raises LayerInvalid: not a layer, truncated,
+    beside: a pool of one thread that hashes while this one inflates. any_names: unsafe names and links are remembered
+    and not refused, for who wants the record. Raises LayerInvalid: not a layer, truncated,
     damaged, unsafe name (``..``, absolute, NUL; for hard links their target too), bomb; ToolMissing: there is a writer,
     and no library stops at deflate blocks. Not checked here: whether links lead to something.
     """
