@@ -40,6 +40,7 @@ from registry_pipelines.build.planning import (
 )
 from registry_pipelines.build.provenance import provenance
 from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, measure_layer
+from registry_pipelines.build.recording import Keeping
 from registry_pipelines.build.repeats import base_warnings, marked, stands_in
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.build.splice import LayerDigests
@@ -82,7 +83,8 @@ class LayersBuilder:
     state: folder for the wheel store and the build cache; safe for several processes, may be deleted. engine: what
     layers are uploaded and bases copied with; without it one with its state in ``state``, and no limits. open_place:
     how references of base images become places; public registries with docker's credentials unless told. signer: signs
-    the provenance, before the version tag moves; without one it is left unsigned.
+    the provenance, before the version tag moves; without one it is left unsigned. keeping: what is written down of each
+    layer that is made, on the way.
     """
 
     def __init__(
@@ -93,9 +95,11 @@ class LayersBuilder:
         open_place: OpenPlace | None = None,
         builder_id: str = BUILDER_ID,
         signer: Signer | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._state = state / "build"
         self._signer = signer
+        self._keeping = keeping
         self._engine = engine or Engine(state=state / "transfer")
         self._open_anywhere = open_place or _open_anywhere
         self._builder_id = builder_id
@@ -191,15 +195,18 @@ class _Build:
         no earlier build made are made and thrown away. Raises TagImmutable."""
         if not self.spec.version or (there := self._resolve(self.spec.version)) is None:
             return
-        digests = self._for_each(jobs, lambda job: measure_layer(job, cache=self.cache, progress=self.progress))
+        digests = self._for_each(jobs, self._measure)
         images = []
         for plan in plans:
             rows = self._own_rows(plan, partial(self._measured, digests, str(plan.platform)))
             images.append(self._compose(plan, describe_base(plan.base, plan.platform) if plan.base else _NO_BASE, rows))
         self._check_same_version(there, self._top(images))
 
+    def _measure(self, job: LayerJob) -> LayerDigests:
+        return measure_layer(job, cache=self.cache, progress=self.progress, keeping=self.builder._keeping)
+
     def _measured(self, known: dict[str, LayerDigests], platform: str, job: LayerJob) -> LayerRow:
-        digests = known.get(job.key) or measure_layer(job, cache=self.cache, progress=self.progress)
+        digests = known.get(job.key) or self._measure(job)
         return layer_row(job, digests, platform=platform)
 
     def _own_rows(self, plan: PlatformPlan, row_of: Callable[[LayerJob], LayerRow]) -> list[LayerRow]:
@@ -263,7 +270,14 @@ class _Build:
             return {key: future.result() for key, future in futures.items()}
 
     def _ensure(self, job: LayerJob, platform: str) -> LayerRow:
-        return ensure_layer(job, self.uploads, platform=platform, cache=self.cache, progress=self.progress)
+        return ensure_layer(
+            job,
+            self.uploads,
+            platform=platform,
+            cache=self.cache,
+            progress=self.progress,
+            keeping=self.builder._keeping,
+        )
 
     def _image(self, plan: PlatformPlan, made: dict[str, LayerRow], brought: dict[Digest, Brought]) -> _Image:
         """Bring the config; the manifest is composed and not sent yet."""

@@ -6,11 +6,13 @@ How they are sent is ``transfer.uploads``' business; what a layer came out as la
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from registry_pipelines.build.builder import LayerRow
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.splice import LayerDigests, LayerWriter
+from registry_pipelines.build.recording import Keeping
+from registry_pipelines.build.splice import LayerDigests, LayerWriter, Sink
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
@@ -39,7 +41,15 @@ class LayerJob:
         return self.work_bytes + self.modules * MODULE_BYTES
 
 
-def ensure_layer(job: LayerJob, uploads: Uploads, *, platform: str, cache: BuildCache, progress: Progress) -> LayerRow:
+def ensure_layer(
+    job: LayerJob,
+    uploads: Uploads,
+    *,
+    platform: str,
+    cache: BuildCache,
+    progress: Progress,
+    keeping: Keeping | None = None,
+) -> LayerRow:
     """Have the layer at the place: found, mounted from another repository of the registry, or made and uploaded."""
     task, place = f"layer {job.contents}", uploads.target
     known, sent = cache.layer(job.key), 0
@@ -48,7 +58,7 @@ def ensure_layer(job: LayerJob, uploads: Uploads, *, platform: str, cache: Build
         how = uploads.find(known.digest, known.size, cache.seen(known.digest, place.registry.name))
     if not known or not how:
         progress.begin(task, total_bytes=job.work_bytes)
-        known = _make(job, uploads, lambda count: progress.advance(task, count))
+        known = _upload(job, uploads, lambda count: progress.advance(task, count), keeping)
         how, sent = "uploaded", known.size
         cache.remember_layer(job.key, known)
     cache.remember_seen(known.digest, place.registry.name, place.repository)
@@ -72,15 +82,15 @@ def layer_row(
     )
 
 
-def measure_layer(job: LayerJob, *, cache: BuildCache, progress: Progress) -> LayerDigests:
+def measure_layer(
+    job: LayerJob, *, cache: BuildCache, progress: Progress, keeping: Keeping | None = None
+) -> LayerDigests:
     """What the layer comes out as; made and thrown away when that is not known yet. Nothing is sent."""
     known = cache.layer(job.key)
     if known is None:
         task = f"compare {job.contents}"
         progress.begin(task, total_bytes=job.work_bytes)
-        with LayerWriter(lambda piece: None) as writer:
-            job.write(writer, lambda count: progress.advance(task, count))
-            known = writer.finish()
+        known = _make(job, lambda piece: None, lambda count: progress.advance(task, count), keeping)
         cache.remember_layer(job.key, known)
         progress.end(task)
     return known
@@ -91,7 +101,22 @@ def layer_descriptor(row: LayerRow) -> Descriptor:
     return Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=row.digest, size=row.size)
 
 
-def _make(job: LayerJob, uploads: Uploads, advance: Callable[[int], None]) -> LayerDigests:
+def _make(job: LayerJob, sink: Sink, advance: Callable[[int], None], keeping: Keeping | None) -> LayerDigests:
+    with ExitStack() as stack:
+        record = stack.enter_context(keeping.records.writing(span_bytes=keeping.span_bytes)) if keeping else None
+        if keeping is None or keeping.read is None:
+            reader, writer = None, stack.enter_context(LayerWriter(sink, record))
+        else:
+            reader = stack.enter_context(keeping.read())
+            writer = stack.enter_context(LayerWriter(sink, record, tar_sink=reader.write))
+        job.write(writer, advance)
+        digests = writer.finish()
+        if reader is not None:
+            reader.keep(digests.diff_id, digests.digest)
+        return digests
+
+
+def _upload(job: LayerJob, uploads: Uploads, advance: Callable[[int], None], keeping: Keeping | None) -> LayerDigests:
     made: list[LayerDigests] = []
     reported = 0
 
@@ -106,9 +131,7 @@ def _make(job: LayerJob, uploads: Uploads, advance: Callable[[int], None]) -> La
                 advance(done - reported)
                 reported = done
 
-        with LayerWriter(write) as writer:
-            job.write(writer, count)
-            made.append(writer.finish())
+        made.append(_make(job, write, count, keeping))
         return Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=made[-1].digest, size=made[-1].size)
 
     uploads.produce(job.key, produce)

@@ -9,11 +9,39 @@ may fall into it: seldom between two files of a wheel, always in a layer that wa
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
 
 from registry_pipelines.build.inflating import Stretches
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.checkpoints import WINDOW_BYTES, Checkpoints
+from registry_pipelines.oci.layer.checkpoints import SPAN_BYTES, WINDOW_BYTES, Checkpoints
 from registry_pipelines.oci.layer.record import RawEntry, RecordWriter
+from registry_pipelines.oci.layer.store import LayerStore
+
+
+class TarReader(Protocol):
+    """Looks into a tar while it is made; a context manager gives one for each layer."""
+
+    def write(self, piece: bytes | memoryview, /) -> object:
+        """The next bytes, valid during the call only."""
+        ...
+
+    def keep(self, diff_id: Digest, digest: Digest, /) -> object:
+        """That was all of it: what it and the layer made of it hash to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of layers that are made, so that nobody has to read them afterwards."""
+
+    records: LayerStore
+    span_bytes: int = SPAN_BYTES
+    """Uncompressed bytes between checkpoints; the store keeps a record for each."""
+    read: Callable[[], AbstractContextManager[TarReader]] | None = None
+    """Who else wants to look into them: a scan."""
 
 
 class Recording:

@@ -36,6 +36,9 @@ INPUT_BYTES = 256 * 1024
 PENDING_BYTES = 256 * 1024
 """So many bytes for the compressor are collected before it is called."""
 
+SMALL_BYTES = 32 * 1024
+"""Smaller pieces of the layer are hashed and handed on together: most are a few hundred bytes."""
+
 COMPRESSION_LEVEL = 6
 CODEC = f"zlib-ng {zlib_ng.ZLIBNG_VERSION}, level {COMPRESSION_LEVEL}"
 """What the compressed bytes of headers and generated files depend on; part of every layer's key."""
@@ -73,9 +76,11 @@ class LayerWriter:
     ``hashed``. A context manager: leaving it frees the inflater.
     """
 
-    def __init__(self, sink: Sink, record: RecordWriter | None = None) -> None:
-        """record: where to keep what a reader of the layer would find; whole after ``finish``."""
+    def __init__(self, sink: Sink, record: RecordWriter | None = None, *, tar_sink: Sink = lambda piece: None) -> None:
+        """record: where to keep what a reader of the layer would find; whole after ``finish``. tar_sink: takes the
+        uncompressed bytes, as ``sink`` does those of the layer."""
         self._sink = sink
+        self._tar_sink = tar_sink
         self._layer = hashlib.sha256()
         self._tar = hashlib.sha256()
         self._crc = 0
@@ -83,6 +88,7 @@ class LayerWriter:
         self._tar_size = 0
         self._comment = ""
         self._pending = bytearray()
+        self._small = bytearray()
         self._compressor: Any = zlib_ng.compressobj(COMPRESSION_LEVEL, zlib_ng.DEFLATED, RAW_WINDOW)
         self._dirty = False
         self._stretches = Stretches()
@@ -159,6 +165,7 @@ class LayerWriter:
         self._compress(END_OF_TAR)
         self._flush()
         self._emit(b"\x03\x00" + self._crc.to_bytes(4, "little") + (self._tar_size & 0xFFFFFFFF).to_bytes(4, "little"))
+        self._emit_at_once(bytes(self._small))
         digest, diff_id = (Digest(f"sha256:{hasher.hexdigest()}") for hasher in (self._layer, self._tar))
         if self._recording:
             self._recording.finish(digest, self._size, diff_id)
@@ -189,15 +196,26 @@ class LayerWriter:
 
     def _account(self, piece: bytes | memoryview) -> None:
         self._tar.update(piece)
+        self._tar_sink(piece)
         self._crc = zlib_ng.crc32(piece, self._crc)
         self._tar_size += len(piece)
 
     def _emit(self, piece: bytes | memoryview) -> None:
+        self._size += len(piece)
+        if len(piece) < SMALL_BYTES:
+            self._small += piece
+            if len(self._small) < SMALL_BYTES:
+                return
+            piece = b""
+        self._emit_at_once(bytes(self._small))
+        self._small.clear()
+        self._emit_at_once(piece)
+
+    def _emit_at_once(self, piece: bytes | memoryview) -> None:
         if piece:
             self._layer.update(piece)
             if self._recording:
                 self._recording.emitted(piece)
-            self._size += len(piece)
             self._sink(piece)
 
 

@@ -34,12 +34,23 @@ def build(session: Session, image_name: str) -> StageResult:
     if image.build is None:
         raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
     from registry_pipelines.build.layers import LayersBuilder  # nothing else here builds
+    from registry_pipelines.build.recording import Keeping
+    from registry_pipelines.oci.layer.checkpoints import SPAN_BYTES
+    from registry_pipelines.oci.layer.store import LayerStore
+    from registry_pipelines.scan.collecting import MadeLayer
 
+    state = session.config.state
+    keeping = Keeping(
+        LayerStore(state / "layers"),
+        span_bytes=image.stream.span_size if image.stream else SPAN_BYTES,
+        read=lambda: MadeLayer(state),
+    )
     builder = LayersBuilder(
-        session.config.state,
+        state,
         engine=session.engine(receipts=False),
         open_place=lambda text: _open_base(session, text),
         signer=session.keys.at_hand("builder"),
+        keeping=keeping,
     )
     spec = build_spec(image_name, image.build, session.config.path.parent)
     result = builder.build(spec, session.places.source(image), progress=session.progress)

@@ -25,11 +25,12 @@ class PushedTar:
         self._ended = False
         self._whole = False
         self._abandoned = False
+        self._skip = 0
 
     def write(self, piece: bytes | memoryview) -> None:
-        """The next bytes of the tar; they are copied."""
+        """The next bytes of the tar; they are copied, unless the walk passes over them."""
         if not self._abandoned:
-            self._piece += piece
+            self._piece += self._wanted(piece) if self._skip else piece
             if len(self._piece) >= PIECE_BYTES:
                 self._hand_over()
 
@@ -40,13 +41,40 @@ class PushedTar:
             self._ended, self._whole = True, whole
             self._changed.notify_all()
 
+    def _wanted(self, piece: bytes | memoryview) -> bytes | memoryview:
+        """What is left of it behind what the walk passes over."""
+        with self._changed:
+            self._pass_over()
+            count = min(self._skip, len(piece))
+            self._skip -= count
+        return piece[count:]
+
+    def _pass_over(self) -> None:
+        """In what was not handed over yet, which comes first."""
+        count = min(self._skip, len(self._piece))
+        del self._piece[:count]
+        self._skip -= count
+
     def _hand_over(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: len(self._pieces) < MOST_PIECES or self._abandoned)
+            self._pass_over()
             if self._piece and not self._abandoned:
                 self._pieces.append(memoryview(self._piece))
                 self._changed.notify_all()
         self._piece = bytearray()
+
+    def skip(self, count: int) -> None:
+        """For the walk's side: it wants none of the next ``count`` bytes, so those that are still to come are not even
+        copied."""
+        with self._changed:
+            while count and self._pieces:
+                piece = self._pieces.popleft()
+                if count < len(piece):
+                    self._pieces.appendleft(piece[count:])
+                count -= min(count, len(piece))
+            self._skip += count
+            self._changed.notify_all()
 
     def abandon(self) -> None:
         """For the walk's side: nobody reads any more."""

@@ -160,7 +160,7 @@ class RecordWriter:
     """
 
     def __init__(self, folder: Path, *, span_bytes: int) -> None:
-        self.span_bytes = span_bytes
+        self.span_bytes = int(span_bytes)  # a size of the configuration is written with its unit
         """What checkpoints or slices are to be made with."""
         self.facts: RecordFacts | None = None
         """Once it is finished."""

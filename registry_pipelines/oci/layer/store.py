@@ -163,7 +163,7 @@ class LayerStore:
 
     def _path(self, diff_id: Digest, digest: Digest, span_bytes: int) -> Path:
         name = record_key(diff_id, digest).hex
-        return self._folder / name[:2] / f"{name}-{span_bytes}"
+        return self._folder / name[:2] / f"{name}-{int(span_bytes)}"
 
     def _delete(self, path: Path) -> None:
         """Under another name first, so that nobody finds half of it."""

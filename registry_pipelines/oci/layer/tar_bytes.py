@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.errors import LayerInvalid
 from registry_pipelines.oci.digest import Digest
@@ -13,6 +13,9 @@ from registry_pipelines.oci.layer.buffers import Buffers
 from registry_pipelines.oci.layer.decompress import Inflater, Readable, Source
 from registry_pipelines.oci.layer.record import RawEntry, RecordWriter
 from registry_pipelines.oci.manifests import Descriptor
+
+if TYPE_CHECKING:
+    from registry_pipelines.oci.layer.pushed import PushedTar
 
 BUFFER_BYTES = 1024 * 1024
 """Uncompressed bytes held at once (measured: larger is not faster)."""
@@ -50,15 +53,17 @@ class TarBytes:
         diff_id: Digest | None,
         writer: RecordWriter | None,
         beside: Executor | None,
-        hashed: bool,
+        made: PushedTar | None,
     ) -> None:
         self._where = where
         self._limits = limits
         self._writer = writer
         self._files = _FileHashes(writer) if writer else None
-        self._hasher = _hasher(diff_id) if hashed else None
-        self._source = Source(stream, _hasher(expected.digest if expected else None) if hashed else None)
+        self._hasher = None if made else _hasher(diff_id)
+        self._source = Source(stream, None if made else _hasher(expected.digest if expected else None))
         self._inflater = Inflater(self._source, where=where, writer=writer, beside=beside)
+        # Not where the first file is called like the beginning of a gzip stream.
+        self._made = made if self._inflater.kind == "plain" else None
         self._buffers = Buffers(BUFFER_BYTES, beside)
         self._view = memoryview(b"")
         self._position = 0
@@ -155,6 +160,12 @@ class TarBytes:
                 self._position += count
                 return
             count -= have
+            if self._made and count >= BUFFER_BYTES:
+                self._done_with_buffer()
+                self._made.skip(count)
+                self.total += count
+                self._source.byte_count += count
+                return
             if not self.fill():
                 raise self.truncated()
 

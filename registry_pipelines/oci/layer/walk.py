@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import DigestMismatch, LayerInvalid
 from registry_pipelines.oci import media_types
@@ -26,6 +27,9 @@ from registry_pipelines.oci.layer.tar import (
 )
 from registry_pipelines.oci.layer.tar_bytes import DEFAULT_LIMITS, LayerLimits, TarBytes
 from registry_pipelines.oci.manifests import Descriptor
+
+if TYPE_CHECKING:
+    from registry_pipelines.oci.layer.pushed import PushedTar
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_WHITEOUT = ".wh..wh..opq"
@@ -144,7 +148,7 @@ class LayerWalk:
         writer: RecordWriter | None,
         beside: Executor | None,
         any_names: bool,
-        hashed: bool,
+        made: PushedTar | None,
     ) -> None:
         self.where = where
         self._limits = limits
@@ -158,7 +162,7 @@ class LayerWalk:
             diff_id=diff_id,
             writer=writer,
             beside=beside,
-            hashed=hashed,
+            made=made,
         )
         self._any_names = any_names
         self.unsafe: LayerInvalid | None = None
@@ -402,14 +406,14 @@ def open_layer(
         writer=writer,
         beside=beside,
         any_names=any_names,
-        hashed=True,
+        made=None,
     )
     if walk._tar.empty and media_type.endswith(("gzip", "zstd")):
         raise LayerInvalid("the layer is empty, not even a compressed stream", where=where)
     return walk
 
 
-def open_tar(stream: Readable, *, where: str = "") -> LayerWalk:
+def open_tar(stream: PushedTar, *, where: str = "") -> LayerWalk:
     """Walk a plain tar that whoever makes it hashes (``PushedTar``): here it is not, and no digest comes out.
 
     Raises LayerInvalid as ``open_layer``, also when the maker gave up.
@@ -423,5 +427,5 @@ def open_tar(stream: Readable, *, where: str = "") -> LayerWalk:
         writer=None,
         beside=None,
         any_names=False,
-        hashed=False,
+        made=stream,
     )
