@@ -164,7 +164,7 @@ class RecordWriter:
         """What checkpoints or slices are to be made with."""
         self.facts: RecordFacts | None = None
         """Once it is finished."""
-        self._folder = folder
+        self.folder = folder
         self._windows = _Checked(folder / "windows")
         self._entries = _Checked(folder / "entries")
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
@@ -230,8 +230,8 @@ class RecordWriter:
             entries_crc=self._entries.crc,
             windows_crc=self._windows.crc,
         )
-        with local_errors(self._folder):
-            (self._folder / "record.json").write_bytes(encode_json(facts))
+        with local_errors(self.folder):
+            (self.folder / "record.json").write_bytes(encode_json(facts))
         self.facts = facts
 
 

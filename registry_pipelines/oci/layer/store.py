@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from registry_pipelines.errors import LayerInvalid, LocalError, ManifestInvalid
+from registry_pipelines.errors import LayerInvalid, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.checkpoints import SPAN_BYTES
@@ -60,10 +60,10 @@ class LayerStore:
     def get(self, diff_id: Digest, digest: Digest, *, span_bytes: int = SPAN_BYTES) -> LayerRecord | None:
         """What was found of this layer; None when nobody read it, or what is kept is damaged (then it is deleted)."""
         path = self._path(diff_id, digest, span_bytes)
+        if not path.is_dir():
+            return None
         try:
             record = LayerRecord(path)
-        except FileNotFoundError:
-            return None
         except (OSError, ManifestInvalid, LayerInvalid):
             self._delete(path)
             return None
@@ -97,7 +97,6 @@ class LayerStore:
         limits: LayerLimits = DEFAULT_LIMITS,
         span_bytes: int = SPAN_BYTES,
         beside: Executor | None = None,
-        any_names: bool = False,
     ) -> Iterator[LayerWalk]:
         """A walk over a layer that also writes its record; finish the walk, and after the block it is in the store.
 
@@ -114,7 +113,6 @@ class LayerStore:
                 diff_id=diff_id,
                 writer=writer,
                 beside=beside,
-                any_names=any_names,
             )
 
     def read(
@@ -132,23 +130,23 @@ class LayerStore:
 
         Names are not judged: containerd takes absolute ones, which a scan refuses.
         """
-        with self.walking(
-            stream,
-            layer,
-            diff_id,
-            where=where,
-            limits=limits,
-            span_bytes=span_bytes,
-            beside=beside,
-            any_names=True,
-        ) as walk:
+        with self.writing(span_bytes=span_bytes) as writer:
+            walk = open_layer(
+                stream,
+                layer.media_type,
+                where=where,
+                limits=limits,
+                expected=layer,
+                diff_id=diff_id,
+                writer=writer,
+                beside=beside,
+                any_names=True,
+            )
             if self._collect is not None:
                 self._collect(walk)
             walk.finish()
-        record = self.get(diff_id, layer.digest, span_bytes=span_bytes)
-        if record is None:
-            raise LocalError("the record of a layer went away as soon as it was written", where=str(self._folder))
-        return record
+            # Before it is in the store, from where another process might delete it.
+            return LayerRecord(writer.folder)
 
     def _install(self, temporary: Path, facts: RecordFacts, span_bytes: int) -> None:
         path = self._path(facts.diff_id, facts.digest, span_bytes)
