@@ -104,7 +104,7 @@ def _against(
     if _apart_from_layers(origin) != _apart_from_layers(entry):
         return f"its config says other things than that of {pair.origin}, and a conversion changes its layers alone"
     if record.format in NO_LAYER_CHANGED and _layers(origin) != _layers(entry):
-        return f"its layers are not those of {pair.origin}, and a conversion to {record.format} changes none"
+        return f"its layers are not those of {pair.origin}, and this conversion changes none ({record.format})"
     return ""
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import random
+import struct
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -165,3 +166,14 @@ class Streamer:
 
 def hows(rows: Sequence[Any]) -> list[str]:
     return [row.how for row in rows]
+
+
+def program(text: bytes) -> bytes:
+    """A static ELF for amd64 Linux that writes a text and ends: what a container starts without any other file."""
+    code = bytes.fromhex("b801000000 bf01000000 488d3510000000 ba".replace(" ", "")) + len(text).to_bytes(4, "little")
+    code += bytes.fromhex("0f05 b83c000000 31ff 0f05".replace(" ", "")) + text
+    entry = 64 + 56
+    head = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0x400000 + entry, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    head += struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, entry + len(code), entry + len(code), 0x1000)
+    return head + code
