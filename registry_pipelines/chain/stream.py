@@ -231,7 +231,7 @@ def _indexed(subject: str, result: IndexResult, *, release: bool) -> StageResult
         },
         rows=[_index_row(row) for row in result.rows],
         tables={"platform_bytes": _by_platform(result.rows)},
-        notes=_notes(result.rows, [each.why for each in result.platforms if each.why]),
+        notes=_notes(result.rows, result.missing, [each.why for each in result.platforms if each.why]),
     )
 
 
@@ -277,7 +277,7 @@ def _converted(subject: str, result: ConversionResult, stream: Stream, *, releas
             "converted_bytes": sum(row.made_bytes for row in made),
         },
         rows=[_conversion_row(row) for row in result.rows],
-        notes=_notes(result.rows, [result.why] if result.why else []),
+        notes=_notes(result.rows, result.missing, [result.why] if result.why else []),
     )
 
 
@@ -317,9 +317,10 @@ def _by_platform(rows: Sequence[StreamRow]) -> list[dict[str, Scalar]]:
     return found
 
 
-def _notes(rows: Sequence[StreamRow], more: Sequence[str]) -> list[str]:
-    """What was left out, in sums: the table has each layer with its reason."""
-    told = []
+def _notes(rows: Sequence[StreamRow], missing: Sequence[str], more: Sequence[str]) -> list[str]:
+    """What was left out, in sums: the table has each layer with its reason. missing: of the files to be fetched first,
+    those that are nowhere."""
+    told = [f"`prioritize` names {path}, which is in no layer that is streamed" for path in missing]
     for how, words in (("skipped", "no index, so a node fetches them whole"), ("kept", "the form they had")):
         sizes = [row.size for row in rows if row.how == how]
         if sizes:

@@ -13,17 +13,19 @@ from registry_pipelines.errors import IndexInvalid, LayerInvalid, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.progress import Progress
+from registry_pipelines.progress import Progress, count_text
 from registry_pipelines.registry.blobs import BlobStream, Counted
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.converted import ConvertedLayer, ConvertedLayers
-from registry_pipelines.stream.estargz import Conversion, Options
+from registry_pipelines.stream.estargz import Conversion, Converted, Options
 from registry_pipelines.stream.estargz_verify import verify_existing
 from registry_pipelines.stream.results import LayerHow
 from registry_pipelines.stream.soci import unreadable
 from registry_pipelines.stream.source import is_estargz
 from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.transfer.uploads import Uploads
+
+NAMES_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -117,4 +119,14 @@ class LayerConverter:
         )
         name = f"estargz {layer.digest} {options_of(self._options)}"
         done = conversion.deliver(lambda produce: self._uploads.produce(name, produce))
-        return ConvertedLayer(done.descriptor, done.diff_id, done.chunks)
+        return ConvertedLayer(done.descriptor, done.diff_id, done.chunks, _left_out(done), done.missing)
+
+
+def _left_out(done: Converted) -> str:
+    """What a layer has and its other form has not, in words."""
+    if not done.left_out:
+        return ""
+    names = ", ".join(repr(name) for name in done.left_out_names[:NAMES_TOLD])
+    more = ", ..." if done.left_out > NAMES_TOLD else ""
+    entries = count_text(done.left_out, "entry", "entries")
+    return f"{entries} left out, whose name comes again or is the format's own: {names}{more}"

@@ -27,7 +27,8 @@ VERSION = 1
 _WAIT_FOR_LOCK_S = 30.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS layers (
-  key TEXT PRIMARY KEY, digest TEXT, diff_id TEXT, size INTEGER, annotations TEXT, chunks INTEGER
+  key TEXT PRIMARY KEY, digest TEXT, diff_id TEXT, size INTEGER, annotations TEXT, chunks INTEGER,
+  note TEXT, missing TEXT
 );
 CREATE TABLE IF NOT EXISTS seen (
   digest TEXT, registry TEXT, repository TEXT, PRIMARY KEY (digest, registry, repository)
@@ -44,6 +45,10 @@ class ConvertedLayer:
     diff_id: Digest
     chunks: int | None
     """Pieces in which a node can fetch it; None where nobody counted them."""
+    note: str = ""
+    """What of the layer is not in it, for people; empty when all is."""
+    missing: tuple[str, ...] = ()
+    """Paths that were to be fetched first, and that this layer does not have."""
 
 
 class ConvertedLayers:
@@ -100,7 +105,7 @@ class ConvertedLayers:
         """What this layer came out as with these options. layer: as its manifest names it; diff_id: as its config."""
         with self._using() as database:
             row = database.execute(
-                "SELECT digest, diff_id, size, annotations, chunks FROM layers WHERE key = ?",
+                "SELECT digest, diff_id, size, annotations, chunks, note, missing FROM layers WHERE key = ?",
                 (_key(layer, diff_id, options),),
             ).fetchone()
         if row is None:
@@ -108,16 +113,17 @@ class ConvertedLayers:
         descriptor = Descriptor(
             media_type=media_types.OCI_LAYER_GZIP, digest=Digest(row[0]), size=row[2], annotations=json.loads(row[3])
         )
-        return ConvertedLayer(descriptor, Digest(row[1]), row[4])
+        return ConvertedLayer(descriptor, Digest(row[1]), row[4], row[5], tuple(json.loads(row[6])))
 
     def keep(self, layer: Descriptor, diff_id: Digest, options: Mapping[str, Any], made: ConvertedLayer) -> None:
         """Keep what a layer came out as."""
         notes = json.dumps(made.descriptor.annotations)
-        row = (str(made.descriptor.digest), str(made.diff_id), made.descriptor.size, notes, made.chunks)
+        row = (
+            *(_key(layer, diff_id, options), str(made.descriptor.digest), str(made.diff_id), made.descriptor.size),
+            *(notes, made.chunks, made.note, json.dumps(made.missing)),
+        )
         with self._using() as database:
-            database.execute(
-                "INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?)", (_key(layer, diff_id, options), *row)
-            )
+            database.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def seen(self, digest: Digest, registry: str) -> list[str]:
         """Repositories of a registry that held the converted layer."""

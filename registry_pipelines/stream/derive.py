@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from registry_pipelines.errors import ContentError, InputError, NotFound
@@ -125,7 +126,8 @@ class _Run:
         if not tagged:
             put_tag(self._place, top, self._tag)
             self._changed = True
-        return self._result(top.descriptor, carrier, rows)
+        missing = tuple(dict.fromkeys(path for image in images for path in image.missing))
+        return replace(self._result(top.descriptor, carrier, rows), missing=missing)
 
     def _there(self, source: Source) -> ConversionResult | None:
         """What an earlier run made of this release with these options, when its manifests and indexes are there."""

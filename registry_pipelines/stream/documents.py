@@ -19,10 +19,8 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, encode_json
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION
+from registry_pipelines.stream.soci_index import INDEX_DIGEST, MANIFEST_DIGEST, index_line
 
-IMAGE_ANNOTATION = "com.amazon.soci.image-manifest-digest"
-"""On an index's line of a SOCI index, the image it is about."""
 REFERENCE_ANNOTATION = "vnd.docker.reference.digest"
 """On an index's line of BuildKit's attestation, the image it is about."""
 
@@ -42,7 +40,7 @@ class Remade:
 def annotated_manifest(origin: bytes, index: Digest) -> ManifestBytes:
     """An image's manifest that names its SOCI index. Its types become OCI's, its layers stay as they are."""
     document = _object(origin)
-    document["annotations"] = {**(document.get("annotations") or {}), SOCI_ANNOTATION: index}
+    document["annotations"] = {**(document.get("annotations") or {}), INDEX_DIGEST: index}
     return _oci_manifest(document)
 
 
@@ -108,7 +106,7 @@ def _lines(
     soci: dict[Digest, Json] = {}
     for line in lines:
         notes = dict(line.get("annotations") or {})
-        if (about := remade.get(notes.get(IMAGE_ANNOTATION, ""))) and about.index:
+        if (about := remade.get(notes.get(MANIFEST_DIGEST, ""))) and about.index:
             continue  # an older index of an image that gets a new one
         if about := remade.get(notes.get(REFERENCE_ANNOTATION, "")):
             notes[REFERENCE_ANNOTATION] = about.manifest.digest
@@ -116,7 +114,7 @@ def _lines(
         if own := remade.get(line["digest"]):
             new = own.manifest
             if own.index:
-                notes[SOCI_ANNOTATION] = own.index.digest
+                notes[INDEX_DIGEST] = own.index.digest
                 soci[own.index.digest] = _soci_line(own, own.index, line.get("platform"))
         if new is not None:
             line = {**line, "mediaType": new.media_type, "digest": new.digest, "size": len(new.raw)}
@@ -126,23 +124,15 @@ def _lines(
 
 
 def _soci_line(remade: Remade, index: ManifestBytes, platform: Json | None) -> Json:
-    line = Descriptor(
-        media_type=index.media_type,
-        digest=index.digest,
-        size=len(index.raw),
-        annotations={IMAGE_ANNOTATION: remade.manifest.digest},
-        platform=remade.platform,
-        artifact_type=media_types.SOCI_V2,
-    )
-    document = _object(encode_json(line))
-    return {**document, "platform": platform or document["platform"]}
+    line = _object(encode_json(index_line(index, remade.manifest.digest, remade.platform)))
+    return {**line, "platform": platform or line["platform"]}
 
 
 def _wrapped(only: Remade) -> ManifestBytes:
     """The index of an image that had none."""
     assert only.index is not None  # noqa: S101 - asked before
     line = msgspec.structs.replace(
-        only.manifest.descriptor, annotations={SOCI_ANNOTATION: only.index.digest}, platform=only.platform
+        only.manifest.descriptor, annotations={INDEX_DIGEST: only.index.digest}, platform=only.platform
     )
     lines = [_object(encode_json(line)), _soci_line(only, only.index, None)]
     return _bytes({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": lines}, media_types.OCI_INDEX)

@@ -21,6 +21,7 @@ from registry_pipelines.oci.layer.record import RawEntry
 from registry_pipelines.oci.layer.walk import Entry, LayerFacts, LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
+from registry_pipelines.progress import count_text
 from registry_pipelines.stream.estargz_headers import other_header, own_header, toc_row
 from registry_pipelines.stream.estargz_members import MemberWriter, Write, Written
 from registry_pipelines.stream.estargz_plan import Plan, Survey
@@ -156,9 +157,8 @@ class Conversion:
                     self._plan = plan
                     raise NotInOnePass("the layer has names more than once", where=self._where)
             elif source.entries != plan.entries:
-                raise LayerInvalid(
-                    f"the layer has {source.entries} entries, an earlier pass found {plan.entries}", where=self._where
-                )
+                found = count_text(source.entries, "entry", "entries")
+                raise LayerInvalid(f"the layer has {found}, an earlier pass found {plan.entries}", where=self._where)
             self.result = writing.result(members.finish(), source)
         return self.result.descriptor
 

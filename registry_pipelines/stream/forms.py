@@ -52,6 +52,8 @@ class MadeImage:
     index: SociIndex | None = None
     config: bytes = b""
     """The new config, of a form with other layers."""
+    missing: tuple[str, ...] = ()
+    """Of the paths that were to be fetched first, those in no layer of it."""
     outcomes: tuple[LayerOutcome, ...] = ()
 
 
@@ -104,13 +106,14 @@ class SociForm:
         if index.document is None:
             return MadeImage(image, None, NOTHING, index)
         manifest = annotated_manifest(image.manifest.raw, index.document.digest)
-        return MadeImage(image, Remade(manifest, image.entry.platform, index.document), index=index)
+        remade = Remade(manifest, image.entry.platform, index.document)
+        return MadeImage(image, remade, index=index, missing=index.not_found)
 
     def push(self, image: MadeImage) -> tuple[tuple[StreamRow, ...], int]:
         """See Form."""
         assert image.index is not None  # noqa: S101 - made above
         sent = push_pieces(self.uploads, image.index) if image.remade else {}
-        rows = index_rows(image.source, image.index, sent, store=self.store, span_bytes=int(self.stream.span_size))
+        rows = index_rows(image.source, image.index, sent)
         return rows, sum(bytes_sent for _, bytes_sent in sent.values())
 
     def rows_there(self, image: SourceImage, made: SourceImage) -> tuple[StreamRow, ...]:
@@ -171,7 +174,10 @@ class EstargzForm:
         described = Descriptor(media_type=media_types.OCI_CONFIG, digest=Digest.of(config), size=len(config))
         layers = {number: outcome.made.descriptor for number, outcome in enumerate(outcomes) if outcome.made}
         manifest = manifest_with_layers(image.manifest.raw, described, layers)
-        return MadeImage(image, Remade(manifest, image.entry.platform), config=config, outcomes=tuple(outcomes))
+        absent = [set(outcome.made.missing) for outcome in outcomes if outcome.made]
+        missing = tuple(path for path in self._options.prioritized if all(path in each for each in absent))
+        remade = Remade(manifest, image.entry.platform)
+        return MadeImage(image, remade, config=config, outcomes=tuple(outcomes), missing=missing)
 
     def push(self, image: MadeImage) -> tuple[tuple[StreamRow, ...], int]:
         """See Form. Bytes of layers that were sent while they were made are counted here, once."""
@@ -213,7 +219,7 @@ def _row(platform: str, layer: Descriptor, outcome: LayerOutcome, *, again: bool
         layer=layer.digest,
         size=layer.size,
         how="present" if again and made else outcome.how,
-        why=outcome.why,
+        why="; ".join(filter(None, (outcome.why, made.note if made else ""))),
         made=made.descriptor.digest if made else "",
         made_bytes=made.descriptor.size if made else 0,
         spans=made.chunks if made else None,

@@ -65,34 +65,26 @@ def push_pieces(uploads: Uploads, index: SociIndex) -> dict[Digest, tuple[LayerH
     return {piece.descriptor.digest: push_piece(uploads, piece) for piece in index.pieces}
 
 
-def index_rows(
-    image: SourceImage, index: SociIndex, sent: Sent, *, store: LayerStore, span_bytes: int
-) -> tuple[StreamRow, ...]:
+def index_rows(image: SourceImage, index: SociIndex, sent: Sent) -> tuple[StreamRow, ...]:
     """A row for each layer of an image whose index was made now."""
     why = {each.layer.digest: each.detail for each in index.skipped}
+    spans = {each.descriptor.digest: each.spans for each in index.pieces}
     tables = _tables(index.document) if index.document else {}
     return tuple(
-        _row(
-            image.platform,
-            layer,
-            tables,
-            sent,
-            why.get(layer.digest, LEFT_OUT),
-            _spans(store, layer, diff_id, span_bytes),
-        )
-        for layer, diff_id in image.layers
+        _row(image, layer, tables.get(layer.digest), sent, spans, why.get(layer.digest, LEFT_OUT))
+        for layer, _ in image.layers
     )
 
 
 def there_rows(image: SourceImage, document: ManifestBytes) -> tuple[StreamRow, ...]:
     """A row for each layer of an image whose index was there. Raises ManifestInvalid, IndexInvalid."""
     tables = _tables(document)
-    return tuple(_row(image.platform, layer, tables, {}, LEFT_OUT, None) for layer, _ in image.layers)
+    return tuple(_row(image, layer, tables.get(layer.digest), {}, {}, LEFT_OUT) for layer, _ in image.layers)
 
 
 def skipped_rows(image: SourceImage) -> tuple[StreamRow, ...]:
     """The same for an image that had nothing to index."""
-    return tuple(_row(image.platform, layer, {}, {}, NOTHING, None) for layer, _ in image.layers)
+    return tuple(_row(image, layer, None, {}, {}, NOTHING) for layer, _ in image.layers)
 
 
 def _tables(document: ManifestBytes) -> dict[Digest, Descriptor]:
@@ -100,24 +92,23 @@ def _tables(document: ManifestBytes) -> dict[Digest, Descriptor]:
 
 
 def _row(
-    platform: str, layer: Descriptor, tables: Mapping[Digest, Descriptor], sent: Sent, why: str, spans: int | None
+    image: SourceImage,
+    layer: Descriptor,
+    table: Descriptor | None,
+    sent: Sent,
+    spans: Mapping[Digest, int],
+    why: str,
 ) -> StreamRow:
-    table = tables.get(layer.digest)
     if table is None:
-        return StreamRow(platform=platform, layer=layer.digest, size=layer.size, how="skipped", why=why)
+        return StreamRow(platform=image.platform, layer=layer.digest, size=layer.size, how="skipped", why=why)
     how, bytes_sent = sent.get(table.digest, ("present", 0))
     return StreamRow(
-        platform=platform,
+        platform=image.platform,
         layer=layer.digest,
         size=layer.size,
         how=how,
         made=table.digest,
         made_bytes=table.size,
-        spans=spans,
+        spans=spans.get(table.digest),
         bytes_sent=bytes_sent,
     )
-
-
-def _spans(store: LayerStore, layer: Descriptor, diff_id: Digest, span_bytes: int) -> int | None:
-    record = store.get(diff_id, layer.digest, span_bytes=span_bytes)
-    return len(record.span_digests) if record else None

@@ -58,7 +58,8 @@ def index_release(
     with engine.opened() as opened, scratch_folder(state / "stream") as folder:
         run = _Run(own, release, stream, folder, store, signer, Uploads(opened, own, progress), progress)
         images = read_source(own, release.digest).images
-        done = [run.push(image, found) for image, found in [(image, run.look(image)) for image in images]]
+        looked = [(image, run.look(image)) for image in images]
+        done = [run.push(image, found) for image, found in looked]
         opened.cancel_abandoned([own.registry])
     platforms = tuple(platform for platform, _, _ in done)
     return IndexResult(
@@ -68,6 +69,9 @@ def index_release(
         bytes_sent=sum(sent for _, _, sent in done),
         seconds=time.monotonic() - started,
         changed=any(each.changed for each in platforms),
+        missing=tuple(
+            dict.fromkeys(path for _, found in looked if isinstance(found, SociIndex) for path in found.not_found)
+        ),
     )
 
 
@@ -122,11 +126,11 @@ class _Run:
         """Send an index that was made: its parts, the index, the signature."""
         if not isinstance(found, SociIndex):
             return found
-        span_bytes, platform = int(self.stream.span_size), _platform(image)
+        platform = _platform(image)
         if found.document is None:
             return (
                 replace(platform, why=NOTHING),
-                index_rows(image, found, {}, store=self.store, span_bytes=span_bytes),
+                index_rows(image, found, {}),
                 0,
             )
         sent = push_pieces(self.uploads, found)
@@ -147,7 +151,7 @@ class _Run:
             statement=signed.descriptor.digest,
             changed=bool(byte_count) or signed.changed,
         )
-        return done, index_rows(image, found, sent, store=self.store, span_bytes=span_bytes), byte_count
+        return done, index_rows(image, found, sent), byte_count
 
 
 def _platform(image: SourceImage) -> IndexedPlatform:

@@ -25,8 +25,8 @@ class StreamRow:
     """Compressed bytes of it."""
     how: LayerHow
     why: str = ""
-    """Of one that was skipped or kept, one sentence without full stop; also of one that said it were eStargz, and was
-    made anew. Empty else."""
+    """Why it was skipped or kept, what of it is not in its other form, or that it said it were eStargz and was made
+    anew; without full stop, empty else."""
     made: str = ""
     """Digest of its ztoc, or of the converted layer; empty for a layer without one."""
     made_bytes: int = 0
@@ -63,6 +63,8 @@ class IndexResult:
     seconds: float
     changed: bool
     """False: every index was there, signed by the same key; nothing was written."""
+    missing: tuple[str, ...] = ()
+    """Of the paths that were to be fetched first, those that some platform has in no layer that was indexed now."""
 
     @property
     def indexed(self) -> int:
@@ -89,3 +91,5 @@ class ConversionResult:
     """False: image, record and tag were there; nothing was written."""
     why: str = ""
     """Why nothing was made; empty when something was."""
+    missing: tuple[str, ...] = ()
+    """Of the paths that were to be fetched first, those that some platform has in no layer that was converted now."""

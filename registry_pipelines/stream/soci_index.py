@@ -163,24 +163,8 @@ def read_soci_index(manifest: ManifestBytes, *, where: str = "") -> SociDocument
     )
 
 
-def announced(manifest: ManifestBytes, index: Digest) -> ManifestBytes:
-    """An image's manifest that names its SOCI index of version 2. It and its config get the OCI types, as the official
-    converter gives them; layers stay. What is no field of a manifest is lost. Raises ManifestInvalid."""
-    content = manifest.content()
-    if not isinstance(content, Manifest):
-        raise IndexInvalid("an index of several platforms names no SOCI index", where=manifest.digest)
-    return _encoded(
-        msgspec.structs.replace(
-            content,
-            media_type=media_types.OCI_MANIFEST,
-            config=msgspec.structs.replace(content.config, media_type=media_types.OCI_CONFIG),
-            annotations={**(content.annotations or {}), INDEX_DIGEST: index},
-        )
-    )
-
-
 def index_line(index: ManifestBytes, image: Digest, platform: Platform) -> Descriptor:
-    """The line of a SOCI index (version 2) in an image's index. image: the announced manifest it belongs to."""
+    """The line of a SOCI index (version 2) in an image's index. image: the manifest that names it."""
     return Descriptor(
         media_type=media_types.OCI_MANIFEST,
         digest=index.digest,
@@ -236,7 +220,6 @@ __all__ = [
     "LayerTable",
     "Prefetch",
     "SociDocument",
-    "announced",
     "index_line",
     "prefetch_list",
     "read_prefetch",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import random
 import struct
@@ -26,6 +25,7 @@ from registry_pipelines.stream.derive import convert_release
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.publish import index_release
 from registry_pipelines.stream.results import ConversionResult, IndexResult
+from tests.stream.layers import pack
 
 SPAN = 64 << 10
 INDEXED = Stream(span_size=Size(SPAN), min_layer_size=Size(1000))
@@ -43,17 +43,21 @@ class Layer:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def files(name: str, size: int = 200_000, **contents: bytes) -> bytes:
-    """A tar with a large file, different for every name."""
-    buffer = io.BytesIO()
+def entries(name: str, size: int = 200_000, **contents: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """A large file, different for every name, and others."""
     # Half of it compresses: noise alone makes deflate blocks of no use.
     noise = random.Random(name).randbytes(size // 2).hex().encode()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path, content in {f"data/{name}": noise, **contents}.items():
-            info = tarfile.TarInfo(path)
-            info.size, info.mode = len(content), 0o755
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    made = []
+    for path, content in {f"data/{name}": noise, **contents}.items():
+        info = tarfile.TarInfo(path)
+        info.size, info.mode = len(content), 0o755
+        made.append((info, content))
+    return made
+
+
+def files(name: str, size: int = 200_000, **contents: bytes) -> bytes:
+    """The same as a tar."""
+    return pack(entries(name, size, **contents))
 
 
 def layer(name: str, size: int = 200_000, **more: Any) -> Layer:

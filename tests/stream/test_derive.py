@@ -26,16 +26,16 @@ from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.derivation import Derivation, read_derivations
-from registry_pipelines.stream.documents import IMAGE_ANNOTATION, REFERENCE_ANNOTATION
+from registry_pipelines.stream.documents import REFERENCE_ANNOTATION
 from registry_pipelines.stream.estargz_toc import footer
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.signed_index import find_index
-from registry_pipelines.stream.soci_index import read_soci_index
+from registry_pipelines.stream.soci_index import MANIFEST_DIGEST, read_soci_index
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
 from tests.evidence.parts import Counted, Key
-from tests.stream.layers import convert
-from tests.stream.releases import ESTARGZ, SOCI, Layer, Streamer, files, hows, layer, push
+from tests.stream.layers import convert, pack
+from tests.stream.releases import ESTARGZ, SOCI, Layer, Streamer, entries, files, hows, layer, push
 from tests.stream.test_publish import GONE, Unreadable, two_platforms
 
 BOTH = pytest.mark.parametrize("stream", [SOCI, ESTARGZ], ids=["soci-v2", "estargz"])
@@ -119,7 +119,7 @@ def test_soci_keeps_layers_and_config_and_signs_the_index_too(place: Place, stre
     assert (document.version, document.exact, document.subject) == (2, True, None)
     assert (after.annotations or {})["com.amazon.soci.index-digest"] == found.descriptor.digest
     soci = [each for each in content(place, made.tag).manifests if each.artifact_type == media_types.SOCI_V2]
-    assert (soci[0].annotations or {})[IMAGE_ANNOTATION] == line.digest
+    assert (soci[0].annotations or {})[MANIFEST_DIGEST] == line.digest
     assert soci[0].digest == found.descriptor.digest and found.note.format == "soci-v2"
     # Its index is signed as the other form's are; without that key nobody serves it.
     unsigned = find_index(place, line.digest, load_other(key))
@@ -172,6 +172,20 @@ def test_a_layer_is_converted_once_for_all_images_and_repositories(counted: Coun
     first = msgspec.structs.replace(ESTARGZ, prioritize=("data/base",))
     other = streamer.convert(push(elsewhere, base, tag="v3"), first, tag="v3")
     assert hows(other.rows) == ["uploaded"] and other.rows[0].made != moved.rows[0].made
+
+
+def test_what_a_converted_layer_has_not_and_what_was_not_found_is_said_also_from_memory(
+    place: Place, streamer: Streamer
+) -> None:
+    tar = pack(2 * entries("twice"))
+    image = push(place, Layer(gzip.compress(tar, mtime=0), tar), layer("b"), tag="v1")
+    first = msgspec.structs.replace(ESTARGZ, prioritize=("data/b", "data/none"))
+    made = streamer.convert(image, first)
+    assert (made.missing, made.rows[1].why) == (("data/none",), "")
+    assert made.rows[0].why == "1 entry left out, whose name comes again or is the format's own: 'data/twice'"
+    other = push(place, Layer(gzip.compress(tar, mtime=0), tar), layer("c"), tag="v2")
+    again = streamer.convert(other, first, tag="v2")
+    assert (again.missing, again.rows[0]) == (first.prioritize, replace(made.rows[0], how="present", bytes_sent=0))
 
 
 def test_what_an_older_run_made_otherwise_keeps_the_tag(counted: Counted, streamer: Streamer) -> None:

@@ -16,29 +16,13 @@ from registry_pipelines.stream.documents import (
     converted_indexes,
     manifest_with_layers,
 )
+from tests.ztoc_vectors import files
 
-# From the golden vectors: soci-snapshotter's structs, encoded by Go (image manifest before and after, OCI index).
-LAYER = "sha256:b9d5ddda90e16677c5b78b978c81df84d0418d759f9996958f4eb92459ccc3a4"
-SOCI_INDEX = "sha256:1af2f58838bf6aef6ed6edbc10a0c9df3d093a74df4c8c947f191ce43ee50533"
-ORIGINAL = (
-    '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":'
-    '"application/vnd.oci.image.config.v1+json","digest":'
-    '"sha256:e4c7d10efd79d4791f569ba3096edca650deae093cb80654b2815f5814d90bac","size":163},"layers":[{"mediaType":'
-    '"application/vnd.oci.image.layer.v1.tar+gzip","digest":"LAYER","size":82137}]}'
-).replace("LAYER", LAYER)
-CONVERTED = "sha256:6287e64d11e2b91f75401a5b1ecbc1151a6bb7512c366a9815377d78efc257f0"
-CONVERTED_INDEX = (
-    (
-        '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":'
-        '"application/vnd.oci.image.manifest.v1+json","digest":"IMAGE","size":524,"annotations":'
-        '{"com.amazon.soci.index-digest":"INDEX"},"platform":{"architecture":"amd64","os":"linux"}},{"mediaType":'
-        '"application/vnd.oci.image.manifest.v1+json","digest":"INDEX","size":708,"annotations":'
-        '{"com.amazon.soci.image-manifest-digest":"IMAGE"},"platform":{"architecture":"amd64","os":"linux"},'
-        '"artifactType":"application/vnd.amazon.soci.index.v2+json"}]}'
-    )
-    .replace("IMAGE", CONVERTED)
-    .replace("INDEX", SOCI_INDEX)
-)
+GOLDEN = {
+    name: files()[f"soci-index/{name}.json"].decode()
+    for name in ("image-manifest-original", "image-manifest-converted", "oci-index-converted", "soci-index-v2")
+}
+ORIGINAL = GOLDEN["image-manifest-original"]
 AMD64 = Platform(os="linux", architecture="amd64")
 
 
@@ -47,21 +31,19 @@ def stored(document: Any, media_type: str = media_types.OCI_MANIFEST) -> Manifes
     return ManifestBytes(raw, media_type, Digest.of(raw))
 
 
-def soci_index(size: int = 708) -> ManifestBytes:
-    """Stands for the golden SOCI index: its digest and size."""
-    return ManifestBytes(b" " * size, media_types.OCI_MANIFEST, Digest(SOCI_INDEX))
+SOCI = stored(GOLDEN["soci-index-v2"])
 
 
 def remade(origin: ManifestBytes, platform: Platform = AMD64) -> Remade:
-    return Remade(annotated_manifest(origin.raw, Digest(SOCI_INDEX)), platform, soci_index())
+    return Remade(annotated_manifest(origin.raw, SOCI.digest), platform, SOCI)
 
 
 def test_a_single_image_is_converted_to_the_official_bytes() -> None:
     origin = stored(ORIGINAL)
     made = remade(origin)
-    assert made.manifest.digest == CONVERTED
+    assert made.manifest.raw.decode() == GOLDEN["image-manifest-converted"]
     [top] = converted_indexes(origin, {}, {origin.digest: made})
-    assert top.raw.decode() == CONVERTED_INDEX
+    assert top.raw.decode() == GOLDEN["oci-index-converted"]
 
 
 def test_links_of_attestations_and_annotations_of_lines_are_kept_and_follow_their_images() -> None:
@@ -104,11 +86,11 @@ def test_links_of_attestations_and_annotations_of_lines_are_kept_and_follow_thei
     assert (document["annotations"], document["unknown"]) == ({"made": "by BuildKit"}, 1)
     image, untouched, attestation, another, soci = document["manifests"]
     assert image["digest"] == made.manifest.digest and image["size"] == len(made.manifest.raw)
-    assert image["annotations"] == {"team": "ml", "com.amazon.soci.index-digest": SOCI_INDEX}
+    assert image["annotations"] == {"team": "ml", "com.amazon.soci.index-digest": SOCI.digest}
     assert image["unknown"] == {"x": [1]} and untouched == lines[1] and another == lines[3]
     assert attestation["annotations"] == links | {"vnd.docker.reference.digest": made.manifest.digest}
     assert attestation["digest"] == lines[2]["digest"]
-    assert soci["digest"] == SOCI_INDEX and soci["platform"] == image["platform"]
+    assert soci["digest"] == SOCI.digest and soci["platform"] == image["platform"]
     assert soci["annotations"] == {"com.amazon.soci.image-manifest-digest": made.manifest.digest}
 
 
@@ -125,14 +107,24 @@ def test_a_manifest_of_docker_becomes_one_of_oci_and_keeps_what_is_not_changed()
     document = json.loads(ORIGINAL) | {"annotations": {"team": "ml"}, "unknown": None, "mediaType": "x"}
     document["config"]["mediaType"] = media_types.DOCKER_CONFIG
     document["layers"] = [
-        {"mediaType": media_types.DOCKER_LAYER_GZIP, "digest": LAYER, "size": 5, "urls": ["https://x.example"]},
-        {"mediaType": media_types.DOCKER_LAYER_GZIP, "digest": LAYER, "size": 5, "annotations": {"mine": "1"}},
+        {
+            "mediaType": media_types.DOCKER_LAYER_GZIP,
+            "digest": Digest.of(b"layer"),
+            "size": 5,
+            "urls": ["https://x.example"],
+        },
+        {
+            "mediaType": media_types.DOCKER_LAYER_GZIP,
+            "digest": Digest.of(b"layer"),
+            "size": 5,
+            "annotations": {"mine": "1"},
+        },
     ]
-    soci = annotated_manifest(json.dumps(document).encode(), Digest(SOCI_INDEX))
+    soci = annotated_manifest(json.dumps(document).encode(), SOCI.digest)
     found = read_manifest(soci.raw, media_type=media_types.OCI_MANIFEST)
     assert isinstance(found, Manifest) and found.config.media_type == media_types.OCI_CONFIG
     assert json.loads(soci.raw)["layers"] == document["layers"]
-    assert json.loads(soci.raw)["annotations"] == {"team": "ml", "com.amazon.soci.index-digest": SOCI_INDEX}
+    assert json.loads(soci.raw)["annotations"] == {"team": "ml", "com.amazon.soci.index-digest": SOCI.digest}
     assert list(json.loads(soci.raw))[:2] == ["schemaVersion", "mediaType"] and "unknown" in json.loads(soci.raw)
     new = Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=Digest.of(b"new"), size=7, annotations={"toc": "2"})
     config = Descriptor(media_type=media_types.OCI_CONFIG, digest=Digest.of(b"config"), size=8)

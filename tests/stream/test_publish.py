@@ -108,6 +108,17 @@ def test_other_sizes_make_another_index_and_a_lost_part_is_sent_again(
     assert again.platforms == (replace(first.platforms[0], changed=True),)
 
 
+def test_files_to_fetch_first_are_listed_and_those_that_are_nowhere_are_said(place: Place, streamer: Streamer) -> None:
+    image = push(place, layer("a"), layer("b"), tag="v1")
+    wanted = msgspec.structs.replace(INDEXED, prioritize=("data/b", "data/none"))
+    made = streamer.index(image, wanted)
+    assert made.missing == ("data/none",)
+    assert made.platforms[0].index is not None
+    stored = place.registry.get_manifest(place.repository, made.platforms[0].index.digest)
+    [listed] = read_soci_index(stored).prefetches
+    assert listed.layer == made.rows[1].layer
+
+
 def test_an_image_of_docker_is_indexed_as_it_is(place: Place, streamer: Streamer, key: Key) -> None:
     kind = media_types.DOCKER_LAYER_GZIP
     image = push(place, layer("a", media_type=kind), docker=True, tag="v1")

@@ -17,8 +17,7 @@ from registry_pipelines.errors import DigestMismatch, IndexInvalid, LayerInvalid
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
-from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, manifest_bytes
-from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes
 from registry_pipelines.progress import Counter
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client.distribution import DistributionRegistry
@@ -26,8 +25,6 @@ from registry_pipelines.registry.embedded.server import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.soci import SociIndex, index_layers
 from registry_pipelines.stream.soci_index import (
-    announced,
-    index_line,
     prefetch_list,
     read_prefetch,
     read_soci_index,
@@ -99,32 +96,6 @@ def test_the_document_has_the_official_bytes(
     assert isinstance(table.content, Path)
     assert table.content.read_bytes() == files()["ztocs/spans.tar.gz.65536.ztoc"]
     assert (table.spans, made.skipped, made.not_found) == (2, (), ())
-
-
-def test_the_image_names_its_index_in_the_official_bytes() -> None:
-    index = stored(golden("soci-index-v2.json"))
-    converted = announced(ORIGINAL, index.digest)
-    assert converted.raw == golden("image-manifest-converted.json")
-    line = index_line(index, converted.digest, Platform(os="linux", architecture="amd64"))
-    lines = json.loads(golden("oci-index-converted.json"))["manifests"]
-    assert manifest_line(line) == lines[1]
-    docker = ManifestBytes(
-        ORIGINAL.raw.replace(media_types.OCI_MANIFEST.encode(), media_types.DOCKER_MANIFEST.encode())
-        .replace(media_types.OCI_CONFIG.encode(), media_types.DOCKER_CONFIG.encode())
-        .replace(media_types.OCI_LAYER_GZIP.encode(), media_types.DOCKER_LAYER_GZIP.encode()),
-        media_types.DOCKER_MANIFEST,
-        ORIGINAL.digest,
-    )
-    shown = json.loads(announced(docker, index.digest).raw)
-    assert (shown["mediaType"], shown["config"]["mediaType"]) == (media_types.OCI_MANIFEST, media_types.OCI_CONFIG)
-    assert shown["layers"][0]["mediaType"] == media_types.DOCKER_LAYER_GZIP
-
-
-def manifest_line(line: Descriptor) -> Any:
-    raw = manifest_bytes(
-        Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=IMAGE.config, layers=(line,))
-    )
-    return json.loads(raw.raw)["layers"][0]
 
 
 @pytest.mark.parametrize("version", [1, 2])
