@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from registry_pipelines.errors import ContentError, ManifestOutdated
+from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.platforms import Entry, read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check_kinds import CheckRow, Severity, check_row
+from registry_pipelines.stream.derivation import read_derivations
 from registry_pipelines.stream.eligible import image_rows, registry_rows
 from registry_pipelines.stream.index_checks import Asked, ImageCheck, LayerFacts, unnamed_indexes
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
@@ -71,6 +74,20 @@ def _rows(place: Place, release: Digest, images: Sequence[ImageCheck], entries: 
     for image in images:
         yield from image_rows(place, image.entry)
         yield from image.rows()
+    yield from _unrecorded(place, release, images)
+
+
+def _unrecorded(place: Place, release: Digest, images: Sequence[ImageCheck]) -> Iterator[CheckRow]:
+    """Images with eStargz layers that no believed record says were converted here."""
+    converted = [image for image in images if any(each.form == "estargz" for each in image.facts.values())]
+    verifier = converted[0].asked.verifier if converted else None
+    if verifier is None:
+        return
+    known = read_attestations(place, release, verifier, predicate_type=DERIVATION_TYPE)
+    recorded = {pair.derived for record, _ in read_derivations(known, release)[0] for pair in record.platforms}
+    for image in converted:
+        if image.entry.digest not in recorded:
+            yield check_row("estargz-unrecorded", platform=str(image.entry.platform), manifest=image.entry.digest)
 
 
 def _sorted(release: str, rows: Iterable[CheckRow]) -> StreamCheck:

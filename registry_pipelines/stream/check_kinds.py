@@ -54,6 +54,8 @@ CheckId = Literal[
     "estargz-no-annotation",
     "estargz-no-footer",
     "estargz-partly",
+    "estargz-wrong",
+    "estargz-unrecorded",
     "gke-registry",
     "gke-location",
     "gke-repository-kind",
@@ -295,6 +297,19 @@ KINDS: dict[CheckId, Kind] = {
         "Those others are fetched whole before the image starts",
         "Convert it again; Docker's push leaves the annotation out where the blob is there already",
         "run 2026-11-28: Docker 20.10.24 and 28.5.2",
+    ),
+    "estargz-wrong": Kind(
+        *("error", "estargz", "the eStargz layer is not what its table of contents says"),
+        "Reads of files fail on the node, or give what was never scanned: nodes believe the table",
+        "Convert the image again; where others made it, look at who signed it",
+        "stargz-snapshotter, docs/estargz.md; containers are shown what the table lists",
+    ),
+    "estargz-unrecorded": Kind(
+        *("hint", "estargz", "no trusted indexer's record says who converted it"),
+        "A node believes the tables in the layers in place of what was scanned, and a policy's `streaming-index` does "
+        "not count them",
+        "Convert it here from what was pushed, where the indexer's key is",
+        "this program",
     ),
     "gke-registry": Kind(
         *("hint", "gke", "GKE does not stream from this registry"),

@@ -61,7 +61,7 @@ def image_rows(place: Place, entry: Entry) -> Iterator[CheckRow]:
         yield row("unreadable", detail=entry.problem.what)
         return
     layers = entry.manifest.layers
-    diff_ids = _diff_ids(entry)
+    diff_ids = diff_ids_of(entry)
     if diff_ids is None:
         yield row("diff-ids")
     content = zip(layers, diff_ids or [None] * len(layers), strict=True)
@@ -91,6 +91,15 @@ def is_empty(place: Place, layer: Descriptor, diff_id: Digest | None) -> bool:
         return next(iter(walk), None) is None
 
 
+def diff_ids_of(entry: Entry) -> tuple[Digest, ...] | None:
+    """An image's diffIDs by its config, one for each layer; None: the config does not tell."""
+    try:
+        diff_ids = entry.config.diff_ids if entry.config else ()
+    except ManifestInvalid:
+        return None
+    return diff_ids if len(diff_ids) == len(entry.manifest.layers) else None
+
+
 def _type_row(layer: Descriptor) -> CheckId | None:
     if layer.media_type.endswith("+encrypted"):
         return "encrypted-layer"
@@ -99,12 +108,3 @@ def _type_row(layer: Descriptor) -> CheckId | None:
     if layer.media_type not in LAYER_TYPES:
         return "odd-layer-type"
     return "zstd-layer" if layer.media_type.endswith("zstd") else None
-
-
-def _diff_ids(entry: Entry) -> tuple[Digest, ...] | None:
-    """None: the config does not tell."""
-    try:
-        diff_ids = entry.config.diff_ids if entry.config else ()
-    except ManifestInvalid:
-        return None
-    return diff_ids if len(diff_ids) == len(entry.manifest.layers) else None

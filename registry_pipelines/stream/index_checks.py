@@ -21,10 +21,12 @@ from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION, TOC_ANNO
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check_kinds import CheckId, CheckRow, check_row
+from registry_pipelines.stream.eligible import diff_ids_of
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.soci_index import Prefetch, SociDocument, read_prefetch, read_soci_index
 from registry_pipelines.stream.table_checks import Finding, TableFacts, check_table
+from registry_pipelines.stream.toc_checks import check_toc
 
 MAX_PREFETCH_BYTES = 16 << 20
 """A span is some 40 bytes of such a list."""
@@ -40,8 +42,9 @@ class LayerFacts(msgspec.Struct, frozen=True, kw_only=True):
     form: str
     """``soci-v1``, ``soci-v2``, ``estargz``, or empty: it is fetched whole."""
     index_bytes: int = 0
-    """Of its ztoc, which a node fetches before the start."""
+    """Of its ztoc or table of contents, which a node fetches before the start."""
     spans: int = 0
+    """Pieces that can be read for themselves; of eStargz, chunks of files."""
     largest_span: int = 0
     """Uncompressed bytes that are fetched for one file at most."""
     tool: str = ""
@@ -191,7 +194,7 @@ class ImageCheck:
                 yield self._row("layer-gone", layer.digest)
                 continue
             if footer and layer in converted:
-                self.facts[layer.digest] = msgspec.structs.replace(self.facts[layer.digest], form="estargz")
+                yield from self._toc(layer)
             elif footer:
                 yield self._row("estargz-no-annotation", layer.digest)
             elif layer in converted:
@@ -199,6 +202,27 @@ class ImageCheck:
         left = [layer for layer in layers if layer not in converted]
         if converted and left:
             yield self._row("estargz-partly", detail=f"{len(converted)} of {len(layers)}")
+
+    def _toc(self, layer: Descriptor) -> Iterator[CheckRow]:
+        findings, facts = check_toc(
+            self.place, layer, self._diff_ids.get(layer.digest), every_span=self.asked.every_span
+        )
+        for name, detail in findings:
+            yield self._row(name, layer.digest, detail)
+        if facts is not None:
+            self.facts[layer.digest] = msgspec.structs.replace(
+                self.facts[layer.digest],
+                form="estargz",
+                index_bytes=facts.toc_bytes,
+                spans=facts.chunks,
+                largest_span=facts.largest_chunk,
+            )
+
+    @property
+    def _diff_ids(self) -> dict[Digest, Digest]:
+        """By layer, where the config tells."""
+        layers, told = self.entry.manifest.layers, diff_ids_of(self.entry)
+        return {layer.digest: each for layer, each in zip(layers, told, strict=True)} if told else {}
 
 
 def unnamed_indexes(entries: Sequence[Entry]) -> Iterator[CheckRow]:
