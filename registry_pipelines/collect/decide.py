@@ -10,6 +10,7 @@ from registry_pipelines.collect.rules import RetentionRule, matches
 from registry_pipelines.collect.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
+from registry_pipelines.stream.model import DERIVED_FORMATS
 
 
 @dataclass
@@ -82,7 +83,7 @@ def _needed_by(
     survey: Survey, wanted: Digest, named: Mapping[Digest, Sequence[Digest]], live: Collection[Digest]
 ) -> list[str]:
     """What stays and leads straight to a manifest, one sentence each."""
-    sentences = []
+    sentences, origins = [], _origins(survey)
     for digest, node in survey.nodes.items():
         if digest not in live or digest == wanted:
             continue
@@ -93,6 +94,8 @@ def _needed_by(
             sentences.append(f"it belongs to {name}, as its evidence")
         if node.subject == wanted:
             sentences.append(f"{name} refers to it, and has a tag of its own")
+        if wanted in origins.get(digest, ()):
+            sentences.append(f"{name} was made of it, and has its provenance")
     return sentences
 
 
@@ -140,14 +143,26 @@ def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -
     return named
 
 
+def _origins(survey: Survey) -> dict[Digest, list[Digest]]:
+    """By a converted release (``v1-estargz``), what it was made of (``v1``): its provenance is reached through that,
+    and is gone with it. By name, so that nobody has to sign for it: what is not so costs room."""
+    found: dict[Digest, list[Digest]] = {}
+    for tag, digest in survey.tags.items():
+        for name in (tag.removesuffix(f"-{form}") for form in DERIVED_FORMATS if tag.endswith(f"-{form}")):
+            if survey.tags.get(name, digest) != digest:
+                found.setdefault(digest, []).append(survey.tags[name])
+    return found
+
+
 def _live_digests(survey: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]]) -> set[Digest]:
-    """Everything that what stays needs, to a fixed point: children, referrers, digest-named tags, and what a kept
-    referrer refers to. A unit reached this way stays too, and then needs its own."""
+    """Everything that what stays needs, to a fixed point: children, referrers, digest-named tags, what a kept referrer
+    refers to, and what a kept release was made of. A unit reached this way stays too, and then needs its own."""
+    origins = _origins(survey)
 
     def needs(digest: Digest) -> Iterable[Digest]:
         node = survey.nodes[digest]
         subject = [node.subject] if node.subject is not None and node.subject in survey.nodes else []
-        return (*node.children, *node.referrers, *named.get(digest, ()), *subject)
+        return (*node.children, *node.referrers, *named.get(digest, ()), *subject, *origins.get(digest, ()))
 
     live = reachable((unit.digest for unit in units if unit.reasons), needs)
     for unit in units:

@@ -16,5 +16,6 @@
 - what is said of a release: ``check`` asks, ``check_kinds`` has each answer with its source, ``eligible`` what services
   that stream by themselves (GKE, Fargate) ask of an image
 
-``chain`` calls this room; ``config`` holds ``model``; of the other stages ``promote`` reads ``derivation``.
+``chain`` calls this room; ``config`` holds ``model``; of the other stages ``promote`` reads what is signed, and
+``collect`` what tags mean.
 """

@@ -16,7 +16,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
-from tests.collect.test_retention import NOW, note, push, push_index
+from tests.collect.test_retention import NOW, judged, note, plan, push, push_index, rule
 
 
 @pytest.fixture
@@ -78,6 +78,19 @@ def test_a_subject_stays_while_what_refers_to_it_has_a_tag(place: Place) -> None
     stored = place.registry.get_manifest(place.repository, about.digest)
     place.registry.put_manifest(place.repository, stored, tag="the-note")
     assert entry(planned(place, image.digest)).reasons == ("the-note refers to it, and has a tag of its own",)
+
+
+def test_what_a_release_was_made_of_stays_with_it(place: Place) -> None:
+    """Its provenance is that of its origin."""
+    origin, made = push(place, "v1", days_ago=9), push(place, "v1-estargz", days_ago=9)
+    assert entry(planned(place, origin.digest)).reasons == ("v1-estargz was made of it, and has its provenance",)
+    assert entry(planned(place, made.digest)).reasons == ()
+    push(place, "v2-soci-v2", days_ago=1)
+    found = plan(place.registry, rule(("*",), keep_newest=1, keep_days=0))
+    assert judged(found) == {"v2-soci-v2": "number 1 of the newest 1", "v1": "", "v1-estargz": ""}
+    found = plan(place.registry, rule(("*",), keep_newest=0, keep_days=0, protect=("*-estargz",)))
+    stays = {"v1": "needed by something that stays", "v1-estargz": "tag v1-estargz is protected"}
+    assert judged(found) == {"v2-soci-v2": "", **stays}
 
 
 def test_what_nothing_leads_to_can_be_named_by_its_digest(place: Place) -> None:
