@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,10 +54,17 @@ class LayerConverter:
     """Converts layers of one repository to eStargz and stores them there. Safe for many threads."""
 
     def __init__(
-        self, source: Place, uploads: Uploads, cache: ConvertedLayers, store: LayerStore, options: Options
+        self,
+        source: Place,
+        uploads: Uploads,
+        cache: ConvertedLayers,
+        store: LayerStore,
+        folder: Path,
+        options: Options,
     ) -> None:
+        """folder: for tables of contents that are too long for memory."""
         self._source, self._uploads, self._cache, self._store = source, uploads, cache, store
-        self._options = options
+        self._folder, self._options = folder, options
 
     def ensure(self, layer: Descriptor, diff_id: Digest, progress: Progress) -> LayerOutcome:
         """Have the layer's other form in the repository. Raises LayerInvalid, DigestMismatch (the layer is not what the
@@ -94,7 +102,7 @@ class LayerConverter:
         """The layer itself where it is eStargz, and its table is right; and why it is not, where it says it were."""
         ranges = blob_ranges(self._source, layer.digest)
         try:
-            found = verify_existing(layer, diff_id, ranges, where=f"{self._source}@{layer.digest}")
+            found = verify_existing(layer, diff_id, ranges, where=f"{self._source}@{layer.digest}", folder=self._folder)
         except (IndexInvalid, LayerInvalid, Unsupported) as error:
             return None, f"it was made anew: {error.what}"
         if found is None:
@@ -116,6 +124,7 @@ class LayerConverter:
             diff_id=diff_id,
             entries=record.entries() if record else None,
             options=self._options,
+            folder=self._folder,
         )
         name = f"estargz {layer.digest} {options_of(self._options)}"
         done = conversion.deliver(lambda produce: self._uploads.produce(name, produce))

@@ -82,7 +82,7 @@ def convert_release(
         uploads = Uploads(opened, own, progress)
         form: Form = SociForm(own, stream, folder, store, uploads, progress)
         if name == "estargz":
-            form = EstargzForm(own, stream, store, uploads, cache, progress)
+            form = EstargzForm(own, stream, folder, store, uploads, cache, progress)
         result = _Run(own, release, stream.released_tag(tag), form, name, signer).run()
         opened.cancel_abandoned([own.registry])
         return result

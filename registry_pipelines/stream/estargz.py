@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from registry_pipelines.errors import LayerInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
@@ -100,7 +101,8 @@ class Conversion:
         converted = conversion.deliver(lambda produce: uploads.produce(name, produce))
 
     expected, diff_id: what the source must be; checked before the end is written. entries: of a record of this very
-    layer. where: what to call the layer in errors.
+    layer. where: what to call the layer in errors. folder: gets the table of contents where it is too long for memory;
+    the system's for temporary files unless told.
     """
 
     def __init__(
@@ -112,9 +114,10 @@ class Conversion:
         diff_id: Digest | None = None,
         entries: Iterable[RawEntry] | None = None,
         options: Options = Options(),
+        folder: Path | None = None,
     ) -> None:
         self._open, self._where, self._expected, self._diff_id = open_blob, where, expected, diff_id
-        self._entries, self._options = entries, options
+        self._entries, self._options, self._folder = entries, options, folder
         self._names = tuple(_clean(name) for name in options.prioritized)
         self._plan: Plan | None = None
         self.result: Converted | None = None
@@ -141,7 +144,7 @@ class Conversion:
         plan = self._plan or Plan()
         survey = None if self._plan else Survey()
         options = self._options
-        with MemberWriter(write, level=options.level, threads=options.threads) as members:
+        with MemberWriter(write, level=options.level, threads=options.threads, folder=self._folder) as members:
             writing = _Writing(members, plan, options.chunk_bytes, self._where)
             if plan.first:
                 with self._open() as stream:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
@@ -67,7 +68,8 @@ class _Member(NamedTuple):
 class MemberWriter:
     """Takes headers and content in the order of the tar, in one thread and within its ``with`` block."""
 
-    def __init__(self, write: Write, *, level: int, threads: int) -> None:
+    def __init__(self, write: Write, *, level: int, threads: int, folder: Path | None = None) -> None:
+        """folder: for a table that is too long for memory."""
         self._write, self._level = write, level
         self._pool = Pool(threads, "compress")
         self._member = _Member(bytearray())
@@ -76,7 +78,7 @@ class MemberWriter:
         self._waiting: deque[tuple[Future[list[tuple[bytearray, str]]], list[_Member], int]] = deque()
         self._blob_hash, self._tar_hash = hashlib.sha256(), hashlib.sha256()
         self._size = self._tar_size = self._members = 0
-        self._table = _Table()
+        self._table = _Table(folder)
 
     def __enter__(self) -> MemberWriter:
         return self
@@ -198,11 +200,12 @@ def _compress(batch: list[_Member], level: int) -> list[tuple[bytearray, str]]:
 class _Table:
     """The table of contents as JSON: entries wait until those before them are complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None) -> None:
+        self._where = str(folder or tempfile.gettempdir())
         self._waiting: deque[TocEntry] = deque()
         self._encoder = msgspec.json.Encoder()
         self._hash = hashlib.sha256()
-        self._file = tempfile.SpooledTemporaryFile(max_size=TOC_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by the writer
+        self._file = tempfile.SpooledTemporaryFile(max_size=TOC_IN_MEMORY_BYTES, dir=self._where)  # noqa: SIM115 - closed by the writer
         self._separator = b""
         self.size = 0
         self._append(b'{"version":1,"entries":[\n')
@@ -227,7 +230,7 @@ class _Table:
         self._append(b"\n]}\n")
 
     def pieces(self) -> Iterator[bytes]:
-        with local_errors(tempfile.gettempdir()):
+        with local_errors(self._where):
             self._file.seek(0)
             while piece := self._file.read(_PIECE_BYTES):
                 yield piece
@@ -238,5 +241,5 @@ class _Table:
     def _append(self, piece: bytes) -> None:
         self._hash.update(piece)
         self.size += len(piece)
-        with local_errors(tempfile.gettempdir()):
+        with local_errors(self._where):
             self._file.write(piece)

@@ -12,6 +12,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, NamedTuple, cast
 
@@ -177,7 +178,7 @@ def _bytes_of(ranges: Ranges, start: int, stop: int) -> bytes:
 class Toc:
     """The table of contents of one layer: an iterable of its entries, any number of times. Close it."""
 
-    def __init__(self, footer: Footer, *, where: str) -> None:
+    def __init__(self, footer: Footer, *, where: str, folder: Path | None) -> None:
         """Made by :func:`read_toc`."""
         self.offset = footer.toc_offset
         """Where the table's member begins: the end of the last content."""
@@ -185,8 +186,9 @@ class Toc:
         self.where = where
         self.size = 0
         """Bytes of JSON."""
+        self._folder = str(folder or tempfile.gettempdir())
         self._hash = hashlib.sha256()
-        self._file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))  # noqa: SIM115
+        self._file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=self._folder))  # noqa: SIM115
 
     @property
     def digest(self) -> Digest:
@@ -209,7 +211,7 @@ class Toc:
         """More of the JSON, while it is read."""
         self._hash.update(piece)
         self.size += len(piece)
-        with local_errors(tempfile.gettempdir()):
+        with local_errors(self._folder):
             self._file.write(piece)
 
     def __iter__(self) -> Iterator[TocEntry]:
@@ -219,7 +221,7 @@ class Toc:
     def _pieces(self) -> Iterator[bytes]:
         position = 0
         while True:
-            with local_errors(tempfile.gettempdir()):
+            with local_errors(self._folder):
                 self._file.seek(position)
                 piece = self._file.read(_PIECE_BYTES)
             if not piece:
@@ -228,11 +230,14 @@ class Toc:
             yield piece
 
 
-def read_toc(ranges: Ranges, size: int, *, expected: Digest | None = None, where: str = "") -> Toc:
+def read_toc(
+    ranges: Ranges, size: int, *, expected: Digest | None = None, where: str = "", folder: Path | None = None
+) -> Toc:
     """Fetch the table of contents of a blob of ``size`` bytes: its footer, and the range of the table.
 
-    expected: what the layer's annotation says of it. Raises IndexInvalid: no eStargz layer, a damaged or absurdly large
-    table, another one than expected; LocalError, DiskFull; what ``ranges`` raises. Its entries are not looked at here.
+    expected: what the layer's annotation says of it. folder: for a table that is too long for memory. Raises
+    IndexInvalid: no eStargz layer, a damaged or absurdly large table, another one than expected; LocalError, DiskFull;
+    what ``ranges`` raises. Its entries are not looked at here.
     """
     footer = read_footer(_bytes_of(ranges, max(0, size - FOOTER_BYTES), size))
     if footer is None or footer.form == "estargz without its table":
@@ -240,7 +245,7 @@ def read_toc(ranges: Ranges, size: int, *, expected: Digest | None = None, where
     end = size - footer.size
     if not 0 <= footer.toc_offset < end:
         raise _invalid(f"its footer names byte {footer.toc_offset} of {size}", where)
-    toc = Toc(footer, where=where)
+    toc = Toc(footer, where=where, folder=folder)
     try:
         with ranges(footer.toc_offset, end) as stream:
             _read_member(stream, end - footer.toc_offset, toc)

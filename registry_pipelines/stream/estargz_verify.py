@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from registry_pipelines.errors import DigestMismatch, IndexInvalid
@@ -61,17 +62,20 @@ def verify_layer(stream: Readable, toc: Toc) -> Verified:
     return _Verifying(stream, toc).all()
 
 
-def verify_existing(layer: Descriptor, diff_id: Digest, ranges: Ranges, *, where: str = "") -> Verified | None:
+def verify_existing(
+    layer: Descriptor, diff_id: Digest, ranges: Ranges, *, where: str = "", folder: Path | None = None
+) -> Verified | None:
     """Hold a layer that may be eStargz already against its table, its annotation, its digest and its diffID; None when
-    it ends as something else. All of it is read, after two ranges that say what it is.
+    it ends as something else. All of it is read, after two ranges that say what it is. folder: see ``read_toc``.
 
     Raises IndexInvalid, LayerInvalid, DigestMismatch: it is not what it says. What ``ranges`` raises.
     """
     if layer_form(layer.size, ranges) != "estargz":
         return None
     told = (layer.annotations or {}).get(TOC_ANNOTATION)
+    expected = Digest(told) if told else None
     with (
-        read_toc(ranges, layer.size, expected=Digest(told) if told else None, where=where) as toc,
+        read_toc(ranges, layer.size, expected=expected, where=where, folder=folder) as toc,
         ranges(0, layer.size) as stream,
     ):
         verified = verify_layer(stream, toc)

@@ -130,6 +130,7 @@ class EstargzForm:
         self,
         place: Place,
         stream: Stream,
+        folder: Path,
         store: LayerStore,
         uploads: Uploads,
         cache: ConvertedLayers,
@@ -137,7 +138,7 @@ class EstargzForm:
     ) -> None:
         self._place, self._uploads, self._progress = place, uploads, progress
         self._options = Options(prioritized=stream.prioritize)
-        self._converter = LayerConverter(place, uploads, cache, store, self._options)
+        self._converter = LayerConverter(place, uploads, cache, store, folder, self._options)
         self._counted: set[tuple[Digest, Digest]] = set()
 
     @property
