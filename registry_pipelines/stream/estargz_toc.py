@@ -355,7 +355,6 @@ def _rows(pieces: Iterator[bytes], where: str) -> Iterator[TocEntry]:
 
 
 def _read_rows(text: _Text) -> Iterator[TocEntry]:
-    row_type = ready(TocEntry)
     while not (begin := _BEGIN.match(text.text)):
         if len(text.text) > _BEGIN_CHARACTERS or not text.more():
             raise ValueError("it does not begin as a table of version 1 does")
@@ -373,7 +372,7 @@ def _read_rows(text: _Text) -> Iterator[TocEntry]:
         members = text.value()
         if not members.keys() <= _MEMBERS and any(name.casefold() in _FOLDED for name in members.keys() - _MEMBERS):
             raise ValueError("a member is written in other letters")
-        yield msgspec.convert(members, row_type)
+        yield msgspec.convert(members, ready(TocEntry))
         expected = ",]"
     while text.more():
         if len(text.text) > _BEGIN_CHARACTERS:
