@@ -9,7 +9,7 @@ from pathlib import Path
 import registry_pipelines
 from registry_pipelines.config import Advisories, Config
 from registry_pipelines.errors import AdvisoriesMissing
-from registry_pipelines.oci.times import read_time
+from registry_pipelines.oci.times import CLOCK_SKEW, read_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.scan.advisory_sets import current_set
 from registry_pipelines.scan.report import AdvisoryFacts, Report
@@ -59,8 +59,13 @@ def alerts_about(report: Report, *, max_age: timedelta, now: datetime, do: str) 
 
 
 def age_alerts(facts: AdvisoryFacts, *, max_age: timedelta, now: datetime, do: str) -> list[str]:
-    """That advisories are older than ``max_age``; nothing where they are not."""
+    """That advisories are older than ``max_age``, or dated in the future; nothing where they are not."""
     newest = read_time(facts.newest, zone=UTC)
+    if newest is not None and newest - now > CLOCK_SKEW:
+        return [
+            f"The newest advisory is of {newest:%Y-%m-%d}, which is in the future, so nobody knows how old they are: "
+            f"the clock of this machine is wrong, or of the one that made them. {do}"
+        ]
     if newest is None or now - newest <= max_age:
         return []
     snapshot = fnmatchcase(facts.source, BUNDLED_ADVISORIES)

@@ -24,7 +24,7 @@ from registry_pipelines.errors import AdvisoriesMissing, EvidenceMissing, InputE
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
-from registry_pipelines.oci.times import read_time
+from registry_pipelines.oci.times import CLOCK_SKEW, read_time
 from registry_pipelines.progress import Progress, age_text, count_text
 from registry_pipelines.promote.documents import DEFAULT_POLICY
 from registry_pipelines.registry.protocol import Place
@@ -139,14 +139,14 @@ def standing(state: Path, *, now: datetime, config: Config | None = None) -> Sta
     return StageResult(
         stage="advisories",
         subject=facts.source,
-        action=f"{count_text(facts.records, 'record')}, as of {facts.newest}, {_age(facts.newest, now)} old",
+        action=f"{count_text(facts.records, 'record')}, as of {facts.newest}, {_how_old(facts.newest, now)}",
         digest=facts.digest,
         seconds=time.monotonic() - started,
         facts={
             "source": facts.source,
             "kind": "set" if chosen else "own" if own else "snapshot",
             "newest": facts.newest,
-            "age_days": max(0, (now - _moment(facts.newest)).days),
+            "age_days": _age_days(facts.newest, now),
             "records": facts.records,
             "unreadable": facts.unreadable,
             "digest": facts.digest,
@@ -244,7 +244,7 @@ def _facts(chosen: AdvisorySet, now: datetime) -> dict[str, Scalar]:
         "set": chosen.folder.name,
         "set_digest": chosen.description.digest,
         "newest": chosen.description.newest,
-        "age_days": max(0, (now - _moment(chosen.description.newest)).days),
+        "age_days": _age_days(chosen.description.newest, now),
         "records": sum(part.records for part in parts),
         "malicious": sum(part.malicious for part in parts),
     }
@@ -281,4 +281,16 @@ def _moment(text: str) -> datetime:
 
 
 def _age(text: str, now: datetime) -> str:
-    return age_text((now - _moment(text)).total_seconds())
+    moment = _moment(text)
+    return "in the future" if moment - now > CLOCK_SKEW else age_text((now - moment).total_seconds())
+
+
+def _how_old(text: str, now: datetime) -> str:
+    age = _age(text, now)
+    return f"{age} old" if age[0].isdigit() else age
+
+
+def _age_days(text: str, now: datetime) -> int:
+    """Whole days; below 0 only for what is further in the future than clocks differ."""
+    moment = _moment(text)
+    return (now - moment).days if moment - now > CLOCK_SKEW else max(0, (now - moment).days)

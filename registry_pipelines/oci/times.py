@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 OLDEST_BELIEVED = datetime(1990, 1, 1, tzinfo=UTC)
 """Reproducible builds write a constant for the time of the build: the year 1, 1970 or 1980. That is no age."""
+
+CLOCK_SKEW = timedelta(days=1)
+"""Advisories and images may be this far in the future: feeds, builders and this machine keep different clocks."""
 
 
 def read_time(text: str, *, zone: tzinfo | None = None) -> datetime | None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from registry_pipelines.oci.times import OLDEST_BELIEVED, read_time
+from registry_pipelines.oci.times import CLOCK_SKEW, OLDEST_BELIEVED, read_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import DEFAULT_MAX_ADVISORY_AGE, TIME_FORMAT, AcceptedUnknown, Step
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, expired
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.settings import Duration
-
-CLOCK_SKEW = timedelta(days=1)
-"""Advisories and images may be this far in the future: feeds, builders and this machine keep different clocks."""
 
 
 def image_age(entry: Entry, now: datetime, limit: Duration) -> str:

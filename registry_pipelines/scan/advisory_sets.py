@@ -45,6 +45,9 @@ KEPT_SETS = 2
 ECOSYSTEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 """A folder of the export; what is fetched is kept in one of the same name."""
 
+BEING_FILLED = "set"
+"""Below ``partial``: the folder that becomes the next set."""
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9%._-]{0,120}\.(zip|csv)")
 _SET_NAME = re.compile(r"osv-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 
@@ -98,6 +101,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         odd = [name for name in names if not _FILE_NAME.fullmatch(name)]
         times = [read_time(text) for part in description.parts for text in (part.newest, part.complete)]
         odd += [part.ecosystem for part in description.parts if not ECOSYSTEM.fullmatch(part.ecosystem)]
+        odd += [part.ecosystem for part in description.parts if not _can_be_counted(part)]
         if description.version != 1 or not names or odd or len(set(names)) < len(names) or None in times:
             raise AdvisoriesMissing(
                 "the description of the advisory set is none of this build",
@@ -122,6 +126,11 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """How new the whole is: the newest record's date, or the earlier time until which its oldest part is complete.
         So neither an export that stands still nor one part that is no longer fetched looks new."""
         return min(max(part.newest for part in self.parts), *(part.complete for part in self.parts))
+
+
+def _can_be_counted(part: Part) -> bool:
+    sizes = [file.size for file in part.files]
+    return 0 <= part.malicious <= part.records and part.singles >= 0 and min(sizes, default=0) >= 0
 
 
 @dataclass(frozen=True)
@@ -276,7 +285,7 @@ def put_in_place(state: Path, pieces: Sequence[Piece], *, now: datetime, old: Ad
 
 def _fill(target: Path, paths: Sequence[Path]) -> None:
     """Make the folder, whole or not at all."""
-    fresh = target.parent.parent / "partial" / "set"
+    fresh = target.parent.parent / "partial" / BEING_FILLED
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for path in paths:

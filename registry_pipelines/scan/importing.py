@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from registry_pipelines.errors import AdvisoriesMissing
 from registry_pipelines.oci.files import local_errors
-from registry_pipelines.scan.advisory_sets import Part, Piece, changing, file_name
+from registry_pipelines.scan.advisory_sets import BEING_FILLED, Part, Piece, changing, file_name
 from registry_pipelines.scan.listings import newest_of, read_archive
 from registry_pipelines.scan.updating import Updated, before, finish, piece_of
 
@@ -20,7 +21,7 @@ def import_archives(archives: Mapping[str, Path], state: Path, *, now: datetime)
 
     Raises AdvisoriesMissing: no archive of that ecosystem, damaged; StateLocked, DiskFull, LocalError (no such file).
     """
-    with changing(state) as partial:
+    with changing(state) as partial, _whole_or_gone(partial, *(file_name(each, "") for each in archives)):
         old, _ = before(state)
         pieces = []
         for ecosystem, archive in archives.items():
@@ -42,7 +43,7 @@ def import_archives(archives: Mapping[str, Path], state: Path, *, now: datetime)
 def take(state: Path, fill: Callable[[Path], Sequence[Part]], *, now: datetime) -> Updated:
     """Use a whole set that ``fill`` puts into an empty folder; nothing of the set before stays. Raises what ``fill``
     raises, AdvisoriesMissing, StateLocked, DiskFull, LocalError."""
-    with changing(state) as partial:
+    with changing(state) as partial, _whole_or_gone(partial, "imported"):
         folder = _emptied(partial / "imported")
         parts = fill(folder)
         old, _ = before(state)
@@ -62,6 +63,20 @@ def _speaks_of(archive: Path, ecosystem: str, name: str) -> None:
     raise AdvisoriesMissing(
         f"no record in it is about {ecosystem}", where=name, do="Name the ecosystem whose all.zip it is"
     )
+
+
+@contextmanager
+def _whole_or_gone(partial: Path, *names: str) -> Iterator[None]:
+    """Leave nothing of an import that fails: on a full disk it is in the way, and no other import goes on with it. What
+    an interrupted update brought of other ecosystems stays."""
+    try:
+        yield
+    except BaseException:
+        for name in (*names, BEING_FILLED):
+            shutil.rmtree(partial / name, ignore_errors=True)
+        with suppress(OSError):
+            partial.rmdir()  # where nothing else is in it
+        raise
 
 
 def _emptied(folder: Path) -> Path:

@@ -125,7 +125,8 @@ def _finding(component: Component, vulnerability: Vulnerability, judged: list[_J
         matched="" if "" in matched else matched[0],
         fixed_versions=tuple(_ascending(fixed, component.ecosystem)),
         summary=next((hit.record.summary for hit in hits if hit.record.summary), "") or "",
-        suppressed=f"os-owned: {component.os_owned}" if component.os_owned else "",
+        # A distribution backports fixes; nobody can fix a package that does harm by itself.
+        suppressed=f"os-owned: {component.os_owned}" if component.os_owned and rating.severity != "MALICIOUS" else "",
         locations=component.locations,
     )
 

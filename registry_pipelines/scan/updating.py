@@ -29,6 +29,7 @@ from registry_pipelines.scan.advisory_sets import (
     put_in_place,
     use,
 )
+from registry_pipelines.scan.components import INTERPRETER_ECOSYSTEM
 from registry_pipelines.scan.feed import Feed
 from registry_pipelines.scan.listings import (
     Times,
@@ -165,7 +166,7 @@ class _Updater:
         if piece is not None:
             return piece
         kept = f"; kept as of {old.complete}" if old else ""
-        self.notes.append(f"the export has nothing for {ecosystem}{kept}")
+        self.notes.append(f"the export has nothing for {_explained(ecosystem)}{kept}")
         return Piece(old, self._old.folder) if old and self._old else None
 
     def _listed(self, ecosystem: str, folder: Path) -> Times | None:
@@ -353,9 +354,17 @@ def piece_of(
     return Piece(part, files[0].parent, {path.name: path for path in files})
 
 
+def _explained(ecosystem: str) -> str:
+    """The name, with what it is wanted for where SBOMs name it and hardly anybody knows it."""
+    return f"{ecosystem}, which has the records of CPython itself" if ecosystem == INTERPRETER_ECOSYSTEM else ecosystem
+
+
 def _by_hand(feed: Feed, ecosystems: Sequence[str]) -> str:
     files = {name: f"{file_name(name, '-all.zip')}" for name in ecosystems}
-    addresses = ", ".join(f"{feed.address(f'{name}/all.zip')} (save it as {file})" for name, file in files.items())
+    addresses = ", ".join(
+        f"{feed.address(f'{name}/all.zip')} (save it as {file}{_explained(name).removeprefix(name)})"
+        for name, file in files.items()
+    )
     command = " ".join(
         [IMPORT, *(f"'{name}={file}'" if " " in name else f"{name}={file}" for name, file in files.items())]
     )

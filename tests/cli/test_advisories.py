@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,17 @@ def test_what_was_fetched_by_hand_is_taken(export: OsvExport, tmp_path: Path, mo
     assert "advisories import PyPI=all.zip" in wrong["error"]["do"]
     both = alone(tmp_path, monkeypatch, "advisories", "import", "PyPI-all.zip", "PyPI-all.zip", code=8)
     assert both["error"]["what"].startswith("either one exported set")
+
+
+def test_a_set_of_the_future_is_said_to_be_one(fleet: Fleet, tmp_path: Path) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    write_advisory(tmp_path / "ahead", modified=ahead)
+    path = fleet.path.with_name("ahead.yaml")
+    path.write_text(fleet.path.read_text().replace("{source: advisories}", f"{{source: '{tmp_path / 'ahead'}'}}"))
+    found = CliRunner().invoke(main, ["advisories", "status", "--config", str(path), "--json"])
+    told = answered(found.stdout)
+    assert found.exit_code == 3 and told["action"].endswith(", in the future") and told["facts"]["age_days"] < -398
+    assert f"{ahead:%Y-%m-%d}, which is in the future" in told["alerts"][0]
 
 
 @pytest.mark.parametrize(

@@ -428,6 +428,18 @@ def test_unreadable_records_are_in_every_report(tmp_path: Path) -> None:
     assert report.advisories.unreadable == 1
 
 
+def test_a_malicious_package_of_the_distribution_counts(tmp_path: Path) -> None:
+    """A fix for a fault may be backported into what the distribution ships; harm is no fault."""
+    fault = {"id": "GHSA-1", "affected": [entry("owned", "PyPI", {"introduced": "0"})]}
+    store = make_store(tmp_path, malicious("owned", "2025-1"), fault)
+    report = match([platform(python("owned", "1", os_owned="deb python3-owned"))], store, now=NOW)
+    assert [(each.ids, each.suppressed) for each in report.findings] == [
+        (("MAL-2025-1",), ""),
+        (("GHSA-1",), "os-owned: deb python3-owned"),
+    ]
+    assert report_breaches(report, DEFAULT_POLICY, image="a", now=NOW)
+
+
 def test_several_releases_or_none_are_refused(pypa: AdvisoryStore) -> None:
     other = msgspec.structs.replace(platform(), subject=Digest.of(b"other"))
     for packages in ([], [platform(), other]):

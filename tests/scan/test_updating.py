@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from registry_pipelines.errors import (
     AdvisoriesMissing,
     ContentError,
     DigestMismatch,
+    DiskFull,
     InputError,
     LocalError,
     RegistryPipelinesError,
@@ -28,12 +30,13 @@ from registry_pipelines.progress import Counter
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.scan import updating
 from registry_pipelines.scan.advisories import AdvisoryStore
-from registry_pipelines.scan.advisory_sets import changing, current_set
+from registry_pipelines.scan.advisory_sets import DESCRIPTION, Description, changing, current_set
 from registry_pipelines.scan.feed import Feed
 from registry_pipelines.scan.importing import import_archives, take
 from registry_pipelines.scan.set_archives import digest_of, reader, write_set
 from registry_pipelines.scan.updating import Updated, update
 from tests.doubles.osv_export import OsvExport, Record, debian, files, malicious, pypi, small_set, write
+from tests.doubles.small_disk import small_disk
 
 NOW = datetime.now(UTC)
 BOTH = ("PyPI", "Debian:13")
@@ -299,6 +302,49 @@ def test_archives_fetched_by_hand_become_a_set_and_are_gone_on_with(export: OsvE
     with pytest.raises(AdvisoriesMissing):
         import_archives({"PyPI": tmp_path / "cut.zip"}, tmp_path, now=NOW)
     assert ids(tmp_path, "fresh") == ["MAL-2026-1"]
+
+
+@pytest.mark.parametrize("kind", ["archive", "set"])
+def test_an_import_that_fails_leaves_nothing_and_an_interrupted_update_stays(
+    export: OsvExport, tmp_path: Path, kind: str
+) -> None:
+    """A full disk stays full where what was half copied is left on it."""
+    archive = write(tmp_path / "byhand", export.records.values()) / "PyPI" / "all.zip"
+    exported = tmp_path / "set.tar"
+    write_set(run(export, tmp_path / "there", *BOTH).set, exported)
+    with small_disk(tmp_path / "small", 1) as folder:
+        state, left = folder / "state", folder / "state" / "advisories" / "partial"
+        (folder / "other").write_bytes(bytes(1020 * 1024))
+        for _ in range(2):
+            with pytest.raises(DiskFull):
+                if kind == "archive":
+                    import_archives({"PyPI": archive}, state, now=NOW)
+                else:
+                    take(state, reader(exported, now=NOW), now=NOW)
+            assert not left.exists()
+            left.mkdir()
+            (left / "Debian").mkdir()  # what an update brought before it was interrupted
+            with pytest.raises(DiskFull):
+                import_archives({"PyPI": archive}, state, now=NOW)
+            assert [path.name for path in left.iterdir()] == ["Debian"]
+            (left / "Debian").rmdir()
+            left.rmdir()
+
+
+@pytest.mark.parametrize("field", ["records", "malicious", "singles", "size"])
+def test_counts_below_zero_are_no_description_of_this_build(exported: tuple[bytes, Path], field: str) -> None:
+    raw = msgspec.json.decode(
+        (next((exported[1] / "state" / "advisories" / "sets").iterdir()) / DESCRIPTION).read_bytes()
+    )
+    part = raw["parts"][0]
+    (part["files"][0] if field == "size" else part)[field] = -1
+    with pytest.raises(AdvisoriesMissing, match="none of this build"):
+        Description.decode(msgspec.json.encode(raw), where="set")
+
+
+def test_what_only_sboms_name_is_explained(export: OsvExport, tmp_path: Path) -> None:
+    done = run(export, tmp_path, "PyPI", "Bitnami")
+    assert done.notes == ["the export has nothing for Bitnami, which has the records of CPython itself"]
 
 
 def test_a_set_crosses_in_one_file(export: OsvExport, tmp_path: Path) -> None:
