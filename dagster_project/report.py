@@ -139,7 +139,7 @@ class Denied(DagsterUserCodeProcessError, dg.Failure):
     show with it (``serializable_error_info_from_exc_info``)."""
 
     def __init__(self, description: str, metadata: Metadata) -> None:
-        told = SerializableErrorInfo(description, stack=[], cls_name=None)
+        told = SerializableErrorInfo(f"denied: {description}", stack=[], cls_name=None)
         DagsterUserCodeProcessError.__init__(self, description, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
         dg.Failure.__init__(self, description, metadata, allow_retries=False)
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 from registry_pipelines.chain import releases
-from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.result import READING, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.model import NotifyEvent
 from registry_pipelines.errors import (
@@ -64,8 +64,9 @@ class Step:
 
     @property
     def outcome(self) -> str:
-        """The status in words for people: ``ok, unchanged``."""
-        return "ok, unchanged" if self.status == "ok" and not self.result.changed else self.status
+        """The status in words for people: ``ok, unchanged``. A stage that only reads has nothing that could change."""
+        quiet = self.status == "ok" and not self.result.changed and self.result.stage not in READING
+        return "ok, unchanged" if quiet else self.status
 
     @property
     def place(self) -> str:

@@ -24,7 +24,8 @@ def release_of_key(session: Session, key: str, digest: str = "") -> Release:
     """The release of a key, short or with the whole digest; read strictly.
 
     digest: of the release, as whoever asks was told with the key (a run's tag, from a machine with another state
-    folder). It counts only where the state does not know the key, and only when it makes exactly this key.
+    folder). It counts only where the state does not know the key, when it makes exactly this key, and when the tag
+    names it in the source registry.
 
     A short key that the state does not know is looked for in the registry once: every digest of the image about which a
     trusted key signed a verdict or a promotion gets its key again, as it did when it was found. Raises InputError for a
@@ -39,7 +40,8 @@ def release_of_key(session: Session, key: str, digest: str = "") -> Release:
     image, tag, digits = short.groups()
     if digest and Digest.parse(digest).hex.startswith(digits):
         told = Release(image, tag, Digest.parse(digest))
-        if keys.name([told])[told] == key:
+        there = digest_at(session.places.source(session.image(image)), tag) == told.digest
+        if there and keys.name([told])[told] == key:
             return told
     rebuild_keys(session, image)
     if found := keys.find(key):

@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.outcome import Outcome, outcomes
+from registry_pipelines.chain.result import READING
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.demo_bases import push_demo_bases
@@ -177,8 +178,12 @@ def _name(event: Event) -> str:
     return str(event["release"]).partition("@")[0] or str(event["subject"])
 
 
+def _is_unchanged(event: Event) -> bool:
+    return not event["changed"] and event["status"] in ("ok", "denied") and event["stage"] not in READING
+
+
 def _line(event: Event) -> str:
-    same = not event["changed"] and event["status"] in ("ok", "denied") and "unchanged" not in event["action"]
+    same = _is_unchanged(event) and "unchanged" not in event["action"]
     facts = [
         event["action"],
         "unchanged" if same else "",
@@ -216,8 +221,7 @@ def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], 
             bare_digest(event["digest"]),
             size_text(event["bytes_moved"]),
             f"{event['seconds']:.1f}",
-            f"[{style}]{event['status']}[/]"
-            + (", unchanged" if event["status"] in ("ok", "denied") and not event["changed"] else ""),
+            f"[{style}]{event['status']}[/]" + (", unchanged" if _is_unchanged(event) else ""),
         )
     out.print(table)
     for outcome in release_outcomes:

@@ -39,6 +39,11 @@ LOG_NAME = "dev.log"
 LAST_LINES = 10
 _ERROR_LINE = re.compile(rb" - (?:ERROR|CRITICAL) - ")
 """As Dagster's processes write them: time, logger, level, message."""
+_HEAD = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} - ")
+_REPEATS = re.compile(rb" - RUN_FAILURE - .* Steps failed: | - Dependencies for step \S+ failed: ")
+"""What follows from a failed step, which was shown."""
+MOST_LINES = 8
+"""Of an error's own text: a denial's reasons, and where a crash was."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
@@ -141,6 +146,8 @@ class LogFile:
         """Raises LocalError."""
         self.path = path
         self._read, self._rest = 0, b""
+        self._left = 0
+        """Lines that are still to be shown of the error that is being told."""
         try:
             if path.exists():
                 path.replace(path.with_name(f"{path.name}.1"))
@@ -156,8 +163,12 @@ class LogFile:
             self._read = file.tell()
         *lines, self._rest = said.split(b"\n")
         for line in lines:
-            if _ERROR_LINE.search(line):
+            if _HEAD.match(line):
+                wanted = _ERROR_LINE.search(line) and not _REPEATS.search(line)
+                self._left = 1 + MOST_LINES if wanted else 0
+            if self._left and line.strip():
                 click.echo(harmless(line.decode(errors="replace")), err=True)
+                self._left -= 1
 
     def last_lines(self) -> list[str]:
         """The end of what was said, for who asks why it ended."""

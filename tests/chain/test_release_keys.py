@@ -147,10 +147,24 @@ def test_a_key_that_two_releases_would_have_is_refused(fleet: Fleet) -> None:
 
 
 def test_the_digest_that_came_with_a_key_counts_only_where_it_makes_that_key(fleet: Fleet) -> None:
-    one, two = alike("1", "2")
-    key = f"app:v1@{HEX}"
-    assert fleet.chain.release_of_key(key, str(one.digest)) == one
+    release = fleet.release("v1.0.0")
+    found = f"app:v1.0.0@{release.digest.hex[:12]}"
+    assert fleet.chain.release_of_key(found, str(release.digest)) == release
+    one, two = (Release("app", "v1", each.digest) for each in alike("1", "2"))
+    [key] = fleet.chain.keys_of([one]).values()
     assert fleet.chain.release_of_key(key, str(two.digest)) == one
     with pytest.raises(InputError, match="is not known"):
         fleet.chain.release_of_key("app:v2@ba9876543210", str(two.digest))
-    assert list(fleet.chain.known_keys()) == [key]
+    assert list(fleet.chain.known_keys()) == [found, key]
+
+
+def test_a_key_is_not_kept_before_the_registry_names_its_digest(fleet: Fleet) -> None:
+    """A launch may come with any tag and any key."""
+    release = fleet.release("v1.0.0")
+    [made_up, _] = alike("1", "2")
+    for tag, digest in (("v1.0.0", made_up.digest), ("v7.7.7", release.digest)):
+        with pytest.raises(InputError, match="is not known"):
+            fleet.chain.release_of_key(f"app:{tag}@{digest.hex[:12]}", str(digest))
+    with pytest.raises(InputError):
+        fleet.chain.release_of_key(f"nothing:v1.0.0@{release.digest.hex[:12]}", str(release.digest))
+    assert fleet.chain.known_keys() == {}

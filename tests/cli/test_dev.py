@@ -33,6 +33,26 @@ def test_errors_are_shown_and_the_rest_is_in_the_file(tmp_path: Path, capfd: pyt
     assert [line.strip() for line in log.last_lines()][-1] == "no line end"
 
 
+DENYING = r"""
+import sys
+head = "2026-11-28 17:00:00 +0000 - dagster - {} - release - 4db3 -"
+print(head.format("ERROR"), 'promotion - STEP_FAILURE - Execution of step "promotion" failed.', file=sys.stderr)
+print("\n" "denied: reg/app@sha256:12: app may not be promoted\n  - CRITICAL 9.8: badwheel", file=sys.stderr)
+print(head.format("ERROR"), "replica__eu - Dependencies for step replica__eu failed: ['promotion'].", file=sys.stderr)
+print(head.format("DEBUG"), "a text\nof two lines", file=sys.stderr)
+print(head.format("ERROR"), 'RUN_FAILURE - Execution of run for "release" failed. Steps failed: [].', file=sys.stderr)
+print("\n" "denied: reg/app@sha256:12: app may not be promoted\n  - CRITICAL 9.8: badwheel", file=sys.stderr)
+"""
+
+
+def test_a_denial_is_shown_once_with_its_reasons(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = LogFile(tmp_path / "dev.log")
+    assert run_group([sys.executable, "-c", DENYING], os.environ, threading.Event(), log=log) == 0
+    first, *reasons = capfd.readouterr().err.splitlines()
+    assert "STEP_FAILURE" in first
+    assert reasons == ["denied: reg/app@sha256:12: app may not be promoted", "  - CRITICAL 9.8: badwheel"]
+
+
 def test_verbose_shows_all(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_group([sys.executable, "-c", CHATTY], os.environ, threading.Event()) == 3
     shown = capfd.readouterr()
