@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from registry_pipelines.chain.left_behind import left_behind
 from registry_pipelines.chain.next_steps import denials_with_next_steps, lets_go, next_steps
+from registry_pipelines.chain.releases import no_release_note
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
@@ -108,7 +109,8 @@ def _promoted(session: Session, release: Release, by: Person | None, until: str 
             by=by,
         )
     result = _result(release, done, started, by)
-    return result if until else replace(result, notes=[*result.notes, *left_behind(session, release)])
+    notes = [*result.notes, no_release_note(session.image(release.image), release.tag)]
+    return replace(result, notes=[*filter(None, notes), *(() if until else left_behind(session, release))])
 
 
 def _result(release: Release, done: Promotion, started: float, by: Person | None = None) -> StageResult:

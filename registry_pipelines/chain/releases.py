@@ -86,6 +86,17 @@ def names_release(image: Image, tag: str) -> bool:
     return _reads_as_release(image, tag)
 
 
+def no_release_note(image: Image, tag: str) -> str:
+    """What to know of a tag that was shipped by name and stands for no release; empty for one that does."""
+    if names_release(image, tag):
+        return ""
+    takes = f"takes {', '.join(image.tags)}" if image.tags else "is not there, so version tags are releases"
+    return (
+        f"{tag} is no release of {image.name}: `images.{image.name}.tags` {takes}. Sensors and lists of releases pass "
+        "over it; write a pattern for it there if it is one"
+    )
+
+
 def names_origin(image: Image, tag: str) -> bool:
     """Whether a tag stands for an image that releases are derived of (``stream``)."""
     return derivation(image) is not None and not _is_derived(tag) and _reads_as_release(image, tag)

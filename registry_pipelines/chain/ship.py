@@ -88,6 +88,8 @@ class Shipment:
     """None where it could not be built."""
     steps: list[Step] = field(default_factory=list)
     """In the order of the chain."""
+    rest: str = ""
+    """The command that does what comes after the last stage that was asked for; empty after the last of all."""
 
     @property
     def denied_at(self) -> str:
@@ -100,7 +102,9 @@ class Shipment:
 
     @property
     def next_steps(self) -> Sequence[str]:
-        """What to do about a denial, in order."""
+        """What to do about a denial, in order; after a part of the chain that went well the command for the rest."""
+        if self.rest and not self.exit_code:
+            return [self.rest]
         return next((step.result.next_steps for step in self.steps if step.result.stage == self.denied_at), ())
 
     @property
@@ -151,6 +155,8 @@ def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
     Raises InputError, NotFound (no such release, and none that is built here), RegistryError when it cannot be looked
     for; what ends a stage is in the answer.
     """
+    from registry_pipelines.chain.next_steps import typed  # which knows our stages
+
     name = text.partition("@")[0].partition(":")[0]
     work = _Work(session, tell, STAGES[: STAGES.index(until) + 1], Shipment(name, session.image(name).channel))
     work.require_keys()
@@ -158,6 +164,8 @@ def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
     if release is None:
         release = work.make(origin)
     if release is not None:
+        if until != STAGES[-1]:
+            work.shipment.rest = typed(session.config, "ship", f"{release.image}:{release.tag}")
         work.shipment.release = release
         work.go(release)
     return work.shipment

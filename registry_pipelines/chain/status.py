@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from registry_pipelines.chain.next_steps import typed
 from registry_pipelines.chain.releases import find_tags, is_image, names_origin, origins
 from registry_pipelines.chain.result import WAITS
 from registry_pipelines.chain.session import Session
@@ -17,6 +18,7 @@ from registry_pipelines.errors import (
     ContentError,
     EvidenceError,
     RegistryPipelinesError,
+    Unauthorized,
     Unavailable,
 )
 from registry_pipelines.evidence.attestations import read_attestations
@@ -69,6 +71,8 @@ class Newer:
     why: str
     rolled_back: bool = False
     """It was promoted before; that the channel went back was somebody's will, and is nothing that waits."""
+    do: str = ""
+    """The command that lets it go, where it may."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,13 @@ class Status:
             "size_bytes": self.size_bytes,
             "streams": self.streams.plain() if self.streams else None,
             "newer": [
-                {"tag": each.tag, "digest": each.digest, "why": each.why, "rolled_back": each.rolled_back}
+                {
+                    "tag": each.tag,
+                    "digest": each.digest,
+                    "why": each.why,
+                    "rolled_back": each.rolled_back,
+                    "do": each.do,
+                }
                 for each in self.newer
             ],
             "more_newer": self.more_newer,
@@ -248,7 +258,8 @@ class _Look:
         if status.promoted:
             return Newer(tag, digest, "promoted before, and the channel went back", rolled_back=True)
         if status.ruling == "allow":
-            return Newer(tag, digest, WAITS if image.promote == "manual" else "allowed, not promoted yet")
+            do = typed(self._session.config, "promote", f"{image.name}:{tag}")
+            return Newer(tag, digest, WAITS if image.promote == "manual" else "allowed, not promoted yet", do=do)
         return Newer(tag, digest, status.reasons[0])
 
     def _standing(self, image: Image, digest: Digest, tag: str = "") -> Status:
@@ -330,4 +341,6 @@ def _text(moment: datetime | None) -> str:
 
 
 def _told(error: RegistryPipelinesError) -> str:
-    return f"{error.where}: {error.what}" if error.where else error.what
+    """With what to do where it is not one that passes by itself: a log-in that is missing."""
+    told = f"{error.where}: {error.what}" if error.where else error.what
+    return f"{told}. {error.do}" if isinstance(error, Unauthorized) and error.do else told

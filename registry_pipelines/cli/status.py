@@ -170,6 +170,9 @@ def _show(rows: Sequence[Mapping[str, Any]], found: Iterable[Status]) -> None:
     out = console()
     out.print(rows_table(worth_showing(rows, OPTIONAL), limit=len(rows)))
     print_lines(problem for status in found for problem in status.problems)
+    print_lines(
+        f"{each.tag} of {status.image} may go: `{each.do}`" for status in found for each in status.newer if each.do
+    )
 
 
 COMMANDS = [status, releases]

@@ -102,6 +102,29 @@ def test_until_ends_after_that_stage(fleet: Fleet) -> None:
     assert found.exit_code == 2 and "'sing' is not one of" in found.stderr
 
 
+def test_a_part_that_went_well_names_the_command_for_the_rest(fleet: Fleet) -> None:
+    fleet.release("v1.0.0")
+    command = f"registry-pipelines ship app:v1.0.0 --config {fleet.path}"
+    for until in ("judge", "promote"):
+        told = CliRunner().invoke(main, ["ship", "app", "--until", until, "--config", str(fleet.path)]).stdout
+        assert told.endswith(f"Do this, in this order:\n  1. {command}\n")
+    assert command not in CliRunner().invoke(main, ["ship", "app", "--config", str(fleet.path)]).stdout
+
+
+def test_a_tag_that_is_no_release_is_shipped_by_name_and_told(fleet: Fleet) -> None:
+    fleet.release("pr-17-wip")
+    for command in ("ship", "promote"):
+        told = CliRunner().invoke(main, [command, "app:pr-17-wip", "--config", str(fleet.path)])
+        assert told.exit_code == 0 and "pr-17-wip is no release of app: `images.app.tags` is not there" in told.stdout
+    fleet.reload(("repository: team/app,", "repository: team/app, tags: ['main-*'],"))
+    told = CliRunner().invoke(main, ["promote", "app:pr-17-wip", "--config", str(fleet.path)])
+    assert "`images.app.tags` takes main-*" in told.stdout
+    fleet.reload(("main-*", "pr-*"))
+    assert (
+        "no release" not in CliRunner().invoke(main, ["promote", "app:pr-17-wip", "--config", str(fleet.path)]).stdout
+    )
+
+
 def test_what_is_denied_is_judged_and_goes_nowhere(fleet: Fleet) -> None:
     fleet.reload(("signing:", f"notify: {{command: {json.dumps(KEEP)}}}\nsigning:"))
     bad = fleet.release("v1.0.0", package="badwheel")

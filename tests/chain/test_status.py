@@ -84,7 +84,11 @@ def test_newer_releases_that_are_not_promoted_and_why(shipped: Fleet) -> None:
             ("v1.2.0", "allowed, waits for a person"),
             ("v1.1.0", "CRITICAL 9.8: pkg:pypi/badwheel@1.0: TEST-2026-1; fixed in 2.0 (0 permitted)"),
         ]
-        assert "v1.1.0: CRITICAL 9.8" in shown(shipped, "status", "app")
+        text = shown(shipped, "status", "app")
+        assert "v1.1.0: CRITICAL 9.8" in text
+        command = f"registry-pipelines promote app:v1.2.0 --config {shipped.path}"
+        assert f"- v1.2.0 of app may go: `{command}`" in text.splitlines() and text.count(" may go: ") == 1
+        assert [each["do"] for each in image["newer"]] == ["", command, ""]
         listed = {each["tag"]: each for each in asked(shipped, "releases", "app")}
         assert list(listed) == ["v1.10.0", "v1.2.0", "v1.1.0", "v1.0.0"]
         assert [each["verdict"] for each in listed.values()] == ["none", "allow", "deny", "allow"]
@@ -131,6 +135,17 @@ def test_a_place_that_has_another_or_none_and_one_that_does_not_answer(fleet: Fl
         [image] = chain.statuses(["app"])
         assert image.places == {"eu": "other", "gcp": "unreachable", "airgap": "missing"} and image.exit_code == 7
         assert gcp.address in image.problems[0] and image.problems[0].startswith("gcp: ")
+
+
+def test_a_missing_log_in_names_the_command(fleet: Fleet) -> None:
+    fleet.release("v1.0.0")
+    with FaultRegistry(fleet.chain.registry("us").name) as us:
+        chain = fleet.reload((ports(fleet, "us"), f"us: {{kind: distribution, host: '{us.address}'}}"))
+        for _ in range(8):
+            us.play("HEAD", r".*/manifests/prod", Answer(401, {"WWW-Authenticate": "Basic"}))
+            us.play("GET", r".*/manifests/prod", Answer(401, {"WWW-Authenticate": "Basic"}))
+        [image] = chain.statuses(["app"])
+    assert image.ruling == "unknown" and "registry-pipelines login" in image.problems[0]
 
 
 def test_a_registry_that_does_not_serve_is_asked_once_and_the_others_are_told(fleet: Fleet) -> None:
