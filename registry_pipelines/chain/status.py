@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from registry_pipelines.chain.next_steps import typed
 from registry_pipelines.chain.releases import find_tags, is_image, names_origin, origins
 from registry_pipelines.chain.result import WAITS
 from registry_pipelines.chain.session import Session
@@ -258,6 +257,8 @@ class _Look:
         if status.promoted:
             return Newer(tag, digest, "promoted before, and the channel went back", rolled_back=True)
         if status.ruling == "allow":
+            from registry_pipelines.chain.next_steps import typed  # few starts come here
+
             do = typed(self._session.config, "promote", f"{image.name}:{tag}")
             return Newer(tag, digest, WAITS if image.promote == "manual" else "allowed, not promoted yet", do=do)
         return Newer(tag, digest, status.reasons[0])
