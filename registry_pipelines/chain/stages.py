@@ -209,11 +209,19 @@ class Chain:
 
         return stream.index(self._session, release, wanted)
 
-    def check_stream(self, release: Release) -> StageResult:
-        """What keeps a release from starting before it is fetched whole; read only, any time."""
+    def check_stream(self, release: Release, *, every_span: bool = False) -> StageResult:
+        """What keeps a release from starting before it is fetched whole; read only, any time. every_span: read layers
+        whole through their indexes, in place of a sample."""
         from registry_pipelines.chain import stream
 
-        return stream.check(self.place(release.image), release.digest, subject=release.key)
+        return stream.check(
+            self.place(release.image),
+            release.digest,
+            subject=release.key,
+            verifier=self._session.keys.trusted_if_any(),
+            stream=self._session.image(release.image).stream,
+            every_span=every_span,
+        )
 
     def sbom(self, release: Release) -> StageResult:
         """What is in the release, attached as CycloneDX. First of the scan: the other two read what it attached."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from registry_pipelines.chain.releases import derivation, names_release
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -25,6 +27,7 @@ from registry_pipelines.stream.standing import read_standing
 
 if TYPE_CHECKING:  # what signs and what sends is loaded by what does
     from registry_pipelines.evidence.keys import FileSigner
+    from registry_pipelines.evidence.model import Verifier
     from registry_pipelines.oci.layer.walk import LayerWalk
     from registry_pipelines.transfer.engine import Engine
 
@@ -169,14 +172,26 @@ def _inside(session: Session, release: Release) -> StageResult:
     )
 
 
-def check(place: Place, selector: str, *, subject: str) -> StageResult:
+def check(
+    place: Place,
+    selector: str,
+    *,
+    subject: str,
+    verifier: Verifier | None = None,
+    stream: Stream | None = None,
+    every_span: bool = False,
+) -> StageResult:
     """What keeps an image from starting before it is fetched whole, a row for each thing, the worst first; read only.
     ``ok``: nothing that was made for streaming is broken or missing. A layer that a node fetches whole is a warning.
 
-    selector: digest or tag. subject: what it is called in the answer. Raises RegistryError: not found, or no answer.
+    selector: digest or tag. subject: what it is called in the answer. verifier: whose signature on an index counts.
+    stream: what is wanted of the image, whose smallest layers need no index. every_span: read layers whole through
+    their indexes, in place of a sample. ``tables["layers"]`` has how each layer can be read. Raises RegistryError: not
+    found, or no answer.
     """
     started = time.monotonic()
-    found = check_release(place, selector)
+    least = (stream or Stream()).min_layer_size
+    found = check_release(place, selector, verifier=verifier, min_layer_bytes=least, every_span=every_span)
     counts = {severity: found.count(severity) for severity in SEVERITIES}
     worst = [row for row in found.rows if row.severity == "error"]
     return StageResult(
@@ -187,6 +202,7 @@ def check(place: Place, selector: str, *, subject: str) -> StageResult:
         seconds=time.monotonic() - started,
         facts={f"{severity}s": count for severity, count in counts.items()},
         rows=[_check_row(row) for row in found.rows],
+        tables={"layers": [msgspec.structs.asdict(each) for each in found.layers]},
         reasons=list(dict.fromkeys(f"{row.layer or row.platform or subject}: {row.what}; {row.do}" for row in worst)),
         ok=not worst,
         exit_code=ContentError.exit_code if worst else 0,

@@ -227,18 +227,33 @@ def _tools(options: Options, key: Path | None, progress: Progress) -> Tools:
 
 @stream_group.command("check", epilog=TARGET, short_help="Say what keeps an image from it.")
 @click.argument("target", shell_complete=IMAGES)
+@click.option("--every-span", is_flag=True, help="Read layers whole through their indexes, in place of a sample.")
 @common
-def check(options: Options, target: str) -> None:
+def check(options: Options, target: str, every_span: bool) -> None:
     """Say what keeps an image from starting before it is fetched whole. Nothing is written.
+
+    An index is held against its layers: a few pieces of each are fetched and compared. Whose signature counts the
+    configuration says.
 
     Severities: error (what was made for it is broken, or cannot be trusted), warning (layers are fetched whole),
     unknown (only somebody else can tell), hint. Exit 6: an error.
     """
+    from registry_pipelines.chain.keys import Keyring
     from registry_pipelines.chain.stream import check as checked
 
+    config = options.config_if_any()
+    trusted = Keyring(config).trusted_if_any() if config else None
+    name = target.partition("@")[0].partition(":")[0]
+    stream = config.images[name].stream if config and is_release(config, target) else None
     with named(options, [target]) as locate:
         located = locate(target)
-        result = checked(located.place, located.selector, subject=target)
+        result = checked(
+            *(located.place, located.selector),
+            subject=target,
+            verifier=trusted,
+            stream=stream,
+            every_span=every_span,
+        )
     if options.as_json:
         print_results([result])
     else:

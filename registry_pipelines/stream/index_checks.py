@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,8 +26,9 @@ from registry_pipelines.stream.eligible import diff_ids_of
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.soci_index import Prefetch, SociDocument, read_prefetch, read_soci_index
-from registry_pipelines.stream.table_checks import Finding, TableFacts, check_table
-from registry_pipelines.stream.toc_checks import check_toc
+
+if TYPE_CHECKING:  # what reads ztocs and eStargz is loaded for images that have them
+    from registry_pipelines.stream.table_checks import Finding, TableFacts
 
 MAX_PREFETCH_BYTES = 16 << 20
 """A span is some 40 bytes of such a list."""
@@ -129,6 +131,8 @@ class ImageCheck:
                 yield digest, self._row("index-damaged", detail=f"{digest}: {error.what}")
 
     def _document(self, digest: str, document: SociDocument, layers: dict[Digest, Descriptor]) -> Iterator[CheckRow]:
+        from registry_pipelines.stream.table_checks import check_table
+
         if not document.exact:
             yield self._row("index-bytes", detail=digest)
         if self.asked.verifier is None:
@@ -204,6 +208,8 @@ class ImageCheck:
             yield self._row("estargz-partly", detail=f"{len(converted)} of {len(layers)}")
 
     def _toc(self, layer: Descriptor) -> Iterator[CheckRow]:
+        from registry_pipelines.stream.toc_checks import check_toc
+
         findings, facts = check_toc(
             self.place, layer, self._diff_ids.get(layer.digest), every_span=self.asked.every_span
         )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
+from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
+from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.release import Release
+from registry_pipelines.stream.signed_index import find_index
 from tests.chain.fleet import Fleet
+from tests.cli.on_fleet import answer, run
 from tests.scan.images import push_image
 
 POLICY = "policies: {default: {required: [streaming-index]}}\nsigning:"
@@ -46,3 +51,36 @@ def test_a_release_without_an_index_is_denied_with_the_command_that_makes_one(
 def test_a_release_of_small_layers_passes_it(fleet: Fleet) -> None:
     made = push_image(fleet.chain.place("app"), [{"a": "x"}], tag="v1")
     assert fleet.reload(("signing:", POLICY)).judge(Release("app", "v1", made.digest)).ok
+
+
+@pytest.mark.parametrize("form", ["soci-v1", "soci-v2", "estargz"])
+def test_what_the_commands_make_passes_the_check_and_the_policy_and_what_is_spoilt_does_not(
+    fleet: Fleet, form: str
+) -> None:
+    """Of a release of 11 MiB that does not compress."""
+    place = fleet.chain.place("app")
+    made = push_image(place, [{"app/data": random.Random(1).randbytes(11 << 20)}, {"app/run": "x"}], tag="v1")
+    chain = fleet.reload(("signing:", POLICY), ("gcp]}", f"gcp], stream: {{format: {form}}}}}"))
+    if form == "soci-v1":
+        wanted = Release("app", "v1", made.digest)
+        unsure = answer(fleet, "stream", "check", "app:v1")
+        assert unsure["rows"][0]["name"] == "no-index"
+        answer(fleet, "stream", "index", "app:v1")
+    else:
+        wanted = Release.parse(answer(fleet, "stream", "convert", "app:v1")["facts"]["release"])
+    for options in ([], ["--every-span"]):
+        told = answer(fleet, "stream", "check", f"app:{wanted.tag}", *options)
+        assert told["ok"] and not told["facts"]["warnings"] and not told["facts"]["errors"]
+        assert {row["name"] for row in told["rows"]} <= {"gke-registry", "soci-v1-only"}
+        first = told["tables"]["layers"][0]
+        assert first["form"] == form and first["spans"] >= 3 and first["index_bytes"] > 0
+    assert chain.judge(wanted).ok
+    if form == "estargz":
+        return
+    [image] = read_images(place, place.registry.get_manifest(place.repository, wanted.digest))
+    [index] = find_index(place, image.digest, trusted_keys(chain.config)).signed
+    place.registry.delete_blob(place.repository, index.manifest.layers[0].digest)
+    spoilt = answer(fleet, "stream", "check", f"app:{wanted.tag}", code=6)
+    assert "a part of the index is not here" in spoilt["reasons"][0]
+    assert "its part of the index is gone" in "".join(fleet.reload().judge(wanted).reasons)
+    assert "a part of the index is not here" in run(fleet, "stream", "check", f"app:{wanted.tag}", code=6).stdout
