@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 import subprocess
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +22,9 @@ from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
-from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.blobs import BlobStream, read_blob
 from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
@@ -31,6 +34,7 @@ from registry_pipelines.stream.estargz_toc import footer
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.soci_index import MANIFEST_DIGEST, read_soci_index
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
 from tests.evidence.parts import Counted, Key
@@ -255,6 +259,24 @@ def test_an_estargz_layer_stays_and_one_that_is_none_or_a_wrong_one_is_made_anew
     assert (after[0].digest, after[0].annotations) == (converted.descriptor.digest, converted.descriptor.annotations)
     assert after[2].digest == after[0].digest
     assert streamer.convert(image, ESTARGZ).derived == made.derived
+
+
+def test_a_layer_that_needs_a_second_pass_is_sent_a_second_time(place: Place, streamer: Streamer) -> None:
+    """Larger than what is sent in one piece, so that an upload was open when a name came again."""
+    noise = random.Random(1).randbytes(PART_BYTES + 1)
+    members = []
+    for name, payload in (("large", noise), ("a", b"old"), ("a", b"new")):
+        info = tarfile.TarInfo(name)
+        info.size = len(payload)
+        members.append((info, payload))
+    tar = pack(members)
+    image = push(place, Layer(gzip.compress(tar, 0), tar), tag="v1")
+    made = streamer.convert(image, ESTARGZ)
+    assert hows(made.rows) == ["uploaded"]
+    [after] = content(place, made.tag).layers
+    with BlobStream(place, after) as stream:
+        found = [(entry.name, entry.head(3)) for entry in open_layer(stream, after.media_type)]
+    assert found[1:3] == [("large", noise[:3]), ("a", b"new")] and len(found) == 4
 
 
 def test_layers_that_nobody_can_read_stay_and_zstd_is_converted(place: Place, streamer: Streamer) -> None:
