@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -94,7 +94,8 @@ class Recorder:
                 raise
             if isinstance(result, Chain):
                 return Recorder(result, self._events)
-            for each in result.values() if name in SEVERAL else [result]:
+            several = result.values() if name in SEVERAL else result
+            for each in several if isinstance(several, Iterable) else [result]:
                 if isinstance(each, StageResult):
                     self._events.write(each, "ok" if each.stage == PAGE else each.outcome)
             return result

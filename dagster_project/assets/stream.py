@@ -46,7 +46,8 @@ def streaming_index(context: dg.AssetExecutionContext, chain: ChainParam) -> Mat
     release = release_of(context, chain)
     with refusals(context), progress_in_log(context, chain) as logged_chain:
         indexed = logged_chain.index(release)
-        checked = logged_chain.check_stream(release) if indexed.rows else None
+        looked_at = "platforms_indexed" in indexed.facts
+        checked = logged_chain.check_stream(release) if looked_at else None
     shown = facts(indexed)
     if indexed.tables.get("platform_bytes"):
         shown["how_layers_are_fetched"] = stacked(indexed.tables["platform_bytes"], "platform", PARTS)
@@ -100,7 +101,10 @@ def convert(context: dg.OpExecutionContext, chain: ChainParam, config: Chosen) -
     with refusals(context):
         for tag in config.tags or newest(chain, image):
             result = chain.convert(image, tag)
-            add_releases(context.instance, chain, [Release.parse(str(result.facts["release"]))])
+            made = Release.parse(str(result.facts["release"]))
+            known = {(each.image, each.digest) for each in chain.known_keys().values()}
+            if (made.image, made.digest) not in known:  # pushed under two tags it keeps the key that it has
+                add_releases(context.instance, chain, [made])
             report(context, CONVERTED, result)
 
 

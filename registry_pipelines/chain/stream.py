@@ -23,7 +23,7 @@ from registry_pipelines.stream.check import SEVERITIES, check_release
 from registry_pipelines.stream.check_kinds import CheckRow
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.results import ConversionResult, IndexResult, StreamRow
-from registry_pipelines.stream.standing import read_standing
+from registry_pipelines.stream.standing import LayerStanding, read_standing
 
 if TYPE_CHECKING:  # what signs and what sends is loaded by what does
     from registry_pipelines.evidence.keys import FileSigner
@@ -167,8 +167,21 @@ def _inside(session: Session, release: Release) -> StageResult:
             "release": release.key,
             "platforms": found.platforms,
             "platforms_indexed": found.covered,
+            "layers": len(found.layers),
+            "layers_indexed": sum(layer.covered for layer in found.layers),
             "index_bytes": found.index_bytes,
         },
+        rows=[
+            {
+                "platform": layer.platform,
+                "layer": layer.layer,
+                "bytes": layer.size,
+                "fetched": "by pieces" if layer.covered else "whole",
+                "index_bytes": layer.index_bytes,
+            }
+            for layer in found.layers
+        ],
+        tables={"platform_bytes": _by_platform(found.layers)},
     )
 
 
@@ -246,8 +259,14 @@ def _indexed(subject: str, result: IndexResult, *, release: bool) -> StageResult
             **({"spans": spans} if spans else {}),
         },
         rows=[_index_row(row) for row in result.rows],
-        tables={"platform_bytes": _by_platform(result.rows)},
+        tables={"platform_bytes": _by_platform([_standing(row) for row in result.rows])},
         notes=_notes(result.rows, result.missing, [each.why for each in result.platforms if each.why]),
+    )
+
+
+def _standing(row: StreamRow) -> LayerStanding:
+    return LayerStanding(
+        platform=row.platform, layer=row.layer, size=row.size, covered=bool(row.made), index_bytes=row.made_bytes
     )
 
 
@@ -274,11 +293,11 @@ def _index_row(row: StreamRow) -> dict[str, Scalar]:
 def _converted(subject: str, result: ConversionResult, stream: Stream, *, release: str) -> StageResult:
     """What was made of an image as a result. release: the key of what was made; empty for an image that is none of the
     configuration's."""
-    made = [row for row in result.rows if row.made]
+    made, new = [row for row in result.rows if row.made], stream.format == "estargz"
     return StageResult(
         stage="convert",
         subject=subject,
-        action=_conversion_action(result, stream, len(made)),
+        action=_conversion_action(result, len(made), "converted" if new else "indexed in a new image"),
         digest=result.derived.digest if result.derived else result.origin,
         changed=result.changed,
         bytes_moved=result.bytes_sent,
@@ -288,19 +307,18 @@ def _converted(subject: str, result: ConversionResult, stream: Stream, *, releas
             "tag": result.tag,
             "origin": result.origin,
             "layers": len(result.rows),
-            "layers_converted": len(made),
+            ("layers_converted" if new else "layers_indexed"): len(made),
             "layer_bytes": sum(row.size for row in result.rows),
-            "converted_bytes": sum(row.made_bytes for row in made),
+            ("converted_bytes" if new else "index_bytes"): sum(row.made_bytes for row in made),
         },
         rows=[_conversion_row(row) for row in result.rows],
         notes=_notes(result.rows, result.missing, [result.why] if result.why else []),
     )
 
 
-def _conversion_action(result: ConversionResult, stream: Stream, made: int) -> str:
+def _conversion_action(result: ConversionResult, made: int, done: str) -> str:
     if result.derived is None:
         return "nothing to convert"
-    done = "converted" if stream.format == "estargz" else "indexed in a new image"
     return f"{made} of {count_text(len(result.rows), 'layer')} {done}" if result.changed else "unchanged"
 
 
@@ -317,17 +335,17 @@ def _conversion_row(row: StreamRow) -> dict[str, Scalar]:
     }
 
 
-def _by_platform(rows: Sequence[StreamRow]) -> list[dict[str, Scalar]]:
+def _by_platform(layers: Sequence[LayerStanding]) -> list[dict[str, Scalar]]:
     """Bytes of the layers of each platform: those that a node fetches by pieces, and whole; and the index of those."""
     found: list[dict[str, Scalar]] = []
-    for platform in dict.fromkeys(row.platform for row in rows):
-        own = [row for row in rows if row.platform == platform]
+    for platform in dict.fromkeys(layer.platform for layer in layers):
+        own = [layer for layer in layers if layer.platform == platform]
         found.append(
             {
                 "platform": platform,
-                "by_pieces_bytes": sum(row.size for row in own if row.made),
-                "whole_bytes": sum(row.size for row in own if not row.made),
-                "index_bytes": sum(row.made_bytes for row in own),
+                "by_pieces_bytes": sum(layer.size for layer in own if layer.covered),
+                "whole_bytes": sum(layer.size for layer in own if not layer.covered),
+                "index_bytes": sum(layer.index_bytes for layer in own),
             }
         )
     return found

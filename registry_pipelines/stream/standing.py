@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,24 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.platforms import images_of, read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.signed_index import find_index
 
-TOC_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
-"""On a layer in eStargz's form (stargz-snapshotter, docs/estargz.md)."""
+
+@dataclass(frozen=True, kw_only=True)
+class LayerStanding:
+    """One layer of one platform."""
+
+    platform: str
+    layer: Digest
+    size: int
+    """Compressed bytes."""
+    covered: bool
+    """Whether a node can fetch it by pieces."""
+    index_bytes: int
+    """Of its ztoc; 0 without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +41,7 @@ class Streams:
     """Platforms with an index that a believed indexer signed, or with a layer of the form."""
     index_bytes: int
     """What nodes of all platforms fetch before the start; eStargz has that inside of its layers, and counts 0 here."""
+    layers: tuple[LayerStanding, ...] = ()
 
     @property
     def text(self) -> str:
@@ -57,18 +70,30 @@ def read_standing(place: Place, release: Digest, verifier: Verifier) -> Streams:
     top = place.registry.get_manifest(place.repository, release)
     formats: dict[str, None] = {}
     platforms, covered, index_bytes = 0, 0, 0
+    layers: list[LayerStanding] = []
     for entry in images_of(read_entries(place, top)):
-        platforms += 1
         signed = find_index(place, entry.digest, verifier).signed
+        ztocs = signed[0].ztocs if signed else {}
+        own = [_layer(str(entry.platform), layer, ztocs) for layer in entry.manifest.layers]
         if signed:
             formats[signed[0].note.format] = None
-            index_bytes += signed[0].descriptor.size + sum(ztoc.size for ztoc in signed[0].ztocs.values())
-        elif has_toc(entry.manifest.layers):
+            index_bytes += signed[0].descriptor.size + sum(ztoc.size for ztoc in ztocs.values())
+        elif any(layer.covered for layer in own):
             formats["estargz"] = None
-        covered += bool(signed) or has_toc(entry.manifest.layers)
-    return Streams(formats=tuple(formats), platforms=platforms, covered=covered, index_bytes=index_bytes)
+        platforms += 1
+        covered += bool(signed) or any(layer.covered for layer in own)
+        layers += own
+    return Streams(
+        formats=tuple(formats), platforms=platforms, covered=covered, index_bytes=index_bytes, layers=tuple(layers)
+    )
 
 
-def has_toc(layers: Sequence[Descriptor]) -> bool:
-    """Whether one of the layers says that it is eStargz."""
-    return any(TOC_ANNOTATION in (layer.annotations or {}) for layer in layers)
+def _layer(platform: str, layer: Descriptor, ztocs: Mapping[str, Descriptor]) -> LayerStanding:
+    ztoc = ztocs.get(layer.digest)
+    return LayerStanding(
+        platform=platform,
+        layer=layer.digest,
+        size=layer.size,
+        covered=ztoc is not None or TOC_ANNOTATION in (layer.annotations or {}),
+        index_bytes=ztoc.size if ztoc else 0,
+    )
