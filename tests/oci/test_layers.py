@@ -105,6 +105,27 @@ def test_ustar_prefix_and_old_directories() -> None:
     assert walk(tar)[0] == [(name, "file", 1, ""), ("old", "directory", 0, "")]
 
 
+def test_an_empty_pax_record_overrides_nothing() -> None:
+    info = tarfile.TarInfo("name")
+    info.pax_headers = {"size": "", "path": ""}
+    assert walk(make_tar(info, ("next", b"1")))[0] == [("name", "file", 0, ""), ("next", "file", 1, "")]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_what_stands_behind_an_old_directory_with_a_size_is_no_content(long: bool) -> None:
+    """Go reads an entry there, which a node unpacks then; GNU tar passes over it."""
+    name = "d" * (120 if long else 4) + "/"
+    directory = tarfile.TarInfo(name)
+    directory.type, directory.size = tarfile.AREGTYPE, 1024
+    hidden = make_tar(("hidden", b"abc"), format=tarfile.GNU_FORMAT)[:1024]
+    tar = directory.tobuf(tarfile.GNU_FORMAT) + hidden + make_tar(("last", b""))
+    assert [row[:3] for row in walk(tar)[0]] == [
+        (name[:-1], "directory", 0),
+        ("hidden", "file", 3),
+        ("last", "file", 0),
+    ]
+
+
 def test_names_that_are_not_utf8_survive() -> None:
     raw = bytearray(make_tar(("nameX", b"1"), format=tarfile.USTAR_FORMAT))
     raw[4] = 0xFF

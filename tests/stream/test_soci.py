@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zstandard
 
@@ -122,7 +123,10 @@ def test_indexes_by_others_are_read_and_those_that_a_node_changes_are_told(versi
 
 def test_characters_that_go_escapes_are_escaped_and_notes_sorted() -> None:
     layer = Descriptor(media_type="a<b>&\u2028", digest=Digest.of(b""), size=1)
-    raw = soci_index([table_line(layer, layer, span_bytes=1)], tool="é").raw
+    line = table_line(layer, layer, span_bytes=1)
+    notes = dict(reversed((line.annotations or {}).items()))
+    raw = soci_index([line], tool="é").raw
+    assert soci_index([msgspec.structs.replace(line, annotations=notes)], tool="é").raw == raw
     assert b"a\\u003cb\\u003e\\u0026\\u2028" in raw and "é".encode() in raw
     assert read_soci_index(stored(raw)).exact
 

@@ -55,8 +55,9 @@ class Header(NamedTuple):
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of content that follow, without padding."""
-        return 0 if self.type in _HEADER_ONLY else self.size
+        """Bytes of content that follow, without padding. None behind a directory of an old tar either, where GNU tar
+        passes over its size: what stands there is an entry to Go."""
+        return 0 if self.type in _HEADER_ONLY or self.kind == "directory" else self.size
 
 
 def read_header(block: bytes, *, where: str, offset: int) -> Header:
@@ -121,9 +122,9 @@ def read_pax(raw: bytes, *, where: str, offset: int) -> dict[str, bytes]:
 
 
 def pax_size(records: dict[str, bytes], *, where: str, offset: int) -> int | None:
-    """The ``size`` record; None when there is none. Raises LayerInvalid."""
+    """The ``size`` record; None when there is none, or an empty one, which overrides nothing. Raises LayerInvalid."""
     text = records.get("size")
-    if text is None:
+    if not text:
         return None
     if not text.isdigit() or len(text) > 19:
         raise LayerInvalid(f"malformed PAX size in the header at byte {offset}", where=where)

@@ -311,17 +311,19 @@ class LayerWalk:
             size = pax_size(pax, where=self.where, offset=self._tar.offset)
             if size is not None:
                 header = header._replace(size=size)
-                self._content = header.stored_bytes
-                self._padding = -self._content % BLOCK_BYTES
         raw_name = raw_name if long_name is None else long_name
         raw_link = raw_link if long_link is None else long_link
+        if pax or header.type == 0:
+            header = header._replace(name=raw_name)
+            self._content = header.stored_bytes
+            self._padding = -self._content % BLOCK_BYTES
+        kind = header.kind
         if header.extended_sparse:
             while self._header_block()[504]:
                 pass
         blocks = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
         self._blocks, self._blocks_bytes = [], 0
         self._tar.note(self._content, blocks)
-        kind = header._replace(name=raw_name).kind if header.type == 0 else header.kind
         try:
             name, link = self._clean(raw_name), ""
             if raw_link and kind in ("symlink", "hardlink"):
