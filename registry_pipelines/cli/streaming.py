@@ -74,7 +74,7 @@ _PRIORITIZE = click.option(
     "--prioritize",
     multiple=True,
     metavar="PATH",
-    help="A file that a start reads; may be repeated, the first ones first.",
+    help="A file that a start reads, to be fetched first; may be repeated.",
 )
 _KEY = click.option(
     "--key",

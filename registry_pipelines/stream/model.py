@@ -37,7 +37,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     min_layer_size: Size = DEFAULT_MIN_LAYER_SIZE
     """Layers of fewer compressed bytes get no SOCI index: a node fetches them whole."""
     prioritize: tuple[str, ...] = ()
-    """Paths of files that a start reads, the first ones first: an eStargz layer begins with them, and a SOCI index
+    """Paths of files that a start reads: an eStargz layer begins with them, and a SOCI index
     lists the pieces that hold them, for a node to fetch first."""
 
     @property
