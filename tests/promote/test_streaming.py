@@ -19,8 +19,9 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.derivation import Derivation, DerivedPlatform, attest_derivation
+from registry_pipelines.stream.documents import annotated_manifest
 from registry_pipelines.stream.signed_index import StreamingIndex, attest_index
-from registry_pipelines.stream.soci_index import CONFIG, announced, index_line, soci_index, table_line
+from registry_pipelines.stream.soci_index import CONFIG, index_line, soci_index, table_line
 from tests.evidence.parts import Key, push_index
 from tests.promote.parts import NOW, Candidate
 
@@ -199,7 +200,7 @@ def test_an_image_that_names_its_index_counts_by_the_same_signature(place: Place
         (layer,) = layers_of(place, child)
         table = push_blob(place, b"table of " + layer.digest.encode(), media_type="application/octet-stream")
         made = soci_index([table_line(table, layer, span_bytes=4 * MiB)])
-        image = announced(place.registry.get_manifest(place.repository, child.digest), made.digest)
+        image = annotated_manifest(place.registry.get_manifest(place.repository, child.digest).raw, made.digest)
         for each in (made, image):
             place.registry.put_manifest(place.repository, each)
         assert child.platform is not None

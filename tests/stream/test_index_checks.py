@@ -28,10 +28,11 @@ from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check import StreamCheck, check_release
 from registry_pipelines.stream.check_kinds import CheckRow
+from registry_pipelines.stream.documents import annotated_manifest
 from registry_pipelines.stream.estargz_toc import footer
 from registry_pipelines.stream.signed_index import StreamingIndex, attest_index
 from registry_pipelines.stream.soci import index_layers
-from registry_pipelines.stream.soci_index import announced, index_line, prefetch_list, soci_index, table_line
+from registry_pipelines.stream.soci_index import index_line, prefetch_list, soci_index, table_line
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import NoRange
 from tests.stream.test_check import push
@@ -266,7 +267,7 @@ def test_an_index_with_a_field_more_is_read_and_named(made: Made) -> None:
 def converted(made: Made) -> tuple[ManifestBytes, ManifestBytes, ManifestBytes]:
     """The same as version 2: the index, the image that names it, and the image's index."""
     index = soci_index([each.descriptor for each in made.tables])
-    image = announced(made.top, index.digest)
+    image = annotated_manifest(made.top.raw, index.digest)
     line = msgspec.structs.replace(image.descriptor, platform=AMD64)
     lines = (line, index_line(index, image.digest, AMD64))
     top = manifest_bytes(Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=lines))

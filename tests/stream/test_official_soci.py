@@ -34,8 +34,9 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.documents import annotated_manifest
 from registry_pipelines.stream.soci import SociIndex, index_layers
-from registry_pipelines.stream.soci_index import announced, index_line
+from registry_pipelines.stream.soci_index import index_line
 from tests.doubles.containerd import containerd
 from tests.needs import missing
 from tests.patience import patient
@@ -156,7 +157,7 @@ def test_the_official_converter_makes_the_same_index(peer: Peer, tmp_path: Path)
     for piece in ours.pieces:
         content = piece.content if isinstance(piece.content, bytes) else piece.content.read_bytes()
         assert blobs[piece.descriptor.digest.hex] == content
-    image = announced(stored, ours.document.digest)
+    image = annotated_manifest(stored.raw, ours.document.digest)
     assert blobs[image.digest.hex] == image.raw
     assert json.loads(wrapped(image, ours.document).raw) == top
 
@@ -246,7 +247,7 @@ def test_a_node_starts_a_python_from_our_index(version: int, peer: Peer, tmp_pat
             place.registry.upload_blob("python", piece.descriptor, BytesSource(content))
         place.registry.put_manifest("python", made.document)
         if version == 2:
-            image = announced(stored, made.document.digest)
+            image = annotated_manifest(stored.raw, made.document.digest)
             place.registry.put_manifest("python", image)
             place.registry.put_manifest("python", wrapped(image, made.document), tag="v1")
         plugin = f'[proxy_plugins.soci]\ntype = "snapshot"\naddress = "{short}/soci.sock"\n'
