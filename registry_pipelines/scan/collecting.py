@@ -45,7 +45,7 @@ class MadeLayer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tar.close(whole=False)
+        self._tar.close()
         self._pool.__exit__(kind, error, trace)
 
     def write(self, piece: bytes | memoryview) -> None:
@@ -57,7 +57,7 @@ class MadeLayer:
 
         Raises DiskFull, LocalError.
         """
-        self._tar.close(whole=True)
+        self._tar.close()
         content = self._content.result()
         if content is not None:
             Kept(self._state).keep_layer(diff_id, digest, content)

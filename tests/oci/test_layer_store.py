@@ -6,13 +6,18 @@ import gzip
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
+import tarfile
 import time
+import zlib
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from zlib_ng import zlib_ng
 
 from registry_pipelines.errors import DigestMismatch, LayerInvalid, ToolMissing
 from registry_pipelines.oci.digest import Digest
@@ -205,3 +210,89 @@ def test_without_both_libraries_a_scan_works_and_leaves_no_record(tmp_path: Path
         command, capture_output=True, text=True, timeout=patient(60), cwd=Path(__file__).parents[2], check=True
     )
     assert done.stdout.split() == ["2", "False"]
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from registry_pipelines.threads import Pool
+from tests.oci.test_layer_store import huge_layer
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.layer.walk import open_layer
+from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
+from registry_pipelines.oci.layer.record import LayerRecord
+
+def anonymous():
+    with open("/proc/self/status") as status:
+        return int(next(line for line in status if line.startswith("RssAnon")).split()[1]) // 1024
+
+most, seen = 0, 0
+class Stream:
+    def __init__(self, pieces):
+        self.pieces, self.piece = pieces, memoryview(b"")
+    def readinto(self, buffer):
+        global most, seen
+        if not self.piece:
+            self.piece = memoryview(next(filter(None, self.pieces), b""))
+            seen += 1
+            if seen % 50 == 0:
+                most = max(most, anonymous())
+        count = min(len(buffer), len(self.piece))
+        buffer[:count] = self.piece[:count]
+        self.piece = self.piece[count:]
+        return count
+
+store = LayerStore(Path(sys.argv[1]), max_bytes=1 << 40)
+with store.writing() as writer, Pool(1, "hash") as beside:
+    walk = open_layer(Stream(huge_layer(int(sys.argv[2]))), OCI_LAYER_GZIP, writer=writer, beside=beside)
+    for entry in walk:
+        pass
+    walk.finish()
+    record = LayerRecord(writer.folder)
+    count = sum(1 for entry in record.entries())
+    most = max(most, anonymous())
+    print(most, record.tar_size, len(record.checkpoints), count)
+"""
+
+
+def huge_layer(gib: int) -> Iterator[bytes]:
+    """A gzip layer of so many GiB of tar: for each 64 MiB of one file 400 small entries with extended headers. The big
+    content is compressed once and repeated, so that making it takes no time."""
+    words = b"".join(b"%x " % number for number in range(1 << 18))[: 1 << 20]
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    big = packer.compress(words) + packer.flush(zlib.Z_FULL_FLUSH)
+    packer, crc, size = zlib.compressobj(1, zlib.DEFLATED, -15), 0, 0
+
+    def add(content: bytes) -> None:
+        nonlocal crc, size
+        crc, size = zlib_ng.crc32(content, crc), size + len(content)
+
+    yield bytes.fromhex("1f8b08000000000000ff")
+    for number in range(gib * 16):
+        for small in range(401):
+            info = tarfile.TarInfo(f"folder-{number}/{'deep/' * 10}{small}")
+            info.pax_headers = {"SCHILY.xattr.user.number": f"{number}-{small}" * 20}
+            info.size = 64 << 20 if small == 400 else 0
+            header = info.tobuf(tarfile.PAX_FORMAT)
+            add(header)
+            yield packer.compress(header)
+        yield packer.flush(zlib.Z_FULL_FLUSH)
+        for _ in range(64):
+            add(words)
+            yield big
+    add(bytes(1024))
+    yield packer.compress(bytes(1024)) + packer.flush() + struct.pack("<II", crc, size & 0xFFFFFFFF)
+
+
+@pytest.mark.long
+def test_memory_stays_below_200_mib_at_any_size_of_a_layer(tmp_path: Path) -> None:
+    found = {}
+    for gib in (1, 9):
+        command = [sys.executable, "-c", MEASURE, str(tmp_path / str(gib)), str(gib)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+        most, size, points, entries = map(int, done.stdout.split())
+        assert size > gib << 30 and points > gib * 200 and entries == gib * 16 * 401
+        found[gib] = most
+    assert max(found.values()) < 200
+    # What a GiB more costs: its points and digests in memory, nothing of its windows (8 MiB) and headers.
+    assert found[9] - found[1] < 8 * 8

@@ -23,7 +23,6 @@ class PushedTar:
         self._pieces: deque[memoryview] = deque()
         self._piece = bytearray()
         self._ended = False
-        self._whole = False
         self._abandoned = False
         self._skip = 0
 
@@ -34,11 +33,11 @@ class PushedTar:
             if len(self._piece) >= PIECE_BYTES:
                 self._hand_over()
 
-    def close(self, *, whole: bool) -> None:
-        """No more bytes. whole: they are the whole tar; else the walk fails as over a truncated layer."""
+    def close(self) -> None:
+        """No more bytes. The maker alone knows whether they are the whole tar."""
         self._hand_over()
         with self._changed:
-            self._ended, self._whole = True, whole
+            self._ended = True
             self._changed.notify_all()
 
     def _wanted(self, piece: bytes | memoryview) -> bytes | memoryview:
@@ -84,12 +83,10 @@ class PushedTar:
             self._changed.notify_all()
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the buffer from the front; 0 at the end. Raises EOFError: the maker gave up."""
+        """Fill the buffer from the front; 0 at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._pieces or self._ended)
             if not self._pieces:
-                if not self._whole:
-                    raise EOFError("the tar was not finished")
                 return 0
             piece = self._pieces[0]
         count = min(len(piece), len(buffer))

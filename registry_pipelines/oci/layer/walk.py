@@ -418,7 +418,7 @@ def open_layer(
 def open_tar(stream: PushedTar, *, where: str = "") -> LayerWalk:
     """Walk a plain tar that whoever makes it hashes (``PushedTar``): here it is not, and no digest comes out.
 
-    Raises LayerInvalid as ``open_layer``, also when the maker gave up.
+    Raises LayerInvalid as ``open_layer``.
     """
     return LayerWalk(
         stream,
