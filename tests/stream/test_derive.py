@@ -17,14 +17,17 @@ import msgspec
 import pytest
 import zstandard
 
-from registry_pipelines.errors import DigestMismatch, InputError, LayerInvalid, TagImmutable
+from registry_pipelines.errors import DigestMismatch, InputError, LayerInvalid, Refused, TagImmutable
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
+from registry_pipelines.promote.documents import Policy
+from registry_pipelines.promote.judge import judge
 from registry_pipelines.registry.blobs import BlobStream, read_blob
+from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
@@ -37,7 +40,10 @@ from registry_pipelines.stream.soci_index import MANIFEST_DIGEST, read_soci_inde
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Status
 from tests.evidence.parts import Counted, Key
+from tests.promote.parts import NOW, Candidate
 from tests.stream.layers import convert, pack
 from tests.stream.releases import ESTARGZ, SOCI, Layer, Streamer, entries, files, hows, layer, push
 from tests.stream.test_publish import GONE, Unreadable, two_platforms
@@ -343,3 +349,49 @@ def test_a_copy_brings_everything_and_skopeo_copies_it_too(
     )
     copied = json.loads((tmp_path / "oci" / "index.json").read_bytes())
     assert [each["digest"] for each in copied["manifests"]] == [made.derived.digest]
+
+
+@BOTH
+def test_the_gate_takes_the_provenance_of_the_origin(
+    place: Place, streamer: Streamer, key: Key, stream: Stream
+) -> None:
+    top, *images = two_platforms(place)
+    candidate = Candidate(place, key, "x", top, list(images))
+    candidate.attach_provenance()
+    candidate.sign()
+    made = streamer.convert(top, stream)
+    assert made.derived is not None
+
+    def judged() -> Any:
+        return judge(place, made.derived, Policy(required=("provenance",)), key.verifier, image="app", now=NOW)
+
+    verdict = judged()
+    assert verdict.allow, verdict.reasons
+    assert any(f"that of {top.digest}, which it was made of ({stream.format})" in note for note in verdict.notes)
+    assert made.record in [used.digest for used in verdict.evidence]
+    place.registry.delete_manifest(place.repository, made.record)
+    assert not judged().allow
+
+
+@BOTH
+@pytest.mark.parametrize("refused", ["index", "tag"])
+def test_a_registry_that_refuses_what_is_made_keeps_its_tags(
+    counted: Counted, key: Key, tmp_path: Path, stream: Stream, refused: str
+) -> None:
+    top, *_ = two_platforms(counted.place)
+    with FaultRegistry(counted.server.address) as faults:
+        registry = DistributionRegistry(faults.address)
+        place = Place(registry, counted.place.repository)
+        made = Streamer(counted.place, tmp_path / "one", key.signer).convert(top, stream)
+        assert made.derived is not None
+        counted.place.registry.delete_manifest(place.repository, made.derived.digest)
+        name = made.derived.digest if refused == "index" else made.tag
+        body = b'{"errors":[{"code":"MANIFEST_INVALID","message":"no sparse index here"}]}'
+        faults.play("PUT", f".*/manifests/{name}", Status(400, body=body))
+        with pytest.raises(Refused, match="no sparse index here"):
+            Streamer(place, tmp_path / "two", key.signer).convert(top, stream)
+        assert list(counted.place.registry.tags(place.repository)) == ["v1"]
+        faults.clear()
+        again = Streamer(place, tmp_path / "two", key.signer).convert(top, stream)
+        assert (again.changed, again.derived) == (True, made.derived)
+        registry.close()

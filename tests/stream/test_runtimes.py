@@ -34,8 +34,18 @@ def started(place: Place, *, docker: bool) -> None:
     push_index(place, images, tag="v1", attested=True)
 
 
-@pytest.mark.parametrize("types", ["oci", "docker"])
-@pytest.mark.parametrize("stream", [SOCI, ESTARGZ], ids=["soci-v2", "estargz"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("stream", "types"),
+    [
+        pytest.param(SOCI, "oci", id="soci-v2"),
+        pytest.param(SOCI, "docker", id="soci-v2, Docker's types", marks=LONG),
+        pytest.param(ESTARGZ, "oci", id="estargz", marks=LONG),
+        pytest.param(ESTARGZ, "docker", id="estargz, Docker's types"),
+    ],
+)
 def test_docker_pulls_and_runs_it(place: Place, streamer: Streamer, docker: Docker, stream: Stream, types: str) -> None:
     started(place, docker=types == "docker")
     top = place.registry.resolve(place.repository, "v1")
