@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, encode_json
@@ -73,6 +74,7 @@ def converted_indexes(
     when its manifest has a SOCI index, and else is its own top: then the list is empty.
 
     below: the indexes under ``top``, by digest. remade: by the origin's digest; manifests that are not among them stay.
+    Raises ManifestInvalid: an image would be wrapped, and has no platform.
     """
     if top.media_type not in media_types.INDEXES:
         only = remade[top.digest]
@@ -129,7 +131,12 @@ def _soci_line(remade: Remade, index: ManifestBytes, platform: Json | None) -> J
 
 
 def _wrapped(only: Remade) -> ManifestBytes:
-    """The index of an image that had none."""
+    """The index of an image that had none. Raises ManifestInvalid."""
+    if not (only.platform.os and only.platform.architecture):
+        raise ManifestInvalid(
+            "the image's config names no platform, and an index has to name one",
+            do="Build the image again, or convert it to eStargz, which needs no index",
+        )
     assert only.index is not None  # noqa: S101 - asked before
     line = msgspec.structs.replace(
         only.manifest.descriptor, annotations={INDEX_DIGEST: only.index.digest}, platform=only.platform

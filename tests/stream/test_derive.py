@@ -17,7 +17,7 @@ import msgspec
 import pytest
 import zstandard
 
-from registry_pipelines.errors import DigestMismatch, InputError, LayerInvalid, Refused, TagImmutable
+from registry_pipelines.errors import DigestMismatch, InputError, LayerInvalid, ManifestInvalid, Refused, TagImmutable
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci import media_types
@@ -152,6 +152,15 @@ def test_a_single_image_is_wrapped_by_soci_and_stays_one_as_estargz(place: Place
     assert isinstance(made, Manifest)
     assert (made.media_type, made.config.media_type) == (media_types.OCI_MANIFEST, media_types.OCI_CONFIG)
     assert [each.media_type for each in made.layers] == [media_types.OCI_LAYER_GZIP]
+
+
+def test_an_image_without_a_platform_is_not_wrapped(counted: Counted, streamer: Streamer) -> None:
+    image = push(counted.place, layer("a"), architecture="", tag="v1")
+    before = counted.files()
+    with pytest.raises(ManifestInvalid, match="config names no platform"):
+        streamer.convert(image, SOCI)
+    assert counted.files() == before
+    assert streamer.convert(image, ESTARGZ).derived is not None
 
 
 def test_estargz_has_the_right_config_history_and_annotations(place: Place, streamer: Streamer) -> None:
