@@ -77,7 +77,7 @@ class Converted:
     prioritized: int
     """Entries before the landmark, folders and link targets included."""
     missing: tuple[str, ...]
-    """Prioritized names that this layer does not have."""
+    """Prioritized paths that this layer does not have, as they were given."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ class Conversion:
             elif source.entries != plan.entries:
                 found = count_text(source.entries, "entry", "entries")
                 raise LayerInvalid(f"the layer has {found}, an earlier pass found {plan.entries}", where=self._where)
-            self.result = writing.result(members.finish(), source)
+            missing = tuple(name for name in options.prioritized if _clean(name) in plan.missing)
+            self.result = writing.result(members.finish(), source, missing)
         return self.result.descriptor
 
     def _walk(self, stream: Readable) -> LayerWalk:
@@ -288,7 +289,7 @@ class _Writing:
             do="Build the layer without such an entry, or leave it as it is: nodes fetch it whole",
         )
 
-    def result(self, written: Written, source: LayerFacts) -> Converted:
+    def result(self, written: Written, source: LayerFacts, missing: tuple[str, ...]) -> Converted:
         """What to tell at the end."""
         return Converted(
             descriptor=Descriptor(
@@ -308,7 +309,7 @@ class _Writing:
             left_out=self._left_out_count,
             left_out_names=tuple(self._left_out),
             prioritized=len(self._plan.first),
-            missing=self._plan.missing,
+            missing=missing,
         )
 
 

@@ -46,7 +46,7 @@ class Plan:
     """Entries that the format cannot carry, with the reason."""
     first: frozenset[int] = frozenset()
     """Written before everything else: prioritized files, with their folders and what they link to."""
-    missing: tuple[str, ...] = ()
+    missing: frozenset[bytes] = frozenset()
     """Prioritized names that the layer does not have."""
 
     @property
@@ -180,10 +180,10 @@ class Survey:
 
     def _first(
         self, prioritized: Sequence[bytes], targets: dict[int, int], renamed: dict[int, bytes]
-    ) -> tuple[frozenset[int], tuple[str, ...]]:
+    ) -> tuple[frozenset[int], frozenset[bytes]]:
         names = dict.fromkeys(prioritized)
         found = self._find(_key(name) for name in names)
-        missing = tuple(name.decode("utf-8", "replace") for name in names if _key(name) not in found)
+        missing = frozenset(name for name in names if _key(name) not in found)
         first: set[int] = set()
         folders: set[bytes] = set()
         linked = {link.number: link.target for link in self._links} if names else {}
