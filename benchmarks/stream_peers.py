@@ -5,6 +5,7 @@ Peers: GNU gzip, the official SOCI builder (``.ci/build-go-peers``), ctr-remote 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -12,14 +13,20 @@ import subprocess
 import sysconfig
 import tarfile
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from benchmarks import measure
-from benchmarks.scan import push
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
+from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
 from tests.conftest import find_peer
 from tests.doubles.containerd import containerd
 
@@ -33,6 +40,14 @@ class Layer:
     path: Path
     tar: Path
     entries: int
+
+    def digests(self) -> tuple[Digest, Digest]:
+        """Of the layer and of its tar."""
+        found = []
+        for path in (self.path, self.tar):
+            with path.open("rb") as file:
+                found.append(Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"))
+        return found[0], found[1]
 
     @property
     def size(self) -> int:
@@ -111,7 +126,7 @@ def ctr_remote_estargz(layer: Layer) -> tuple[measure.Sample, int]:
     assert program and daemon and client
     with tempfile.TemporaryDirectory(prefix="ctr") as name, containerd(daemon, client, Path(name)) as ctr:
         folder = Path(name)
-        push(folder / "layout", layer.path, layer.tar)
+        push_layers(Place(LayoutRegistry(folder / "layout"), "bench"), [layer])
         archive = folder / "layout.tar"
         subprocess.run(["tar", "-C", str(folder / "layout" / "bench"), "-cf", str(archive), "."], check=True)
         ctr("images", "import", "--no-unpack", "--base-name", "example.com/a", str(archive))
@@ -133,34 +148,29 @@ def ctr_remote_estargz(layer: Layer) -> tuple[measure.Sample, int]:
         return sample, int(str(converted["size"]))
 
 
-class AnonymousMemory(threading.Thread):
-    """Watches a process's anonymous memory (RssAnon of /proc) until it ends; what is mapped from files is not in it,
-    since the kernel may drop that at any time."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._status = Path(f"/proc/{pid}/status")
-        self.peak_kib = 0
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        while not self.over.wait(0.005):
-            try:
-                text = self._status.read_text()
-            except OSError:
-                return
-            _, found, rest = text.partition("RssAnon:")
-            if found:
-                self.peak_kib = max(self.peak_kib, int(rest.split()[0]))
+def push_layers(place: Place, layers: Sequence[Layer]) -> None:
+    """An image of these layers, tagged v1."""
+    found, diff_ids = [], []
+    for layer in layers:
+        digest, diff_id = layer.digests()
+        found.append(Descriptor(media_type=OCI_LAYER_GZIP, digest=digest, size=layer.size))
+        diff_ids.append(str(diff_id))
+        with layer.path.open("rb", buffering=0) as stream:
+            place.registry.upload_blob(place.repository, found[-1], stream)  # type: ignore[arg-type]
+    document = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    config = push_blob(place, msgspec.json.encode(document), media_type=OCI_CONFIG)
+    manifest = Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=tuple(found))
+    place.registry.put_manifest(place.repository, manifest_bytes(manifest), tag="v1")
 
 
-@contextmanager
-def watching(process: subprocess.Popen[bytes]) -> Iterator[AnonymousMemory]:
-    """While the block runs."""
-    watcher = AnonymousMemory(process.pid)
-    watcher.start()
-    try:
-        yield watcher
-    finally:
-        watcher.over.set()
-        watcher.join()
+def anonymous_peak_mb(command: Sequence[str]) -> float:
+    """Run it and watch its anonymous memory (RssAnon of /proc): what is mapped from files the kernel may drop."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    status, peak_kib = Path(f"/proc/{process.pid}/status"), 0
+    while process.poll() is None:
+        _, found, rest = status.read_text().partition("RssAnon:")
+        peak_kib = max(peak_kib, int(rest.split()[0]) if found else 0)
+        time.sleep(0.01)
+    if process.returncode:
+        raise RuntimeError(f"{command} exited {process.returncode}")
+    return peak_kib / 1024

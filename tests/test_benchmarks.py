@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
 import re
 import resource
 import sys
+import tarfile
+import xml.etree.ElementTree as ElementTree
 from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
+from benchmarks import stream_ours
 from benchmarks.builds import HERE, Build, Figures, alternate
-from benchmarks.measure import Sample, comparison, machine, write_page
+from benchmarks.measure import Sample, bars, comparison, machine, write_page
+from registry_pipelines.oci.digest import Digest
 
 MACHINE = r"sha256 [\d,]+ MB/s, `gzip -dc` [\d,]+ MB/s, loopback [\d,]+ MB/s and \d+ us a round trip"
 
@@ -76,3 +82,31 @@ def test_each_build_runs_its_own_code(other: Build, tmp_path: Path, monkeypatch:
 def test_a_build_is_not_compared_with_itself() -> None:
     with pytest.raises(SystemExit, match="runs this build too"):
         alternate({}, Build(sys.executable, HERE.path), rounds=1)
+
+
+def test_the_ways_to_a_ztoc_that_are_measured_come_to_the_same(tmp_path: Path) -> None:
+    """Also the one that is in the benchmark only, and hashes nothing that a ztoc has not."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for number, size in enumerate((0, 700, 3 << 20, 9 << 20)):
+            info = tarfile.TarInfo(f"{number}/{'long' * 40}")
+            info.size = size
+            tar.addfile(info, io.BytesIO(b"0123456789abcde\n" * (size // 16) + b"." * (size % 16)))
+    plain, layer = target.getvalue(), tmp_path / "layer"
+    layer.write_bytes(gzip.compress(plain, 6))
+    found = set()
+    for name, way in (("own", stream_ours.own), ("record", stream_ours.record), ("all", stream_ours.every)):
+        (tmp_path / name).mkdir()
+        way(str(layer), Digest.of(layer.read_bytes()), Digest.of(plain), str(tmp_path / name))
+        found.add((tmp_path / name / "ztoc").read_bytes())
+    assert len(found) == 1
+    assert len(found.pop()) > 2 * 32768, "two spans, each with its window"
+
+
+def test_a_picture_has_a_bar_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.measure.DOCS", tmp_path)
+    line = bars("page", {"A & B": {"ours": 1.0, "theirs": 40.0}, "C": {"alone": 0.5}})
+    assert line.endswith("(page.svg)")
+    picture = ElementTree.parse(tmp_path / "page.svg").getroot()
+    widths = [float(bar.attrib["width"]) for bar in picture.iter("{http://www.w3.org/2000/svg}rect")]
+    assert widths == [100, 300, 50], "one that is far longer is cut"
