@@ -13,6 +13,7 @@ RegistryPipelinesError
       ManifestOutdated        Docker's schema 1
     ManifestTooLarge
     LayerInvalid              truncated, unsafe path, bomb, not a tar
+      LayerUnlisted           whole, with an entry that no index can list
     IndexInvalid              a streaming index is damaged, or belongs to another layer
     WheelInvalid
     PathConflict              two wheels bring one path with different content
@@ -147,6 +148,10 @@ class ManifestTooLarge(ContentError):
 
 class LayerInvalid(ContentError):
     """A layer is truncated, not a tar, a decompression bomb, or has a path that leaves its root."""
+
+
+class LayerUnlisted(LayerInvalid):
+    """A layer can be unpacked, and has an entry that no index of its files can list; nodes fetch it whole."""
 
 
 class IndexInvalid(ContentError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from registry_pipelines.errors import IndexInvalid, LayerInvalid, Unsupported
+from registry_pipelines.errors import IndexInvalid, LayerInvalid, LayerUnlisted, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
@@ -67,8 +67,9 @@ class LayerConverter:
         self._folder, self._options = folder, options
 
     def ensure(self, layer: Descriptor, diff_id: Digest, progress: Progress) -> LayerOutcome:
-        """Have the layer's other form in the repository. Raises LayerInvalid, DigestMismatch (the layer is not what the
-        image says), and the RegistryError, ContentError and LocalError families."""
+        """Have the layer's other form in the repository. One with an entry that the form cannot carry stays as it is.
+        Raises LayerInvalid, DigestMismatch (the layer is not what the image says), and the RegistryError, ContentError
+        and LocalError families."""
         if unreadable(layer):
             return LayerOutcome(None, "kept", why_kept(layer))
         place, options = self._uploads.target, options_of(self._options)
@@ -91,7 +92,11 @@ class LayerConverter:
         sent = 0
         if made is None or how is None:
             progress.begin(task, total_bytes=layer.size)
-            made = self._make(layer, diff_id, progress, task)
+            try:
+                made = self._make(layer, diff_id, progress, task)
+            except LayerUnlisted as error:
+                progress.end(task, note="kept")
+                return LayerOutcome(None, "kept", error.what)
             how, sent = "uploaded", made.descriptor.size
             self._cache.keep(layer, diff_id, options, made)
         self._cache.keep_seen(made.descriptor.digest, place.registry.name, place.repository)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from registry_pipelines.errors import LayerInvalid, LocalError
+from registry_pipelines.errors import LayerInvalid, LayerUnlisted, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.decompress import Readable
 from registry_pipelines.oci.layer.record import RawEntry
@@ -127,7 +127,7 @@ class Conversion:
         """Run within ``deliver``, which is called with a function that writes the blob; a second time when the layer
         turned out to need a second pass: what the first one wrote is then to be thrown away.
 
-        Raises LayerInvalid: damaged, unsafe, or with an entry that the format cannot carry; DigestMismatch; what
+        Raises LayerUnlisted: an entry that the format cannot carry; LayerInvalid: damaged, unsafe; DigestMismatch; what
         ``deliver`` raises.
         """
         try:
@@ -282,8 +282,8 @@ class _Writing:
         row.user, row.group = _news(self._users, found.uid, found.user), _news(self._groups, found.gid, found.group)
         return row
 
-    def _refusal(self, entry: Entry, why: str) -> LayerInvalid:
-        return LayerInvalid(
+    def _refusal(self, entry: Entry, why: str) -> LayerUnlisted:
+        return LayerUnlisted(
             f"eStargz cannot carry this layer: {entry.name!r} {why}",
             where=self._where,
             do="Build the layer without such an entry, or leave it as it is: nodes fetch it whole",

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from registry_pipelines.errors import LayerInvalid
+from registry_pipelines.errors import LayerUnlisted
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 
 KINDS = {
@@ -86,14 +86,14 @@ def file_metadata(position: int, size: int, blocks: bytes, *, where: str = "") -
     """Read one entry. position: where its payload begins; size: bytes of payload; blocks: all its header blocks,
     extensions first, each with its data and padding.
 
-    Raises LayerInvalid, which names the entry: what no index can list (a global header, sparse files, foreign types,
+    Raises LayerUnlisted, which names the entry: what no index can list (a global header, sparse files, foreign types,
     dates that RFC 3339 has no form for), and malformed headers.
     """
     try:
         return _read(position, size, blocks)
     except _CannotList as error:
         name = blocks[-BLOCK_BYTES:][:100].partition(b"\0")[0].decode("utf-8", "replace")
-        raise LayerInvalid(
+        raise LayerUnlisted(
             f"the layer cannot be indexed because of {name!r} before byte {position}: {error}",
             where=where,
             do="Nodes fetch this layer whole; build it without such an entry to have it streamed",
