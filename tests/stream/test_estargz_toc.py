@@ -215,6 +215,24 @@ def test_a_table_that_says_something_else_than_the_tar_is_refused(what: str) -> 
         verify(remade(WRONG[what]))
 
 
+UNREADABLE = ("a chunk's digest", "a chunk elsewhere", "a chunk's place in the file", "a chunk that is too long")
+
+
+def test_a_file_whose_chunks_are_not_what_the_table_says_is_not_read() -> None:
+    for what in ("right", "another digest", *UNREADABLE):
+        edit = {"right": json.loads, "another digest": changed(1, digest="sha256:" + "0" * 64)}.get(what)
+        blob = remade(edit or WRONG[what])
+        with read_toc(ranges_of(blob), len(blob)) as toc:
+            file = find_files(toc, ["folder/file"])["folder/file"]
+        with pytest.raises(IndexInvalid, match="has 9000 bytes, at most 8999 are read"):
+            read_file(ranges_of(blob), file, limit=8999)
+        if what == "right":
+            assert read_file(ranges_of(blob), file, limit=9000) == b"abc" * 3000
+        else:
+            with pytest.raises(IndexInvalid, match=r"'folder/file'|damaged near"):
+                read_file(ranges_of(blob), file, limit=9000)
+
+
 def test_a_table_under_another_name_is_refused() -> None:
     with pytest.raises(IndexInvalid, match="where its table should be"):
         verify(remade(json.loads, name="etc/passwd"))
