@@ -4,7 +4,8 @@
 
 - what a tar says: ``toc`` reads header blocks into the fields that indexes list
 - SOCI: ``ztoc`` writes and reads the table of one layer, ``spans`` reads files of a layer through it, by ranges;
-  ``flatbuffer`` is its form; ``soci_index`` is the document of an image's tables, ``soci`` what makes all of it
+  ``flatbuffer`` is its form, ``mountable`` what a node makes of it; ``soci_index`` is the document of an image's
+  tables, ``soci`` what makes all of it
 - eStargz: ``estargz`` converts a layer; ``estargz_plan`` says what happens to entries whose name comes again,
   ``estargz_members`` compresses, ``estargz_headers`` are the tar's; ``estargz_toc`` reads footer and table,
   ``estargz_verify`` holds a blob against its table, ``estargz_files`` reads single files; ``estargz_stream`` inflates

@@ -7,9 +7,8 @@ pushed here.
 from __future__ import annotations
 
 import os
-import posixpath
 from bisect import bisect_right
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +24,8 @@ from registry_pipelines.registry.blobs import BlobStream, Counted
 from registry_pipelines.registry.image_warnings import is_foreign
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE, DEFAULT_SPAN_SIZE
+from registry_pipelines.stream.mountable import clean_path, mountable_files, ztoc_files
 from registry_pipelines.stream.soci_index import CONFIG, ZTOC_TYPE, prefetch_list, soci_index, table_line
-from registry_pipelines.stream.toc import FileMetadata, file_metadata
 from registry_pipelines.stream.ztoc import Spans, record_spans, write_ztoc
 from registry_pipelines.threads import Pool
 
@@ -116,11 +115,6 @@ def index_layers(
     return _gathered(manifest, found, tuple(prefetch), subject)
 
 
-def ztoc_files(record: LayerRecord) -> Iterator[FileMetadata]:
-    """The entries of a layer as its ztoc lists them. Raises LayerInvalid for one that none can list."""
-    return (file_metadata(each.position, each.size, each.blocks, where=record.digest) for each in record.entries())
-
-
 @dataclass(frozen=True)
 class _Table:
     """A layer that has a ztoc."""
@@ -173,7 +167,7 @@ class _Maker:
         target = self.folder / f"{layer.digest.hex}-{self.span_bytes}.ztoc"
         try:
             spans = record_spans(record)
-            digest, size = write_ztoc(target, ztoc_files(record), spans)
+            digest, size = write_ztoc(target, mountable_files(record), spans)
         except (LayerInvalid, IndexInvalid) as error:
             target.unlink(missing_ok=True)
             return Skipped(layer, "refused", error.what)
@@ -256,9 +250,4 @@ def _files_and_links(
     return files, links
 
 
-def clean_path(name: bytes) -> bytes:
-    """A path below the root, however people and tars write it: no leading ``/`` or ``./``, no slash at the end."""
-    return posixpath.normpath(b"/" + name).lstrip(b"/")
-
-
-__all__ = ["Piece", "SociIndex", "Skipped", "clean_path", "find_files", "index_layers", "ztoc_files"]
+__all__ = ["Piece", "SociIndex", "Skipped", "find_files", "index_layers"]

@@ -181,6 +181,39 @@ def test_layers_without_a_table_are_named_with_the_reason(place: Place, tmp_path
     )
 
 
+LIB = "->usr/lib"
+
+
+@pytest.mark.parametrize(
+    ("entries", "refused"),
+    [
+        ([("lib", LIB), ("lib/x", "x")], "'lib/x': it stands below a symbolic link"),
+        ([("./lib", LIB), ("/lib//a/b/x", "x")], "below a symbolic link"),
+        ([("lib/a", "a"), ("lib", LIB), ("lib/b", "b")], "'lib/b': it stands below"),
+        ([("a", "=>b"), ("b", "b")], "'a': it is a hard link to what does not come before it"),
+        ([("a", "=>b")], "hard link"),
+        ([("lib", LIB), ("usr/lib/x", "x"), ("library", "x"), ("usr/lib/a/lib/x", "x")], ""),
+        ([("lib", LIB), ("lib", "x"), ("lib", LIB), ("usr/lib", LIB)], ""),
+        ([("lib", LIB), ("lib/", "/"), ("lib/x", "x")], ""),
+        ([("./b", "b"), ("a", "=>/b"), ("c", "=>a")], ""),
+    ],
+)
+def test_what_a_node_would_mount_as_something_else_is_left_out(
+    entries: list[tuple[str, str]], refused: str, place: Place, tmp_path: Path
+) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in entries:
+            info = tarfile.TarInfo(name)
+            info.type = {"->": tarfile.SYMTYPE, "=>": tarfile.LNKTYPE, "/": tarfile.DIRTYPE}.get(content[:2], b"0")
+            info.linkname = content[2:] if info.type != b"0" else ""
+            info.size = len(content) if info.type == b"0" else 0
+            tar.addfile(info, io.BytesIO(content.encode()))
+    raw = out.getvalue()
+    made = make(place, tmp_path, image(place, [(raw, media_types.OCI_LAYER)]), [raw])
+    assert [(each.reason, refused in each.detail) for each in made.skipped] == ([("refused", True)] if refused else [])
+
+
 def test_an_image_of_small_layers_has_no_document(place: Place, tmp_path: Path) -> None:
     tar = make_tar({"a": b"a"})
     made = make(place, tmp_path, image(place, [(tar, media_types.OCI_LAYER)]), [tar], min_layer_bytes=1 << 20)

@@ -26,7 +26,8 @@ from registry_pipelines.registry.blobs import BytesSource, push_blob
 from registry_pipelines.registry.client.distribution import DistributionRegistry
 from registry_pipelines.registry.embedded.server import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.soci import clean_path, find_files, ztoc_files
+from registry_pipelines.stream.mountable import clean_path, ztoc_files
+from registry_pipelines.stream.soci import find_files
 from registry_pipelines.stream.spans import LayerFiles, blob_ranges
 from registry_pipelines.stream.ztoc import Ztoc, read_ztoc, record_spans, write_ztoc
 from tests.doubles.fault_registry import FaultRegistry

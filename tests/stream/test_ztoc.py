@@ -24,7 +24,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
 from registry_pipelines.stream import ztoc
 from registry_pipelines.stream.flatbuffer import Builder
-from registry_pipelines.stream.soci import ztoc_files
+from registry_pipelines.stream.mountable import ztoc_files
 from registry_pipelines.stream.toc import FileMetadata, file_metadata
 from registry_pipelines.stream.ztoc import Spans, read_ztoc, record_spans, write_ztoc
 from tests.oci.test_layer_records import ids, record_of
