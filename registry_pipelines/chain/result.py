@@ -28,8 +28,8 @@ class StageResult:
     """What one stage did to one subject."""
 
     stage: str
-    """``build``, ``provenance``, ``sbom``, ``vulnerabilities``, ``sign``, ``verify``, ``judge``, ``promote``,
-    ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``."""
+    """``build``, ``convert``, ``provenance``, ``index``, ``check``, ``sbom``, ``vulnerabilities``, ``sign``,
+    ``verify``, ``judge``, ``promote``, ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``."""
     subject: str
     """A release key, an image, a repository or a registry."""
     action: str

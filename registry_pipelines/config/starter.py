@@ -115,6 +115,8 @@ images:
     channel: prod
     # manual: an allowed release waits for a person (`promote`, or the UI). auto: it goes by itself.
     promote: {answers.promote}
+    # Nodes that can start an image before they have it whole want an index; {{}} makes one beside each release.
+    # stream: {{}}
 {indent(_targets(answers), "    ")}
 {indent(_build(answers), "    ")}
 

@@ -407,6 +407,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     path = write_settings(folder)
     raw = yaml.safe_load(path.read_text() + SYNCS)
     raw["images"]["byhand"]["build"] = {"version": "v9.0.0", "base": "source/team/base:v1", "python": "3.11"}
+    raw["images"]["app"]["stream"] = {}
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     config = load(path)
     (port,) = free_ports(1)
