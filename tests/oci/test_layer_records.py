@@ -305,3 +305,14 @@ def test_what_the_official_builder_refuses_as_damaged_leaves_no_record(vector: d
         store.read(io.BytesIO(raw), layer, diff_id)
     assert store.get(diff_id, layer.digest) is None
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_stream_of_empty_blocks_ends_instead_of_going_on_for_hours(tmp_path: Path) -> None:
+    tar = make_tar(("a", b"1"))
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    head, trailer = bytes.fromhex("1f8b08000000000000ff"), struct.pack("<II", zlib.crc32(tar), len(tar))
+    behind = packer.compress(tar) + packer.flush() + trailer
+    few, many = (head + count * b"\0\0\0\xff\xff" + behind for count in (1000, 70_000))
+    assert [tuple(point) for point in record_of(LayerStore(tmp_path), few).checkpoints] == [(5010, 0, 0)]
+    with pytest.raises(LayerInvalid, match="empty blocks"):
+        record_of(LayerStore(tmp_path), many)

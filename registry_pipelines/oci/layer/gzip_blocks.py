@@ -19,6 +19,10 @@ from registry_pipelines.oci.layer.inflate import (
     Inflater,
 )
 
+MAX_EMPTY_BLOCKS = 65_536
+"""Stops without a byte, of one layer. Flushes give a few; a gigabyte of empty blocks before the first byte would cost
+half an hour, because there the rule of checkpoints looks at each."""
+
 
 class GzipBlocks:
     """Uncompressed bytes of any number of gzip members; zero bytes may stand between and behind them, as gzip pads.
@@ -39,6 +43,7 @@ class GzipBlocks:
         self._history = b""
         self._due: tuple[int, int, int] | None = None
         self._in_member = False
+        self._empty_blocks = 0
         self.padding_bytes = 0
         """Zero bytes between and behind members."""
 
@@ -84,6 +89,9 @@ class GzipBlocks:
                     break
                 raise EOFError("a gzip member is cut off")
             elif not room and stream.data_type & (END_OF_BLOCK | LAST_BLOCK) == END_OF_BLOCK:
+                self._empty_blocks += not came
+                if self._empty_blocks > MAX_EMPTY_BLOCKS:
+                    raise gzip.BadGzipFile("it consists of far too many empty blocks")
                 position = self._position + done
                 if checkpoints.due(position):
                     self._due = self._read - stream.avail_in, position, stream.data_type & 7
