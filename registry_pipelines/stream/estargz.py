@@ -187,14 +187,19 @@ class Conversion:
 
 def _surveyed(walk: Iterable[Entry], survey: Survey) -> Iterator[Entry]:
     for entry in walk:
-        target = os.fsencode(entry.link) if entry.kind == "hardlink" else b""
-        survey.add(os.fsencode(entry.name), folder=entry.kind == "directory", target=target)
+        target = _raw(entry.link) if entry.kind == "hardlink" else b""
+        survey.add(_raw(entry.name), folder=entry.kind == "directory", target=target)
         yield entry
+
+
+def _raw(name: str | bytes) -> bytes:
+    """A name as it stands in the tar, whatever the locale."""
+    return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
 
 
 def _clean(name: str | bytes) -> bytes:
     """Below the root, as ``Entry.name`` has it."""
-    return os.path.normpath(b"/" + os.fsencode(name)).lstrip(b"/")
+    return os.path.normpath(b"/" + _raw(name)).lstrip(b"/")
 
 
 class _Writing:
