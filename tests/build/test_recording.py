@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
+from registry_pipelines.stream.soci import ztoc_files
+from registry_pipelines.stream.ztoc import record_spans, write_ztoc
 from tests.build.test_splice import deflate, streams
 
 
@@ -41,6 +44,7 @@ def compare(folder: Path, write: Callable[[LayerWriter], None], span_bytes: int)
     with built.writing(span_bytes=span_bytes) as record, LayerWriter(out.write, record) as writer:
         write(writer)
         digests = writer.finish()
+    (folder / "layer").write_bytes(out.getvalue())
     layer = Descriptor(media_type=OCI_LAYER_GZIP, digest=digests.digest, size=digests.size)
     out.seek(0)
     expected = read.read(out, layer, digests.diff_id, span_bytes=span_bytes)
@@ -101,22 +105,34 @@ def words(seed: int, size: int) -> bytes:
 PLAIN = words(3, 1 << 20)
 
 
+def write_all(writer: LayerWriter) -> None:
+    """Streams that are longer than one read, what is compressed here, thousands of small files."""
+    add(writer, "deflated", "stream", words(1, 2 << 20), (1, 0, 0, 0))
+    add(writer, "compressed", "own", words(2, 2 << 20), (0, 0, 0, 0))
+    for number in range(1000):
+        add(writer, ("compressed", "deflated")[number % 2], f"small/{number}", PLAIN[number:][:400], (1, 0, 0, 0))
+    start = zlib.compressobj(6, zlib.DEFLATED, -15)
+    blocks = start.compress(PLAIN[:100_000]) + start.flush(zlib.Z_FULL_FLUSH)
+    # The last block is longer than a read: others and its start are passed when it is known, so that the read is
+    # inflated a second time.
+    add_stream(writer, "long block", PLAIN[:100_000] + PLAIN, blocks + isal_zlib.compress(PLAIN, 0, -15))
+
+
 @pytest.mark.parametrize("span_bytes", [1, 65_536, 1 << 20])
 def test_checkpoints_fall_anywhere(tmp_path: Path, span_bytes: int) -> None:
-    """Into streams that are longer than one read, into what is compressed here, and between thousands of small files,
-    where a window is made of many."""
-
-    def write(writer: LayerWriter) -> None:
-        add(writer, "deflated", "stream", words(1, 2 << 20), (1, 0, 0, 0))
-        add(writer, "compressed", "own", words(2, 2 << 20), (0, 0, 0, 0))
-        for number in range(1000):
-            add(writer, ("compressed", "deflated")[number % 2], f"small/{number}", PLAIN[number:][:400], (1, 0, 0, 0))
-        start = zlib.compressobj(6, zlib.DEFLATED, -15)
-        blocks = start.compress(PLAIN[:100_000]) + start.flush(zlib.Z_FULL_FLUSH)
-        # The last block is longer than a read: others and its start are passed when it is known, so that the read is
-        # inflated a second time.
-        add_stream(writer, "long block", PLAIN[:100_000] + PLAIN, blocks + isal_zlib.compress(PLAIN, 0, -15))
-
-    record = compare(tmp_path, write, span_bytes)
+    """Also between small files, where a window is made of many."""
+    record = compare(tmp_path, write_all, span_bytes)
     assert len(record) == 1003
     assert len(record.checkpoints) > 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("span_bytes", [65_536, 1 << 20])
+def test_the_official_builder_makes_the_same_of_the_layer(
+    tmp_path: Path, span_bytes: int, peer: Callable[[str], str]
+) -> None:
+    record = compare(tmp_path, write_all, span_bytes)
+    write_ztoc(tmp_path / "ours", ztoc_files(record), record_spans(record))
+    command = [peer("soci-ztoc"), str(tmp_path / "layer"), str(tmp_path / "theirs"), str(span_bytes)]
+    subprocess.run(command, check=True, env={"TZ": "UTC"})
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
