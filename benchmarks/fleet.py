@@ -1,7 +1,9 @@
 """Sixty images with two tags each on four shared bases, from one registry to others behind a link.
 
 Run by ``transfer.py``. Peers that serve several targets in one run (regsync, ocync) get both, the others one, in their
-favour. Each copier runs cold, then warm, as a rerun with what it remembers.
+favour. Each copier runs cold, then warm, as a rerun with what it remembers. Warm the links are gone, and the registries
+themselves listen at their addresses, by which copiers know them: a rerun is a thousand small requests, and through the
+proxies, which are Python, it was their time that was measured.
 """
 
 from __future__ import annotations
@@ -182,8 +184,9 @@ def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program
     state = folder / "fleet-state"
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir()
+    places = [folder / f"fleet-target{number}" for number in range(count)]
     with ExitStack() as stack:
-        targets = [stack.enter_context(DockerRegistry(program, folder / f"fleet-target{n}")) for n in range(count)]
+        targets = [stack.enter_context(DockerRegistry(program, place)) for place in places]
         links = [Link(target.address, latency_ms=40, mb_per_s=40) for target in targets]
         before = Link(source)
         with ExitStack() as proxies:
@@ -197,10 +200,10 @@ def _fleet_run(copier: str, folder: Path, source: str, names: list[str], program
                 return measure.run(_fleet_command(copier, *ends, names, state), env=env)
 
             cold = copy()
-        with ExitStack() as proxies:
-            for link in (*links, before):
-                proxies.enter_context(link.again())
-            warm = copy()
+    with ExitStack() as stack:
+        for place, address in zip((*places, folder / "fleet-source"), (*ends[1], ends[0]), strict=True):
+            stack.enter_context(DockerRegistry(program, place, address=address))
+        warm = copy()
     for number in range(count):
         shutil.rmtree(folder / f"fleet-target{number}", ignore_errors=True)
     requests = sum(link.counts["requests"] for link in (*links, before))

@@ -92,21 +92,15 @@ def count(block: bytes) -> None:
 class Link:
     """A proxy process before a registry; see link_proxy."""
 
-    def __init__(self, upstream: str, *, latency_ms: float = 0, mb_per_s: float = 0, port: str = "0") -> None:
+    def __init__(self, upstream: str, *, latency_ms: float = 0, mb_per_s: float = 0) -> None:
         script = str(Path(__file__))
-        self._again = (upstream, latency_ms, mb_per_s)
-        options = ["--latency-ms", str(latency_ms), "--mb-per-s", str(mb_per_s), "--port", port]
+        options = ["--latency-ms", str(latency_ms), "--mb-per-s", str(mb_per_s)]
         self._process = subprocess.Popen(
             [sys.executable, script, upstream, *options], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout
         self.address = self._process.stdout.readline().strip()
         self.counts: dict[str, Any] = {}
-
-    def again(self) -> Link:
-        """The same link on the same port, once this one has ended: copiers know places by their address."""
-        upstream, latency_ms, mb_per_s = self._again
-        return Link(upstream, latency_ms=latency_ms, mb_per_s=mb_per_s, port=self.address.rpartition(":")[2])
 
     def __enter__(self) -> Link:
         return self
@@ -124,10 +118,9 @@ def main() -> None:
     parser.add_argument("upstream")
     parser.add_argument("--latency-ms", type=float, default=0)
     parser.add_argument("--mb-per-s", type=float, default=0)
-    parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     host, _, port = options.upstream.rpartition(":")
-    listener = socket.create_server(("127.0.0.1", options.port), backlog=256)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     print(f"127.0.0.1:{listener.getsockname()[1]}", flush=True)
 
     def report(_number: int, _frame: object) -> None:

@@ -340,7 +340,8 @@ def main() -> None:
         take("capped", title, lambda: capped(part, options.capped_gib, 1))
         shutil.rmtree(part)
         title = (
-            f"Fleet: 60 images x 2 tags on 4 bases, sizes x {options.fleet_scale:g}, targets behind 40 ms and 40 MB/s"
+            f"Fleet: 60 images x 2 tags on 4 bases, sizes x {options.fleet_scale:g}; cold, targets behind 40 ms and "
+            "40 MB/s; warm, straight at the registries"
         )
         take("fleet", title, lambda: fleet(folder, options.fleet_scale))
         take("link", "A link of 1 Gbit/s", lambda: link(folder, 1))

@@ -68,9 +68,11 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program `registry-pipelines` of an environment that has the wheel, and knows nothing of this checkout."""
+    """The program `registry-pipelines` of an environment that has the wheel, and knows nothing of this checkout. It is
+    made once for all processes of a test run."""
     needed_module("dagster", "dagster")
-    return installation.install(tmp_path_factory.mktemp("installed"))
+    base = tmp_path_factory.getbasetemp()
+    return installation.installed_once(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ declared dependencies are enough is shown by `test_installed.py`, which installs
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 import subprocess
@@ -42,7 +43,8 @@ def install(folder: Path) -> Path:
     wheel, environment = build_wheel(folder), folder / "environment"
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
-    options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", "--no-compile"]
+    # Compiled, as pip does it: a hundred commands start from here, each of which would compile 300 modules.
+    options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
     run([sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel)], cwd=folder)
     [own] = environment.glob("lib/python*/site-packages")
     others = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
@@ -51,6 +53,19 @@ def install(folder: Path) -> Path:
     for file in run([str(python), "-c", program], cwd=folder).split():
         assert Path(file).is_relative_to(own)
     return environment / "bin" / "registry-pipelines"
+
+
+def installed_once(folder: Path) -> Path:
+    """The same in a folder that several processes share; the first makes it, the others wait."""
+    environment = folder / "installed"
+    with (folder / "installed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        program = environment / "environment" / "bin" / "registry-pipelines"
+        if not (environment / "done").exists():
+            environment.mkdir()
+            program = install(environment)
+            (environment / "done").touch()
+    return program
 
 
 def write_demo(program: Path, folder: Path) -> tuple[Path, dict[str, str]]:

@@ -28,11 +28,13 @@ class DockerRegistry:
         certificate: Path | None = None,
         key: Path | None = None,
         users: dict[str, str] | None = None,
+        address: str = "127.0.0.1:0",
     ) -> None:
+        """address: where it listens; a free port unless told."""
         self.root = root
         self.address = ""
         root.mkdir(parents=True, exist_ok=True)
-        http: dict[str, object] = {"addr": "127.0.0.1:0"}
+        http: dict[str, object] = {"addr": address}
         if certificate:
             http["tls"] = {"certificate": str(certificate), "key": str(key)}
         settings: dict[str, object] = {
