@@ -118,16 +118,21 @@ def building(wheels: Path, requirements: Sequence[str], fresh: Fresh, runs: int)
     """The same image with and without records, each time from nothing; then its scan."""
     folder = ""
 
-    def build(records: str) -> Sample:
+    def build(keep: str) -> Sample:
         nonlocal folder
         shutil.rmtree(folder, ignore_errors=True)
         folder = fresh()
         with EmbeddedServerProcess(Path(folder) / "registry") as address:
-            return measure.run(ours("build", address, f"{folder}/state", records, str(wheels), *requirements))
+            return measure.run(ours("build", address, f"{folder}/state", keep, str(wheels), *requirements))
 
-    alone, kept = "building alone", "building, recorded and scanned"
-    samples = measure.interleave({alone: lambda: build("0"), kept: lambda: build("1")}, runs=runs)
-    build("1")
+    alone = "building alone"
+    contenders: dict[str, Callable[[], Sample]] = {
+        alone: lambda: build("nothing"),
+        "building, recorded": lambda: build("record"),
+        "building, recorded and looked into for a scan": lambda: build("scan"),
+    }
+    samples = measure.interleave(contenders, runs=runs)
+    build("scan")
     asked, layers = blobs_read(Path(folder))
     said = f"The scan after building read **{asked} of {layers} layers**."
     return f"{measure.comparison(samples, ours=alone)}\n\n{said}", ratios(samples, alone)

@@ -2,7 +2,8 @@
 
 own LAYER DIGEST DIFF_ID FOLDER: a ztoc, by nothing but what it takes. record (the same): the record that all stages
 share, and the ztoc of it. all (the same): that pass with a scan's eyes, and a thread beside it that hashes. estargz
-LAYER TARGET. build REGISTRY STATE RECORDS WHEELS REQUIREMENT...: an image, whose layers are recorded (1) or not (0).
+LAYER TARGET. build REGISTRY STATE KEEPING WHEELS REQUIREMENT...: an image, of whose layers is kept: ``nothing``, their
+``record``, or that and what a ``scan`` looks for.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def estargz(layer: str, target: str) -> None:
         conversion.deliver(lambda produce: produce(out.write))
 
 
-def build(registry: str, state: str, records: str, wheels: str, *requirements: str) -> None:
+def build(registry: str, state: str, keep: str, wheels: str, *requirements: str) -> None:
     from registry_pipelines.build.builder import BuildSpec
     from registry_pipelines.build.layers import LayersBuilder
     from registry_pipelines.build.recording import Keeping
@@ -153,7 +154,8 @@ def build(registry: str, state: str, records: str, wheels: str, *requirements: s
     from registry_pipelines.scan.collecting import MadeLayer
 
     folder = Path(state)
-    keeping = Keeping(LayerStore(folder / "layers"), read=lambda: MadeLayer(folder)) if records == "1" else None
+    read = (lambda: MadeLayer(folder)) if keep == "scan" else None
+    keeping = None if keep == "nothing" else Keeping(LayerStore(folder / "layers"), read=read)
     spec = BuildSpec(name="bench", requirements=requirements, wheels=Path(wheels), version="v1")
     place = Place(DistributionRegistry(registry, plain_http=True), "bench/image")
     LayersBuilder(folder, keeping=keeping).build(spec, place)
