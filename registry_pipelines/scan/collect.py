@@ -55,7 +55,8 @@ _STANDARD_LIBRARY = re.compile(r"(?:^|/)lib(?:64)?/python(3\.\d+)t?/os\.py\Z")
 _PYTHON_PROGRAM = re.compile(r"(?:^|/)bin/python(\d(?:\.\d+)?)?[a-z]*\Z")
 _PYTHON_LIBRARY = re.compile(r"(?:^|/)libpython(\d\.\d+)[a-z]*\.so[^/]*\Z")
 _LIBRARY = re.compile(r"\.so(?:\.[0-9][^/]*)?\Z")
-_PYTHON_VERSION = re.compile(rb"([^0-9.])(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?\+?)\0")
+_PYTHON_VERSION = re.compile(rb"3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?\+?\0")
+"""Begins with what is looked for: with what may stand before it in the pattern, it takes forty times as long."""
 
 Reader = Callable[[Entry], AnyFact]
 
@@ -303,7 +304,9 @@ def _read_interpreter(entry: Entry, series: str) -> AnyFact:
     while chunk := entry.head(_READ_BYTES):
         window = tail + chunk
         for match in _PYTHON_VERSION.finditer(window):
-            (alone if match[1] == b"\0" else ending).add(match[2].decode())
+            before = window[match.start() - 1 : match.start()]
+            if before.strip(b"0123456789."):
+                (alone if before == b"\0" else ending).add(match[0][:-1].decode())
         tail = window[-32:]
     # Linkers merge a string into the end of a longer one, so the version may only stand at the end of a path.
     version = _only(alone, series) or _only(ending, series)
