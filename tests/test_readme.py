@@ -23,6 +23,7 @@ import yaml
 from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.result import READING
 from registry_pipelines.cli import main
 from registry_pipelines.cli.demo_bases import VERSIONS
 from registry_pipelines.config import Config, load
@@ -186,7 +187,8 @@ def test_the_base_images_are_at_both_replicas_as_they_are(demonstration: Demonst
 def test_a_second_run_changes_nothing_and_moves_no_blob(demonstration: Demonstration) -> None:
     lines = [line for line in demonstration.shown.splitlines() if " v1.0.0 " in line or ":v1.0.0 " in line]
     stages = [line for line in lines if "ships" not in line and "denied;" not in line]
-    assert len(stages) > 15 and all("unchanged" in line or "skipped" in line for line in stages)
+    acting = [line for line in stages if line.split()[1] not in READING]
+    assert len(acting) > 15 and all("unchanged" in line or "skipped" in line for line in acting)
     for said in (
         "unchanged: everything was there already, looked at in",
         "forecaster:v1.0.0 ships; it is at",

@@ -16,7 +16,7 @@ Outcome = Literal["ok", "denied", "failed"]
 QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
 """Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
-READING = frozenset({"provenance", "verify", "page"})
+READING = frozenset({"check", "provenance", "verify", "page"})
 """Stages that look and write nothing, so that nothing is "unchanged" after them."""
 
 WAITS = "allowed, waits for a person"
