@@ -129,7 +129,7 @@ def building(wheels: Path, requirements: Sequence[str], fresh: Fresh, runs: int)
     contenders: dict[str, Callable[[], Sample]] = {
         alone: lambda: build("nothing"),
         "building, recorded": lambda: build("record"),
-        "building, recorded and looked into for a scan": lambda: build("scan"),
+        "building, recorded and scanned": lambda: build("scan"),
     }
     samples = measure.interleave(contenders, runs=runs)
     build("scan")
