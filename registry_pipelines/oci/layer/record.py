@@ -79,7 +79,7 @@ class LayerRecord:
         facts = decode_json((folder / "record.json").read_bytes(), RecordFacts, what="record of a layer")
         self._windows: Any = _map(folder / "windows")
         self._entries: Any = _map(folder / "entries")
-        self._count = facts.entries
+        self.entry_count = facts.entries
         if (
             zlib.crc32(self._windows) != facts.windows_crc
             or zlib.crc32(self._entries) != facts.entries_crc
@@ -104,10 +104,6 @@ class LayerRecord:
         self.span_digests = tuple(Digest(f"sha256:{digest}") for digest in facts.span_digests)
         """Of each span's bytes as stored: one for each checkpoint of gzip, each ``span_bytes`` of plain; zstd none."""
 
-    def __len__(self) -> int:
-        """Number of entries."""
-        return self._count
-
     @property
     def windows(self) -> memoryview:
         """All windows, one behind the other."""
@@ -122,11 +118,11 @@ class LayerRecord:
     def entries(self) -> Iterator[RawEntry]:
         """The entries in tar order, those before the end of the archive. May be called several times, also by several
         threads at once. Raises LayerInvalid."""
-        if not self._count:
+        if not self.entry_count:
             return
         # A map has a read of its own, whose position all callers would share.
         reader = zstandard.ZstdDecompressor().stream_reader(memoryview(self._entries), read_size=_READ_BYTES)
-        for _ in range(self._count):
+        for _ in range(self.entry_count):
             position, size, blocks, digest = _ENTRY.unpack(_exactly(reader, _ENTRY.size))
             if blocks > MAX_BLOCKS_BYTES:
                 raise LayerInvalid("the record of a layer is damaged", where=str(self.digest))
@@ -169,7 +165,7 @@ class RecordWriter:
         self._entries = _Checked(folder / "entries")
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
         self._batch = bytearray()
-        self._count = 0
+        self.entry_count = 0
 
     def __enter__(self) -> RecordWriter:
         return self
@@ -190,7 +186,7 @@ class RecordWriter:
         self._batch += _ENTRY.pack(position, size, len(blocks), len(sha256))
         self._batch += sha256
         self._batch += blocks
-        self._count += 1
+        self.entry_count += 1
         if len(self._batch) >= _BATCH_BYTES:
             self._write_batch()
 
@@ -226,7 +222,7 @@ class RecordWriter:
             span_bytes=spans.span_bytes if spans else 0,
             checkpoints=tuple(spans.points) if spans else (),
             span_digests=tuple(digest.hex() for digest in spans.digests) if spans else (),
-            entries=self._count,
+            entries=self.entry_count,
             entries_crc=self._entries.crc,
             windows_crc=self._windows.crc,
         )
