@@ -20,9 +20,9 @@ from zlib_ng import zlib_ng
 
 from registry_pipelines.errors import IndexInvalid, Unsupported
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.protocol import BlobReader, Place
+from registry_pipelines.registry.protocol import BlobReader, Place, Readable
 from registry_pipelines.stream.toc import FileMetadata, file_metadata
-from registry_pipelines.stream.ztoc import GZIP, Ztoc
+from registry_pipelines.stream.ztoc import GZIP, Spans, Ztoc
 
 Ranges = Callable[[int, int], AbstractContextManager[BlobReader]]
 """Opens bytes of the layer's blob, from and to."""
@@ -130,52 +130,20 @@ class LayerFiles:
 
     def _inflated(self, span: int) -> Iterator[bytes]:
         """The content of a span in pieces; verified before the first one."""
-        first, last = self._spans.unpacked(span)
-        left = last - first
         with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES) as stored:
             self._fetch(span, stored)
             stored.seek(0)
-            try:
-                for piece in self._deflated(span, stored) if self._spans.algorithm == GZIP else _blocks(stored):
-                    left -= len(piece)
-                    yield piece[: len(piece) + min(left, 0)]
-                    if left <= 0:
-                        return
-            except _ERRORS as error:
-                raise self._invalid(f"span {span} cannot be inflated: {error}") from error
-        if left:
-            raise self._invalid(f"span {span} ends {left} bytes early")
+            yield from span_content(self._spans, span, stored, where=self._where)
 
     def _fetch(self, span: int, target: IO[bytes]) -> None:
         start, stop = self._spans.stored(span)
-        wanted = self._spans.digests[span]
-        hasher, left, buffer = wanted.hasher(), stop - start, memoryview(bytearray(READ_BYTES))
-        if left:
-            with self._ranges(start, stop) as reader:
-                while left and (count := reader.readinto(buffer[:left])):
-                    hasher.update(buffer[:count])
-                    target.write(buffer[:count])
-                    left -= count
-        found = f"{hasher.name}:{hasher.hexdigest()}"
-        if left or found != wanted:
-            short = f"has {left} bytes less" if left else f"hashes to {found}, the index says {wanted}"
-            raise self._invalid(f"span {span} {short}: the layer is damaged, or the index is of another one")
-
-    def _deflated(self, span: int, stored: IO[bytes]) -> Iterator[bytes]:
-        """Inflate from a point on, through ends of gzip members."""
-        bits = self._spans.points[span].bits
-        raw, inflater = True, zlib_ng.decompressobj(-15, zdict=self._spans.window(span))
-        data = _lead(bits, stored.read(1)[0]) if bits else stored.read(READ_BYTES)
-        while data:
-            yield inflater.decompress(data, READ_BYTES)
-            data = inflater.unconsumed_tail
-            if inflater.eof:
-                data = inflater.unused_data
-                if raw:
-                    data = (data + stored.read(_TRAILER_BYTES))[_TRAILER_BYTES:]
-                raw, inflater = False, zlib_ng.decompressobj(31)
-            data = data or stored.read(READ_BYTES)
-        yield inflater.flush()
+        if start == stop:
+            keep_verified(None, 0, self._spans.digests[span], target, what=f"span {span}", where=self._where)
+            return
+        with self._ranges(start, stop) as reader:
+            keep_verified(
+                reader, stop - start, self._spans.digests[span], target, what=f"span {span}", where=self._where
+            )
 
     def _check_gzip_header(self) -> None:
         """What stands before the first span is read by nobody else, so it has no digest: nodes look whether it is a
@@ -195,9 +163,63 @@ class LayerFiles:
         self._header_is_right = True
 
     def _invalid(self, why: str) -> IndexInvalid:
-        return IndexInvalid(
-            f"the SOCI index of a layer does not fit it: {why}", where=self._where, do="Make the index again"
-        )
+        return _invalid(why, self._where)
+
+
+def keep_verified(
+    reader: Readable | None, size: int, wanted: Digest, target: IO[bytes], *, what: str, where: str
+) -> None:
+    """Write ``size`` bytes of a reader to a file, if they have the digest. What is there after an error was not
+    verified. reader: None where there are no bytes. Raises IndexInvalid, and what the reader raises."""
+    hasher, left, buffer = wanted.hasher(), size, memoryview(bytearray(min(READ_BYTES, size)))
+    while left and reader is not None and (count := reader.readinto(buffer[:left])):
+        hasher.update(buffer[:count])
+        target.write(buffer[:count])
+        left -= count
+    found = f"{hasher.name}:{hasher.hexdigest()}"
+    if left or found != wanted:
+        short = f"has {left} bytes less" if left else f"hashes to {found}, the index says {wanted}"
+        raise _invalid(f"{what} {short}: the layer is damaged, or the index is of another one", where)
+
+
+def span_content(spans: Spans, span: int, stored: IO[bytes], *, where: str) -> Iterator[bytes]:
+    """The bytes of the tar that a span holds, in pieces. stored: its bytes of the blob, held against its digest before.
+
+    Raises IndexInvalid, after pieces that are right: it is shorter than the index says, or cannot be inflated.
+    """
+    first, last = spans.unpacked(span)
+    left = last - first
+    try:
+        for piece in _deflated(spans, span, stored) if spans.algorithm == GZIP else _blocks(stored):
+            left -= len(piece)
+            yield piece[: len(piece) + min(left, 0)]
+            if left <= 0:
+                return
+    except _ERRORS as error:
+        raise _invalid(f"span {span} cannot be inflated: {error}", where) from error
+    if left:
+        raise _invalid(f"span {span} ends {left} bytes early", where)
+
+
+def _invalid(why: str, where: str) -> IndexInvalid:
+    return IndexInvalid(f"the SOCI index of a layer does not fit it: {why}", where=where, do="Make the index again")
+
+
+def _deflated(spans: Spans, span: int, stored: IO[bytes]) -> Iterator[bytes]:
+    """Inflate from a point on, through ends of gzip members."""
+    bits = spans.points[span].bits
+    raw, inflater = True, zlib_ng.decompressobj(-15, zdict=spans.window(span))
+    data = _lead(bits, stored.read(1)[0]) if bits else stored.read(READ_BYTES)
+    while data:
+        yield inflater.decompress(data, READ_BYTES)
+        data = inflater.unconsumed_tail
+        if inflater.eof:
+            data = inflater.unused_data
+            if raw:
+                data = (data + stored.read(_TRAILER_BYTES))[_TRAILER_BYTES:]
+            raw, inflater = False, zlib_ng.decompressobj(31)
+        data = data or stored.read(READ_BYTES)
+    yield inflater.flush()
 
 
 def _blocks(stored: IO[bytes]) -> Iterator[bytes]:
@@ -255,4 +277,4 @@ def _lead(bits: int, byte: int) -> bytes:
     return value.to_bytes((len(blocks) + bits) // 8, "little")
 
 
-__all__ = ["LayerFiles", "Ranges", "blob_ranges"]
+__all__ = ["LayerFiles", "Ranges", "blob_ranges", "keep_verified", "span_content"]

@@ -1,0 +1,355 @@
+"""Bytes of layers' tars that this node has: one sparse file for each layer, and which of its 512-byte blocks are there.
+
+Only verified bytes are written, so any number of processes may fill one layer at once: they write the same. A block
+is told of after its bytes were written, and across a crash of the machine only what was synced is believed. A reader
+gets right bytes or an error, never a hole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import shutil
+import struct
+import threading
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from registry_pipelines.errors import IndexInvalid, LocalError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import disk_errors, local_errors, write_file
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+
+FORMAT = 1
+"""Part of the paths; raised when the files hold something else than before. Older ones are deleted."""
+
+MAX_BYTES = 64 * 1024**3
+"""Of all layers on the disk. Those not used for longest go first, never one that somebody has open."""
+
+_EDGE_BYTES = BLOCK_BYTES // 8
+_WHOLE_EDGE = (1 << BLOCK_BYTES) - 1
+_SYNCED_HEAD = struct.Struct("<QI")
+"""Bytes of the layer, CRC-32 of the bits."""
+
+Fill = Callable[[int, int], "memoryview | None"]
+"""Has bytes of a layer there, from and to; gives them where the disk could not keep them."""
+
+
+class BlockStore:
+    """The layers below ``folder``; there is nothing to close. Safe for many threads and processes."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        """Raises LocalError: the folder is another user's, who could write there what nobody verified."""
+        self.max_bytes = max_bytes
+        self._root = folder
+        self._folder = folder / f"v{FORMAT}"
+        with local_errors(folder):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = self._folder.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise LocalError(
+                "other users can write there what a container would run",
+                where=str(self._folder),
+                do="Name a folder that only this user can write to",
+            )
+
+    def open(self, digest: Digest, size: int, *, table: Digest | None = None) -> LazyLayer:
+        """A layer, with what is there of it. Close it; until then it is not evicted.
+
+        digest: of the layer's blob. size: bytes of its tar. table: what is believed to say which bytes those are, as
+        the ztoc that its spans come from; None where they are held against the layer's own digest. Who believes another
+        table gets another file: one that lies harms only those who believe it. Raises LocalError, DiskFull;
+        IndexInvalid: it is there with another size.
+        """
+        path = self._path(digest, table)
+        with local_errors(self._folder):
+            lease = _leased(path)
+            try:
+                layer = LazyLayer(path, digest, size, lease)
+            except BaseException:
+                os.close(lease)
+                raise
+        self.make_room()
+        return layer
+
+    def make_room(self, wanted: int = 0) -> int:
+        """Delete what was not used for longest, until the limit holds and ``wanted`` bytes more were freed. Returns the
+        bytes that were. What is open stays, also where that is more than the limit. Call it now and then while layers
+        are filled."""
+        for other in self._root.glob("v*"):
+            if other != self._folder:
+                shutil.rmtree(other, ignore_errors=True)
+        for left in self._folder.glob(".deleting-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        there = sorted(self._measured())
+        wanted = max(wanted, sum(size for _, size, _ in there) - self.max_bytes)
+        freed = 0
+        for _, size, path in there:
+            if freed >= wanted:
+                break
+            if self._evict(path):
+                freed += size
+        return freed
+
+    def _path(self, digest: Digest, table: Digest | None) -> Path:
+        name = Digest.of(f"{digest} {table or ''}".encode()).hex
+        return self._folder / name[:2] / name
+
+    def _measured(self) -> Iterator[tuple[float, int, Path]]:
+        """When each layer was last opened, and its bytes on the disk."""
+        for path in self._folder.glob("??/*"):
+            with suppress(OSError):
+                used = (path / "lease").stat().st_mtime
+                yield used, sum(file.stat().st_blocks * 512 for file in path.iterdir()), path
+
+    def _evict(self, path: Path) -> bool:
+        """Delete a layer that nobody has open."""
+        doomed = self._folder / f".deleting-{uuid.uuid4().hex}"
+        try:
+            lease = os.open(path / "lease", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.rename(doomed)
+        except OSError:
+            return False
+        finally:
+            os.close(lease)
+        shutil.rmtree(doomed, ignore_errors=True)
+        return True
+
+
+def _leased(path: Path) -> int:
+    """A descriptor that holds a layer's folder, which is made where it is not there."""
+    while True:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            lease = os.open(path / "lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # evicted just now
+            continue
+        fcntl.flock(lease, fcntl.LOCK_SH)
+        with suppress(OSError):
+            if os.fstat(lease).st_ino == (path / "lease").stat().st_ino:
+                os.utime(lease)
+                return lease
+        os.close(lease)
+
+
+class LazyLayer:
+    """The tar of one layer, as far as it is there; for many threads. Opened by :meth:`BlockStore.open`.
+
+    Positions and sizes are bytes of the tar. Without a filler (``fill``) what is missing stays missing.
+    """
+
+    def __init__(self, folder: Path, digest: Digest, size: int, lease: int) -> None:
+        self.digest = digest
+        self.size = size
+        self.folder = folder
+        self.fill: Fill | None = None
+        """Set by who can fetch what is missing (``filling.Filler``)."""
+        self._lease = lease
+        self._blocks = max(1, -(-size // BLOCK_BYTES))
+        self._data_bytes, self._bit_bytes = self._blocks * BLOCK_BYTES, -(-self._blocks // 8)
+        self._thread_lock = threading.Lock()
+        self._data, self._lock, self._edges, bits = (
+            _file(folder / name) for name in ("data", "lock", "edges", "blocks")
+        )
+        with self._locked():
+            self._begin(bits)
+        self._bits = mmap.mmap(bits, self._bit_bytes)
+        self._map = mmap.mmap(self._data, self._data_bytes, prot=mmap.PROT_READ)
+        os.close(bits)
+        self._view = memoryview(self._map)
+
+    def __enter__(self) -> LazyLayer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Sync what is there, and let the layer go; safe to call twice. Views of it that are still used stay."""
+        with self._thread_lock:
+            if self._lease < 0:
+                return
+            lease, self._lease = self._lease, -1
+        with suppress(OSError, LocalError):
+            self.sync()
+        self._view.release()
+        for each in (self._map, self._bits):
+            with suppress(BufferError):
+                each.close()
+        for descriptor in (self._data, self._lock, self._edges, lease):
+            os.close(descriptor)
+        # Another file may get their numbers.
+        self._data = self._lock = self._edges = -1
+
+    def read(self, position: int, size: int) -> bytes:
+        """Bytes of the tar; waits until they are there. See :meth:`view`."""
+        return bytes(self.view(position, size))
+
+    def ensure(self, position: int, size: int) -> None:
+        """Wait until the bytes are there. See :meth:`view`."""
+        self.view(position, size)
+
+    def view(self, position: int, size: int) -> memoryview:
+        """Bytes of the tar without a copy, of the mapped file where they could be kept; waits until they are there.
+
+        Raises IndexInvalid: outside of the layer, or the blob is not what its table says; the RegistryError family,
+        LocalError: what is missing cannot be had. It may be called again then.
+        """
+        stop = position + size
+        if position < 0 or size < 0 or stop > self.size:
+            raise IndexInvalid("what was asked for lies outside of the layer", where=str(self.digest))
+        if not self.holds(position, stop):
+            if self.fill is None:
+                raise LocalError("the node does not have these bytes of the layer", where=str(self.digest))
+            unkept = self.fill(position, stop)
+            if unkept is not None:
+                return unkept
+        return self.raw(position, stop)
+
+    def raw(self, start: int, stop: int) -> memoryview:
+        """What the file has from ``start`` to ``stop``; holes are zeros. For who knows that it is there."""
+        return self._view[start:stop]
+
+    def holds(self, start: int, stop: int) -> bool:
+        """Whether all bytes from ``start`` to ``stop`` are there."""
+        if start >= stop:
+            return True
+        first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
+        raw = int.from_bytes(self._bits[first >> 3 : (last >> 3) + 1], "little") >> (first & 7)
+        wanted = (1 << (last - first + 1)) - 1
+        missing = wanted & ~raw
+        if not missing:
+            return True
+        # Only the outer blocks may be there in part.
+        if missing & ~(1 | 1 << (last - first)):
+            return False
+        ends = {block for block in (first, last) if missing >> (block - first) & 1}
+        return all(not _part(block, start, stop) & ~self._edge(block) for block in ends)
+
+    def put(self, position: int, content: Any) -> None:
+        """Write bytes **that were verified**; tell of them by :meth:`mark`. Raises DiskFull, LocalError."""
+        view = memoryview(content)
+        with local_errors(self.folder), disk_errors(self.folder):
+            while view:
+                count = os.pwrite(self._data, view, position)
+                position += count
+                view = view[count:]
+
+    def mark(self, start: int, stop: int) -> None:
+        """The bytes from ``start`` to ``stop`` are there. A block that is there in part is none until the rest is."""
+        if stop >= self.size:
+            stop = self._data_bytes  # behind the end is nothing to wait for
+        if start >= stop:
+            return
+        first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
+        outer = {block for block in (first, last) if _part(block, start, stop) != _WHOLE_EDGE}
+        with self._locked(), local_errors(self.folder):
+            self._set(first + (first in outer), last - (last in outer))
+            for block in outer:
+                edge = self._edge(block) | _part(block, start, stop)
+                os.pwrite(self._edges, edge.to_bytes(_EDGE_BYTES, "little"), block * _EDGE_BYTES)
+                if edge == _WHOLE_EDGE:
+                    self._set(block, block)
+
+    def _edge(self, block: int) -> int:
+        return int.from_bytes(os.pread(self._edges, _EDGE_BYTES, block * _EDGE_BYTES), "little")
+
+    def _set(self, first: int, last: int) -> None:
+        if first > last:
+            return
+        place = slice(first >> 3, (last >> 3) + 1)
+        bits = ((1 << (last - first + 1)) - 1) << (first & 7)
+        bits |= int.from_bytes(self._bits[place], "little")
+        self._bits[place] = bits.to_bytes(place.stop - place.start, "little")
+
+    @property
+    def filled_bytes(self) -> int:
+        """Of the tar, those that are there; blocks there in part are not counted."""
+        there = sum(int.from_bytes(piece, "little").bit_count() for piece in _pieces(self._bits))
+        return min(there * BLOCK_BYTES, self.size)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes are there."""
+        return self.holds(0, self.size)
+
+    def sync(self) -> None:
+        """Have what is there survive a crash of the machine. Raises DiskFull, OSError."""
+        with self._locked():
+            bits = self._bits[:]
+        os.fdatasync(self._data)
+        write_file(self.folder / "synced", _SYNCED_HEAD.pack(self.size, zlib.crc32(bits)) + bits, mode=0o600)
+
+    def _begin(self, bits: int) -> None:
+        """Make the files, and after a crash of the machine believe only what was synced: the kernel writes bits and
+        bytes in any order."""
+        told, expected = self.folder / "boot", f"{self.size} {_boot_id()}"
+        known = told.read_text() if told.exists() else ""
+        if known and not known.startswith(f"{self.size} "):
+            raise IndexInvalid("the node has this layer with another size", where=str(self.digest))
+        sizes = os.fstat(self._data).st_size, os.fstat(bits).st_size
+        if known == expected and sizes == (self._data_bytes, self._bit_bytes) and _boot_id():
+            return
+        told.unlink(missing_ok=True)
+        os.ftruncate(self._edges, 0)
+        os.ftruncate(self._edges, self._blocks * _EDGE_BYTES)
+        os.ftruncate(bits, 0)
+        # With its room: a map of it that finds the disk full would end the process.
+        os.posix_fallocate(bits, 0, self._bit_bytes)
+        if sizes[0] == self._data_bytes:
+            os.pwrite(bits, self._synced(), 0)
+        os.ftruncate(self._data, self._data_bytes)
+        write_file(told, expected.encode(), mode=0o600)
+
+    def _synced(self) -> bytes:
+        with suppress(OSError, struct.error):
+            raw = (self.folder / "synced").read_bytes()
+            bits = raw[_SYNCED_HEAD.size :]
+            if _SYNCED_HEAD.unpack_from(raw) == (self.size, zlib.crc32(bits)) and len(bits) == self._bit_bytes:
+                return bits
+        return b""
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among threads and processes."""
+        with self._thread_lock:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+def _part(block: int, start: int, stop: int) -> int:
+    """Which bytes of a block lie between two positions, one bit for each."""
+    first = max(start - block * BLOCK_BYTES, 0)
+    last = min(stop - block * BLOCK_BYTES, BLOCK_BYTES)
+    return (1 << last) - (1 << first)
+
+
+def _file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _pieces(bits: mmap.mmap) -> Iterator[bytes]:
+    for start in range(0, len(bits), 1 << 16):
+        yield bits[start : start + (1 << 16)]
+
+
+def _boot_id() -> str:
+    """Of this run of the kernel; empty where it does not say, and then nothing is believed but what was synced."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+__all__ = ["BlockStore", "LazyLayer"]

@@ -1,0 +1,515 @@
+"""Fetches what readers of lazy layers wait for, and the rest in the background.
+
+One filler has the layers of one mounted image. A reader's wait ends: with its bytes, or with an error when the registry
+gives none for as long as ``patience_s``.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import msgspec
+
+from registry_pipelines.errors import (
+    ContentError,
+    DiskFull,
+    IndexInvalid,
+    RegistryPipelinesError,
+    Unavailable,
+)
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.protocol import BUFFER_BYTES, Place, Readable, Repeating
+from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.pieces import Pieces
+from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.transfer.flow.patience import Patience
+
+WORKERS = 4
+"""Requests at once. One of them is kept for readers."""
+PATIENCE_S = 60.0
+"""How long a reader waits for a registry that gives nothing."""
+JOINED_BYTES = 16 << 20
+"""Neighbouring pieces that are wanted come in one request, up to so many bytes."""
+UNKEPT_BYTES = 32 << 20
+"""Of what the disk could not keep, in memory: neighbouring reads want it, too. A larger piece cannot be served then."""
+SYNC_EVERY_S = 30.0
+"""What came since is fetched again after a crash of the machine."""
+REST_S = 30.0
+"""How long the background leaves a registry alone that gave nothing."""
+CLOSE_S = 5.0
+"""How long a thread that reads from a registry is waited for at the end."""
+
+
+class Fetched(msgspec.Struct):
+    """Requests for ranges of blobs, and bytes that came."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+class FillCounts(msgspec.Struct):
+    """What a filler did. demand: for readers that wait."""
+
+    demand: Fetched = msgspec.field(default_factory=Fetched)
+    background: Fetched = msgspec.field(default_factory=Fetched)
+    stalls: int = 0
+    """Reads that had to wait for the registry."""
+    stall_s: float = 0.0
+    """Seconds that they waited, all together."""
+    failures: int = 0
+    """Reads that ended with an error."""
+
+
+class _Job:
+    """One piece that waits to be fetched, or is."""
+
+    def __init__(self, layer: _Filled, piece: int) -> None:
+        self.layer, self.piece = layer, piece
+        self.done = threading.Event()
+        self.demanded = self.running = False
+        self.error: RegistryPipelinesError | None = None
+        self.unkept: list[tuple[int, bytes]] = []
+        """What the disk could not keep."""
+
+    def end(self, error: RegistryPipelinesError | None = None) -> None:
+        self.error = error
+        self.layer.jobs.pop(self.piece, None)
+        self.done.set()
+
+
+class _Filled:
+    """A layer that is filled."""
+
+    def __init__(self, digest: Digest, pieces: Pieces, lazy: LazyLayer) -> None:
+        self.digest, self.pieces, self.lazy = digest, pieces, lazy
+        self.jobs: dict[int, _Job] = {}
+        """Not done yet, by piece."""
+        self.again: deque[int] = deque()
+        """Pieces that the background left."""
+        self._missing = iter(pieces.between(0, pieces.tar_size))
+
+    def next_missing(self) -> int | None:
+        """The next piece that is neither there nor on its way; None when all were looked at."""
+        while (piece := self.again.popleft() if self.again else next(self._missing, None)) is not None:
+            if piece not in self.jobs and not self.lazy.holds(*self.pieces.unpacked(piece)):
+                break
+        return piece
+
+    def clipped(self, piece: int, start: int, stop: int) -> tuple[int, int]:
+        """The part of a piece that lies between two positions."""
+        first, last = self.pieces.unpacked(piece)
+        return max(first, start), min(last, stop)
+
+
+class Filler:
+    """See the module. Close it: its threads end, and what came is synced. Make it behind any fork."""
+
+    def __init__(
+        self,
+        place: Place,
+        store: BlockStore,
+        *,
+        log: Callable[[str], object],
+        workers: int = WORKERS,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """log: is told in one line what a person must know: a registry that gives nothing, wrong bytes, a full disk."""
+        registry = place.registry
+        if isinstance(registry, Repeating):  # one that hangs costs a minute, not five
+            registry = registry.leaving_stalls()
+        self.place = Place(registry, place.repository)
+        self.counts = FillCounts()
+        self._store, self._log, self._patience_s = store, log, patience_s
+        self._layers: list[_Filled] = []
+        self._demand: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._demand_running = self._background_running = 0
+        self._background, self._most_in_background = False, max(1, workers - 1)
+        self._unkept: OrderedDict[tuple[_Filled, int], _Job] = OrderedDict()
+        self._full = self._told_full = False
+        self._rest_until = 0.0
+        self._synced_at, self._syncing = time.monotonic(), threading.Lock()
+        self._threads = [threading.Thread(target=self._work, name=f"filler_{n}", daemon=True) for n in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Filler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, digest: Digest, pieces: Pieces) -> LazyLayer:
+        """A layer that fetches what is read of it; it is closed with the filler. digest: of its blob.
+
+        Raises what :meth:`BlockStore.open` does.
+        """
+        lazy = self._store.open(digest, pieces.tar_size, table=pieces.table)
+        layer = _Filled(digest, pieces, lazy)
+        lazy.fill = partial(self._have, layer)
+        with self._changed:
+            self._layers.append(layer)
+        return lazy
+
+    def check_ranges(self, digest: Digest) -> None:
+        """Read one byte of a blob. Raises Unsupported: the registry sends whole blobs only, so layers must be
+        ``WholeLayer``; the RegistryError family."""
+        with blob_ranges(self.place, digest)(0, 1) as reader:
+            reader.readinto(memoryview(bytearray(1)))
+
+    def start_background(self) -> None:
+        """Fetch from now on what nobody waits for, too, as long as nobody waits."""
+        with self._changed:
+            self._background = True
+            self._changed.notify_all()
+
+    @property
+    def filled_bytes(self) -> int:
+        """Of the tars of all layers, those that are on this node."""
+        return sum(layer.lazy.filled_bytes for layer in list(self._layers))
+
+    @property
+    def total_bytes(self) -> int:
+        """Of the tars of all layers."""
+        return sum(layer.lazy.size for layer in list(self._layers))
+
+    def close(self) -> None:
+        """End the threads; who waits gets an error. Safe to call twice."""
+        with self._changed:
+            self._closed.set()
+            waiting = [job for layer in self._layers for job in list(layer.jobs.values())]
+            for job in waiting:
+                if not job.running:
+                    job.end(self._unavailable(job.layer, "the mount ends"))
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(CLOSE_S)
+        if any(thread.is_alive() for thread in self._threads):
+            return  # it may still write; the end of the process closes the files
+        for layer in self._layers:
+            layer.lazy.close()
+
+    def _have(self, layer: _Filled, start: int, stop: int) -> memoryview | None:
+        """See ``blocks.Fill``."""
+        began = time.monotonic()
+        try:
+            jobs = self._ask(layer, start, stop)
+            for job in jobs:
+                if not job.done.wait(self._patience_s):
+                    raise self._unavailable(layer, f"the registry gave nothing for {self._patience_s:g} s")
+                if job.error:
+                    raise copy.copy(job.error) from job.error
+            return None if layer.lazy.holds(start, stop) else _assembled(layer, jobs, start, stop)
+        except RegistryPipelinesError:
+            with self._changed:
+                self.counts.failures += 1
+            raise
+        finally:
+            with self._changed:
+                self.counts.stalls += 1
+                self.counts.stall_s += time.monotonic() - began
+
+    def _ask(self, layer: _Filled, start: int, stop: int) -> list[_Job]:
+        """Jobs for all pieces that have what is missing."""
+        jobs = []
+        with self._changed:
+            for piece in layer.pieces.between(start, stop):
+                if layer.lazy.holds(*layer.clipped(piece, start, stop)):
+                    continue
+                job = self._unkept.get((layer, piece)) or layer.jobs.get(piece)
+                if job is None:
+                    if self._closed.is_set():
+                        raise self._unavailable(layer, "the mount ends")
+                    job = layer.jobs[piece] = _Job(layer, piece)
+                if not job.demanded and not job.running and not job.done.is_set():
+                    self._demand.append(job)
+                job.demanded = True
+                jobs.append(job)
+            self._changed.notify_all()
+        return jobs
+
+    def _work(self) -> None:
+        while jobs := self._take():
+            demand = jobs[0].demanded
+            self._fetch(deque(jobs), demand=demand)
+            with self._changed:
+                if demand:
+                    self._demand_running -= 1
+                else:
+                    self._background_running -= 1
+                self._changed.notify_all()
+            self._look_after()
+
+    def _take(self) -> list[_Job]:
+        """Pieces for one request; waits for some. None at the end."""
+        with self._changed:
+            while not self._closed.is_set():
+                if self._is_asked():
+                    self._demand_running += 1
+                    return self._joined(self._demand.popleft())
+                if self._may_fill() and (jobs := self._next_in_background()):
+                    self._background_running += 1
+                    return jobs
+                rest_s = self._rest_until - time.monotonic()
+                self._changed.wait(rest_s if self._background and rest_s > 0 else None)
+        return []
+
+    def _is_asked(self) -> bool:
+        """Whether a reader waits for something that nobody fetches yet."""
+        while self._demand and (self._demand[0].running or self._demand[0].done.is_set()):
+            self._demand.popleft()
+        return bool(self._demand)
+
+    def _joined(self, first: _Job) -> list[_Job]:
+        """The neighbours that somebody waits for, too."""
+        jobs, pieces = [first], first.layer.pieces
+        start = pieces.stored(first.piece)[0]
+        while (job := first.layer.jobs.get(jobs[-1].piece + 1)) and job.demanded and not job.running:
+            if pieces.stored(job.piece)[1] - start > JOINED_BYTES:
+                break
+            jobs.append(job)
+        for job in jobs:
+            job.running = True
+        return jobs
+
+    def _may_fill(self) -> bool:
+        return (
+            self._background
+            and not self._full
+            and not self._demand_running
+            and self._background_running < self._most_in_background
+            and time.monotonic() >= self._rest_until
+        )
+
+    def _next_in_background(self) -> list[_Job]:
+        """A run of pieces that nobody asked for yet."""
+        for layer in self._layers:
+            jobs: list[_Job] = []
+            while (piece := layer.next_missing()) is not None:
+                start = layer.pieces.stored(jobs[0].piece if jobs else piece)[0]
+                follows = not jobs or piece == jobs[-1].piece + 1
+                if not follows or (jobs and layer.pieces.stored(piece)[1] - start > JOINED_BYTES):
+                    layer.again.appendleft(piece)
+                    break
+                layer.jobs[piece] = job = _Job(layer, piece)
+                job.running = True
+                jobs.append(job)
+            if jobs:
+                return jobs
+        return []
+
+    def _fetch(self, jobs: deque[_Job], *, demand: bool) -> None:
+        """Fetch pieces that follow each other; each job ends, or is left for later."""
+        patience = Patience(self._patience_s, sleep=self._sleep)
+        while jobs:
+            try:
+                self._request(jobs, patience, demand=demand)
+            except ContentError as error:
+                self._failed([jobs.popleft()], error)
+            except RegistryPipelinesError as error:
+                if not self._closed.is_set() and patience.wait(error):
+                    continue
+                self._failed(jobs, error, again=True)
+                return
+            except Exception as error:  # readers would wait for a thread that is gone
+                self._failed(jobs, RegistryPipelinesError(f"unexpected: {error!r}", where=str(jobs[0].layer.digest)))
+                return
+
+    def _sleep(self, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+    def _request(self, jobs: deque[_Job], patience: Patience, *, demand: bool) -> None:
+        """One request; the pieces that came are taken from the jobs."""
+        layer, count = jobs[0].layer, self.counts.demand if demand else self.counts.background
+        start, stop = layer.pieces.stored(jobs[0].piece)[0], layer.pieces.stored(jobs[-1].piece)[1]
+        with self._opened(layer, start, stop) as reader:
+            parts = _Parts(reader, start)
+            try:
+                while jobs:
+                    with self._changed:
+                        if not demand and self._is_asked():
+                            self._leave(jobs)
+                            return
+                    job = jobs[0]
+                    parts.begin(*layer.pieces.stored(job.piece))
+                    self._keep(job, parts)
+                    patience.progress()
+                    with self._changed:
+                        jobs.popleft().end()
+            finally:
+                with self._changed:
+                    count.requests += stop > start
+                    count.bytes += parts.received
+
+    @contextmanager
+    def _opened(self, layer: _Filled, start: int, stop: int) -> Iterator[Readable]:
+        if start == stop:
+            yield _NOTHING
+        elif layer.pieces.by_range:
+            with blob_ranges(self.place, layer.digest)(start, stop) as reader:
+                yield reader
+        else:
+            with self.place.registry.open_blob(self.place.repository, layer.digest) as reader:
+                yield reader
+
+    def _leave(self, jobs: deque[_Job]) -> None:
+        """Somebody waits: what was to come in the background comes later."""
+        for job in jobs:
+            job.running = False
+            if job.demanded:
+                self._demand.append(job)
+            else:
+                job.layer.again.append(job.piece)
+                job.end()
+        jobs.clear()
+
+    def _failed(self, jobs: Iterable[_Job], error: RegistryPipelinesError, *, again: bool = False) -> None:
+        """The jobs end with an error. again: the background may come back to it."""
+        with self._changed:
+            for job in jobs:
+                if again and not job.demanded:
+                    job.layer.again.append(job.piece)
+                    self._rest_until = time.monotonic() + REST_S
+                job.end(error)
+        if not self._closed.is_set():
+            self._log(f"a read of a lazy layer failed: {error}")
+
+    def _keep(self, job: _Job, reader: Readable) -> None:
+        """Write the content of a piece, and tell of it; what the disk cannot keep stays in the job."""
+        lazy, written, full = job.layer.lazy, _Runs(), None
+        for position, content in job.layer.pieces.content(job.piece, reader):
+            if full is None and (full := self._put(lazy, position, content)) is None:
+                written.add(position, position + len(content))
+                continue
+            job.unkept.append((position, content))
+            if sum(len(each) for _, each in job.unkept) > UNKEPT_BYTES:
+                raise full
+        try:
+            for start, stop in written.runs:
+                lazy.mark(start, stop)
+        except DiskFull as error:
+            full = error
+        if full is not None:
+            job.unkept += [(start, bytes(lazy.raw(start, stop))) for start, stop in written.runs]
+            self._hold(job, full)
+        else:
+            self._full = False
+
+    def _put(self, lazy: LazyLayer, position: int, content: bytes) -> DiskFull | None:
+        """Write verified content; what is open nowhere makes room for it."""
+        try:
+            lazy.put(position, content)
+        except DiskFull as error:
+            if not self._store.make_room(len(content)):
+                return error
+            return self._put(lazy, position, content)
+        return None
+
+    def _hold(self, job: _Job, full: DiskFull) -> None:
+        """Have what the disk could not keep in memory for a while."""
+        with self._changed:
+            first, self._full, self._told_full = not self._told_full, True, True
+            self._unkept[job.layer, job.piece] = job
+            while sum(len(part) for each in self._unkept.values() for _, part in each.unkept) > UNKEPT_BYTES:
+                self._unkept.popitem(last=False)
+        if first:
+            self._log(f"what is read is not kept, and is fetched again when it is read again: {full}")
+
+    def _look_after(self) -> None:
+        """Now and then: what came survives a crash, and the store keeps its limit."""
+        if time.monotonic() - self._synced_at < SYNC_EVERY_S or not self._syncing.acquire(blocking=False):
+            return
+        try:
+            for layer in list(self._layers):
+                layer.lazy.sync()
+            self._store.make_room()
+        except (RegistryPipelinesError, OSError) as error:
+            self._log(f"lazy layers cannot be synced, so a crash of the machine loses them: {error}")
+        finally:
+            self._synced_at = time.monotonic()
+            self._syncing.release()
+
+    def _unavailable(self, layer: _Filled, why: str) -> Unavailable:
+        return Unavailable(why, where=f"{self.place}@{layer.digest}")
+
+
+class _Runs:
+    """Bytes from and to, those that follow each other as one."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[int, int]] = []
+
+    def add(self, start: int, stop: int) -> None:
+        if self.runs and self.runs[-1][1] == start:
+            start = self.runs.pop()[0]
+        self.runs.append((start, stop))
+
+
+class _Nothing:
+    def readinto(self, buffer: memoryview, /) -> int:
+        return 0
+
+
+_NOTHING = _Nothing()
+
+
+class _Parts:
+    """The pieces in the answer to one request, one after the other; two may share the byte between them."""
+
+    def __init__(self, reader: Readable, start: int) -> None:
+        self._reader, self._position = reader, start
+        self._last = self._pending = b""
+        self._left = 0
+        self.received = 0
+
+    def begin(self, start: int, stop: int) -> None:
+        """The next piece; what is left of the one before is passed over."""
+        scratch = memoryview(bytearray(min(BUFFER_BYTES, max(start - self._position, 0))))
+        self._pending, self._left = b"", start - self._position
+        while self._left > 0 and self.readinto(scratch):
+            pass
+        self._pending = self._last if start < self._position else b""
+        self._left = stop - self._position
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer from the front; 0 at the end of the piece."""
+        if self._pending:
+            buffer[:1], self._pending = self._pending, b""
+            return 1
+        if self._left <= 0 or not (count := self._reader.readinto(buffer[: self._left])):
+            return 0
+        self._last = bytes(buffer[count - 1 : count])
+        self._position += count
+        self._left -= count
+        self.received += count
+        return count
+
+
+def _assembled(layer: _Filled, jobs: list[_Job], start: int, stop: int) -> memoryview:
+    """Bytes of which the disk could not keep all. Raises IndexInvalid: no piece of the layer has some of them."""
+    content, have = bytearray(stop - start), 0
+    kept = {job.piece: job.unkept for job in jobs}
+    for piece in layer.pieces.between(start, stop):
+        first, last = layer.clipped(piece, start, stop)
+        if layer.lazy.holds(first, last):
+            content[first - start : last - start] = layer.lazy.raw(first, last)
+            have += last - first
+            continue
+        for position, part in kept.get(piece, ()):
+            begin, end = max(position, start), min(position + len(part), stop)
+            if begin < end:
+                content[begin - start : end - start] = part[begin - position : end - position]
+                have += end - begin
+    if have != stop - start:
+        raise IndexInvalid("the layer's index has no piece with these bytes", where=str(layer.digest))
+    return memoryview(content)
+
+
+__all__ = ["Fetched", "FillCounts", "Filler"]
