@@ -1,6 +1,7 @@
-"""A layer's files before the layer is there: every byte is fetched when it is first read, and verified before.
+"""Images that are there before they are fetched: every byte comes when it is first read, and is verified before.
 
 - ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
 - ``filling`` fetches it: what somebody waits for first, the rest in the background
+- ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``; ``mounting`` mounts it
 """

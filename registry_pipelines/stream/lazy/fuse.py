@@ -1,0 +1,412 @@
+"""A tree of files served to the kernel by the FUSE protocol, straight from /dev/fuse; read-only.
+
+The kernel asks once for each name and each attribute and may keep the answers for ever; nothing is opened at the server
+(``NO_OPEN_SUPPORT``), so a file that was read once costs no question any more. Content goes out by ``writev`` from the
+store's map. What is not here yet is waited for in threads of its own, so that a slow registry stops nobody else; who
+waits and is killed gets EINTR, so that the kernel lets go of it (it waits for the answer in a state that no signal
+ends).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.stream.lazy import fuse_wire as wire
+from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
+
+READ_AHEAD_BYTES = 32 << 10
+"""What the kernel reads beyond what was asked for. More means more pieces of a layer for a start, less means more
+questions; measured for starts from a pack of touched pages, 32 KiB was the fastest."""
+
+SERVING_THREADS = 3
+"""For all that is answered from memory; while one copies into the kernel, Python runs another."""
+
+WAITING_THREADS = 64
+"""Readers that may wait for a registry at the same time; more wait for one of these."""
+
+AGAIN_S = 0.2
+"""An interrupt is asked about again after this, while its process lives and its answer is under way."""
+
+BLOCK_BYTES = 512
+
+_KIND_SHIFT = 12
+_SIGKILL = 1 << 8
+_log = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """One file, directory or other thing of a tree."""
+
+    @property
+    def mode(self) -> int:
+        """Kind and rights, as ``st_mode``."""
+        ...
+
+    @property
+    def uid(self) -> int: ...  # noqa: D102
+    @property
+    def gid(self) -> int: ...  # noqa: D102
+    @property
+    def mtime_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        ...
+
+    @property
+    def rdev(self) -> int:
+        """Of a device, as ``st_rdev``."""
+        ...
+
+    @property
+    def nlink(self) -> int: ...  # noqa: D102
+    @property
+    def size(self) -> int:
+        """Bytes of a file's content."""
+        ...
+
+    @property
+    def target(self) -> bytes:
+        """Of a symbolic link."""
+        ...
+
+    @property
+    def xattrs(self) -> Mapping[bytes, bytes]:
+        """Extended attributes by full name."""
+        ...
+
+
+class Served(Protocol):
+    """A tree and its content. Nodes are numbers; the top is ``ROOT``."""
+
+    @property
+    def nodes(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def content_bytes(self) -> int:
+        """Of all content, for `df`."""
+        ...
+
+    @property
+    def any_xattrs(self) -> bool:
+        """Whether any node has extended attributes."""
+        ...
+
+    def node(self, number: int) -> Node:
+        """Raises LookupError."""
+        ...
+
+    def lookup(self, directory: int, name: bytes) -> int | None:
+        """The number of what stands under a name; None for nothing."""
+        ...
+
+    def children(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        """Names and numbers in a directory, without ``.`` and ``..``; always in the same order."""
+        ...
+
+    def parent(self, directory: int) -> int:
+        """The directory above; the top's is itself."""
+        ...
+
+    def view(self, number: int, offset: int, size: int) -> memoryview | None:
+        """Content of a file that is here and verified; None: it has to be read. Within the file."""
+        ...
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """The same, fetched first; waits. Raises the RegistryPipelinesError family."""
+        ...
+
+
+class Refused(Exception):
+    """The answer is an error. number: errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+@dataclass
+class _Waiting:
+    """Requests whose answers are under way, by unique number; each with the thread that waits for it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    requests: dict[int, int] = field(default_factory=dict)
+
+
+class FuseServer:
+    """Serves one mount. ``device``: /dev/fuse, opened and mounted. See :meth:`run`."""
+
+    def __init__(self, device: int, served: Served) -> None:
+        self._device = device
+        self._served = served
+        self._waiting = _Waiting()
+        self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
+        self._listing: tuple[int, Sequence[tuple[bytes, int]]] = (0, ())
+        self.failed_reads = 0
+        """Reads that ended with EIO."""
+        self.ready = threading.Event()
+        """The kernel has begun to ask."""
+        self._answers: dict[int, Callable[[int, memoryview], Sequence[bytes | memoryview]]] = {
+            Op.LOOKUP: self._lookup,
+            Op.GETATTR: self._getattr,
+            Op.READLINK: self._readlink,
+            Op.STATFS: self._statfs,
+            Op.GETXATTR: self._getxattr,
+            Op.LISTXATTR: self._listxattr,
+            Op.READDIR: self._readdir,
+            Op.READDIRPLUS: self._readdirplus,
+            Op.INIT: self._init,
+            Op.DESTROY: lambda node, body: (),
+        }
+
+    def run(self) -> None:
+        """Serve until the mount is gone. Blocks; in a thread or in the main one."""
+        threads = [
+            threading.Thread(target=self._serve, name=f"fuse-{number}", daemon=True)
+            for number in range(SERVING_THREADS)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _serve(self) -> None:
+        buffer = bytearray(wire.REQUEST_BYTES)
+        view = memoryview(buffer)
+        while True:
+            try:
+                count = os.readv(self._device, [buffer])
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # an interrupted request
+                    continue
+                if error.errno != errno.ENODEV:  # ENODEV: unmounted
+                    _log.error("the kernel does not talk to the mount any more: %s", error.strerror)
+                return
+            if count < wire.HEAD.size:
+                return
+            _, operation, unique, node, _, _, process, _, _ = wire.HEAD.unpack_from(buffer)
+            self._answer(operation, unique, node, process, view[wire.HEAD.size : count])
+
+    def _answer(self, operation: int, unique: int, node: int, process: int, body: memoryview) -> None:
+        if operation in (Op.FORGET, Op.BATCH_FORGET):
+            return
+        if operation == Op.INTERRUPT:
+            self._interrupt(unique, *wire.INTERRUPT_IN.unpack_from(body))
+            return
+        try:
+            if operation == Op.READ:
+                self._read(unique, node, process, body)
+                return
+            answer = self._answers.get(operation)
+            if answer is None:
+                raise Refused(errno.EROFS if operation in wire.WRITES else errno.ENOSYS)
+            self._reply(unique, *answer(node, body))
+        except Refused as refused:
+            self._fail(unique, refused.number)
+        except LookupError:
+            self._fail(unique, errno.ENOENT)
+        except Exception:  # one request must not end the mount of all
+            _log.exception("a request of the kernel failed (operation %s)", operation)
+            self._fail(unique, errno.EIO)
+
+    def _reply(self, unique: int, *parts: bytes | memoryview) -> None:
+        length = wire.REPLY.size + sum(map(len, parts))
+        self._send([wire.REPLY.pack(length, 0, unique), *parts])
+
+    def _fail(self, unique: int, number: int) -> None:
+        self._send([wire.REPLY.pack(wire.REPLY.size, -number, unique)])
+
+    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
+        try:
+            os.writev(self._device, parts)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):  # whoever asked is gone; unmounted
+                raise
+
+    def _init(self, node: int, body: memoryview) -> Sequence[bytes]:
+        major, _, _, flags = wire.INIT_IN.unpack_from(body)
+        if major < wire.MAJOR:
+            raise Refused(errno.EPROTO)
+        if major > wire.MAJOR:  # the kernel asks again with ours
+            return (wire.INIT_OUT.pack(wire.MAJOR, wire.MINOR, *[0] * 15),)
+        self.ready.set()
+        background = WAITING_THREADS
+        return (
+            wire.INIT_OUT.pack(
+                *(wire.MAJOR, wire.MINOR, READ_AHEAD_BYTES, flags & wire.WANTED),
+                *(background, background * 3 // 4, 4096, 1, 0, 0, 0),
+                *[0] * 7,
+            ),
+        )
+
+    def _attributes(self, number: int) -> bytes:
+        node = self._served.node(number)
+        size = node.size
+        seconds, nanoseconds = divmod(node.mtime_ns, 10**9)
+        seconds &= (1 << 64) - 1  # before 1970
+        return wire.ATTR.pack(
+            *(number, size, -(-size // BLOCK_BYTES), seconds, seconds, seconds),
+            *(nanoseconds, nanoseconds, nanoseconds, node.mode, node.nlink, node.uid, node.gid),
+            *(_device_number(node.rdev), 4096, 0),
+        )
+
+    def _entry(self, number: int) -> bytes:
+        return wire.ENTRY.pack(number, 0, FOREVER_S, FOREVER_S, 0, 0) + self._attributes(number)
+
+    def _lookup(self, node: int, body: memoryview) -> Sequence[bytes]:
+        found = self._served.lookup(node, bytes(body[:-1]))
+        if found is None:  # node 0: the kernel keeps that there is nothing
+            return (wire.ENTRY.pack(0, 0, FOREVER_S, 0, 0, 0) + bytes(wire.ATTR.size),)
+        return (self._entry(found),)
+
+    def _getattr(self, node: int, body: memoryview) -> Sequence[bytes]:
+        return (wire.ATTR_VALID.pack(FOREVER_S, 0, 0), self._attributes(node))
+
+    def _readlink(self, node: int, body: memoryview) -> Sequence[bytes]:
+        found = self._served.node(node)
+        if not stat.S_ISLNK(found.mode):
+            raise Refused(errno.EINVAL)
+        return (found.target,)
+
+    def _statfs(self, node: int, body: memoryview) -> Sequence[bytes]:
+        blocks = -(-self._served.content_bytes // 4096)
+        return (wire.STATFS_OUT.pack(blocks, 0, 0, self._served.nodes, 0, 4096, 255, 4096, *[0] * 7),)
+
+    def _getxattr(self, node: int, body: memoryview) -> Sequence[bytes]:
+        if not self._served.any_xattrs:
+            raise Refused(errno.ENOSYS)  # the kernel asks for none any more
+        size, _ = wire.XATTR_IN.unpack_from(body)
+        value = self._served.node(node).xattrs.get(bytes(body[wire.XATTR_IN.size : -1]))
+        if value is None:
+            raise Refused(errno.ENODATA)
+        return _sized(value, size)
+
+    def _listxattr(self, node: int, body: memoryview) -> Sequence[bytes]:
+        if not self._served.any_xattrs:
+            raise Refused(errno.ENOSYS)
+        size, _ = wire.XATTR_IN.unpack_from(body)
+        return _sized(b"".join(name + b"\0" for name in self._served.node(node).xattrs), size)
+
+    def _readdir(self, node: int, body: memoryview) -> Sequence[bytes]:
+        return self._entries(node, body, plus=False)
+
+    def _readdirplus(self, node: int, body: memoryview) -> Sequence[bytes]:
+        return self._entries(node, body, plus=True)
+
+    def _entries(self, node: int, body: memoryview, *, plus: bool) -> Sequence[bytes]:
+        _, offset, room = wire.READ_IN.unpack_from(body)
+        listed, children = self._listing
+        if listed != node:
+            children = self._served.children(node)
+            self._listing = (node, children)
+        parts: list[bytes] = []
+        for index in range(offset, len(children) + 2):
+            if index < 2:
+                name, number = (b".", node) if index == 0 else (b"..", self._served.parent(node))
+            else:
+                name, number = children[index - 2]
+            kind = self._served.node(number).mode >> _KIND_SHIFT
+            part = wire.DIRENT.pack(number, index + 1, len(name), kind) + name + bytes(-len(name) % 8)
+            if plus:
+                # For `.` and `..` the kernel wants no node.
+                part = (self._entry(number) if index > 1 else bytes(wire.ENTRY.size + wire.ATTR.size)) + part
+            room -= len(part)
+            if room < 0:
+                break
+            parts.append(part)
+        return parts if len(parts) < _MOST_PARTS else (b"".join(parts),)
+
+    def _read(self, unique: int, number: int, process: int, body: memoryview) -> None:
+        _, offset, size = wire.READ_IN.unpack_from(body)
+        node = self._served.node(number)
+        if not stat.S_ISREG(node.mode):
+            raise Refused(errno.EISDIR if stat.S_ISDIR(node.mode) else errno.EINVAL)
+        size = max(min(size, node.size - offset), 0)
+        if not size:
+            self._reply(unique)
+            return
+        view = self._served.view(number, offset, size)
+        if view is not None:
+            self._reply(unique, view)
+            return
+        with self._waiting.lock:
+            self._waiting.requests[unique] = process
+        self._pool.submit(self._fetch, unique, number, offset, size)
+
+    def _fetch(self, unique: int, number: int, offset: int, size: int) -> None:
+        """Wait for content, in a thread of the pool."""
+        found: bytes | None = None
+        if unique in self._waiting.requests:
+            try:
+                found = self._served.read(number, offset, size)
+            except RegistryPipelinesError as error:
+                _log.error("a read ends with EIO: %s", error)
+            except Exception:
+                _log.exception("a read ends with EIO")
+        with self._waiting.lock:
+            if self._waiting.requests.pop(unique, None) is None:  # it was interrupted, and has its answer
+                return
+        if found is None:
+            self.failed_reads += 1
+            self._fail(unique, errno.EIO)
+        else:
+            self._reply(unique, found)
+
+    def _interrupt(self, own: int, unique: int) -> None:
+        """A signal came for who waits. A page that is missing for a handler's sake would end a program by SIGBUS, so
+        only one that is being killed gets EINTR; for others the kernel is told to ask again."""
+        process = self._waiting.requests.get(unique)
+        if process is None:
+            return
+        if _is_dying(process):
+            with self._waiting.lock:
+                waited = self._waiting.requests.pop(unique, None) is not None
+            if waited:
+                self._fail(unique, errno.EINTR)
+            return
+        again = threading.Timer(AGAIN_S, self._fail, (own, errno.EAGAIN))
+        again.daemon = True
+        again.start()
+
+
+_MOST_PARTS = 500
+"""Buffers that one writev takes, at most 1,024 (IOV_MAX)."""
+
+
+def _sized(value: bytes, size: int) -> Sequence[bytes]:
+    if not size:
+        return (wire.XATTR_OUT.pack(len(value), 0),)
+    if len(value) > size:
+        raise Refused(errno.ERANGE)
+    return (value,)
+
+
+def _device_number(device: int) -> int:
+    """As the kernel packs it for user space (``new_encode_dev``)."""
+    major, minor = os.major(device), os.minor(device)
+    return minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
+
+
+def _is_dying(thread: int) -> bool:
+    """Whether a thread is gone or is being killed. Signals that end a program are SIGKILL by the time that they are
+    pending for its threads."""
+    try:
+        text = Path(f"/proc/{thread}/status").read_bytes()
+    except OSError:
+        return True
+    pending = [int(line.split()[1], 16) for line in text.splitlines() if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+    return any(mask & _SIGKILL for mask in pending)
+
+
+__all__: list[Any] = ["FuseServer", "Node", "Served"]

@@ -1,0 +1,96 @@
+"""Small trees that are served to the real kernel."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry_pipelines.stream.lazy.fuse import FuseServer
+from registry_pipelines.stream.lazy.mounting import DEVICE, end_mount, mount_fuse
+from tests.needs import missing
+
+
+def need_fuse() -> None:
+    """Root, and a kernel that mounts."""
+    if os.geteuid() != 0 or not DEVICE.exists():
+        missing("this needs root and /dev/fuse")
+
+
+@dataclass
+class Thing:
+    """A file by its content, a directory by its names, a link by its target, or another by its mode alone."""
+
+    mode: int
+    content: bytes = b""
+    names: dict[bytes, int] = field(default_factory=dict)
+    target: bytes = b""
+    xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
+    uid: int = 0
+    gid: int = 0
+    mtime_ns: int = 0
+    rdev: int = 0
+    nlink: int = 1
+    above: int = 1
+
+    @property
+    def size(self) -> int:
+        return len(self.target or self.content)
+
+
+@dataclass
+class MemoryTree:
+    """Things by number. fetch: makes what a read of content gives in place of ``view``, where it is there."""
+
+    things: dict[int, Thing]
+    fetch: Callable[[bytes], bytes] | None = None
+    any_xattrs: bool = True
+    content_bytes: int = 1 << 20
+
+    @property
+    def nodes(self) -> int:
+        return len(self.things)
+
+    def node(self, number: int) -> Thing:
+        return self.things[number]
+
+    def lookup(self, directory: int, name: bytes) -> int | None:
+        return self.things[directory].names.get(name)
+
+    def children(self, directory: int) -> list[tuple[bytes, int]]:
+        return list(self.things[directory].names.items())
+
+    def parent(self, directory: int) -> int:
+        return self.things[directory].above
+
+    def view(self, number: int, offset: int, size: int) -> memoryview | None:
+        return None if self.fetch else memoryview(self.things[number].content)[offset : offset + size]
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        assert self.fetch is not None
+        return self.fetch(self.things[number].content)[offset : offset + size]
+
+
+def one_file(content: bytes, fetch: Callable[[bytes], bytes] | None = None) -> MemoryTree:
+    top = Thing(stat.S_IFDIR | 0o755, names={b"file": 2}, nlink=2)
+    return MemoryTree({1: top, 2: Thing(stat.S_IFREG | 0o644, content)}, fetch)
+
+
+@contextmanager
+def mounted(tree: MemoryTree, folder: Path) -> Iterator[FuseServer]:
+    """A tree on a folder, which is made; served by threads of this process."""
+    folder.mkdir(exist_ok=True)
+    device = mount_fuse(folder, "a test")
+    server = FuseServer(device, tree)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        end_mount(folder)
+        thread.join()
+        os.close(device)

@@ -1,0 +1,232 @@
+"""The FUSE server, asked by the real kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.errors import InputError, Unavailable
+from registry_pipelines.stream.lazy.mounting import KIND, check_folder, mounts
+from tests.patience import patient
+from tests.stream.lazy.mounts import MemoryTree, Thing, mounted, need_fuse, one_file
+
+DIR, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o640, stat.S_IFLNK | 0o777
+
+
+@pytest.fixture(autouse=True)
+def _fuse() -> None:
+    need_fuse()
+
+
+def many_kinds() -> MemoryTree:
+    names = {b"name-%05d" % number: 3 for number in range(3000)}
+    return MemoryTree(
+        {
+            1: Thing(DIR, names={b"data": 3, b"again": 3, b"empty": 9, b"ordner-\xff": 2, b"n": 7}, nlink=3),
+            2: Thing(DIR, names={b"link": 4, b"disk": 5, b"pipe": 6}, uid=1000, gid=50, nlink=2),
+            3: Thing(
+                FILE,
+                os.urandom(300_001),
+                xattrs={b"user.note": "größer".encode(), b"user.long": bytes(3000)},
+                uid=3_000_000,
+                gid=7,
+                mtime_ns=1_700_000_000_123_456_789,
+                nlink=2,
+            ),
+            4: Thing(LINK, target=b"../data"),
+            5: Thing(stat.S_IFBLK | 0o600, rdev=os.makedev(259, 70_000), mtime_ns=-1_500_000_000, above=2),
+            6: Thing(stat.S_IFIFO | 0o644),
+            7: Thing(DIR, names=names, nlink=2),
+            9: Thing(FILE),
+        }
+    )
+
+
+def test_what_the_kernel_shows_is_the_tree(tmp_path: Path) -> None:
+    tree, top = many_kinds(), tmp_path / "top"
+    with mounted(tree, top):
+        for path, number in {"data": 3, "again": 3, "ordner-\udcff": 2, "ordner-\udcff/link": 4}.items():
+            thing, found = tree.things[number], (top / path).lstat()
+            shown = (found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, found.st_nlink, found.st_size)
+            assert shown == (thing.mode, thing.uid, thing.gid, thing.mtime_ns, thing.nlink, thing.size), path
+        assert (top / "data").lstat().st_ino == (top / "again").lstat().st_ino
+        disk = (top / "ordner-\udcff" / "disk").lstat()
+        assert (disk.st_rdev, disk.st_mtime_ns) == (os.makedev(259, 70_000), -1_500_000_000)
+        assert (top / "data").read_bytes() == (top / "ordner-\udcff/link").read_bytes() == tree.things[3].content
+        with (top / "data").open("rb") as file:
+            for offset in (0, 4095, 299_999, 300_001, 400_000):
+                assert os.pread(file.fileno(), 5000, offset) == tree.things[3].content[offset : offset + 5000]
+        assert (top / "empty").read_bytes() == b""
+        assert os.getxattr(top / "data", "user.note").decode() == "größer"
+        assert len(os.getxattr(top / "data", "user.long")) == 3000
+        assert os.listxattr(top / "data") == ["user.note", "user.long"]
+        assert sorted(each.name for each in (top / "n").iterdir()) == [f"name-{number:05}" for number in range(3000)]
+        with os.scandir(top / "n") as entries:
+            assert {entry.inode() for entry in entries} == {3}
+        assert not (top / "nothing").exists() and not (top / "nothing").exists()
+        told = os.statvfs(top)
+        assert (told.f_blocks * told.f_frsize, told.f_files) == (1 << 20, 8)
+    assert list(top.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["touch", "mkdir", "mv", "rm", "chmod", "append", "xattr"])
+def test_nothing_can_be_written(tmp_path: Path, change: str) -> None:
+    top = tmp_path / "top"
+    with mounted(one_file(b"content"), top), pytest.raises(OSError) as raised:
+        match change:
+            case "touch":
+                (top / "new").touch()
+            case "mkdir":
+                (top / "new").mkdir()
+            case "mv":
+                (top / "file").rename(top / "other")
+            case "rm":
+                (top / "file").unlink()
+            case "chmod":
+                (top / "file").chmod(0o600)
+            case "append":
+                (top / "file").open("ab")
+            case "xattr":
+                os.setxattr(top / "file", "user.x", b"")
+    assert raised.value.errno == errno.EROFS
+
+
+def test_rights_are_those_of_the_tree() -> None:
+    tree = one_file(b"content")
+    tree.things[2].mode, tree.things[2].uid = stat.S_IFREG | 0o600, 1000
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        Path(folder).chmod(0o755)
+        with mounted(tree, Path(folder, "top")):
+            for user, code in ((1000, 0), (1001, 1)):
+                command = ["setpriv", f"--reuid={user}", "cat", f"{folder}/top/file"]
+                assert subprocess.run(command, capture_output=True, check=False).returncode == code, user
+
+
+def test_a_read_that_fails_is_eio_and_the_next_one_is_not(tmp_path: Path) -> None:
+    there = threading.Event()
+
+    def fetch(content: bytes) -> bytes:
+        if not there.is_set():
+            raise Unavailable("the registry does not answer")
+        return content
+
+    with mounted(one_file(b"content" * 9000, fetch), tmp_path / "top") as server:
+        with pytest.raises(OSError) as raised:
+            (tmp_path / "top" / "file").read_bytes()
+        assert raised.value.errno == errno.EIO and server.failed_reads
+        there.set()
+        assert (tmp_path / "top" / "file").read_bytes() == b"content" * 9000
+
+
+def test_who_is_killed_while_it_waits_is_let_go(tmp_path: Path) -> None:
+    asked, there = threading.Event(), threading.Event()
+
+    def fetch(content: bytes) -> bytes:
+        asked.set()
+        assert there.wait(patient(60))
+        return content
+
+    with mounted(one_file(b"content", fetch), tmp_path / "top"):
+        with subprocess.Popen(["cat", str(tmp_path / "top" / "file")], stdout=subprocess.PIPE) as reader:
+            assert asked.wait(patient(20))
+            reader.kill()
+            assert reader.wait(patient(20)) == -signal.SIGKILL
+        there.set()
+        assert (tmp_path / "top" / "file").read_bytes() == b"content"
+
+
+def test_a_signal_that_is_handled_costs_no_page(tmp_path: Path) -> None:
+    """A page of a map that is not there for a handler's sake would be SIGBUS."""
+    asked, there = threading.Event(), threading.Event()
+
+    def fetch(content: bytes) -> bytes:
+        asked.set()
+        assert there.wait(patient(60))
+        return content
+
+    program = """
+import mmap, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: None)
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as found:
+    print("mapped", flush=True)
+    print(found[5000:5007])
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "top" / "file")]
+    with mounted(one_file(b"content" * 1000, fetch), tmp_path / "top"):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+            assert reader.stdout is not None and reader.stdout.readline() == b"mapped\n"
+            assert asked.wait(patient(20))
+            for _ in range(3):
+                reader.send_signal(signal.SIGUSR1)
+            threading.Timer(0.5, there.set).start()
+            found, _ = reader.communicate(timeout=patient(30))
+        assert found == f"{(b'content' * 1000)[5000:5007]!r}\n".encode() and reader.returncode == 0
+
+
+def test_slow_reads_stop_nobody_else(tmp_path: Path) -> None:
+    """More of them than there are threads that answer."""
+    there = threading.Event()
+    names = {b"%d" % number: number + 2 for number in range(20)}
+    files = {number: Thing(FILE, b"content of %d" % number) for number in names.values()}
+
+    def fetch(content: bytes) -> bytes:
+        assert there.wait(patient(60))
+        return content
+
+    with mounted(MemoryTree({1: Thing(DIR, names=names), **files}, fetch), tmp_path / "top"):
+        readers = [
+            subprocess.Popen(["cat", str(tmp_path / "top" / name.decode())], stdout=subprocess.PIPE) for name in names
+        ]
+        assert len(list((tmp_path / "top").iterdir())) == 20
+        there.set()
+        found = [reader.communicate(timeout=patient(30))[0] for reader in readers]
+    assert found == [b"content of %d" % number for number in names.values()]
+
+
+def test_folders_that_cannot_be_mounted_on(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for path, says in (("full", "is not empty"), ("full/file", "no folder")):
+        with pytest.raises(InputError, match=says):
+            check_folder(tmp_path / path)
+    check_folder(tmp_path / "new" / "folder")
+    with mounted(one_file(b""), tmp_path / "top"), pytest.raises(InputError, match="mounted there already"):
+        check_folder(tmp_path / "top")
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from tests.stream.lazy.mounts import mounted, one_file
+with mounted(one_file(b"content"), Path(sys.argv[1])) as server:
+    print("mounted", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_server_left_is_taken_away(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    command = [sys.executable, "-c", SERVE, str(top)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None and server.stdout.readline() == b"mounted\n"
+        assert (top / "file").read_bytes() == b"content"
+        with (top / "file").open("rb") as file:
+            server.kill()
+            server.wait()
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with pytest.raises(OSError) as raised:
+                file.read()
+            assert raised.value.errno == errno.ENOTCONN
+    check_folder(top)
+    assert not any(each.folder == top and each.kind == KIND for each in mounts())
+    with mounted(one_file(b"other"), top):
+        assert (top / "file").read_bytes() == b"other"
