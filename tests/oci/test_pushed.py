@@ -41,15 +41,16 @@ def test_the_walk_gets_what_it_asks_for_and_passes_over_the_rest(files: list[tup
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(walked, tar, [want for _, want in files])
         step = max(step, len(raw) // 2000)
-        for start in range(0, len(raw), step):
-            tar.write(raw[start : start + step])
-        tar.close(whole=True)
+        try:
+            for start in range(0, len(raw), step):
+                tar.write(raw[start : start + step])
+        finally:
+            tar.close()
         expected = [(f"file{number}", size, contents[number][:want]) for number, (size, want) in enumerate(files)]
         assert found.result() == (len(raw), expected)
 
 
-def test_a_maker_that_gives_up_is_told_as_a_cut() -> None:
-    """Also in the middle of what is passed over."""
+def test_a_maker_that_gives_up_is_a_cut_for_a_walk_that_reads() -> None:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as archive:
         info = tarfile.TarInfo("large")
@@ -57,9 +58,9 @@ def test_a_maker_that_gives_up_is_told_as_a_cut() -> None:
         archive.addfile(info, io.BytesIO(bytes(info.size)))
     tar = PushedTar()
     with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(walked, tar, [0])
+        found = pool.submit(walked, tar, [4 * PIECE_BYTES])
         tar.write(target.getvalue()[: 3 * PIECE_BYTES])
-        tar.close(whole=False)
+        tar.close()
         assert isinstance(found.exception(), LayerInvalid)
 
 
@@ -69,7 +70,7 @@ def test_what_is_passed_over_may_be_handed_over_begun_and_still_to_come() -> Non
     tar.write(b"begun")
     tar.skip(PIECE_BYTES + len(b"begun, to") - 1)
     tar.write(b", to come")
-    tar.close(whole=True)
+    tar.close()
     buffer = memoryview(bytearray(100))
     assert bytes(buffer[: tar.readinto(buffer)]) == b"o come"
     assert tar.readinto(buffer) == 0
