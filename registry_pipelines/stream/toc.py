@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from registry_pipelines.errors import LayerUnlisted
-from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES, prefix_of
 
 KINDS = {
     b"0": b"reg",
@@ -108,8 +108,11 @@ def _read(position: int, size: int, blocks: bytes) -> FileMetadata:
     name, owner, modified, kind_byte, link, rest, prefix, end = _HEADER.unpack(blocks)
     name, link = name.partition(b"\0")[0], link.partition(b"\0")[0]
     mode, uid, gid, user, group, major, minor, form = _owner(owner + rest)
-    if prefix[0] or form == _GNU:
-        name = _with_prefix(name, prefix, end, form)
+    if prefix[0]:
+        if form == _USTAR and end[8:12] == b"tar\0":
+            _number(prefix[131:143]), _number(prefix[143:155])  # star's times
+        before = prefix_of(blocks)
+        name = before + b"/" + name if before else name
     moment = _header_time(modified)
     if records:
         _check(records)
@@ -193,30 +196,6 @@ def _owner(raw: bytes) -> tuple[int, int, int, bytes, bytes, int, int, int]:
         return *numbers, b"", b"", 0, 0, form
     names = (user.partition(b"\0")[0], group.partition(b"\0")[0])
     return *numbers, *names, _number(major), _number(minor), form
-
-
-def _with_prefix(name: bytes, prefix: bytes, end: bytes, form: int) -> bytes:
-    """The name behind its prefix. GNU headers have two times there; what is none was a prefix to Go before 1.8."""
-    if form == _V7:
-        return name
-    if form == _GNU:
-        if not any(_is_no_number(field) for field in (prefix[:12], prefix[12:24])):
-            return name
-        prefix = prefix.partition(b"\0")[0]
-        prefix = prefix if prefix.isascii() else b""
-    else:
-        star = end[8:12] == b"tar\0"
-        if star:
-            _number(prefix[131:143]), _number(prefix[143:155])
-        prefix = prefix[: 131 if star else 155].partition(b"\0")[0]
-    return prefix + b"/" + name if prefix else name
-
-
-def _is_no_number(field: bytes) -> bool:
-    try:
-        return bool(field[0]) and _number(field) is None
-    except _CannotList:
-        return True
 
 
 def _number(field: bytes) -> int:

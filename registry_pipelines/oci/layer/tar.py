@@ -2,8 +2,9 @@
 "Basic Tar Format").
 
 Where readers disagree, the answer is that of Go's archive/tar, because containerd and Docker unpack with it and a
-scanner must see the files that a node will see: global PAX records are not applied, links and directories have no
-content whatever their size field says, a GNU long name wins over a PAX path.
+scanner must see the files that a node will see: global PAX records are not applied, and end what extensions before them
+said; links and directories have no content whatever their size field says; a GNU long name wins over a PAX path, and
+the name of a sparse file over both.
 """
 
 from __future__ import annotations
@@ -66,16 +67,36 @@ def read_header(block: bytes, *, where: str, offset: int) -> Header:
         raise LayerInvalid(f"no tar header at byte {offset}: its checksum is wrong", where=where)
     name = block[:100].partition(b"\0")[0]
     kind = block[156]
-    if block[257:263] == b"ustar\0":
-        wide = 131 if block[508:512] == b"tar\0" else 155
-        prefix = block[345 : 345 + wide].partition(b"\0")[0]
-        if prefix:
-            name = prefix + b"/" + name
+    prefix = prefix_of(block)
+    if prefix:
+        name = prefix + b"/" + name
     size = _number(block[124:136], where=where, offset=offset)
     mode = _number(block[100:108], where=where, offset=offset)
     if size < 0:
         raise LayerInvalid(f"the entry at byte {offset} has a negative size", where=where)
     return Header(name, mode, size, kind, block[157:257].partition(b"\0")[0], kind == 83 and block[482] != 0)
+
+
+def prefix_of(block: bytes) -> bytes:
+    """What stands before the name in a header block. GNU's have two times there; what is no time was a prefix to Go
+    before 1.8, and is one to all that read with Go."""
+    magic = block[257:265]
+    if not block[345] or not magic.startswith((b"ustar\0", b"ustar  \0")):
+        return b""
+    if magic.startswith(b"ustar\0"):
+        return block[345 : 476 if block[508:512] == b"tar\0" else 500].partition(b"\0")[0]
+    if not (_is_no_number(block[345:357]) or _is_no_number(block[357:369])):
+        return b""
+    prefix = block[345:500].partition(b"\0")[0]
+    return prefix if prefix.isascii() else b""
+
+
+def _is_no_number(field: bytes) -> bool:
+    """Of one that may be left out."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big", signed=True) + ((1 << 95) if not field[0] & 0x40 else 0)
+        return not -(1 << 63) <= value < 1 << 63
+    return bool(field[0] and field.strip(b" \0").partition(b"\0")[0].strip(b"01234567"))
 
 
 def _sum_agrees(block: bytes) -> bool:
@@ -97,7 +118,8 @@ def _number(field: bytes, *, where: str, offset: int) -> int:
         return int.from_bytes(field[1:], "big")
     if field[0] == 0xFF:
         return int.from_bytes(field, "big", signed=True)
-    text = field.partition(b"\0")[0].strip(b" ")
+    # NUL bytes may stand before the digits, too, to Go alone.
+    text = field.strip(b" \0").partition(b"\0")[0]
     if not text:
         return 0
     if text.strip(b"01234567"):
@@ -129,3 +151,13 @@ def pax_size(records: dict[str, bytes], *, where: str, offset: int) -> int | Non
     if not text.isdigit() or len(text) > 19:
         raise LayerInvalid(f"malformed PAX size in the header at byte {offset}", where=where)
     return int(text)
+
+
+def sparse_name(records: dict[str, bytes]) -> bytes:
+    """The name of a sparse file whose own holds a process number; empty for what Go's archive/tar takes for none."""
+    version = (records.get("GNU.sparse.major", b""), records.get("GNU.sparse.minor", b""))
+    if version == (b"", b""):
+        known = bool(records.get("GNU.sparse.map")) or "GNU.sparse.offset" in records
+    else:
+        known = version in ((b"0", b"0"), (b"0", b"1"), (b"1", b"0"))
+    return records.get("GNU.sparse.name", b"") if known else b""

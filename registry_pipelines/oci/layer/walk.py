@@ -24,6 +24,7 @@ from registry_pipelines.oci.layer.tar import (
     pax_size,
     read_header,
     read_pax,
+    sparse_name,
 )
 from registry_pipelines.oci.layer.tar_bytes import DEFAULT_LIMITS, LayerLimits, TarBytes
 from registry_pipelines.oci.manifests import Descriptor
@@ -270,7 +271,10 @@ class LayerWalk:
         while (header := self._next_header()) is not None:
             if header.type in b"xgLK":
                 raw = self._extension(header)
-                if header.type == 120:
+                if header.type == 103:
+                    # An entry of its own to Go: what was said before it is not about the next one.
+                    pax, long_name, long_link = {}, None, None
+                elif header.type == 120:
                     pax = read_pax(raw, where=self.where, offset=self._tar.offset)
                 elif header.type == 76:
                     long_name = raw.partition(b"\0")[0]
@@ -305,14 +309,13 @@ class LayerWalk:
             raise LayerInvalid(f"the layer has more than {self._limits.max_entries} entries", where=self.where)
         raw_name, raw_link, sparse = header.name, header.link, header.type == 83
         if pax:
-            raw_name = pax.get("GNU.sparse.name", pax.get("path", raw_name)) or raw_name
+            raw_name = pax.get("path") or raw_name
             raw_link = pax.get("linkpath", raw_link) or raw_link
             sparse = sparse or any(key.startswith("GNU.sparse.") for key in pax)
             size = pax_size(pax, where=self.where, offset=self._tar.offset)
             if size is not None:
                 header = header._replace(size=size)
-        raw_name = raw_name if long_name is None else long_name
-        raw_link = raw_link if long_link is None else long_link
+        raw_name, raw_link = sparse_name(pax) or long_name or raw_name, long_link or raw_link
         if pax or header.type == 0:
             header = header._replace(name=raw_name)
             self._content = header.stored_bytes
@@ -346,6 +349,7 @@ class LayerWalk:
             ".." not in name
             and "//" not in name
             and "/./" not in name
+            and name[-2:] != "/."
             and name[:1] not in ("/", ".")
             and "\0" not in name
         ):
