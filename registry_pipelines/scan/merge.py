@@ -33,6 +33,10 @@ class Tree:
             real_folder = self._folders[folder] = self._follow(folder)
         return f"{real_folder}/{base}" if real_folder else base
 
+    def forget_folders(self) -> None:
+        """To be called when ``links`` changed after :meth:`real` was asked."""
+        self._folders.clear()
+
     def _follow(self, folder: str) -> str:
         done: list[str] = []
         todo = folder.split("/")[::-1]
@@ -78,9 +82,16 @@ def _hide(tree: Tree, layer: LayerContent) -> None:
     no_folders = {*layer.removed, *layer.links}
     hidden_folders = {*no_folders, *layer.opaque, *layer.facts}
     gone = {*no_folders, *layer.folders}
-    for mapping in (tree.facts, tree.links):
-        for path in [path for path in mapping if path in gone or _is_below(path, hidden_folders)]:
-            del mapping[path]
+    tree.forget_folders()
+    hidden = [path for path in tree.facts if path in gone or _is_below(path, hidden_folders)]
+    for path in hidden:
+        fact, real = tree.facts.pop(path), tree.real(path)
+        # What was written through a symbolic link is not gone with the link.
+        if path not in gone and real != path and real not in gone and not _is_below(real, hidden_folders):
+            tree.facts.setdefault(real, fact)
+    for path in [path for path in tree.links if path in gone or _is_below(path, hidden_folders)]:
+        del tree.links[path]
+    tree.forget_folders()
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

@@ -315,6 +315,15 @@ def test_a_folder_over_a_link_ends_the_link(place: Place) -> None:
     ]
 
 
+@pytest.mark.parametrize("above", [{"lib64": "->lib"}, {".wh.lib64": b""}, {"lib64": "->other"}], ids=str)
+def test_what_was_written_through_a_link_outlives_the_link(place: Place, above: Files) -> None:
+    """Nodes write it to where the link leads."""
+    lower = {"lib64": "->lib", **dist_info("numpy", "1.0", root="lib64/site-packages")}
+    packages = scan(place, lower, above)
+    assert by_name(packages, "numpy").locations == ("lib/site-packages/numpy-1.0.dist-info",)
+    assert not scan(place, lower, {**above, ".wh.lib": b""}).components
+
+
 def test_hard_links_tell_what_their_target_tells(place: Place) -> None:
     (metadata, record) = dist_info("numpy", "1.0", root="cache")
     files = dist_info("numpy", "1.0", root="cache")
