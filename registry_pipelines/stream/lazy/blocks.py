@@ -57,25 +57,24 @@ class BlockStore:
                 where=str(self._folder),
                 do="Name a folder that only this user can write to",
             )
+        self.make_room()
 
     def open(self, digest: Digest, size: int, *, table: Digest | None = None) -> LazyLayer:
         """A layer, with what is there of it. Close it; until then it is not evicted.
 
         digest: of the layer's blob. size: bytes of its tar. table: what is believed to say which bytes those are, as
         the ztoc that its spans come from; None where they are held against the layer's own digest. Who believes another
-        table gets another file: one that lies harms only those who believe it. Raises LocalError, DiskFull;
-        IndexInvalid: it is there with another size.
+        table, or another size, gets another file: one that lies harms only those who believe it. Raises LocalError,
+        DiskFull.
         """
-        path = self._path(digest, table)
+        path = self._path(digest, size, table)
         with local_errors(self._folder):
             lease = _leased(path)
             try:
-                layer = LazyLayer(path, digest, size, lease)
+                return LazyLayer(path, digest, size, lease)
             except BaseException:
                 os.close(lease)
                 raise
-        self.make_room()
-        return layer
 
     def make_room(self, wanted: int = 0) -> int:
         """Delete what was not used for longest, until the limit holds and ``wanted`` bytes more were freed. Returns the
@@ -96,8 +95,8 @@ class BlockStore:
                 freed += size
         return freed
 
-    def _path(self, digest: Digest, table: Digest | None) -> Path:
-        name = Digest.of(f"{digest} {table or ''}".encode()).hex
+    def _path(self, digest: Digest, size: int, table: Digest | None) -> Path:
+        name = Digest.of(f"{digest} {size} {table or ''}".encode()).hex
         return self._folder / name[:2] / name
 
     def _measured(self) -> Iterator[tuple[float, int, Path]]:
@@ -157,14 +156,19 @@ class LazyLayer:
         self._blocks = max(1, -(-size // BLOCK_BYTES))
         self._data_bytes, self._bit_bytes = self._blocks * BLOCK_BYTES, -(-self._blocks // 8)
         self._thread_lock = threading.Lock()
-        self._data, self._lock, self._edges, bits = (
-            _file(folder / name) for name in ("data", "lock", "edges", "blocks")
-        )
-        with self._locked():
-            self._begin(bits)
-        self._bits = mmap.mmap(bits, self._bit_bytes)
-        self._map = mmap.mmap(self._data, self._data_bytes, prot=mmap.PROT_READ)
-        os.close(bits)
+        self._unsynced, self._filling = False, -1
+        self._data, self._edges = (_file(folder / name) for name in ("data", "edges"))
+        bits = _file(folder / "blocks")
+        try:
+            with self._locked():
+                self._begin(bits)
+            self._bits = mmap.mmap(bits, self._bit_bytes)
+            self._map = mmap.mmap(self._data, self._data_bytes, prot=mmap.PROT_READ)
+        except BaseException:
+            self._close_files()
+            raise
+        finally:
+            os.close(bits)
         self._view = memoryview(self._map)
 
     def __enter__(self) -> LazyLayer:
@@ -185,10 +189,16 @@ class LazyLayer:
         for each in (self._map, self._bits):
             with suppress(BufferError):
                 each.close()
-        for descriptor in (self._data, self._lock, self._edges, lease):
-            os.close(descriptor)
+        self._close_files()
+        os.close(lease)
+
+    def _close_files(self) -> None:
+        files = (self._data, self._edges, self._filling)
         # Another file may get their numbers.
-        self._data = self._lock = self._edges = -1
+        self._data = self._edges = self._filling = -1
+        for descriptor in files:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def read(self, position: int, size: int) -> bytes:
         """Bytes of the tar; waits until they are there. See :meth:`view`."""
@@ -251,6 +261,7 @@ class LazyLayer:
         if start >= stop:
             return
         first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
+        self._unsynced = True
         outer = {block for block in (first, last) if _part(block, start, stop) != _WHOLE_EDGE}
         with self._locked(), local_errors(self.folder):
             self._set(first + (first in outer), last - (last in outer))
@@ -282,9 +293,21 @@ class LazyLayer:
         """Whether all bytes are there."""
         return self.holds(0, self.size)
 
+    def fill_alone(self) -> bool:
+        """Whether this process is the one that fills the layer in the background; it is then until it closes it."""
+        with suppress(OSError):
+            if self._filling < 0:
+                self._filling = _file(self.folder / "filling")
+            fcntl.flock(self._filling, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
     def sync(self) -> None:
         """Have what is there survive a crash of the machine. Raises DiskFull, OSError."""
         with self._locked():
+            if not self._unsynced:
+                return
+            self._unsynced = False
             bits = self._bits[:]
         os.fdatasync(self._data)
         write_file(self.folder / "synced", _SYNCED_HEAD.pack(self.size, zlib.crc32(bits)) + bits, mode=0o600)
@@ -292,12 +315,10 @@ class LazyLayer:
     def _begin(self, bits: int) -> None:
         """Make the files, and after a crash of the machine believe only what was synced: the kernel writes bits and
         bytes in any order."""
-        told, expected = self.folder / "boot", f"{self.size} {_boot_id()}"
-        known = told.read_text() if told.exists() else ""
-        if known and not known.startswith(f"{self.size} "):
-            raise IndexInvalid("the node has this layer with another size", where=str(self.digest))
+        told, boot = self.folder / "boot", _boot_id()
         sizes = os.fstat(self._data).st_size, os.fstat(bits).st_size
-        if known == expected and sizes == (self._data_bytes, self._bit_bytes) and _boot_id():
+        known = told.read_text() if told.exists() else ""
+        if boot and known == boot and sizes == (self._data_bytes, self._bit_bytes):
             return
         told.unlink(missing_ok=True)
         os.ftruncate(self._edges, 0)
@@ -308,7 +329,9 @@ class LazyLayer:
         if sizes[0] == self._data_bytes:
             os.pwrite(bits, self._synced(), 0)
         os.ftruncate(self._data, self._data_bytes)
-        write_file(told, expected.encode(), mode=0o600)
+        begun = self.folder / "boot.new"
+        begun.write_text(boot)
+        begun.replace(told)
 
     def _synced(self) -> bytes:
         with suppress(OSError, struct.error):
@@ -322,11 +345,11 @@ class LazyLayer:
     def _locked(self) -> Iterator[None]:
         """Alone among threads and processes."""
         with self._thread_lock:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            fcntl.flock(self._edges, fcntl.LOCK_EX)
             try:
                 yield
             finally:
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
+                fcntl.flock(self._edges, fcntl.LOCK_UN)
 
 
 def _part(block: int, start: int, stop: int) -> int:

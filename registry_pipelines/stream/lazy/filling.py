@@ -10,7 +10,7 @@ import copy
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -24,6 +24,8 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Place, Readable, Repeating
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.pieces import Pieces
@@ -42,8 +44,10 @@ SYNC_EVERY_S = 30.0
 """What came since is fetched again after a crash of the machine."""
 REST_S = 30.0
 """How long the background leaves a registry alone that gave nothing."""
+LOOK_EVERY_S = 5.0
+"""How often the background looks whether it may go on: after a rest, or where another process filled a layer."""
 CLOSE_S = 5.0
-"""How long a thread that reads from a registry is waited for at the end."""
+"""How long threads that read from a registry are waited for at the end."""
 
 
 class Fetched(msgspec.Struct):
@@ -72,7 +76,11 @@ class _Job:
     def __init__(self, layer: _Filled, piece: int) -> None:
         self.layer, self.piece = layer, piece
         self.done = threading.Event()
-        self.demanded = self.running = False
+        self.demanded = False
+        self.runner = 0
+        """The thread that fetches it."""
+        self.parts: _Parts | None = None
+        """In which it comes."""
         self.error: RegistryPipelinesError | None = None
         self.unkept: list[tuple[int, bytes]] = []
         """What the disk could not keep."""
@@ -186,11 +194,12 @@ class Filler:
             self._closed.set()
             waiting = [job for layer in self._layers for job in list(layer.jobs.values())]
             for job in waiting:
-                if not job.running:
+                if not job.runner:
                     job.end(self._unavailable(job.layer, "the mount ends"))
             self._changed.notify_all()
+        until = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join(CLOSE_S)
+            thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
             return  # it may still write; the end of the process closes the files
         for layer in self._layers:
@@ -202,8 +211,7 @@ class Filler:
         try:
             jobs = self._ask(layer, start, stop)
             for job in jobs:
-                if not job.done.wait(self._patience_s):
-                    raise self._unavailable(layer, f"the registry gave nothing for {self._patience_s:g} s")
+                self._wait_for(job)
                 if job.error:
                     raise copy.copy(job.error) from job.error
             return None if layer.lazy.holds(start, stop) else _assembled(layer, jobs, start, stop)
@@ -215,6 +223,17 @@ class Filler:
             with self._changed:
                 self.counts.stalls += 1
                 self.counts.stall_s += time.monotonic() - began
+
+    def _wait_for(self, job: _Job) -> None:
+        """Until it is done, or no byte of it came for too long."""
+        left_s = self._patience_s
+        while not job.done.wait(left_s):
+            moved_at = job.parts.moved_at if job.parts else 0.0
+            left_s = moved_at + self._patience_s - time.monotonic()
+            if left_s <= 0:
+                error = self._unavailable(job.layer, f"the registry gave nothing for {self._patience_s:g} s")
+                self._log(f"a layer cannot be read: {error}")
+                raise error
 
     def _ask(self, layer: _Filled, start: int, stop: int) -> list[_Job]:
         """Jobs for all pieces that have what is missing."""
@@ -228,7 +247,7 @@ class Filler:
                     if self._closed.is_set():
                         raise self._unavailable(layer, "the mount ends")
                     job = layer.jobs[piece] = _Job(layer, piece)
-                if not job.demanded and not job.running and not job.done.is_set():
+                if not job.demanded and not job.runner and not job.done.is_set():
                     self._demand.append(job)
                 job.demanded = True
                 jobs.append(job)
@@ -236,8 +255,8 @@ class Filler:
         return jobs
 
     def _work(self) -> None:
-        while jobs := self._take():
-            demand = jobs[0].demanded
+        while taken := self._take():
+            jobs, demand = taken
             self._fetch(deque(jobs), demand=demand)
             with self._changed:
                 if demand:
@@ -247,23 +266,22 @@ class Filler:
                 self._changed.notify_all()
             self._look_after()
 
-    def _take(self) -> list[_Job]:
-        """Pieces for one request; waits for some. None at the end."""
+    def _take(self) -> tuple[list[_Job], bool] | None:
+        """Pieces for one request, and whether a reader waits for them; waits for some. None at the end."""
         with self._changed:
             while not self._closed.is_set():
                 if self._is_asked():
                     self._demand_running += 1
-                    return self._joined(self._demand.popleft())
+                    return self._joined(self._demand.popleft()), True
                 if self._may_fill() and (jobs := self._next_in_background()):
                     self._background_running += 1
-                    return jobs
-                rest_s = self._rest_until - time.monotonic()
-                self._changed.wait(rest_s if self._background and rest_s > 0 else None)
-        return []
+                    return jobs, False
+                self._changed.wait(LOOK_EVERY_S if self._background else None)
+        return None
 
     def _is_asked(self) -> bool:
         """Whether a reader waits for something that nobody fetches yet."""
-        while self._demand and (self._demand[0].running or self._demand[0].done.is_set()):
+        while self._demand and (self._demand[0].runner or self._demand[0].done.is_set()):
             self._demand.popleft()
         return bool(self._demand)
 
@@ -271,12 +289,12 @@ class Filler:
         """The neighbours that somebody waits for, too."""
         jobs, pieces = [first], first.layer.pieces
         start = pieces.stored(first.piece)[0]
-        while (job := first.layer.jobs.get(jobs[-1].piece + 1)) and job.demanded and not job.running:
+        while (job := first.layer.jobs.get(jobs[-1].piece + 1)) and job.demanded and not job.runner:
             if pieces.stored(job.piece)[1] - start > JOINED_BYTES:
                 break
             jobs.append(job)
         for job in jobs:
-            job.running = True
+            job.runner = threading.get_ident()
         return jobs
 
     def _may_fill(self) -> bool:
@@ -292,6 +310,8 @@ class Filler:
         """A run of pieces that nobody asked for yet."""
         for layer in self._layers:
             jobs: list[_Job] = []
+            if not layer.lazy.fill_alone():
+                continue
             while (piece := layer.next_missing()) is not None:
                 start = layer.pieces.stored(jobs[0].piece if jobs else piece)[0]
                 follows = not jobs or piece == jobs[-1].piece + 1
@@ -299,7 +319,6 @@ class Filler:
                     layer.again.appendleft(piece)
                     break
                 layer.jobs[piece] = job = _Job(layer, piece)
-                job.running = True
                 jobs.append(job)
             if jobs:
                 return jobs
@@ -312,15 +331,13 @@ class Filler:
             try:
                 self._request(jobs, patience, demand=demand)
             except ContentError as error:
-                self._failed([jobs.popleft()], error)
+                self._failed(jobs.popleft(), error=error)
             except RegistryPipelinesError as error:
                 if not self._closed.is_set() and patience.wait(error):
                     continue
-                self._failed(jobs, error, again=True)
-                return
+                self._give_up(jobs, error)
             except Exception as error:  # readers would wait for a thread that is gone
-                self._failed(jobs, RegistryPipelinesError(f"unexpected: {error!r}", where=str(jobs[0].layer.digest)))
-                return
+                self._give_up(jobs, RegistryPipelinesError(f"unexpected: {error!r}", where=str(jobs[0].layer.digest)))
 
     def _sleep(self, seconds: float) -> None:
         self._closed.wait(seconds)
@@ -333,13 +350,17 @@ class Filler:
             parts = _Parts(reader, start)
             try:
                 while jobs:
+                    job = jobs[0]
                     with self._changed:
-                        if not demand and self._is_asked():
+                        others = job.runner not in (0, threading.get_ident())
+                        if not demand and (others or job.done.is_set() or self._is_asked()):
                             self._leave(jobs)
                             return
-                    job = jobs[0]
+                        job.runner = threading.get_ident()
+                    job.parts = parts
                     parts.begin(*layer.pieces.stored(job.piece))
-                    self._keep(job, parts)
+                    with local_errors(layer.lazy.folder):
+                        self._keep(job, parts)
                     patience.progress()
                     with self._changed:
                         jobs.popleft().end()
@@ -360,57 +381,60 @@ class Filler:
                 yield reader
 
     def _leave(self, jobs: deque[_Job]) -> None:
-        """Somebody waits: what was to come in the background comes later."""
+        """What was to come in the background comes later, or by whom readers asked for it meanwhile."""
         for job in jobs:
-            job.running = False
-            if job.demanded:
-                self._demand.append(job)
-            else:
+            if job.runner == threading.get_ident() and not job.done.is_set():
+                job.runner = 0
+                if job.demanded:
+                    self._demand.append(job)
+            if not job.demanded:
                 job.layer.again.append(job.piece)
                 job.end()
         jobs.clear()
 
-    def _failed(self, jobs: Iterable[_Job], error: RegistryPipelinesError, *, again: bool = False) -> None:
-        """The jobs end with an error. again: the background may come back to it."""
+    def _give_up(self, jobs: deque[_Job], error: RegistryPipelinesError) -> None:
+        """Whoever waits for what this thread fetches gets the error; the background comes back to the rest."""
+        mine = [job for job in jobs if job.demanded and job.runner == threading.get_ident()]
+        self._failed(*mine, error=error)
+        with self._changed:
+            self._leave(jobs)
+            self._rest_until = time.monotonic() + REST_S
+
+    def _failed(self, *jobs: _Job, error: RegistryPipelinesError) -> None:
         with self._changed:
             for job in jobs:
-                if again and not job.demanded:
-                    job.layer.again.append(job.piece)
-                    self._rest_until = time.monotonic() + REST_S
                 job.end(error)
         if not self._closed.is_set():
-            self._log(f"a read of a lazy layer failed: {error}")
+            self._log(f"a layer cannot be read: {error}")
 
     def _keep(self, job: _Job, reader: Readable) -> None:
         """Write the content of a piece, and tell of it; what the disk cannot keep stays in the job."""
         lazy, written, full = job.layer.lazy, _Runs(), None
-        for position, content in job.layer.pieces.content(job.piece, reader):
-            if full is None and (full := self._put(lazy, position, content)) is None:
+        for position, content in job.layer.pieces.content(job.piece, reader, lazy.folder):
+            if full is None and (full := self._kept(partial(lazy.put, position, content), len(content))) is None:
                 written.add(position, position + len(content))
                 continue
             job.unkept.append((position, content))
             if sum(len(each) for _, each in job.unkept) > UNKEPT_BYTES:
                 raise full
-        try:
-            for start, stop in written.runs:
-                lazy.mark(start, stop)
-        except DiskFull as error:
-            full = error
+        for run in written.runs:
+            full = full or self._kept(partial(lazy.mark, *run), BLOCK_BYTES)
         if full is not None:
             job.unkept += [(start, bytes(lazy.raw(start, stop))) for start, stop in written.runs]
             self._hold(job, full)
         else:
             self._full = False
 
-    def _put(self, lazy: LazyLayer, position: int, content: bytes) -> DiskFull | None:
-        """Write verified content; what is open nowhere makes room for it."""
-        try:
-            lazy.put(position, content)
-        except DiskFull as error:
-            if not self._store.make_room(len(content)):
-                return error
-            return self._put(lazy, position, content)
-        return None
+    def _kept(self, write: Callable[[], object], size: int) -> DiskFull | None:
+        """Write; where the disk is full, layers that nobody has open make room. What happened where there was none."""
+        while True:
+            try:
+                write()
+            except DiskFull as error:
+                if not self._store.make_room(size):
+                    return error
+            else:
+                return None
 
     def _hold(self, job: _Job, full: DiskFull) -> None:
         """Have what the disk could not keep in memory for a while."""
@@ -468,6 +492,7 @@ class _Parts:
         self._last = self._pending = b""
         self._left = 0
         self.received = 0
+        self.moved_at = time.monotonic()
 
     def begin(self, start: int, stop: int) -> None:
         """The next piece; what is left of the one before is passed over."""
@@ -485,6 +510,7 @@ class _Parts:
             return 1
         if self._left <= 0 or not (count := self._reader.readinto(buffer[: self._left])):
             return 0
+        self.moved_at = time.monotonic()
         self._last = bytes(buffer[count - 1 : count])
         self._position += count
         self._left -= count

@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from registry_pipelines.errors import IndexInvalid
@@ -46,8 +47,9 @@ class Pieces(Protocol):
         """Its bytes of the blob, from and to. The next piece begins there, or one byte before."""
         ...
 
-    def content(self, piece: int, reader: Readable) -> Iterator[tuple[int, bytes]]:
-        """Positions and bytes of the tar, verified. reader: gives exactly the stored bytes. Raises ContentError."""
+    def content(self, piece: int, reader: Readable, folder: Path) -> Iterator[tuple[int, bytes]]:
+        """Positions and bytes of the tar, verified. reader: gives exactly the stored bytes. folder: for what is too
+        long for memory until its digest is known. Raises ContentError, and what the reader raises."""
         ...
 
 
@@ -82,11 +84,11 @@ class SpanPieces:
         """See Pieces."""
         return self._spans.stored(piece)
 
-    def content(self, piece: int, reader: Readable) -> Iterator[tuple[int, bytes]]:
+    def content(self, piece: int, reader: Readable, folder: Path) -> Iterator[tuple[int, bytes]]:
         """See Pieces."""
         start, stop = self._spans.stored(piece)
         position, _ = self._spans.unpacked(piece)
-        with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES) as kept:
+        with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(folder)) as kept:
             digest = self._spans.digests[piece]
             keep_verified(reader, stop - start, digest, kept, what=f"span {piece}", where=self._where)
             kept.seek(0)
@@ -117,10 +119,10 @@ class WholeLayer:
         """See Pieces."""
         return 0, self._layer.size
 
-    def content(self, piece: int, reader: Readable) -> Iterator[tuple[int, bytes]]:
+    def content(self, piece: int, reader: Readable, folder: Path) -> Iterator[tuple[int, bytes]]:
         """See Pieces."""
         position, buffer = 0, memoryview(bytearray(READ_BYTES))
-        with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES) as kept:
+        with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(folder)) as kept:
             keep_verified(reader, self._layer.size, self._layer.digest, kept, what="the layer", where=self._where)
             kept.seek(0)
             inflater = Inflater(Source(_File(kept), None), where=self._where)
@@ -200,7 +202,7 @@ class ChunkPieces:
         """See Pieces."""
         return self._members[piece][0].start, self._members[piece][0].stop
 
-    def content(self, piece: int, reader: Readable) -> Iterator[tuple[int, bytes]]:
+    def content(self, piece: int, reader: Readable, folder: Path) -> Iterator[tuple[int, bytes]]:
         """See Pieces. Behind a file come zeros up to the end of its block."""
         member = self._members[piece]
         stream = MemberStream(reader, member[0].start, where=self._where)
@@ -209,7 +211,7 @@ class ChunkPieces:
             if not 0 <= skipped <= MAX_INNER_BYTES:
                 raise self._invalid("chunks of one gzip member do not follow each other")
             stream.exactly(skipped)
-            yield from self._verified(chunk, stream)
+            yield from self._verified(chunk, stream, folder)
             end = chunk.position + chunk.size
             padding = -end % BLOCK_BYTES if following else self._padding(piece, chunk)
             if padding and (following is None or following.position >= end + padding):
@@ -221,10 +223,10 @@ class ChunkPieces:
         following = self._positions[piece + 1] if piece + 1 < len(self._positions) else end + padding
         return padding if following >= end + padding else 0
 
-    def _verified(self, chunk: Chunk, stream: MemberStream) -> Iterator[tuple[int, bytes]]:
+    def _verified(self, chunk: Chunk, stream: MemberStream, folder: Path) -> Iterator[tuple[int, bytes]]:
         hasher: Any = hashlib.new(chunk.digest.algorithm)
         buffer, left, position = memoryview(bytearray(READ_BYTES)), chunk.size, chunk.position
-        with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES) as kept:
+        with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(folder)) as kept:
             while left:
                 view = buffer[:left]
                 stream.fill(view)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from registry_pipelines.oci.digest import Digest
@@ -18,9 +20,7 @@ from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.pieces import SpanPieces
 from registry_pipelines.stream.ztoc import record_spans
 from tests.oci.test_layer_records import unpacked
-from tests.stream.layers import pack
-
-__all__ = ["pack", "unpacked"]
+from tests.patience import patient
 
 
 def noise(seed: int, size: int) -> bytes:
@@ -46,3 +46,11 @@ class Layer:
 
 def filler(place: Place, folder: Path, *, log: list[str] | None = None, patience_s: float = 60) -> Filler:
     return Filler(place, BlockStore(folder), log=[].append if log is None else log.append, patience_s=patience_s)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does; a limit only ends what hangs."""
+    end = time.monotonic() + patient(60)
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)

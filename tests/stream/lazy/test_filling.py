@@ -5,17 +5,37 @@ from __future__ import annotations
 import gzip
 import random
 import tarfile
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from registry_pipelines.errors import IndexInvalid, RegistryError, Unavailable, Unsupported
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
+from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client.distribution import DistributionRegistry
 from registry_pipelines.registry.embedded.server import EmbeddedServer
+from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.estargz import Options
+from registry_pipelines.stream.estargz_toc import read_toc
+from registry_pipelines.stream.lazy.blocks import LazyLayer
+from registry_pipelines.stream.lazy.pieces import Chunk, ChunkPieces, SpanPieces, WholeLayer
+from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.stream.ztoc import record_spans
 from tests.doubles.fault_registry import FaultRegistry
-from tests.stream.lazy.parts import Layer, filler, noise, pack
+from tests.doubles.faults import Corrupt, CutAnswer, HoldAnswer, NoRange, Rewrite, Status
+from tests.doubles.small_disk import small_disk
+from tests.patience import patient
+from tests.stream.layers import convert, members, pack
+from tests.stream.lazy.parts import Layer, filler, noise, until
+from tests.stream.test_spans import COMPRESSORS, tars
 
 
 @dataclass
@@ -62,3 +82,259 @@ def test_what_is_read_is_the_layer_and_comes_once(faulty: Faulty, tmp_path: Path
     with filler(faulty.place, tmp_path / "blocks") as filling:
         lazy = filling.open(layer.descriptor.digest, layer.pieces)
         assert lazy.read(0, end) == layer.tar[:end] and not faulty.faults.seen
+
+
+@settings(max_examples=40)
+@given(tars(), st.sampled_from(sorted(COMPRESSORS)), st.integers(200, 60_000), st.integers(3000, 30_000), st.data())
+def test_every_read_of_any_layer_is_what_is_unpacked(
+    tmp_path_factory: pytest.TempPathFactory,
+    tar: bytes,
+    compressor: str,
+    span_bytes: int,
+    cut: int,
+    data: st.DataObject,
+) -> None:
+    folder = tmp_path_factory.mktemp("layer")
+    place = Place(LayoutRegistry(folder / "registry"), "app")
+    layer = Layer(place, folder, COMPRESSORS[compressor](tar, cut), span_bytes=span_bytes)
+    end = layer.record.archive_end
+    whole = WholeLayer(layer.descriptor, end)
+    with filler(place, folder / "blocks") as filling:
+        lazies = [filling.open(layer.descriptor.digest, each) for each in (layer.pieces, whole)]
+        for _ in range(5):
+            start = data.draw(st.integers(0, end))
+            stop = min(end, start + data.draw(st.integers(0, 30_000)))
+            for lazy in lazies:
+                assert lazy.read(start, stop - start) == tar[start:stop]
+        assert all(lazy.read(0, end) == tar[:end] and lazy.complete for lazy in lazies)
+
+
+def test_readers_of_one_piece_wait_for_one_request(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    release = threading.Event()
+    faulty.faults.reset_counts()
+    faulty.faults.play("GET", ".*/blobs/.*", HoldAnswer(release))
+    with filler(faulty.place, tmp_path / "blocks") as filling, ThreadPoolExecutor(8) as readers:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        reads = [readers.submit(lazy.read, 50_000 + each, 100) for each in range(8)]
+        until(lambda: len(faulty.faults.seen) > 0)
+        release.set()
+        assert [each.result() for each in reads] == [layer.tar[50_000 + each :][:100] for each in range(8)]
+        assert len(faulty.faults.seen) == 1 and filling.counts.stalls >= 1 and filling.counts.stall_s > 0
+
+
+def test_neighbours_come_in_one_request(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    faulty.faults.reset_counts()
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        assert lazy.read(0, lazy.size) == layer.tar[: lazy.size]
+    assert len(layer.record.checkpoints) > 10 and len(faulty.faults.seen) == 1
+
+
+def test_wrong_bytes_are_an_error_and_never_seen(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    log: list[str] = []
+    with filler(faulty.place, tmp_path / "blocks", log=log) as filling:
+        spans = filling.open(layer.descriptor.digest, layer.pieces)
+        whole = filling.open(layer.descriptor.digest, WholeLayer(layer.descriptor, len(layer.tar)))
+        faulty.faults.play("GET", ".*/blobs/.*", Corrupt(2000))
+        for lazy in (spans, whole):
+            with pytest.raises(IndexInvalid, match="hashes to"):
+                lazy.read(100_000, 10)
+            assert lazy.filled_bytes == 0 and not any(lazy.raw(0, lazy.size))
+        assert len(log) == 2 and "hashes to" in log[0] and filling.counts.failures == 2
+        faulty.faults.clear()
+        assert all(lazy.read(100_000, 10) == layer.tar[100_000:100_010] for lazy in (spans, whole))
+
+
+def test_a_wrong_piece_does_not_take_its_neighbours_with_it(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    spans = record_spans(layer.record)
+    digests = list(spans.digests)
+    digests[3] = digests[4]
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        wrong = SpanPieces(replace(spans, digests=tuple(digests)), table=Digest.of(b"a table"))
+        lazy = filling.open(layer.descriptor.digest, wrong)
+        with pytest.raises(IndexInvalid, match="span 3 hashes"):
+            lazy.read(0, lazy.size)
+        until(lambda: lazy.filled_bytes > lazy.size - 20_000)
+        start, stop = spans.unpacked(3)
+        assert lazy.read(0, start) == layer.tar[:start] and lazy.read(stop, 1000) == layer.tar[stop : stop + 1000]
+        assert not lazy.holds(start, start + 1)
+
+
+def test_a_registry_without_ranges_is_said_and_gives_the_whole(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    faulty.faults.play("GET", ".*/blobs/.*", NoRange())
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        with pytest.raises(Unsupported, match="whole blob"):
+            filling.check_ranges(layer.descriptor.digest)
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        with pytest.raises(Unsupported, match="whole blob"):
+            lazy.read(0, 10)
+        whole = filling.open(layer.descriptor.digest, WholeLayer(layer.descriptor, len(layer.tar)))
+        assert whole.read(0, whole.size) == layer.tar
+        faulty.faults.clear()
+        filling.check_ranges(layer.descriptor.digest)
+
+
+def test_another_range_than_asked_for_is_an_error(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    faulty.faults.play("GET", ".*/blobs/.*", Rewrite(set={"Content-Range": "bytes 0-99/150000"}))
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        with pytest.raises(RegistryError, match="the registry gave 0-99"):
+            lazy.read(100_000, 10)
+        assert lazy.filled_bytes == 0
+
+
+def test_a_token_that_expires_is_renewed(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    faulty.faults.require_tokens()
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        assert lazy.read(0, 10) == layer.tar[:10]
+        faulty.faults.expire_tokens()
+        assert lazy.read(150_000, 10) == layer.tar[150_000:150_010]
+
+
+def test_an_answer_that_is_cut_goes_on(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    faulty.faults.reset_counts()
+    faulty.faults.play("GET", ".*/blobs/.*", CutAnswer(50_000), times=1)
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        assert lazy.read(0, lazy.size) == layer.tar[: lazy.size]
+    first, second = (each.range for each in faulty.faults.seen)
+    assert int(second.removeprefix("bytes=").split("-")[0]) > 30_000 > int(first.removeprefix("bytes=").split("-")[0])
+
+
+@pytest.mark.parametrize("dead", ["hangs", "refuses"])
+def test_a_registry_that_dies_ends_the_wait_with_an_error(faulty: Faulty, tmp_path: Path, dead: str) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    log: list[str] = []
+    release = threading.Event()
+    fault = HoldAnswer(release) if dead == "hangs" else Status(503)
+    faulty.faults.play("GET", ".*/blobs/.*", fault)
+    with filler(faulty.place, tmp_path / "blocks", log=log, patience_s=0.2) as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        with pytest.raises(Unavailable):
+            lazy.read(100_000, 10)
+        assert lazy.filled_bytes == 0 and filling.counts.failures == 1
+        faulty.faults.clear()
+        release.set()
+        until(lambda: not pending(lazy, 100_000, 10))
+        assert lazy.read(100_000, 10) == layer.tar[100_000:100_010]
+
+
+def pending(lazy: LazyLayer, position: int, size: int) -> bool:
+    """Whether a read still ends with the error of a registry that has come back meanwhile."""
+    try:
+        lazy.read(position, size)
+    except Unavailable:
+        return True
+    return False
+
+
+def test_who_waits_when_the_mount_ends_gets_an_error(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    release = threading.Event()
+    faulty.faults.play("GET", ".*/blobs/.*", HoldAnswer(release))
+    filling = filler(faulty.place, tmp_path / "blocks")
+    lazies = [filling.open(layer.descriptor.digest, layer.pieces) for _ in range(6)]
+    with ThreadPoolExecutor(6) as readers:
+        reads = [readers.submit(lazy.read, 0, 10) for lazy in lazies]
+        until(lambda: len(faulty.faults.requests("GET", ".*/blobs/.*")) == 4)
+        closing = threading.Thread(target=filling.close)
+        closing.start()
+        assert any(isinstance(each.exception(), Unavailable) for each in as_completed(reads[:6], timeout=patient(30)))
+        release.set()
+        closing.join(patient(30))
+    with pytest.raises((Unavailable, ValueError)):
+        lazies[0].read(0, 10)
+
+
+def test_the_rest_comes_in_the_background_and_readers_come_first(faulty: Faulty, tmp_path: Path) -> None:
+    layers = [Layer(faulty.place, tmp_path / str(n), gzip.compress(a_tar(n))) for n in range(3)]
+    release = threading.Event()
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        lazies = [filling.open(each.descriptor.digest, each.pieces) for each in layers]
+        faulty.faults.reset_counts()
+        faulty.faults.play("GET", ".*/blobs/.*", HoldAnswer(release), times=3)
+        filling.start_background()
+        until(lambda: len(faulty.faults.seen) == 3)
+        assert lazies[2].read(150_000, 10) == layers[2].tar[150_000:150_010]  # while three requests stand still
+        release.set()
+        until(lambda: filling.filled_bytes == filling.total_bytes)
+        assert all(lazy.read(0, lazy.size) == each.tar[: lazy.size] for lazy, each in zip(lazies, layers, strict=True))
+        assert filling.counts.background.bytes > 300_000 and filling.counts.demand.requests >= 1
+
+
+def test_two_fillers_of_one_node_share_the_background(faulty: Faulty, tmp_path: Path) -> None:
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    with filler(faulty.place, tmp_path / "blocks") as one, filler(faulty.place, tmp_path / "blocks") as other:
+        lazies = [each.open(layer.descriptor.digest, layer.pieces) for each in (one, other)]
+        faulty.faults.reset_counts()
+        one.start_background()
+        until(lambda: lazies[0].complete)
+        other.start_background()
+        assert lazies[1].complete and lazies[1].read(0, lazies[1].size) == layer.tar[: lazies[1].size]
+        assert sum(each.bytes_down for each in faulty.faults.seen) <= len(layer.raw)
+
+
+def test_a_full_disk_is_served_without_keeping(faulty: Faulty, tmp_path: Path) -> None:
+    tar = a_tar(1, 3_000_000)
+    layer = Layer(faulty.place, tmp_path, gzip.compress(tar), span_bytes=100_000)
+    log: list[str] = []
+    with small_disk(tmp_path / "small", 1) as small, filler(faulty.place, small / "blocks", log=log) as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        filling.start_background()
+        draw = random.Random(1)
+        for _ in range(300):
+            start = draw.randrange(lazy.size)
+            stop = min(lazy.size, start + draw.randrange(200_000))
+            assert lazy.read(start, stop - start) == tar[start:stop]
+        assert 0 < lazy.filled_bytes < 1 << 20 and len(log) == 1 and "not kept" in log[0]
+
+
+def test_a_full_disk_lets_go_what_nobody_has_open(faulty: Faulty, tmp_path: Path) -> None:
+    layers = [Layer(faulty.place, tmp_path / str(n), gzip.compress(a_tar(n, 500_000))) for n in range(3)]
+    log: list[str] = []
+    with small_disk(tmp_path / "small", 1) as small:
+        for layer in layers:
+            with filler(faulty.place, small / "blocks", log=log) as filling:
+                lazy = filling.open(layer.descriptor.digest, layer.pieces)
+                assert lazy.read(0, lazy.size) == layer.tar[: lazy.size] and lazy.complete
+    assert not log
+
+
+@settings(max_examples=30)
+@given(members(), st.integers(0, 3))
+def test_chunks_of_estargz_give_the_files(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[tarfile.TarInfo, bytes]], chunk: int
+) -> None:
+    folder = tmp_path_factory.mktemp("layer")
+    place = Place(LayoutRegistry(folder / "registry"), "app")
+    options = Options(chunk_bytes=(1000, 4096, 8000, 1 << 20)[chunk])
+    blob, _ = convert(gzip.compress(pack(entries)), options)
+    layer = push_blob(place, blob, media_type=OCI_LAYER_GZIP)
+    chunks, files, position = [], [], 0
+    with read_toc(blob_ranges(place, layer.digest), layer.size) as toc:
+        rows = [row for row in toc if row.has_content]
+        stops = [row.offset for row in rows[1:]] + [toc.offset]
+        size = 0
+        for row, stop in zip(rows, stops, strict=True):
+            if row.type == "reg":
+                position += -position % 512
+                size, start = row.size, position
+                files.append((row.digest, position, size))
+            count = row.chunk_size or size - row.chunk_offset
+            chunks.append(Chunk(position, count, row.offset, stop, row.inner_offset, Digest(row.chunk_digest)))
+            position += count
+        pieces = ChunkPieces(chunks, position + -position % 512, table=toc.digest)
+    with filler(place, folder / "blocks") as filling:
+        lazy = filling.open(layer.digest, pieces)
+        for digest, start, size in files:
+            assert Digest.of(lazy.read(start, size)) == digest
+        assert lazy.complete
