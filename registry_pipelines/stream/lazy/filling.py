@@ -346,28 +346,29 @@ class Filler:
         """One request; the pieces that came are taken from the jobs."""
         layer, count = jobs[0].layer, self.counts.demand if demand else self.counts.background
         start, stop = layer.pieces.stored(jobs[0].piece)[0], layer.pieces.stored(jobs[-1].piece)[1]
+        with self._changed:
+            count.requests += stop > start
         with self._opened(layer, start, stop) as reader:
             parts = _Parts(reader, start)
-            try:
-                while jobs:
-                    job = jobs[0]
-                    with self._changed:
-                        others = job.runner not in (0, threading.get_ident())
-                        if not demand and (others or job.done.is_set() or self._is_asked()):
-                            self._leave(jobs)
-                            return
-                        job.runner = threading.get_ident()
-                    job.parts = parts
+            while jobs:
+                job = jobs[0]
+                with self._changed:
+                    others = job.runner not in (0, threading.get_ident())
+                    if not demand and (others or job.done.is_set() or self._is_asked()):
+                        self._leave(jobs)
+                        return
+                    job.runner = threading.get_ident()
+                job.parts = parts
+                try:
                     parts.begin(*layer.pieces.stored(job.piece))
                     with local_errors(layer.lazy.folder):
                         self._keep(job, parts)
-                    patience.progress()
+                finally:
                     with self._changed:
-                        jobs.popleft().end()
-            finally:
+                        count.bytes += parts.taken()
+                patience.progress()
                 with self._changed:
-                    count.requests += stop > start
-                    count.bytes += parts.received
+                    jobs.popleft().end()
 
     @contextmanager
     def _opened(self, layer: _Filled, start: int, stop: int) -> Iterator[Readable]:
@@ -491,8 +492,13 @@ class _Parts:
         self._reader, self._position = reader, start
         self._last = self._pending = b""
         self._left = 0
-        self.received = 0
+        self._received = 0
         self.moved_at = time.monotonic()
+
+    def taken(self) -> int:
+        """Bytes that came since the last call."""
+        count, self._received = self._received, 0
+        return count
 
     def begin(self, start: int, stop: int) -> None:
         """The next piece; what is left of the one before is passed over."""
@@ -514,7 +520,7 @@ class _Parts:
         self._last = bytes(buffer[count - 1 : count])
         self._position += count
         self._left -= count
-        self.received += count
+        self._received += count
         return count
 
 

@@ -77,7 +77,7 @@ def test_what_is_read_is_the_layer_and_comes_once(faulty: Faulty, tmp_path: Path
         assert lazy.complete and lazy.filled_bytes == lazy.size == end
         spans = len(layer.record.checkpoints)
         assert len(faulty.faults.seen) <= spans and filling.counts.demand.requests == len(faulty.faults.seen)
-        assert filling.counts.demand.bytes == sum(each.bytes_down for each in faulty.faults.seen)
+        until(lambda: filling.counts.demand.bytes == sum(each.bytes_down for each in faulty.faults.seen))
     faulty.faults.reset_counts()
     with filler(faulty.place, tmp_path / "blocks") as filling:
         lazy = filling.open(layer.descriptor.digest, layer.pieces)
