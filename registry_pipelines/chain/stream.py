@@ -329,7 +329,7 @@ def _conversion_row(row: StreamRow) -> dict[str, Scalar]:
         "bytes": row.size,
         "how": row.how,
         "made": row.made,
-        "made_bytes": row.made_bytes,
+        "made_size_bytes": row.made_bytes,
         "bytes_sent": row.bytes_sent,
         "why": row.why,
     }
@@ -355,8 +355,10 @@ def _notes(rows: Sequence[StreamRow], missing: Sequence[str], more: Sequence[str
     """What was left out, in sums: the table has each layer with its reason. missing: of the files to be fetched first,
     those that are nowhere."""
     told = [f"`prioritize` names {path}, which is in no layer that is streamed" for path in missing]
-    for how, words in (("skipped", "no index, so a node fetches them whole"), ("kept", "the form they had")):
+    for how in ("skipped", "kept"):
         sizes = [row.size for row in rows if row.how == how]
         if sizes:
+            them, they = ("it", "it") if len(sizes) == 1 else ("them", "they")
+            words = f"no index, so a node fetches {them} whole" if how == "skipped" else f"the form {they} had"
             told.append(f"{count_text(len(sizes), 'layer')} with {words}: {size_text(sum(sizes))}")
     return list(dict.fromkeys([*more, *told]))

@@ -12,7 +12,7 @@ import click
 
 from registry_pipelines.chain import StageResult
 from registry_pipelines.chain.keys import trusted_keys
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
@@ -151,14 +151,7 @@ _FINDING_COLUMNS = ("severity", "component", "ids", "fixed")
 
 @click.command("verify", epilog=RELEASE_OR_IMAGE)
 @click.argument("target", shell_complete=IMAGES)
-@click.option(
-    "--key",
-    "keys",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="PEM public key to believe; the configuration's trusted keys unless told.",
-)
+@BELIEVED_KEYS
 @common
 def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
     """Check that a trusted key signed exactly this image, and list the attestations that are believed."""

@@ -170,6 +170,15 @@ RECEIPT_KEY = click.option(
     help="Private key that signs the receipts; the configuration's unless told.",
 )
 
+BELIEVED_KEYS = click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="PEM public key to believe; the configuration's trusted keys unless told.",
+)
+
 PLATFORM = click.option(
     "--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated."
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.chain.result import StageResult
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
 from registry_pipelines.cli.references import is_release, named
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # loaded where it is used: what only checks an image needs ne
     from registry_pipelines.chain import Chain
     from registry_pipelines.chain.stream import Tools
     from registry_pipelines.config import Config
+    from registry_pipelines.evidence.keys import KeySet
 
 TARGET = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
@@ -41,7 +42,7 @@ TARGET = (
 
 @click.group("stream")
 def stream_group() -> None:
-    """Let images start before they are fetched whole."""
+    """Let images start before they are fetched whole: SOCI, eStargz."""
 
 
 class _Size(click.ParamType[Size]):
@@ -84,7 +85,7 @@ _KEY = click.option(
 )
 
 
-@stream_group.command("index", epilog=TARGET, short_help="Index an image beside it; no digest changes.")
+@stream_group.command("index", epilog=TARGET, short_help="Make a SOCI index beside an image; no digest changes.")
 @click.argument("target", shell_complete=IMAGES)
 @_SPAN_SIZE
 @_MIN_LAYER_SIZE
@@ -102,7 +103,7 @@ def index(
     """Index an image, so that a node starts it before it has fetched it whole: a SOCI index for each platform, which
     refers to it and is signed by the indexer. No digest changes. Layers that get none are listed with the reason.
 
-    Of an image of the configuration with `stream` that says sizes and files.
+    What an image of the configuration has in its `stream` holds in place of options.
     """
     told = {"span_size": span_size, "min_layer_size": min_layer_size, "prioritize": prioritize or None}
     given = {name: value for name, value in told.items() if value is not None}
@@ -123,10 +124,13 @@ def index(
     answer(options, result)
 
 
-@stream_group.command("convert", epilog=TARGET, short_help="Make an image with a digest of its own that starts fast.")
+@stream_group.command("convert", epilog=TARGET, short_help="Make a SOCI v2 or eStargz image of another one.")
 @click.argument("target", shell_complete=IMAGES)
 @click.option(
-    "--format", "form", type=click.Choice(DERIVED_FORMATS), help="What is made; that of the configuration unless told."
+    "--format",
+    "form",
+    type=click.Choice(DERIVED_FORMATS),
+    help="What is made; that of the configuration unless told. soci-v1 is what `stream index` makes.",
 )
 @_SPAN_SIZE
 @_MIN_LAYER_SIZE
@@ -225,15 +229,17 @@ def _tools(options: Options, key: Path | None, progress: Progress) -> Tools:
     return Tools(state=options.state.parent, signer=signer, engine=engine, progress=progress)
 
 
-@stream_group.command("check", epilog=TARGET, short_help="Say what keeps an image from it.")
+@stream_group.command("check", epilog=TARGET, short_help="Say what keeps an image from starting early.")
 @click.argument("target", shell_complete=IMAGES)
 @click.option("--every-span", is_flag=True, help="Read layers whole through their indexes, in place of a sample.")
+@BELIEVED_KEYS
 @common
-def check(options: Options, target: str, every_span: bool) -> None:
-    """Say what keeps an image from starting before it is fetched whole. Nothing is written.
+def check(options: Options, target: str, every_span: bool, keys: tuple[Path, ...]) -> None:
+    """Say what keeps an image from starting before it is fetched whole: on nodes with the SOCI or the stargz
+    snapshotter, on Fargate and on GKE. Nothing is written.
 
     An index is held against its layers: a few pieces of each are fetched and compared. Whose signature counts the
-    configuration says.
+    configuration says, or `--key`.
 
     Severities: error (what was made for it is broken, or cannot be trusted), warning (layers are fetched whole),
     unknown (only somebody else can tell), hint. Exit 6: an error.
@@ -242,7 +248,7 @@ def check(options: Options, target: str, every_span: bool) -> None:
     from registry_pipelines.chain.stream import check as checked
 
     config = options.config_if_any()
-    trusted = Keyring(config).trusted_if_any() if config else None
+    trusted = _believed(keys) if keys else Keyring(config).trusted_if_any() if config else None
     name = target.partition("@")[0].partition(":")[0]
     stream = config.images[name].stream if config and is_release(config, target) else None
     with named(options, [target]) as locate:
@@ -260,6 +266,12 @@ def check(options: Options, target: str, every_span: bool) -> None:
         _show_check(result)
     if not result.ok:
         sys.exit(result.exit_code or ContentError.exit_code)
+
+
+def _believed(keys: tuple[Path, ...]) -> KeySet:
+    from registry_pipelines.evidence.keys import load_verifier  # with the cryptography, which other checks do without
+
+    return load_verifier(keys)
 
 
 _CHECK_COLUMNS = ("severity", "reader", "platform", "layer", "what")

@@ -167,7 +167,7 @@ KINDS: dict[CheckId, Kind] = {
     ),
     "index-unnamed": Kind(
         *("warning", "soci", "a SOCI index of version 2 that no image names"),
-        "A node finds it through the image's manifest alone, and that names none",
+        "A node finds it only through an annotation of the image's manifest, and there is none",
         "Convert the image again; who changed its manifest left the annotation out",
         f"{_SOCI}, docs/soci-index-manifest-v2.md",
     ),
@@ -181,7 +181,7 @@ KINDS: dict[CheckId, Kind] = {
     "index-unverified": Kind(
         *("unknown", "soci", "whether the index can be trusted is not known: no indexer's key was given"),
         "A node believes the digests in an index in place of the layer's",
-        "Name the indexer's public key in the configuration, under `signing.indexer`",
+        "Name the indexer's public key: `--key`, or `signing.indexer` of the configuration",
         "this program",
     ),
     "soci-v1-only": Kind(
@@ -199,7 +199,7 @@ KINDS: dict[CheckId, Kind] = {
     "small-layers": Kind(
         *("hint", "soci", "all its layers are too small to be indexed"),
         "Nodes fetch such layers whole, which is as fast",
-        "Nothing",
+        "Nothing is to be done",
         f"{_SOCI}, issue 717",
     ),
     "layer-not-indexed": Kind(
@@ -265,13 +265,13 @@ KINDS: dict[CheckId, Kind] = {
     "span-beyond-end": Kind(
         *("hint", "soci", "the index's last span holds nothing"),
         "The official builder writes such spans where a stream ends with an empty block; readers pass over them",
-        "Nothing",
+        "Nothing is to be done",
         f"run 2026-11: {_SOCI}",
     ),
     "spans-unread": Kind(
         *("unknown", "soci", "no span of the layer is small enough to be read as a sample"),
         "Whether the index fits the layer was not looked at",
-        "Ask for every span",
+        "Ask for every span: `stream check --every-span`",
         "this program",
     ),
     "prefetch-damaged": Kind(

@@ -91,7 +91,6 @@ class LayerConverter:
             how = "mounted" if found == "mounted" else "present" if found else None
         sent = 0
         if made is None or how is None:
-            progress.begin(task, total_bytes=layer.size)
             try:
                 made = self._make(layer, diff_id, progress, task)
             except LayerUnlisted as error:
@@ -116,8 +115,13 @@ class LayerConverter:
         return ConvertedLayer(msgspec.structs.replace(layer, annotations=annotations), diff_id, found.chunks), ""
 
     def _make(self, layer: Descriptor, diff_id: Digest, progress: Progress, task: str) -> ConvertedLayer:
+        passes = 0
+
         @contextmanager
         def opened() -> Iterator[Counted]:
+            nonlocal passes
+            passes += 1
+            progress.begin(task, total_bytes=passes * layer.size)
             with BlobStream(self._source, layer) as stream:
                 yield Counted(stream, progress, task)
 

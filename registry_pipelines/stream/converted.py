@@ -21,19 +21,17 @@ from registry_pipelines.versions import claim_file
 MAX_SEEN = 8
 """Repositories remembered per converted layer; one is enough to mount from."""
 
-VERSION = 1
-"""Of the tables; what keys mean is in them."""
+VERSION = 2
+"""Of the tables; what keys mean is in them. Those of an older version are emptied: what they knew is found again."""
 
 _WAIT_FOR_LOCK_S = 30.0
-_TABLES = """
-CREATE TABLE IF NOT EXISTS layers (
-  key TEXT PRIMARY KEY, digest TEXT, diff_id TEXT, size INTEGER, annotations TEXT, chunks INTEGER,
-  note TEXT, missing TEXT
-);
-CREATE TABLE IF NOT EXISTS seen (
-  digest TEXT, registry TEXT, repository TEXT, PRIMARY KEY (digest, registry, repository)
-);
-"""
+_DROP = ("DROP TABLE IF EXISTS layers", "DROP TABLE IF EXISTS seen")
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS layers (key TEXT PRIMARY KEY, digest TEXT, diff_id TEXT, size INTEGER, "
+    "annotations TEXT, chunks INTEGER, note TEXT, missing TEXT)",
+    "CREATE TABLE IF NOT EXISTS seen "
+    "(digest TEXT, registry TEXT, repository TEXT, PRIMARY KEY (digest, registry, repository))",
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,11 @@ class ConvertedLayers:
         try:
             claim_file(database, VERSION, what="the memory of converted layers", path=self._path)
             database.execute("PRAGMA journal_mode=WAL")
-            database.executescript(f"{_TABLES}PRAGMA user_version = {VERSION};")
+            database.execute("BEGIN IMMEDIATE")  # of several processes only one may find older tables
+            [version] = database.execute("PRAGMA user_version").fetchone()
+            for statement in (*(_DROP if version < VERSION else ()), *_TABLES, f"PRAGMA user_version = {VERSION}"):
+                database.execute(statement)
+            database.execute("COMMIT")
         except sqlite3.DatabaseError:
             database.close()
             raise

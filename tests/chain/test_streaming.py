@@ -156,6 +156,9 @@ def test_any_image_is_indexed_and_converted_with_a_key_of_ones_own(
     assert answer(fleet, "stream", "convert", target, *key, "--format", "estargz")["changed"]
     assert set(place.registry.tags(place.repository)) == {"v1", "v1-estargz"}
     assert answer(fleet, "stream", "check", f"{target}-estargz")["ok"]
+    for keys, said in ((), True), (("--key", "indexer.pub"), False):
+        rows = answer(fleet, "stream", "check", target, *keys)["rows"]
+        assert bool({"index-unsigned", "index-unverified"} & {row["name"] for row in rows}) is said
 
 
 @pytest.mark.parametrize(
