@@ -1,5 +1,6 @@
 """Images that are there before they are fetched: every byte comes when it is first read, and is verified before.
 
+- ``tree`` has the files of an image, all layers merged by ``merging``
 - ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
 - ``filling`` fetches it: what somebody waits for first, the rest in the background

@@ -1,0 +1,331 @@
+"""Layers merged to the tree that a container sees: what unpacking them one above the other makes (OCI image-spec 1.1,
+``layer.md``), with containerd's answers where that says nothing.
+
+- A whiteout hides what is below, never what its own layer has, wherever it stands in the tar. A character device 0/0
+  hides as one, as overlayfs has it.
+- A name that comes again replaces what stood there; a directory that comes again keeps its children.
+- A directory that no entry tells of has the owner and mode of the one below, else root's and 0755.
+- A hard link gives its own owner, mode and time to the file. Its target is in its layer, or else below, and then the
+  file becomes one of this layer.
+- Attributes named ``trusted.*`` are left out; times outside 1970 to 2262 become 0.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+
+from registry_pipelines.errors import LayerInvalid
+from registry_pipelines.stream.lazy.tree import FOLDER_BYTES, Inode, Tree, TreeWriter
+from registry_pipelines.stream.mountable import clean_path
+from registry_pipelines.stream.toc import FileMetadata
+
+MAX_LINKS = 255
+"""Symbolic links that are followed to where an entry stands; containerd's number."""
+
+MAX_DEPTH = 1024
+"""Directories in each other: a path of the kernel's 4,096 bytes has no more than twice as many, and no real image a
+hundred."""
+
+MAX_NAME_BYTES = 255
+"""Of one name; the kernel takes no longer one."""
+
+MAX_ENTRIES = 10_000_000
+"""Of one image; a million need some 400 MB while they are merged."""
+
+_WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
+_XATTR = b"SCHILY.xattr."
+_KIND_BITS = {
+    b"reg": stat.S_IFREG,
+    b"dir": stat.S_IFDIR,
+    b"symlink": stat.S_IFLNK,
+    b"char": stat.S_IFCHR,
+    b"block": stat.S_IFBLK,
+    b"fifo": stat.S_IFIFO,
+}
+_TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_LAST_TIME_NS = (1 << 63) - 1
+_REMEMBERED = 1 << 14
+_NO_XATTRS: dict[bytes, bytes] = {}
+
+
+class _Folder:
+    """A directory while trees are merged."""
+
+    __slots__ = ("children", "gone", "inode", "opaque")
+
+    def __init__(self, inode: Inode | None = None) -> None:
+        self.inode = inode
+        """None: no entry told of it."""
+        self.children: dict[bytes, _Folder | _File] = {}
+        self.opaque = False
+        """Nothing below it shows."""
+        self.gone: set[bytes] = set()
+        """What below it does not show."""
+
+
+class _File:
+    """Anything else; names that are hard links of one another share it."""
+
+    __slots__ = ("inode", "links", "number")
+
+    def __init__(self, inode: Inode) -> None:
+        self.inode = inode
+        self.links = self.number = 0
+
+
+def merge_layers(layers: Sequence[Iterable[FileMetadata]]) -> Tree:
+    """Merge the entries of layers, the base first.
+
+    Raises LayerInvalid, with the entry's name, for what cannot be unpacked either: a hard link to nothing, symbolic
+    links in a circle above an entry, a name that no file system takes; and for more than ``MAX_ENTRIES``. What the
+    iterables raise.
+    """
+    merged = _Folder()
+    count = 0
+    for number, files in enumerate(layers):
+        layer = _Layer(number, merged)
+        for each in files:
+            count += 1
+            if count > MAX_ENTRIES:
+                raise LayerInvalid(f"the image has more than {MAX_ENTRIES} files, which is more than can be mounted")
+            layer.add(each)
+        _lay_over(merged, layer.root)
+    return _written(merged, len(layers))
+
+
+class _Layer:
+    """The tree of one layer alone."""
+
+    def __init__(self, number: int, below: _Folder) -> None:
+        self.root = _Folder()
+        self._number, self._below = number, below
+        self._last: tuple[bytes, _Folder] = (b"", self.root)
+
+    def add(self, entry: FileMetadata) -> None:
+        """The next entry of the tar."""
+        path = clean_path(entry.name)
+        if not path:
+            if entry.kind == b"dir":
+                self.root.inode = self._inode(entry)
+            return
+        above, _, name = path.rpartition(b"/")
+        if name.startswith(_AUFS) and name != _OPAQUE:
+            return  # AUFS's own, as containerd takes them
+        folder = self._folder(above, entry)
+        if name == _OPAQUE:
+            folder.opaque = True
+        elif name.startswith(_WHITEOUT):
+            folder.gone.add(name[len(_WHITEOUT) :])
+        else:
+            self._put(folder, name, entry)
+
+    def _put(self, folder: _Folder, name: bytes, entry: FileMetadata) -> None:
+        if len(name) > MAX_NAME_BYTES or b"\0" in name:
+            raise _refused(entry, f"its name has {len(name)} bytes")
+        there = folder.children.get(name)
+        if entry.kind == b"dir":
+            if isinstance(there, _Folder):
+                there.inode = self._inode(entry)
+                return
+            made: _Folder | _File = _Folder(self._inode(entry))
+        elif entry.kind == b"hardlink":
+            made = self._linked(entry)
+        elif entry.kind == b"char" and not entry.device_major and not entry.device_minor:
+            folder.gone.add(name)
+            folder.children.pop(name, None)
+            self._forget()
+            return
+        else:
+            made = _File(self._inode(entry))
+        folder.children[name] = made
+        if isinstance(there, _Folder) or entry.kind == b"symlink":
+            self._forget()
+
+    def _linked(self, entry: FileMetadata) -> _File:
+        target = clean_path(entry.link)
+        above, _, name = target.rpartition(b"/")
+        parent = self._existing(above, entry)
+        file = parent.children.get(name) if parent else None
+        if file is None:
+            file = _find(self._below, target)
+            file = _File(file.inode) if isinstance(file, _File) else None
+        if not isinstance(file, _File):
+            shown = entry.link[:200].decode("utf-8", "replace")
+            raise _refused(entry, f"it is a hard link to {shown!r}, which is no file before it")
+        own = self._inode(entry)
+        kind = stat.S_IFMT(file.inode.mode)
+        # A link has no mode of its own.
+        mode = file.inode.mode if kind == stat.S_IFLNK else kind | stat.S_IMODE(own.mode)
+        xattrs = {**file.inode.xattrs, **own.xattrs} if own.xattrs else file.inode.xattrs
+        file.inode = file.inode._replace(mode=mode, uid=own.uid, gid=own.gid, mtime_ns=own.mtime_ns, xattrs=xattrs)
+        return file
+
+    def _inode(self, entry: FileMetadata) -> Inode:
+        kind = _KIND_BITS.get(entry.kind, stat.S_IFREG)
+        rights = 0o777 if kind == stat.S_IFLNK else entry.mode & 0o7777
+        regular, device = kind == stat.S_IFREG, kind in (stat.S_IFCHR, stat.S_IFBLK)
+        target = entry.link if kind == stat.S_IFLNK else b""
+        return Inode(
+            *(kind | rights, entry.uid, entry.gid, _nanoseconds(entry.modified)),
+            _device(entry) if device else 0,
+            1,
+            entry.size if regular else FOLDER_BYTES if kind == stat.S_IFDIR else len(target),
+            *((self._number, entry.position) if regular else (0, 0)),
+            target,
+            _xattrs(entry.records) if entry.records else _NO_XATTRS,
+        )
+
+    def _folder(self, path: bytes, entry: FileMetadata) -> _Folder:
+        """Where an entry stands, made where it is not there; symbolic links of the layer are followed."""
+        if path == self._last[0]:
+            return self._last[1]
+        found = self._walk(path, entry, make=True)
+        assert found is not None  # noqa: S101 - it was made
+        self._last = path, found
+        return found
+
+    def _existing(self, path: bytes, entry: FileMetadata) -> _Folder | None:
+        return self._walk(path, entry, make=False)
+
+    def _walk(self, path: bytes, entry: FileMetadata, *, make: bool) -> _Folder | None:
+        way = [self.root]
+        left = path.split(b"/")[::-1] if path else []
+        links = 0
+        while left:
+            name = left.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                way = way[:-1] or way
+                continue
+            there = way[-1].children.get(name)
+            if isinstance(there, _File) and stat.S_ISLNK(there.inode.mode):
+                links += 1
+                if links > MAX_LINKS:
+                    raise _refused(entry, "symbolic links above it lead in a circle")
+                if there.inode.target.startswith(b"/"):
+                    way = way[:1]
+                left += there.inode.target.split(b"/")[::-1]
+                continue
+            if not isinstance(there, _Folder):
+                if not make:
+                    return None
+                if len(name) > MAX_NAME_BYTES or b"\0" in name or len(way) >= MAX_DEPTH:
+                    raise _refused(entry, "a directory above it has a name that is too long, or there are too many")
+                there = way[-1].children[name] = _Folder()
+            way.append(there)
+        return way[-1]
+
+    def _forget(self) -> None:
+        """Paths may lead elsewhere now."""
+        self._last = b"", self.root
+
+
+def _refused(entry: FileMetadata, why: str) -> LayerInvalid:
+    name = entry.name[:200].decode("utf-8", "replace")
+    return LayerInvalid(
+        f"the image cannot be mounted because of {name!r}: {why}", do="Build the layer again without such an entry"
+    )
+
+
+def _find(folder: _Folder, path: bytes) -> _Folder | _File | None:
+    found: _Folder | _File | None = folder
+    for name in path.split(b"/"):
+        found = found.children.get(name) if isinstance(found, _Folder) else None
+    return found
+
+
+def _lay_over(below: _Folder, above: _Folder) -> None:
+    """Merge the tree of a layer into what is below it."""
+    waiting = [(below, above)]
+    while waiting:
+        lower, upper = waiting.pop()
+        lower.inode = upper.inode or lower.inode
+        if upper.opaque:
+            lower.children = {}
+        for name in upper.gone:
+            lower.children.pop(name, None)
+        for name, child in upper.children.items():
+            there = lower.children.get(name)
+            if isinstance(child, _Folder) and isinstance(there, _Folder):
+                waiting.append((there, child))
+            else:
+                lower.children[name] = child
+
+
+def _written(root: _Folder, layers: int) -> Tree:
+    """Numbers for what shows, breadth first."""
+    _count_links(root)
+    writer = TreeWriter(layers)
+    number = writer.add(_folder_inode(root), 1)
+    waiting = [(root, number)]
+    while waiting:
+        following: list[tuple[_Folder, int]] = []
+        for folder, directory in waiting:
+            children: list[tuple[bytes, int]] = []
+            for name in sorted(folder.children):
+                child = folder.children[name]
+                if isinstance(child, _Folder):
+                    number = writer.add(_folder_inode(child), directory)
+                    following.append((child, number))
+                else:
+                    if not child.number:
+                        inode = child.inode if child.links == 1 else child.inode._replace(nlink=child.links)
+                        child.number = writer.add(inode, directory)
+                    number = child.number
+                children.append((name, number))
+            writer.children(directory, children)
+            folder.children = {}
+        waiting = following
+    return writer.finish()
+
+
+def _count_links(root: _Folder) -> None:
+    waiting = [root]
+    while waiting:
+        for child in waiting.pop().children.values():
+            if isinstance(child, _Folder):
+                waiting.append(child)
+            else:
+                child.links += 1
+
+
+def _folder_inode(folder: _Folder) -> Inode:
+    links = 2 + sum(isinstance(child, _Folder) for child in folder.children.values())
+    return (folder.inode or _UNTOLD)._replace(nlink=links)
+
+
+_UNTOLD = Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 2, FOLDER_BYTES, 0, 0, b"", _NO_XATTRS)
+
+
+def _device(entry: FileMetadata) -> int:
+    """Kernels have 12 bits for the first number and 20 for the second."""
+    return os.makedev(entry.device_major & 0xFFF, entry.device_minor & 0xFFFFF)
+
+
+def _xattrs(records: tuple[tuple[bytes, bytes], ...]) -> dict[bytes, bytes]:
+    names = ((key[len(_XATTR) :], value) for key, value in records if key.startswith(_XATTR))
+    return {name: value for name, value in names if name and not name.startswith(b"trusted.")} or _NO_XATTRS
+
+
+@lru_cache(_REMEMBERED)
+def _nanoseconds(text: bytes) -> int:
+    """Since 1970, of a time as tables have it; 0 for none."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return 0
+    zone = match[3].replace(b"Z", b"+00:00")
+    try:
+        seconds = int(datetime.fromisoformat((match[1] + zone).decode()).timestamp())
+    except (ValueError, OverflowError):
+        return 0
+    found = seconds * 10**9 + int((match[2] or b"").ljust(9, b"0"))
+    return found if 0 <= found <= _LAST_TIME_NS else 0
+
+
+__all__ = ["merge_layers"]

@@ -1,0 +1,239 @@
+"""The files of an image, all layers merged: what a lookup, a listing and a read need, in a few compact tables.
+
+Nothing of the content is here: a file says in which layer's tar it lies, and where. What ``dump`` makes is kept by the
+node, and loaded in a fraction of the time that merging takes.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import zstandard
+
+from registry_pipelines.errors import IndexInvalid
+
+ROOT = 1
+"""The number of the top directory; others follow without gaps, a directory's children one after the other."""
+
+FOLDER_BYTES = 4096
+"""What a directory says of its size."""
+
+_ROW = struct.Struct("<IIIqQIQIQII")
+"""Mode, uid, gid, mtime, device, links, size, layer, position, extra, parent."""
+
+_Row = tuple[int, int, int, int, int, int, int, int, int, int, int]
+
+_MAGIC = b"rp-tree\x01"
+"""Its last byte is the version."""
+
+_MAX_BYTES = 1 << 31
+"""Of a dump, uncompressed; some 120 a file."""
+
+_NO_XATTRS: Mapping[bytes, bytes] = {}
+
+
+class Inode(NamedTuple):
+    """A file, directory or anything else that stands in a tree."""
+
+    mode: int
+    """Kind and rights, as ``st_mode``."""
+    uid: int
+    gid: int
+    mtime_ns: int
+    """Nanoseconds since 1970; never negative."""
+    rdev: int
+    """Of a device, as ``st_rdev``."""
+    nlink: int
+    size: int
+    """Bytes of a regular file's content, or of a symbolic link's target."""
+    layer: int
+    """Of a regular file: which layer has its content, 0 for the base."""
+    position: int
+    """Of a regular file: where its content begins in the layer's tar, or in what stands for it
+    (``LayerTable.pieces``)."""
+    target: bytes
+    """Of a symbolic link."""
+    xattrs: Mapping[bytes, bytes]
+    """By full name, as ``security.capability``."""
+
+
+class _Extra(msgspec.Struct, frozen=True, array_like=True):
+    """What few inodes have, and many share."""
+
+    target: bytes = b""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """What a dump begins with."""
+
+    inodes: int
+    children: int
+    name_bytes: int
+    layers: int
+    content_bytes: int
+    extras: tuple[_Extra, ...]
+
+
+class Tree:
+    """Inodes by number, from ``ROOT`` to ``nodes``. For many threads; made by ``merging.merge_layers`` or
+    :meth:`load`."""
+
+    def __init__(
+        self,
+        rows: bytes | bytearray,
+        names: bytes | bytearray,
+        name_ends: array[int],
+        numbers: array[int],
+        firsts: array[int],
+        extras: tuple[_Extra, ...],
+        layers: int,
+        content_bytes: int,
+    ) -> None:
+        """rows: one ``_ROW`` for each inode. names, name_ends, numbers: of the children of all directories, sorted
+        within each. firsts: for each inode where its children begin, and a last one where the list ends."""
+        self._rows, self._names, self._name_ends, self._numbers = rows, names, name_ends, numbers
+        self._firsts, self._extras = firsts, extras
+        self.layers = layers
+        """How many were merged."""
+        self.nodes = len(rows) // _ROW.size
+        """How many inodes there are."""
+        self.any_xattrs = any(extra.xattrs for extra in extras)
+        """Whether any inode has extended attributes."""
+        self._maps = [dict(extra.xattrs) if extra.xattrs else _NO_XATTRS for extra in extras]
+        self.content_bytes = content_bytes
+        """Of all regular files, each once."""
+
+    def __iter__(self) -> Iterator[Inode]:
+        """All inodes, by number."""
+        for mode, uid, gid, mtime, rdev, nlink, size, layer, position, extra, _ in _ROW.iter_unpack(self._rows):
+            target, xattrs = self._extras[extra].target, self._maps[extra]
+            yield Inode(mode, uid, gid, mtime, rdev, nlink, size, layer, position, target, xattrs)
+
+    def node(self, number: int) -> Inode:
+        """Raises LookupError."""
+        mode, uid, gid, mtime, rdev, nlink, size, layer, position, extra, _ = self._row(number)
+        target, xattrs = self._extras[extra].target, self._maps[extra]
+        return Inode(mode, uid, gid, mtime, rdev, nlink, size, layer, position, target, xattrs)
+
+    def lookup(self, directory: int, name: bytes) -> int | None:
+        """The number of what stands under a name in a directory; None for nothing. Raises LookupError."""
+        self._row(directory)
+        low, high = self._firsts[directory - 1], self._firsts[directory]
+        end = high
+        while low < high:
+            middle = (low + high) // 2
+            if self._name(middle) < name:
+                low = middle + 1
+            else:
+                high = middle
+        return self._numbers[low] if low < end and self._name(low) == name else None
+
+    def children(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        """Names and numbers in a directory, sorted by name, without ``.`` and ``..``; none for what is no directory.
+        Raises LookupError."""
+        self._row(directory)
+        there = range(self._firsts[directory - 1], self._firsts[directory])
+        return [(self._name(child), self._numbers[child]) for child in there]
+
+    def parent(self, directory: int) -> int:
+        """The directory above; the top's is itself. Raises LookupError; for what is no directory it is the one with its
+        first name."""
+        return self._row(directory)[10]
+
+    def find(self, path: bytes) -> int | None:
+        """The number at a path from the top, links not followed; None for nothing. A convenience for who looks for one
+        file."""
+        found: int | None = ROOT
+        for name in filter(None, path.split(b"/")):
+            found = self.lookup(found, name) if found else None
+        return found
+
+    def dump(self) -> bytes:
+        """The whole tree, compressed; :meth:`load` reads it."""
+        children = len(self._numbers)
+        sizes = self.nodes, children, len(self._names), self.layers, self.content_bytes
+        head = msgspec.msgpack.encode(_Head(*sizes, self._extras))
+        numbers = (part.tobytes() for part in (self._name_ends, self._numbers, self._firsts))
+        raw = b"".join((len(head).to_bytes(8, "little"), head, self._rows, self._names, *numbers))
+        return _MAGIC + zstandard.ZstdCompressor(level=1, write_checksum=True).compress(raw)
+
+    @classmethod
+    def load(cls, raw: bytes) -> Tree:
+        """Read what ``dump`` made. For what this node wrote itself: numbers in it are not checked.
+
+        Raises IndexInvalid: damaged, or of another version.
+        """
+        try:
+            if raw[: len(_MAGIC)] != _MAGIC:
+                raise ValueError("it is of another version")
+            content = zstandard.ZstdDecompressor().decompress(raw[len(_MAGIC) :], max_output_size=_MAX_BYTES)
+            start = 8 + int.from_bytes(content[:8], "little")
+            head = msgspec.msgpack.decode(content[8:start], type=_Head)
+            sizes = (head.inodes * _ROW.size, head.name_bytes, 8 * head.children, 4 * head.children)
+            parts = []
+            for size in (*sizes, 4 * (head.inodes + 1)):
+                parts.append(content[start : start + size])
+                start += size
+            if start != len(content):
+                raise ValueError("it is cut off")
+        except (ValueError, zstandard.ZstdError, msgspec.MsgspecError) as error:
+            raise IndexInvalid(f"the kept tree of an image cannot be read: {error}") from error
+        ends, numbers, firsts = (array(code, part) for code, part in zip("QII", parts[2:], strict=True))
+        return cls(parts[0], parts[1], ends, numbers, firsts, head.extras, head.layers, head.content_bytes)
+
+    def _row(self, number: int) -> _Row:
+        if not ROOT <= number <= self.nodes:
+            raise LookupError(number)
+        return _ROW.unpack_from(self._rows, (number - 1) * _ROW.size)
+
+    def _name(self, child: int) -> bytes:
+        start = self._name_ends[child - 1] if child else 0
+        return bytes(self._names[start : self._name_ends[child]])
+
+
+class TreeWriter:
+    """Puts a tree together, directory by directory; see :meth:`children`. Number ``ROOT`` is asked for first."""
+
+    def __init__(self, layers: int) -> None:
+        self._layers = layers
+        self._rows = bytearray()
+        self._names, self._name_ends, self._numbers = bytearray(), array("Q"), array("I")
+        self._firsts = array("I")
+        self._extras: dict[_Extra, int] = {_Extra(): 0}
+        self._content_bytes = 0
+
+    def add(self, inode: Inode, parent: int) -> int:
+        """The next inode; its number."""
+        extra = 0
+        if inode.target or inode.xattrs:
+            wanted = _Extra(inode.target, tuple(sorted(inode.xattrs.items())))
+            extra = self._extras.setdefault(wanted, len(self._extras))
+        if stat.S_ISREG(inode.mode):
+            self._content_bytes += inode.size
+        self._rows += _ROW.pack(*inode[:9], extra, parent)
+        return len(self._rows) // _ROW.size
+
+    def children(self, directory: int, children: Sequence[tuple[bytes, int]]) -> None:
+        """What a directory has, sorted by name. Directories come in the order of their numbers."""
+        while len(self._firsts) < directory:
+            self._firsts.append(len(self._numbers))
+        for name, number in children:
+            self._names += name
+            self._name_ends.append(len(self._names))
+            self._numbers.append(number)
+
+    def finish(self) -> Tree:
+        """The tree."""
+        while len(self._firsts) <= len(self._rows) // _ROW.size:
+            self._firsts.append(len(self._numbers))
+        tables = bytes(self._rows), bytes(self._names), self._name_ends, self._numbers, self._firsts
+        return Tree(*tables, tuple(self._extras), self._layers, self._content_bytes)
+
+
+__all__ = ["FOLDER_BYTES", "ROOT", "Inode", "Tree", "TreeWriter"]
