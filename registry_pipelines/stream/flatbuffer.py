@@ -202,14 +202,19 @@ class Reader:
         count = self.number("<I", 4, at)
         if count * item > self._end - at - 4:
             raise self.invalid("a vector is longer than the index")
+        self.spend(count * item)
         return at + 4, count
 
-    def text(self, at: int) -> bytes:
-        """A string. Strings may be shared; when all that is read is 64 times the whole buffer, it was made to be."""
-        start, count = self.vector(at, 1)
+    def spend(self, count: int) -> None:
+        """So many bytes are about to be read. Parts may be shared; when all that is read is 64 times the whole buffer,
+        it was made to be."""
         self._budget -= count
         if self._budget < 0:
-            raise self.invalid("its strings repeat without end")
+            raise self.invalid("its parts repeat without end")
+
+    def text(self, at: int) -> bytes:
+        """A string."""
+        start, count = self.vector(at, 1)
         return bytes(self.raw[start : start + count])
 
 
@@ -221,6 +226,7 @@ class Table:
     def __init__(self, reader: Reader, at: int) -> None:
         vtable = at - reader.number("<i", 4, at)
         size = reader.number("<H", 2, vtable)
+        reader.spend(size)
         reader.number("<H", 2, vtable + size - 2)
         if size < 4 or size % 2:
             raise reader.invalid("a table has no form")

@@ -194,19 +194,22 @@ def test_any_bytes_give_the_error(raw: bytes) -> None:
         list(read_ztoc(raw))
 
 
-def test_strings_that_repeat_without_end_are_refused() -> None:
-    """64 KiB that are named by each of some thousand entries would unpack to hundreds of megabytes."""
+@pytest.mark.parametrize("attributes", [0, 5000])
+def test_what_repeats_without_end_is_refused(attributes: int) -> None:
+    """64 KiB that are named by each of some thousand entries would unpack to hundreds of megabytes, and attributes that
+    all of them share, without a byte of text, would take minutes."""
     with Builder() as builder:
-        raw = repeating(builder)
+        raw = repeating(builder, attributes)
     with pytest.raises(IndexInvalid, match="repeat"):
         for _ in read_ztoc(raw):
             pass
 
 
-def repeating(builder: Builder) -> bytes:
-    name = builder.string(b"n" * 65536)
+def repeating(builder: Builder, attributes: int) -> bytes:
+    name = builder.string(b"" if attributes else b"n" * 65536)
     kind = builder.string(b"reg")
-    entry = builder.table([(0, 4, name), (1, 4, kind)], references=(0, 1))
+    shared = builder.offsets([builder.table([(2, 8, 1)])] * attributes)
+    entry = builder.table([(0, 4, name), (1, 4, kind), (13, 4, shared)], references=(0, 1, 13))
     toc = builder.table([(0, 4, builder.offsets([entry] * 5000))], references=(0,))
     blob = builder.string((1).to_bytes(4, "little") + bytes(8) + (10).to_bytes(8, "little") + bytes(9 + 32768))
     digests = builder.offsets([builder.string(DIGESTS[0].encode())])
