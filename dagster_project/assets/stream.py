@@ -51,7 +51,7 @@ def streaming_index(context: dg.AssetExecutionContext, chain: ChainParam) -> Mat
         checked = logged_chain.check_stream(release) if looked_at else None
     shown = facts(indexed)
     if indexed.tables.get("platform_bytes"):
-        shown["how_layers_are_fetched"] = stacked(indexed.tables["platform_bytes"], "platform", PARTS)
+        shown = {"how_layers_are_fetched": stacked(indexed.tables["platform_bytes"], "platform", PARTS)} | shown
     if checked is None:
         check = outcome(STREAMS, passed=True, note=indexed.action)
     else:

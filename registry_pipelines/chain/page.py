@@ -152,7 +152,9 @@ def _facts(
     facts |= {"promoted": f"{status.promoted:%Y-%m-%d %H:%M}"} if status.promoted else {}
     facts |= {"image_bytes": status.size_bytes} if status.size_bytes is not None else {}
     if status.streams:
-        facts |= {"streams": status.streams.text, "index_bytes": status.streams.index_bytes}
+        facts["streams"] = status.streams.text
+        if status.streams.index_bytes:  # eStargz has its tables in the layers
+            facts["index_bytes"] = status.streams.index_bytes
     facts |= {f"findings_{severity}": count for severity, count in _counts(verdict).items()} if verdict else {}
     if difference:
         facts["packages_changed"] = len(difference.packages)

@@ -88,7 +88,9 @@ class ImageCheck:
                 documents += 1
             else:
                 yield document
-        streams = documents or any(each.form for each in self.facts.values())
+        # What says that it is eStargz, and cannot be read as that, has its row.
+        said = any(TOC_ANNOTATION in (layer.annotations or {}) for layer in layers.values())
+        streams = documents or said or any(each.form for each in self.facts.values())
         if not streams and any(map(self._is_wanted, layers.values())):
             yield self._row("no-index")
         elif not streams and layers and all(each.size < self.asked.min_layer_bytes for each in layers.values()):

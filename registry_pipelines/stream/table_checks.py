@@ -138,8 +138,8 @@ def _read(place: Place, ztoc: Ztoc, layer: Descriptor, every_span: bool) -> Iter
             for _ in files.pieces(start, end - start):
                 pass
         _check_entries(ztoc, files, every_span)
-    except Unsupported as error:
-        yield Finding("no-ranges", error.what)
+    except Unsupported:
+        yield Finding("no-ranges")
     except NotFound:
         yield Finding("layer-gone")
     except IndexInvalid as error:
