@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from registry_pipelines.errors import LayerUnlisted
-from registry_pipelines.oci.layer.tar import BLOCK_BYTES, prefix_of
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES, MAX_PATH_BYTES, prefix_of
 
 KINDS = {
     b"0": b"reg",
@@ -121,6 +121,8 @@ def _read(position: int, size: int, blocks: bytes) -> FileMetadata:
         uid, gid = _overridden(records, b"uid", uid), _overridden(records, b"gid", gid)
         moment = _pax_time(records[b"mtime"]) if records.get(b"mtime") else moment
     name, link = long_name or name, long_link or link
+    if len(name) > MAX_PATH_BYTES or len(link) > MAX_PATH_BYTES:
+        raise _CannotList(f"it, or what it links to, has a name of more than {MAX_PATH_BYTES} bytes")
     kind = KINDS.get(kind_byte)
     if kind is None:
         raise _CannotList(_REFUSED.get(kind_byte) or f"it is of type {kind_byte!r}")

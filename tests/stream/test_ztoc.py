@@ -242,6 +242,7 @@ def header(**fields: Any) -> bytes:
         ({"atime": "x"}, "time is malformed"),
         ({"uid": "99999999999999999999"}, "is no number"),
         ({"path": "a\0b"}, "record is malformed"),
+        ({"path": "a/" * 2048}, "more than 4095 bytes"),
         ({"GNU.sparse.map": "0,1"}, "sparse"),
     ],
 )

@@ -20,6 +20,10 @@ ZERO_BLOCK = bytes(BLOCK_BYTES)
 MAX_EXTENSION_BYTES = 1024 * 1024
 """One PAX record set or GNU long name (Go's archive/tar reads the same at most, ``maxSpecialFileSize``)."""
 
+MAX_PATH_BYTES = 4095
+"""A name, or what a link names: longer ones no node can unpack (Linux, ``PATH_MAX``), and work on them grows with their
+square."""
+
 _ADLER_BASE = 65521
 _HEADER_ONLY = frozenset(b"123456")
 _KINDS = {

@@ -19,6 +19,7 @@ from registry_pipelines.oci.layer.record import MAX_BLOCKS_BYTES, RecordWriter
 from registry_pipelines.oci.layer.tar import (
     BLOCK_BYTES,
     MAX_EXTENSION_BYTES,
+    MAX_PATH_BYTES,
     ZERO_BLOCK,
     Header,
     pax_size,
@@ -328,6 +329,12 @@ class LayerWalk:
         self._blocks, self._blocks_bytes = [], 0
         self._tar.note(self._content, blocks)
         try:
+            if len(raw_name) > MAX_PATH_BYTES or len(raw_link) > MAX_PATH_BYTES:
+                raise LayerInvalid(
+                    f"unsafe name {raw_name[:100].decode('utf-8', 'replace')!r}: it or its link has more than "
+                    f"{MAX_PATH_BYTES} bytes, which no node can unpack",
+                    where=self.where,
+                )
             name, link = self._clean(raw_name), ""
             if raw_link and kind in ("symlink", "hardlink"):
                 link = self._link(name, kind, raw_link)
