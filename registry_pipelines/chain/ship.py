@@ -259,9 +259,10 @@ class _Work:
         self._copies(release, stopped)
 
     def _is_indexed(self, release: Release) -> bool:
-        """Whether an index beside it is wanted: what is derived has its own inside."""
+        """Whether the stage has something to say: what is derived has its index inside, what has no ``stream`` has
+        none. Who asks for just this stage is told."""
         settings = self.session.image(release.image).stream
-        return settings is not None and not settings.derives
+        return self.wanted[-1] == "index" or (settings is not None and not settings.derives)
 
     def _copies(self, release: Release, stopped: str) -> None:
         from registry_pipelines.chain.mirror_release import mirror_release

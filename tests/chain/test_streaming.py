@@ -86,6 +86,12 @@ def large(fleet: Fleet, tag: str) -> Release:
     return Release("app", tag, made.digest)
 
 
+def test_who_ships_an_image_without_stream_up_to_its_index_is_told_that_there_is_none(fleet: Fleet) -> None:
+    large(fleet, "v1.0.0")
+    assert "no `stream`" in answer(fleet, "ship", "app:v1.0.0", "--until", "index")["stages"][-1]["action"]
+    assert "index" not in [stage["stage"] for stage in answer(fleet, "ship", "app:v1.0.0")["stages"]]
+
+
 def test_an_index_is_made_once_stands_in_status_and_goes_with_every_copy(fleet: Fleet) -> None:
     release = large(fleet, "v1.0.0")
     chain = fleet.reload(INDEXED)
