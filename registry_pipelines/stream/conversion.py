@@ -98,7 +98,7 @@ class LayerConverter:
                 return LayerOutcome(None, "kept", error.what)
             how, sent = "uploaded", made.descriptor.size
             self._cache.keep(layer, diff_id, options, made)
-        self._cache.keep_seen(made.descriptor.digest, place.registry.name, place.repository)
+        self._cache.remember_seen(made.descriptor.digest, place.registry.name, place.repository)
         progress.end(task, note=how)
         return LayerOutcome(made, how, why, bytes_sent=sent)
 
