@@ -26,7 +26,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes, decode_json, encode_json
 from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.soci_index import LAYER_DIGEST
+from registry_pipelines.stream.soci_index import LAYER_DIGEST, ZTOC_TYPE
 
 IndexFormat = Literal["soci-v1", "soci-v2"]
 _FORMATS: dict[str, IndexFormat] = {media_types.SOCI_V1: "soci-v1", media_types.SOCI_V2: "soci-v2"}
@@ -77,7 +77,8 @@ class SignedIndex:
     @property
     def ztocs(self) -> dict[str, Descriptor]:
         """By layer digest, where its part of the index is."""
-        return {layer: ztoc for ztoc in self.manifest.layers if (layer := (ztoc.annotations or {}).get(LAYER_DIGEST))}
+        tables = (each for each in self.manifest.layers if each.media_type == ZTOC_TYPE)  # not its lists to prefetch
+        return {layer: each for each in tables if (layer := (each.annotations or {}).get(LAYER_DIGEST))}
 
 
 @dataclass(frozen=True)

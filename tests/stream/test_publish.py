@@ -108,7 +108,9 @@ def test_other_sizes_make_another_index_and_a_lost_part_is_sent_again(
     assert again.platforms == (replace(first.platforms[0], changed=True),)
 
 
-def test_files_to_fetch_first_are_listed_and_those_that_are_nowhere_are_said(place: Place, streamer: Streamer) -> None:
+def test_files_to_fetch_first_are_listed_and_those_that_are_nowhere_are_said(
+    place: Place, streamer: Streamer, key: Key
+) -> None:
     image = push(place, layer("a"), layer("b"), tag="v1")
     wanted = msgspec.structs.replace(INDEXED, prioritize=("data/b", "data/none"))
     made = streamer.index(image, wanted)
@@ -117,6 +119,8 @@ def test_files_to_fetch_first_are_listed_and_those_that_are_nowhere_are_said(pla
     stored = place.registry.get_manifest(place.repository, made.platforms[0].index.digest)
     [listed] = read_soci_index(stored).prefetches
     assert listed.layer == made.rows[1].layer
+    [found] = find_index(place, image.digest, key.verifier).signed
+    assert [each.digest for each in found.ztocs.values()] == [row.made for row in made.rows]
 
 
 def test_an_image_of_docker_is_indexed_as_it_is(place: Place, streamer: Streamer, key: Key) -> None:

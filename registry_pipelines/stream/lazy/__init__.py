@@ -1,6 +1,7 @@
 """Images that are there before they are fetched: every byte comes when it is first read, and is verified before.
 
-- ``tree`` has the files of an image, all layers merged by ``merging``
+- ``tables`` finds what says where the files of each layer are (``chunked``: of eStargz), and ``merging`` makes one
+  ``tree`` of them; both are ``kept``
 - ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
 - ``filling`` fetches it: what somebody waits for first, the rest in the background

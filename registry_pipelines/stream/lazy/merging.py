@@ -3,7 +3,8 @@
 
 - A whiteout hides what is below, never what its own layer has, wherever it stands in the tar. A character device 0/0
   hides as one, as overlayfs has it.
-- A name that comes again replaces what stood there; a directory that comes again keeps its children.
+- A name that comes again replaces what stood there; a directory that comes again keeps its children. Below a directory
+  in place of a file of its own layer the layers below show, as in overlayfs.
 - A directory that no entry tells of has the owner and mode of the one below, else root's and 0755.
 - A hard link gives its own owner, mode and time to the file. Its target is in its layer, or else below, and then the
   file becomes one of this layer.

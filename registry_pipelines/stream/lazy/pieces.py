@@ -100,7 +100,7 @@ class SpanPieces:
 class WholeLayer:
     """A layer that has no parts: it is fetched as one, without ranges, and held against its own digest."""
 
-    table = None
+    table: Digest | None = None
     by_range = False
 
     def __init__(self, layer: Descriptor, tar_size: int, *, where: str = "") -> None:

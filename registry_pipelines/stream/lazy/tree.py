@@ -16,6 +16,7 @@ import msgspec
 import zstandard
 
 from registry_pipelines.errors import IndexInvalid
+from registry_pipelines.oci.decoding import ready
 
 ROOT = 1
 """The number of the top directory; others follow without gaps, a directory's children one after the other."""
@@ -174,7 +175,7 @@ class Tree:
                 raise ValueError("it is of another version")
             content = zstandard.ZstdDecompressor().decompress(raw[len(_MAGIC) :], max_output_size=_MAX_BYTES)
             start = 8 + int.from_bytes(content[:8], "little")
-            head = msgspec.msgpack.decode(content[8:start], type=_Head)
+            head = msgspec.msgpack.decode(content[8:start], type=ready(_Head))
             sizes = (head.inodes * _ROW.size, head.name_bytes, 8 * head.children, 4 * head.children)
             parts = []
             for size in (*sizes, 4 * (head.inodes + 1)):

@@ -1,0 +1,62 @@
+"""Small files that a node keeps for lazy images: tables of layers and merged trees, the ones not used longest going
+first."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from registry_pipelines.errors import LocalError
+from registry_pipelines.oci.files import local_errors, write_file
+
+
+class KeptFiles:
+    """Files below a folder, by name; any number of processes may use them. What is there by its name is whole."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        """Raises LocalError: other users can write there, or it cannot be made."""
+        self._folder, self._max_bytes = folder, max_bytes
+        with local_errors(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = folder.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise LocalError(
+                "other users can write there what a container would run",
+                where=str(folder),
+                do="Name a folder that only this user can write to",
+            )
+
+    def find(self, name: str) -> Path | None:
+        """Where a file is, from now on one that was just used. Whoever opens it may still find that it has gone."""
+        path = self._folder / name
+        with suppress(OSError):
+            os.utime(path)
+            return path
+        return None
+
+    def put(self, name: str, content: bytes) -> Path:
+        """Keep a file. Raises DiskFull, LocalError."""
+        path = self._folder / name
+        write_file(path, content, mode=0o600)
+        self.make_room(path)
+        return path
+
+    def path(self, name: str) -> Path:
+        """Where a file will be, for who writes it himself (``oci.files.replaced``)."""
+        return self._folder / name
+
+    def make_room(self, newest: Path) -> None:
+        """Delete what is too much, but not ``newest``."""
+        with suppress(OSError):
+            files = [(each.stat(), each) for each in self._folder.iterdir() if not each.name.startswith(".")]
+            total = sum(status.st_size for status, _ in files)
+            for status, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
+                if total <= self._max_bytes:
+                    return
+                if path != newest:
+                    path.unlink(missing_ok=True)
+                    total -= status.st_size
+
+
+__all__ = ["KeptFiles"]

@@ -1,0 +1,390 @@
+"""The tables by which a node reads the layers of an image, from whoever is believed.
+
+Of each layer, the first of these: what this node found when it read the whole layer (``LayerStore``); the table of an
+eStargz layer, whose digest the image's own manifest names; the ztoc of a SOCI index that an indexer's key vouches for.
+A layer with none of them is fetched whole, held against its digest and its diffID, and kept, and so is every layer of a
+registry that sends no ranges; ``LayerTable.why`` says why.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from registry_pipelines.errors import (
+    ContentError,
+    DigestInvalid,
+    DigestMismatch,
+    DiskFull,
+    IndexInvalid,
+    LayerInvalid,
+    LayerUnlisted,
+    NotFound,
+    Unsupported,
+)
+from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors, replaced
+from registry_pipelines.oci.layer.decompress import Inflater, Source
+from registry_pipelines.oci.layer.record import LayerRecord, RawEntry
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.blobs import BlobStream, Counted
+from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
+from registry_pipelines.registry.protocol import BUFFER_BYTES, Place, Readable
+from registry_pipelines.stream.estargz_toc import read_toc
+from registry_pipelines.stream.lazy.blocks import BlockStore
+from registry_pipelines.stream.lazy.chunked import chunk_pieces, toc_files
+from registry_pipelines.stream.lazy.kept import KeptFiles
+from registry_pipelines.stream.lazy.merging import merge_layers
+from registry_pipelines.stream.lazy.pieces import Pieces, SpanPieces, WholeLayer
+from registry_pipelines.stream.lazy.tree import Tree
+from registry_pipelines.stream.signed_index import find_index
+from registry_pipelines.stream.soci import unreadable
+from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.stream.table_checks import MAX_TABLE_BYTES
+from registry_pipelines.stream.toc import FileMetadata, file_metadata
+from registry_pipelines.stream.ztoc import read_ztoc, record_spans
+from registry_pipelines.threads import Pool
+
+MAX_KEPT_BYTES = 2 << 30
+"""Of ztocs, and of trees: 1 % of 200 GB of layers."""
+
+TREE_FORMAT = 1
+"""Part of a kept tree's name; raised when the same layers merge to something else than before."""
+
+FETCHERS = 4
+"""Layers that are fetched whole at the same time."""
+
+NO_KEY = "no key of an indexer is believed (--key, or `signing` in the configuration), so no index is"
+NO_INDEX = "the image has no index"
+LEFT_OUT = "the image's index leaves it out, as it does with small layers"
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """How one layer is read."""
+
+    layer: Descriptor
+    pieces: Pieces
+    """What can be fetched and verified by itself; positions of the tree are theirs."""
+    why: str = ""
+    """Why the layer had to be fetched whole; empty: it is lazy."""
+
+    @property
+    def digest(self) -> Digest:
+        """Of the layer's blob."""
+        return self.layer.digest
+
+    @property
+    def tar_size(self) -> int:
+        """Bytes of what ``pieces`` make."""
+        return self.pieces.tar_size
+
+
+@dataclass(frozen=True)
+class ImageTables:
+    """What is needed to serve an image."""
+
+    tree: Tree
+    layers: tuple[LayerTable, ...]
+    """Base first, as the tree counts them."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A table and the entries it has, to be read once."""
+
+    table: LayerTable
+    files: Iterable[FileMetadata]
+
+
+def image_tables(
+    place: Place,
+    image: Digest,
+    layers: Sequence[tuple[Descriptor, Digest]],
+    *,
+    verifier: Verifier | None,
+    records: LayerStore,
+    blocks: BlockStore,
+    folder: Path,
+    progress: Progress | None = None,
+) -> ImageTables:
+    """Read or fetch the tables of an image's layers, and merge them; layers that have none are fetched whole meanwhile.
+
+    image: the manifest of one platform. layers: each with its diffID, base first. verifier: whose indexes are believed;
+    None for nobody's. folder: of this node, for tables and trees; where layers wait until they are verified.
+
+    Raises LayerInvalid: a layer cannot be read here, or the image not be unpacked; DigestMismatch: a layer is not what
+    the image says; LocalError, DiskFull; the RegistryError family.
+    """
+    with ExitStack() as open_tables:
+        finder = _Finder(place, image, verifier, records, blocks, folder, progress or Silent(), open_tables)
+        found = finder.all(layers)
+        tables = tuple(each.table for each in found)
+        return ImageTables(_tree([each.files for each in found], tables, folder), tables)
+
+
+def _tree(files: Sequence[Iterable[FileMetadata]], tables: Sequence[LayerTable], folder: Path) -> Tree:
+    """The merged tree: kept from before, or made and kept."""
+    kept = KeptFiles(folder / "trees", max_bytes=MAX_KEPT_BYTES)
+    layers = " ".join(f"{table.digest} {table.pieces.table or ''}" for table in tables)
+    name = Digest.of(f"{TREE_FORMAT} {layers}".encode()).hex
+    if path := kept.find(name):
+        with suppress(OSError, IndexInvalid):
+            return Tree.load(path.read_bytes())
+    tree = merge_layers(files)
+    with suppress(DiskFull):
+        kept.put(name, tree.dump())
+    return tree
+
+
+class _Finder:
+    """Finds the tables of one image."""
+
+    def __init__(
+        self,
+        place: Place,
+        image: Digest,
+        verifier: Verifier | None,
+        records: LayerStore,
+        blocks: BlockStore,
+        folder: Path,
+        progress: Progress,
+        open_tables: ExitStack,
+    ) -> None:
+        self._place, self._image, self._verifier = place, image, verifier
+        self._records, self._blocks, self._folder, self._progress = records, blocks, folder, progress
+        self._open_tables = open_tables
+        self._waiting = folder / "tables"
+        self._kept = KeptFiles(self._waiting, max_bytes=MAX_KEPT_BYTES)
+        self._ztocs: dict[str, Descriptor] | None = None
+        self._no_index = ""
+
+    def all(self, layers: Sequence[tuple[Descriptor, Digest]]) -> list[_Found]:
+        """In the order of the layers."""
+        for layer, _ in layers:
+            if refused := unreadable(layer):
+                raise LayerInvalid(
+                    f"the image cannot be mounted, for a layer cannot be read: {refused.detail}", where=self._at(layer)
+                )
+        unranged = self._unranged(layers)
+        found = [self._whole_or_known(*pair, unranged) if unranged else self._lazy(*pair) for pair in layers]
+        with Pool(FETCHERS, "lazy-layer") as pool:
+            return list(pool.map(lambda each: each() if callable(each) else each, found))
+
+    def _unranged(self, layers: Sequence[tuple[Descriptor, Digest]]) -> str:
+        """Why nothing of this registry can be read in parts; empty where it can."""
+        largest = max((layer for layer, _ in layers), key=lambda layer: layer.size, default=None)
+        if largest is None or not largest.size:
+            return ""
+        try:
+            with blob_ranges(self._place, largest.digest)(0, 1) as reader:
+                reader.readinto(memoryview(bytearray(1)))
+        except Unsupported as error:
+            return error.what
+        return ""
+
+    def _lazy(self, layer: Descriptor, diff_id: Digest) -> _Found | Callable[[], _Found]:
+        """By the first table that is believed; else what fetches the layer."""
+        if record := self._records.get(diff_id, layer.digest):
+            return self._recorded(layer, diff_id, record)
+        try:
+            found = self._chunked(layer)
+            why = ""
+        except (ContentError, DigestInvalid) as error:
+            found, why = None, error.what
+        if found is None:
+            found, reason = self._indexed(layer)
+            why = why or reason
+        return found or (lambda: self._fetched(layer, diff_id, why))
+
+    def _recorded(self, layer: Descriptor, diff_id: Digest, record: LayerRecord) -> _Found | Callable[[], _Found]:
+        files = _record_files(record)
+        try:
+            pieces = SpanPieces(record_spans(record), table=None, where=self._at(layer))
+        except ContentError as error:
+            return self._whole_or_known(layer, diff_id, error.what)
+        return _Found(LayerTable(layer, pieces), files)
+
+    def _whole_or_known(self, layer: Descriptor, diff_id: Digest, why: str) -> _Found | Callable[[], _Found]:
+        """A layer that cannot be read in parts: from the node where all of it is here."""
+        record = self._records.get(diff_id, layer.digest)
+        if record is not None:
+            with self._blocks.open(layer.digest, record.archive_end) as known:
+                if known.complete:
+                    return self._whole(layer, record, why)
+        return lambda: self._fetched(layer, diff_id, why, by_range=False)
+
+    def _whole(self, layer: Descriptor, record: LayerRecord, why: str) -> _Found:
+        pieces = WholeLayer(layer, record.archive_end, where=self._at(layer))
+        return _Found(LayerTable(layer, pieces, why), _record_files(record))
+
+    def _chunked(self, layer: Descriptor) -> _Found | None:
+        """By its own table; None where its manifest names none. Raises IndexInvalid; the RegistryError family."""
+        told = (layer.annotations or {}).get(TOC_ANNOTATION)
+        if not told:
+            return None
+        ranges = blob_ranges(self._place, layer.digest)
+        toc = read_toc(ranges, layer.size, expected=Digest.parse(told), where=self._at(layer), folder=self._waiting)
+        self._open_tables.callback(toc.close)
+        return _Found(LayerTable(layer, chunk_pieces(toc)), toc_files(toc))
+
+    def _indexed(self, layer: Descriptor) -> tuple[_Found | None, str]:
+        """By its ztoc of an index that is believed; or why not."""
+        if self._ztocs is None:
+            self._ztocs, self._no_index = self._believed()
+        descriptor = self._ztocs.get(layer.digest)
+        if descriptor is None:
+            return None, self._no_index or LEFT_OUT
+        where = self._at(layer)
+        try:
+            ztoc = read_ztoc(self._mapped(descriptor), where=where)
+            if ztoc.spans.size != layer.size:
+                raise IndexInvalid(f"the ztoc is of a layer of {ztoc.spans.size} bytes, not {layer.size}", where=where)
+            pieces = SpanPieces(ztoc.spans, table=descriptor.digest, where=where)
+        except (ContentError, NotFound) as error:
+            return None, f"its part of the image's index cannot be used: {error.what}"
+        return _Found(LayerTable(layer, pieces), ztoc), ""
+
+    def _believed(self) -> tuple[dict[str, Descriptor], str]:
+        """The ztocs of signed indexes by layer; and if there is none, why."""
+        if self._verifier is None:
+            return {}, NO_KEY
+        indexes = find_index(self._place, self._image, self._verifier)
+        ztocs: dict[str, Descriptor] = {}
+        for index in reversed(indexes.signed):
+            ztocs |= index.ztocs
+        if indexes.signed:
+            return ztocs, ""
+        refused = "; ".join(f"index {each}" for each in indexes.not_served)
+        return {}, f"no index of the image is believed: {refused}" if refused else NO_INDEX
+
+    def _mapped(self, descriptor: Descriptor) -> mmap.mmap:
+        """A ztoc in a file of this node, held against its digest each time."""
+        where = f"{self._place}@{descriptor.digest}"
+        if not 0 < descriptor.size <= MAX_TABLE_BYTES:
+            raise IndexInvalid(f"a ztoc has {descriptor.size} bytes", where=where)
+        name = descriptor.digest.hex
+        if path := self._kept.find(name):
+            with suppress(OSError, ValueError, DigestMismatch):
+                return _checked(path, descriptor, where)
+        path = self._kept.path(name)
+        with replaced(path) as temporary, temporary.open("wb") as file, BlobStream(self._place, descriptor) as stream:
+            _copy(stream, file, descriptor.size)
+        self._kept.make_room(path)
+        with local_errors(path):
+            return _checked(path, descriptor, where)
+
+    def _fetched(self, layer: Descriptor, diff_id: Digest, why: str, *, by_range: bool = True) -> _Found:
+        """Fetch a layer whole; its tar is in the store afterwards, and its record."""
+        where, task = self._at(layer), f"fetch {layer.digest.short}"
+        self._progress.begin(task, total_bytes=layer.size)
+        with local_errors(self._folder), tempfile.TemporaryFile(dir=self._waiting) as file:
+            with BlobStream(self._place, layer) as stream:
+                counted = Counted(stream, self._progress, task)
+                record = self._records.read(_Copying(counted, file), layer, diff_id, where=where)
+            file.seek(0)
+            self._keep(layer, record, file)
+        self._progress.end(task)
+        if by_range:
+            with suppress(ContentError):
+                pieces = SpanPieces(record_spans(record), table=None, where=where)
+                return _Found(LayerTable(layer, pieces, why), _record_files(record))
+        return self._whole(layer, record, why)
+
+    def _keep(self, layer: Descriptor, record: LayerRecord, file: IO[bytes]) -> None:
+        """Put the tar of a verified layer into the store. What a full disk does not take is fetched when it is read."""
+        inflater = Inflater(Source(_File(file), None), where=self._at(layer))
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        position, end = 0, record.archive_end
+        with suppress(DiskFull), self._blocks.open(layer.digest, end) as lazy:
+            while position < end and (count := inflater.readinto(buffer)):
+                content = buffer[: min(count, end - position)]
+                lazy.put(position, content)
+                lazy.mark(position, position + len(content))
+                position += len(content)
+
+    def _at(self, layer: Descriptor) -> str:
+        return f"{self._place}@{layer.digest}"
+
+
+def _checked(path: Path, descriptor: Descriptor, where: str) -> mmap.mmap:
+    """A file of the node as memory that the kernel may take back. Raises OSError, ValueError, DigestMismatch."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with memoryview(mapped) as view:
+        descriptor.digest.check(view, where=where)
+    return mapped
+
+
+def _copy(stream: Readable, file: IO[bytes], size: int) -> None:
+    """At most ``size`` bytes."""
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    while size and (count := stream.readinto(buffer[:size])):
+        file.write(buffer[:count])
+        size -= count
+
+
+class _Copying:
+    """What is read goes into a file, too."""
+
+    def __init__(self, stream: Readable, file: IO[bytes]) -> None:
+        self._stream, self._file = stream, file
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See Readable."""
+        count = self._stream.readinto(buffer)
+        self._file.write(buffer[:count])
+        return count
+
+
+class _File:
+    """A file as decompressors read it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See Readable."""
+        return int(self._file.readinto(buffer) or 0)
+
+
+def _record_files(record: LayerRecord) -> Iterator[FileMetadata]:
+    """The entries of a layer that was read. Global PAX headers are passed over, as containerd does. Raises
+    LayerInvalid: one cannot be served, as sparse files of GNU tar."""
+    try:
+        for each in record.entries():
+            yield file_metadata(each.position, each.size, _without_global(each), where=record.digest)
+    except LayerUnlisted as error:
+        raise LayerInvalid(
+            error.what.replace("cannot be indexed", "cannot be mounted"),
+            where=error.where,
+            do="Start the image with a container runtime, or build the layer again without such an entry",
+        ) from error
+
+
+def _without_global(entry: RawEntry) -> bytes:
+    """The header blocks of an entry without those that say something of all entries."""
+    blocks = entry.blocks
+    if len(blocks) == BLOCK_BYTES or b"g" not in blocks[156::BLOCK_BYTES]:
+        return blocks
+    kept, start = [], 0
+    while len(blocks) - start > BLOCK_BYTES:
+        head = blocks[start : start + BLOCK_BYTES]
+        size = int(head[124:136].strip(b" \0") or b"0", 8)
+        end = start + BLOCK_BYTES + size + -size % BLOCK_BYTES
+        if head[156:157] != b"g":
+            kept.append(blocks[start:end])
+        start = end
+    return b"".join((*kept, blocks[start:]))
+
+
+__all__ = ["ImageTables", "LayerTable", "image_tables"]
