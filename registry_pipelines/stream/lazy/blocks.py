@@ -46,6 +46,8 @@ class BlockStore:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         """Raises LocalError: the folder is another user's, who could write there what nobody verified."""
         self.max_bytes = max_bytes
+        self.is_full = False
+        """Whether what is open takes more than the limit, when it was last looked at."""
         self._root = folder
         self._folder = folder / f"v{FORMAT}"
         with local_errors(folder):
@@ -86,13 +88,14 @@ class BlockStore:
         for left in self._folder.glob(".deleting-*"):
             shutil.rmtree(left, ignore_errors=True)
         there = sorted(self._measured())
-        wanted = max(wanted, sum(size for _, size, _ in there) - self.max_bytes)
-        freed = 0
+        excess = sum(size for _, size, _ in there) - self.max_bytes
+        wanted, freed = max(wanted, excess), 0
         for _, size, path in there:
             if freed >= wanted:
                 break
             if self._evict(path):
                 freed += size
+        self.is_full = freed < excess
         return freed
 
     def _path(self, digest: Digest, size: int, table: Digest | None) -> Path:

@@ -42,8 +42,10 @@ UNKEPT_BYTES = 32 << 20
 """Of what the disk could not keep, in memory: neighbouring reads want it, too. A larger piece cannot be served then."""
 SYNC_EVERY_S = 30.0
 """What came since is fetched again after a crash of the machine."""
+MEASURE_EVERY_BYTES = 256 << 20
+"""Of blobs: so much may come before the store looks at its limit."""
 REST_S = 30.0
-"""How long the background leaves a registry alone that gave nothing."""
+"""How long the background leaves a registry alone that gave nothing, and a disk that is full."""
 LOOK_EVERY_S = 5.0
 """How often the background looks whether it may go on: after a rest, or where another process filled a layer."""
 CLOSE_S = 5.0
@@ -141,9 +143,9 @@ class Filler:
         self._demand_running = self._background_running = 0
         self._background, self._most_in_background = False, max(1, workers - 1)
         self._unkept: OrderedDict[tuple[_Filled, int], _Job] = OrderedDict()
-        self._full = self._told_full = False
-        self._rest_until = 0.0
-        self._synced_at, self._syncing = time.monotonic(), threading.Lock()
+        self._told_full, self._rest_until = False, 0.0
+        """The background rests until then, in monotonic seconds."""
+        self._synced_at, self._measured_at, self._syncing = time.monotonic(), 0, threading.Lock()
         self._threads = [threading.Thread(target=self._work, name=f"filler_{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -300,11 +302,13 @@ class Filler:
     def _may_fill(self) -> bool:
         return (
             self._background
-            and not self._full
             and not self._demand_running
             and self._background_running < self._most_in_background
-            and time.monotonic() >= self._rest_until
+            and not self._rests()
         )
+
+    def _rests(self) -> bool:
+        return time.monotonic() < self._rest_until
 
     def _next_in_background(self) -> list[_Job]:
         """A run of pieces that nobody asked for yet."""
@@ -354,7 +358,7 @@ class Filler:
                 job = jobs[0]
                 with self._changed:
                     others = job.runner not in (0, threading.get_ident())
-                    if not demand and (others or job.done.is_set() or self._is_asked()):
+                    if not demand and (others or job.done.is_set() or self._is_asked() or self._rests()):
                         self._leave(jobs)
                         return
                     job.runner = threading.get_ident()
@@ -423,8 +427,6 @@ class Filler:
         if full is not None:
             job.unkept += [(start, bytes(lazy.raw(start, stop))) for start, stop in written.runs]
             self._hold(job, full)
-        else:
-            self._full = False
 
     def _kept(self, write: Callable[[], object], size: int) -> DiskFull | None:
         """Write; where the disk is full, layers that nobody has open make room. What happened where there was none."""
@@ -440,7 +442,10 @@ class Filler:
     def _hold(self, job: _Job, full: DiskFull) -> None:
         """Have what the disk could not keep in memory for a while."""
         with self._changed:
-            first, self._full, self._told_full = not self._told_full, True, True
+            first, self._told_full = not self._told_full, True
+            self._rest_until = time.monotonic() + REST_S
+            if not job.demanded:
+                job.layer.again.append(job.piece)
             self._unkept[job.layer, job.piece] = job
             while sum(len(part) for each in self._unkept.values() for _, part in each.unkept) > UNKEPT_BYTES:
                 self._unkept.popitem(last=False)
@@ -449,17 +454,29 @@ class Filler:
 
     def _look_after(self) -> None:
         """Now and then: what came survives a crash, and the store keeps its limit."""
-        if time.monotonic() - self._synced_at < SYNC_EVERY_S or not self._syncing.acquire(blocking=False):
+        if not self._syncing.acquire(blocking=False):
             return
         try:
-            for layer in list(self._layers):
-                layer.lazy.sync()
-            self._store.make_room()
+            fetched = self.counts.demand.bytes + self.counts.background.bytes
+            if fetched - self._measured_at >= MEASURE_EVERY_BYTES:
+                self._measured_at = fetched
+                self._measure()
+            if time.monotonic() - self._synced_at >= SYNC_EVERY_S:
+                self._synced_at = time.monotonic()
+                for layer in list(self._layers):
+                    layer.lazy.sync()
         except (RegistryPipelinesError, OSError) as error:
             self._log(f"lazy layers cannot be synced, so a crash of the machine loses them: {error}")
         finally:
-            self._synced_at = time.monotonic()
             self._syncing.release()
+
+    def _measure(self) -> None:
+        """Where layers that are open take more than the store may have, only what somebody waits for comes."""
+        self._store.make_room()
+        if self._background and self._store.is_full:
+            with self._changed:
+                self._background = False
+            self._log(f"the store is full ({self._store.max_bytes} bytes), so nothing is fetched before it is read")
 
     def _unavailable(self, layer: _Filled, why: str) -> Unavailable:
         return Unavailable(why, where=f"{self.place}@{layer.digest}")

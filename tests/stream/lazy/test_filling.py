@@ -25,7 +25,8 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz import Options
 from registry_pipelines.stream.estargz_toc import read_toc
-from registry_pipelines.stream.lazy.blocks import LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.pieces import Chunk, ChunkPieces, SpanPieces, WholeLayer
 from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.stream.ztoc import record_spans
@@ -281,6 +282,20 @@ def test_two_fillers_of_one_node_share_the_background(faulty: Faulty, tmp_path: 
         other.start_background()
         assert lazies[1].complete and lazies[1].read(0, lazies[1].size) == layer.tar[: lazies[1].size]
         assert sum(each.bytes_down for each in faulty.faults.seen) <= len(layer.raw)
+
+
+def test_the_background_keeps_the_stores_limit(faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry_pipelines.stream.lazy.filling.MEASURE_EVERY_BYTES", 100_000)
+    monkeypatch.setattr("registry_pipelines.stream.lazy.filling.JOINED_BYTES", 100_000)
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar(1, 2_000_000)))
+    log: list[str] = []
+    store = BlockStore(tmp_path / "blocks", max_bytes=500_000)
+    with Filler(faulty.place, store, log=log.append) as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        filling.start_background()
+        until(lambda: bool(log))
+        assert "the store is full" in log[0] and lazy.filled_bytes < 1_500_000
+        assert lazy.read(0, lazy.size) == layer.tar[: lazy.size]
 
 
 def test_a_full_disk_is_served_without_keeping(faulty: Faulty, tmp_path: Path) -> None:
