@@ -160,6 +160,7 @@ class LazyLayer:
         self._data_bytes, self._bit_bytes = self._blocks * BLOCK_BYTES, -(-self._blocks // 8)
         self._thread_lock = threading.Lock()
         self._unsynced, self._filling = False, -1
+        self._filled_at_end = 0
         self._data, self._edges = (_file(folder / name) for name in ("data", "edges"))
         bits = _file(folder / "blocks")
         try:
@@ -185,6 +186,7 @@ class LazyLayer:
         with self._thread_lock:
             if self._lease < 0:
                 return
+            self._filled_at_end = self.filled_bytes
             lease, self._lease = self._lease, -1
         with suppress(OSError, LocalError):
             self.sync()
@@ -220,6 +222,8 @@ class LazyLayer:
         stop = position + size
         if position < 0 or size < 0 or stop > self.size:
             raise IndexInvalid("what was asked for lies outside of the layer", where=str(self.digest))
+        if self._lease < 0:
+            raise LocalError("the layer is not open any more", where=str(self.digest))
         if not self.holds(position, stop):
             if self.fill is None:
                 raise LocalError("the node does not have these bytes of the layer", where=str(self.digest))
@@ -287,7 +291,9 @@ class LazyLayer:
 
     @property
     def filled_bytes(self) -> int:
-        """Of the tar, those that are there; blocks there in part are not counted."""
+        """Of the tar, those that are there, or were when it was closed; blocks there in part are not counted."""
+        if self._lease < 0:
+            return self._filled_at_end
         there = sum(int.from_bytes(piece, "little").bit_count() for piece in _pieces(self._bits))
         return min(there * BLOCK_BYTES, self.size)
 

@@ -8,6 +8,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.errors import IndexInvalid, RegistryError, Unavailable, Unsupported
+from registry_pipelines.errors import (
+    IndexInvalid,
+    LocalError,
+    RegistryError,
+    RegistryPipelinesError,
+    Unavailable,
+    Unsupported,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
 from registry_pipelines.registry.blobs import push_blob
@@ -252,8 +260,9 @@ def test_who_waits_when_the_mount_ends_gets_an_error(faulty: Faulty, tmp_path: P
         assert any(isinstance(each.exception(), Unavailable) for each in as_completed(reads[:6], timeout=patient(30)))
         release.set()
         closing.join(patient(30))
-    with pytest.raises((Unavailable, ValueError)):
+    with pytest.raises((Unavailable, LocalError)):
         lazies[0].read(0, 10)
+    assert filling.filled_bytes <= filling.total_bytes
 
 
 def test_the_rest_comes_in_the_background_and_readers_come_first(faulty: Faulty, tmp_path: Path) -> None:
@@ -353,3 +362,39 @@ def test_chunks_of_estargz_give_the_files(
         for digest, start, size in files:
             assert Digest.of(lazy.read(start, size)) == digest
         assert lazy.complete
+
+
+def troubled_reads(faulty: Faulty, tmp_path: Path, turns: int) -> None:
+    """Reads while the registry changes between all kinds of trouble: each gives the right bytes, or an error."""
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar(1, 1_000_000)))
+    store = tmp_path / "blocks"
+    draw = random.Random(turns)
+    for _ in range(turns):
+        release = threading.Event()
+        trouble = [Status(503), Status(429), HoldAnswer(release), CutAnswer(draw.randrange(20_000)), NoRange()]
+        faulty.faults.clear()
+        faulty.faults.play(
+            "GET", ".*/blobs/.*", draw.choice([*trouble, Corrupt(draw.randrange(9000))]), skip=draw.randrange(4)
+        )
+        with filler(faulty.place, store, patience_s=0.1) as filling, ThreadPoolExecutor(4) as readers:
+            lazy = filling.open(layer.descriptor.digest, layer.pieces)
+            if draw.random() < 0.3:
+                filling.start_background()
+            starts = [draw.randrange(lazy.size - 30_000) for _ in range(8)]
+            reads = {start: readers.submit(lazy.read, start, draw.randrange(30_000)) for start in starts}
+            for start, read in reads.items():
+                with suppress(RegistryPipelinesError):
+                    content = read.result()
+                    assert content == layer.tar[start : start + len(content)]
+            release.set()
+        if lazy.filled_bytes > 700_000:
+            BlockStore(store).make_room(10**9)
+
+
+def test_no_trouble_of_a_registry_gives_a_wrong_byte(faulty: Faulty, tmp_path: Path) -> None:
+    troubled_reads(faulty, tmp_path, 2)
+
+
+@pytest.mark.long
+def test_two_hundred_troubles_of_a_registry_give_no_wrong_byte(faulty: Faulty, tmp_path: Path) -> None:
+    troubled_reads(faulty, tmp_path, 200)
