@@ -312,13 +312,24 @@ class LazyLayer:
         return False
 
     def sync(self) -> None:
-        """Have what is there survive a crash of the machine. Raises DiskFull, OSError."""
+        """Have what is there survive a crash of the machine.
+
+        Raises DiskFull, OSError: the disk did not take all of it. The kernel drops bytes then that it had taken and
+        tells it once, so what was not synced before is not there any more.
+        """
         with self._locked():
             if not self._unsynced:
                 return
             self._unsynced = False
             bits = self._bits[:]
-        os.fdatasync(self._data)
+        try:
+            os.fdatasync(self._data)
+        except OSError:
+            with self._locked():
+                self._bits[:] = self._synced().ljust(self._bit_bytes, b"\0")
+                os.ftruncate(self._edges, 0)
+                os.ftruncate(self._edges, self._blocks * _EDGE_BYTES)
+            raise
         write_file(self.folder / "synced", _SYNCED_HEAD.pack(self.size, zlib.crc32(bits)) + bits, mode=0o600)
 
     def _begin(self, bits: int) -> None:

@@ -464,11 +464,15 @@ class Filler:
             if time.monotonic() - self._synced_at >= SYNC_EVERY_S:
                 self._synced_at = time.monotonic()
                 for layer in list(self._layers):
-                    layer.lazy.sync()
-        except (RegistryPipelinesError, OSError) as error:
-            self._log(f"lazy layers cannot be synced, so a crash of the machine loses them: {error}")
+                    self._sync(layer)
         finally:
             self._syncing.release()
+
+    def _sync(self, layer: _Filled) -> None:
+        try:
+            layer.lazy.sync()
+        except (RegistryPipelinesError, OSError) as error:
+            self._log(f"the disk did not take what came of layer {layer.digest}, which is fetched again: {error}")
 
     def _measure(self) -> None:
         """Where layers that are open take more than the store may have, only what somebody waits for comes."""

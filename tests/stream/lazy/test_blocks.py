@@ -125,6 +125,24 @@ def test_after_a_crash_of_the_machine_only_what_was_synced_is_believed(tmp_path:
         assert layer.filled_bytes == 0
 
 
+def test_what_the_disk_did_not_take_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with BlockStore(tmp_path).open(LAYER, 5000) as layer:
+        fill(layer, bytes(5000), 0, 1024)
+        layer.sync()
+        synced = (layer.folder / "synced").read_bytes()
+        fill(layer, bytes(5000), 1000, 4000)
+        with monkeypatch.context() as refused:
+            refused.setattr(os, "fdatasync", lambda _: os.close(-1))
+            with pytest.raises(OSError, match="Bad file"):
+                layer.sync()
+        assert layer.holds(0, 1024) and layer.filled_bytes == 1024 and not layer.holds(3900, 3901)
+        layer.sync()
+        assert (layer.folder / "synced").read_bytes() == synced
+        fill(layer, bytes(5000), 1024, 5000)
+        layer.sync()
+        assert layer.complete and (layer.folder / "synced").read_bytes() != synced
+
+
 def test_what_is_open_is_never_evicted(tmp_path: Path) -> None:
     store = BlockStore(tmp_path, max_bytes=250_000)
     tar = noise(1, 100_000)
