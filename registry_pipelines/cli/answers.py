@@ -227,6 +227,28 @@ class Synced(TypedDict, total=False):
     plan: dict[str, Any]
 
 
+class Mounted(TypedDict):
+    """An image that is mounted, as the fields of ``stream.lazy.notes.MountNote``."""
+
+    mount: dict[str, Any]
+
+
+class Ran(TypedDict):
+    """A program of an image that ended. Seconds since the command was started: to the program's first output, None
+    where it had the terminal, and to its end. mount: as ``stream mount`` has it."""
+
+    mount: dict[str, Any]
+    started_s: float | None
+    result_s: float
+    program_exit_code: int
+
+
+class Mounts(TypedDict):
+    """What is mounted: fields as ``stream mount`` has them, and whether its process is alive."""
+
+    mounts: list[dict[str, Any]]
+
+
 class Compared(TypedDict):
     """Differences between an image and its copy."""
 
@@ -262,6 +284,9 @@ ANSWERS: dict[str, Any] = {
     "stream index": Results,
     "stream convert": Results,
     "stream check": Results,
+    "stream mount": Mounted,
+    "stream run": Ran,
+    "stream status": Mounts,
     "sbom": Results,
     "scan": Results,
     "sign": Results | KeyPair,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.chain.result import StageResult
+from registry_pipelines.cli import lazy
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
@@ -287,5 +288,8 @@ def _show_check(result: StageResult) -> None:
         dict.fromkeys(f"{str(row['what']).partition(':')[0]}: {row['why']}. {row['do']}" for row in result.rows)
     )
 
+
+for _command in lazy.COMMANDS:
+    stream_group.add_command(_command)
 
 COMMANDS = [stream_group]

@@ -1,9 +1,12 @@
 """Images that are there before they are fetched: every byte comes when it is first read, and is verified before.
 
+- ``image`` is what a node starts, ``opened`` all of the following for one of them
 - ``tables`` finds what says where the files of each layer are (``chunked``: of eStargz), and ``merging`` makes one
   ``tree`` of them; both are ``kept``
 - ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
 - ``filling`` fetches it: what somebody waits for first, the rest in the background
-- ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``; ``mounting`` mounts it
+- ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``; ``mounting`` mounts it,
+  ``serving`` does both, and ``notes`` tells other processes of it
+- ``running`` starts a program of an image, with ``program_root`` as its root
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.errors import InputError, Unavailable
-from registry_pipelines.stream.lazy.mounting import KIND, check_folder, mounts
+from registry_pipelines.errors import InputError, ToolMissing, Unavailable
+from registry_pipelines.stream.lazy.mounting import KIND, check_folder, mount_fuse, mounts
+from tests.needs import missing
 from tests.patience import patient
 from tests.stream.lazy.mounts import MemoryTree, Thing, mounted, need_fuse, one_file
 
@@ -230,3 +232,38 @@ def test_what_a_killed_server_left_is_taken_away(tmp_path: Path) -> None:
     assert not any(each.folder == top and each.kind == KIND for each in mounts())
     with mounted(one_file(b"other"), top):
         assert (top / "file").read_bytes() == b"other"
+
+
+AS_A_USER = """
+import errno, os, sys
+from pathlib import Path
+from tests.stream.lazy.mounts import mounted, one_file
+os.setgroups([]), os.setgid(1000), os.setuid(1000)
+top = Path(sys.argv[1], "top")
+with mounted(one_file(b"content"), top):
+    print((top / "file").read_text(), flush=True)
+    sys.stdin.readline()
+print(list(top.iterdir()))
+"""
+
+
+OPEN_DEVICE = 'mknod $1/fuse c 10 229; chmod 666 $1/fuse; mount --bind $1/fuse /dev/fuse; exec $2 -c "$3" $1'
+"""Systems let every user open the device; containers often do not."""
+
+
+def test_another_user_mounts_by_the_helper() -> None:
+    if shutil.which("fusermount3") is None:
+        missing("fusermount3 is not installed (Debian package fuse3)")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 1000, 1000)
+        command = ["unshare", "-m", "sh", "-ec", OPEN_DEVICE, "sh", folder, sys.executable, AS_A_USER]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
+            assert user.stdout is not None and user.stdout.readline() == b"content\n"
+            assert user.communicate(b"\n", timeout=patient(30))[0] == b"[]\n"
+
+
+def test_without_the_helper_another_user_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ToolMissing, match="needs root, or the program fusermount3"):
+        mount_fuse(tmp_path, "x")

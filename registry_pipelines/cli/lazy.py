@@ -1,0 +1,320 @@
+"""``stream mount``, ``run`` and ``status``: images that are there before they are fetched."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from registry_pipelines import interrupts
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
+from registry_pipelines.cli.envelope import print_json, print_json_now
+from registry_pipelines.cli.names import IMAGES
+from registry_pipelines.cli.output import console, harmless, print_below
+from registry_pipelines.cli.references import named
+from registry_pipelines.errors import InputError, LocalError
+from registry_pipelines.progress import count_text, size_text
+
+if TYPE_CHECKING:
+    from registry_pipelines.stream.lazy.notes import MountNote
+    from registry_pipelines.stream.lazy.opened import OpenImage
+    from registry_pipelines.stream.lazy.running import Started
+
+TARGET = (
+    "TARGET is a release of the configuration or any image reference. What is read comes by the pieces that an index "
+    "names (`stream index`, `stream convert`), each verified before anything sees it, into a store that all images of "
+    "this machine share. Layers without an index that is believed are fetched whole first."
+)
+END_S = 1.0
+"""How long a program gets to end after TERM, when the command is ended."""
+
+_COPY_BYTES = 1 << 16
+_STDERR = 2
+
+_FILL = click.option(
+    "--fill/--no-fill", default=True, show_default=True, help="Fetch the rest, too, when nobody waits for anything."
+)
+
+
+@click.command("mount", epilog=TARGET, short_help="Mount an image before it is fetched; read-only.")
+@click.argument("target", shell_complete=IMAGES)
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@BELIEVED_KEYS
+@_FILL
+@click.option("--detach", is_flag=True, help="Come back when it is mounted, and serve in the background.")
+@common
+def mount(options: Options, target: str, folder: Path, keys: tuple[Path, ...], fill: bool, detach: bool) -> None:
+    """Mount an image read-only, before it is fetched, until Ctrl-C, TERM or `umount DIR`.
+
+    Root needs nothing; another user needs fusermount3, and is then the only one who sees the files. When the registry
+    does not answer for a minute, reads end with EIO; they may be tried again.
+    """
+    from registry_pipelines.stream.lazy.mounting import check_folder
+
+    check_folder(folder)
+    if detach:
+        _detached(options, target, folder, keys, fill)
+        return
+    from registry_pipelines.stream.lazy.serving import Mounted
+
+    with _opened(options, target, keys) as image:
+        note = image.note(target, folder)
+        with Mounted(image, folder, _notes(options), note, image.count) as mounted:
+            if fill:
+                image.fill_rest()
+            interrupts.mark_wanted()
+            _announce(options, mounted.note)
+            mounted.wait()
+
+
+@contextlib.contextmanager
+def _opened(options: Options, target: str, keys: Sequence[Path]) -> Iterator[OpenImage]:
+    from registry_pipelines.evidence.keys import load_verifier
+    from registry_pipelines.stream.lazy.opened import open_image
+
+    config = options.config_if_any()
+    verifier = load_verifier(keys) if keys else None
+    if not keys and config is not None:
+        from registry_pipelines.chain.keys import Keyring
+
+        verifier = Keyring(config).trusted_if_any()
+    with named(options, [target]) as locate, options.progress() as progress:
+        located = locate(target)
+        state = options.state.parent
+        with open_image(
+            located.place, located.selector, state=state, verifier=verifier, log=_say, progress=progress
+        ) as image:
+            yield image
+
+
+def _say(line: str) -> None:
+    click.echo(harmless(line), err=True)
+
+
+def _notes(options: Options) -> Path:
+    return options.state.parent / "lazy" / "mounts"
+
+
+def _announce(options: Options, note: MountNote) -> None:
+    """Say on stdout that it is mounted; a program waits for this line."""
+    if options.as_json:
+        print_json_now({"mount": _plain(note)})
+        return
+    click.echo(harmless(f"{note.image} {note.digest} is mounted on {note.folder}; {_lazy_text(note)}"))
+    for reason in note.reasons:
+        _say(reason)
+
+
+def _lazy_text(note: MountNote) -> str:
+    layers = note.layers_lazy + note.layers_whole
+    if not note.lazy:
+        return f"lazy: no, {count_text(layers, 'layer')} fetched whole"
+    return f"lazy: yes, {note.layers_lazy} of {count_text(layers, 'layer')} by pieces"
+
+
+def _detached(options: Options, target: str, folder: Path, keys: Sequence[Path], fill: bool) -> None:
+    """Start another process that serves, and wait until it says that it does. Raises what ended it."""
+    from registry_pipelines.oci.files import local_errors
+
+    command = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream", "mount"]
+    command += [target, str(folder.absolute()), "--json", "--quiet", "--fill" if fill else "--no-fill"]
+    command += [text for key in keys for text in ("--key", str(key))]
+    if options.config_file is not None:
+        command += ["--config", str(options.config_file)]
+    log = _notes(options).parent / "mount.log"
+    with local_errors(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            )
+    interrupts.CHILDREN.add(process)
+    told = _first_document(process)
+    interrupts.CHILDREN.discard(process)
+    if told is None:
+        raise LocalError("the process that should serve the mount ended", where=str(log), do="Read its last lines")
+    if told["error"]:
+        error = told["error"]
+        failed = LocalError(error["what"], where=error.get("where", ""), do=error.get("do", ""))
+        failed.exit_code = told["exit_code"]
+        raise failed
+    from registry_pipelines.oci.manifests import decode_json, encode_json
+    from registry_pipelines.stream.lazy.notes import MountNote
+
+    _announce(options, decode_json(encode_json(told["result"]["mount"]), MountNote, what="note of a mount"))
+
+
+def _first_document(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    """What a process with ``--json`` says first; None when it ends without."""
+    said = b""
+    while process.stdout is not None and (piece := os.read(process.stdout.fileno(), _COPY_BYTES)):
+        said += piece
+        with contextlib.suppress(ValueError):
+            found: dict[str, Any] = json.loads(said)
+            return found
+    return None
+
+
+@click.command("run", epilog=TARGET, short_help="Start a program of an image before the image is fetched.")
+@click.argument("target", shell_complete=IMAGES)
+@click.argument("command", nargs=-1, metavar="[-- CMD [ARGUMENT]...]")
+@BELIEVED_KEYS
+@_FILL
+@click.option("--entrypoint", metavar="PROGRAM", help="In place of the image's; its command then counts no more.")
+@common
+def run(
+    options: Options,
+    target: str,
+    command: tuple[str, ...],
+    keys: tuple[Path, ...],
+    fill: bool,
+    entrypoint: str | None,
+) -> None:
+    """Start a program of an image before the image is fetched. Ends with the program's exit code.
+
+    It starts as the image's config says (entrypoint, environment, folder, user; CMD in place of its command, as in
+    `docker run`), with the image as its root and what it writes kept until it ends. It has this machine's network and
+    GPUs, none of its files, and is no sandbox: start what you would start with Docker. Needs root.
+
+    On stderr: STARTED, seconds until the first output, RESULT, seconds until the end, and what was fetched. A program
+    that has the terminal is not timed to its first output. With --json its output goes to stderr.
+    """
+    from registry_pipelines.stream.lazy.serving import Clock
+
+    clock = Clock()
+    if os.geteuid() != 0:
+        raise InputError(
+            "a program with an image as its root is started by root alone",
+            do="Run it with sudo; `stream mount` needs no root where fusermount3 is installed",
+        )
+    from registry_pipelines.stream.lazy.running import Started
+
+    started = Started()  # before anything starts a thread
+    try:
+        with _opened(options, target, keys) as image:
+            code = _run(options, target, image, started, command, entrypoint, clock, fill=fill)
+    finally:
+        started.end(END_S)
+    if code:
+        sys.exit(code)
+
+
+def _run(
+    options: Options,
+    target: str,
+    image: OpenImage,
+    started: Started,
+    command: Sequence[str],
+    entrypoint: str | None,
+    clock: Any,
+    *,
+    fill: bool,
+) -> int:
+    from registry_pipelines.stream.lazy.program_root import run_folder, writable_root
+    from registry_pipelines.stream.lazy.running import program_of
+    from registry_pipelines.stream.lazy.serving import Mounted
+
+    program = program_of(image.config, command, entrypoint)
+    with run_folder(_notes(options).with_name("runs")) as folder:
+        lower = folder / "image"
+        lower.mkdir()
+        with (
+            Mounted(image, lower, _notes(options), image.note(target, folder / "root"), image.count) as mounted,
+            writable_root(lower, folder, image.kinds) as root,
+        ):
+            for reason in mounted.note.reasons:
+                _say(reason)
+            piped = options.as_json or not sys.stdin.isatty()
+            started.start(program, root, piped=piped)
+            if fill:
+                image.fill_rest()
+            first = _Forward(started.output, _STDERR if options.as_json else 1, clock) if piped else None
+            try:
+                code = started.wait()
+            finally:
+                started.end(END_S)  # before its files go
+            if first is not None:
+                first.end()
+            ended = clock.now()
+            _tell_run(options, mounted.note, first.first_s if first else None, ended, code)
+    return code
+
+
+class _Forward:
+    """Gives on what a program prints, and knows when it printed first."""
+
+    def __init__(self, source: int, target: int, clock: Any) -> None:
+        self.first_s: float | None = None
+        self._source, self._target, self._clock = source, target, clock
+        self._thread = threading.Thread(target=self._copy, name="output", daemon=True)
+        self._thread.start()
+
+    def _copy(self) -> None:
+        while piece := os.read(self._source, _COPY_BYTES):
+            if self.first_s is None:
+                self.first_s = self._clock.now()
+            view = memoryview(piece)
+            with contextlib.suppress(BrokenPipeError):
+                while view:
+                    view = view[os.write(self._target, view) :]
+
+    def end(self) -> None:
+        """Wait for the last of it."""
+        self._thread.join()
+
+
+def _tell_run(options: Options, note: MountNote, started_s: float | None, result_s: float, code: int) -> None:
+    if options.as_json:
+        clocks = {"started_s": started_s, "result_s": result_s, "program_exit_code": code}
+        print_json({"mount": _plain(note), **clocks})
+        return
+    first = f"STARTED {started_s:.2f} s  " if started_s is not None else ""
+    waited = f"{count_text(note.stalls, 'stall')} ({note.stalled_s:.1f} s)"
+    fetched = f"{size_text(note.fetched_bytes)} in {count_text(note.requests, 'request')}, {waited}"
+    _say(f"{first}RESULT {result_s:.2f} s  fetched {fetched}; {_lazy_text(note)}")
+
+
+@click.command("status", short_help="Say what is mounted, and what was fetched for it.")
+@common
+def status(options: Options) -> None:
+    """Say what is mounted on this machine with this state folder, whether it is lazy, and what was fetched for it.
+
+    A mount whose process was killed is listed as dead: its readers get an error, and `stream mount` of the same folder
+    takes it away. Counters are at most a second old.
+    """
+    from registry_pipelines.stream.lazy.notes import read_notes
+
+    found = list(read_notes(_notes(options)))
+    rows = [{"alive": each.alive, **_plain(each.note)} for each in found]
+    if options.as_json:
+        print_json({"mounts": rows})
+    elif not rows:
+        console().print("nothing is mounted", markup=False)
+    else:
+        for row in rows:
+            print_below(f"{row['image']} on {row['folder']}", [{name: row[name] for name in _COLUMNS}])
+            for reason in row["reasons"]:
+                console().print(f"  {harmless(reason)}", markup=False, soft_wrap=True)
+
+
+_COLUMNS = (
+    *("alive", "lazy", "process", "size_bytes", "filled_bytes", "fetched_bytes", "demand_bytes"),
+    *("requests", "stalls", "stalled_s", "failed_reads"),
+)
+
+
+def _plain(note: MountNote) -> dict[str, Any]:
+    import msgspec
+
+    return msgspec.structs.asdict(note)
+
+
+COMMANDS = [mount, run, status]

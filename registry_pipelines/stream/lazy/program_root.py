@@ -1,0 +1,182 @@
+"""The root of a program that is started from an image: a writable layer above it, and what of the machine is needed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from registry_pipelines.errors import InputError, LocalError
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.stream.lazy import mounting
+from registry_pipelines.stream.lazy.mounting import mount
+
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+GPU_DEVICES = ("nvidia*", "dri", "kfd")
+FROM_HERE = ("etc/resolv.conf", "etc/hosts")
+"""Files of the machine that the program sees in place of the image's, as in Docker."""
+
+_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus")
+"""Of /proc: settings of the machine."""
+_PLACES = {"proc": 0o555, "sys": 0o555, "dev": 0o755}
+
+
+class Kinds(Protocol):
+    """What a tree has under a path: its mode, user and group; None for nothing. No link is followed."""
+
+    def __call__(self, path: str) -> tuple[int, int, int] | None:
+        """See above."""
+        ...
+
+
+@contextmanager
+def run_folder(parent: Path) -> Iterator[Path]:
+    """A folder for one run, gone with the context; those of runs that were killed go now. Raises LocalError."""
+    with local_errors(parent):
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        alone = _folder(parent)
+        try:
+            fcntl.flock(alone, fcntl.LOCK_EX)
+            for left in parent.iterdir():
+                _remove_unused(left)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            held = _folder(folder)
+            fcntl.flock(held, fcntl.LOCK_SH)
+        finally:
+            os.close(alone)
+    try:
+        yield folder
+    finally:
+        os.close(held)
+        _remove_unused(folder)
+
+
+def _folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _remove_unused(folder: Path) -> None:
+    try:
+        held = _folder(folder)
+    except OSError:
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def writable_root(image: Path, folder: Path, kinds: Kinds) -> Iterator[Path]:
+    """A writable tree above a mounted image while the context lasts. What is written goes to ``folder``, or to memory
+    where that file system cannot bear it. Gives where the tree is. Raises InputError, LocalError."""
+    root, above = folder / "root", folder / "above"
+    for each in (root, above):
+        each.mkdir()
+    try:
+        try:
+            _fill_above(above, kinds)
+            _overlay(image, above, root)
+        except OSError:
+            mount("none", above, "tmpfs", 0, "mode=755")
+            _fill_above(above, kinds)
+            _overlay(image, above, root)
+    except OSError as error:
+        _end_mounts(root, above)
+        raise LocalError(f"no writable layer can be put above the image: {error.strerror}") from error
+    try:
+        yield root
+    finally:
+        _end_mounts(root, above)
+
+
+def _end_mounts(*folders: Path) -> None:
+    for each in folders:
+        with suppress(OSError):  # it is not mounted
+            mounting.unmount(each, detach=True)
+
+
+def _overlay(image: Path, above: Path, root: Path) -> None:
+    def plain(path: Path) -> str:
+        return re.sub(r"([\\:,])", r"\\\1", str(path))
+
+    options = f"lowerdir={plain(image)},upperdir={plain(above / 'upper')},workdir={plain(above / 'work')}"
+    mount("overlay", root, "overlay", mounting.MS_NODEV, options)
+
+
+def _fill_above(above: Path, kinds: Kinds) -> None:
+    """The places for what comes from the machine, made in the upper layer, so that no link of the image is followed."""
+    upper = above / "upper"
+    for name in ("upper", "work"):
+        shutil.rmtree(above / name, ignore_errors=True)
+        (above / name).mkdir()
+    _like(upper, kinds("."))
+    for name, mode in _PLACES.items():
+        found = kinds(name)
+        if found is not None and not stat.S_ISDIR(found[0]):
+            raise InputError(f"/{name} of the image is no folder, and a program needs one there")
+        if found is None:
+            (upper / name).mkdir(mode)
+    found = kinds("etc")
+    if found is not None and not stat.S_ISDIR(found[0]):
+        return
+    (upper / "etc").mkdir(0o755)
+    _like(upper / "etc", found)
+    for name in FROM_HERE:
+        there = kinds(name)
+        source = Path("/", name)
+        if source.is_file() and (there is None or not stat.S_ISDIR(there[0])):
+            (upper / name).write_bytes(source.read_bytes())
+            (upper / name).chmod(0o644)
+
+
+def _like(folder: Path, found: tuple[int, int, int] | None) -> None:
+    if found is not None:
+        os.chown(folder, found[1], found[2])
+        folder.chmod(stat.S_IMODE(found[0]))
+
+
+def machine_mounts(root: Path) -> None:
+    """/proc, /sys and /dev; each is a folder, and no link (:func:`_fill_above`). To be called in the mounts
+    and process numbers that the program will have. Raises OSError."""
+    safe = mounting.MS_NOSUID | mounting.MS_NODEV | mounting.MS_NOEXEC
+    mount("proc", root / "proc", "proc", safe)
+    for name in _READ_ONLY:
+        if (root / "proc" / name).exists():
+            _bind(root / "proc" / name, root / "proc" / name, read_only=True)
+    mount("/sys", root / "sys", "", mounting.MS_BIND)  # without the control groups below it
+    mount("none", root / "sys", "", mounting.MS_REMOUNT | mounting.MS_BIND | mounting.MS_RDONLY | safe)
+    dev = root / "dev"
+    mount("tmpfs", dev, "tmpfs", mounting.MS_NOSUID | mounting.MS_NOEXEC, "mode=755,size=64k")
+    machine = Path("/dev")
+    for each in [machine / name for name in DEVICES] + [each for glob in GPU_DEVICES for each in machine.glob(glob)]:
+        if each.exists():
+            target = dev / each.name
+            target.mkdir() if each.is_dir() else target.touch()
+            _bind(each, target)
+    for name in ("pts", "shm"):
+        (dev / name).mkdir()
+    mount(
+        "devpts", dev / "pts", "devpts", mounting.MS_NOSUID | mounting.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620"
+    )
+    mount("shm", dev / "shm", "tmpfs", safe, "mode=1777")
+    links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0"}
+    for name, target_name in {**links, "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}.items():
+        (dev / name).symlink_to(target_name)
+
+
+def _bind(source: Path, target: Path, *, read_only: bool = False) -> None:
+    mount(str(source), target, "", mounting.MS_BIND | mounting.MS_REC)
+    if read_only:
+        flags = mounting.MS_REMOUNT | mounting.MS_BIND | mounting.MS_RDONLY
+        mount("none", target, "", flags | mounting.MS_NOSUID | mounting.MS_NODEV | mounting.MS_NOEXEC)

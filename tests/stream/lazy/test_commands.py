@@ -1,0 +1,181 @@
+"""``stream mount``, ``run`` and ``status`` as they are typed, over an indexed image in a registry."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import Size
+from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
+from registry_pipelines.stream.lazy.notes import read_notes
+from registry_pipelines.stream.model import Stream
+from tests.answers import answered, document
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Corrupt
+from tests.evidence.parts import Key
+from tests.patience import patient
+from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.starts import image
+from tests.stream.releases import Streamer
+
+COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream"]
+BLOBS = r"/v2/team/app/blobs/.*"
+
+
+@dataclass
+class Node:
+    """A machine with an image in a registry, and commands on it."""
+
+    faults: FaultRegistry
+    place: Place
+    folder: Path
+    key: Key
+
+    def image(self, tag: str, *, signed: bool = True) -> str:
+        """A reference to a new image, indexed by the key."""
+        release = image(self.place, tag=tag)
+        if signed:
+            options = Stream(span_size=Size(256 << 10), min_layer_size=Size(1000))
+            Streamer(self.place, self.folder / "indexer", self.key.signer).index(release, options)
+        return f"{self.faults.address}/team/app:{tag}"
+
+    @contextmanager
+    def start(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A command; it is killed when the block ends."""
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
+        with subprocess.Popen(
+            [*COMMAND, *words],
+            env=environment,
+            cwd=self.folder,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, output, errors."""
+        with self.start(*words) as process:
+            output, errors = process.communicate(timeout=patient(60))
+        return process.returncode, output, errors
+
+    def status(self) -> list[dict[str, Any]]:
+        _, output, _ = self.run("status", "--json")
+        found: list[dict[str, Any]] = answered(output)["mounts"]
+        return found
+
+    @property
+    def believed(self) -> tuple[str, str]:
+        return "--key", str(self.key.public)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + patient(20)
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def node(tmp_path: Path, key: Key) -> Iterator[Node]:
+    need_fuse()
+    with EmbeddedServer(tmp_path / "registry") as server, FaultRegistry(server.address) as faults:
+        registry = DistributionRegistry(server.address)
+        yield Node(faults, Place(registry, "team/app"), tmp_path, key)
+        registry.close()
+    for each in [each for each in mounts() if each.kind == KIND and each.folder.is_relative_to(tmp_path)]:
+        end_mount(each.folder)
+
+
+def test_a_program_runs_before_its_image_is_there(node: Node) -> None:
+    reference = node.image("v1")
+    script = (
+        "echo $WORD in $(pwd); cat /motd; cat /etc/gone; ls /data; sha256sum /data/3; echo new >/etc/motd; cat /motd"
+    )
+    before = node.faults.bytes_down
+    code, output, errors = node.run("run", reference, *node.believed, "--no-fill", "--", "sh", "-c", script)
+    [line] = [line for line in output.splitlines() if line.endswith("/data/3")]
+    assert output.splitlines()[:2] == ["lazily in /etc", "hello"] and output.splitlines()[-1] == "new"
+    assert code == 0 and "No such file" in errors and "STARTED" in errors and "lazy: yes, 2 of 2 layers" in errors
+    # Eight files of 1 MiB that do not compress, one of which was read; and the programs.
+    assert node.faults.bytes_down - before < 6 << 20
+    code, whole, _ = node.run("run", reference, *node.believed, "--", "sha256sum", "/data/3")
+    assert (code, whole) == (0, f"{line}\n")
+
+
+def test_how_a_program_ends_is_how_the_command_ends(node: Node) -> None:
+    reference = node.image("v1")
+    assert node.run("run", reference, *node.believed, "--", "sh", "-c", "exit 7")[0] == 7
+    code, _, errors = node.run("run", reference, *node.believed, "--", "nothing")
+    assert code == 8 and "nothing: there is no such program in the image" in errors
+    code, output, errors = node.run("run", reference, *node.believed, "--json")
+    found = document(output)["result"]
+    assert code == 0 and "hello" in errors and 0 < found["started_s"] <= found["result_s"]
+    assert found["mount"]["lazy"] and found["program_exit_code"] == 0
+    assert not node.status() and not any((node.folder / "state" / "registry-pipelines" / "lazy" / "runs").iterdir())
+
+
+def test_a_mount_and_what_is_told_of_it(node: Node) -> None:
+    reference = node.image("v1")
+    with node.start("mount", reference, "top", *node.believed, "--no-fill") as server:
+        assert server.stdout is not None and "/top; lazy: yes" in server.stdout.readline()
+        top = node.folder / "top"
+        assert (top / "motd").read_text() == "hello\n" and not (top / "etc" / "gone").exists()
+        assert sorted(each.name for each in (top / "data").iterdir()) == [str(number) for number in range(8)]
+        notes = node.folder / "state" / "registry-pipelines" / "lazy" / "mounts"
+        until(lambda: any(each.alive and each.note.stalls and each.note.fetched_bytes for each in read_notes(notes)))
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(patient(20)) == 0
+    assert not list(top.iterdir()) and not node.status()
+
+
+def test_a_detached_mount_that_is_killed_is_mounted_again(node: Node) -> None:
+    reference, top = node.image("v1"), node.folder / "top"
+    code, output, _ = node.run("mount", reference, "top", *node.believed, "--detach", "--json")
+    mount = answered(output)["mount"]
+    assert code == 0 and mount["lazy"] and (top / "motd").read_text() == "hello\n"
+    code, _, errors = node.run("mount", reference, "top", *node.believed)
+    assert code == 8 and "mounted there already" in errors
+    os.kill(mount["process"], signal.SIGKILL)
+    with pytest.raises(OSError) as raised:
+        (top / "data" / "0").read_bytes()
+    assert raised.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    [told] = node.status()
+    assert not told["alive"] and told["folder"] == str(top)
+    assert node.run("mount", reference, "top", *node.believed, "--detach")[0] == 0
+    assert (top / "motd").read_text() == "hello\n" and len((top / "data" / "0").read_bytes()) == 1 << 20
+    [told] = node.status()
+    assert told["alive"] and told["process"] != mount["process"]
+    subprocess.run(["umount", str(top)], check=True)
+
+
+def test_wrong_bytes_are_never_shown(node: Node) -> None:
+    reference, top = node.image("v1"), node.folder / "top"
+    with node.start("mount", reference, "top", *node.believed, "--no-fill") as server:
+        assert server.stdout is not None and server.stderr is not None and server.stdout.readline()
+        good = (top / "data" / "0").read_bytes()
+        node.faults.play("GET", BLOBS, Corrupt(1000))
+        with pytest.raises(OSError) as raised:
+            (top / "data" / "6").read_bytes()
+        assert raised.value.errno == errno.EIO and "span" in server.stderr.readline()
+        assert (top / "data" / "0").read_bytes() == good
+        server.terminate()
+        server.communicate(timeout=patient(20))

@@ -1,0 +1,76 @@
+"""An image that is opened on a node, and what is told of how it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.errors import InputError
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.stream.lazy.opened import OpenImage, open_image
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import NoRange
+from tests.evidence.parts import Counted, Key
+from tests.stream.lazy.starts import image
+from tests.stream.releases import INDEXED, Streamer, layer, push, push_index
+
+BLOBS = r"/v2/team/app/blobs/.*"
+
+
+def content(opened: OpenImage, path: str) -> bytes:
+    number = opened.find(path)
+    assert number is not None
+    return opened.read(number, 0, opened.node(number).size)
+
+
+@pytest.mark.parametrize("trouble", ["", "unsigned", "nobody is believed", "no ranges"])
+def test_what_cannot_be_read_by_pieces_is_fetched_whole_and_said_so(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, trouble: str
+) -> None:
+    release = image(counted.place, more_mib=2)
+    if trouble != "unsigned":
+        streamer.index(release, INDEXED)
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        if trouble == "no ranges":
+            faults.play("GET", BLOBS, NoRange())
+        verifier = None if trouble == "nobody is believed" else key.verifier
+        with open_image(place, "v1", state=tmp_path / "node", verifier=verifier, log=print) as opened:
+            note = opened.count(opened.note("v1", tmp_path))
+            assert content(opened, "etc/motd") == b"hello\n"
+            assert (note.lazy, note.layers_whole) == ((False, 2) if trouble else (True, 0))
+            expected = {
+                "unsigned": "no index",
+                "nobody is believed": "no key",
+                "no ranges": "whole blob",
+            }
+            assert all(expected[trouble] in reason for reason in note.reasons)
+            assert bool(note.reasons) is bool(trouble)
+            assert (note.filled_bytes == note.size_bytes) is bool(trouble)
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_two_images_share_what_was_fetched(counted: Counted, streamer: Streamer, key: Key, tmp_path: Path) -> None:
+    for tag in ("v1", "v2"):
+        streamer.index(image(counted.place, tag=tag, more_mib=2), INDEXED)
+    fetched = []
+    for tag in ("v1", "v2"):
+        with open_image(counted.place, tag, state=tmp_path / "node", verifier=key.verifier, log=print) as opened:
+            content(opened, "bin/cat")
+            fetched.append(opened.count(opened.note(tag, tmp_path)).fetched_bytes)
+    assert fetched[0] > 0 == fetched[1]
+
+
+def test_the_image_is_the_one_for_this_machine(counted: Counted) -> None:
+    images = {name: push(counted.place, layer(name), architecture=name) for name in ("amd64", "arm64")}
+    push_index(counted.place, images, tag="many", attested=True)
+    for name in images:
+        assert (
+            image_for(counted.place, "many", Platform.parse(f"linux/{name}")).descriptor.digest == images[name].digest
+        )
+    with pytest.raises(InputError, match="is for linux/amd64, linux/arm64, and this machine is linux/s390x"):
+        image_for(counted.place, "many", Platform.parse("linux/s390x"))
