@@ -189,7 +189,9 @@ class Reader:
 
     def follow(self, at: int) -> int:
         """Where the offset that stands at ``at`` leads to."""
-        return at + int(self.number("<I", 4, at))
+        if not 0 <= at <= self._end - 4:
+            raise self.invalid("an offset leads out of it")
+        return at + int(_U32.unpack_from(self.raw, at)[0])
 
     def number(self, code: str, size: int, at: int) -> int:
         """A number."""
@@ -213,8 +215,16 @@ class Reader:
             raise self.invalid("its parts repeat without end")
 
     def text(self, at: int) -> bytes:
-        """A string."""
-        start, count = self.vector(at, 1)
+        """A string. In one step, for an index has ten an entry."""
+        start, end = at + 4, self._end
+        if not 4 <= start <= end:
+            raise self.invalid("an offset leads out of it")
+        (count,) = _U32.unpack_from(self.raw, at)
+        if count > end - start:
+            raise self.invalid("a vector is longer than the index")
+        self._budget -= count
+        if self._budget < 0:
+            self.spend(0)
         return bytes(self.raw[start : start + count])
 
 
@@ -239,13 +249,13 @@ class Table:
 
     def number(self, slot: int, code: str = "<q", size: int = 8, default: int = 0) -> int:
         """A number, the default where it is absent."""
-        at = self._find(slot)
-        return self._reader.number(code, size, at) if at else default
+        line = self._lines[slot] if slot < len(self._lines) else 0
+        return self._reader.number(code, size, self._at + line) if line else default
 
     def text(self, slot: int) -> bytes:
         """A string; empty where it is absent."""
-        at = self._find(slot)
-        return self._reader.text(self._reader.follow(at)) if at else b""
+        line = self._lines[slot] if slot < len(self._lines) else 0
+        return self._reader.text(self._reader.follow(self._at + line)) if line else b""
 
     def table(self, slot: int) -> Table:
         """A table. Raises IndexInvalid where it is absent."""
