@@ -17,6 +17,9 @@ from registry_pipelines.stream.lazy.pieces import Chunk, ChunkPieces
 from registry_pipelines.stream.mountable import clean_path
 from registry_pipelines.stream.toc import KINDS, FileMetadata
 
+MAX_CONTENT_BYTES = 1 << 44
+"""Of all files of a layer, 16 TiB: what a sparse file of ext4 can have."""
+
 _KINDS = frozenset(kind.decode() for kind in KINDS.values())
 _XATTR = b"SCHILY.xattr."
 _RESERVED = frozenset(name.encode() for name in RESERVED)
@@ -56,6 +59,8 @@ def toc_files(toc: Toc) -> Iterator[FileMetadata]:
             continue
         if row.type not in _KINDS:
             raise _invalid(toc, row, "is of an unknown type")
+        if not 0 <= row.size <= MAX_CONTENT_BYTES - position:
+            raise _invalid(toc, row, f"has {row.size} bytes")
         start = position
         if row.has_content:
             position += row.size + -row.size % BLOCK_BYTES
@@ -82,10 +87,12 @@ def _placed(toc: Toc) -> tuple[list[_Placed], int]:
         if not row.has_content:
             continue
         if row.type == "reg":
-            if row.size < 0 or done != file.size:
+            if done != file.size:
                 raise _invalid(toc, file, "has chunks for a part of it only")
             start, done = start + file.size + -file.size % BLOCK_BYTES, 0
             file = row
+            if start + row.size > MAX_CONTENT_BYTES:
+                raise _invalid(toc, row, f"has {row.size} bytes, more than can be mounted")
         size = row.chunk_size or file.size - done
         if row.chunk_offset != done or not 0 < size <= file.size - done or row.name != file.name:
             raise _invalid(toc, row, "has chunks that do not follow each other")
