@@ -33,15 +33,16 @@ MAX_BYTES = 64 * 1024**3
 
 _EDGE_BYTES = BLOCK_BYTES // 8
 _WHOLE_EDGE = (1 << BLOCK_BYTES) - 1
-_SYNCED_HEAD = struct.Struct("<QI")
-"""Bytes of the layer, CRC-32 of the bits."""
+_SYNCED_HEAD = struct.Struct("<QQI")
+"""Bytes of the layer, number of the file that has them, CRC-32 of the bits."""
 
 Fill = Callable[[int, int], "memoryview | None"]
 """Has bytes of a layer there, from and to; gives them where the disk could not keep them."""
 
 
 class BlockStore:
-    """The layers below ``folder``; there is nothing to close. Safe for many threads and processes."""
+    """The layers below ``folder``, on a disk of this machine alone. Safe for many threads and processes; there is
+    nothing to close."""
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         """Raises LocalError: the folder is another user's, who could write there what nobody verified."""
@@ -330,15 +331,16 @@ class LazyLayer:
                 os.ftruncate(self._edges, 0)
                 os.ftruncate(self._edges, self._blocks * _EDGE_BYTES)
             raise
-        write_file(self.folder / "synced", _SYNCED_HEAD.pack(self.size, zlib.crc32(bits)) + bits, mode=0o600)
+        write_file(self.folder / "synced", self._synced_head(bits) + bits, mode=0o600)
 
     def _begin(self, bits: int) -> None:
         """Make the files, and after a crash of the machine believe only what was synced: the kernel writes bits and
-        bytes in any order."""
+        bytes in any order. Nothing is believed of a copy: it may have bits that are younger than its bytes."""
         told, boot = self.folder / "boot", _boot_id()
+        begun_as = f"{boot} {os.fstat(self._data).st_ino}"
         sizes = os.fstat(self._data).st_size, os.fstat(bits).st_size
         known = told.read_text() if told.exists() else ""
-        if boot and known == boot and sizes == (self._data_bytes, self._bit_bytes):
+        if boot and known == begun_as and sizes == (self._data_bytes, self._bit_bytes):
             return
         told.unlink(missing_ok=True)
         os.ftruncate(self._edges, 0)
@@ -350,16 +352,19 @@ class LazyLayer:
             os.pwrite(bits, self._synced(), 0)
         os.ftruncate(self._data, self._data_bytes)
         begun = self.folder / "boot.new"
-        begun.write_text(boot)
+        begun.write_text(begun_as)
         begun.replace(told)
 
     def _synced(self) -> bytes:
-        with suppress(OSError, struct.error):
+        with suppress(OSError):
             raw = (self.folder / "synced").read_bytes()
             bits = raw[_SYNCED_HEAD.size :]
-            if _SYNCED_HEAD.unpack_from(raw) == (self.size, zlib.crc32(bits)) and len(bits) == self._bit_bytes:
+            if raw[: _SYNCED_HEAD.size] == self._synced_head(bits) and len(bits) == self._bit_bytes:
                 return bits
         return b""
+
+    def _synced_head(self, bits: bytes) -> bytes:
+        return _SYNCED_HEAD.pack(self.size, os.fstat(self._data).st_ino, zlib.crc32(bits))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

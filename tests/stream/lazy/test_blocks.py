@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -89,7 +90,7 @@ def test_a_folder_that_others_write_to_is_refused(tmp_path: Path) -> None:
 
 def crash(layer: LazyLayer) -> None:
     """What a crash of the machine may leave: bits of this run of it, and none of the bytes that were not synced."""
-    (layer.folder / "boot").write_text("an earlier run of the kernel")
+    (layer.folder / "boot").write_text("an earlier run of the kernel 1")
 
 
 def test_after_a_crash_of_the_machine_only_what_was_synced_is_believed(tmp_path: Path) -> None:
@@ -123,6 +124,18 @@ def test_after_a_crash_of_the_machine_only_what_was_synced_is_believed(tmp_path:
     os.truncate(folder / "data", 512)
     with store.open(LAYER, len(tar)) as layer:
         assert layer.filled_bytes == 0
+
+
+def test_a_copy_of_the_folder_is_not_believed(tmp_path: Path) -> None:
+    tar = noise(1, 5000)
+    with BlockStore(tmp_path / "one").open(LAYER, len(tar)) as layer:
+        fill(layer, tar, 0, len(tar))
+        layer.sync()
+        shutil.copytree(tmp_path / "one", tmp_path / "other")
+    with BlockStore(tmp_path / "other").open(LAYER, len(tar)) as layer:
+        assert not layer.filled_bytes
+    with BlockStore(tmp_path / "one").open(LAYER, len(tar)) as layer:
+        assert layer.complete
 
 
 def test_what_the_disk_did_not_take_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
