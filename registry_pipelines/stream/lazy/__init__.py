@@ -5,7 +5,7 @@
   ``tree`` of them; both are ``kept``
 - ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
-- ``filling`` fetches it: what somebody waits for first, the rest in the background
+- ``filling`` fetches it: what somebody waits for first, the rest in the background, as ``jobs``
 - ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``; ``mounting`` mounts it,
   ``serving`` does both, and ``notes`` tells other processes of it
 - ``running`` starts a program of an image, with ``program_root`` as its root

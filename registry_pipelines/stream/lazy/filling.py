@@ -19,15 +19,15 @@ import msgspec
 from registry_pipelines.errors import (
     ContentError,
     DiskFull,
-    IndexInvalid,
     RegistryPipelinesError,
     Unavailable,
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
-from registry_pipelines.registry.protocol import BUFFER_BYTES, Place, Readable, Repeating
+from registry_pipelines.registry.protocol import Place, Readable, Repeating
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.jobs import NOTHING, Filled, Job, Parts, Runs, assembled
 from registry_pipelines.stream.lazy.pieces import Pieces
 from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.transfer.flow.patience import Patience
@@ -72,51 +72,6 @@ class FillCounts(msgspec.Struct):
     """Reads that ended with an error."""
 
 
-class _Job:
-    """One piece that waits to be fetched, or is."""
-
-    def __init__(self, layer: _Filled, piece: int) -> None:
-        self.layer, self.piece = layer, piece
-        self.done = threading.Event()
-        self.demanded = False
-        self.runner = 0
-        """The thread that fetches it."""
-        self.parts: _Parts | None = None
-        """In which it comes."""
-        self.error: RegistryPipelinesError | None = None
-        self.unkept: list[tuple[int, bytes]] = []
-        """What the disk could not keep."""
-
-    def end(self, error: RegistryPipelinesError | None = None) -> None:
-        self.error = error
-        self.layer.jobs.pop(self.piece, None)
-        self.done.set()
-
-
-class _Filled:
-    """A layer that is filled."""
-
-    def __init__(self, digest: Digest, pieces: Pieces, lazy: LazyLayer) -> None:
-        self.digest, self.pieces, self.lazy = digest, pieces, lazy
-        self.jobs: dict[int, _Job] = {}
-        """Not done yet, by piece."""
-        self.again: deque[int] = deque()
-        """Pieces that the background left."""
-        self._missing = iter(pieces.between(0, pieces.tar_size))
-
-    def next_missing(self) -> int | None:
-        """The next piece that is neither there nor on its way; None when all were looked at."""
-        while (piece := self.again.popleft() if self.again else next(self._missing, None)) is not None:
-            if piece not in self.jobs and not self.lazy.holds(*self.pieces.unpacked(piece)):
-                break
-        return piece
-
-    def clipped(self, piece: int, start: int, stop: int) -> tuple[int, int]:
-        """The part of a piece that lies between two positions."""
-        first, last = self.pieces.unpacked(piece)
-        return max(first, start), min(last, stop)
-
-
 class Filler:
     """See the module. Close it: its threads end, and what came is synced. Make it behind any fork."""
 
@@ -136,13 +91,13 @@ class Filler:
         self.place = Place(registry, place.repository)
         self.counts = FillCounts()
         self._store, self._log, self._patience_s = store, log, patience_s
-        self._layers: list[_Filled] = []
-        self._demand: deque[_Job] = deque()
+        self._layers: list[Filled] = []
+        self._demand: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._demand_running = self._background_running = 0
         self._background, self._most_in_background = False, max(1, workers - 1)
-        self._unkept: OrderedDict[tuple[_Filled, int], _Job] = OrderedDict()
+        self._unkept: OrderedDict[tuple[Filled, int], Job] = OrderedDict()
         self._told_full, self._rest_until = False, 0.0
         """The background rests until then, in monotonic seconds."""
         self._synced_at, self._measured_at, self._syncing = time.monotonic(), 0, threading.Lock()
@@ -162,7 +117,7 @@ class Filler:
         Raises what :meth:`BlockStore.open` does.
         """
         lazy = self._store.open(digest, pieces.tar_size, table=pieces.table)
-        layer = _Filled(digest, pieces, lazy)
+        layer = Filled(digest, pieces, lazy)
         lazy.fill = partial(self._have, layer)
         with self._changed:
             self._layers.append(layer)
@@ -207,7 +162,7 @@ class Filler:
         for layer in self._layers:
             layer.lazy.close()
 
-    def _have(self, layer: _Filled, start: int, stop: int) -> memoryview | None:
+    def _have(self, layer: Filled, start: int, stop: int) -> memoryview | None:
         """See ``blocks.Fill``."""
         began = time.monotonic()
         try:
@@ -216,7 +171,7 @@ class Filler:
                 self._wait_for(job)
                 if job.error:
                     raise copy.copy(job.error) from job.error
-            return None if layer.lazy.holds(start, stop) else _assembled(layer, jobs, start, stop)
+            return None if layer.lazy.holds(start, stop) else assembled(layer, jobs, start, stop)
         except RegistryPipelinesError:
             with self._changed:
                 self.counts.failures += 1
@@ -226,7 +181,7 @@ class Filler:
                 self.counts.stalls += 1
                 self.counts.stall_s += time.monotonic() - began
 
-    def _wait_for(self, job: _Job) -> None:
+    def _wait_for(self, job: Job) -> None:
         """Until it is done, or no byte of it came for too long."""
         left_s = self._patience_s
         while not job.done.wait(left_s):
@@ -237,7 +192,7 @@ class Filler:
                 self._log(f"a layer cannot be read: {error}")
                 raise error
 
-    def _ask(self, layer: _Filled, start: int, stop: int) -> list[_Job]:
+    def _ask(self, layer: Filled, start: int, stop: int) -> list[Job]:
         """Jobs for all pieces that have what is missing."""
         jobs = []
         with self._changed:
@@ -248,7 +203,7 @@ class Filler:
                 if job is None:
                     if self._closed.is_set():
                         raise self._unavailable(layer, "the mount ends")
-                    job = layer.jobs[piece] = _Job(layer, piece)
+                    job = layer.jobs[piece] = Job(layer, piece)
                 if not job.demanded and not job.runner and not job.done.is_set():
                     self._demand.append(job)
                 job.demanded = True
@@ -268,7 +223,7 @@ class Filler:
                 self._changed.notify_all()
             self._look_after()
 
-    def _take(self) -> tuple[list[_Job], bool] | None:
+    def _take(self) -> tuple[list[Job], bool] | None:
         """Pieces for one request, and whether a reader waits for them; waits for some. None at the end."""
         with self._changed:
             while not self._closed.is_set():
@@ -287,7 +242,7 @@ class Filler:
             self._demand.popleft()
         return bool(self._demand)
 
-    def _joined(self, first: _Job) -> list[_Job]:
+    def _joined(self, first: Job) -> list[Job]:
         """The neighbours that somebody waits for, too."""
         jobs, pieces = [first], first.layer.pieces
         start = pieces.stored(first.piece)[0]
@@ -310,10 +265,10 @@ class Filler:
     def _rests(self) -> bool:
         return time.monotonic() < self._rest_until
 
-    def _next_in_background(self) -> list[_Job]:
+    def _next_in_background(self) -> list[Job]:
         """A run of pieces that nobody asked for yet."""
         for layer in self._layers:
-            jobs: list[_Job] = []
+            jobs: list[Job] = []
             if not layer.lazy.fill_alone():
                 continue
             while (piece := layer.next_missing()) is not None:
@@ -322,13 +277,13 @@ class Filler:
                 if not follows or (jobs and layer.pieces.stored(piece)[1] - start > JOINED_BYTES):
                     layer.again.appendleft(piece)
                     break
-                layer.jobs[piece] = job = _Job(layer, piece)
+                layer.jobs[piece] = job = Job(layer, piece)
                 jobs.append(job)
             if jobs:
                 return jobs
         return []
 
-    def _fetch(self, jobs: deque[_Job], *, demand: bool) -> None:
+    def _fetch(self, jobs: deque[Job], *, demand: bool) -> None:
         """Fetch pieces that follow each other; each job ends, or is left for later."""
         patience = Patience(self._patience_s, sleep=self._sleep)
         while jobs:
@@ -346,14 +301,14 @@ class Filler:
     def _sleep(self, seconds: float) -> None:
         self._closed.wait(seconds)
 
-    def _request(self, jobs: deque[_Job], patience: Patience, *, demand: bool) -> None:
+    def _request(self, jobs: deque[Job], patience: Patience, *, demand: bool) -> None:
         """One request; the pieces that came are taken from the jobs."""
         layer, count = jobs[0].layer, self.counts.demand if demand else self.counts.background
         start, stop = layer.pieces.stored(jobs[0].piece)[0], layer.pieces.stored(jobs[-1].piece)[1]
         with self._changed:
             count.requests += stop > start
         with self._opened(layer, start, stop) as reader:
-            parts = _Parts(reader, start)
+            parts = Parts(reader, start)
             while jobs:
                 job = jobs[0]
                 with self._changed:
@@ -375,9 +330,9 @@ class Filler:
                     jobs.popleft().end()
 
     @contextmanager
-    def _opened(self, layer: _Filled, start: int, stop: int) -> Iterator[Readable]:
+    def _opened(self, layer: Filled, start: int, stop: int) -> Iterator[Readable]:
         if start == stop:
-            yield _NOTHING
+            yield NOTHING
         elif layer.pieces.by_range:
             with blob_ranges(self.place, layer.digest)(start, stop) as reader:
                 yield reader
@@ -385,7 +340,7 @@ class Filler:
             with self.place.registry.open_blob(self.place.repository, layer.digest) as reader:
                 yield reader
 
-    def _leave(self, jobs: deque[_Job]) -> None:
+    def _leave(self, jobs: deque[Job]) -> None:
         """What was to come in the background comes later, or by whom readers asked for it meanwhile."""
         for job in jobs:
             if job.runner == threading.get_ident() and not job.done.is_set():
@@ -397,7 +352,7 @@ class Filler:
                 job.end()
         jobs.clear()
 
-    def _give_up(self, jobs: deque[_Job], error: RegistryPipelinesError) -> None:
+    def _give_up(self, jobs: deque[Job], error: RegistryPipelinesError) -> None:
         """Whoever waits for what this thread fetches gets the error; the background comes back to the rest."""
         mine = [job for job in jobs if job.demanded and job.runner == threading.get_ident()]
         self._failed(*mine, error=error)
@@ -405,16 +360,16 @@ class Filler:
             self._leave(jobs)
             self._rest_until = time.monotonic() + REST_S
 
-    def _failed(self, *jobs: _Job, error: RegistryPipelinesError) -> None:
+    def _failed(self, *jobs: Job, error: RegistryPipelinesError) -> None:
         with self._changed:
             for job in jobs:
                 job.end(error)
         if not self._closed.is_set():
             self._log(f"a layer cannot be read: {error}")
 
-    def _keep(self, job: _Job, reader: Readable) -> None:
+    def _keep(self, job: Job, reader: Readable) -> None:
         """Write the content of a piece, and tell of it; what the disk cannot keep stays in the job."""
-        lazy, written, full = job.layer.lazy, _Runs(), None
+        lazy, written, full = job.layer.lazy, Runs(), None
         for position, content in job.layer.pieces.content(job.piece, reader, lazy.folder):
             if full is None and (full := self._kept(partial(lazy.put, position, content), len(content))) is None:
                 written.add(position, position + len(content))
@@ -439,7 +394,7 @@ class Filler:
             else:
                 return None
 
-    def _hold(self, job: _Job, full: DiskFull) -> None:
+    def _hold(self, job: Job, full: DiskFull) -> None:
         """Have what the disk could not keep in memory for a while."""
         with self._changed:
             first, self._told_full = not self._told_full, True
@@ -468,7 +423,7 @@ class Filler:
         finally:
             self._syncing.release()
 
-    def _sync(self, layer: _Filled) -> None:
+    def _sync(self, layer: Filled) -> None:
         try:
             layer.lazy.sync()
         except (RegistryPipelinesError, OSError) as error:
@@ -482,87 +437,8 @@ class Filler:
                 self._background = False
             self._log(f"the store is full ({self._store.max_bytes} bytes), so nothing is fetched before it is read")
 
-    def _unavailable(self, layer: _Filled, why: str) -> Unavailable:
+    def _unavailable(self, layer: Filled, why: str) -> Unavailable:
         return Unavailable(why, where=f"{self.place}@{layer.digest}")
-
-
-class _Runs:
-    """Bytes from and to, those that follow each other as one."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[int, int]] = []
-
-    def add(self, start: int, stop: int) -> None:
-        if self.runs and self.runs[-1][1] == start:
-            start = self.runs.pop()[0]
-        self.runs.append((start, stop))
-
-
-class _Nothing:
-    def readinto(self, buffer: memoryview, /) -> int:
-        return 0
-
-
-_NOTHING = _Nothing()
-
-
-class _Parts:
-    """The pieces in the answer to one request, one after the other; two may share the byte between them."""
-
-    def __init__(self, reader: Readable, start: int) -> None:
-        self._reader, self._position = reader, start
-        self._last = self._pending = b""
-        self._left = 0
-        self._received = 0
-        self.moved_at = time.monotonic()
-
-    def taken(self) -> int:
-        """Bytes that came since the last call."""
-        count, self._received = self._received, 0
-        return count
-
-    def begin(self, start: int, stop: int) -> None:
-        """The next piece; what is left of the one before is passed over."""
-        scratch = memoryview(bytearray(min(BUFFER_BYTES, max(start - self._position, 0))))
-        self._pending, self._left = b"", start - self._position
-        while self._left > 0 and self.readinto(scratch):
-            pass
-        self._pending = self._last if start < self._position else b""
-        self._left = stop - self._position
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the buffer from the front; 0 at the end of the piece."""
-        if self._pending:
-            buffer[:1], self._pending = self._pending, b""
-            return 1
-        if self._left <= 0 or not (count := self._reader.readinto(buffer[: self._left])):
-            return 0
-        self.moved_at = time.monotonic()
-        self._last = bytes(buffer[count - 1 : count])
-        self._position += count
-        self._left -= count
-        self._received += count
-        return count
-
-
-def _assembled(layer: _Filled, jobs: list[_Job], start: int, stop: int) -> memoryview:
-    """Bytes of which the disk could not keep all. Raises IndexInvalid: no piece of the layer has some of them."""
-    content, have = bytearray(stop - start), 0
-    kept = {job.piece: job.unkept for job in jobs}
-    for piece in layer.pieces.between(start, stop):
-        first, last = layer.clipped(piece, start, stop)
-        if layer.lazy.holds(first, last):
-            content[first - start : last - start] = layer.lazy.raw(first, last)
-            have += last - first
-            continue
-        for position, part in kept.get(piece, ()):
-            begin, end = max(position, start), min(position + len(part), stop)
-            if begin < end:
-                content[begin - start : end - start] = part[begin - position : end - position]
-                have += end - begin
-    if have != stop - start:
-        raise IndexInvalid("the layer's index has no piece with these bytes", where=str(layer.digest))
-    return memoryview(content)
 
 
 __all__ = ["Fetched", "FillCounts", "Filler"]
