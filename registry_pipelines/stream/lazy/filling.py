@@ -25,6 +25,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+from registry_pipelines.progress import size_text
 from registry_pipelines.registry.protocol import Place, Readable, Repeating
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.jobs import NOTHING, Filled, Job, Parts, Runs, assembled
@@ -435,7 +436,7 @@ class Filler:
         if self._background and self._store.is_full:
             with self._changed:
                 self._background = False
-            self._log(f"the store is full ({self._store.max_bytes} bytes), so nothing is fetched before it is read")
+            self._log(f"the store is full ({size_text(self._store.max_bytes)}): nothing is fetched before it is read")
 
     def _unavailable(self, layer: Filled, why: str) -> Unavailable:
         return Unavailable(why, where=f"{self.place}@{layer.digest}")
