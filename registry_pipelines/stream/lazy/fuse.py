@@ -210,7 +210,7 @@ class FuseServer:
                 return
             answer = self._answers.get(operation)
             if answer is None:
-                raise Refused(errno.EROFS if operation in wire.WRITES else errno.ENOSYS)
+                raise Refused(errno.ENOSYS)  # what would write ends in the kernel: the mount is read-only
             self._reply(unique, *answer(node, body))
         except Refused as refused:
             self._fail(unique, refused.number)
@@ -258,7 +258,7 @@ class FuseServer:
         return wire.ATTR.pack(
             *(number, size, -(-size // BLOCK_BYTES), seconds, seconds, seconds),
             *(nanoseconds, nanoseconds, nanoseconds, node.mode, node.nlink, node.uid, node.gid),
-            *(_device_number(node.rdev), 4096, 0),
+            *(node.rdev & 0xFFFFFFFF, 4096, 0),
         )
 
     def _entry(self, number: int) -> bytes:
@@ -293,8 +293,6 @@ class FuseServer:
         return _sized(value, size)
 
     def _listxattr(self, node: int, body: memoryview) -> Sequence[bytes]:
-        if not self._served.any_xattrs:
-            raise Refused(errno.ENOSYS)
         size, _ = wire.XATTR_IN.unpack_from(body)
         return _sized(b"".join(name + b"\0" for name in self._served.node(node).xattrs), size)
 
@@ -364,8 +362,8 @@ class FuseServer:
             self._reply(unique, found)
 
     def _interrupt(self, own: int, unique: int) -> None:
-        """A signal came for who waits. A page that is missing for a handler's sake would end a program by SIGBUS, so
-        only one that is being killed gets EINTR; for others the kernel is told to ask again."""
+        """A signal came for who waits. Reads of files are not interrupted for a handler's sake, so only who is being
+        killed gets EINTR; for others the kernel is told to ask again."""
         process = self._waiting.requests.get(unique)
         if process is None:
             return
@@ -390,12 +388,6 @@ def _sized(value: bytes, size: int) -> Sequence[bytes]:
     if len(value) > size:
         raise Refused(errno.ERANGE)
     return (value,)
-
-
-def _device_number(device: int) -> int:
-    """As the kernel packs it for user space (``new_encode_dev``)."""
-    major, minor = os.major(device), os.minor(device)
-    return minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
 
 
 def _is_dying(thread: int) -> bool:

@@ -68,6 +68,7 @@ class MemoryTree:
         return self.things[directory].above
 
     def view(self, number: int, offset: int, size: int) -> memoryview | None:
+        assert offset + size <= self.things[number].size
         return None if self.fetch else memoryview(self.things[number].content)[offset : offset + size]
 
     def read(self, number: int, offset: int, size: int) -> bytes:
