@@ -13,7 +13,7 @@ import msgspec
 
 from registry_pipelines.stream.lazy.fuse import FuseServer, Served
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
-from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, forget, read_notes
+from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, read_notes
 
 NOTE_EVERY_S = 1.0
 """How often the note's counters are written while they change."""
@@ -39,9 +39,7 @@ class Mounted:
         self._count = count
         self._note = note
         self._file = NoteFile(notes)
-        for each in read_notes(notes):  # of a killed process that served the same folder
-            if not each.alive and each.note.folder == note.folder:
-                forget(each.path)
+        list(read_notes(notes))  # before the folder is a mount again: what a killed process told of it is forgotten
         try:
             self._device = mount_fuse(folder, note.image)
         except BaseException:
