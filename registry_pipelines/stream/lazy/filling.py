@@ -213,19 +213,21 @@ class Filler:
         return jobs
 
     def _work(self) -> None:
-        while taken := self._take():
+        while (taken := self._take()) is not None:
             jobs, demand = taken
-            self._fetch(deque(jobs), demand=demand)
-            with self._changed:
-                if demand:
-                    self._demand_running -= 1
-                else:
-                    self._background_running -= 1
-                self._changed.notify_all()
+            if jobs:
+                self._fetch(deque(jobs), demand=demand)
+                with self._changed:
+                    if demand:
+                        self._demand_running -= 1
+                    else:
+                        self._background_running -= 1
+                    self._changed.notify_all()
             self._look_after()
 
     def _take(self) -> tuple[list[Job], bool] | None:
-        """Pieces for one request, and whether a reader waits for them; waits for some. None at the end."""
+        """Pieces for one request, and whether a reader waits for them; waits for some. No pieces now and
+        then, to look after the store; None at the end."""
         with self._changed:
             while not self._closed.is_set():
                 if self._is_asked():
@@ -234,7 +236,8 @@ class Filler:
                 if self._may_fill() and (jobs := self._next_in_background()):
                     self._background_running += 1
                     return jobs, False
-                self._changed.wait(LOOK_EVERY_S if self._background else None)
+                if not self._changed.wait(LOOK_EVERY_S if self._background else SYNC_EVERY_S):
+                    return [], False
         return None
 
     def _is_asked(self) -> bool:

@@ -301,6 +301,17 @@ def test_two_fillers_of_one_node_share_the_background(faulty: Faulty, tmp_path: 
         assert other.counts.background.requests == 0
 
 
+def test_what_came_is_synced_while_the_mount_is_idle(
+    faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry_pipelines.stream.lazy.filling.SYNC_EVERY_S", 0.2)
+    layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
+    with filler(faulty.place, tmp_path / "blocks") as filling:
+        lazy = filling.open(layer.descriptor.digest, layer.pieces)
+        assert lazy.read(100_000, 10) == layer.tar[100_000:100_010]
+        until((lazy.folder / "synced").exists)
+
+
 def test_the_background_keeps_the_stores_limit(faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registry_pipelines.stream.lazy.filling.MEASURE_EVERY_BYTES", 100_000)
     monkeypatch.setattr("registry_pipelines.stream.lazy.filling.JOINED_BYTES", 100_000)
