@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def described(path: Path) -> tuple[Any, ...]:
     content = (
         path.read_bytes() if kind == stat.S_IFREG else os.fsencode(path.readlink()) if kind == stat.S_IFLNK else b""
     )
-    names = sorted(os.listxattr(path, follow_symlinks=False))
+    names: list[str] = []
+    with suppress(OSError):  # a mount of an image without any says that it knows none
+        names = sorted(os.listxattr(path, follow_symlinks=False))
     xattrs = {os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names}
     links = 0 if kind == stat.S_IFDIR else status.st_nlink
     owner = (status.st_mode, status.st_uid, status.st_gid)
