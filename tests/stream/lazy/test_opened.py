@@ -28,6 +28,7 @@ from tests.doubles.faults import NoRange, Status
 from tests.evidence.parts import Counted, Key
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import mounted, need_fuse
+from tests.stream.lazy.parts import until
 from tests.stream.lazy.stacks import Entry, described, layers, unpack
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Layer, Streamer, layer, push, push_index
@@ -90,6 +91,14 @@ def test_the_image_is_the_one_for_this_machine(counted: Counted) -> None:
         image_for(counted.place, "many", Platform.parse("linux/s390x"))
 
 
+def readable(path: Path) -> bool:
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True
+
+
 def test_a_registry_that_dies_is_an_error_and_one_that_comes_back_is_read(
     counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
 ) -> None:
@@ -110,6 +119,8 @@ def test_a_registry_that_dies_is_an_error_and_one_that_comes_back_is_read(
             assert raised.value.errno == errno.EIO and server.failed_reads and said
             assert (top / "data" / "0").read_bytes() == here
             faults.clear()
+            # The request that failed may still pause before its next attempt, longer than a reader waits here.
+            until(lambda: readable(top / "data" / "2"))
             assert (top / "data" / "2").read_bytes() == random.Random("v1").randbytes(3 << 20)[2 << 20 :]
         registry.close()
 
