@@ -138,11 +138,13 @@ def write_table(found: LayerRecord, folder: Path) -> None:
 
 
 def estargz(layer: str, target: str) -> None:
-    from registry_pipelines.stream.estargz import Conversion
+    from registry_pipelines.stream.estargz import Conversion, Write
 
-    with Path(target).open("wb") as out:
-        conversion = Conversion(partial(Path(layer).open, "rb", buffering=0))
-        conversion.deliver(lambda produce: produce(out.write))
+    def write_anew(produce: Callable[[Write], Descriptor]) -> None:
+        with Path(target).open("wb") as out:
+            produce(out.write)
+
+    Conversion(partial(Path(layer).open, "rb", buffering=0)).deliver(write_anew)
 
 
 def build(registry: str, state: str, keep: str, wheels: str, *requirements: str) -> None:

@@ -97,11 +97,12 @@ def _trees() -> tuple[tuple[Path, str, str, int], ...]:
 
 
 def _tree(root: Path, name: str, which: str, limit: int) -> Iterator[tuple[Path, str]]:
-    """Its files, again and again."""
+    """Its files, again and again; what stands in another's folder is left to that one, so that no name comes twice."""
     paths = [
         path
         for path in sorted(root.rglob(which))
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= limit and os.access(path, os.R_OK)
+        if "site-packages" not in path.relative_to(root).parts
     ]
     for turn in itertools.count():
         for path in paths:
