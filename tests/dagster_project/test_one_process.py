@@ -9,13 +9,18 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster_project.one_process import KeptEventLog, open_instance
 
 KEYS = dg.DynamicPartitionsDefinition(name="keys")
-seen: list[str] = []
+seen: list[set[str]] = []
+
+
+def children() -> set[str]:
+    """Processes that this one has started."""
+    return {child for path in Path("/proc/self/task").glob("*/children") for child in path.read_text().split()}
 
 
 @dg.asset(partitions_def=KEYS)
 def first(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """Notes which processes run beside it."""
-    seen.extend(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
+    seen.append(children())
     return dg.MaterializeResult(metadata={"key": context.partition_key})
 
 
@@ -30,13 +35,14 @@ DEFS = dg.Definitions(assets=[first], asset_checks=[passes], jobs=[dg.define_ass
 
 def test_dagster_reads_every_run_and_event_and_no_process_was_started(tmp_path: Path) -> None:
     seen.clear()
+    before = children()  # of other tests
     with open_instance(tmp_path) as instance:
         assert isinstance(instance.event_log_storage, KeptEventLog)
         instance.add_dynamic_partitions("keys", ["a", "b"])
         for key in ("a", "b"):
             done = DEFS.resolve_job_def("job").execute_in_process(instance=instance, partition_key=key)
             assert done.success
-    assert seen and not "".join(seen).split()
+    assert len(seen) == 2 and all(at_a_step <= before for at_a_step in seen)
     with dg.DagsterInstance.from_config(str(tmp_path)) as plain:
         assert type(plain.event_log_storage) is SqliteEventLogStorage
         runs = plain.get_runs()
