@@ -13,7 +13,7 @@ from zipfile import ZIP_LZMA, ZIP_STORED
 
 import pytest
 
-from registry_pipelines.build import cache as cache_module
+from registry_pipelines import caches
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.cache import BuildCache
@@ -334,7 +334,7 @@ def test_a_damaged_wheel_beside_those_that_are_wanted_changes_nothing(resolver: 
 def test_a_cache_that_another_build_holds_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cache.sqlite"
     BuildCache(path).close()
-    monkeypatch.setattr(cache_module, "_WAIT_FOR_LOCK_S", 0.01)
+    monkeypatch.setattr(caches, "_WAIT_FOR_LOCK_S", 0.01)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode=DELETE")
         other.execute("BEGIN EXCLUSIVE")
