@@ -25,6 +25,9 @@ from tests.stream.lazy.mounts import MemoryTree, Thing, mounted, need_fuse, one_
 
 DIR, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o640, stat.S_IFLNK | 0o777
 
+OPEN_TO_ALL = "/var/tmp"
+"""Other users reach what lies there; pytest's folders, and a user's own TMPDIR, are closed to them."""
+
 
 @pytest.fixture(autouse=True)
 def _fuse() -> None:
@@ -107,7 +110,7 @@ def test_nothing_can_be_written(tmp_path: Path, change: str) -> None:
 def test_rights_are_those_of_the_tree() -> None:
     tree = one_file(b"content")
     tree.things[2].mode, tree.things[2].uid = stat.S_IFREG | 0o600, 1000
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+    with tempfile.TemporaryDirectory(dir=OPEN_TO_ALL) as folder:
         Path(folder).chmod(0o755)
         with mounted(tree, Path(folder, "top")):
             for user, code in ((1000, 0), (1001, 1)):
@@ -251,7 +254,7 @@ OPEN_DEVICE = 'mknod $1/fuse c 10 229; chmod 666 $1/fuse; mount --bind $1/fuse /
 def test_another_user_mounts_by_the_helper() -> None:
     if shutil.which("fusermount3") is None:
         missing("fusermount3 is not installed (Debian package fuse3)")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=OPEN_TO_ALL) as folder:
         os.chown(folder, 1000, 1000)
         command = ["unshare", "-m", "sh", "-ec", OPEN_DEVICE, "sh", folder, sys.executable, AS_A_USER]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
