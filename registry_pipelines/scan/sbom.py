@@ -144,11 +144,11 @@ class _Scanner:
     ) -> Iterator[LayerWalk]:
         """One that also writes the layer's record, unless it is there, or no library stops at deflate blocks."""
         where = f"{self._place}@{layer.digest}"
-        if stops_at_blocks() and self._store.get(diff_id, layer.digest) is None:
-            with self._store.walking(stream, layer, diff_id, where=where, beside=beside) as walk:
-                yield walk
-        else:
-            yield open_layer(stream, layer.media_type, where=where, expected=layer, diff_id=diff_id, beside=beside)
+        wanted = stops_at_blocks() and self._store.get(diff_id, layer.digest) is None
+        with self._store.writing() if wanted else nullcontext() as writer:
+            yield open_layer(
+                stream, layer.media_type, where=where, expected=layer, diff_id=diff_id, writer=writer, beside=beside
+            )
 
 
 def _task(key: _Key) -> str:

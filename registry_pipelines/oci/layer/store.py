@@ -22,7 +22,6 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.checkpoints import SPAN_BYTES
 from registry_pipelines.oci.layer.decompress import Readable
 from registry_pipelines.oci.layer.record import LayerRecord, RecordFacts, RecordWriter
-from registry_pipelines.oci.layer.tar_bytes import DEFAULT_LIMITS, LayerLimits
 from registry_pipelines.oci.layer.walk import LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 
@@ -73,8 +72,9 @@ class LayerStore:
 
     @contextmanager
     def writing(self, *, span_bytes: int = SPAN_BYTES) -> Iterator[RecordWriter]:
-        """Write the record of a layer: it is in the store after the block when its ``finish`` was called, else nothing
-        is. Raises DiskFull, LocalError; leaves other errors of the block as they are."""
+        """Write the record of a layer, by ``open_layer`` or who makes it: it is in the store after the block when its
+        ``finish`` was called, else nothing is. Raises DiskFull, LocalError; leaves other errors of the block as they
+        are."""
         temporary = self._folder / f".writing-{uuid.uuid4().hex}"
         with local_errors(self._folder):
             temporary.mkdir(parents=True)
@@ -86,35 +86,6 @@ class LayerStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    @contextmanager
-    def walking(
-        self,
-        stream: Readable,
-        layer: Descriptor,
-        diff_id: Digest,
-        *,
-        where: str = "",
-        limits: LayerLimits = DEFAULT_LIMITS,
-        span_bytes: int = SPAN_BYTES,
-        beside: Executor | None = None,
-    ) -> Iterator[LayerWalk]:
-        """A walk over a layer that also writes its record; finish the walk, and after the block it is in the store.
-
-        layer, diff_id: what its manifest and its config say; both are verified. For the rest, and what it raises, see
-        ``open_layer``; also ToolMissing: no library stops at deflate blocks, DiskFull, LocalError.
-        """
-        with self.writing(span_bytes=span_bytes) as writer:
-            yield open_layer(
-                stream,
-                layer.media_type,
-                where=where,
-                limits=limits,
-                expected=layer,
-                diff_id=diff_id,
-                writer=writer,
-                beside=beside,
-            )
-
     def read(
         self,
         stream: Readable,
@@ -122,20 +93,20 @@ class LayerStore:
         diff_id: Digest,
         *,
         where: str = "",
-        limits: LayerLimits = DEFAULT_LIMITS,
         span_bytes: int = SPAN_BYTES,
         beside: Executor | None = None,
     ) -> LayerRecord:
-        """Read a layer for its record; see :meth:`walking`. Ask :meth:`get` first, which needs no stream.
+        """Read a layer for its record. Ask :meth:`get` first, which needs no stream.
 
-        Names are not judged: containerd takes absolute ones, which a scan refuses.
+        layer, diff_id: what its manifest and its config say; both are verified. Names are not judged: containerd takes
+        absolute ones, which a scan refuses. For the rest, and what it raises, see ``open_layer``; also DiskFull,
+        LocalError.
         """
         with self.writing(span_bytes=span_bytes) as writer:
             walk = open_layer(
                 stream,
                 layer.media_type,
                 where=where,
-                limits=limits,
                 expected=layer,
                 diff_id=diff_id,
                 writer=writer,

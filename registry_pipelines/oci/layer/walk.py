@@ -402,7 +402,7 @@ def open_layer(
     """Walk a layer from any ``readinto`` object; its first bytes say how it is compressed.
 
     where: what to call it in errors. expected, diff_id: what :meth:`LayerWalk.finish` must find; they also choose the
-    hash algorithms (sha256 without them). writer: gets the layer's record (``LayerStore.walking`` is the usual way).
+    hash algorithms (sha256 without them). writer: gets the layer's record (``LayerStore.writing`` gives one).
     beside: a pool of one thread that hashes while this one inflates. any_names: unsafe names and links are remembered
     and not refused, for who wants the record. Raises LayerInvalid: not a layer, truncated,
     damaged, unsafe name (``..``, absolute, NUL; for hard links their target too), bomb; ToolMissing: there is a writer,
