@@ -48,13 +48,14 @@ class TarBytes:
         stream: Readable,
         *,
         where: str,
-        limits: LayerLimits,
-        expected: Descriptor | None,
-        diff_id: Digest | None,
-        writer: RecordWriter | None,
-        beside: Executor | None,
-        made: PushedTar | None,
+        limits: LayerLimits = DEFAULT_LIMITS,
+        expected: Descriptor | None = None,
+        diff_id: Digest | None = None,
+        writer: RecordWriter | None = None,
+        beside: Executor | None = None,
+        made: PushedTar | None = None,
     ) -> None:
+        """made: the stream again, where who makes it hashes it. For the rest see ``walk.open_layer``."""
         self._where = where
         self._limits = limits
         self._writer = writer

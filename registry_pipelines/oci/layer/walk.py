@@ -141,31 +141,19 @@ class LayerWalk:
 
     def __init__(
         self,
-        stream: Readable,
+        tar: TarBytes,
         *,
         where: str,
-        limits: LayerLimits,
-        expected: Descriptor | None,
-        diff_id: Digest | None,
-        writer: RecordWriter | None,
-        beside: Executor | None,
-        any_names: bool,
-        made: PushedTar | None,
+        limits: LayerLimits = DEFAULT_LIMITS,
+        expected: Descriptor | None = None,
+        diff_id: Digest | None = None,
+        any_names: bool = False,
     ) -> None:
         self.where = where
+        self._tar = tar
         self._limits = limits
         self._expected = expected
         self._expected_diff_id = diff_id
-        self._tar = TarBytes(
-            stream,
-            where=where,
-            limits=limits,
-            expected=expected,
-            diff_id=diff_id,
-            writer=writer,
-            beside=beside,
-            made=made,
-        )
         self._any_names = any_names
         self.unsafe: LayerInvalid | None = None
         """What was wrong with the first unsafe name, where ``any_names`` lets them pass; its entry has it as it is."""
@@ -410,35 +398,15 @@ def open_layer(
     """
     if media_type not in LAYER_TYPES:
         raise LayerInvalid(f"{media_type[:120]!r} is not a layer that can be read", where=where)
-    walk = LayerWalk(
-        stream,
-        where=where,
-        limits=limits,
-        expected=expected,
-        diff_id=diff_id,
-        writer=writer,
-        beside=beside,
-        any_names=any_names,
-        made=None,
-    )
-    if walk._tar.empty and media_type.endswith(("gzip", "zstd")):
+    tar = TarBytes(stream, where=where, limits=limits, expected=expected, diff_id=diff_id, writer=writer, beside=beside)
+    if tar.empty and media_type.endswith(("gzip", "zstd")):
         raise LayerInvalid("the layer is empty, not even a compressed stream", where=where)
-    return walk
+    return LayerWalk(tar, where=where, limits=limits, expected=expected, diff_id=diff_id, any_names=any_names)
 
 
-def open_tar(stream: PushedTar, *, where: str = "") -> LayerWalk:
+def open_tar(stream: PushedTar) -> LayerWalk:
     """Walk a plain tar that whoever makes it hashes (``PushedTar``): here it is not, and no digest comes out.
 
     Raises LayerInvalid as ``open_layer``.
     """
-    return LayerWalk(
-        stream,
-        where=where,
-        limits=DEFAULT_LIMITS,
-        expected=None,
-        diff_id=None,
-        writer=None,
-        beside=None,
-        any_names=False,
-        made=stream,
-    )
+    return LayerWalk(TarBytes(stream, where="", made=stream), where="")
