@@ -23,7 +23,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.protocol import Place
 
-FORMAT = 2
+FORMAT = 3
 """Part of the key under which a layer's answer is remembered; raised when reading gives another answer than before."""
 
 MAX_LIBRARY_BYTES = 32 * 1024 * 1024

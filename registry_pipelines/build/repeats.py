@@ -21,7 +21,7 @@ from registry_pipelines.oci.layer.walk import Entry, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 
-FORMAT = 1
+FORMAT = 2
 """Of what the cache remembers; raised when a base is read otherwise."""
 
 AGAIN = "again above what changed it"

@@ -21,7 +21,7 @@ from zlib_ng import zlib_ng
 
 from registry_pipelines.errors import DigestMismatch, LayerInvalid, ToolMissing
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.layer.store import FORMAT, LayerStore
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_LAYER_GZIP
 from tests.oci.test_layers import make_tar
@@ -109,19 +109,20 @@ def test_the_records_not_used_for_longest_go_first(tmp_path: Path) -> None:
     assert [store.get(*key) is not None for key in keys].count(True) == 3
 
 
-def test_what_killed_processes_and_other_versions_left_goes(tmp_path: Path) -> None:
+def test_what_killed_processes_and_older_versions_left_goes(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
     read(store)
     (folder,) = tmp_path.glob("v*")
-    old, fresh, other = folder / ".writing-old", folder / ".writing-fresh", tmp_path / "v0"
-    for path in (old, fresh, other):
+    old, fresh = folder / ".writing-old", folder / ".writing-fresh"
+    older, newer = (tmp_path / f"v{FORMAT + step}" for step in (-1, 1))
+    for path in (old, fresh, older, newer):
         path.mkdir()
         (path / "windows").write_bytes(b"x")
     yesterday = time.time() - 25 * 3600
     for path in (old / "windows", old):
         os.utime(path, (yesterday, yesterday))
     read(store, 1)
-    assert (old.exists(), fresh.exists(), other.exists()) == (False, True, False)
+    assert [path.exists() for path in (old, fresh, older, newer)] == [False, True, False, True]
 
 
 def read_and_get(folder: Path) -> bool:

@@ -25,8 +25,9 @@ from registry_pipelines.oci.layer.record import LayerRecord, RecordFacts, Record
 from registry_pipelines.oci.layer.walk import LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 
-FORMAT = 1
-"""Part of the paths; raised when records hold something else than before. Older ones are deleted."""
+FORMAT = 2
+"""Part of the paths; raised when records hold something else than before, or reading a layer gives other entries.
+Older ones are deleted."""
 
 MAX_BYTES = 4 * 1024**3
 """Of all records; that is enough for some 150 GB of compressed layers. The ones not used for longest go first."""
@@ -142,10 +143,9 @@ class LayerStore:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def _make_room(self) -> None:
-        """Delete what is too much, of another format, or was left by a killed process."""
-        for other in self._root.glob("v*"):
-            if other != self._folder:
-                shutil.rmtree(other, ignore_errors=True)
+        """Delete what is too much, of an older format, or was left by a killed process."""
+        for older in range(FORMAT):
+            shutil.rmtree(self._root / f"v{older}", ignore_errors=True)
         abandoned = time.time() - _ABANDONED_S
         for left in self._folder.glob(".*"):
             if _newest(left) < abandoned:
