@@ -21,6 +21,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.walk import Entry, LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.blobs import BlobStream
 from registry_pipelines.registry.protocol import Place
 
 FORMAT = 3
@@ -150,7 +151,7 @@ def _layer_says(
     if isinstance(known, dict):
         return known
     where = f"{place}@{layer.digest}"
-    with place.registry.open_blob(place.repository, layer.digest) as reader:
+    with BlobStream(place, layer) as reader:
         walk = open_layer(reader, layer.media_type, where=where, expected=layer, diff_id=diff_id)
         reading = _Reading(platform)
         reading.read(walk)

@@ -20,6 +20,7 @@ from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
 from registry_pipelines.oci.layer.walk import Entry, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.blobs import BlobStream
 
 FORMAT = 2
 """Of what the cache remembers; raised when a base is read otherwise."""
@@ -83,7 +84,7 @@ def _untouched(image: BaseImage, layers: Sequence[tuple[Descriptor, Digest]]) ->
 def _entries(image: BaseImage, layer: Descriptor, diff_id: Digest) -> Iterator[Entry]:
     """What is in a layer of the base, which is what the config says of it. Raises LayerInvalid, DigestMismatch."""
     where = f"{image.place}@{layer.digest}"
-    with image.place.registry.open_blob(image.place.repository, layer.digest) as reader:
+    with BlobStream(image.place, layer) as reader:
         walk = open_layer(reader, layer.media_type, where=where, expected=layer, diff_id=diff_id)
         yield from walk
         walk.finish()

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,12 @@ from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes, read_image_config
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob, read_blob
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import CutAnswer
 
 EMPTY = bytes(1024)
 
@@ -191,6 +196,20 @@ def test_what_a_layer_above_leaves_as_it_was(place: Place, tmp_path: Path, above
     other = replace(row, digest=Digest.of(b"1"), diff_id=Digest.of(b"2"))
     assert stands_in(image, other, cache) is None
     cache.close()
+
+
+def test_a_layer_of_the_base_that_breaks_off_on_the_way_is_read_on(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / "registry") as server, FaultRegistry(server.address) as faults:
+        place = Place(DistributionRegistry(faults.address, plain_http=True), "team/app")
+        reference = push(place, "base", [MINE, packed(("etc/x", b""))])
+        image = open_base(reference, Platform.here(), lambda text: (place, text.rpartition(":")[2]))
+        mine, above = image.manifest.layers
+        faults.play("GET", rf".*/blobs/{above.digest}", CutAnswer(100), times=1)
+        row = LayerRow(
+            platform="", contents="", key="", digest=mine.digest, diff_id=Digest.of(MINE), size=mine.size, how=""
+        )
+        with closing(BuildCache(tmp_path / "cache.sqlite")) as cache:
+            assert stands_in(image, row, cache) is True
 
 
 def test_a_layer_that_the_base_has_in_another_compression_counts_when_it_is_what_it_says(team: Team) -> None:
