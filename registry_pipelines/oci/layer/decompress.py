@@ -122,7 +122,7 @@ class _Pieces:
         self._buffers.finish()
 
 
-class Inflater:
+class Decompressor:
     """Uncompressed bytes of a layer; ``kind`` is ``plain``, ``gzip`` or ``zstd``.
 
     Where somebody wants a record, gzip is inflated by zlib-ng with stops at blocks, else by isal, which is faster and

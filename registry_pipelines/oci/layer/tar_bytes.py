@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry_pipelines.errors import LayerInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.buffers import Buffers
-from registry_pipelines.oci.layer.decompress import Inflater, Readable, Source
+from registry_pipelines.oci.layer.decompress import Decompressor, Readable, Source
 from registry_pipelines.oci.layer.record import RawEntry, RecordWriter
 from registry_pipelines.oci.manifests import Descriptor
 
@@ -62,9 +62,9 @@ class TarBytes:
         self._files = _FileHashes(writer) if writer else None
         self._hasher = None if made else _hasher(diff_id)
         self._source = Source(stream, None if made else _hasher(expected.digest if expected else None))
-        self._inflater = Inflater(self._source, where=where, writer=writer, beside=beside)
+        self._decompressor = Decompressor(self._source, where=where, writer=writer, beside=beside)
         # Not where the first file is called like the beginning of a gzip stream.
-        self._made = made if self._inflater.kind == "plain" else None
+        self._made = made if self._decompressor.kind == "plain" else None
         self._buffers = Buffers(BUFFER_BYTES, beside)
         self._view = memoryview(b"")
         self._position = 0
@@ -88,7 +88,7 @@ class TarBytes:
     @property
     def compression(self) -> str:
         """``plain``, ``gzip`` or ``zstd``."""
-        return self._inflater.kind
+        return self._decompressor.kind
 
     @property
     def digest(self) -> Digest | None:
@@ -109,7 +109,7 @@ class TarBytes:
         """The next buffer, after all of the one before was taken or passed over; 0 at the end."""
         self._done_with_buffer()
         view = self._buffers.next()
-        count = self._inflater.readinto(view)
+        count = self._decompressor.readinto(view)
         self._view, self._position, self._end = view, 0, count
         self.total += count
         limits = self._limits
@@ -186,29 +186,29 @@ class TarBytes:
     def archive_ended(self) -> None:
         """The second zero block was taken."""
         self.archive_end = self.offset
-        if self._inflater.spans:
-            self._inflater.spans.archive_ended(self.offset)
+        if self._decompressor.spans:
+            self._decompressor.spans.archive_ended(self.offset)
 
     def finish(self) -> None:
         """Read and hash the rest."""
         while self.fill():
             pass
         self._buffers.finish()
-        self._inflater.finish()
+        self._decompressor.finish()
 
     def write(self) -> None:
         """After :meth:`finish`, and when the digests are right: the record is whole."""
         digest, diff_id = self.digest, self.diff_id
         if self._writer and digest and diff_id:
             self._writer.finish(
-                self._inflater.spans,
+                self._decompressor.spans,
                 digest=digest,
                 size=self.byte_count,
                 diff_id=diff_id,
                 tar_size=self.total,
                 archive_end=self.total if self.archive_end is None else self.archive_end,
                 compression=self.compression,
-                padding_bytes=self._inflater.padding_bytes,
+                padding_bytes=self._decompressor.padding_bytes,
             )
 
     def _done_with_buffer(self) -> None:

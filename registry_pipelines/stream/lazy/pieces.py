@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from registry_pipelines.errors import IndexInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.decompress import Inflater, Source
+from registry_pipelines.oci.layer.decompress import Decompressor, Source
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Readable
@@ -125,8 +125,8 @@ class WholeLayer:
         with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(folder)) as kept:
             keep_verified(reader, self._layer.size, self._layer.digest, kept, what="the layer", where=self._where)
             kept.seek(0)
-            inflater = Inflater(Source(_File(kept), None), where=self._where)
-            while position < self.tar_size and (count := inflater.readinto(buffer)):
+            decompressor = Decompressor(Source(_File(kept), None), where=self._where)
+            while position < self.tar_size and (count := decompressor.readinto(buffer)):
                 content = bytes(buffer[: min(count, self.tar_size - position)])
                 yield position, content
                 position += len(content)

@@ -30,7 +30,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, replaced
-from registry_pipelines.oci.layer.decompress import Inflater, Source
+from registry_pipelines.oci.layer.decompress import Decompressor, Source
 from registry_pipelines.oci.layer.record import LayerRecord, RawEntry
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
@@ -302,11 +302,11 @@ class _Finder:
 
     def _keep(self, layer: Descriptor, record: LayerRecord, file: IO[bytes]) -> None:
         """Put the tar of a verified layer into the store. What a full disk does not take is fetched when it is read."""
-        inflater = Inflater(Source(_File(file), None), where=self._at(layer))
+        decompressor = Decompressor(Source(_File(file), None), where=self._at(layer))
         buffer = memoryview(bytearray(BUFFER_BYTES))
         position, end = 0, record.archive_end
         with suppress(DiskFull), self._blocks.open(layer.digest, end) as lazy:
-            while position < end and (count := inflater.readinto(buffer)):
+            while position < end and (count := decompressor.readinto(buffer)):
                 content = buffer[: min(count, end - position)]
                 lazy.put(position, content)
                 lazy.mark(position, position + len(content))
