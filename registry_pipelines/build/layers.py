@@ -217,7 +217,8 @@ class _Build:
             row = row_of(job)
             there = stands_in(plan.base, row, self.cache) if plan.base else None
             if there:
-                self.in_base[f"layer {job.contents} is in the base already and not put on top again"] = None
+                where = f"the base for {plan.platform}"
+                self.in_base[f"layer {job.contents} is in {where} already and not put on top again"] = None
             else:
                 rows.append(row if there is None else row_of(marked(job)))
         return rows

@@ -124,7 +124,7 @@ def team(tmp_path: Path, place: Place) -> Team:
     return Team(tmp_path, place)
 
 
-SAID = "layer application is in the base already and not put on top again"
+SAID = f"layer application is in the base for {Platform.here()} already and not put on top again"
 
 
 def test_a_layer_that_the_base_ends_with_is_not_put_on_top_again(team: Team) -> None:
