@@ -28,6 +28,8 @@ from registry_pipelines.transfer.uploads import Uploads
 
 NAMES_TOLD = 3
 
+NOT_CARRIED = "eStargz could not carry it when the image was converted"
+
 
 @dataclass(frozen=True)
 class LayerOutcome:
@@ -40,9 +42,11 @@ class LayerOutcome:
 
 
 def why_kept(layer: Descriptor) -> str:
-    """Why a layer stays as it is, of one that does."""
+    """Why a layer stays as it is, of one that does, as far as its manifest tells. layer: as it is after that."""
     found = unreadable(layer)
-    return found.detail if found is not None else "it is eStargz already"
+    if found is not None:
+        return found.detail
+    return "it is eStargz already" if is_estargz(layer) else NOT_CARRIED
 
 
 def options_of(options: Options) -> dict[str, Any]:
@@ -83,7 +87,7 @@ class LayerConverter:
         if made and made.descriptor.digest == layer.digest:
             # Only the annotations may be new; Docker's push loses them where the blob is there already.
             told = (layer.annotations or {}).items() >= (made.descriptor.annotations or {}).items()
-            return LayerOutcome(None if told else made, "kept", why_kept(layer))
+            return LayerOutcome(None if told else made, "kept", why_kept(made.descriptor))
         how: LayerHow | None = None
         if made:
             digest, size = made.descriptor.digest, made.descriptor.size

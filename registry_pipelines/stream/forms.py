@@ -26,7 +26,6 @@ from registry_pipelines.stream.indexing import (
     index_options,
     index_rows,
     push_pieces,
-    skipped_rows,
     there_rows,
 )
 from registry_pipelines.stream.model import Stream
@@ -118,9 +117,9 @@ class SociForm:
 
     def rows_there(self, image: SourceImage, made: SourceImage) -> tuple[StreamRow, ...]:
         """See Form."""
-        if not made.soci_index:
-            return skipped_rows(image)
-        return there_rows(image, self.place.registry.get_manifest(self.place.repository, made.soci_index))
+        named = made.soci_index
+        document = self.place.registry.get_manifest(self.place.repository, named) if named else None
+        return there_rows(image, document, self.stream)
 
 
 class EstargzForm:
@@ -200,7 +199,7 @@ class EstargzForm:
         rows = []
         for (before, _), (after, diff_id) in zip(image.layers, made.layers, strict=True):
             same = after.digest == before.digest
-            outcome = LayerOutcome(None, "kept", why_kept(before))
+            outcome = LayerOutcome(None, "kept", why_kept(after))
             if not same:
                 outcome = LayerOutcome(ConvertedLayer(after, diff_id, None), "present")
             rows.append(_row(image.platform, before, outcome))

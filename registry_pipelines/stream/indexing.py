@@ -14,7 +14,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.pushing import push_piece
 from registry_pipelines.stream.results import LayerHow, StreamRow
-from registry_pipelines.stream.soci import SociIndex, index_layers
+from registry_pipelines.stream.soci import SociIndex, index_layers, passed_over
 from registry_pipelines.stream.soci_index import read_soci_index
 from registry_pipelines.stream.source import SourceImage
 from registry_pipelines.transfer.uploads import Uploads
@@ -23,7 +23,7 @@ Sent = Mapping[Digest, tuple[LayerHow, int]]
 """By digest of a blob: how it came to its place, and bytes sent."""
 
 NOTHING = "no layer of it can be indexed, or all are smaller than an index is worth"
-LEFT_OUT = "the index leaves it out"
+LEFT_OUT = "no table could be made of it when the image was indexed"
 
 
 def index_options(stream: Stream) -> dict[str, Any]:
@@ -71,20 +71,24 @@ def index_rows(image: SourceImage, index: SociIndex, sent: Sent) -> tuple[Stream
     spans = {each.descriptor.digest: each.spans for each in index.pieces}
     tables = _tables(index.document) if index.document else {}
     return tuple(
-        _row(image, layer, tables.get(layer.digest), sent, spans, why.get(layer.digest, LEFT_OUT))
+        _row(image, layer, tables.get(layer.digest), sent, spans, why.get(layer.digest, ""))
         for layer, _ in image.layers
     )
 
 
-def there_rows(image: SourceImage, document: ManifestBytes) -> tuple[StreamRow, ...]:
-    """A row for each layer of an image whose index was there. Raises ManifestInvalid, IndexInvalid."""
-    tables = _tables(document)
-    return tuple(_row(image, layer, tables.get(layer.digest), {}, {}, LEFT_OUT) for layer, _ in image.layers)
+def there_rows(image: SourceImage, document: ManifestBytes | None, stream: Stream) -> tuple[StreamRow, ...]:
+    """A row for each layer of an image whose index was there, made as ``stream`` says. document: None for an image that
+    had nothing to index. Raises ManifestInvalid, IndexInvalid."""
+    tables = _tables(document) if document else {}
+    return tuple(
+        _row(image, layer, tables.get(layer.digest), {}, {}, _left_out(layer, stream)) for layer, _ in image.layers
+    )
 
 
-def skipped_rows(image: SourceImage) -> tuple[StreamRow, ...]:
-    """The same for an image that had nothing to index."""
-    return tuple(_row(image, layer, None, {}, {}, NOTHING) for layer, _ in image.layers)
+def _left_out(layer: Descriptor, stream: Stream) -> str:
+    """What was found in a layer is not looked for again."""
+    found = passed_over(layer, int(stream.min_layer_size))
+    return found.detail if found else LEFT_OUT
 
 
 def _tables(document: ManifestBytes) -> dict[Digest, Descriptor]:

@@ -116,7 +116,7 @@ class _Run:
             same = found.note.format == "soci-v1" and found.note.options == index_options(self.stream)
             if same and all(map(self._has, found.manifest.layers)):
                 platform = replace(_platform(image), index=found.descriptor, statement=found.statement)
-                return platform, there_rows(image, found.stored), 0
+                return platform, there_rows(image, found.stored, self.stream), 0
         return None
 
     def _has(self, part: Descriptor) -> bool:

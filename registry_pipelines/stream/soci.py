@@ -107,7 +107,7 @@ def index_layers(
     layers = {layer.digest: (layer, diff_id) for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)}
     found: dict[Digest, _Table | Skipped] = {}
     for layer, _ in layers.values():
-        if skipped := _passed_over(layer, min_layer_bytes):
+        if skipped := passed_over(layer, min_layer_bytes):
             found[layer.digest] = skipped
     left = [pair for digest, pair in layers.items() if digest not in found]
     with Pool(min(WORKERS, os.cpu_count() or 1), "soci-layer") as pool:
@@ -135,8 +135,8 @@ def unreadable(layer: Descriptor) -> Skipped | None:
     return None
 
 
-def _passed_over(layer: Descriptor, min_layer_bytes: int) -> Skipped | None:
-    """What the manifest alone tells."""
+def passed_over(layer: Descriptor, min_layer_bytes: int) -> Skipped | None:
+    """Why a layer gets no table, by what its manifest tells."""
     if found := unreadable(layer):
         return found
     if layer.size < min_layer_bytes:

@@ -23,6 +23,8 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Size
 from registry_pipelines.stream.check import check_release
+from registry_pipelines.stream.conversion import NOT_CARRIED
+from registry_pipelines.stream.indexing import LEFT_OUT
 from registry_pipelines.stream.model import Stream
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.doubles.fault_registry import FaultRegistry
@@ -111,6 +113,8 @@ def test_an_entry_that_no_index_lists_leaves_its_layer_out_and_is_named(
     rows = {row.name: row for row in check_release(place, tag, min_layer_bytes=1, every_span=True).rows}
     told = rows["estargz-partly"] if stream.format == "estargz" else rows["layer-not-indexed"]
     assert told.severity == "warning" and not {"index-wrong", "estargz-wrong"} & rows.keys()
+    again = stream_by(streamer, image, smallest(stream))
+    assert not again.changed and (LEFT_OUT if stream.format != "estargz" else NOT_CARRIED) == again.rows[0].why
 
 
 @EACH

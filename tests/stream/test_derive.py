@@ -304,6 +304,8 @@ def test_layers_that_nobody_can_read_stay_and_zstd_is_converted(place: Place, st
     assert ["not this registry" in made.rows[1].why, "has its key" in made.rows[2].why] == [True, True]
     before, after = content(place, "v1").layers, content(place, made.tag).layers
     assert after[1:] == before[1:] and after[0].media_type == media_types.OCI_LAYER_GZIP
+    again = streamer.convert(image, ESTARGZ)
+    assert not again.changed and [row.why for row in again.rows[1:]] == [row.why for row in made.rows[1:]]
 
 
 @BOTH

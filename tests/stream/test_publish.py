@@ -228,6 +228,8 @@ def test_layers_that_cannot_be_indexed_are_said_and_others_are_indexed(place: Pl
     for row, word in zip(made.rows[1:], ("less than", "zstd", "not this registry", "has its key"), strict=True):
         assert word in row.why
     assert made.platforms[0].index is not None
+    again = streamer.index(image)  # which finds the index, and says the same
+    assert not again.changed and [row.why for row in again.rows] == [row.why for row in made.rows]
 
 
 def test_an_image_of_small_layers_has_nothing_to_index_and_that_is_no_error(
