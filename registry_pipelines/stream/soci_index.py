@@ -35,7 +35,6 @@ CONFIG = b"{}"
 LAYER_DIGEST = "com.amazon.soci.image-layer-digest"
 LAYER_TYPE = "com.amazon.soci.image-layer-mediaType"
 SPAN_SIZE = "com.amazon.soci.span-size"
-NO_XATTRS = "com.amazon.soci.disable-xattrs"
 TOOL_NAME = "com.amazon.soci.build-tool-identifier"
 INDEX_DIGEST = "com.amazon.soci.index-digest"
 """Of an image's manifest: its SOCI index, version 2."""
@@ -51,11 +50,8 @@ class LayerTable:
 
     table: Descriptor
     layer: Digest
-    layer_type: str
     span_bytes: int
     """As its annotation says; 0 where it does not."""
-    no_xattrs: bool
-    """Whether nodes answer every question for extended attributes by themselves."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +177,7 @@ def _table(line: Descriptor, where: str) -> LayerTable:
     return LayerTable(
         table=line,
         layer=_layer(line, where),
-        layer_type=notes.get(LAYER_TYPE, ""),
         span_bytes=int(span) if span.isascii() and span.isdigit() and len(span) < 19 else 0,
-        no_xattrs=notes.get(NO_XATTRS) == "true",
     )
 
 
