@@ -119,7 +119,9 @@ def provenance(session: Session, release: Release) -> StageResult:
     session.subject(release)
     statements, origin = _statements(place, release.digest), ""
     for each in [] if statements else origins_of(session, release):
-        statements, origin = _statements(place, each.digest), each.digest
+        if statements := _statements(place, each.digest):
+            origin = each.digest
+            break
     if not statements:
         return StageResult(
             stage="provenance",

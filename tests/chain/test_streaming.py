@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from registry_pipelines.chain.keys import trusted_keys
+from registry_pipelines.chain.keys import Keyring, trusted_keys
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
+from registry_pipelines.stream.derivation import Derivation, attest_derivation
 from registry_pipelines.stream.standing import read_standing
 from tests.chain.fleet import Fleet, attach_provenance
 from tests.cli.on_fleet import answer, run
@@ -136,6 +137,25 @@ def test_what_is_derived_is_what_ships_with_the_provenance_of_its_origin(fleet: 
     assert answer(fleet, "stream", "convert", "app:v1.0.0")["action"] == "unchanged"
     assert "inside" in answer(fleet, "stream", "index", f"app:{tag}")["action"]
     assert "everything of app is converted" in run(fleet, "stream", "convert", "app", code=8).stderr
+
+
+def test_of_several_origins_the_one_that_has_provenance_is_told(fleet: Fleet) -> None:
+    place = fleet.chain.place("app")
+    proven, made = fleet.release("v1.0.0"), fleet.release("v1.0.1", package="other", provenance=False)
+    bare = [fleet.release(f"v0.{each}.0", package=f"bare{each}", provenance=False) for each in range(4)]
+    subject = place.registry.resolve(place.repository, made.digest)
+    signer = Keyring(fleet.config).signer("indexer")
+    for each in (bare[0], proven, *bare[1:]):
+        attest_derivation(
+            place,
+            subject,
+            Derivation(
+                origin=each.digest, derived=made.digest, format="estargz", options={}, platforms=(), tool="test"
+            ),
+            signer,
+        )
+    result = fleet.chain.provenance(made)
+    assert (result.facts["statements"], result.facts["origin"]) == (1, proven.digest)
 
 
 def test_a_derived_release_of_which_nothing_can_be_converted_is_the_image_as_it_is(fleet: Fleet) -> None:
