@@ -205,7 +205,8 @@ KINDS: dict[CheckId, Kind] = {
     "layer-not-indexed": Kind(
         *("warning", "soci", "the index leaves the layer out"),
         "It is fetched whole before the image starts",
-        "Index the image again",
+        "Index the image again, with a `min_layer_size` below it; a layer that SOCI cannot carry stays left out, and "
+        "`stream index` says so: build it otherwise",
         _SOCI,
     ),
     "other-layer-indexed": Kind(
