@@ -12,10 +12,12 @@
 - a release in its repository: ``source`` reads it; ``publish`` attaches a signed index to each platform's manifest,
   ``derive`` makes an image with a digest of its own (``forms``: the two forms of it; ``conversion`` and ``converted``:
   layers, and those of earlier runs; ``documents``: manifests, configs and indexes; ``pushing``: what goes up, and
-  when); both return ``results``
+  when; ``indexing``: the SOCI index of one image, for both); both return ``results``
 - what is signed: ``signed_index`` (and what a node may use), ``derivation`` (what was made of what)
-- what is said of a release: ``check`` asks, ``check_kinds`` has each answer with its source, ``eligible`` what services
-  that stream by themselves (GKE, Fargate) ask of an image
+- what is said of a release: ``standing`` by its manifests alone; ``check`` asks for all, ``index_checks`` one image
+  (``table_checks`` a layer's ztoc, ``toc_checks`` its eStargz table), ``check_kinds`` has each answer with its source,
+  ``eligible`` what services that stream by themselves (GKE, Fargate) ask of an image
+- ``lazy``: start an image on this machine before it is fetched
 
 ``chain`` calls this room; ``config`` holds ``model``; of the other stages ``promote`` reads what is signed, and
 ``collect`` what tags mean.
