@@ -5,7 +5,7 @@ Written also under cosign's ``.att`` tag when asked, for readers like cosign 2.5
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -103,15 +103,25 @@ def attest_statement(
     return Attested(claim.predicate_type, bundle, changed=True)
 
 
-def read_attestations(place: Place, digest: Digest, verifier: Verifier, *, predicate_type: str = "") -> Attestations:
+def read_attestations(
+    place: Place,
+    digest: Digest,
+    verifier: Verifier,
+    *,
+    predicate_type: str = "",
+    referrers: Iterable[Referrer | Rejected] | None = None,
+) -> Attestations:
     """Every attestation about ``digest`` that a trusted key signed, and why others were not believed.
 
-    predicate_type: only this type, judged by the signed statement; empty: all types. Bundles and the ``.att`` tag are
-    read. Raises RegistryError when the registry does not answer.
+    predicate_type: only this type, judged by the signed statement; empty: all types. referrers: those of ``digest`` as
+    :func:`open_referrers` gives them, for who looks at others among them too. Bundles and the ``.att`` tag are read.
+    Raises RegistryError when the registry does not answer.
     """
     verified: list[VerifiedAttestation] = []
     rejected: list[Rejected] = []
-    for attestation in _read_all(place, digest, verifier):
+    if referrers is None:
+        referrers = open_referrers(place, digest)
+    for attestation in _read_all(place, digest, verifier, referrers):
         if isinstance(attestation, Rejected):
             rejected.append(attestation)
         elif predicate_type in ("", attestation.predicate_type):
@@ -119,8 +129,10 @@ def read_attestations(place: Place, digest: Digest, verifier: Verifier, *, predi
     return Attestations(tuple(verified), tuple(rejected))
 
 
-def _read_all(place: Place, digest: Digest, verifier: Verifier) -> Iterator[VerifiedAttestation | Rejected]:
-    for referrer in open_referrers(place, digest):
+def _read_all(
+    place: Place, digest: Digest, verifier: Verifier, referrers: Iterable[Referrer | Rejected]
+) -> Iterator[VerifiedAttestation | Rejected]:
+    for referrer in referrers:
         if isinstance(referrer, Rejected):
             yield referrer
         elif referrer.carries(SIGSTORE_BUNDLE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -139,7 +140,7 @@ class ImageCheck:
             yield self._row("index-bytes", detail=digest)
         if self.asked.verifier is None:
             yield self._row("index-unverified", detail=digest)
-        elif digest not in self._signed(self.asked.verifier):
+        elif digest not in self._signed:
             yield self._row("index-unsigned", detail=digest)
         if document.version == 1 and not (self.entry.manifest.annotations or {}).get(SOCI_ANNOTATION):
             yield self._row("soci-v1-only", detail=digest)
@@ -162,8 +163,11 @@ class ImageCheck:
         for each in document.prefetches:
             yield from self._prefetch(each)
 
-    def _signed(self, verifier: Verifier) -> set[str]:
-        found = find_index(self.place, self.entry.digest, verifier)
+    @cached_property
+    def _signed(self) -> set[str]:
+        if self.asked.verifier is None:
+            return set()
+        found = find_index(self.place, self.entry.digest, self.asked.verifier)
         return {str(each.descriptor.digest) for each in found.signed}
 
     def _remember(self, layer: Descriptor, form: str, facts: TableFacts | None) -> None:

@@ -7,7 +7,7 @@ with the reason, and never served.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from registry_pipelines.errors import ContentError, DigestInvalid, ManifestInval
 from registry_pipelines.evidence.attestations import Attested, attest_statement, read_attestations
 from registry_pipelines.evidence.model import Rejected, Signer, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
-from registry_pipelines.evidence.referrers import open_referrers
+from registry_pipelines.evidence.referrers import Referrer, open_referrers
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -97,8 +97,10 @@ def find_index(place: Place, image: Digest, verifier: Verifier) -> FoundIndexes:
     RegistryError when the registry does not answer, ClosureIncomplete for too many referrers.
     Not checked here: that the parts of an index are there, and that they are right.
     """
-    there = list(_there(place, image))
-    known = read_attestations(place, image, verifier, predicate_type=STREAMING_INDEX_TYPE)
+    there: list[Digest] = []
+    referrers = _noting(open_referrers(place, image), there)
+    known = read_attestations(place, image, verifier, predicate_type=STREAMING_INDEX_TYPE, referrers=referrers)
+    there += _named(place, image)
     signed: dict[str, SignedIndex] = {}
     refused: list[Rejected] = []
     for attestation in known.verified:
@@ -159,11 +161,16 @@ def _open(place: Place, image: Digest, attestation: VerifiedAttestation) -> Sign
     return SignedIndex(stored, manifest, note, attestation.key_id, attestation.descriptor.digest)
 
 
-def _there(place: Place, image: Digest) -> Iterator[Digest]:
-    """SOCI indexes that refer to the image, whoever made them, and the one it names."""
-    for referrer in open_referrers(place, image):
+def _noting(referrers: Iterable[Referrer | Rejected], there: list[Digest]) -> Iterator[Referrer | Rejected]:
+    """The same, and SOCI indexes among them, whoever made them, are put into ``there``: each is opened once."""
+    for referrer in referrers:
         if not isinstance(referrer, Rejected) and referrer.manifest.kind in media_types.SOCI_INDEXES:
-            yield referrer.descriptor.digest
+            there.append(referrer.descriptor.digest)
+        yield referrer
+
+
+def _named(place: Place, image: Digest) -> Iterator[Digest]:
+    """The SOCI index that the image names itself."""
     content = place.registry.get_manifest(place.repository, image).content()
     text = (content.annotations or {}).get(SOCI_ANNOTATION, "") if isinstance(content, Manifest) else ""
     with suppress(DigestInvalid):

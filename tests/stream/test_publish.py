@@ -93,6 +93,29 @@ class Unreadable:
         return self._registry.open_blob(repository, digest, **options)
 
 
+class Opened:
+    """A registry that notes each manifest that is asked for."""
+
+    def __init__(self, place: Place) -> None:
+        self._registry, self.name = place.registry, place.registry.name
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
+        self.asked.append(reference)
+        return self._registry.get_manifest(repository, reference)
+
+
+def test_what_refers_to_an_image_is_opened_once_to_find_its_index(place: Place, streamer: Streamer, key: Key) -> None:
+    image = push(place, layer("a"), tag="v1")
+    [made] = streamer.index(image).platforms
+    opened = Opened(place)
+    assert find_index(Place(opened, place.repository), image.digest, key.verifier).signed
+    assert opened.asked.count(str(made.statement)) == 1
+
+
 def test_other_sizes_make_another_index_and_a_lost_part_is_sent_again(
     place: Place, streamer: Streamer, key: Key
 ) -> None:
