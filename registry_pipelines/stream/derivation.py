@@ -7,7 +7,7 @@ record is how the gate gets there: see ``promote.origins``. Nothing but document
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -18,9 +18,7 @@ from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.registry.protocol import Place
-
-Format = Literal["soci-v2", "estargz"]
-FORMATS: tuple[Format, ...] = ("soci-v2", "estargz")
+from registry_pipelines.stream.model import DerivedFormat
 
 
 class DerivedPlatform(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +38,7 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
     """Top digest of what was converted, in the same repository."""
     derived: Digest
     """Top digest of what was made."""
-    format: Format
+    format: DerivedFormat
     options: dict[str, Any]
     """What the conversion was told: sizes in bytes, levels, names of files."""
     platforms: tuple[DerivedPlatform, ...]

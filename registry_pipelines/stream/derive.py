@@ -26,17 +26,10 @@ from registry_pipelines.registry.image_warnings import MAX_TEXT
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at, put_tag
 from registry_pipelines.stream.converted import ConvertedLayers
-from registry_pipelines.stream.derivation import (
-    FORMATS,
-    Derivation,
-    DerivedPlatform,
-    Format,
-    attest_derivation,
-    read_derivations,
-)
+from registry_pipelines.stream.derivation import Derivation, DerivedPlatform, attest_derivation, read_derivations
 from registry_pipelines.stream.documents import converted_indexes
 from registry_pipelines.stream.forms import EstargzForm, Form, MadeImage, SociForm
-from registry_pipelines.stream.model import Stream
+from registry_pipelines.stream.model import DERIVED_FORMATS, DerivedFormat, Stream
 from registry_pipelines.stream.pushing import has_tag, put_missing, scratch_folder
 from registry_pipelines.stream.results import ConversionResult, StreamRow
 from registry_pipelines.stream.signed_index import TOOL, StreamingIndex, attest_index
@@ -88,20 +81,23 @@ def convert_release(
         return result
 
 
-def _derived_format(stream: Stream) -> Format:
-    for name in FORMATS:
+def _derived_format(stream: Stream) -> DerivedFormat:
+    for name in DERIVED_FORMATS:
         if name == stream.format:
             return name
     raise InputError(
         f"{stream.format} makes no new image, so there is nothing to convert",
-        do=f"Set `stream.format` to {' or '.join(FORMATS)}, or index the release: `registry-pipelines stream index`",
+        do=f"Set `stream.format` to {' or '.join(DERIVED_FORMATS)}, or index the release: "
+        "`registry-pipelines stream index`",
     )
 
 
 class _Run:
     """One release being converted."""
 
-    def __init__(self, place: Place, release: Descriptor, tag: str, form: Form, name: Format, signer: Signer) -> None:
+    def __init__(
+        self, place: Place, release: Descriptor, tag: str, form: Form, name: DerivedFormat, signer: Signer
+    ) -> None:
         self._place, self._release, self._tag = place, release, check_name(tag)
         self._form, self._name, self._signer = form, name, signer
         self._started = time.monotonic()

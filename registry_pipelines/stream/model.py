@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 from registry_pipelines.settings import Instead, Size
 
 StreamFormat = Literal["soci-v1", "soci-v2", "estargz"]
-DERIVED_FORMATS: tuple[StreamFormat, ...] = ("soci-v2", "estargz")
+DerivedFormat = Literal["soci-v2", "estargz"]
+DERIVED_FORMATS: tuple[DerivedFormat, ...] = get_args(DerivedFormat)
 """Formats of which a new image with a new digest is made."""
 
 DEFAULT_SPAN_SIZE = Size(4 << 20)
