@@ -29,11 +29,6 @@ ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 MAX_TEXT = 80
 """Characters of a foreign text that are repeated; a sha256 has 71."""
 
-FOOTER_BYTES = 51
-"""The last gzip member of an eStargz layer (stargz-snapshotter, docs/estargz.md)."""
-_FOOTER_MARK = b"STARGZ"
-_FOOTER_MARK_AT = slice(32, 38)
-
 
 def warnings_of(place: Place, entries: Sequence[Entry]) -> tuple[ImageWarning, ...]:
     """All that manifests and configs tell. entries: as ``read_entries`` gives them.
@@ -70,7 +65,7 @@ def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[ImageWarning
     warnings: list[ImageWarning] = []
     for entry in entries:
         for layer in entry.manifest.layers if entry.kind == "image" else ():
-            if not layer.media_type.endswith("gzip") or layer.size < FOOTER_BYTES or is_foreign(layer):
+            if not layer.media_type.endswith("gzip") or is_foreign(layer):
                 continue
             footer = ends_as_estargz(place, layer)
             if footer != _has_toc(layer):
@@ -80,8 +75,11 @@ def footer_warnings(place: Place, entries: Sequence[Entry]) -> list[ImageWarning
 
 
 def ends_as_estargz(place: Place, layer: Descriptor) -> bool:
-    """Whether a layer's last 51 bytes are an eStargz footer. One request. Raises RegistryError."""
-    return layer.size >= FOOTER_BYTES and _last_bytes(place, layer)[_FOOTER_MARK_AT] == _FOOTER_MARK
+    """Whether a layer's last bytes say where in it a table of contents is. One request. Raises RegistryError."""
+    from registry_pipelines.oci.layer.estargz_footer import FOOTER_BYTES, read_footer
+
+    found = read_footer(_last_bytes(place, layer, FOOTER_BYTES)) if layer.size >= FOOTER_BYTES else None
+    return found is not None and found.form != "estargz without its table"
 
 
 def is_foreign(layer: Descriptor) -> bool:
@@ -197,9 +195,9 @@ def _is_layer(layer: Descriptor) -> bool:
     return layer.media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."))
 
 
-def _last_bytes(place: Place, layer: Descriptor) -> bytes:
-    with place.registry.open_blob(place.repository, layer.digest, start=layer.size - FOOTER_BYTES) as reader:
-        content, filled = bytearray(FOOTER_BYTES), 0
-        while filled < FOOTER_BYTES and (count := reader.readinto(memoryview(content)[filled:])):
-            filled += count
+def _last_bytes(place: Place, layer: Descriptor, count: int) -> bytes:
+    with place.registry.open_blob(place.repository, layer.digest, start=layer.size - count) as reader:
+        content, filled = bytearray(count), 0
+        while filled < count and (got := reader.readinto(memoryview(content)[filled:])):
+            filled += got
     return bytes(content)

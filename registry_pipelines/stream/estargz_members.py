@@ -24,9 +24,10 @@ from zlib_ng import zlib_ng
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.layer.estargz_footer import footer
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.stream.estargz_headers import own_header
-from registry_pipelines.stream.estargz_toc import TOC_NAME, TocEntry, footer
+from registry_pipelines.stream.estargz_toc import TOC_NAME, TocEntry
 from registry_pipelines.threads import Pool
 
 BATCH_BYTES = 1024 * 1024

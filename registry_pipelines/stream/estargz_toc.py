@@ -1,4 +1,4 @@
-"""An eStargz layer's footer and table of contents (stargz-snapshotter, docs/estargz.md; formats as of 0.18.2).
+"""An eStargz layer's table of contents (stargz-snapshotter, docs/estargz.md; formats as of 0.18.2).
 
 The table is read entry by entry from a file without a name, so that one of millions of entries needs no memory. Nodes
 read it with Go's ``encoding/json``: what that would take for another table than we do is refused.
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, NamedTuple, cast
+from typing import IO, Any, Literal, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.decompress import Readable
+from registry_pipelines.oci.layer.estargz_footer import FOOTER_BYTES, Footer, read_footer
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES, read_header
 from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.stream.estargz_stream import MemberStream
@@ -40,11 +41,6 @@ LANDMARK_CONTENT = b"\x0f"
 RESERVED = frozenset({TOC_NAME, PREFETCH_LANDMARK, NO_PREFETCH_LANDMARK})
 """Names that belong to the format, at the root of the tar."""
 
-FOOTER_BYTES = 51
-_LEGACY_FOOTER_BYTES = 47
-_EXTERNAL_FOOTER_BYTES = 46
-_END_OF_FOOTER = bytes.fromhex("010000ffff") + bytes(8)
-"""An empty stored block, checksum and length."""
 _ZSTD_FOOTERS = (b"GnUlInUx", b"GNUlInUx")
 """zstd:chunked, as stargz-snapshotter and as containers/storage end it."""
 
@@ -108,48 +104,9 @@ class TocEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
         return not self.has_content or bool(self.chunk_digest and (self.digest or self.type == "chunk"))
 
 
-def footer(toc_offset: int) -> bytes:
-    """The last 51 bytes of a blob: an empty gzip member whose extra field says where the table's member begins."""
-    extra = b"SG" + (22).to_bytes(2, "little") + b"%016xSTARGZ" % toc_offset
-    head = bytes.fromhex("1f8b08040000000000ff") + len(extra).to_bytes(2, "little")
-    return head + extra + bytes.fromhex("010000ffff") + bytes(8)
-
-
 def toc_annotations(toc_digest: Digest, uncompressed_size: int) -> dict[str, str]:
     """What the descriptor of an eStargz layer tells."""
     return {TOC_ANNOTATION: str(toc_digest), SIZE_ANNOTATION: str(uncompressed_size)}
-
-
-class Footer(NamedTuple):
-    """What the end of a blob says."""
-
-    toc_offset: int
-    """Where the gzip member of the table begins."""
-    size: int
-    """Bytes of the footer itself."""
-    form: LayerForm
-
-
-def read_footer(tail: bytes) -> Footer | None:
-    """The footer at the end of ``tail``, the last 51 bytes of a blob or more of them; None when there is none."""
-    for size, begin, form in _FOOTERS:
-        raw = tail[-size:]
-        found = begin.fullmatch(raw) if len(raw) == size else None
-        if found:
-            return Footer(int(found["offset"], 16) if "offset" in begin.groupindex else 0, size, form)
-    return None
-
-
-_GZIP_WITH_EXTRA = rb"(?s)\x1f\x8b\x08\x04.{6}"
-_FOOTER_FORMS: tuple[tuple[int, bytes, LayerForm], ...] = (
-    (FOOTER_BYTES, rb"\x1a\x00SG\x16\x00(?P<offset>[0-9a-fA-F]{16})STARGZ", "estargz"),
-    (_LEGACY_FOOTER_BYTES, rb"\x16\x00(?P<offset>[0-9a-fA-F]{16})STARGZ", "stargz"),
-    (_EXTERNAL_FOOTER_BYTES, rb"\x15\x00SG\x11\x00STARGZEXTERNALTOC", "estargz without its table"),
-)
-_FOOTERS = tuple(
-    (size, re.compile(_GZIP_WITH_EXTRA + extra + re.escape(_END_OF_FOOTER)), form)
-    for size, extra, form in _FOOTER_FORMS
-)
 
 
 def layer_form(size: int, ranges: Ranges) -> LayerForm:

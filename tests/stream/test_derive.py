@@ -22,6 +22,7 @@ from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.estargz_footer import footer
 from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
 from registry_pipelines.promote.documents import Policy
@@ -33,7 +34,6 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.derivation import Derivation, read_derivations
 from registry_pipelines.stream.documents import REFERENCE_ANNOTATION
-from registry_pipelines.stream.estargz_toc import footer
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.soci_index import MANIFEST_DIGEST, read_soci_index

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from registry_pipelines.errors import ContentError, IndexInvalid
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.estargz_footer import footer, read_footer
 from registry_pipelines.stream.estargz import Options
 from registry_pipelines.stream.estargz_files import find_files, read_file
 from registry_pipelines.stream.estargz_headers import own_header
@@ -25,9 +26,7 @@ from registry_pipelines.stream.estargz_toc import (
     TOC_NAME,
     LayerForm,
     Ranges,
-    footer,
     layer_form,
-    read_footer,
     read_toc,
 )
 from registry_pipelines.stream.estargz_verify import Verified, verify_layer

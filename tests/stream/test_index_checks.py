@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 from registry_pipelines.evidence.keys import generate_key, load_signer, verifier_of
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.estargz_footer import footer
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
@@ -29,7 +30,6 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check import StreamCheck, check_release
 from registry_pipelines.stream.check_kinds import CheckRow
 from registry_pipelines.stream.documents import annotated_manifest
-from registry_pipelines.stream.estargz_toc import footer
 from registry_pipelines.stream.signed_index import StreamingIndex, attest_index
 from registry_pipelines.stream.soci import index_layers
 from registry_pipelines.stream.soci_index import index_line, prefetch_list, soci_index, table_line
