@@ -5,10 +5,10 @@ cursor: a registry that is down fails the tick, visibly, and the next one starts
 image or one release is told in the tick's log and holds nothing else up.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import dagster as dg
 
@@ -41,6 +41,9 @@ JUDGED_EVERY = 10
 MAX_RUNS = 5000
 """Failed runs that are looked at after a cursor was reset, the newest."""
 
+Found = TypeVar("Found")
+"""What an image's registry answers to a sensor's question."""
+
 Known: TypeAlias = dict[str, Release]
 """Partition keys and their releases, in the order they were added."""
 
@@ -64,42 +67,36 @@ def known_releases(chain: Chain, keys: Sequence[str], images: Collection[str]) -
 
 
 @dataclass
-class Look:
-    """What a look at source registries found. answered: images whose repository was read. silent: those that were not,
-    with what went wrong. rest: images that were not reached in time. before: how many releases were there before the
-    first look at their image."""
+class Look(Generic[Found]):
+    """What a look at source registries found. found: by image, those that answered. silent: those that did not, with
+    what went wrong. rest: images that were not reached in time."""
 
-    releases: list[Release] = field(default_factory=list)
-    answered: list[str] = field(default_factory=list)
+    found: dict[str, Found] = field(default_factory=dict)
     silent: dict[str, RegistryPipelinesError] = field(default_factory=dict)
     rest: list[str] = field(default_factory=list)
-    before: int = 0
 
     def notes(self) -> list[str]:
         """What was left out, in words."""
         troubles = [f"{name} cannot be looked at: {error}" for name, error in self.silent.items()]
-        passed = [f"{self.before} release{'s were' if self.before > 1 else ' was'} there before: not run"]
-        return [
-            *(passed if self.before else []),
-            *troubles,
-            *([f"next time: {', '.join(self.rest)}"] if self.rest else []),
-        ]
+        return [*troubles, *([f"next time: {', '.join(self.rest)}"] if self.rest else [])]
 
 
-def look_at(chain: Chain, images: Sequence[str], known: Collection[Release]) -> Look:
-    """Look at images, one after another. Raises the first error when none answers: then it is the registry's."""
-    look, started = Look(), monotonic()
-    for place, name in enumerate(images):
+def look_at(images: Sequence[str], memory: Memory, ask: Callable[[str], Found]) -> Look[Found]:
+    """Ask about images, one after another, where the last look stopped. Raises the first error when none answers: then
+    it is the registry's."""
+    order = next_after(images, memory.last, len(images))
+    look, started = Look[Found](), monotonic()
+    for place, name in enumerate(order):
         if place and monotonic() - started >= LONGEST_LOOK_S:
-            look.rest = list(images[place:])
+            look.rest = order[place:]
             break
         try:
-            look.releases += chain.releases([name], known=known)
-            look.answered.append(name)
+            look.found[name] = ask(name)
         except RegistryPipelinesError as error:  # one repository's trouble must not hide the pushes to the others
             look.silent[name] = error
-    if look.silent and not look.answered and not look.rest:
+    if look.silent and not look.found and not look.rest:
         raise next(iter(look.silent.values()))
+    memory.last = order[-len(look.rest) - 1] if look.rest else ""
     return look
 
 
@@ -121,12 +118,11 @@ def look_for_pushed(
     reconcile = (memory.looks + 1) % LOOKS_PER_RECONCILE == 0
     known = known_releases(chain, partitions, images)
     keys = {(release.image, release.digest): key for key, release in known.items()}
-    order = next_after(images, memory.last, len(images))
-    look = look_at(chain, order, () if reconcile else known.values())
-    memory.last = order[-len(look.rest) - 1] if look.rest else ""
-    first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, look.answered)
+    skipped = () if reconcile else known.values()
+    look = look_at(images, memory, lambda name: list(chain.releases([name], known=skipped)))
+    first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, look.found)
     memory.looks += 1
-    releases = sorted(look.releases, key=by_version)
+    releases = sorted((each for found in look.found.values() for each in found), key=by_version)
     named = chain.keys_of(each for each in releases if (each.image, each.digest) not in keys)
     live = [named[each] if each in named else keys[each.image, each.digest] for each in releases]
     known = known_releases(chain, partitions, images)
@@ -137,7 +133,6 @@ def look_for_pushed(
         context, chain, {key: each for key, each in zip(live, releases, strict=True) if key in before}
     )
     memory.pass_over(before)
-    look.before = len(before)
     wanted = [key for key in new if key not in before]
     gone: list[str] = []
     if reconcile:
@@ -150,12 +145,14 @@ def look_for_pushed(
     requests = [memory.ask(key) for key in list(dict.fromkeys(wanted))[:cap]]
     added = [*(key for key in new if key in before), *(str(request.partition_key) for request in requests)]
     changes = [RELEASES.build_add_request(added)] if added else []
-    for note in look.notes():
+    passed = f"{len(before)} release{'s were' if len(before) > 1 else ' was'} there before: not run"
+    notes = [*([passed] if before else []), *look.notes()]
+    for note in notes:
         context.log.warning("%s", note)
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[*changes, *([RELEASES.build_delete_request(gone)] if gone else [])],
-        skip_reason=None if requests else "; ".join([f"{count_text(len(live), 'release')}, none new", *look.notes()]),
+        skip_reason=None if requests else "; ".join([f"{count_text(len(live), 'release')}, none new", *notes]),
         cursor=memory.write(),
     )
 
@@ -276,20 +273,13 @@ def look_for_origins(
 ) -> dg.SensorResult:
     """One look of the convert sensor: what was pushed and has no release derived of it. What was there before the first
     look is not converted."""
-    found: dict[str, dict[str, bool]] = {}
-    silent: dict[str, RegistryPipelinesError] = {}
-    for name in images:
-        try:
-            found[name] = chain.origins(name)
-        except RegistryPipelinesError as error:  # one repository's trouble must not hide the pushes to the others
-            silent[name] = error
-    if silent and not found:
-        raise next(iter(silent.values()))
-    first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, found)
+    look = look_at(images, memory, chain.origins)
+    first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, look.found)
     memory.looks += 1
-    waiting = {f"{name}:{tag}": (name, tag) for name, tags in found.items() for tag, done in tags.items() if not done}
+    pushed = ((name, tag) for name, tags in look.found.items() for tag, done in tags.items() if not done)
+    waiting = {f"{name}:{tag}": (name, tag) for name, tag in pushed}
     memory.pass_over(key for key, (name, _) in waiting.items() if name in first and not memory.noted(key))
-    if not silent:
+    if not look.silent and not look.rest:
         memory.keep(waiting)
     busy = under_way(context.instance)
     wanted = [
@@ -303,7 +293,7 @@ def look_for_origins(
         settings = {"ops": {CONVERTED: {"config": {"tags": [tag]}}}}
         asked = memory.ask(key)
         requests.append(dg.RunRequest(run_key=asked.run_key, partition_key=name, run_config=settings))
-    notes = [f"{name} cannot be looked at: {error}" for name, error in silent.items()]
+    notes = look.notes()
     for note in notes:
         context.log.warning("%s", note)
     reason = None if requests else "; ".join([f"{count_text(len(waiting), 'image')} not converted, none new", *notes])

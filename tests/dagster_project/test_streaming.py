@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pytest
 import yaml
 
+from dagster_project import sensors
 from registry_pipelines.config import load
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
@@ -20,17 +22,18 @@ if TYPE_CHECKING:
 LAYER = {"usr/lib/big": random.Random(3).randbytes(200_000)}
 
 
-def streaming(world: World, settings: Path, **stream: str) -> None:
-    """Go on with ``stream`` for the image ``app``."""
+def streaming(world: World, settings: Path, *images: str, **stream: str) -> None:
+    """Go on with ``stream`` for images, ``app`` unless told."""
     raw = yaml.safe_load(settings.read_text())
-    raw["images"]["app"]["stream"] = stream
+    for image in images or ("app",):
+        raw["images"][image]["stream"] = stream
     settings.write_text(yaml.safe_dump(raw, sort_keys=False))
     world.use(load(settings))
 
 
-def pushed(world: World, tag: str) -> Release:
-    place = Place(world.chain.registry("source"), "team/app")
-    return Release("app", tag, push_image(place, [LAYER, {"etc/note": tag}], tag=tag).digest)
+def pushed(world: World, tag: str, image: str = "app") -> Release:
+    place = Place(world.chain.registry("source"), f"team/{image}")
+    return Release(image, tag, push_image(place, [LAYER, {"etc/note": tag}], tag=tag).digest)
 
 
 def derived(world: World, release: Release, form: str) -> str:
@@ -111,3 +114,25 @@ def test_a_conversion_that_failed_is_asked_for_again_but_not_for_ever(world: Wor
         cursor = found.cursor
         asked += [request.run_key for request in found.run_requests or []]
     assert len(asked) == len(set(asked)) == 3
+
+
+def test_a_look_that_takes_too_long_goes_on_in_the_next(
+    world: World, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with the push sensor: Dagster ends a tick after a minute and forgets all of it."""
+    monkeypatch.setattr(sensors, "LONGEST_LOOK_S", 0)
+    for image in ("app", "tool"):
+        pushed(world, "v1", image)
+    streaming(world, settings, "app", "tool", format="soci-v2")
+    asked, cursor = [], None
+    for _ in range(2):
+        found = world.tick("convert", cursor)
+        assert "next time: " in str(found.skip_reason)
+        cursor = found.cursor
+    for image in ("app", "tool"):
+        pushed(world, "v2", image)
+    for _ in range(2):
+        found = world.tick("convert", cursor)
+        cursor = found.cursor
+        asked.append([request.partition_key for request in found.run_requests or []])
+    assert asked == [["app"], ["tool"]]
