@@ -210,10 +210,6 @@ class LazyLayer:
         """Bytes of the tar; waits until they are there. See :meth:`view`."""
         return bytes(self.view(position, size))
 
-    def ensure(self, position: int, size: int) -> None:
-        """Wait until the bytes are there. See :meth:`view`."""
-        self.view(position, size)
-
     def view(self, position: int, size: int) -> memoryview:
         """Bytes of the tar without a copy, of the mapped file where they could be kept; waits until they are there.
 

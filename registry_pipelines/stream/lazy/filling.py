@@ -124,12 +124,6 @@ class Filler:
             self._layers.append(layer)
         return lazy
 
-    def check_ranges(self, digest: Digest) -> None:
-        """Read one byte of a blob. Raises Unsupported: the registry sends whole blobs only, so layers must be
-        ``WholeLayer``; the RegistryError family."""
-        with blob_ranges(self.place, digest)(0, 1) as reader:
-            reader.readinto(memoryview(bytearray(1)))
-
     def start_background(self) -> None:
         """Fetch from now on what nobody waits for, too, as long as nobody waits."""
         with self._changed:

@@ -85,7 +85,7 @@ class Node(Protocol):
 
 
 class Served(Protocol):
-    """A tree and its content. Nodes are numbers; the top is ``ROOT``."""
+    """A tree and its content. Nodes are numbers; the top is 1 (``FUSE_ROOT_ID``)."""
 
     @property
     def nodes(self) -> int:

@@ -11,9 +11,6 @@ from enum import IntEnum
 MAJOR, MINOR = 7, 31
 """Of the protocol that is spoken; every kernel since 5.4 speaks it."""
 
-ROOT = 1
-"""The node of the top directory."""
-
 FOREVER_S = 10 * 365 * 86400
 """How long the kernel may believe an entry or an attribute: nothing in an image changes."""
 

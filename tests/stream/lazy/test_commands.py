@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests.doubles.faults import Corrupt
 from tests.evidence.parts import Key
 from tests.patience import patient
 from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import Streamer
 
@@ -88,13 +88,6 @@ class Node:
     @property
     def believed(self) -> tuple[str, str]:
         return "--key", str(self.key.public)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + patient(20)
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
