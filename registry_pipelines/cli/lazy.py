@@ -182,7 +182,8 @@ def run(
 
     It starts as the image's config says (entrypoint, environment, folder, user; CMD in place of its command, as in
     `docker run`), with the image as its root and what it writes kept until it ends. It has this machine's network and
-    GPUs, none of its files, and is no sandbox: start what you would start with Docker. Needs root.
+    the devices of its GPUs, none of its files (so no driver's libraries), and is no sandbox: start what you would start
+    with Docker. Needs root.
 
     On stderr: STARTED, seconds until the first output, RESULT, seconds until the end, and what was fetched. A program
     that has the terminal is not timed to its first output. With --json its output goes to stderr.
