@@ -28,6 +28,7 @@ from registry_pipelines.versions import claim_state
 if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration needs none of the stages
     from registry_pipelines.chain import Chain
     from registry_pipelines.config import Config
+    from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
     from registry_pipelines.transfer.engine import Engine
 
@@ -79,6 +80,20 @@ class Options:
         folder = config.state if config is not None else Path(home) / "registry-pipelines"
         claim_state(folder)
         return folder / "transfer"
+
+    def believed(self, keys: Sequence[Path]) -> KeySet | None:
+        """Whose signatures count for who only looks: of ``--key``, else of the configuration's keys that are here; None
+        for nobody's. Raises InputError for a key that cannot be read."""
+        if keys:
+            from registry_pipelines.evidence.keys import load_verifier
+
+            return load_verifier(keys)
+        config = self.config_if_any()
+        if config is None:
+            return None
+        from registry_pipelines.chain.keys import Keyring
+
+        return Keyring(config).trusted_if_any()
 
     def engine(self, key: Path | None) -> Engine:
         """What images are copied with, without progress. key: of the receipts; the configuration's unless told. Raises

@@ -77,15 +77,9 @@ def mount(options: Options, target: str, folder: Path, keys: tuple[Path, ...], f
 
 @contextlib.contextmanager
 def _opened(options: Options, target: str, keys: Sequence[Path]) -> Iterator[OpenImage]:
-    from registry_pipelines.evidence.keys import load_verifier
     from registry_pipelines.stream.lazy.opened import open_image
 
-    config = options.config_if_any()
-    verifier = load_verifier(keys) if keys else None
-    if not keys and config is not None:
-        from registry_pipelines.chain.keys import Keyring
-
-        verifier = Keyring(config).trusted_if_any()
+    verifier = options.believed(keys)
     with named(options, [target]) as locate, options.progress() as progress:
         located = locate(target)
         state = options.state.parent

@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # loaded where it is used: what only checks an image needs ne
     from registry_pipelines.chain import Chain
     from registry_pipelines.chain.stream import Tools
     from registry_pipelines.config import Config
-    from registry_pipelines.evidence.keys import KeySet
 
 TARGET = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
@@ -245,11 +244,9 @@ def check(options: Options, target: str, every_span: bool, keys: tuple[Path, ...
     Severities: error (what was made for it is broken, or cannot be trusted), warning (layers are fetched whole),
     unknown (only somebody else can tell), hint. Exit 6: an error.
     """
-    from registry_pipelines.chain.keys import Keyring
     from registry_pipelines.chain.stream import check as checked
 
-    config = options.config_if_any()
-    trusted = _believed(keys) if keys else Keyring(config).trusted_if_any() if config else None
+    config, trusted = options.config_if_any(), options.believed(keys)
     name = target.partition("@")[0].partition(":")[0]
     stream = config.images[name].stream if config and is_release(config, target) else None
     with named(options, [target]) as locate:
@@ -267,12 +264,6 @@ def check(options: Options, target: str, every_span: bool, keys: tuple[Path, ...
         _show_check(result)
     if not result.ok:
         sys.exit(result.exit_code or ContentError.exit_code)
-
-
-def _believed(keys: tuple[Path, ...]) -> KeySet:
-    from registry_pipelines.evidence.keys import load_verifier  # with the cryptography, which other checks do without
-
-    return load_verifier(keys)
 
 
 _CHECK_COLUMNS = ("severity", "reader", "platform", "layer", "what")
