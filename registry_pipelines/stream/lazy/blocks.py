@@ -24,6 +24,7 @@ from registry_pipelines.errors import IndexInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors, local_errors, write_file
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+from registry_pipelines.stream.lazy.kept import make_own
 
 FORMAT = 1
 """Part of the paths; raised when the files hold something else than before. Older ones are deleted."""
@@ -45,21 +46,13 @@ class BlockStore:
     nothing to close."""
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        """Raises LocalError: the folder is another user's, who could write there what nobody verified."""
+        """Raises what ``kept.make_own`` does."""
         self.max_bytes = max_bytes
         self.is_full = False
         """Whether what is open takes more than the limit, when it was last looked at."""
         self._root = folder
         self._folder = folder / f"v{FORMAT}"
-        with local_errors(folder):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self._folder.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise LocalError(
-                "other users can write there what a container would run",
-                where=str(self._folder),
-                do="Name a folder that only this user can write to",
-            )
+        make_own(self._folder)
         self.make_room()
 
     def open(self, digest: Digest, size: int, *, table: Digest | None = None) -> LazyLayer:

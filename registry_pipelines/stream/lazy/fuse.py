@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.stream.lazy import fuse_wire as wire
@@ -38,6 +38,9 @@ AGAIN_S = 0.2
 """An interrupt is asked about again after this, while its process lives and its answer is under way."""
 
 BLOCK_BYTES = 512
+
+_MOST_PARTS = 500
+"""Buffers that one writev takes, at most 1,024 (IOV_MAX)."""
 
 _KIND_SHIFT = 12
 _SIGKILL = 1 << 8
@@ -378,10 +381,6 @@ class FuseServer:
         again.start()
 
 
-_MOST_PARTS = 500
-"""Buffers that one writev takes, at most 1,024 (IOV_MAX)."""
-
-
 def _sized(value: bytes, size: int) -> Sequence[bytes]:
     if not size:
         return (wire.XATTR_OUT.pack(len(value), 0),)
@@ -401,4 +400,4 @@ def _is_dying(thread: int) -> bool:
     return any(mask & _SIGKILL for mask in pending)
 
 
-__all__: list[Any] = ["FuseServer", "Node", "Served"]
+__all__ = ["FuseServer", "Node", "Served"]

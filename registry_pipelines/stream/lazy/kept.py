@@ -11,21 +11,27 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.files import local_errors, write_file
 
 
+def make_own(folder: Path) -> None:
+    """Make a folder, where it is not there, that only this user can write to. Raises LocalError: others can, who would
+    write there what nobody verified; or it cannot be made."""
+    with local_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise LocalError(
+            "other users can write there what a container would run",
+            where=str(folder),
+            do="Name a folder that only this user can write to",
+        )
+
+
 class KeptFiles:
     """Files below a folder, by name; any number of processes may use them. What is there by its name is whole."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
-        """Raises LocalError: other users can write there, or it cannot be made."""
+        """Raises what :func:`make_own` does."""
         self._folder, self._max_bytes = folder, max_bytes
-        with local_errors(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = folder.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise LocalError(
-                "other users can write there what a container would run",
-                where=str(folder),
-                do="Name a folder that only this user can write to",
-            )
+        make_own(folder)
 
     def find(self, name: str) -> Path | None:
         """Where a file is, from now on one that was just used. Whoever opens it may still find that it has gone."""
@@ -59,4 +65,4 @@ class KeptFiles:
                     total -= status.st_size
 
 
-__all__ = ["KeptFiles"]
+__all__ = ["KeptFiles", "make_own"]

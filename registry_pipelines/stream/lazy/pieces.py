@@ -11,7 +11,7 @@ import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from registry_pipelines.errors import IndexInvalid
 from registry_pipelines.oci.digest import Digest
@@ -125,26 +125,13 @@ class WholeLayer:
         with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=str(folder)) as kept:
             keep_verified(reader, self._layer.size, self._layer.digest, kept, what="the layer", where=self._where)
             kept.seek(0)
-            decompressor = Decompressor(Source(_File(kept), None), where=self._where)
+            decompressor = Decompressor(Source(kept, None), where=self._where)
             while position < self.tar_size and (count := decompressor.readinto(buffer)):
                 content = bytes(buffer[: min(count, self.tar_size - position)])
                 yield position, content
                 position += len(content)
         if position < self.tar_size:
             raise IndexInvalid(f"the layer's tar ends {self.tar_size - position} bytes early", where=self._where)
-
-
-class _File:
-    """A file as decompressors read it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the buffer from the front."""
-        content = self._file.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
 
 
 class Chunk(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from registry_pipelines.errors import (
     ContentError,
@@ -300,9 +300,9 @@ class _Finder:
                 return _Found(LayerTable(layer, pieces, why), _record_files(record))
         return self._whole(layer, record, why)
 
-    def _keep(self, layer: Descriptor, record: LayerRecord, file: IO[bytes]) -> None:
+    def _keep(self, layer: Descriptor, record: LayerRecord, file: Readable) -> None:
         """Put the tar of a verified layer into the store. What a full disk does not take is fetched when it is read."""
-        decompressor = Decompressor(Source(_File(file), None), where=self._at(layer))
+        decompressor = Decompressor(Source(file, None), where=self._at(layer))
         buffer = memoryview(bytearray(BUFFER_BYTES))
         position, end = 0, record.archive_end
         with suppress(DiskFull), self._blocks.open(layer.digest, end) as lazy:
@@ -344,17 +344,6 @@ class _Copying:
         count = self._stream.readinto(buffer)
         self._file.write(buffer[:count])
         return count
-
-
-class _File:
-    """A file as decompressors read it."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """See Readable."""
-        return int(self._file.readinto(buffer) or 0)
 
 
 def _record_files(record: LayerRecord) -> Iterator[FileMetadata]:

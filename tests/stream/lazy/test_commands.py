@@ -33,7 +33,7 @@ from tests.patience import patient
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
-from tests.stream.releases import Streamer
+from tests.stream.releases import ESTARGZ, Streamer
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream"]
 BLOBS = r"/v2/team/app/blobs/.*"
@@ -48,12 +48,14 @@ class Node:
     folder: Path
     key: Key
 
-    def image(self, tag: str, *, signed: bool = True) -> str:
-        """A reference to a new image, indexed by the key."""
+    def image(self, tag: str, *, estargz: bool = False) -> str:
+        """A reference to a new image, indexed by the key; or to what was converted of it."""
         release = image(self.place, tag=tag)
-        if signed:
-            options = Stream(span_size=Size(256 << 10), min_layer_size=Size(1000))
-            Streamer(self.place, self.folder / "indexer", self.key.signer).index(release, options)
+        streamer = Streamer(self.place, self.folder / "indexer", self.key.signer)
+        if estargz:
+            streamer.convert(release, ESTARGZ, tag=tag)
+            return f"{self.faults.address}/team/app:{tag}-estargz"
+        streamer.index(release, Stream(span_size=Size(256 << 10), min_layer_size=Size(1000)))
         return f"{self.faults.address}/team/app:{tag}"
 
     @contextmanager
@@ -115,6 +117,14 @@ def test_a_program_runs_before_its_image_is_there(node: Node) -> None:
     assert node.faults.bytes_down - before < 6 << 20
     code, whole, _ = node.run("run", reference, *node.believed, "--", "sha256sum", "/data/3")
     assert (code, whole) == (0, f"{line}\n")
+
+
+def test_a_program_of_an_estargz_image_runs_before_it_is_there_and_nobody_is_believed(node: Node) -> None:
+    reference = node.image("v1", estargz=True)
+    before = node.faults.bytes_down
+    code, output, errors = node.run("run", reference, "--no-fill")
+    assert (code, output) == (0, "hello\n") and "lazy: yes, 2 of 2 layers" in errors
+    assert node.faults.bytes_down - before < 6 << 20
 
 
 def test_how_a_program_ends_is_how_the_command_ends(node: Node) -> None:

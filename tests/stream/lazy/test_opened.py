@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import random
-from collections.abc import Callable
-from contextlib import ExitStack, closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.settings import Size
 from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
-from registry_pipelines.stream.model import Stream
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import NoRange, Status
 from tests.evidence.parts import Counted, Key
-from tests.stream.layers import pack
 from tests.stream.lazy.mounts import mounted, need_fuse
 from tests.stream.lazy.parts import until
-from tests.stream.lazy.stacks import Entry, described, layers, unpack
 from tests.stream.lazy.starts import image
-from tests.stream.releases import INDEXED, Layer, Streamer, layer, push, push_index
+from tests.stream.releases import INDEXED, Streamer, layer, push, push_index
 
 BLOBS = r"/v2/team/app/blobs/.*"
 
@@ -123,23 +112,3 @@ def test_a_registry_that_dies_is_an_error_and_one_that_comes_back_is_read(
             until(lambda: readable(top / "data" / "2"))
             assert (top / "data" / "2").read_bytes() == random.Random("v1").randbytes(3 << 20)[2 << 20 :]
         registry.close()
-
-
-@settings(max_examples=8, deadline=None)
-@given(stack=st.lists(layers(), min_size=1, max_size=4))
-def test_what_is_mounted_is_what_unpacking_the_layers_makes(
-    make_key: Callable[[str], Key], stack: list[list[Entry]]
-) -> None:
-    need_fuse()
-    key = make_key("ours")
-    with ExitStack() as stacked:
-        folder = Path(stacked.enter_context(TemporaryDirectory()))
-        server = stacked.enter_context(EmbeddedServer(folder / "registry"))
-        place = Place(stacked.enter_context(closing(DistributionRegistry(server.address))), "team/app")
-        tars = [pack(each) for each in stack]
-        release = push(place, *(Layer(gzip.compress(tar, mtime=0), tar) for tar in tars), tag="v1")
-        Streamer(place, folder / "indexer", key.signer).index(release, Stream(min_layer_size=Size(1)))
-        opened = open_image(place, "v1", state=folder / "node", verifier=key.verifier, log=print)
-        stacked.enter_context(mounted(stacked.enter_context(opened), folder / "top"))
-        shown = {path.relative_to(folder / "top").as_posix(): described(path) for path in (folder / "top").rglob("*")}
-        assert shown == unpack(stack, folder / "unpacked")
