@@ -39,7 +39,7 @@ from registry_pipelines.promote.documents import (
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
 from registry_pipelines.promote.standing import Standing
-from registry_pipelines.promote.streaming import converting, streams, used_index
+from registry_pipelines.promote.streaming import streams, way_of
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.report import Report
 
@@ -398,10 +398,11 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
             for attestation in (origin.attestation, *origin.provenance)
         }
     for entry in evidence.images if "streaming-index" in policy.required else ():
-        if index := used_index(entry, evidence.indexes.get(entry.digest, ())):
-            used.add((STREAMING_INDEX_TYPE, index.signed.statement, index.signed.key_id))
-        if record := converting(entry, evidence.origins):
-            used.add((record.predicate_type, record.descriptor.digest, record.key_id))
+        way = way_of(entry, evidence.indexes.get(entry.digest, ()), evidence.origins)
+        if way.index:
+            used.add((STREAMING_INDEX_TYPE, way.index.signed.statement, way.index.signed.key_id))
+        if way.converted:
+            used.add((way.converted.predicate_type, way.converted.descriptor.digest, way.converted.key_id))
     return tuple(
         EvidenceUsed(predicate_type=kind, digest=digest, key_id=key_id) for kind, digest, key_id in sorted(used)
     )

@@ -16,9 +16,10 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.promote.documents import Step
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.origins import Origin
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION, is_foreign
+from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.left_out import never_indexed
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
 from registry_pipelines.stream.signed_index import SignedIndex, find_index
 
@@ -66,25 +67,42 @@ def read_indexes(
     return found, rejected
 
 
+@dataclass(frozen=True)
+class Way:
+    """How nodes may start one platform's image, of all that a trusted indexer signed what covers most."""
+
+    lacking: tuple[Descriptor, ...]
+    """Layers that it should cover and does not."""
+    index: ImageIndex | None = None
+    converted: VerifiedAttestation | None = None
+    """The record by which the image's layers were made."""
+
+
+def way_of(entry: Entry, indexes: Sequence[ImageIndex], origins: Iterable[Origin]) -> Way:
+    """The index or the conversion by which most is covered. Where both cover as much it is the conversion: its tables
+    are inside of the layers, so that no copy and no retention can lose them. entry: an image."""
+    layers = entry.manifest.layers
+    record = _converting(entry, origins)
+    ways = [Way(tuple(_without_toc(layers)), converted=record)] if record else []
+    ways += [Way(tuple(each.lacks(layers)), index=each) for each in indexes]
+    nothing = Way(tuple(_above(layers, DEFAULT_MIN_LAYER_SIZE)))
+    return min(ways, key=lambda way: len(way.lacking), default=nothing)
+
+
 def streams(entry: Entry, indexes: Sequence[ImageIndex], origins: Iterable[Origin]) -> Outcome:
     """What speaks against one platform's start by streaming. entry: an image."""
-    layers, where = entry.manifest.layers, f"streaming index: {entry.platform} ({entry.digest})"
-    best, record = used_index(entry, indexes), converting(entry, origins)
-    lacking = _without_toc(layers) if record else best.lacks(layers) if best else _above(layers, DEFAULT_MIN_LAYER_SIZE)
-    if not lacking:
-        limit = best.min_layer_bytes if best else DEFAULT_MIN_LAYER_SIZE
+    where = f"streaming index: {entry.platform} ({entry.digest})"
+    way = way_of(entry, indexes, origins)
+    if not way.lacking:
+        limit = way.index.min_layer_bytes if way.index else DEFAULT_MIN_LAYER_SIZE
         told = f"{where}: layers below {size_text(limit)} are fetched whole, as its indexer was told"
         return Outcome(notes=[told] if limit > DEFAULT_MIN_LAYER_SIZE else [])
-    why = "what its indexer signed does not cover" if best or record else "nothing that a trusted indexer signed covers"
-    return Outcome([f"{where}: {why} {_named(lacking, best)}"], _steps(lacking))
+    signed = way.index or way.converted
+    why = "what its indexer signed does not cover" if signed else "nothing that a trusted indexer signed covers"
+    return Outcome([f"{where}: {why} {_named(way.lacking, way.index)}"], _steps(way))
 
 
-def used_index(entry: Entry, indexes: Sequence[ImageIndex]) -> ImageIndex | None:
-    """The one that covers most; None without any."""
-    return min(indexes, key=lambda each: len(each.lacks(entry.manifest.layers)), default=None)
-
-
-def converting(entry: Entry, origins: Iterable[Origin]) -> VerifiedAttestation | None:
+def _converting(entry: Entry, origins: Iterable[Origin]) -> VerifiedAttestation | None:
     """The signed record by which an image's layers were converted to eStargz; None: there is none."""
     for origin in origins:
         pairs = {pair.derived: pair.origin for pair in origin.record.platforms}
@@ -119,8 +137,14 @@ def _named(layers: Sequence[Descriptor], index: ImageIndex | None) -> str:
     return f"layer {', '.join(texts)}" + (f" and {count_text(more, 'layer')} more" if more > 0 else "")
 
 
-def _steps(layers: Sequence[Descriptor]) -> list[Step]:
-    """A layer that no index can cover wants another image."""
-    never = [each for each in layers if is_foreign(each) or not each.media_type.endswith(("tar", "gzip"))]
-    about = tuple(f"layer {each.digest.short} is {each.media_type[:80]}, of which there is no index" for each in never)
-    return [Step(kind="image", about=about)] if never else [Step(kind="index")]
+def _steps(way: Way) -> list[Step]:
+    """Indexing, where that can help; a layer that no index can cover, or that the indexer left out when it had read
+    it, wants another image."""
+    gone = way.index.parts_gone if way.index else frozenset[str]()
+    about: list[str] = []
+    for layer in way.lacking:
+        if never := never_indexed(layer):
+            about.append(f"layer {layer.digest.short} is {layer.media_type[:80]}: {never.detail}")
+        elif way.converted or (way.index and layer.digest not in gone):
+            about.append(f"layer {layer.digest.short}: its indexer read it and left it out, and says why when it runs")
+    return [Step(kind="image", about=tuple(about))] if about else [Step(kind="index")]

@@ -11,18 +11,18 @@ editions of GKE's. Nothing is said there of layers of zstd.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
-from registry_pipelines.oci.layer.walk import LAYER_TYPES, open_layer
+from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.ecr.hosts import read_host
-from registry_pipelines.registry.image_warnings import is_foreign
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check_kinds import CheckId, CheckRow, check_row
+from registry_pipelines.stream.left_out import never_indexed, unreadable
 
 MAX_EMPTY_BYTES = 4096
 """Larger layers are not looked into: gzip makes 4 KiB of 4 MB of zeros, and real empty layers have 32 to 100 bytes."""
@@ -84,7 +84,7 @@ def is_empty(place: Place, layer: Descriptor, diff_id: Digest | None) -> bool:
     """Whether a layer has no entry at all. Raises LayerInvalid for a small one that cannot be read, RegistryError."""
     if diff_id in EMPTY_DIFF_IDS:
         return True
-    if layer.size > MAX_EMPTY_BYTES or layer.media_type not in LAYER_TYPES or is_foreign(layer):
+    if layer.size > MAX_EMPTY_BYTES or unreadable(layer):
         return False
     with place.registry.open_blob(place.repository, layer.digest) as reader:
         walk = open_layer(reader, layer.media_type, where=f"{place}@{layer.digest}")
@@ -100,11 +100,14 @@ def diff_ids_of(entry: Entry) -> tuple[Digest, ...] | None:
     return diff_ids if len(diff_ids) == len(entry.manifest.layers) else None
 
 
+_TYPE_ROWS: Mapping[str, CheckId] = {
+    "encrypted": "encrypted-layer",
+    "foreign": "foreign-layer",
+    "unknown-type": "odd-layer-type",
+    "zstd": "zstd-layer",
+}
+
+
 def _type_row(layer: Descriptor) -> CheckId | None:
-    if layer.media_type.endswith("+encrypted"):
-        return "encrypted-layer"
-    if is_foreign(layer):
-        return "foreign-layer"
-    if layer.media_type not in LAYER_TYPES:
-        return "odd-layer-type"
-    return "zstd-layer" if layer.media_type.endswith("zstd") else None
+    found = never_indexed(layer)
+    return _TYPE_ROWS[found.reason] if found else None

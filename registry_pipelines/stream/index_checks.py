@@ -15,7 +15,6 @@ from registry_pipelines.evidence.model import Rejected, Verifier
 from registry_pipelines.evidence.referrers import open_referrers
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.walk import LAYER_TYPES
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import size_text
 from registry_pipelines.registry.blobs import read_blob
@@ -24,6 +23,7 @@ from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check_kinds import CheckId, CheckRow, check_row
 from registry_pipelines.stream.eligible import diff_ids_of
+from registry_pipelines.stream.left_out import passed_over
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.soci_index import Prefetch, SociDocument, read_prefetch, read_soci_index
@@ -104,8 +104,7 @@ class ImageCheck:
 
     def _is_wanted(self, layer: Descriptor) -> bool:
         """Whether an index should cover it; why another cannot is said of its type."""
-        readable = layer.media_type in LAYER_TYPES and not layer.media_type.endswith("zstd") and not is_foreign(layer)
-        return readable and layer.size >= self.asked.min_layer_bytes
+        return passed_over(layer, self.asked.min_layer_bytes) is None
 
     def _documents(self) -> Iterator[tuple[str, SociDocument | CheckRow]]:
         """SOCI indexes that a node can find: the one that the image names first, then those that refer to it."""

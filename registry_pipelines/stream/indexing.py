@@ -11,10 +11,11 @@ from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.left_out import passed_over
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.pushing import push_piece
 from registry_pipelines.stream.results import LayerHow, StreamRow
-from registry_pipelines.stream.soci import SociIndex, index_layers, passed_over
+from registry_pipelines.stream.soci import SociIndex, index_layers
 from registry_pipelines.stream.soci_index import read_soci_index
 from registry_pipelines.stream.source import SourceImage
 from registry_pipelines.transfer.uploads import Uploads

@@ -11,18 +11,16 @@ from bisect import bisect_right
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from registry_pipelines.errors import IndexInvalid, LayerInvalid, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.store import LayerStore
-from registry_pipelines.oci.layer.walk import LAYER_TYPES
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes
-from registry_pipelines.progress import Progress, Silent, count_text, size_text
+from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.registry.blobs import BlobStream, Counted
-from registry_pipelines.registry.image_warnings import is_foreign
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.left_out import ZSTD, Skipped, passed_over
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE, DEFAULT_SPAN_SIZE
 from registry_pipelines.stream.mountable import clean_path, mountable_files, ztoc_files
 from registry_pipelines.stream.soci_index import CONFIG, ZTOC_TYPE, prefetch_list, soci_index, table_line
@@ -34,18 +32,6 @@ WORKERS = 4
 
 MAX_LINKS = 4
 """Hard links to hard links that are followed."""
-
-Reason = Literal["small", "zstd", "foreign", "encrypted", "unknown-type", "refused"]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A layer that a node fetches whole, and why."""
-
-    layer: Descriptor
-    reason: Reason
-    detail: str
-    """In words, for people."""
 
 
 @dataclass(frozen=True)
@@ -124,31 +110,6 @@ class _Table:
     spans: Spans
 
 
-def unreadable(layer: Descriptor) -> Skipped | None:
-    """Why nobody here can read a layer, whatever for, by what its manifest tells."""
-    if layer.media_type.endswith("+encrypted"):
-        return Skipped(layer, "encrypted", "only who has its key can read it")
-    if is_foreign(layer):
-        return Skipped(layer, "foreign", "its publisher keeps it, not this registry")
-    if layer.media_type not in LAYER_TYPES:
-        return Skipped(layer, "unknown-type", f"{layer.media_type[:80]!r} is no type of a layer")
-    return None
-
-
-def passed_over(layer: Descriptor, min_layer_bytes: int) -> Skipped | None:
-    """Why a layer gets no table, by what its manifest tells."""
-    if found := unreadable(layer):
-        return found
-    if layer.size < min_layer_bytes:
-        return Skipped(layer, "small", f"{size_text(layer.size)} are less than {size_text(min_layer_bytes)}")
-    if layer.media_type.endswith("zstd"):
-        return Skipped(layer, "zstd", _ZSTD)
-    return None
-
-
-_ZSTD = "SOCI has no tables of zstd layers; compress with gzip to have it streamed"
-
-
 @dataclass(frozen=True)
 class _Maker:
     """Makes the tables of one image's layers, each in a thread."""
@@ -163,7 +124,7 @@ class _Maker:
         layer, diff_id = pair
         record = self._record(layer, diff_id)
         if record.compression == "zstd":
-            return Skipped(layer, "zstd", _ZSTD)
+            return Skipped(layer, "zstd", ZSTD)
         target = self.folder / f"{layer.digest.hex}-{self.span_bytes}.ztoc"
         try:
             spans = record_spans(record)
@@ -250,4 +211,4 @@ def _files_and_links(
     return files, links
 
 
-__all__ = ["Piece", "SociIndex", "Skipped", "find_files", "index_layers"]
+__all__ = ["Piece", "SociIndex", "find_files", "index_layers"]

@@ -183,13 +183,61 @@ def test_a_signed_index_that_was_deleted_denies_again(place: Place, key: Key) ->
 
 
 @pytest.mark.parametrize(
-    "kind", [media_types.OCI_LAYER_ZSTD, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "application/odd"]
+    "kind", [media_types.OCI_LAYER_ZSTD, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "application/odd.tar"]
 )
 def test_a_layer_of_which_there_is_no_index_wants_another_image(place: Place, key: Key, kind: str) -> None:
     verdict = judged(release(place, key, 20 * MiB, kind=kind))
     (image,) = [step for step in verdict.steps if step.kind == "image"]
     assert kind in image.about[0]
     assert "index" not in {step.kind for step in verdict.steps}
+
+
+def test_a_layer_that_the_indexer_left_out_after_it_read_it_wants_another_image(place: Place, key: Key) -> None:
+    app = release(place, key, 20 * MiB, 30 * MiB)
+    for child in app.children:
+        index(app, child, only=1)
+    verdict = judged(app)
+    left_out = {layers_of(place, child)[1].digest.short for child in app.children}
+    (image,) = [step for step in verdict.steps if step.kind == "image"]
+    assert {about.split()[1].rstrip(":") for about in image.about} == left_out
+    assert "index" not in {step.kind for step in verdict.steps}
+
+
+def test_a_part_that_is_gone_is_made_again_by_indexing(place: Place, key: Key) -> None:
+    app = release(place, key, 20 * MiB)
+    for child in app.children:
+        index(app, child)
+        layer = layers_of(place, child)[0]
+        place.registry.delete_blob(place.repository, Digest.of(b"table of " + layer.digest.encode()))
+    assert [step.kind for step in judged(app).steps] == ["index", "judge"]
+
+
+def convert(candidate: Candidate, derived: Candidate, form: Any = "estargz") -> None:
+    """Sign that the images of one release were made of those of another."""
+    pairs = zip(candidate.children, derived.children, strict=True)
+    record = Derivation(
+        origin=candidate.top.digest,
+        derived=derived.top.digest,
+        format=form,
+        options={},
+        platforms=tuple(DerivedPlatform(platform="x", origin=a.digest, derived=b.digest) for a, b in pairs),
+        tool="tests",
+    )
+    attest_derivation(derived.place, derived.top, record, derived.key.signer)
+
+
+def test_of_a_conversion_and_an_index_the_one_that_covers_more_counts(place: Place, key: Key) -> None:
+    """No layer here has a table of contents inside, as those that eStargz could not carry."""
+    origin, app = release(place, key, 21 * MiB), release(place, key, 20 * MiB)
+    convert(origin, app)
+    denied = judged(app)
+    assert not denied.allow
+    assert [step.kind for step in denied.steps if step.kind in ("image", "index")] == ["image"]
+    for child in app.children:
+        index(app, child)
+    verdict = judged(app)
+    assert (verdict.allow, verdict.reasons) == (True, ())
+    assert {used.predicate_type for used in verdict.evidence} == {STREAMING_INDEX_TYPE}
 
 
 def test_an_image_that_names_its_index_counts_by_the_same_signature(place: Place, key: Key) -> None:
@@ -221,16 +269,7 @@ def test_layers_that_the_indexer_converted_count_and_those_of_others_do_not(
     notes = {"annotations": {TOC_ANNOTATION: "sha256:" + "1" * 64}} if annotated else {}
     origin, app = release(place, key, 21 * MiB), release(place, key, 20 * MiB, **notes)
     if recorded:
-        pairs = zip(origin.children, app.children, strict=True)
-        record = Derivation(
-            origin=origin.top.digest,
-            derived=app.top.digest,
-            format=recorded,
-            options={},
-            platforms=tuple(DerivedPlatform(platform="x", origin=a.digest, derived=b.digest) for a, b in pairs),
-            tool="tests",
-        )
-        attest_derivation(place, app.top, record, key.signer)
+        convert(origin, app, recorded)
     verdict = judged(app)
     assert verdict.allow == (annotated and recorded == "estargz")
     assert bool(verdict.evidence) == (recorded == "estargz")

@@ -37,22 +37,6 @@ WHITEOUT_PREFIX = ".wh."
 OPAQUE_WHITEOUT = ".wh..wh..opq"
 """image-spec 1.1, layer.md, "Whiteouts" and "Opaque Whiteout"."""
 
-LAYER_TYPES = frozenset(
-    {
-        media_types.OCI_LAYER,
-        media_types.OCI_LAYER_GZIP,
-        media_types.OCI_LAYER_ZSTD,
-        media_types.DOCKER_LAYER,
-        media_types.DOCKER_LAYER_GZIP,
-        media_types.DOCKER_FOREIGN_LAYER,
-        "application/vnd.docker.image.rootfs.diff.tar.zstd",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-    }
-)
-"""Media types that are layers; encrypted ones (``+encrypted``) are not readable and not here."""
-
 
 @dataclass(frozen=True)
 class LayerFacts:
@@ -396,7 +380,7 @@ def open_layer(
     damaged, unsafe name (``..``, absolute, NUL; for hard links their target too), bomb; ToolMissing: there is a writer,
     and no library stops at deflate blocks. Not checked here: whether links lead to something.
     """
-    if media_type not in LAYER_TYPES:
+    if media_type not in media_types.LAYERS:
         raise LayerInvalid(f"{media_type[:120]!r} is not a layer that can be read", where=where)
     tar = TarBytes(stream, where=where, limits=limits, expected=expected, diff_id=diff_id, writer=writer, beside=beside)
     if tar.empty and media_type.endswith(("gzip", "zstd")):

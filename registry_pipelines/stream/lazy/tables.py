@@ -46,8 +46,8 @@ from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.merging import merge_layers
 from registry_pipelines.stream.lazy.pieces import Pieces, SpanPieces, WholeLayer
 from registry_pipelines.stream.lazy.tree import Tree
+from registry_pipelines.stream.left_out import unreadable
 from registry_pipelines.stream.signed_index import find_index
-from registry_pipelines.stream.soci import unreadable
 from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.stream.table_checks import MAX_TABLE_BYTES
 from registry_pipelines.stream.toc import FileMetadata, file_metadata
