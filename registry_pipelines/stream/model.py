@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from registry_pipelines.settings import Instead, Size
+from registry_pipelines.settings import Duration, Instead, Pattern, Size
 
 StreamFormat = Literal["soci-v1", "soci-v2", "estargz"]
 DerivedFormat = Literal["soci-v2", "estargz"]
@@ -21,6 +21,35 @@ DEFAULT_MIN_LAYER_SIZE = Size(10 << 20)
 """Compressed bytes below which a layer gets no index and is fetched whole; the official tool's default."""
 LEAST_SPAN_SIZE, MOST_SPAN_SIZE = Size(64 << 10), Size(1 << 30)
 """Each point has a window of 32 KiB: smaller spans are an index of the size of the image. Larger ones are none."""
+
+
+QUIET_S = 30
+"""Seconds without a new page after which a start is over, where nothing else says so."""
+LEAST_MEMORY = Size(16 << 20)
+"""What a program needs that does nothing."""
+
+UNTIL = Pattern(
+    r"^(quiet|exit|port [1-9][0-9]{0,4}|line .{1,200})$",
+    "the end of a start",
+    "write `exit`, `port 8000`, `line READY` or `quiet`",
+)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """How a start of an image is recorded, and measured: what is run, and when it has started. `record: {}` is the
+    default: the image's own entrypoint, until it reads nothing new."""
+
+    command: tuple[str, ...] = ()
+    """What the entrypoint gets in place of the image's command, as with `docker run`; the image's own unless told."""
+    until: Annotated[str, UNTIL] = "quiet"
+    """When it has started: `exit`: it has ended, with 0; `port 8000`: something listens there; `line READY`: it has
+    printed a line with this text; `quiet`: it has read nothing new for 30 seconds."""
+    timeout: Duration = Duration(minutes=10)
+    """How long that may take."""
+    memory: Size = Size(8 << 30)
+    """Most memory of all that is run."""
+    processes: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 4096
+    """Most processes and threads."""
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,3 +92,16 @@ def problems(stream: Stream) -> Iterator[tuple[str, str]]:
         for field, default in (("span_size", DEFAULT_SPAN_SIZE), ("min_layer_size", DEFAULT_MIN_LAYER_SIZE)):
             if getattr(stream, field) != default:
                 yield field, "is about SOCI indexes, and format estargz makes none"
+
+
+def record_problems(record: Record) -> Iterator[tuple[str, str]]:
+    """What does not go together: the field, and what is wrong with it."""
+    kind, _, what = record.until.partition(" ")
+    if kind == "port" and int(what) > 65535:
+        yield "until", f"{what} is no port; write one from 1 to 65535"
+    if record.until == "quiet" and record.timeout <= Duration(seconds=QUIET_S):
+        yield "timeout", f"{record.timeout} are not longer than the {QUIET_S} seconds that `until: quiet` waits for"
+    elif record.timeout <= Duration():
+        yield "timeout", "is no time"
+    if record.memory < LEAST_MEMORY:
+        yield "memory", f"{record.memory} are less than {LEAST_MEMORY}"
