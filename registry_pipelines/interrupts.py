@@ -75,16 +75,27 @@ class _Watch:
         self.caught = 0
         self.announced = self.wanted = False
         self._wind_up_s = wind_up_s
-        self._hear, write_end = os.pipe()
-        os.set_blocking(write_end, False)
+        hear, self._tell = os.pipe()
+        os.set_blocking(self._tell, False)
+        self._heard = os.fdopen(hear, "rb", buffering=0)
         self._handlers = {
             number: signal.signal(number, self._interrupt)
             for number in _SIGNALS
             if signal.getsignal(number) is not signal.SIG_IGN  # a shell's `&` and nohup mean it
         }
         self._handlers[_NUDGE] = signal.signal(_NUDGE, lambda number, frame: None)
-        self._wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        threading.Thread(target=self._listen, name="signals", daemon=True).start()
+        self._wakeup = signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+        self.listen()
+
+    def listen(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._thread.start()
+
+    def pause(self) -> None:
+        """End the thread until :meth:`listen`; the main thread hears signals on."""
+        os.write(self._tell, bytes([_NOBODY_LISTENS]))
+        self._thread.join()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self.caught:  # the second ends the process: it must not tear what winds up
@@ -92,12 +103,11 @@ class _Watch:
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
-        with os.fdopen(self._hear, "rb", buffering=0) as heard:
-            number = _next(heard, None)
-            if number:
-                signal.pthread_kill(threading.main_thread().ident or 0, _NUDGE)
-            if number and _next(heard, self._wind_up_s) != _NOBODY_LISTENS:
-                self.end(number)
+        number = _next(self._heard, None)
+        if number:
+            signal.pthread_kill(threading.main_thread().ident or 0, _NUDGE)
+        if number and _next(self._heard, self._wind_up_s) != _NOBODY_LISTENS:
+            self.end(number)
 
     def end(self, number: int) -> None:
         """End the process and its children now."""
@@ -111,11 +121,12 @@ class _Watch:
 
     def restore(self) -> None:
         """The handlers from before; the thread ends."""
-        write_end = signal.set_wakeup_fd(self._wakeup)
+        signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        os.write(write_end, bytes([_NOBODY_LISTENS]))
-        os.close(write_end)
+        self.pause()
+        os.close(self._tell)
+        self._heard.close()
 
 
 def _next(heard: IO[bytes], timeout_s: float | None) -> int | None:
@@ -157,6 +168,18 @@ def prompt_end(wind_up_s: float = WIND_UP_S, *, silent: bool = False) -> Iterato
             watch.end(watch.caught)
         watch.restore()
         _watch = None
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Without the thread that hears signals while the context lasts: for what only a process of one thread may do."""
+    if _watch:
+        _watch.pause()
+    try:
+        yield
+    finally:
+        if _watch:
+            _watch.listen()
 
 
 def caught() -> int:

@@ -20,7 +20,7 @@ from registry_pipelines.cli.envelope import print_json, print_json_now
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, harmless, print_below
 from registry_pipelines.cli.references import named
-from registry_pipelines.errors import InputError, LocalError
+from registry_pipelines.errors import LocalError
 from registry_pipelines.progress import count_text, size_text
 
 if TYPE_CHECKING:
@@ -177,7 +177,9 @@ def run(
     It starts as the image's config says (entrypoint, environment, folder, user; CMD in place of its command, as in
     `docker run`), with the image as its root and what it writes kept until it ends. It has this machine's network and
     the devices of its GPUs, none of its files (so no driver's libraries), and is no sandbox: start what you would start
-    with Docker. Needs root.
+    with Docker. Without root it runs in a user namespace, where it can do no more than you: with newuidmap and a range
+    for you in /etc/subuid and /etc/subgid the image's users are different ones, else all files are of the one it runs
+    as.
 
     On stderr: STARTED, seconds until the first output, RESULT, seconds until the end, and what was fetched. A program
     that has the terminal is not timed to its first output. With --json its output goes to stderr.
@@ -185,14 +187,11 @@ def run(
     from registry_pipelines.stream.lazy.serving import Clock
 
     clock = Clock()
-    if os.geteuid() != 0:
-        raise InputError(
-            "a program with an image as its root is started by root alone",
-            do="Run it with sudo; `stream mount` needs no root where fusermount3 is installed",
-        )
     from registry_pipelines.stream.lazy.running import Started
 
     started = Started()  # before anything starts a thread
+    if started.single_user:
+        _say("without newuidmap and a range in /etc/subuid and /etc/subgid all files are of the one it runs as")
     try:
         with _opened(options, target, keys) as image:
             code = _run(options, target, image, started, command, entrypoint, clock, fill=fill)
@@ -223,7 +222,7 @@ def _run(
         lower.mkdir()
         with (
             Mounted(image, lower, _notes(options), image.note(target, folder / "root"), image.count) as mounted,
-            writable_root(lower, folder, image.kinds) as root,
+            writable_root(lower, folder, image.kinds, _say) as root,
         ):
             for reason in mounted.note.reasons:
                 _say(reason)

@@ -9,5 +9,6 @@
 - ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``; ``mounting`` mounts it,
   ``serving`` does both, and ``notes`` tells other processes of it
 - ``erofs`` writes a tree as metadata of EROFS, in the parts of ``erofs_wire``, for kernels that read it from a file
-- ``running`` starts a program of an image, with ``program_root`` as its root
+- ``running`` starts a program of an image, with ``program_root`` as its root; who is not root does it in a user
+  namespace (``namespaces``)
 """

@@ -23,6 +23,7 @@ from typing import Protocol
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.stream.lazy import fuse_wire as wire
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
+from registry_pipelines.stream.lazy.namespaces import group_ids, user_ids
 
 READ_AHEAD_BYTES = 32 << 10
 """What the kernel reads beyond what was asked for. More means more pieces of a layer for a start, less means more
@@ -152,6 +153,7 @@ class FuseServer:
     def __init__(self, device: int, served: Served) -> None:
         self._device = device
         self._served = served
+        self._users, self._groups = user_ids(), group_ids()
         self._waiting = _Waiting()
         self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
         self._listing: tuple[int, Sequence[tuple[bytes, int]]] = (0, ())
@@ -260,7 +262,8 @@ class FuseServer:
         seconds &= (1 << 64) - 1  # before 1970
         return wire.ATTR.pack(
             *(number, size, -(-size // BLOCK_BYTES), seconds, seconds, seconds),
-            *(nanoseconds, nanoseconds, nanoseconds, node.mode, node.nlink, node.uid, node.gid),
+            *(nanoseconds, nanoseconds, nanoseconds, node.mode, node.nlink),
+            *(self._users.shown(node.uid), self._groups.shown(node.gid)),
             *(node.rdev & 0xFFFFFFFF, 4096, 0),
         )
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +17,15 @@ from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.stream.lazy import mounting
 from registry_pipelines.stream.lazy.mounting import mount
+from registry_pipelines.stream.lazy.namespaces import group_ids, user_ids
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 GPU_DEVICES = ("nvidia*", "dri", "kfd")
 FROM_HERE = ("etc/resolv.conf", "etc/hosts")
 """Files of the machine that the program sees in place of the image's, as in Docker."""
+
+SCRATCH = ("tmp", "run", "var/tmp")
+"""Where a program can write though its root is read-only."""
 
 _READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus")
 """Of /proc: settings of the machine."""
@@ -77,9 +81,11 @@ def _remove_unused(folder: Path) -> None:
 
 
 @contextmanager
-def writable_root(image: Path, folder: Path, kinds: Kinds) -> Iterator[Path]:
+def writable_root(image: Path, folder: Path, kinds: Kinds, say: Callable[[str], object]) -> Iterator[Path]:
     """A writable tree above a mounted image while the context lasts. What is written goes to ``folder``, or to memory
-    where that file system cannot bear it. Gives where the tree is. Raises InputError, LocalError."""
+    where that file system cannot bear it; where the kernel puts nothing above the image (without root, before 5.11)
+    only ``SCRATCH`` is writable. say: is told where it is not the first of these. Gives where the tree is. Raises
+    InputError, LocalError."""
     root, above = folder / "root", folder / "above"
     for each in (root, above):
         each.mkdir()
@@ -88,16 +94,41 @@ def writable_root(image: Path, folder: Path, kinds: Kinds) -> Iterator[Path]:
             _fill_above(above, kinds)
             _overlay(image, above, root)
         except OSError:
-            mount("none", above, "tmpfs", 0, "mode=755")
+            _memory(above)
             _fill_above(above, kinds)
-            _overlay(image, above, root)
+            try:
+                _overlay(image, above, root)
+                say("what the program writes is kept in memory: the folder's file system bears no writable layer")
+            except OSError as error:
+                _read_only_root(image, above, root, kinds)
+                places = ", ".join(f"/{name}" for name in SCRATCH)
+                say(f"the program can write only to {places}, which are empty: no overlay here ({error.strerror})")
     except OSError as error:
         _end_mounts(root, above)
-        raise LocalError(f"no writable layer can be put above the image: {error.strerror}") from error
+        raise LocalError(f"the image cannot be made a root: {error.strerror}") from error
     try:
         yield root
     finally:
         _end_mounts(root, above)
+
+
+def _memory(folder: Path) -> None:
+    mount("none", folder, "tmpfs", 0, "mode=755")
+
+
+def _read_only_root(image: Path, above: Path, root: Path, kinds: Kinds) -> None:
+    mount(str(image), root, "", mounting.MS_BIND | mounting.MS_REC)
+    for name in _PLACES:
+        if kinds(name) is None:
+            raise InputError(f"the image has no folder /{name}, and nothing can be written above it here")
+    for name in SCRATCH:
+        found = kinds(name)
+        if found is not None and stat.S_ISDIR(found[0]):
+            mount("none", root / name, "tmpfs", mounting.MS_NOSUID | mounting.MS_NODEV, "mode=1777")
+    for name in FROM_HERE:
+        found = kinds(name)
+        if found is not None and stat.S_ISREG(found[0]) and (above / "upper" / name).is_file():
+            mount(str(above / "upper" / name), root / name, "", mounting.MS_BIND)
 
 
 def _end_mounts(*folders: Path) -> None:
@@ -111,6 +142,8 @@ def _overlay(image: Path, above: Path, root: Path) -> None:
         return re.sub(r"([\\:,])", r"\\\1", str(path))
 
     options = f"lowerdir={plain(image)},upperdir={plain(above / 'upper')},workdir={plain(above / 'work')}"
+    if not user_ids().every:  # attributes of the kernel's own are not ours to write
+        options += ",userxattr"
     mount("overlay", root, "overlay", mounting.MS_NODEV, options)
 
 
@@ -142,7 +175,7 @@ def _fill_above(above: Path, kinds: Kinds) -> None:
 
 def _like(folder: Path, found: tuple[int, int, int] | None) -> None:
     if found is not None:
-        os.chown(folder, found[1], found[2])
+        os.chown(folder, user_ids().shown(found[1]), group_ids().shown(found[2]))
         folder.chmod(stat.S_IMODE(found[0]))
 
 
@@ -150,12 +183,23 @@ def machine_mounts(root: Path) -> None:
     """/proc, /sys and /dev; each is a folder, and no link (:func:`_fill_above`). To be called in the mounts
     and process numbers that the program will have. Raises OSError."""
     safe = mounting.MS_NOSUID | mounting.MS_NODEV | mounting.MS_NOEXEC
-    mount("proc", root / "proc", "proc", safe)
-    for name in _READ_ONLY:
-        if (root / "proc" / name).exists():
-            _bind(root / "proc" / name, root / "proc" / name, read_only=True)
-    mount("/sys", root / "sys", "", mounting.MS_BIND)  # without the control groups below it
-    mount("none", root / "sys", "", mounting.MS_REMOUNT | mounting.MS_BIND | mounting.MS_RDONLY | safe)
+    own = user_ids().every
+    try:
+        mount("proc", root / "proc", "proc", safe)
+    except PermissionError:  # a container's is masked in places, and no other may be had then
+        if own:
+            raise
+        _bind(Path("/proc"), root / "proc")
+    else:
+        for name in _READ_ONLY:
+            if (root / "proc" / name).exists():
+                _bind(root / "proc" / name, root / "proc" / name, read_only=True)
+    if own:
+        mount("/sys", root / "sys", "", mounting.MS_BIND)  # without the control groups below it
+        mount("none", root / "sys", "", mounting.MS_REMOUNT | mounting.MS_BIND | mounting.MS_RDONLY | safe)
+    else:  # what is mounted below may not be uncovered
+        _bind(Path("/sys"), root / "sys")
+        mounting.make_read_only(root / "sys")
     dev = root / "dev"
     mount("tmpfs", dev, "tmpfs", mounting.MS_NOSUID | mounting.MS_NOEXEC, "mode=755,size=64k")
     machine = Path("/dev")

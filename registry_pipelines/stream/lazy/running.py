@@ -1,7 +1,8 @@
 """A program started from a mounted image: its own mounts and process numbers, and what the image's config says of it.
 
 This is no sandbox: the program has the machine's network and, unless the image names a user, it is root with the
-capabilities that Docker leaves. It sees none of the machine's files.
+capabilities that Docker leaves. It sees none of the machine's files. Who is not root runs it in a user namespace
+(``namespaces``), where it can do no more than its user.
 
 The process that will be the program is forked before anything else runs (threads do not survive a fork), and waits
 until the image is mounted.
@@ -20,12 +21,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from registry_pipelines import interrupts
 from registry_pipelines.errors import InputError, LocalError, ManifestInvalid
 from registry_pipelines.stream.lazy import mounting
 from registry_pipelines.stream.lazy.mounting import mount
+from registry_pipelines.stream.lazy.namespaces import (
+    CLONE_NEWIPC,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    check,
+    clone_process,
+    own_mounts,
+    unshare,
+    user_ids,
+    write_single_map,
+)
 from registry_pipelines.stream.lazy.program_root import machine_mounts
-
-CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x20000, 0x8000000, 0x20000000
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the image's Env has no PATH; Docker's."""
@@ -79,30 +91,36 @@ def program_of(config: Mapping[str, Any] | None, command: Sequence[str], entrypo
 
 
 class Started:
-    """A process that waits to become the program. To be made in the main thread, before any other is started; root."""
+    """A process that waits to become the program. To be made in the main thread, before any other is started.
+
+    Without root, this process is then root in a user namespace: what it mounts only the program sees.
+    """
 
     def __init__(self) -> None:
         """Raises LocalError where the kernel gives no namespaces."""
+        with interrupts.one_thread():
+            self._begin()
+
+    def _begin(self) -> None:
         self._ended = False
         wait, self._go = os.pipe()
         self._said, say = os.pipe()
         self.output, output = os.pipe()
+        own_mounts()
+        self.single_user = user_ids().single
+        """Whether the program's files can have but one owner."""
         try:
-            _unshare(CLONE_NEWNS)
             mount("none", "/", "", mounting.MS_REC | mounting.MS_PRIVATE)
-            _unshare(CLONE_NEWPID)
+            self.process = clone_process(CLONE_NEWPID)
         except OSError as error:
             raise LocalError(
-                f"the kernel gives this process no mounts of its own: {error.strerror}",
+                f"the kernel gives this process no processes of its own: {error.strerror}",
                 do="Run it as root with CAP_SYS_ADMIN; in a container give it that (--cap-add SYS_ADMIN)",
             ) from error
-        self.process = os.fork()
         if not self.process:
             _become(wait, say, output, (self._go, self._said, self.output))
         for descriptor in (wait, say, output):
             os.close(descriptor)
-        with Path("/proc/self/ns/pid").open("rb") as own:  # our next children, and threads, are ours again
-            _check(_libc.setns(own.fileno(), CLONE_NEWPID))
 
     def start(self, program: Program, root: Path, *, piped: bool) -> None:
         """Let it become the program, in the tree at ``root``. piped: its output comes through ``output``. Raises
@@ -169,11 +187,11 @@ def _become(wait: int, say: int, output: int, others: Sequence[int]) -> NoReturn
 
 
 def _execute(program: Program, root: Path, output: int | None) -> NoReturn:
-    _unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    unshare(CLONE_NEWNS | CLONE_NEWIPC)
     machine_mounts(root)
     os.chdir(root)
     # The old root ends up above the new one, and is let go (pivot_root(2), "pivot_root(".", ".")").
-    _check(_libc.syscall(_pivot_root_number(), b".", b"."))
+    check(_libc.syscall(_pivot_root_number(), b".", b"."))
     mounting.unmount(".", detach=True)
     os.chdir("/")
     for capability in range(_MOST_CAPABILITIES):
@@ -183,15 +201,26 @@ def _execute(program: Program, root: Path, output: int | None) -> NoReturn:
     user, group, groups, home = find_user(program.user)
     if home:
         environment["HOME"] = home
-    os.setgroups(groups)
-    os.setgid(group)
-    _enter(program.folder, user, group)
-    os.setuid(user)
+    if user_ids().single:
+        _enter(program.folder, 0, 0)
+        _be_alone(user, group)
+    else:
+        os.setgroups(groups)
+        os.setgid(group)
+        _enter(program.folder, user, group)
+        os.setuid(user)
     _end_with_parent()  # a change of the user took that away
     if output is not None:
         os.dup2(output, 1)
     file = _find_program(program.arguments[0], environment["PATH"])
     os.execve(file, program.arguments, environment)  # noqa: S606 - that is what was asked for
+
+
+def _be_alone(user: int, group: int) -> None:
+    """Be that user where there is but one: the same one, and the owner of all files, under another number."""
+    if user or group:
+        unshare(CLONE_NEWUSER)
+        write_single_map(user, 0, group, 0)
 
 
 def _enter(folder: str, user: int, group: int) -> None:
@@ -254,14 +283,4 @@ def _pivot_root_number() -> int:
 
 def _end_with_parent() -> None:
     """Be killed when the process that serves our files is gone."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-
-
-def _unshare(flags: int) -> None:
-    _check(_libc.unshare(flags))
-
-
-def _check(result: int) -> None:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
