@@ -32,6 +32,7 @@ FORMAT = 1
 MAX_BYTES = 64 * 1024**3
 """Of all layers on the disk. Those not used for longest go first, never one that somebody has open."""
 
+_RUN_BYTES = 8192 * BLOCK_BYTES
 _EDGE_BYTES = BLOCK_BYTES // 8
 _WHOLE_EDGE = (1 << BLOCK_BYTES) - 1
 _SYNCED_HEAD = struct.Struct("<QQI")
@@ -45,9 +46,12 @@ class BlockStore:
     """The layers below ``folder``, on a disk of this machine alone. Safe for many threads and processes; there is
     nothing to close."""
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        """Raises what ``kept.make_own`` does."""
-        self.max_bytes = max_bytes
+    def __init__(
+        self, folder: Path, *, max_bytes: int = MAX_BYTES, is_used: Callable[[Path], bool] = lambda folder: False
+    ) -> None:
+        """is_used: asked of what nobody has open whether it must stay all the same. Raises what ``kept.make_own``
+        does."""
+        self.max_bytes, self._is_used = max_bytes, is_used
         self.is_full = False
         """Whether what is open takes more than the limit, when it was last looked at."""
         self._root = folder
@@ -92,6 +96,11 @@ class BlockStore:
         self.is_full = freed < excess
         return freed
 
+    @property
+    def used_bytes(self) -> int:
+        """On the disk, of all layers."""
+        return sum(size for _, size, _ in self._measured())
+
     def _path(self, digest: Digest, size: int, table: Digest | None) -> Path:
         name = Digest.of(f"{digest} {size} {table or ''}".encode()).hex
         return self._folder / name[:2] / name
@@ -105,6 +114,8 @@ class BlockStore:
 
     def _evict(self, path: Path) -> bool:
         """Delete a layer that nobody has open."""
+        if self._is_used(path):
+            return False
         doomed = self._folder / f".deleting-{uuid.uuid4().hex}"
         try:
             lease = os.open(path / "lease", os.O_RDWR | os.O_CLOEXEC)
@@ -161,13 +172,14 @@ class LazyLayer:
             with self._locked():
                 self._begin(bits)
             self._bits = mmap.mmap(bits, self._bit_bytes)
-            self._map = mmap.mmap(self._data, self._data_bytes, prot=mmap.PROT_READ)
         except BaseException:
             self._close_files()
             raise
         finally:
             os.close(bits)
-        self._view = memoryview(self._map)
+        # Mapped when it is first read: the kernel would ask whoever watches the file for all of it.
+        self._map: mmap.mmap | None = None
+        self._view: memoryview | None = None
 
     def __enter__(self) -> LazyLayer:
         return self
@@ -184,10 +196,12 @@ class LazyLayer:
             lease, self._lease = self._lease, -1
         with suppress(OSError, LocalError):
             self.sync()
-        self._view.release()
+        if self._view is not None:
+            self._view.release()
         for each in (self._map, self._bits):
-            with suppress(BufferError):
-                each.close()
+            if each is not None:
+                with suppress(BufferError):
+                    each.close()
         self._close_files()
         os.close(lease)
 
@@ -224,7 +238,16 @@ class LazyLayer:
 
     def raw(self, start: int, stop: int) -> memoryview:
         """What the file has from ``start`` to ``stop``; holes are zeros. For who knows that it is there."""
-        return self._view[start:stop]
+        view = self._view
+        if view is None:
+            with self._thread_lock:
+                if self._lease < 0:
+                    raise LocalError("the layer is not open any more", where=str(self.digest))
+                if self._view is None:
+                    self._map = mmap.mmap(self._data, self._data_bytes, prot=mmap.PROT_READ)
+                    self._view = memoryview(self._map)
+                view = self._view
+        return view[start:stop]
 
     def holds(self, start: int, stop: int) -> bool:
         """Whether all bytes from ``start`` to ``stop`` are there."""
@@ -241,6 +264,23 @@ class LazyLayer:
             return False
         ends = {block for block in (first, last) if missing >> (block - first) & 1}
         return all(not _part(block, start, stop) & ~self._edge(block) for block in ends)
+
+    def runs(self, start: int, stop: int, *, there: bool = True) -> Iterator[tuple[int, int]]:
+        """From and to of the whole blocks that are there, or are not, from ``start``, a multiple of 4096, to
+        ``stop``, one of 512 or the end."""
+        for position in range(start, min(stop, self._data_bytes), _RUN_BYTES):
+            count = min(_RUN_BYTES, self._data_bytes - position) // BLOCK_BYTES
+            first = position // BLOCK_BYTES >> 3
+            bits = int.from_bytes(self._bits[first : first + -(-count // 8)], "little")
+            left, at = (bits if there else ~bits) & ((1 << count) - 1), position
+            while left:
+                skipped = (left & -left).bit_length() - 1
+                left >>= skipped
+                at += skipped * BLOCK_BYTES
+                length = (~left & (left + 1)).bit_length() - 1
+                yield at, at + length * BLOCK_BYTES
+                left >>= length
+                at += length * BLOCK_BYTES
 
     def put(self, position: int, content: Any) -> None:
         """Write bytes **that were verified**; tell of them by :meth:`mark`. Raises DiskFull, LocalError."""

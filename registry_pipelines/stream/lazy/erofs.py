@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Protocol
 
 from registry_pipelines.errors import IndexInvalid, LayerInvalid
 from registry_pipelines.progress import size_text
@@ -33,6 +33,14 @@ MAX_TARGET_BYTES = 4095
 _FIRST = 1536
 """Where inodes begin: the first block behind the super block."""
 _WRITE_BYTES = 1 << 20
+
+
+class Output(Protocol):
+    """What metadata is written to, from front to end; a file is one."""
+
+    def write(self, content: bytearray, /) -> object:
+        """Take all of it."""
+        ...
 
 
 class Region(NamedTuple):
@@ -100,23 +108,25 @@ class Layout:
                 yield Part(begin, layer, begin - region.offset, end - begin)
 
 
-def write_erofs(tree: Tree, layer_sizes: Sequence[int], out: BinaryIO) -> Layout:
-    """Write a tree's metadata, ``Layout.metadata_bytes``; the layers' tars belong behind it. Memory: some
-    9 bytes a file beside the tree, and a directory at a time.
-
-    layer_sizes: bytes of the layers' tars, the base first.
-
-    Raises, with the path, LayerInvalid: EROFS cannot hold it (an extended attribute of 64 KiB, a symbolic link of more
-    than ``MAX_TARGET_BYTES``, layers of together more than 2 TiB); IndexInvalid: a file does not lie in its layer's
-    tar, or not as tar puts it.
-    """
-    return _Writer(tree, layer_sizes).write(out)
+def write_erofs(tree: Tree, layer_sizes: Sequence[int], out: Output) -> Layout:
+    """Write a tree's metadata, ``Layout.metadata_bytes``; the layers' tars belong behind it. See :class:`Metadata`."""
+    metadata = Metadata(tree, layer_sizes)
+    metadata.write(out)
+    return metadata.layout
 
 
-class _Writer:
-    """See :func:`write_erofs`. Inodes stand in the order of their numbers, content that is no file's behind them."""
+class Metadata:
+    """A tree's metadata, before it is written: ``layout`` says what will lie where. Inodes stand in the order of their
+    numbers, content of directories and links behind them. Memory: some 9 bytes a file beside the tree, and a directory
+    at a time."""
 
     def __init__(self, tree: Tree, layer_sizes: Sequence[int]) -> None:
+        """layer_sizes: bytes of the layers' tars, the base first.
+
+        Raises, with the path, LayerInvalid: EROFS cannot hold it (an extended attribute of 64 KiB, a symbolic link of
+        more than ``MAX_TARGET_BYTES``, layers of together more than 2 TiB); IndexInvalid: a file does not lie in its
+        layer's tar, or not as tar puts it.
+        """
         self._tree, self._sizes = tree, layer_sizes
         self._xattrs = _Xattrs(tree)
         self._slots, self._types = array("Q", [0]), bytearray(1)
@@ -139,14 +149,14 @@ class _Writer:
         self._first_block = -(-(_FIRST + at) // BLOCK_BYTES)
         self._shared_block = self._first_block + blocks
         end = self._shared_block * BLOCK_BYTES + len(self._xattrs.shared)
-        self._layout = Layout.of(_aligned(end), layer_sizes, self._xattrs.left_out)
-        if self._layout.size > wire.MAX_BLOCKS * BLOCK_BYTES:
+        self.layout = Layout.of(_aligned(end), layer_sizes, self._xattrs.left_out)
+        if self.layout.size > wire.MAX_BLOCKS * BLOCK_BYTES:
             raise LayerInvalid(
                 f"the image cannot be mounted as EROFS: its layers unpack to {size_text(sum(layer_sizes))}, "
                 f"more than {size_text((wire.MAX_BLOCKS + 1) * BLOCK_BYTES)}"
             )
 
-    def write(self, out: BinaryIO) -> Layout:
+    def write(self, out: Output) -> None:
         """The metadata, from the first byte to the last."""
         written, ready = 0, bytearray()
         for offset, piece in self._pieces():
@@ -156,9 +166,8 @@ class _Writer:
                 written += len(ready)
                 out.write(ready)
                 ready = bytearray()
-        ready += bytes(self._layout.metadata_bytes - written - len(ready))
+        ready += bytes(self.layout.metadata_bytes - written - len(ready))
         out.write(ready)
-        return self._layout
 
     def _pieces(self) -> Iterator[tuple[int, bytes]]:
         """What stands where, one behind the other."""
@@ -167,7 +176,7 @@ class _Writer:
             wire.super_block(
                 root=self._slots[ROOT],
                 inodes=self._tree.nodes,
-                blocks=self._layout.size // BLOCK_BYTES,
+                blocks=self.layout.size // BLOCK_BYTES,
                 shared_block=self._shared_block,
             ),
         )
@@ -212,7 +221,7 @@ class _Writer:
         mode, uid, gid, mtime, rdev, nlink, size, layer, position = inode[:9]
         kind, layout, value, tail = stat.S_IFMT(mode), wire.PLAIN, 0, b""
         if kind == stat.S_IFREG:
-            value = (self._layout.regions[layer].offset + position) // BLOCK_BYTES if size else 0
+            value = (self.layout.regions[layer].offset + position) // BLOCK_BYTES if size else 0
         elif number in self._blocks:
             block, size = self._blocks[number]
             value = self._first_block + block
@@ -302,4 +311,4 @@ def _aligned(size: int) -> int:
     return size + -size % ALIGNMENT
 
 
-__all__ = ["ALIGNMENT", "FORMAT", "Layout", "Part", "Region", "write_erofs"]
+__all__ = ["ALIGNMENT", "FORMAT", "Layout", "Metadata", "Part", "Region", "write_erofs"]

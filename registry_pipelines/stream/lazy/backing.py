@@ -1,0 +1,256 @@
+"""The file of an image that the kernel mounts as EROFS: metadata in front, and behind it what came of the layers.
+
+It is filled from the layers' own files, which all images share: a block is fetched once however many images have it,
+and stands on the disk once more for each that is mounted so. One process fills a file; who mounts the same image beside
+it gets another. The metadata is written before it is told of, and the super block as the last of it: a file without one
+cannot be mounted. What a crash of the machine may have undone is not believed (``blocks``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from registry_pipelines.errors import ContentError, DiskFull
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.erofs import ALIGNMENT, FORMAT, Layout, Metadata
+from registry_pipelines.stream.lazy.kept import KeptFiles
+from registry_pipelines.stream.lazy.mounting import mounts
+from registry_pipelines.stream.lazy.tree import Tree
+
+MAX_BYTES = 32 * 1024**3
+"""Of all images' files on the disk; those not used for longest go first, never one that is mounted."""
+
+MAX_LAYOUTS_BYTES = 4 << 20
+
+COPY_BYTES = 1 << 20
+"""At once; whoever waits for the disk waits for no more."""
+
+_SCAN_BYTES = 4 << 20
+_FIRST_BYTES = 4096
+"""In front, with the super block."""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What of a layout does not follow from the layers."""
+
+    metadata_bytes: int
+    left_out: list[str] = []
+
+
+class BackingStore:
+    """The files below ``folder``, on a disk of this machine alone; best that of the layers. There is nothing to
+    close."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        """Raises what ``kept.make_own`` does."""
+        self._files = BlockStore(folder, max_bytes=max_bytes, is_used=_is_mounted)
+        self._layouts = KeptFiles(folder / "layouts", max_bytes=MAX_LAYOUTS_BYTES)
+
+    def open(self, tree: Tree, layers: Sequence[LazyLayer]) -> BackingFile:
+        """The file of an image, ready to be mounted. It is this process's until it is closed. layers: as the tree
+        counts them; they stay open as long as it.
+
+        Raises what ``erofs.Metadata`` does, LocalError, DiskFull.
+        """
+        sizes = [layer.size for layer in layers]
+        names = " ".join(layer.folder.name for layer in layers)  # each says whose table is believed
+        content = Digest.of(f"{FORMAT} {names} ".encode() + tree.dump())
+        layout, metadata = self._layout(content, sizes), None
+        if layout is None:
+            metadata = Metadata(tree, sizes)
+            layout = metadata.layout
+            kept = _Kept(layout.metadata_bytes, list(layout.left_out))
+            self._layouts.put(content.hex, encode_json(kept))
+        file = BackingFile(self._free(content, layout.size), layout, layers, self)
+        try:
+            if not file.ready:
+                file.begin(metadata or Metadata(tree, sizes))
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def make_room(self, wanted: int = 0) -> int:
+        """Delete files that nobody has open or mounted: see ``BlockStore.make_room``."""
+        return self._files.make_room(wanted)
+
+    @property
+    def used_bytes(self) -> int:
+        """On the disk, of all files."""
+        return self._files.used_bytes
+
+    def _layout(self, content: Digest, sizes: Sequence[int]) -> Layout | None:
+        path = self._layouts.find(content.hex)
+        try:
+            kept = decode_json(path.read_bytes(), _Kept, what="layout") if path else None
+        except (OSError, ContentError):  # evicted, or damaged
+            return None
+        return Layout.of(kept.metadata_bytes, sizes, kept.left_out) if kept else None
+
+    def _free(self, content: Digest, size: int) -> LazyLayer:
+        """The first file of the image that no other process has."""
+        for number in itertools.count():
+            name = Digest.of(f"{content} {number}".encode())
+            blocks = self._files.open(name, size)
+            if blocks.fill_alone():
+                return blocks
+            blocks.close()
+        raise AssertionError
+
+
+class BackingFile:
+    """Made by :meth:`BackingStore.open`; for many threads. Offsets are bytes of the file. What is not there reads as
+    zeros: nobody may read of it before :meth:`fill`."""
+
+    def __init__(self, blocks: LazyLayer, layout: Layout, layers: Sequence[LazyLayer], store: BackingStore) -> None:
+        self.layout = layout
+        self.path = blocks.folder / "data"
+        """What is mounted."""
+        self._blocks, self._layers, self._store = blocks, layers, store
+
+    def __enter__(self) -> BackingFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Sync it, and let it go; safe to call twice."""
+        self._blocks.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether its metadata is there."""
+        return self.holds(0, self.layout.metadata_bytes)
+
+    def begin(self, metadata: Metadata) -> None:
+        """Write the metadata. Raises LocalError, DiskFull."""
+        out = _Front(self._put)
+        metadata.write(out)
+        for region in self.layout.regions:  # nobody reads what is between them
+            stop = region.offset + region.size
+            self._blocks.mark(stop + -stop % BLOCK_BYTES, stop + -stop % ALIGNMENT)
+        self._put(0, out.first)
+        self._blocks.mark(0, self.layout.metadata_bytes)
+
+    def holds(self, start: int, stop: int) -> bool:
+        """Whether all from ``start`` to ``stop`` is there."""
+        return self._blocks.holds(*self._whole(start, stop))
+
+    def fill(self, start: int, stop: int) -> None:
+        """Have all from ``start`` to ``stop`` there; waits for layers.
+
+        Raises what ``LazyLayer.view`` does; DiskFull, also where deleting other files did not help.
+        """
+        start, stop = self._whole(start, stop)
+        if self._blocks.holds(start, stop):
+            return
+        for part in self.layout.parts(start, stop):
+            for begin in range(0, part.size, COPY_BYTES):
+                size = min(COPY_BYTES, part.size - begin)
+                if not self.holds(part.offset + begin, part.offset + begin + size):
+                    self._copy(part.layer, part.position + begin, size)
+
+    def copy_held(self, most: int) -> int:
+        """Copy some of what the layers have and the file has not, in the background. Returns the bytes, none when there
+        are no more for now. Raises LocalError, DiskFull."""
+        copied = 0
+        for layer, start, stop in self._held():
+            for position in range(start, stop, COPY_BYTES):
+                size = min(COPY_BYTES, stop - position)
+                self._copy(layer, position, size)
+                copied += size
+                if copied >= most:
+                    return copied
+        return copied
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of it is a hole any more."""
+        return self.holds(0, self.layout.size)
+
+    @property
+    def twice_bytes(self) -> int:
+        """Of layers, those that stand here, too, on the disk."""
+        return max(0, self.path.stat().st_blocks * 512 - self.layout.metadata_bytes)
+
+    def sync(self) -> None:
+        """Have what is there survive a crash of the machine. Raises DiskFull, OSError: it is not there any more, see
+        ``LazyLayer.sync``; who reads it now gets what the disk has, so end the mount."""
+        self._blocks.sync()
+
+    def _copy(self, layer: int, position: int, size: int) -> None:
+        offset = self.layout.regions[layer].offset + position
+        self._put(offset, self._layers[layer].view(position, size))
+        self._blocks.mark(*self._whole(offset, offset + size))
+
+    def _put(self, offset: int, content: bytes | memoryview) -> None:
+        while True:
+            try:
+                self._blocks.put(offset, content)
+            except DiskFull:
+                if not self._store.make_room(len(content)):
+                    raise
+            else:
+                return
+
+    def _whole(self, start: int, stop: int) -> tuple[int, int]:
+        """Blocks around it."""
+        return start - start % BLOCK_BYTES, min(stop + -stop % BLOCK_BYTES, self.layout.size)
+
+    def _held(self) -> Iterator[tuple[int, int, int]]:
+        """Layer, from and to, of what could be copied."""
+        for number, (region, layer) in enumerate(zip(self.layout.regions, self._layers, strict=True)):
+            for start in range(0, region.size, _SCAN_BYTES):
+                stop = min(start + _SCAN_BYTES, region.size)
+                offset = region.offset
+                missing = list(self._blocks.runs(offset + start, offset + stop, there=False))
+                if missing:
+                    wanted = [(first - offset, min(last - offset, stop)) for first, last in missing]
+                    yield from ((number, *run) for run in _both(wanted, layer.runs(start, stop)))
+
+
+class _Front:
+    """Writes metadata to a file, without the very first bytes."""
+
+    def __init__(self, put: Callable[[int, memoryview], object]) -> None:
+        self.first = b""
+        self._put, self._at = put, 0
+
+    def write(self, content: bytearray, /) -> None:
+        """Keep the first bytes, write others."""
+        view = memoryview(content)
+        if not self._at:
+            self.first = bytes(view[:_FIRST_BYTES])
+            view = view[_FIRST_BYTES:]
+        self._put(self._at + len(content) - len(view), view)
+        self._at += len(content)
+
+
+def _both(ones: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What two lists of runs have in common."""
+    waiting = iter(others)
+    other = next(waiting, None)
+    for start, stop in ones:
+        while other is not None and other[1] <= start:
+            other = next(waiting, None)
+        while other is not None and other[0] < stop:
+            yield max(start, other[0]), min(stop, other[1])
+            if other[1] > stop:
+                break
+            other = next(waiting, None)
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Whether somebody's mount, maybe of a process that was killed, reads the file."""
+    return any(each.kind == "erofs" and Path(each.source) == folder / "data" for each in mounts())
+
+
+__all__ = ["BackingFile", "BackingStore"]
