@@ -107,8 +107,7 @@ class KeySet:
 
     def vouching(self, key_ids: Sequence[str], predicate_type: str) -> str:
         """See Verifier."""
-        wanted = roles_for(predicate_type)
-        believed = {key_id for role in wanted for key_id in self._ids(role)} if wanted else set(self._general)
+        wanted, believed = roles_for(predicate_type), self.believed(predicate_type)
         for key_id in key_ids:
             if key_id in believed:
                 return key_id
@@ -119,6 +118,12 @@ class KeySet:
             else f"it is signed by {key_ids[0][:19]}, which is trusted for its role, and {kind} is no role's",
             do="Have a key of the right role sign it, or trust this key for that role",
         )
+
+    def believed(self, predicate_type: str) -> tuple[str, ...]:
+        """See Verifier."""
+        wanted = roles_for(predicate_type)
+        ids = (key_id for role in wanted for key_id in self._ids(role)) if wanted else self._general
+        return tuple(sorted(set(ids)))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ class Verifier(Protocol):
         """
         ...
 
+    def believed(self, predicate_type: str) -> tuple[str, ...]:
+        """Ids of all keys that are believed for statements of this type, sorted."""
+        ...
+
 
 @dataclass(frozen=True)
 class Rejected:

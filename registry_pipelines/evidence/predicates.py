@@ -21,6 +21,9 @@ CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
 STREAMING_INDEX_TYPE = "urn:registry-pipelines:streaming-index:v1"
 """That an index of an image's layers is right, so that nodes may believe the digests in it."""
 
+HOT_PACK_TYPE = "urn:registry-pipelines:hot-pack:v1"
+"""That a hot pack was cut from the layers of an image, each held against its diffID."""
+
 DERIVATION_TYPE = "urn:registry-pipelines:derivation:v1"
 """Which image was made of which other one by conversion: the same files in another form."""
 
@@ -42,6 +45,7 @@ PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
+    HOT_PACK_TYPE: ("indexer",),
     DERIVATION_TYPE: ("indexer",),
     CYCLONEDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),

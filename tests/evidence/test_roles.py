@@ -15,6 +15,7 @@ from registry_pipelines.evidence.keys import KeySet, load_verifier
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
     DERIVATION_TYPE,
+    HOT_PACK_TYPE,
     PROMOTION_TYPE,
     PROVENANCE_TYPE,
     REPORT_TYPE,
@@ -36,6 +37,7 @@ FOREIGN = "https://example.com/licences/v1"
 TYPES: dict[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
+    HOT_PACK_TYPE: ("indexer",),
     DERIVATION_TYPE: ("indexer",),
     CYCLONEDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),

@@ -28,7 +28,7 @@ from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.progress import size_text
 from registry_pipelines.registry.protocol import Place, Readable, Repeating
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
-from registry_pipelines.stream.lazy.jobs import NOTHING, Filled, Job, Parts, Runs, assembled
+from registry_pipelines.stream.lazy.jobs import NOTHING, Ahead, Fetched, Filled, Job, Parts, Runs, assembled
 from registry_pipelines.stream.lazy.pieces import Pieces
 from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.transfer.flow.patience import Patience
@@ -53,18 +53,13 @@ CLOSE_S = 5.0
 """How long threads that read from a registry are waited for at the end."""
 
 
-class Fetched(msgspec.Struct):
-    """Requests for ranges of blobs, and bytes that came."""
-
-    requests: int = 0
-    bytes: int = 0
-
-
 class FillCounts(msgspec.Struct):
     """What a filler did. demand: for readers that wait."""
 
     demand: Fetched = msgspec.field(default_factory=Fetched)
     background: Fetched = msgspec.field(default_factory=Fetched)
+    pack: Fetched = msgspec.field(default_factory=Fetched)
+    """Frames of a hot pack."""
     stalls: int = 0
     """Reads that had to wait for the registry."""
     stall_s: float = 0.0
@@ -112,20 +107,52 @@ class Filler:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, digest: Digest, pieces: Pieces) -> LazyLayer:
-        """A layer that fetches what is read of it; it is closed with the filler. digest: of its blob.
+    def open(self, digest: Digest, pieces: Pieces, *, table: Digest | None = None) -> LazyLayer:
+        """A layer that fetches what is read of it; it is closed with the filler. digest: of its blob. table: see
+        :meth:`BlockStore.open`; that of the pieces unless told.
 
         Raises what :meth:`BlockStore.open` does.
         """
-        lazy = self._store.open(digest, pieces.tar_size, table=pieces.table)
-        layer = Filled(digest, pieces, lazy)
+        lazy = self._store.open(digest, pieces.tar_size, table=table or pieces.table)
+        return self._add(Filled(digest, pieces, lazy))
+
+    def open_late(self, digest: Digest, size: int, find: Callable[[], Pieces], *, table: Digest) -> LazyLayer:
+        """The same, where what comes ahead (:meth:`expect`) has what is read first: how the layer is read is found when
+        something else of it is. size: of what the pieces make. find: see :meth:`Filled.find`."""
+        return self._add(Filled(digest, find, self._store.open(digest, size, table=table)))
+
+    def expect(self, layer: int, ahead: Ahead) -> None:
+        """Bytes of a layer, by its number as it was opened, are on their way; readers wait for those."""
+        self._layers[layer].ahead = ahead
+
+    def _add(self, layer: Filled) -> LazyLayer:
+        lazy = layer.lazy
         lazy.fill = partial(self._have, layer)
         with self._changed:
             self._layers.append(layer)
         return lazy
 
-    def start_background(self) -> None:
-        """Fetch from now on what nobody waits for, too, as long as nobody waits."""
+    def start_background(self, after: Callable[[], object] | None = None) -> None:
+        """Fetch from now on what nobody waits for, too, as long as nobody waits. after: is waited for first."""
+        if after is not None or not all(layer.is_found for layer in self._layers):
+            threading.Thread(target=self._begin_later, args=(after,), name="filler_late", daemon=True).start()
+            return
+        with self._changed:
+            self._background = True
+            self._changed.notify_all()
+
+    def _begin_later(self, after: Callable[[], object] | None) -> None:
+        if after is not None:
+            after()
+        for layer in list(self._layers):
+            patience = Patience(self._patience_s, sleep=self._sleep)
+            while not self._closed.is_set() and not layer.is_found:
+                try:
+                    layer.find()
+                except RegistryPipelinesError as error:
+                    if not patience.wait(error):
+                        self._log(f"what is not read of a layer is not fetched: {error}")
+                        break
         with self._changed:
             self._background = True
             self._changed.notify_all()
@@ -161,7 +188,7 @@ class Filler:
         """See ``blocks.Fill``."""
         began = time.monotonic()
         try:
-            jobs = self._ask(layer, start, stop)
+            jobs = self._jobs(layer, start, stop)
             for job in jobs:
                 self._wait_for(job)
                 if job.error:
@@ -175,6 +202,24 @@ class Filler:
             with self._changed:
                 self.counts.stalls += 1
                 self.counts.stall_s += time.monotonic() - began
+
+    def _jobs(self, layer: Filled, start: int, stop: int) -> list[Job]:
+        """For all that is missing and does not come ahead; what does has come, or failed."""
+        if layer.ahead is None:
+            layer.find()
+            return self._ask(layer, start, stop)
+        coming, gaps = layer.ahead.wanted(start, stop)
+        jobs: list[Job] = []
+        for gap in gaps:
+            if not layer.lazy.holds(*gap):
+                layer.find()
+                jobs += self._ask(layer, *gap)
+        if coming:
+            layer.ahead.wait(coming, self._patience_s)
+        if not layer.lazy.holds(start, stop) and (coming or not jobs):
+            layer.find()
+            jobs += (job for job in self._ask(layer, start, stop) if job not in jobs)
+        return jobs
 
     def _wait_for(self, job: Job) -> None:
         """Until it is done, or no byte of it came for too long."""

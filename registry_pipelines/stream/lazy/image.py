@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from registry_pipelines.errors import ClosureIncomplete, InputError, ManifestInvalid
@@ -32,8 +33,15 @@ class NodeImage:
         return tuple(zip(self.manifest.layers, self.config.diff_ids, strict=True))
 
 
-def image_for(place: Place, selector: str, platform: Platform | None = None) -> NodeImage:
+def image_for(
+    place: Place,
+    selector: str,
+    platform: Platform | None = None,
+    *,
+    seen: Callable[[Digest], object] | None = None,
+) -> NodeImage:
     """Read the manifest and config that a node starts. selector: tag or digest. platform: this machine's unless told.
+    seen: is told the manifest's digest before the config is asked for.
 
     Raises InputError: there is none for the platform; NotFound, RegistryError; ManifestInvalid, ClosureIncomplete.
     """
@@ -42,6 +50,8 @@ def image_for(place: Place, selector: str, platform: Platform | None = None) -> 
     for _ in range(_MOST_LEVELS):
         content = place.registry.get_manifest(place.repository, descriptor.digest).content()
         if isinstance(content, Manifest):
+            if seen is not None:
+                seen(descriptor.digest)
             return _image(place, descriptor, content)
         descriptor = _choice(place, content, wanted)
     raise ClosureIncomplete("its indexes stand in each other too deep", where=f"{place}@{descriptor.digest}")

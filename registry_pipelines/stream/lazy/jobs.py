@@ -5,6 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import msgspec
 
 from registry_pipelines.errors import IndexInvalid, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
@@ -35,19 +39,65 @@ class Job:
         self.done.set()
 
 
+class Fetched(msgspec.Struct):
+    """Requests for ranges of blobs, and bytes that came."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+class Ahead(Protocol):
+    """Bytes of one layer that are on their way without the layer's pieces: a hot pack's."""
+
+    def wanted(self, start: int, stop: int) -> tuple[Sequence[Any], Sequence[tuple[int, int]]]:
+        """Of the bytes from ``start`` to ``stop``: what is on its way and has some, and the ranges that none has."""
+        ...
+
+    def wait(self, wanted: Sequence[Any], patience_s: float) -> None:
+        """Until all of it came or failed, or nothing moved for so long."""
+        ...
+
+
 class Filled:
     """A layer that is filled."""
 
-    def __init__(self, digest: Digest, pieces: Pieces, lazy: LazyLayer) -> None:
-        self.digest, self.pieces, self.lazy = digest, pieces, lazy
+    def __init__(self, digest: Digest, pieces: Pieces | Callable[[], Pieces], lazy: LazyLayer) -> None:
+        """pieces: or what finds them; then they are found when they are first needed (:meth:`find`)."""
+        self.digest, self.lazy = digest, lazy
+        self.ahead: Ahead | None = None
         self.jobs: dict[int, Job] = {}
         """Not done yet, by piece."""
         self.again: deque[int] = deque()
         """Pieces that the background left."""
-        self._missing = iter(pieces.between(0, pieces.tar_size))
+        self._finding = threading.Lock()
+        self._find = pieces if callable(pieces) else None
+        self._pieces = None if callable(pieces) else pieces
+        self._missing: Iterator[int] | None = None
+
+    @property
+    def pieces(self) -> Pieces:
+        """Known after :meth:`find`."""
+        assert self._pieces is not None  # noqa: S101 - whoever asks has called it
+        return self._pieces
+
+    @property
+    def is_found(self) -> bool:
+        """Whether its pieces are known."""
+        return self._pieces is not None
+
+    def find(self) -> None:
+        """Have its pieces known; without the filler's lock. Raises ContentError, LocalError, the RegistryError
+        family; it may be called again then."""
+        with self._finding:
+            if self._pieces is None and self._find is not None:
+                self._pieces = self._find()
 
     def next_missing(self) -> int | None:
         """The next piece that is neither there nor on its way; None when all were looked at."""
+        if self._pieces is None:
+            return None
+        if self._missing is None:
+            self._missing = iter(self._pieces.between(0, self._pieces.tar_size))
         while (piece := self.again.popleft() if self.again else next(self._missing, None)) is not None:
             if piece not in self.jobs and not self.lazy.holds(*self.pieces.unpacked(piece)):
                 break
@@ -139,4 +189,4 @@ def assembled(layer: Filled, jobs: list[Job], start: int, stop: int) -> memoryvi
     return memoryview(content)
 
 
-__all__ = ["NOTHING", "Filled", "Job", "Parts", "Runs", "assembled"]
+__all__ = ["NOTHING", "Ahead", "Fetched", "Filled", "Job", "Parts", "Runs", "assembled"]

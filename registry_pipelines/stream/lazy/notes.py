@@ -44,8 +44,14 @@ class MountNote(msgspec.Struct, kw_only=True):
     """Of them, those that are on this node."""
     fetched_bytes: int = 0
     """From the registry, since the mount."""
+    pack: str = ""
+    """Digest of the hot pack that is used; empty for none."""
+    pack_bytes: int = 0
+    """Of what was fetched, frames of the hot pack."""
     demand_bytes: int = 0
-    """Of them, those that somebody waited for."""
+    """Of what was fetched, pieces of layers that somebody waited for."""
+    background_bytes: int = 0
+    """Of what was fetched, pieces of layers that nobody waited for."""
     requests: int = 0
     stalls: int = 0
     """Reads that waited for the registry."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from registry_pipelines.errors import IndexInvalid
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
@@ -20,18 +23,29 @@ from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.notes import MountNote
 from registry_pipelines.stream.lazy.serving import now_text
-from registry_pipelines.stream.lazy.tables import image_tables
+from registry_pipelines.stream.lazy.tables import LateTables, image_tables, vouched
 from registry_pipelines.stream.lazy.tree import Inode, Tree
+
+if TYPE_CHECKING:  # packs are made of what is here
+    from registry_pipelines.stream.hot.using import OpenPack, PackStream
 
 
 class OpenImage:
     """See the module; made by :func:`open_image`. For many threads. Numbers are those of its tree."""
 
     def __init__(
-        self, image: NodeImage, tree: Tree, layers: Sequence[LazyLayer], filler: Filler, whole: Mapping[Digest, str]
+        self,
+        image: NodeImage,
+        tree: Tree,
+        layers: Sequence[LazyLayer],
+        filler: Filler,
+        whole: Mapping[Digest, str],
+        pack: PackStream | None = None,
     ) -> None:
-        """layers: base first, as the tree counts them. whole: why layers were fetched whole, by digest."""
+        """layers: base first, as the tree counts them. whole: why layers were fetched whole, by digest; with a pack it
+        grows while they are read."""
         self.image = image
+        self._pack = pack
         self._tree, self._layers, self._filler, self._whole = tree, layers, filler, whole
         self.nodes, self.any_xattrs, self.content_bytes = tree.nodes, tree.any_xattrs, tree.content_bytes
         self.node, self.lookup, self.children, self.parent = tree.node, tree.lookup, tree.children, tree.parent
@@ -66,7 +80,7 @@ class OpenImage:
 
     def fill_rest(self) -> None:
         """Fetch the rest, too, when nobody waits for anything."""
-        self._filler.start_background()
+        self._filler.start_background(self._pack.join if self._pack else None)
 
     def note(self, target: str, folder: Path) -> MountNote:
         """What is told of it when it is mounted on a folder."""
@@ -76,12 +90,20 @@ class OpenImage:
             folder=str(folder.absolute()),
             process=os.getpid(),
             since=now_text(),
-            lazy=len(self._whole) < len(self._layers),
-            layers_lazy=len(self._layers) - len(self._whole),
-            layers_whole=len(self._whole),
-            reasons=[f"{digest[:19]} was fetched whole: {why}" for digest, why in self._whole.items()],
             size_bytes=self._filler.total_bytes,
+            pack=self._pack.digest if self._pack else "",
+            **self._how(),
         )
+
+    def _how(self) -> dict[str, Any]:
+        """How the layers are read, as of now."""
+        whole = dict(self._whole)
+        return {
+            "lazy": bool(self._pack) or len(whole) < len(self._layers),
+            "layers_lazy": len(self._layers) - len(whole),
+            "layers_whole": len(whole),
+            "reasons": [f"{digest[:19]} was fetched whole: {why}" for digest, why in whole.items()],
+        }
 
     def count(self, note: MountNote) -> MountNote:
         """The same with its counters as of now."""
@@ -89,11 +111,14 @@ class OpenImage:
         return replace(
             note,
             filled_bytes=self._filler.filled_bytes,
-            fetched_bytes=counts.demand.bytes + counts.background.bytes,
+            fetched_bytes=counts.pack.bytes + counts.demand.bytes + counts.background.bytes,
+            pack_bytes=counts.pack.bytes,
             demand_bytes=counts.demand.bytes,
-            requests=counts.demand.requests + counts.background.requests,
+            background_bytes=counts.background.bytes,
+            requests=counts.pack.requests + counts.demand.requests + counts.background.requests,
             stalls=counts.stalls,
             stalled_s=round(counts.stall_s, 3),
+            **self._how(),
         )
 
 
@@ -104,6 +129,7 @@ def open_image(
     *,
     state: Path,
     verifier: Verifier | None = None,
+    use_pack: bool = True,
     log: Callable[[str], object],
     progress: Progress | None = None,
     patience_s: float = PATIENCE_S,
@@ -111,25 +137,109 @@ def open_image(
     """An image of this machine's platform, while the context lasts; nobody may be forked meanwhile.
 
     selector: tag or digest. state: the folder with what this node keeps (``lazy``, and records of layers). verifier:
-    whose indexes are believed; None for nobody's. log: is told in one line what a person must know. patience_s: how
-    long a reader waits for a registry that gives nothing.
+    whose indexes and hot packs are believed; None for nobody's. use_pack: with a believed hot pack nothing else is
+    fetched before the image is open. log: is told in one line what a person must know. patience_s: how long a reader
+    waits for a registry that gives nothing.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
-    image = image_for(place, selector)
     folder = state / "lazy"
     store = BlockStore(folder / "blocks")
-    tables = image_tables(
-        place,
-        image.descriptor.digest,
-        image.layers,
-        verifier=verifier,
-        records=LayerStore(state / "layers"),
-        blocks=store,
-        folder=folder,
-        progress=progress,
-    )
+    finding = _FindingPack(place, verifier if use_pack else None, log)
+    image = image_for(place, selector, seen=finding.begin)
+    pack = finding.wait(image)
+    records = LayerStore(state / "layers")
     with Filler(place, store, log=log, patience_s=patience_s) as filler:
-        layers = [filler.open(table.digest, table.pieces) for table in tables.layers]
+        if pack is not None and verifier is not None:
+            whole: dict[Digest, str] = {}
+            late = LateTables(
+                filler.place,
+                image.descriptor.digest,
+                verifier=verifier,
+                records=records,
+                blocks=store,
+                folder=folder,
+                told=whole.__setitem__,
+            )
+            stream = _with_pack(pack, image, filler, late, store, verifier, log)
+            try:
+                yield OpenImage(image, pack.tree, stream.layers, filler, whole, stream)
+            finally:
+                stream.close()
+            return
+        tables = image_tables(
+            place,
+            image.descriptor.digest,
+            image.layers,
+            verifier=verifier,
+            records=records,
+            blocks=store,
+            folder=folder,
+            progress=progress,
+        )
+        layers = [filler.open(table.digest, table.pieces, table=table.voucher) for table in tables.layers]
         whole = {table.digest: table.why for table in tables.layers if table.why}
         yield OpenImage(image, tables.tree, layers, filler, whole)
+
+
+def _with_pack(
+    pack: OpenPack,
+    image: NodeImage,
+    filler: Filler,
+    late: LateTables,
+    store: BlockStore,
+    verifier: Verifier,
+    log: Callable[[str], object],
+) -> PackStream:
+    """Open the layers, and have the frames that the node lacks come."""
+    from registry_pipelines.stream.hot.using import PackStream
+
+    layers = [
+        filler.open_late(
+            told.digest,
+            told.size,
+            partial(late.pieces, layer, diff_id, told.table, told.size),
+            table=vouched(verifier, told.table),
+        )
+        for told, (layer, diff_id) in zip(pack.head.layers, image.layers, strict=True)
+    ]
+    stream = PackStream(filler.place, pack, layers, store, count=filler.counts.pack, log=log)
+    for number in range(len(layers)):
+        if ahead := stream.of_layer(number):
+            filler.expect(number, ahead)
+    stream.start()
+    return stream
+
+
+class _FindingPack:
+    """Looks for a pack while the image's config is read."""
+
+    def __init__(self, place: Place, verifier: Verifier | None, log: Callable[[str], object]) -> None:
+        self._place, self._verifier, self._log = place, verifier, log
+        self._thread: threading.Thread | None = None
+        self._found: OpenPack | None = None
+
+    def begin(self, image: Digest) -> None:
+        """In a thread."""
+        if self._verifier is not None:
+            self._thread = threading.Thread(target=self._find, args=(image,), name="pack", daemon=True)
+            self._thread.start()
+
+    def _find(self, image: Digest) -> None:
+        from registry_pipelines.stream.hot.using import open_pack
+
+        self._found = open_pack(self._place, image, self._verifier, log=self._log)
+
+    def wait(self, image: NodeImage) -> OpenPack | None:
+        """What was found, and fits the image."""
+        if self._thread is None:
+            return None
+        self._thread.join()
+        if self._found is None:
+            return None
+        try:
+            self._found.check_fits(image.manifest)
+        except IndexInvalid as error:
+            self._log(f"the hot pack is not used: {error}")
+            return None
+        return self._found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, replaced
 from registry_pipelines.oci.layer.decompress import Decompressor, Source
@@ -77,6 +79,8 @@ class LayerTable:
     """What can be fetched and verified by itself; positions of the tree are theirs."""
     why: str = ""
     """Why the layer had to be fetched whole; empty: it is lazy."""
+    voucher: Digest | None = None
+    """See :func:`vouched`; None where ``pieces.table`` says enough."""
 
     @property
     def digest(self) -> Digest:
@@ -96,6 +100,13 @@ class ImageTables:
     tree: Tree
     layers: tuple[LayerTable, ...]
     """Base first, as the tree counts them."""
+
+
+def vouched(verifier: Verifier, table: Digest | None = None) -> Digest:
+    """Names, for ``BlockStore.open``, bytes of layers that are believed because these keys vouch for where they came
+    from: whoever believes others has other files. table: of eStargz, in whose layout positions are."""
+    keys = " ".join(verifier.believed(STREAMING_INDEX_TYPE))
+    return Digest.of(f"{table or 'tar'} as vouched for by {keys}".encode())
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,52 @@ def _tree(files: Sequence[Iterable[FileMetadata]], tables: Sequence[LayerTable],
     return tree
 
 
+class LateTables:
+    """How the layers of an image are read whose tree is there already: found layer by layer, when they are asked for.
+    For many threads."""
+
+    def __init__(
+        self,
+        place: Place,
+        image: Digest,
+        *,
+        verifier: Verifier | None,
+        records: LayerStore,
+        blocks: BlockStore,
+        folder: Path,
+        told: Callable[[Digest, str], object],
+    ) -> None:
+        """See :func:`image_tables`. told: that a layer has to be fetched whole, and why."""
+        self._finder = _Finder(place, image, verifier, records, blocks, folder, Silent(), ExitStack())
+        self._told, self._lock = told, threading.Lock()
+        self._unranged: str | None = None
+
+    def pieces(self, layer: Descriptor, diff_id: Digest, table: Digest | None, size: int) -> Pieces:
+        """What can be fetched of a layer. table: of eStargz, in whose layout positions are; None for the tar. size: of
+        what the pieces make.
+
+        Raises IndexInvalid: there is nothing that makes so many bytes in that layout; LocalError, DiskFull; the
+        RegistryError family.
+        """
+        with self._lock:
+            if self._unranged is None:
+                self._unranged = self._finder.unranged([(layer, diff_id)])
+            if self._unranged:
+                found, why = None, self._unranged
+            else:
+                found, why = self._finder.late(layer, diff_id, table)
+        if found is None and table is None:
+            self._told(layer.digest, why)
+            return WholeLayer(layer, size, where=str(layer.digest))
+        if found is None or found.tar_size != size:
+            raise IndexInvalid(
+                "the layer cannot be read as its hot pack says" + (f": {why}" if why else ""),
+                where=str(layer.digest),
+                do="Start the image without its pack (--no-pack), and cut the pack again",
+            )
+        return found
+
+
 class _Finder:
     """Finds the tables of one image."""
 
@@ -175,12 +232,27 @@ class _Finder:
                 raise LayerInvalid(
                     f"the image cannot be mounted, for a layer cannot be read: {refused.detail}", where=self._at(layer)
                 )
-        unranged = self._unranged(layers)
+        unranged = self.unranged(layers)
         found = [self._whole_or_known(*pair, unranged) if unranged else self._lazy(*pair) for pair in layers]
         with Pool(FETCHERS, "lazy-layer") as pool:
             return list(pool.map(lambda each: each() if callable(each) else each, found))
 
-    def _unranged(self, layers: Sequence[tuple[Descriptor, Digest]]) -> str:
+    def late(self, layer: Descriptor, diff_id: Digest, table: Digest | None) -> tuple[Pieces | None, str]:
+        """The pieces of a layer in the layout of a table of eStargz, or of the tar; or why there are none."""
+        try:
+            if table is not None:
+                found = self._chunked(layer)
+                return (found.table.pieces, "") if found and found.table.pieces.table == table else (None, "")
+            if record := self._records.get(diff_id, layer.digest):
+                return SpanPieces(record_spans(record), table=None, where=self._at(layer)), ""
+            found, why = self._indexed(layer)
+            return (found.table.pieces, "") if found else (None, why)
+        except (ContentError, DigestInvalid) as error:
+            return None, error.what
+        finally:
+            self._open_tables.close()
+
+    def unranged(self, layers: Sequence[tuple[Descriptor, Digest]]) -> str:
         """Why nothing of this registry can be read in parts; empty where it can."""
         largest = max((layer for layer, _ in layers), key=lambda layer: layer.size, default=None)
         if largest is None or not largest.size:
@@ -252,7 +324,8 @@ class _Finder:
             pieces = SpanPieces(ztoc.spans, table=descriptor.digest, where=where)
         except (ContentError, NotFound) as error:
             return None, f"its part of the image's index cannot be used: {error.what}"
-        return _Found(LayerTable(layer, pieces), ztoc), ""
+        assert self._verifier is not None  # noqa: S101 - nothing is believed without
+        return _Found(LayerTable(layer, pieces, voucher=vouched(self._verifier)), ztoc), ""
 
     def _believed(self) -> tuple[dict[str, Descriptor], str]:
         """The ztocs of signed indexes by layer; and if there is none, why."""
@@ -376,4 +449,4 @@ def _without_global(entry: RawEntry) -> bytes:
     return b"".join((*kept, blocks[start:]))
 
 
-__all__ = ["ImageTables", "LayerTable", "image_tables"]
+__all__ = ["ImageTables", "LateTables", "LayerTable", "image_tables", "vouched"]

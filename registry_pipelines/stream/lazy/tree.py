@@ -35,6 +35,9 @@ _MAGIC = b"rp-tree\x01"
 _MAX_BYTES = 1 << 31
 """Of a dump, uncompressed; some 120 a file."""
 
+_MAX_NAME_BYTES = 255
+_KINDS = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK))
+
 _NO_XATTRS: Mapping[bytes, bytes] = {}
 
 
@@ -166,7 +169,7 @@ class Tree:
 
     @classmethod
     def load(cls, raw: bytes) -> Tree:
-        """Read what ``dump`` made. For what this node wrote itself: numbers in it are not checked.
+        """Read what ``dump`` made. Numbers in it are not checked: of what others wrote ask :meth:`check`, too.
 
         Raises IndexInvalid: damaged, or of another version.
         """
@@ -187,6 +190,62 @@ class Tree:
             raise IndexInvalid(f"the kept tree of an image cannot be read: {error}") from error
         ends, numbers, firsts = (array(code, part) for code, part in zip("QII", parts[2:], strict=True))
         return cls(parts[0], parts[1], ends, numbers, firsts, head.extras, head.layers, head.content_bytes)
+
+    def check(self, sizes: Sequence[int]) -> None:
+        """For a tree that others wrote: that its numbers lead nowhere else, and its names are names. sizes: of the
+        layers, in bytes as positions go.
+
+        Raises IndexInvalid.
+        """
+        try:
+            self._check_numbers()
+            self._check_inodes(sizes)
+            placed: set[int] = set()
+            for directory in range(ROOT, self.nodes + 1):
+                if self._firsts[directory - 1] != self._firsts[directory]:
+                    self._check_children(directory, placed)
+        except (ValueError, IndexError) as error:
+            raise IndexInvalid(f"the tree of an image that came with its hot pack is wrong: {error}") from error
+
+    def _check_numbers(self) -> None:
+        firsts, ends, numbers = self._firsts, self._name_ends, self._numbers
+        if not self.nodes or firsts[0] or firsts[-1] != len(numbers) or sorted(firsts) != firsts.tolist():
+            raise ValueError("its directories overlap")
+        if sorted(set(ends)) != ends.tolist() or (ends and (not ends[0] or ends[-1] != len(self._names))):
+            raise ValueError("its names overlap")
+        if numbers and not ROOT < min(numbers) <= max(numbers) <= self.nodes:
+            raise ValueError("a name stands for nothing")
+        if b"/" in self._names or b"\0" in self._names:
+            raise ValueError("a name is a path")
+
+    def _check_inodes(self, sizes: Sequence[int]) -> None:
+        extras, firsts = len(self._extras), self._firsts
+        for number, row in enumerate(_ROW.iter_unpack(self._rows), ROOT):
+            mode, _, _, mtime, _, _, size, layer, position, extra, parent = row
+            kind = stat.S_IFMT(mode)
+            if kind == stat.S_IFREG and position + size > sizes[layer]:
+                raise ValueError("a file lies outside of its layer")
+            is_directory = kind == stat.S_IFDIR
+            if mode >> 16 or kind not in _KINDS or (number == ROOT and not is_directory):
+                raise ValueError("something is of no kind")
+            if not is_directory and firsts[number - 1] != firsts[number]:
+                raise ValueError("something stands below a file")
+            if mtime < 0 or extra >= extras or not ROOT <= parent <= number or size >= 1 << 63:
+                raise ValueError("a number is out of its range")
+
+    def _check_children(self, directory: int, placed: set[int]) -> None:
+        """placed: directories that have their place."""
+        before = b""
+        for child in range(self._firsts[directory - 1], self._firsts[directory]):
+            name, number = self._name(child), self._numbers[child]
+            if not before < name or len(name) > _MAX_NAME_BYTES or name in (b".", b".."):
+                raise ValueError("names are not sorted, or are none")
+            before = name
+            row = self._row(number)
+            if stat.S_ISDIR(row[0]):
+                if row[10] != directory or number <= directory or number in placed:
+                    raise ValueError("a directory stands in two places")
+                placed.add(number)
 
     def _row(self, number: int) -> _Row:
         if not ROOT <= number <= self.nodes:

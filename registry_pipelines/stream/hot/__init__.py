@@ -1,0 +1,1 @@
+"""What a start reads, known before it starts."""
