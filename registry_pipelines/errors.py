@@ -158,6 +158,10 @@ class IndexInvalid(ContentError):
     """An index of a layer's files (SOCI, eStargz) is damaged, or does not fit the layer."""
 
 
+class RecordingInvalid(ContentError):
+    """A recording of a start is damaged, or names files and pages that no image has."""
+
+
 class WheelInvalid(ContentError):
     """A wheel's archive or its RECORD does not hold together."""
 
