@@ -111,13 +111,13 @@ def encode_head(head: Head) -> bytes:
     """The same head makes the same bytes."""
     parts = [
         (
-            *(part.layer, part.digest, part.size),
+            *(part.layer, str(part.digest), part.size),
             [(frame.stored, frame.sha256, [n for extent in frame.extents for n in extent]) for frame in part.frames],
         )
         for part in head.parts
     ]
-    layers = [(layer.digest, layer.table or "", layer.size) for layer in head.layers]
-    return _MAGIC + msgspec.msgpack.encode([head.image, head.window, layers, parts, head.order, head.tree])
+    layers = [(str(layer.digest), str(layer.table or ""), layer.size) for layer in head.layers]
+    return _MAGIC + msgspec.msgpack.encode([str(head.image), head.window, layers, parts, head.order, head.tree])
 
 
 def decode_head(raw: bytes, *, where: str = "") -> Head:
@@ -186,6 +186,8 @@ def open_frame(frame: Frame, stored: Any, *, where: str = "") -> memoryview:
     """The content of a frame, verified. Raises IndexInvalid."""
     size = frame.size
     try:
+        if zstandard.frame_content_size(stored) != size:  # what it says is what is allocated
+            raise zstandard.ZstdError("it has another size")
         content: bytes = zstandard.ZstdDecompressor().decompress(stored, max_output_size=size)
     except zstandard.ZstdError as error:
         raise IndexInvalid(f"a frame of the hot pack cannot be unpacked: {error}", where=where) from error

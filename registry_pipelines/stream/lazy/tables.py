@@ -127,17 +127,20 @@ def image_tables(
     blocks: BlockStore,
     folder: Path,
     progress: Progress | None = None,
+    own_tables_first: bool = False,
 ) -> ImageTables:
     """Read or fetch the tables of an image's layers, and merge them; layers that have none are fetched whole meanwhile.
 
     image: the manifest of one platform. layers: each with its diffID, base first. verifier: whose indexes are believed;
     None for nobody's. folder: of this node, for tables and trees; where layers wait until they are verified.
+    own_tables_first: layers of eStargz by their own table, as other nodes read them, whatever this one found in them.
 
     Raises LayerInvalid: a layer cannot be read here, or the image not be unpacked; DigestMismatch: a layer is not what
     the image says; LocalError, DiskFull; the RegistryError family.
     """
     with ExitStack() as open_tables:
         finder = _Finder(place, image, verifier, records, blocks, folder, progress or Silent(), open_tables)
+        finder.own_tables_first = own_tables_first
         found = finder.all(layers)
         tables = tuple(each.table for each in found)
         return ImageTables(_tree([each.files for each in found], tables, folder), tables)
@@ -222,6 +225,7 @@ class _Finder:
         self._open_tables = open_tables
         self._waiting = folder / "tables"
         self._kept = KeptFiles(self._waiting, max_bytes=MAX_KEPT_BYTES)
+        self.own_tables_first = False
         self._ztocs: dict[str, Descriptor] | None = None
         self._no_index = ""
 
@@ -266,13 +270,16 @@ class _Finder:
 
     def _lazy(self, layer: Descriptor, diff_id: Digest) -> _Found | Callable[[], _Found]:
         """By the first table that is believed; else what fetches the layer."""
-        if record := self._records.get(diff_id, layer.digest):
+        record = self._records.get(diff_id, layer.digest)
+        if record and not (self.own_tables_first and TOC_ANNOTATION in (layer.annotations or {})):
             return self._recorded(layer, diff_id, record)
         try:
             found = self._chunked(layer)
             why = ""
         except (ContentError, DigestInvalid) as error:
             found, why = None, error.what
+        if found is None and record:
+            return self._recorded(layer, diff_id, record)
         if found is None:
             found, reason = self._indexed(layer)
             why = why or reason

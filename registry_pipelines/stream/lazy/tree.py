@@ -176,6 +176,8 @@ class Tree:
         try:
             if raw[: len(_MAGIC)] != _MAGIC:
                 raise ValueError("it is of another version")
+            if not 0 <= zstandard.frame_content_size(raw[len(_MAGIC) :]) <= _MAX_BYTES:
+                raise ValueError("it is too large")
             content = zstandard.ZstdDecompressor().decompress(raw[len(_MAGIC) :], max_output_size=_MAX_BYTES)
             start = 8 + int.from_bytes(content[:8], "little")
             head = msgspec.msgpack.decode(content[8:start], type=ready(_Head))

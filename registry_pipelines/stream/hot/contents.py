@@ -1,0 +1,84 @@
+"""The files of an image with the digests of their contents, by which a recording finds them in another image."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from registry_pipelines.errors import ContentError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.estargz_toc import read_toc
+from registry_pipelines.stream.hot.recording import RecordedFile
+from registry_pipelines.stream.lazy.tables import ImageTables, LayerTable
+from registry_pipelines.stream.lazy.tree import ROOT, Tree
+from registry_pipelines.stream.spans import blob_ranges
+
+
+def image_files(
+    place: Place,
+    tables: ImageTables,
+    layers: Sequence[tuple[Descriptor, Digest]],
+    *,
+    records: LayerStore,
+    folder: Path | None = None,
+) -> Iterator[RecordedFile]:
+    """Every regular file of an image that has content, under each of its names; without a digest where this machine
+    does not know it (the layer was read for no index). layers: each with its diffID, base first. folder: for what is
+    too long for memory.
+
+    Raises RegistryError: a table of eStargz cannot be had.
+    """
+    known = [
+        _contents(place, table, diff_id, records, folder)
+        for table, (_, diff_id) in zip(tables.layers, layers, strict=True)
+    ]
+    for path, number in _files(tables.tree):
+        inode = tables.tree.node(number)
+        if inode.size:
+            sha256 = known[inode.layer].get(inode.position, b"")
+            yield RecordedFile(os.fsdecode(path), inode.size, sha256.hex())
+
+
+def _contents(
+    place: Place, table: LayerTable, diff_id: Digest, records: LayerStore, folder: Path | None
+) -> dict[int, bytes]:
+    """SHA-256 of a layer's files, by position."""
+    if table.pieces.table is None:
+        record = records.get(diff_id, table.digest)
+        return {each.position: each.sha256 for each in record.entries() if each.sha256} if record else {}
+    found, position = {}, 0
+    ranges = blob_ranges(place, table.digest)
+    try:
+        with read_toc(
+            ranges, table.layer.size, expected=table.pieces.table, where=str(table.digest), folder=folder
+        ) as toc:
+            for row in toc:  # positions as ``lazy.chunked`` counts them
+                if row.type == "reg" and row.size:
+                    if row.digest.startswith("sha256:"):
+                        found[position] = bytes.fromhex(row.digest.partition(":")[2])
+                    position += row.size + -row.size % BLOCK_BYTES
+    except (ContentError, ValueError):  # its files are then found by path and size
+        return {}
+    return found
+
+
+def _files(tree: Tree) -> Iterator[tuple[bytes, int]]:
+    """Paths and numbers of all regular files."""
+    waiting = [(b"", ROOT)]
+    while waiting:
+        above, directory = waiting.pop()
+        for name, number in tree.children(directory):
+            mode = tree.node(number).mode
+            if stat.S_ISDIR(mode):
+                waiting.append((above + name + b"/", number))
+            elif stat.S_ISREG(mode):
+                yield above + name, number
+
+
+__all__ = ["image_files"]

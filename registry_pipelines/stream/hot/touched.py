@@ -1,0 +1,119 @@
+"""From the pages that a start touched to the bytes of layers that a mount asks for in that start.
+
+A mount reads ahead: at a fault the kernel (Linux 6.18, ``mm/filemap.c`` and ``mm/readahead.c``) reads a window around
+the page, marks a page near its end, and reads the next window when that one is touched. So what is asked for follows
+from what is touched, page by page, and a pack that lacks any of it makes the start wait for the layers.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from registry_pipelines.oci.layer.tar import BLOCK_BYTES
+from registry_pipelines.stream.hot.recording import PAGE_BYTES, Recording
+from registry_pipelines.stream.lazy.tree import Inode, Tree
+
+
+class Extent(NamedTuple):
+    """Bytes of a layer, from and to, and when they are needed: lower is earlier."""
+
+    start: int
+    stop: int
+    rank: int
+
+
+@dataclass
+class Asked:
+    """What a mount asks for in a start."""
+
+    layers: dict[int, list[Extent]] = field(default_factory=dict)
+    """By number of the layer, in the order of need; none overlap."""
+    pages: int = 0
+    """Of the recording, those of files that the tree has."""
+    dropped: int = 0
+    """Files of the recording that the tree has not, or in another size."""
+    left_out: int = 0
+    """Pages of the recording that were too much."""
+
+
+def asked_for(recording: Recording, tree: Tree, *, window: int, max_bytes: int, sizes: list[int]) -> Asked:
+    """What a mount with this read-ahead asks for when a start touches what was recorded.
+
+    recording: of the image whose tree it is. window: bytes that the kernel reads at once, a multiple of pages.
+    max_bytes: of all that is asked for; what comes later in the recording is left out. sizes: of the layers, in bytes
+    as positions go.
+    """
+    found, files = Asked(), [_file(tree, each.path, each.size) for each in recording.files]
+    reads: dict[int, _Reads] = {}
+    found.dropped = sum(each is None for each in files)
+    total, rank = 0, 0
+    for number, first, count in recording.touches:
+        file = files[number]
+        if file is None:
+            continue
+        if total >= max_bytes:
+            found.left_out += count
+            continue
+        found.pages += count
+        inode_number, inode = file
+        state = reads.get(inode_number)
+        if state is None:
+            state = reads[inode_number] = _Reads(-(-inode.size // PAGE_BYTES), max(1, window // PAGE_BYTES))
+        for start, stop in state.touched(first, count):
+            end = min(stop * PAGE_BYTES, inode.size)
+            end += -(inode.position + end) % BLOCK_BYTES
+            extent = Extent(inode.position + start * PAGE_BYTES, min(inode.position + end, sizes[inode.layer]), rank)
+            found.layers.setdefault(inode.layer, []).append(extent)
+            total += extent.stop - extent.start
+            rank += 1
+    return found
+
+
+def _file(tree: Tree, path: str, size: int) -> tuple[int, Inode] | None:
+    number = tree.find(os.fsencode(path))
+    if number is None:
+        return None
+    inode = tree.node(number)
+    return (number, inode) if stat.S_ISREG(inode.mode) and inode.size == size else None
+
+
+class _Reads:
+    """What the kernel has of one file."""
+
+    def __init__(self, pages: int, window: int) -> None:
+        self._pages, self._window = pages, window
+        self._there = bytearray(pages)
+        self._marks: dict[int, int] = {}
+        """A page whose touch has the window read that begins at another."""
+
+    def touched(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """Pages are touched, one after the other; gives what is read for them, from and to."""
+        for page in range(first, min(first + count, self._pages)):
+            if not self._there[page]:
+                start = max(0, page - self._window // 2)
+                self._marks[start + self._window - max(1, self._window // 4)] = start + self._window
+                yield from self._read(start)
+            following = self._marks.pop(page, None)
+            if following is not None:
+                self._marks[following] = following + self._window
+                yield from self._read(following)
+
+    def _read(self, start: int) -> Iterator[tuple[int, int]]:
+        """A window; what of it is not there."""
+        stop = min(start + self._window, self._pages)
+        while start < stop:
+            if self._there[start]:
+                start += 1
+                continue
+            end = self._there.find(1, start, stop)
+            end = stop if end < 0 else end
+            self._there[start:end] = b"\1" * (end - start)
+            yield start, end
+            start = end
+
+
+__all__ = ["Asked", "Extent", "asked_for"]
