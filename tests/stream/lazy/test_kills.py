@@ -1,0 +1,237 @@
+"""The process that serves a mount, and the registry, killed at random points while programs read: no wrong byte, and
+every program is served or gets an error."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import Size
+from registry_pipelines.stream.lazy.mounting import end_mount, mounts
+from registry_pipelines.stream.model import Stream
+from tests.evidence.parts import Key
+from tests.patience import patient
+from tests.stream.layers import pack
+from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.starts import file
+from tests.stream.releases import ESTARGZ, Layer, Streamer, push
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+KILLS_EACH = 20
+LIMIT_S = patient(30)
+"""A program that is not done by then hangs."""
+
+PATIENCE_S = 2.0
+"""How long the command waits for a registry here; a minute else."""
+
+SERVE = f"""
+from registry_pipelines.cli import main
+from registry_pipelines.stream.lazy.opened import open_image
+open_image.__wrapped__.__kwdefaults__["patience_s"] = {PATIENCE_S}
+main()
+"""
+
+REGISTRY = """
+import sys
+from pathlib import Path
+from registry_pipelines.registry.embedded import EmbeddedServer, serve
+server = EmbeddedServer(Path(sys.argv[1]), port=int(sys.argv[2]))
+serve([server], ready=lambda servers: print(servers[0].port, flush=True))
+"""
+
+# Reads what it is told (random parts for as long as its input is open, or all), compares, and says how it went.
+# A read by a mapping that cannot be served ends it by SIGBUS.
+READER = """
+import json, mmap, os, random, select, sys
+top, truth, how, seed = sys.argv[1:]
+chance, counts = random.Random(seed), {"served": 0, "wrong": 0}
+names = sorted(os.listdir(truth))
+def look(name, start, size):
+    with open(f"{truth}/{name}", "rb") as file:
+        good = os.pread(file.fileno(), size, start)
+    try:
+        with open(f"{top}/data/{name}", "rb") as file:
+            if how == "map" and good:
+                with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+                    found = mapped[start : start + size]
+            else:
+                found = b""  # a read that meets an error behind its first bytes gives these
+                while piece := os.pread(file.fileno(), size - len(found), start + len(found)):
+                    found += piece
+    except OSError as error:
+        counts[str(error.errno)] = counts.get(str(error.errno), 0) + 1
+        return
+    counts["served" if found == good else "wrong"] += 1
+    if found != good:
+        print("wrong:", name, start, size, len(found), found.count(0), file=sys.stderr)
+if how == "all":
+    chance.shuffle(names)
+    for name in names:
+        look(name, 0, 1 << 30)
+while how != "all" and not select.select([sys.stdin], [], [], 0.001)[0]:
+    name = chance.choice(names)
+    start = chance.randrange(os.stat(f"{truth}/{name}").st_size + 1)
+    look(name, start, chance.choice([1, 700, 4096, 70_000, 1 << 20]))
+print(json.dumps(counts))
+"""
+
+
+class Scene:
+    """A registry that can be killed, an image in it, and a node."""
+
+    def __init__(self, folder: Path, key: Key, chance: random.Random, carrier: Sequence[str]) -> None:
+        self.folder, self._key, self.chance, self._carrier = folder, key, chance, carrier
+        self._port, self._registry = 0, None
+        self.truth, self.top = folder / "truth", folder / "top"
+        self.start_registry()
+        self._fill_registry()
+
+    def _fill_registry(self) -> None:
+        self.truth.mkdir()
+        stack = []
+        for layer in range(2):
+            files = []
+            for number in range(60):
+                size = self.chance.choice([0, 1, 511, 512, 5000, 40_000, 300_000, 700_000])
+                content = self.chance.randbytes(size)
+                (self.truth / f"{layer}-{number}").write_bytes(content)
+                files.append(file(f"data/{layer}-{number}", content))
+            tar = pack(files)
+            stack.append(Layer(gzip.compress(tar, 1, mtime=0), tar))
+        registry = DistributionRegistry(f"127.0.0.1:{self._port}")
+        place = Place(registry, "team/app")
+        release = push(place, *stack, tag="spans")
+        streamer = Streamer(place, self.folder / "indexer", self._key.signer)
+        streamer.convert(release, ESTARGZ, tag="spans")
+        streamer.index(release, Stream(span_size=Size(64 << 10), min_layer_size=Size(1000)))
+        registry.close()
+
+    def start_registry(self) -> None:
+        command = [sys.executable, "-c", REGISTRY, str(self.folder / "registry"), str(self._port)]
+        self._registry = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._registry.stdout is not None
+        self._port = int(self._registry.stdout.readline())
+
+    def kill_registry(self) -> None:
+        assert self._registry is not None and self._registry.stdout is not None
+        self._registry.kill()
+        self._registry.wait()
+        self._registry.stdout.close()
+
+    def serve(self) -> subprocess.Popen[str]:
+        """The command that mounts; it says so on its output when it has."""
+        tag = self.chance.choice(["spans", "spans-estargz"])
+        fill = self.chance.choice(["--fill", "--no-fill", "--no-fill"])
+        command = [sys.executable, "-c", SERVE, "stream", "mount", f"127.0.0.1:{self._port}/team/app:{tag}"]
+        command += [str(self.top), "--key", str(self._key.public), fill, *self._carrier]
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
+        log = (self.folder / "serve.log").open("a")
+        with log:
+            return subprocess.Popen(
+                command, env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+
+    def read(self, how: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-ISc", READER, str(self.top), str(self.truth), how, str(self.chance.random())]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    def wipe(self) -> None:
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
+
+    def close(self) -> None:
+        self.kill_registry()
+        for each in [each for each in mounts() if each.folder.is_relative_to(self.folder)]:
+            end_mount(each.folder)
+
+
+def ended(reader: subprocess.Popen[str], told: Counter[str]) -> None:
+    """Have a reader end; what it says is counted. A wrong byte, or one that hangs, fails."""
+    with reader:
+        try:
+            output, errors = reader.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            state = Path(f"/proc/{reader.pid}/stack").read_text()
+            reader.kill()
+            raise AssertionError(f"a program hangs: {state}") from None
+    if reader.returncode == -signal.SIGBUS:
+        told["SIGBUS"] += 1
+        return
+    assert reader.returncode == 0 and "wrong" not in errors, errors
+    told.update(json.loads(output))
+    assert not told["wrong"], errors
+
+
+@pytest.fixture
+def scene(tmp_path: Path, key: Key, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    need_fuse()
+    seed, carrier = request.param
+    made = Scene(tmp_path, key, random.Random(seed), carrier)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("scene", [(seed, ()) for seed in range(10)], indirect=True, ids=lambda each: f"{each[0]}-fuse")
+def test_kills_at_random_points(scene: Scene) -> None:
+    told = Counter[str]()
+    for _ in range(KILLS_EACH):
+        one_kill(scene, told)
+    print("\nkills:", KILLS_EACH, dict(told))
+    assert told["served"] > 10 * KILLS_EACH
+
+
+def one_kill(scene: Scene, told: Counter[str]) -> None:
+    """One life of the process that serves, in which it or the registry is killed."""
+    chance = scene.chance
+    if chance.random() < 0.3:
+        scene.wipe()
+    with scene.serve() as server:
+        assert server.stdout is not None
+        try:
+            if chance.random() < 0.15:  # while it starts
+                time.sleep(chance.uniform(0, 0.8))
+                told["killed at start"] += 1
+                return
+            line = server.stdout.readline()
+            assert "is mounted on" in line, (scene.folder / "serve.log").read_text()
+            readers = [scene.read(how) for how in ("part", "part", "map")]
+            time.sleep(chance.uniform(0, 0.6))
+            victim = chance.choice(["daemon", "registry", "both"])
+            told[f"killed {victim}"] += 1
+            if victim != "daemon":
+                scene.kill_registry()
+                time.sleep(chance.choice([0, 0.3, PATIENCE_S + 1]))
+            if victim != "registry":
+                server.kill()
+                time.sleep(chance.uniform(0, 0.1))
+            if victim != "daemon":
+                scene.start_registry()
+            for reader in readers:
+                ended(reader, told)
+            if victim == "registry":  # it goes on as if nothing had been
+                after = Counter[str]()
+                ended(scene.read("all"), after)
+                assert set(+after) == {"served"}, after
+                told["all served"] += 1
+        finally:
+            server.kill()
+    with suppress(OSError):
+        assert not any(scene.top.iterdir())
