@@ -28,8 +28,9 @@ class StageResult:
     """What one stage did to one subject."""
 
     stage: str
-    """``build``, ``convert``, ``provenance``, ``index``, ``check``, ``sbom``, ``vulnerabilities``, ``sign``,
-    ``verify``, ``judge``, ``promote``, ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``."""
+    """``build``, ``convert``, ``provenance``, ``index``, ``pack``, ``check``, ``sbom``, ``vulnerabilities``,
+    ``sign``, ``verify``, ``judge``, ``promote``, ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``,
+    ``collect``."""
     subject: str
     """A release key, an image, a repository or a registry."""
     action: str

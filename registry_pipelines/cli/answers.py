@@ -284,6 +284,7 @@ ANSWERS: dict[str, Any] = {
     "stream index": Results,
     "stream convert": Results,
     "stream check": Results,
+    "stream pack": Results,
     "stream mount": Mounted,
     "stream run": Ran,
     "stream status": Mounts,

@@ -44,14 +44,25 @@ _FILL = click.option(
 )
 
 
+_PACK = click.option(
+    "--pack/--no-pack",
+    default=True,
+    show_default=True,
+    help="Start from the image's hot pack, where it has one that a trusted indexer signed.",
+)
+
+
 @click.command("mount", epilog=TARGET, short_help="Mount an image before it is fetched; read-only.")
 @click.argument("target", shell_complete=IMAGES)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @BELIEVED_KEYS
 @_FILL
+@_PACK
 @click.option("--detach", is_flag=True, help="Come back when it is mounted, and serve in the background.")
 @common
-def mount(options: Options, target: str, folder: Path, keys: tuple[Path, ...], fill: bool, detach: bool) -> None:
+def mount(
+    options: Options, target: str, folder: Path, keys: tuple[Path, ...], fill: bool, pack: bool, detach: bool
+) -> None:
     """Mount an image read-only, before it is fetched, until Ctrl-C, TERM or `umount DIR`.
 
     Root needs nothing; another user needs fusermount3, and is then the only one who sees the files. When the registry
@@ -61,11 +72,11 @@ def mount(options: Options, target: str, folder: Path, keys: tuple[Path, ...], f
 
     check_folder(folder)
     if detach:
-        _detached(options, target, folder, keys, fill)
+        _detached(options, target, folder, keys, fill, pack)
         return
     from registry_pipelines.stream.lazy.serving import Mounted
 
-    with _opened(options, target, keys) as image:
+    with _opened(options, target, keys, pack) as image:
         note = image.note(target, folder)
         with Mounted(image, folder, _notes(options), note, image.count) as mounted:
             if fill:
@@ -76,7 +87,7 @@ def mount(options: Options, target: str, folder: Path, keys: tuple[Path, ...], f
 
 
 @contextlib.contextmanager
-def _opened(options: Options, target: str, keys: Sequence[Path]) -> Iterator[OpenImage]:
+def _opened(options: Options, target: str, keys: Sequence[Path], pack: bool) -> Iterator[OpenImage]:
     from registry_pipelines.stream.lazy.opened import open_image
 
     verifier = options.believed(keys)
@@ -84,7 +95,13 @@ def _opened(options: Options, target: str, keys: Sequence[Path]) -> Iterator[Ope
         located = locate(target)
         state = options.state.parent
         with open_image(
-            located.place, located.selector, state=state, verifier=verifier, log=_say, progress=progress
+            located.place,
+            located.selector,
+            state=state,
+            verifier=verifier,
+            use_pack=pack,
+            log=_say,
+            progress=progress,
         ) as image:
             yield image
 
@@ -111,15 +128,19 @@ def _lazy_text(note: MountNote) -> str:
     layers = note.layers_lazy + note.layers_whole
     if not note.lazy:
         return f"lazy: no, {count_text(layers, 'layer')} fetched whole"
+    if note.pack:
+        whole = f", {count_text(note.layers_whole, 'layer')} fetched whole" if note.layers_whole else ""
+        return f"lazy: yes, from the hot pack{whole}"
     return f"lazy: yes, {note.layers_lazy} of {count_text(layers, 'layer')} by pieces"
 
 
-def _detached(options: Options, target: str, folder: Path, keys: Sequence[Path], fill: bool) -> None:
+def _detached(options: Options, target: str, folder: Path, keys: Sequence[Path], fill: bool, pack: bool) -> None:
     """Start another process that serves, and wait until it says that it does. Raises what ended it."""
     from registry_pipelines.oci.files import local_errors
 
     command = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream", "mount"]
     command += [target, str(folder.absolute()), "--json", "--quiet", "--fill" if fill else "--no-fill"]
+    command.append("--pack" if pack else "--no-pack")
     command += [text for key in keys for text in ("--key", str(key))]
     if options.config_file is not None:
         command += ["--config", str(options.config_file)]
@@ -162,6 +183,7 @@ def _first_document(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
 @click.argument("command", nargs=-1, metavar="[-- CMD [ARGUMENT]...]")
 @BELIEVED_KEYS
 @_FILL
+@_PACK
 @click.option("--entrypoint", metavar="PROGRAM", help="In place of the image's; its command then counts no more.")
 @common
 def run(
@@ -170,6 +192,7 @@ def run(
     command: tuple[str, ...],
     keys: tuple[Path, ...],
     fill: bool,
+    pack: bool,
     entrypoint: str | None,
 ) -> None:
     """Start a program of an image before the image is fetched. Ends with the program's exit code.
@@ -193,7 +216,7 @@ def run(
     if started.single_user:
         _say("without newuidmap and a range in /etc/subuid and /etc/subgid all files are of the one it runs as")
     try:
-        with _opened(options, target, keys) as image:
+        with _opened(options, target, keys, pack) as image:
             code = _run(options, target, image, started, command, entrypoint, clock, fill=fill)
     finally:
         started.end(END_S)
@@ -272,7 +295,10 @@ def _tell_run(options: Options, note: MountNote, started_s: float | None, result
         return
     first = f"STARTED {started_s:.2f} s  " if started_s is not None else ""
     waited = f"{count_text(note.stalls, 'stall')} ({note.stalled_s:.1f} s)"
-    fetched = f"{size_text(note.fetched_bytes)} in {count_text(note.requests, 'request')}, {waited}"
+    ways = {"by pack": note.pack_bytes, "by pieces": note.demand_bytes, "background": note.background_bytes}
+    by = ", ".join(f"{size_text(count)} {way}" for way, count in ways.items() if count)
+    fetched = f"{size_text(note.fetched_bytes)} in {count_text(note.requests, 'request')}"
+    fetched += f" ({by}), {waited}" if by else f", {waited}"
     _say(f"{first}RESULT {result_s:.2f} s  fetched {fetched}; {_lazy_text(note)}")
 
 
@@ -300,7 +326,8 @@ def status(options: Options) -> None:
 
 
 _COLUMNS = (
-    *("alive", "lazy", "process", "size_bytes", "filled_bytes", "fetched_bytes", "demand_bytes"),
+    *("alive", "lazy", "process", "size_bytes", "filled_bytes", "fetched_bytes"),
+    *("pack_bytes", "demand_bytes", "background_bytes"),
     *("requests", "stalls", "stalled_s", "failed_reads"),
 )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.chain.result import StageResult
-from registry_pipelines.cli import lazy
+from registry_pipelines.cli import lazy, packing
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
@@ -120,7 +120,7 @@ def index(
     stream = wanted(given)
     with options.places([target]) as places, options.progress() as progress:
         located = places.locate(target)
-        result = index_any(located.place, located.selector, stream, _tools(options, key, progress))
+        result = index_any(located.place, located.selector, stream, tools_for(options, key, progress))
     answer(options, result)
 
 
@@ -172,7 +172,7 @@ def convert(
         located = places.locate(target)
         if not located.tag:
             raise InputError(f"{target!r} has no tag, and what is made is named by it", do="Write the tag, too")
-        tools = _tools(options, key, progress)
+        tools = tools_for(options, key, progress)
         result = convert_any(located.place, located.selector, located.tag, stream, tools)
     answer(options, result)
 
@@ -209,7 +209,7 @@ def _refuse_what_is_configured(config: Config, name: str, given: Mapping[str, An
         )
 
 
-def _tools(options: Options, key: Path | None, progress: Progress) -> Tools:
+def tools_for(options: Options, key: Path | None, progress: Progress) -> Tools:
     """For an image that is none of the configuration's. Raises InputError: no key is named, or it cannot be read."""
     from registry_pipelines.chain.keys import Keyring
     from registry_pipelines.chain.stream import Tools
@@ -280,7 +280,7 @@ def _show_check(result: StageResult) -> None:
     )
 
 
-for _command in lazy.COMMANDS:
+for _command in (*lazy.COMMANDS, *packing.COMMANDS):
     stream_group.add_command(_command)
 
 COMMANDS = [stream_group]

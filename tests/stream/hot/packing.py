@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import gzip
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.hot.cutting import PackResult, make_pack
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording
 from registry_pipelines.stream.lazy.opened import OpenImage
 from tests.evidence.parts import Key
+from tests.stream.layers import pack
+from tests.stream.lazy.starts import file, link
+from tests.stream.releases import Layer, push
+
+MIB = 1 << 20
+
+
+def image(place: Place, *, tag: str = "v1", more_mib: int = 4) -> Descriptor:
+    """Two layers: a few small files, and above them ``data/0`` and so on, 1 MiB each, which do not compress."""
+    noise = random.Random(tag)
+    data = [file(f"data/{number}", noise.randbytes(MIB)) for number in range(more_mib)]
+    base = [file("etc/motd", b"old\n"), file("etc/gone", b""), *(file(f"lib/{n}.py", b"pass\n" * n) for n in range(40))]
+    above = [file("etc/motd", b"hello\n"), file("etc/.wh.gone", b""), *data, link("motd", "etc/motd")]
+    layers = [Layer(gzip.compress(tar, 1, mtime=0), tar) for tar in map(pack, (base, above))]
+    return push(place, *layers, tag=tag)
 
 
 def recording(image: Digest, files: Mapping[str, int], touches: Sequence[tuple[str, int, int]] = ()) -> Recording:

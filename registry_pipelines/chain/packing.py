@@ -1,0 +1,116 @@
+"""Cut the hot pack of an image from a recording that is there; the image is not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.hot.cutting import PackResult, make_pack
+from registry_pipelines.stream.hot.recording import Recording
+from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.stream.source import read_source
+
+if TYPE_CHECKING:
+    from registry_pipelines.chain.stream import Tools
+
+
+def pack_any(
+    place: Place,
+    selector: str,
+    recording: Recording,
+    tools: Tools,
+    *,
+    subject: str,
+    like: Sequence[str] = (),
+    platform: Platform | None = None,
+    log: Callable[[str], object],
+) -> StageResult:
+    """Cut the pack of one platform of an image, sign and attach it.
+
+    selector: tag or digest. subject: what it is called in the answer. like: tags or digests in the same repository
+    whose packs may lend what stayed. platform: for a recording of another image; this machine's unless told. See
+    :func:`~registry_pipelines.stream.hot.cutting.make_pack`.
+    """
+    top = place.registry.resolve(place.repository, selector)
+    source = read_source(place, top.digest)
+    own = [each for each in source.images if each.entry.digest == recording.image]
+    image = own[0].entry.digest if own else image_for(place, top.digest, platform).descriptor.digest
+    earlier = [image_for(place, each, platform).descriptor.digest for each in like]
+    result = make_pack(
+        place,
+        image,
+        recording,
+        state=tools.state,
+        store=LayerStore(tools.state / "layers"),
+        signer=tools.signer,
+        earlier=earlier,
+        engine=tools.engine,
+        progress=tools.progress,
+        log=log,
+    )
+    return pack_result(subject, top.digest, result)
+
+
+def pack_result(subject: str, release: Digest, result: PackResult) -> StageResult:
+    """What cutting did, for people."""
+    share = result.pages_found / result.pages if result.pages else 0.0
+    notes = []
+    if result.inherited:
+        notes.append(
+            f"the recording is one of another image: {share:.0%} of its pages are in this one, "
+            f"{count_text(result.files_dropped, 'file')} of it not"
+        )
+    if result.pages_left_out:
+        notes.append(f"{count_text(result.pages_left_out, 'page')} of the recording are too many for one pack")
+    return StageResult(
+        stage="pack",
+        subject=subject,
+        action=_action(result),
+        digest=result.pack.digest if result.pack else release,
+        changed=result.changed,
+        bytes_moved=result.bytes_sent,
+        seconds=result.seconds,
+        facts={
+            "image": result.image,
+            "pages": result.pages,
+            "pages_found": result.pages_found,
+            "pages_left_out": result.pages_left_out,
+            "files_dropped": result.files_dropped,
+            "content_bytes": result.content_bytes,
+            "pack_bytes": result.stored_bytes,
+            "parts": result.parts,
+            "parts_reused": result.parts_reused,
+            "frames": result.frames,
+            "layer_bytes_read": result.bytes_read,
+        },
+        notes=notes,
+    )
+
+
+def _action(result: PackResult) -> str:
+    if result.pack is None:
+        return "nothing of the recording is in the image"
+    if not result.changed:
+        return "unchanged"
+    reused = f", {result.parts_reused} of {count_text(result.parts, 'part')} as before" if result.parts_reused else ""
+    return f"a hot pack of {size_text(result.stored_bytes)} ({size_text(result.content_bytes)} unpacked){reused}"
+
+
+def read_recording(path: Path) -> Recording:
+    """A recording in a file. Raises RecordingInvalid, LocalError."""
+    from registry_pipelines.oci.files import local_errors
+    from registry_pipelines.stream.hot.recording import decode
+
+    with local_errors(path):
+        raw = path.read_bytes()
+    return decode(raw, where=str(path))
+
+
+__all__ = ["pack_any", "pack_result", "read_recording"]
