@@ -1,9 +1,10 @@
 """The file of an image that the kernel mounts as EROFS: metadata in front, and behind it what came of the layers.
 
 It is filled from the layers' own files, which all images share: a block is fetched once however many images have it,
-and stands on the disk once more for each that is mounted so. One process fills a file; who mounts the same image beside
-it gets another. The metadata is written before it is told of, and the super block as the last of it: a file without one
-cannot be mounted. What a crash of the machine may have undone is not believed (``blocks``).
+and stands on the disk once more for each that is mounted so, unless the file system lets files share blocks. One
+process fills a file; who mounts the same image beside it gets another. The metadata is written before it is told of,
+and the super block as the last of it: a file without one cannot be mounted. What a crash of the machine may have undone
+is not believed (``blocks``).
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ class BackingFile:
         self.path = blocks.folder / "data"
         """What is mounted."""
         self._blocks, self._layers, self._store = blocks, layers, store
+        self._shares = any(blocks.may_share(layer) for layer in layers)
 
     def __enter__(self) -> BackingFile:
         return self
@@ -165,7 +167,7 @@ class BackingFile:
         for layer, start, stop in self._held():
             for position in range(start, stop, COPY_BYTES):
                 size = min(COPY_BYTES, stop - position)
-                self._copy(layer, position, size)
+                self._copy_or_share(layer, position, size)
                 copied += size
                 if copied >= most:
                     return copied
@@ -178,8 +180,9 @@ class BackingFile:
 
     @property
     def twice_bytes(self) -> int:
-        """Of layers, those that stand here, too, on the disk."""
-        return max(0, self.path.stat().st_blocks * 512 - self.layout.metadata_bytes)
+        """Of layers, those that stand once more on the disk. Raises LocalError."""
+        taken, shared = self._blocks.disk_bytes if self._shares else (self.path.stat().st_blocks * 512, 0)
+        return max(0, taken - shared - self.layout.metadata_bytes)
 
     def sync(self) -> None:
         """Have what is there survive a crash of the machine. Raises DiskFull, OSError: it is not there any more, see
@@ -190,6 +193,22 @@ class BackingFile:
         offset = self.layout.regions[layer].offset + position
         self._put(offset, self._layers[layer].view(position, size))
         self._blocks.mark(*self._whole(offset, offset + size))
+
+    def _copy_or_share(self, layer: int, position: int, size: int) -> None:
+        """Whole blocks of the disk are shared. Not where somebody waits: the kernel first writes what came of them."""
+        start, stop = position + -position % ALIGNMENT, (position + size) // ALIGNMENT * ALIGNMENT
+        region = self.layout.regions[layer]
+        if not self._shares or stop <= start:
+            self._copy(layer, position, size)
+            return
+        if start > position:
+            self._copy(layer, position, start - position)
+        if self._blocks.share(region.offset + start, stop - start, self._layers[layer], start):
+            self._blocks.mark(region.offset + start, region.offset + stop)
+        else:
+            self._copy(layer, start, stop - start)
+        if position + size > stop:
+            self._copy(layer, stop, position + size - stop)
 
     def _put(self, offset: int, content: bytes | memoryview) -> None:
         while True:

@@ -25,6 +25,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors, local_errors, write_file
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.sharing import share_blocks, shared_bytes, shares_blocks
 
 FORMAT = 1
 """Part of the paths; raised when the files hold something else than before. Older ones are deleted."""
@@ -291,6 +292,12 @@ class LazyLayer:
                 position += count
                 view = view[count:]
 
+    def share(self, position: int, size: int, other: LazyLayer, start: int) -> bool:
+        """Have bytes of another, from ``start`` on, stand here without a copy, as :meth:`put` would; all multiples of
+        4096. False: the file system cannot. Raises DiskFull, LocalError."""
+        with local_errors(self.folder):
+            return share_blocks(other._data, start, size, self._data, position)
+
     def mark(self, start: int, stop: int) -> None:
         """The bytes from ``start`` to ``stop`` are there. A block that is there in part is none until the rest is."""
         if stop >= self.size:
@@ -326,6 +333,16 @@ class LazyLayer:
             return self._filled_at_end
         there = sum(int.from_bytes(piece, "little").bit_count() for piece in _pieces(self._bits))
         return min(there * BLOCK_BYTES, self.size)
+
+    def may_share(self, other: LazyLayer) -> bool:
+        """Whether :meth:`share` can be."""
+        return shares_blocks(other._data, self._data)
+
+    @property
+    def disk_bytes(self) -> tuple[int, int]:
+        """What the file takes of the disk, and how much of that it shares with other files."""
+        with local_errors(self.folder):
+            return os.fstat(self._data).st_blocks * 512, shared_bytes(self._data)
 
     @property
     def complete(self) -> bool:

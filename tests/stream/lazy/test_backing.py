@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.erofs import write_erofs
 from registry_pipelines.stream.lazy.tree import Tree
+from tests.needs import missing
 from tests.stream.lazy.test_erofs import FILE, LINK, mounted, need_erofs, node, tree_of
 
 SIZES = (150_000, 0, 7 * 4096, 65_537)
@@ -112,6 +114,39 @@ def test_what_layers_have_is_copied_until_nothing_is_missing(tmp_path: Path) -> 
         while file.copy_held(1 << 20):
             pass
         assert file.complete and content(file) == here.image(tree) and file.twice_bytes >= sum(SIZES)
+
+
+@contextmanager
+def sharing_disk(folder: Path) -> Iterator[Path]:
+    """A file system whose files may share blocks."""
+    image, program = folder / "btrfs.image", shutil.which("mkfs.btrfs", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if program is None or os.geteuid() != 0:
+        missing("this needs root and mkfs.btrfs (.ci/install-peers installs it on Debian)")
+    with image.open("wb") as file:
+        file.truncate(120 << 20)
+    subprocess.run([program, "-q", str(image)], check=True, capture_output=True)
+    (folder / "disk").mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder / "disk")], check=True)
+    try:
+        yield folder / "disk"
+    finally:
+        subprocess.run(["umount", str(folder / "disk")], check=True)
+
+
+def test_blocks_are_shared_where_the_disk_can(tmp_path: Path) -> None:
+    with sharing_disk(tmp_path) as disk:
+        here = Node(disk, (5_000_000, 3 * 4096 + 512, 100))
+        tree = here.tree()
+        with here.layers() as layers, here.backing.open(tree, layers) as file:
+            start = file.layout.regions[0].offset + 1_000_000
+            file.fill(start, start + 100_000)
+            while file.copy_held(1 << 20):
+                pass
+            file.sync()
+            # What was waited for, the blocks at its ends, and the ends of layers.
+            assert file.complete and content(file) == here.image(tree) and 100_000 < file.twice_bytes < 130_000
+        with here.layers(filled=False) as layers, here.backing.open(tree, layers) as again:
+            assert again.complete and again.twice_bytes < 130_000
 
 
 def test_a_file_is_kept_and_one_process_fills_it(tmp_path: Path) -> None:
