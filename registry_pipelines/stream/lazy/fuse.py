@@ -14,8 +14,10 @@ import logging
 import os
 import stat
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +30,19 @@ from registry_pipelines.stream.lazy.namespaces import group_ids, user_ids
 READ_AHEAD_BYTES = 32 << 10
 """What the kernel reads beyond what was asked for. More means more pieces of a layer for a start, less means more
 questions; measured for starts from a pack of touched pages, 32 KiB was the fastest."""
+
+WHOLE_READ_AHEAD_BYTES = 128 << 10
+"""The same where all of the image is here: the kernel's own for a disk."""
+
+AHEAD_BYTES = 2 << 20
+"""Of a file that is read from one end to the other the disk is asked for so much before the kernel asks: it asks in
+pieces of its read-ahead, and would wait for the disk at each."""
+
+SLACK_BYTES = 512 << 10
+"""So far from where a read ended the next one may begin and still be one of the same sequence."""
+
+SEQUENCES = 64
+"""Files of which it is remembered where they were read last."""
 
 SERVING_THREADS = 3
 """For all that is answered from memory; while one copies into the kernel, Python runs another."""
@@ -130,6 +145,10 @@ class Served(Protocol):
         """The same, fetched first; waits. Raises the RegistryPipelinesError family."""
         ...
 
+    def soon(self, number: int, offset: int, size: int) -> None:
+        """Content that is here, or not, will be read next. Never waits."""
+        ...
+
 
 class Refused(Exception):
     """The answer is an error. number: errno."""
@@ -147,11 +166,41 @@ class _Waiting:
     requests: dict[int, int] = field(default_factory=dict)
 
 
+class _Sequence:
+    """Where files are read from one end to the other. Threads share it without a lock: what they spoil costs a hint."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[int, tuple[int, int]] = OrderedDict()
+
+    def next_wanted(self, number: int, offset: int, stop: int, size: int) -> tuple[int, int] | None:
+        """A read from ``offset`` to ``stop`` of a file of ``size`` bytes: what should come next, from and to; None for
+        nothing, or nothing new."""
+        known = self._files.pop(number, None)
+        if known is None or abs(offset - known[0]) > SLACK_BYTES:  # the kernel asks for two windows at once
+            self._remember(number, stop, 0)
+            return None
+        read_to, told_to = max(stop, known[0]), known[1]
+        if read_to + AHEAD_BYTES // 2 <= told_to:
+            self._remember(number, read_to, told_to)
+            return None
+        start, told_to = max(read_to, told_to), min(read_to + AHEAD_BYTES, size)
+        self._remember(number, read_to, told_to)
+        return (start, told_to) if start < told_to else None
+
+    def _remember(self, number: int, read_to: int, told_to: int) -> None:
+        self._files[number] = (read_to, told_to)
+        if len(self._files) > SEQUENCES:
+            with suppress(KeyError):
+                self._files.popitem(last=False)
+
+
 class FuseServer:
     """Serves one mount. ``device``: /dev/fuse, opened and mounted. See :meth:`run`."""
 
-    def __init__(self, device: int, served: Served) -> None:
+    def __init__(self, device: int, served: Served, *, read_ahead_bytes: int = READ_AHEAD_BYTES) -> None:
         self._device = device
+        self._read_ahead_bytes = read_ahead_bytes
+        self._sequence = _Sequence()
         self._served = served
         self._users, self._groups = user_ids(), group_ids()
         self._waiting = _Waiting()
@@ -249,7 +298,7 @@ class FuseServer:
         background = WAITING_THREADS
         return (
             wire.INIT_OUT.pack(
-                *(wire.MAJOR, wire.MINOR, READ_AHEAD_BYTES, flags & wire.WANTED),
+                *(wire.MAJOR, wire.MINOR, self._read_ahead_bytes, flags & wire.WANTED),
                 *(background, background * 3 // 4, 4096, 1, 0, 0, 0),
                 *[0] * 7,
             ),
@@ -343,6 +392,9 @@ class FuseServer:
         view = self._served.view(number, offset, size)
         if view is not None:
             self._reply(unique, view)
+            wanted = self._sequence.next_wanted(number, offset, offset + size, node.size)
+            if wanted is not None:
+                self._served.soon(number, wanted[0], wanted[1] - wanted[0])
             return
         with self._waiting.lock:
             self._waiting.requests[unique] = process

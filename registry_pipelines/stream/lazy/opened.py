@@ -66,6 +66,11 @@ class OpenImage:
         inode = self.node(number)
         return self._layers[inode.layer].read(inode.position + offset, size)
 
+    def soon(self, number: int, offset: int, size: int) -> None:
+        """Content of a file will be read next: what is here of it comes from the disk."""
+        inode = self.node(number)
+        self._layers[inode.layer].soon(inode.position + offset, size)
+
     def find(self, path: str) -> int | None:
         """The number of what stands under a path, no link followed; None for nothing."""
         return self._tree.find(b"" if path == "." else os.fsencode(path))

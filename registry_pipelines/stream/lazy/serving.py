@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.stream.lazy.fuse import FuseServer, Served
-from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer, Served
+from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse, set_read_ahead
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, read_notes
 
 NOTE_EVERY_S = 1.0
@@ -45,7 +45,9 @@ class Mounted:
         except BaseException:
             self._file.__exit__()
             raise
-        self._server = FuseServer(self._device, served)
+        self._whole = _is_whole(count(note))
+        read_ahead = WHOLE_READ_AHEAD_BYTES if self._whole else READ_AHEAD_BYTES
+        self._server = FuseServer(self._device, served, read_ahead_bytes=read_ahead)
         self._gone = threading.Event()
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._serve, self._tell)]
 
@@ -84,6 +86,14 @@ class Mounted:
             if counted != last:
                 self._file.write(self.note)
                 last = counted
+            if not self._whole and _is_whole(counted):
+                self._whole = True
+                set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES)
+
+
+def _is_whole(note: MountNote) -> bool:
+    """Whether all of the image is on this node."""
+    return note.filled_bytes >= note.size_bytes
 
 
 class Clock:

@@ -50,6 +50,8 @@ class MemoryTree:
     fetch: Callable[[bytes], bytes] | None = None
     any_xattrs: bool = True
     content_bytes: int = 1 << 20
+    told: list[tuple[int, int, int]] = field(default_factory=list)
+    """What was said to be read next."""
 
     @property
     def nodes(self) -> int:
@@ -74,6 +76,9 @@ class MemoryTree:
     def read(self, number: int, offset: int, size: int) -> bytes:
         assert self.fetch is not None
         return self.fetch(self.things[number].content)[offset : offset + size]
+
+    def soon(self, number: int, offset: int, size: int) -> None:
+        self.told.append((number, offset, size))
 
 
 def one_file(content: bytes, fetch: Callable[[bytes], bytes] | None = None) -> MemoryTree:

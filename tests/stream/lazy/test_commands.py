@@ -20,6 +20,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Size
+from registry_pipelines.stream.lazy.fuse import WHOLE_READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mount_fuse, mounts
 from registry_pipelines.stream.lazy.notes import read_notes
 from registry_pipelines.stream.model import Stream
@@ -168,6 +169,9 @@ def test_a_detached_mount_that_is_killed_is_mounted_again(node: Node) -> None:
     assert (top / "motd").read_text() == "hello\n" and len((top / "data" / "0").read_bytes()) == 1 << 20
     [told] = node.status()
     assert told["alive"] and told["process"] != mount["process"]
+    device = top.stat().st_dev  # once all is here the kernel reads ahead as on a disk
+    read_ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    until(lambda: int(read_ahead.read_text()) == WHOLE_READ_AHEAD_BYTES >> 10)
     subprocess.run(["umount", str(top)], check=True)
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import InputError, ToolMissing, Unavailable
-from registry_pipelines.stream.lazy.mounting import KIND, check_folder, mount_fuse, mounts
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES
+from registry_pipelines.stream.lazy.mounting import KIND, check_folder, mount_fuse, mounts, set_read_ahead
 from tests.needs import missing
 from tests.patience import patient
 from tests.stream.lazy.mounts import MemoryTree, Thing, mounted, need_fuse, one_file
+from tests.stream.lazy.parts import until
 
 DIR, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o640, stat.S_IFLNK | 0o777
 
@@ -116,6 +118,32 @@ def test_rights_are_those_of_the_tree() -> None:
             for user, code in ((1000, 0), (1001, 1)):
                 command = ["setpriv", f"--reuid={user}", "cat", f"{folder}/top/file"]
                 assert subprocess.run(command, capture_output=True, check=False).returncode == code, user
+
+
+def test_of_a_file_read_from_one_end_to_the_other_the_next_bytes_are_asked_for_early(tmp_path: Path) -> None:
+    content = os.urandom(8 << 20)
+    tree = one_file(content)
+    with mounted(tree, tmp_path / "top"):
+        with (tmp_path / "top" / "file").open("rb") as file:
+            for number in (7, 1, 5, 3):
+                os.pread(file.fileno(), 4096, number << 20)
+        assert not tree.told
+        assert (tmp_path / "top" / "file").read_bytes() == content
+    until(lambda: bool(tree.told))
+    assert tree.told[0][1] < 1 << 20 and all(number == 2 for number, _, _ in tree.told)
+    assert max(offset + size for _, offset, size in tree.told) == len(content)
+    assert sum(size for _, _, size in tree.told) < 2 * len(content)
+
+
+def test_the_whole_of_an_image_is_read_further_ahead(tmp_path: Path) -> None:
+    need_fuse()
+    top = tmp_path / "top"
+    with mounted(one_file(b"content"), top):
+        device = top.stat().st_dev
+        bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+        assert int(bdi.read_text()) == READ_AHEAD_BYTES >> 10
+        set_read_ahead(top, WHOLE_READ_AHEAD_BYTES)
+        assert int(bdi.read_text()) == WHOLE_READ_AHEAD_BYTES >> 10
 
 
 def test_a_read_that_fails_is_eio_and_the_next_one_is_not(tmp_path: Path) -> None:
