@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.chain.result import StageResult
-from registry_pipelines.cli import lazy, packing
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
@@ -40,7 +40,25 @@ TARGET = (
 )
 
 
-@click.group("stream")
+_LATER = {"mount": "lazy", "run": "lazy", "status": "lazy", "pack": "packing"}
+"""Commands of other modules, which are loaded when they are called."""
+
+
+class _Commands(click.Group):
+    """The commands of this module and of ``_LATER``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_LATER})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _LATER:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"registry_pipelines.cli.{_LATER[cmd_name]}")
+        command: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
+        return command
+
+
+@click.group("stream", cls=_Commands)
 def stream_group() -> None:
     """Let images start before they are fetched whole: SOCI, eStargz."""
 
@@ -279,8 +297,5 @@ def _show_check(result: StageResult) -> None:
         dict.fromkeys(f"{str(row['what']).partition(':')[0]}: {row['why']}. {row['do']}" for row in result.rows)
     )
 
-
-for _command in (*lazy.COMMANDS, *packing.COMMANDS):
-    stream_group.add_command(_command)
 
 COMMANDS = [stream_group]

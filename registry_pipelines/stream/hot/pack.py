@@ -17,6 +17,7 @@ import zstandard
 from registry_pipelines.errors import DigestInvalid, IndexInvalid
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 from registry_pipelines.stream.lazy.tree import Tree
 
 PACK_TYPE = "application/vnd.registry-pipelines.hot-pack.v1+json"
@@ -141,7 +142,7 @@ def _checked(found: _Head) -> Head:
     if any(not 0 <= layer.size < 1 << 62 for layer in layers):
         raise ValueError("a layer has no size")
     if len(found.parts) > MAX_PARTS:
-        raise ValueError(f"it has {len(found.parts)} parts")
+        raise ValueError(f"it has {count_text(len(found.parts), 'part')}")
     extents, content, parts = 0, 0, []
     for number, digest, size, stored in found.parts:
         if not 0 <= number < len(layers):
