@@ -33,6 +33,8 @@ MAX_TARGET_BYTES = 4095
 _FIRST = 1536
 """Where inodes begin: the first block behind the super block."""
 _WRITE_BYTES = 1 << 20
+_KIND = 0o170000
+"""Of a mode, as ``stat.S_IFMT`` has it."""
 
 
 class Output(Protocol):
@@ -133,20 +135,23 @@ class Metadata:
         self._blocks: dict[int, tuple[int, int]] = {}
         """Directories and links that do not fit behind their inode: first block, counted from the first such one, and
         bytes."""
-        at = blocks = 0
+        at, blocks = _FIRST, 0
         for number, inode in enumerate(tree, ROOT):
-            tail, wanted = self._tail(number, inode), INODE_BYTES + len(self._xattrs.of(inode))
-            if wanted + tail <= BLOCK_BYTES:
+            kind, wanted = inode.mode & _KIND, INODE_BYTES
+            tail = self._check(number, inode) if kind == stat.S_IFREG else self._tail(number, inode)
+            if inode.xattrs:
+                wanted += len(self._xattrs.of(inode))
+            if tail and wanted + tail <= BLOCK_BYTES:
                 wanted += tail
-                if tail and at % BLOCK_BYTES + wanted > BLOCK_BYTES:
+                if at % BLOCK_BYTES + wanted > BLOCK_BYTES:
                     at += -at % BLOCK_BYTES
             elif tail:
                 self._blocks[number] = blocks, tail
                 blocks += -(-tail // BLOCK_BYTES)
-            self._slots.append((_FIRST + at) // SLOT_BYTES)
-            self._types.append(wire.FILE_TYPES[stat.S_IFMT(inode.mode)])
+            self._slots.append(at // SLOT_BYTES)
+            self._types.append(wire.FILE_TYPES[kind])
             at += wanted + -wanted % INODE_BYTES
-        self._first_block = -(-(_FIRST + at) // BLOCK_BYTES)
+        self._first_block = -(-at // BLOCK_BYTES)
         self._shared_block = self._first_block + blocks
         end = self._shared_block * BLOCK_BYTES + len(self._xattrs.shared)
         self.layout = Layout.of(_aligned(end), layer_sizes, self._xattrs.left_out)
@@ -160,7 +165,8 @@ class Metadata:
         """The metadata, from the first byte to the last."""
         written, ready = 0, bytearray()
         for offset, piece in self._pieces():
-            ready += bytes(offset - written - len(ready))
+            if offset > written + len(ready):
+                ready += bytes(offset - written - len(ready))
             ready += piece
             if len(ready) >= _WRITE_BYTES:
                 written += len(ready)
@@ -180,8 +186,15 @@ class Metadata:
                 shared_block=self._shared_block,
             ),
         )
+        starts = [region.offset // BLOCK_BYTES for region in self.layout.regions]
         for number, inode in enumerate(self._tree, ROOT):
-            yield self._slots[number] * SLOT_BYTES, self._inode(number, inode)
+            mode, uid, gid, mtime, _, nlink, size, layer, position, _, xattrs = inode
+            if mode & _KIND == stat.S_IFREG and not xattrs:
+                block = starts[layer] + position // BLOCK_BYTES if size else 0
+                piece = wire.inode(number, mode, uid, gid, mtime, nlink, size, block)
+            else:
+                piece = self._inode(number, inode, starts)
+            yield self._slots[number] * SLOT_BYTES, piece
         for number, (block, _) in self._blocks.items():
             yield (self._first_block + block) * BLOCK_BYTES, b"".join(self._content(number))
         yield self._shared_block * BLOCK_BYTES, bytes(self._xattrs.shared)
@@ -189,24 +202,24 @@ class Metadata:
     def _tail(self, number: int, inode: Inode) -> int:
         """Bytes of what a directory or link has."""
         kind = stat.S_IFMT(inode.mode)
-        if kind == stat.S_IFREG:
-            self._check(number, inode)
-        elif kind == stat.S_IFDIR:
+        if kind == stat.S_IFDIR:
             return self._directory(number).size
-        elif kind == stat.S_IFLNK:
+        if kind == stat.S_IFLNK:
             if len(inode.target) > MAX_TARGET_BYTES:
                 _refuse(self._tree, number, f"as a symbolic link its target has {len(inode.target)} bytes")
             return len(inode.target)
         return 0
 
-    def _check(self, number: int, inode: Inode) -> None:
-        size = self._sizes[inode.layer] if inode.layer < len(self._sizes) else 0
-        if inode.size and (inode.position % BLOCK_BYTES or inode.position + inode.size > size):
+    def _check(self, number: int, inode: Inode) -> int:
+        size, layer, position = inode[6:9]
+        end = self._sizes[layer] if layer < len(self._sizes) else 0
+        if size and (position % BLOCK_BYTES or position + size > end):
             raise IndexInvalid(
                 f"the image cannot be mounted: the index of layer {inode.layer + 1} says that "
                 f"{_path(self._tree, number)!r} begins at byte {inode.position}, where it cannot be",
                 do="Make the index again",
             )
+        return 0
 
     def _directory(self, number: int) -> wire.Directory:
         return wire.Directory(number, self._tree.parent(number), self._tree.children(number))
@@ -217,11 +230,11 @@ class Metadata:
             return self._directory(number).blocks(self._slots, self._types)
         return iter((inode.target,))
 
-    def _inode(self, number: int, inode: Inode) -> bytes:
+    def _inode(self, number: int, inode: Inode, starts: Sequence[int]) -> bytes:
         mode, uid, gid, mtime, rdev, nlink, size, layer, position = inode[:9]
-        kind, layout, value, tail = stat.S_IFMT(mode), wire.PLAIN, 0, b""
+        kind, layout, value, tail = mode & _KIND, wire.PLAIN, 0, b""
         if kind == stat.S_IFREG:
-            value = (self.layout.regions[layer].offset + position) // BLOCK_BYTES if size else 0
+            value = starts[layer] + position // BLOCK_BYTES if size else 0
         elif number in self._blocks:
             block, size = self._blocks[number]
             value = self._first_block + block

@@ -30,7 +30,7 @@ MAX_SHARED = 255
 PLAIN, INLINE = 0, 2
 """Content in blocks of its own; behind its inode, in the same block."""
 
-_MAGIC = 0xE0F5E1E2
+_MAGIC, _MASK = 0xE0F5E1E2, (1 << 64) - 1
 _COMPAT_CHECKSUM, _COMPAT_MTIME = 1, 2
 _SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQB3xIQQ")
 _INODE = struct.Struct("<HHHHQIIIIQII16x")
@@ -86,8 +86,8 @@ def inode(
     """value: number of the first block, or of the device."""
     seconds, nanoseconds = divmod(mtime_ns, 10**9)
     count = 1 + (xattr_bytes - _XATTR_HEAD.size) // 4 if xattr_bytes else 0
-    head = (1 | layout << 1, count, mode, 0, size, value, number)
-    return _INODE.pack(*head, uid, gid, seconds & 0xFFFFFFFFFFFFFFFF, nanoseconds, nlink)
+    kind = 1 | layout << 1  # extended
+    return _INODE.pack(kind, count, mode, 0, size, value, number, uid, gid, seconds & _MASK, nanoseconds, nlink)
 
 
 def device(number: int) -> int:
