@@ -249,6 +249,12 @@ class Mounts(TypedDict):
     mounts: list[dict[str, Any]]
 
 
+class PulledWhole(TypedDict):
+    """An image that was fetched whole, as the fields of ``stream.pull.pulling.Pulled``."""
+
+    pull: dict[str, Any]
+
+
 class Compared(TypedDict):
     """Differences between an image and its copy."""
 
@@ -288,6 +294,7 @@ ANSWERS: dict[str, Any] = {
     "stream mount": Mounted,
     "stream run": Ran,
     "stream status": Mounts,
+    "stream pull": PulledWhole,
     "sbom": Results,
     "scan": Results,
     "sign": Results | KeyPair,

@@ -40,7 +40,7 @@ TARGET = (
 )
 
 
-_LATER = {"mount": "lazy", "run": "lazy", "status": "lazy", "pack": "packing"}
+_LATER = {"mount": "lazy", "run": "lazy", "status": "lazy", "pack": "packing", "pull": "pulling"}
 """Commands of other modules, which are loaded when they are called."""
 
 

@@ -18,6 +18,7 @@
   (``table_checks`` a layer's ztoc, ``toc_checks`` its eStargz table), ``check_kinds`` has each answer with its source,
   ``eligible`` what services that stream by themselves (GKE, Fargate) ask of an image
 - ``lazy``: start an image on this machine before it is fetched
+- ``pull``: fetch it whole, into a folder or a container runtime
 - ``hot``: what a start reads, known before it starts
 
 ``chain`` calls this room; ``config`` holds ``model``; of the other stages ``promote`` reads what is signed, and

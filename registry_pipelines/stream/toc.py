@@ -239,4 +239,19 @@ def _text(moment: tuple[int, int]) -> bytes:
     return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{fraction}Z".encode()
 
 
-__all__ = ["KINDS", "FileMetadata", "file_metadata"]
+def without_global(blocks: bytes) -> bytes:
+    """The header blocks of an entry without those that say something of all entries, which containerd passes over."""
+    if len(blocks) == BLOCK_BYTES or b"g" not in blocks[156::BLOCK_BYTES]:
+        return blocks
+    kept, start = [], 0
+    while len(blocks) - start > BLOCK_BYTES:
+        head = blocks[start : start + BLOCK_BYTES]
+        size = int(head[124:136].strip(b" \0") or b"0", 8)
+        end = start + BLOCK_BYTES + size + -size % BLOCK_BYTES
+        if head[156:157] != b"g":
+            kept.append(blocks[start:end])
+        start = end
+    return b"".join((*kept, blocks[start:]))
+
+
+__all__ = ["KINDS", "FileMetadata", "file_metadata", "without_global"]

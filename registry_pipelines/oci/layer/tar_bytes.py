@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,18 @@ class TarBytes:
             buffer[have : have + step] = self._view[self._position : self._position + step]
             self._position += step
             have += step
+
+    def pieces(self, count: int) -> Iterator[memoryview]:
+        """Exactly so many bytes as they lie in the buffers, each piece until the next is asked for. Raises
+        LayerInvalid: fewer are left."""
+        while count:
+            if not self.more():
+                raise self.truncated()
+            step = min(count, self._end - self._position)
+            piece = self._view[self._position : self._position + step]
+            self._position += step
+            count -= step
+            yield piece
 
     def skip(self, count: int) -> None:
         """Pass over so many bytes. Raises LayerInvalid: fewer are left."""

@@ -119,6 +119,11 @@ class Entry:
         """The next bytes of content, as many as the buffer takes. Raises LayerInvalid: fewer are left."""
         self._walk.read_content_into(buffer)
 
+    def pieces(self) -> Iterator[memoryview]:
+        """The rest of its content without a copy, each piece until the next is asked for. Raises LayerInvalid: the tar
+        ends before."""
+        return self._walk.content_pieces()
+
 
 class LayerWalk:
     """Iterate once over the entries, then ask :meth:`finish` for the digests. Made by :func:`open_layer`."""
@@ -198,6 +203,11 @@ class LayerWalk:
             raise self._tar.truncated()
         self._content -= len(buffer)
         self._tar.take_into(buffer)
+
+    def content_pieces(self) -> Iterator[memoryview]:
+        """All that is left of it, as it lies in memory; used by Entry."""
+        count, self._content = self._content, 0
+        return self._tar.pieces(count)
 
     @property
     def offset(self) -> int:

@@ -387,7 +387,7 @@ class LazyLayer:
     def _begin(self, bits: int) -> None:
         """Make the files, and after a crash of the machine believe only what was synced: the kernel writes bits and
         bytes in any order. Nothing is believed of a copy: it may have bits that are younger than its bytes."""
-        told, boot = self.folder / "boot", _boot_id()
+        told, boot = self.folder / "boot", boot_id()
         begun_as = f"{boot} {os.fstat(self._data).st_ino}"
         sizes = os.fstat(self._data).st_size, os.fstat(bits).st_size
         known = told.read_text() if told.exists() else ""
@@ -444,11 +444,11 @@ def _pieces(bits: mmap.mmap) -> Iterator[bytes]:
         yield bits[start : start + (1 << 16)]
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     """Of this run of the kernel; empty where it does not say, and then nothing is believed but what was synced."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
 
 
-__all__ = ["BlockStore", "LazyLayer"]
+__all__ = ["BlockStore", "LazyLayer", "boot_id"]

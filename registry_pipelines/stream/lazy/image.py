@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry_pipelines.errors import ClosureIncomplete, InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, ImageConfig, Index, Manifest
+from registry_pipelines.oci.manifests import Descriptor, ImageConfig, Index, Manifest, ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.platforms import image_config
@@ -26,6 +26,8 @@ class NodeImage:
     """Of its manifest."""
     manifest: Manifest
     config: ImageConfig
+    above: tuple[ManifestBytes, ...] = ()
+    """The indexes that lead to it, the outermost first."""
 
     @property
     def layers(self) -> tuple[tuple[Descriptor, Digest], ...]:
@@ -47,12 +49,15 @@ def image_for(
     """
     wanted = platform or Platform.here()
     descriptor = place.registry.resolve(place.repository, selector)
+    above: list[ManifestBytes] = []
     for _ in range(_MOST_LEVELS):
-        content = place.registry.get_manifest(place.repository, descriptor.digest).content()
+        raw = place.registry.get_manifest(place.repository, descriptor.digest)
+        content = raw.content()
         if isinstance(content, Manifest):
             if seen is not None:
                 seen(descriptor.digest)
-            return _image(place, descriptor, content)
+            return replace(_image(place, descriptor, content), above=tuple(above))
+        above.append(raw)
         descriptor = _choice(place, content, wanted)
     raise ClosureIncomplete("its indexes stand in each other too deep", where=f"{place}@{descriptor.digest}")
 

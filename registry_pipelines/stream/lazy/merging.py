@@ -245,7 +245,7 @@ class _Layer:
 def _refused(entry: FileMetadata, why: str) -> LayerInvalid:
     name = entry.name[:200].decode("utf-8", "replace")
     return LayerInvalid(
-        f"the image cannot be mounted because of {name!r}: {why}", do="Build the layer again without such an entry"
+        f"the image cannot be unpacked because of {name!r}: {why}", do="Build the layer again without such an entry"
     )
 
 

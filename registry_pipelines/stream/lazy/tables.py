@@ -33,9 +33,8 @@ from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, replaced
 from registry_pipelines.oci.layer.decompress import Decompressor, Source
-from registry_pipelines.oci.layer.record import LayerRecord, RawEntry
+from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.store import LayerStore
-from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.blobs import BlobStream, Counted
@@ -52,7 +51,7 @@ from registry_pipelines.stream.left_out import unreadable
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.stream.table_checks import MAX_TABLE_BYTES
-from registry_pipelines.stream.toc import FileMetadata, file_metadata
+from registry_pipelines.stream.toc import FileMetadata, file_metadata, without_global
 from registry_pipelines.stream.ztoc import read_ztoc, record_spans
 from registry_pipelines.threads import Pool
 
@@ -286,7 +285,7 @@ class _Finder:
         return found or (lambda: self._fetched(layer, diff_id, why))
 
     def _recorded(self, layer: Descriptor, diff_id: Digest, record: LayerRecord) -> _Found | Callable[[], _Found]:
-        files = _record_files(record)
+        files = record_files(record)
         try:
             pieces = SpanPieces(record_spans(record), table=None, where=self._at(layer))
         except ContentError as error:
@@ -304,7 +303,7 @@ class _Finder:
 
     def _whole(self, layer: Descriptor, record: LayerRecord, why: str) -> _Found:
         pieces = WholeLayer(layer, record.archive_end, where=self._at(layer))
-        return _Found(LayerTable(layer, pieces, why), _record_files(record))
+        return _Found(LayerTable(layer, pieces, why), record_files(record))
 
     def _chunked(self, layer: Descriptor) -> _Found | None:
         """By its own table; None where its manifest names none. Raises IndexInvalid; the RegistryError family."""
@@ -377,7 +376,7 @@ class _Finder:
         if by_range:
             with suppress(ContentError):
                 pieces = SpanPieces(record_spans(record), table=None, where=where)
-                return _Found(LayerTable(layer, pieces, why), _record_files(record))
+                return _Found(LayerTable(layer, pieces, why), record_files(record))
         return self._whole(layer, record, why)
 
     def _keep(self, layer: Descriptor, record: LayerRecord, file: Readable) -> None:
@@ -426,12 +425,12 @@ class _Copying:
         return count
 
 
-def _record_files(record: LayerRecord) -> Iterator[FileMetadata]:
+def record_files(record: LayerRecord) -> Iterator[FileMetadata]:
     """The entries of a layer that was read. Global PAX headers are passed over, as containerd does. Raises
     LayerInvalid: one cannot be served, as sparse files of GNU tar."""
     try:
         for each in record.entries():
-            yield file_metadata(each.position, each.size, _without_global(each), where=record.digest)
+            yield file_metadata(each.position, each.size, without_global(each.blocks), where=record.digest)
     except LayerUnlisted as error:
         raise LayerInvalid(
             error.what.replace("cannot be indexed", "cannot be mounted"),
@@ -440,20 +439,4 @@ def _record_files(record: LayerRecord) -> Iterator[FileMetadata]:
         ) from error
 
 
-def _without_global(entry: RawEntry) -> bytes:
-    """The header blocks of an entry without those that say something of all entries."""
-    blocks = entry.blocks
-    if len(blocks) == BLOCK_BYTES or b"g" not in blocks[156::BLOCK_BYTES]:
-        return blocks
-    kept, start = [], 0
-    while len(blocks) - start > BLOCK_BYTES:
-        head = blocks[start : start + BLOCK_BYTES]
-        size = int(head[124:136].strip(b" \0") or b"0", 8)
-        end = start + BLOCK_BYTES + size + -size % BLOCK_BYTES
-        if head[156:157] != b"g":
-            kept.append(blocks[start:end])
-        start = end
-    return b"".join((*kept, blocks[start:]))
-
-
-__all__ = ["ImageTables", "LateTables", "LayerTable", "image_tables", "vouched"]
+__all__ = ["ImageTables", "LateTables", "LayerTable", "image_tables", "record_files", "vouched"]

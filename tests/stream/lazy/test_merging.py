@@ -128,7 +128,7 @@ def test_a_directory_that_no_entry_tells_of_is_the_one_below_or_roots(tmp_path: 
     ],
 )
 def test_what_cannot_be_unpacked_is_refused_by_name(entries: list[Entry], why: str, tmp_path: Path) -> None:
-    with pytest.raises(LayerInvalid, match="cannot be mounted because of") as told:
+    with pytest.raises(LayerInvalid, match="cannot be unpacked because of") as told:
         merged([entries], tmp_path)
     assert why in told.value.what
 
