@@ -26,6 +26,7 @@ from registry_pipelines.stream.lazy.mounting import end_mount, mounts
 from registry_pipelines.stream.model import Stream
 from tests.evidence.parts import Key
 from tests.patience import patient
+from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.starts import file
@@ -120,6 +121,9 @@ class Scene:
         streamer = Streamer(place, self.folder / "indexer", self._key.signer)
         streamer.convert(release, ESTARGZ, tag="spans")
         streamer.index(release, Stream(span_size=Size(64 << 10), min_layer_size=Size(1000)))
+        some = {f"data/{path.name}": path.stat().st_size for path in sorted(self.truth.iterdir())[::3]}
+        packed = cut(place, self.folder / "indexer", self._key, recording(release.digest, some))
+        assert packed.pack is not None
         registry.close()
 
     def start_registry(self) -> None:
@@ -137,9 +141,9 @@ class Scene:
     def serve(self) -> subprocess.Popen[str]:
         """The command that mounts; it says so on its output when it has."""
         tag = self.chance.choice(["spans", "spans-estargz"])
-        fill = self.chance.choice(["--fill", "--no-fill", "--no-fill"])
+        how = [self.chance.choice(["--fill", "--no-fill", "--no-fill"]), self.chance.choice(["--pack", "--no-pack"])]
         command = [sys.executable, "-c", SERVE, "stream", "mount", f"127.0.0.1:{self._port}/team/app:{tag}"]
-        command += [str(self.top), "--key", str(self._key.public), fill, *self._carrier]
+        command += [str(self.top), "--key", str(self._key.public), *how, *self._carrier]
         environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
         log = (self.folder / "serve.log").open("a")
         with log:
