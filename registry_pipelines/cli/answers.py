@@ -255,6 +255,12 @@ class PulledWhole(TypedDict):
     pull: dict[str, Any]
 
 
+class StartTimes(TypedDict):
+    """How long an image takes to start, in each way, as ``stream.bench.report.document`` has it."""
+
+    start: dict[str, Any]
+
+
 class Compared(TypedDict):
     """Differences between an image and its copy."""
 
@@ -295,6 +301,7 @@ ANSWERS: dict[str, Any] = {
     "stream run": Ran,
     "stream status": Mounts,
     "stream pull": PulledWhole,
+    "stream bench start": StartTimes,
     "sbom": Results,
     "scan": Results,
     "sign": Results | KeyPair,

@@ -40,7 +40,14 @@ TARGET = (
 )
 
 
-_LATER = {"mount": "lazy", "run": "lazy", "status": "lazy", "pack": "packing", "pull": "pulling"}
+_LATER = {
+    "mount": "lazy",
+    "run": "lazy",
+    "status": "lazy",
+    "pack": "packing",
+    "pull": "pulling",
+    "bench": "streambench",
+}
 """Commands of other modules, which are loaded when they are called."""
 
 

@@ -1,0 +1,10 @@
+"""How long an image takes to start: the ways a node has, one after another, on a link of a known rate.
+
+``link`` makes the link, a registry's network namespace and one for each node. ``serving`` is the registry, a process
+that counts. ``preparing`` brings the image into it and makes its forms, ``ways`` starts it in each way, ``rounds`` lets
+ways take turns, ``report`` and ``pictures`` tell what came out. ``traces`` and ``replay`` touch the pages that a start
+elsewhere touched.
+
+Everything that a way does is done by the command that a user would type, in a process of its own. Only ``cli`` imports
+this room, and ``benchmarks`` and Dagster's measurement.
+"""

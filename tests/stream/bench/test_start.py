@@ -1,0 +1,119 @@
+"""``stream bench start`` as it is typed: ways side by side on real nodes, and a row that says what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry_pipelines.errors import InputError
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.bench.link import ADDRESS, Link, missing_for_link
+from tests.answers import answered
+from tests.needs import missing
+from tests.patience import patient
+from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.starts import image
+
+COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream", "bench", "start"]
+SCRIPT = ("--", "sh", "-c", "echo up; sha256sum /data/3")
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Iterator[str]:
+    need_fuse()
+    with EmbeddedServer(tmp_path / "source") as server:
+        registry = DistributionRegistry(server.address)
+        image(Place(registry, "team/app"))
+        yield f"{server.address}/team/app:v1"
+        registry.close()
+
+
+def start(tmp_path: Path, *words: str) -> dict[str, Any]:
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*COMMAND, "--json", *words],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=patient(120),
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = answered(done.stdout)["start"]
+    return found
+
+
+def test_ways_stand_beside_each_other_over_a_link(tmp_path: Path, reference: str) -> None:
+    if problem := missing_for_link():
+        missing(problem)
+    ways = ("--way", "estargz-fuse", "--way", "spans-fuse")
+    work = ("--work", str(tmp_path / "work"))
+    found = start(tmp_path, reference, "--rounds", "1", *ways, *work, "--out", str(tmp_path / "out"), *SCRIPT)
+    lazy, unindexed = found["rows"]
+    # Of eight files of 1 MiB that do not compress one is read, beside the programs: not the whole image.
+    assert 1 << 20 < lazy["wire_bytes"] < found["image_bytes"] and lazy["bytes"] < lazy["wire_bytes"]
+    assert 0 < lazy["started_s"] <= lazy["result_s"] and lazy["requests"] > 3
+    [sample] = found["samples"]["estargz-fuse"]
+    assert sample["said"].endswith("/data/3") and len(sample["said"].split()[0]) == 64
+    assert unindexed["result_s"] is None and "no layer of it can be indexed" in unindexed["why"]
+    page = (tmp_path / "out" / "start.md").read_text()
+    assert "over a link of 1 Gbit/s" in page and "not measured: no layer of it can be indexed" in page
+    assert json.loads((tmp_path / "out" / "start.json").read_text())["rows"] == found["rows"]
+    for name in ("bars", "line"):
+        ElementTree.parse(tmp_path / "out" / f"start-{name}.svg")
+    assert not list((tmp_path / "work").glob("node-*")), "a node is gone with its start"
+
+
+def test_many_nodes_share_a_registry(tmp_path: Path, reference: str) -> None:
+    found = start(tmp_path, reference, "--nodes", "2", "--link", "0", "--way", "estargz-fuse", *SCRIPT)
+    [crowd] = found["nodes"]
+    assert crowd["nodes"] == 2 and crowd["why"] == "" and crowd["refused"] == 0
+    assert crowd["result_p50_s"] <= crowd["result_p99_s"] and crowd["bytes"] > 2 << 20
+    assert found["link_bits_per_s"] == 0 and found["rows"] == []
+
+
+def test_a_way_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    done = subprocess.run([*COMMAND, "127.0.0.1:1/a:b", "--way", "spans-fusee"], capture_output=True, text=True)
+    assert done.returncode == InputError.exit_code and "did you mean" in done.stderr and "docker-cached" in done.stderr
+
+
+def test_nodes_share_a_link_that_is_gone_with_its_context() -> None:
+    if problem := missing_for_link():
+        missing(problem)
+    program = (
+        "import socket, sys\n"
+        f"server = socket.create_server(('{ADDRESS}', 5000))\n"
+        "print(flush=True)\n"
+        "server.accept()[0].sendall(bytes(1 << 20))\n"
+    )
+    client = (
+        "import socket\n"
+        f"client, count = socket.create_connection(('{ADDRESS}', 5000)), 0\n"
+        "while piece := client.recv(65536): count += len(piece)\n"
+        "print(count)"
+    )
+    with Link(1e9, nodes=2) as link:
+        serving = subprocess.Popen(
+            link.registry.enter([sys.executable, "-c", program]), stdout=subprocess.PIPE, text=True
+        )
+        assert serving.stdout and serving.stdout.readline() == "\n"
+        one, other = link.nodes
+        before = other.received_bytes()
+        done = subprocess.run(other.enter([sys.executable, "-c", client]), capture_output=True, text=True)
+        serving.communicate()
+        assert done.stdout == f"{1 << 20}\n", done.stderr
+        assert 1 << 20 < other.received_bytes() - before < 2 << 20 and one.received_bytes() < 1 << 20
+        assert "tbf" in link.registry.run("tc", "qdisc", "show") and "tbf" in one.run("tc", "qdisc", "show")
+        holders = [Path(f"/proc/{each.process}") for each in (link.registry, one, other)]
+        assert all(each.exists() for each in holders)
+    assert not any(each.exists() for each in holders)
