@@ -2,7 +2,7 @@
 
 - ``image`` is what a node starts, ``opened`` all of the following for one of them
 - ``tables`` finds what says where the files of each layer are (``chunked``: of eStargz), and ``merging`` makes one
-  ``tree`` of them; both are ``kept``
+  ``tree`` of them; both are ``kept``, as is what the registry said of the image (``kept_registry``)
 - ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
 - ``filling`` fetches it: what somebody waits for first, the rest in the background, as ``jobs``

@@ -21,6 +21,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
+from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.notes import MountNote
 from registry_pipelines.stream.lazy.serving import now_text
 from registry_pipelines.stream.lazy.tables import LateTables, image_tables, vouched
@@ -150,15 +151,16 @@ def open_image(
     """
     folder = state / "lazy"
     store = BlockStore(folder / "blocks")
-    finding = _FindingPack(place, verifier if use_pack else None, log)
-    image = image_for(place, selector, seen=finding.begin)
+    kept = Place(kept_registry(place.registry, folder / "manifests", log), place.repository)
+    finding = _FindingPack(kept, verifier if use_pack else None, log)
+    image = image_for(kept, selector, seen=finding.begin)
     pack = finding.wait(image)
     records = LayerStore(state / "layers")
     with Filler(place, store, log=log, patience_s=patience_s) as filler:
         if pack is not None and verifier is not None:
             whole: dict[Digest, str] = {}
             late = LateTables(
-                filler.place,
+                Place(kept_registry(filler.place.registry, folder / "manifests", log), place.repository),
                 image.descriptor.digest,
                 verifier=verifier,
                 records=records,
@@ -173,7 +175,7 @@ def open_image(
                 stream.close()
             return
         tables = image_tables(
-            place,
+            kept,
             image.descriptor.digest,
             image.layers,
             verifier=verifier,

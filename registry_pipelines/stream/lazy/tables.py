@@ -26,6 +26,7 @@ from registry_pipelines.errors import (
     LayerInvalid,
     LayerUnlisted,
     NotFound,
+    Unavailable,
     Unsupported,
 )
 from registry_pipelines.evidence.model import Verifier
@@ -265,6 +266,8 @@ class _Finder:
                 reader.readinto(memoryview(bytearray(1)))
         except Unsupported as error:
             return error.what
+        except Unavailable:  # what this node has can be started; the rest says so when it is read
+            pass
         return ""
 
     def _lazy(self, layer: Descriptor, diff_id: Digest) -> _Found | Callable[[], _Found]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, Unavailable
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
@@ -78,6 +79,48 @@ def test_the_image_is_the_one_for_this_machine(counted: Counted) -> None:
         )
     with pytest.raises(InputError, match="is for linux/amd64, linux/arm64, and this machine is linux/s390x"):
         image_for(counted.place, "many", Platform.parse("linux/s390x"))
+
+
+def test_a_known_digest_starts_without_its_registry_and_a_tag_says_what_it_was(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    said: list[str] = []
+    with FaultRegistry(counted.server.address) as faults:
+        registry = DistributionRegistry(faults.address)
+        place, node = Place(registry, "team/app"), tmp_path / "node"
+        with open_image(place, "v1", state=node, verifier=key.verifier, log=said.append) as opened:
+            assert content(opened, "etc/motd") == b"hello\n"
+        faults.reset_counts()
+        with open_image(place, release.digest, state=node, verifier=key.verifier, log=said.append) as opened:
+            assert content(opened, "etc/motd") == b"hello\n"
+        assert faults.seen and not faults.requests("GET", rf".*/manifests/{release.digest}") and not said
+        assert not faults.requests("HEAD")
+        registry.close()
+    registry = DistributionRegistry(faults.address, retries=NEVER)  # where nobody listens any more
+    place = Place(registry, "team/app")
+    with open_image(
+        place, release.digest, state=node, verifier=key.verifier, log=said.append, patience_s=0.1
+    ) as opened:
+        assert content(opened, "etc/motd") == b"hello\n" and opened.count(opened.note("x", node)).lazy
+        with pytest.raises(Unavailable):
+            content(opened, "data/1")
+    assert sum("its last answer is used" in line for line in said) == 1
+    with (
+        pytest.raises(Unavailable) as raised,
+        open_image(place, "v1", state=node, verifier=key.verifier, log=print),
+    ):
+        pass
+    assert f"/team/app@{release.digest}" in raised.value.do
+    for each in (node / "lazy" / "manifests").iterdir():  # what is not what its digest says is not believed
+        each.write_bytes(each.read_bytes()[:-1] + b"!")
+    with (
+        pytest.raises(Unavailable),
+        open_image(place, release.digest, state=node, verifier=key.verifier, log=print),
+    ):
+        pass
+    registry.close()
 
 
 def readable(path: Path) -> bool:

@@ -1,0 +1,171 @@
+"""A registry whose manifests and small blobs this node keeps: what an image is started by is asked for once.
+
+Only what has a digest is taken from here without a question, held against it each time. What may change (a tag, the
+list of referrers) is asked for; where the registry cannot be reached, the last answer about referrers counts, and that
+is said. It names what is signed, so it can leave out what came since and nothing else. A tag has no such answer: what
+it named may have been replaced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from registry_pipelines.errors import ContentError, DigestInvalid, DiskFull, NotFound, Unavailable
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, decode_json, encode_json
+from registry_pipelines.registry.protocol import Registry
+from registry_pipelines.stream.lazy.kept import KeptFiles
+
+MAX_BYTES = 512 << 20
+"""Of all that is kept; the heads of hot packs are the largest of it."""
+
+DOWN_S = 10.0
+"""A registry that could not be reached, though it was asked again and again, is not asked for so long."""
+
+_MAX_BLOB_BYTES = 64 << 20
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """The last answer about referrers, or about a tag that is named after a digest."""
+
+    referrers: tuple[Descriptor, ...] = ()
+    digest: str = ""
+    """Of what the tag named; empty where there was none."""
+
+
+def kept_registry(registry: Registry, folder: Path, log: Callable[[str], object]) -> Registry:
+    """The same registry, with what ``folder`` of this node has of it. log: is told once where it cannot be reached and
+    something is used all the same. Raises what ``kept.make_own`` does."""
+    return cast(Registry, _Kept(registry, folder, log))
+
+
+class _Kept:
+    """What is not written here is the registry's own."""
+
+    def __init__(self, registry: Registry, folder: Path, log: Callable[[str], object]) -> None:
+        self._registry, self._log = registry, log
+        self._files = KeptFiles(folder, max_bytes=MAX_BYTES)
+        self._told = False
+        self._down_until = 0.0
+        """In monotonic seconds: until then it counts as one that cannot be reached."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def resolve(self, repository: str, reference: str) -> Descriptor:
+        """See Registry; of a digest that is kept no question."""
+        if kept := self._manifest(reference):
+            return kept.descriptor
+        key = f"tag {self._registry.name} {repository} {reference}"
+        try:
+            found = self._registry.resolve(repository, reference)
+        except Unavailable as error:
+            if (last := self._last(key)) and last.digest:
+                raise Unavailable(
+                    error.what,
+                    where=error.where,
+                    do=f"When it was last asked {reference} was {last.digest}, which this node may have: start "
+                    f"{self._registry.name}/{repository}@{last.digest}",
+                ) from error
+            raise
+        self._put(key, encode_json(_Listed(digest=found.digest)))
+        return found
+
+    def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
+        """See Registry; of a digest once."""
+        if kept := self._manifest(reference):
+            return kept
+        key = f"tag {self._registry.name} {repository} {reference}"
+        last = self._last(key) if reference.startswith("sha256-") else None
+        try:
+            self._check_up(last)
+            found = self._registry.get_manifest(repository, reference)
+        except NotFound:
+            self._put(key, encode_json(_Listed()))
+            raise
+        except Unavailable as error:
+            self._is_down(error, last)
+            if last is not None and not last.digest:
+                raise NotFound("there was none when the registry was last asked", where=error.where) from error
+            if last is not None and (kept := self._manifest(last.digest)):
+                return kept
+            raise
+        self._put(f"manifest {found.digest}", found.media_type.encode() + b"\n" + found.raw)
+        if reference != found.digest:
+            self._put(key, encode_json(_Listed(digest=found.digest)))
+        return found
+
+    def referrers(
+        self, repository: str, digest: Digest, *, artifact_type: str = "", tags: Container[str] | None = None
+    ) -> list[Descriptor]:
+        """See Registry; the last answer where there is none now."""
+        key = f"referrers {self._registry.name} {repository} {digest} {artifact_type}"
+        last = self._last(key)
+        try:
+            self._check_up(last)
+            found = self._registry.referrers(repository, digest, artifact_type=artifact_type, tags=tags)
+        except Unavailable as error:
+            self._is_down(error, last)
+            if last is None:
+                raise
+            return list(last.referrers)
+        self._put(key, encode_json(_Listed(referrers=tuple(found))))
+        return found
+
+    def recall_blob(self, repository: str, digest: Digest) -> bytes | None:
+        """See ``remembered.Remembers``."""
+        raw = self._get(f"blob {digest}")
+        return raw if raw is not None and Digest.of(raw) == digest else None
+
+    def keep_blob(self, repository: str, digest: Digest, content: bytes) -> None:
+        """See ``remembered.Remembers``."""
+        if len(content) <= _MAX_BLOB_BYTES:
+            self._put(f"blob {digest}", content)
+
+    def _check_up(self, last: _Listed | None) -> None:
+        """Raises Unavailable where that was just found, and there is a last answer."""
+        if last is not None and time.monotonic() < self._down_until:
+            raise Unavailable("the registry could not be reached a moment ago", where=self._registry.name)
+
+    def _is_down(self, error: Unavailable, last: _Listed | None) -> None:
+        """Remember it, and say it where a last answer is used."""
+        if time.monotonic() >= self._down_until:
+            self._down_until = time.monotonic() + DOWN_S
+        if last is not None and not self._told:
+            self._told = True
+            self._log(f"the registry cannot be reached, and its last answer is used: {error.what}")
+
+    def _manifest(self, reference: str) -> ManifestBytes | None:
+        with suppress(DigestInvalid):
+            digest = Digest.parse(reference)
+            kind, newline, raw = (self._get(f"manifest {digest}") or b"").partition(b"\n")
+            if newline and Digest.of(raw) == digest:
+                return ManifestBytes(raw, kind.decode(errors="replace"), digest)
+        return None
+
+    def _last(self, key: str) -> _Listed | None:
+        raw = self._get(key)
+        with suppress(ContentError):
+            return decode_json(raw, _Listed) if raw is not None else None
+        return None
+
+    def _get(self, key: str) -> bytes | None:
+        path = self._files.find(Digest.of(key.encode()).hex)
+        with suppress(OSError):
+            return path.read_bytes() if path else None
+        return None
+
+    def _put(self, key: str, content: bytes) -> None:
+        if self._get(key) == content:
+            return
+        with suppress(DiskFull):
+            self._files.put(Digest.of(key.encode()).hex, content)
+
+
+__all__ = ["kept_registry"]
