@@ -1,8 +1,11 @@
 """From the pages that a start touched to the bytes of layers that a mount asks for in that start.
 
-A mount reads ahead: at a fault the kernel (Linux 6.18, ``mm/filemap.c`` and ``mm/readahead.c``) reads a window around
-the page, marks a page near its end, and reads the next window when that one is touched. So what is asked for follows
-from what is touched, page by page, and a pack that lacks any of it makes the start wait for the layers.
+A mount reads ahead: at a fault the kernel reads a window around the page, or from it on where a mapping begins there,
+marks a page of it, and reads the next window when that one is touched (Linux 6.18, ``mm/filemap.c`` and
+``mm/readahead.c``). What a pack lacks of that makes the start wait for the layers. So half a window before a page and
+two behind it are taken. Measured on a start that imports 970 files, through mounts with windows of 8, 16 and 32 KiB:
+nothing was asked for beyond, and that is 9 to 12 % more than was. Windows at multiples of their size, or one alone
+around the page, lack some 60 to 100 reads of that start.
 """
 
 from __future__ import annotations
@@ -82,36 +85,28 @@ def _file(tree: Tree, path: str, size: int) -> tuple[int, Inode] | None:
 
 
 class _Reads:
-    """What the kernel has of one file."""
+    """What a mount may ask for of one file."""
 
     def __init__(self, pages: int, window: int) -> None:
         self._pages, self._window = pages, window
-        self._there = bytearray(pages)
-        self._marks: dict[int, int] = {}
-        """A page whose touch has the window read that begins at another."""
+        self._asked = bytearray(pages)
+        self._read = bytearray(pages)
+        """Pages that are in the kernel's cache whatever its window was."""
 
     def touched(self, first: int, count: int) -> Iterator[tuple[int, int]]:
-        """Pages are touched, one after the other; gives what is read for them, from and to."""
-        for page in range(first, min(first + count, self._pages)):
-            if not self._there[page]:
-                start = max(0, page - self._window // 2)
-                self._marks[start + self._window - max(1, self._window // 4)] = start + self._window
-                yield from self._read(start)
-            following = self._marks.pop(page, None)
-            if following is not None:
-                self._marks[following] = following + self._window
-                yield from self._read(following)
+        """Pages are touched, one after the other; gives what may be read for them and was not before, from and to."""
+        window, stop = self._window, min(first + count, self._pages)
+        before = 0 if self._read[first] else window // 2
+        for page in range(first, stop):
+            if not self._read[page]:
+                self._read[page : page + window // 2] = b"\1" * len(self._read[page : page + window // 2])
+        yield from self._ask(max(0, first - before), min(stop - 1 + 2 * window, self._pages))
 
-    def _read(self, start: int) -> Iterator[tuple[int, int]]:
-        """A window; what of it is not there."""
-        stop = min(start + self._window, self._pages)
-        while start < stop:
-            if self._there[start]:
-                start += 1
-                continue
-            end = self._there.find(1, start, stop)
+    def _ask(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        while (start := self._asked.find(0, start, stop)) >= 0:
+            end = self._asked.find(1, start, stop)
             end = stop if end < 0 else end
-            self._there[start:end] = b"\1" * (end - start)
+            self._asked[start:end] = b"\1" * (end - start)
             yield start, end
             start = end
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry_pipelines.stream.lazy.fuse import FuseServer
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.mounting import DEVICE, end_mount, mount_fuse
 from tests.needs import missing
 
@@ -87,11 +87,11 @@ def one_file(content: bytes, fetch: Callable[[bytes], bytes] | None = None) -> M
 
 
 @contextmanager
-def mounted(tree: MemoryTree, folder: Path) -> Iterator[FuseServer]:
+def mounted(tree: MemoryTree, folder: Path, *, read_ahead_bytes: int = READ_AHEAD_BYTES) -> Iterator[FuseServer]:
     """A tree on a folder, which is made; served by threads of this process."""
     folder.mkdir(exist_ok=True)
     device = mount_fuse(folder, "a test")
-    server = FuseServer(device, tree)
+    server = FuseServer(device, tree, read_ahead_bytes=read_ahead_bytes)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
