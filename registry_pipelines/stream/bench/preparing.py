@@ -143,9 +143,11 @@ def prepare(
                 place = Place(registry, found.name(form).partition(":")[0])
                 origin = source if form == PLAIN else Place(registry, f"{plain}/image")
                 copy_closure(origin, str(image.descriptor.digest), [place], tags=[TAG], engine=engine)
-                maker.make(form, place)
-                if trace and form == SPANS:
-                    maker.place(trace, place)
+                try:
+                    maker.make(form, place)
+                finally:
+                    if trace and form == SPANS:
+                        maker.place(trace, place)
         if cached:
             found.cached_share = _push_part(Place(registry, f"{plain}/image"), image, cached)
         if unpack and not found.unpacked.is_dir():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,8 @@ STALL_S = 0.001
 """A page that took longer was not there yet."""
 PLACE = "@DIR"
 _END_S = 15.0
+_LAST = '"stalled_s"'
+"""In the line that is the answer; the mount goes after it."""
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Replay:
 
     plan: Path
     told: dict[str, Any] = field(default_factory=dict)
-    until: str = ""
+    until: str = _LAST
 
     def lazily(self, ours: Sequence[str], target: str, options: Sequence[str]) -> list[str]:
         """See Workload."""
@@ -168,9 +171,12 @@ def _mounted(folder: str, command: Sequence[str]) -> Iterator[Path]:
 def main(arguments: Sequence[str]) -> None:
     """See the module."""
     plan = json.loads(Path(arguments[0]).read_text())
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the mount goes all the same
     with _mounted(arguments[1], arguments[2:]) as folder:
         print("started", flush=True)
-        print(json.dumps(asdict(replay(plan, folder))), flush=True)
+        told = json.dumps(asdict(replay(plan, folder)))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who has read the answer ends us, and we are about to end
+        print(told, flush=True)
 
 
 if __name__ == "__main__":

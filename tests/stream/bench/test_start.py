@@ -82,6 +82,23 @@ def test_many_nodes_share_a_registry(tmp_path: Path, reference: str) -> None:
     assert found["link_bits_per_s"] == 0 and found["rows"] == []
 
 
+def test_a_start_that_was_recorded_elsewhere_is_replayed(tmp_path: Path, reference: str) -> None:
+    """Of two files of the image and one that it has not; with the hot pack that is cut for it."""
+    trace = tmp_path / "trace.json"
+    files = [["/data/3", 1 << 20], ["/etc/motd", 6], ["/nowhere", 5000]]
+    order = [[0.0, 1, 0, 1], [0.01, 0, 0, 1], [0.02, 0, 200, 2], [0.03, 2, 0, 1], [0.04, 0, 100, 1]]
+    trace.write_text(json.dumps({"workload": "some", "files": files, "order": order}))
+    ways = ("--way", "pack-fuse", "--way", "docker")
+    found = start(tmp_path, reference, "--link", "0", "--rounds", "1", *ways, "--replay", str(trace))
+    pack, docker = found["rows"]
+    [sample] = found["samples"]["pack-fuse"]
+    told = found["workload"]
+    assert json.loads(sample["said"])["touches"] == 5, "each page once"
+    assert (told["pages"], told["pages_found"], told["files_missing"]) == (6, 5, 1)
+    assert told["work_s"] == 0.04 and told["scale"] > 0 and pack["bytes"] > 0
+    assert "Docker starts what is inside" in docker["why"]
+
+
 def test_a_way_that_nobody_knows_is_named(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "127.0.0.1:1/a:b", "--way", "spans-fusee"], capture_output=True, text=True)
     assert done.returncode == InputError.exit_code and "did you mean" in done.stderr and "docker-cached" in done.stderr
