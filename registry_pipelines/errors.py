@@ -345,6 +345,10 @@ class StateTooNew(LocalError):
     """What is stored was written by a newer build; nothing of it was touched."""
 
 
+class StartFailed(RegistryPipelinesError):
+    """A program of an image that was to be recorded failed, was not there in time, or wanted more than it may have."""
+
+
 class ToolMissing(LocalError):
     """A program or an optional library is not installed."""
 

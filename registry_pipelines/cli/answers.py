@@ -243,6 +243,28 @@ class Ran(TypedDict):
     program_exit_code: int
 
 
+class RecordedStart(TypedDict):
+    """Which pages of an image its start reads. Seconds since the program was started: to its first output, and until it
+    had started; None where nothing was run, or printed. limits: whether the kernel held those of memory and processes
+    for all processes together. recording: digest of the manifest that was attached; file: where it was written in its
+    place. packages: files, pages and bytes by package and layer, the largest first."""
+
+    image: str
+    digest: str
+    files: int
+    pages: int
+    bytes: int
+    gpu: bool
+    first_output_s: float | None
+    seconds: float | None
+    limits: str
+    recording: str
+    changed: bool
+    new_pages: int
+    file: str
+    packages: list[Row]
+
+
 class Mounts(TypedDict):
     """What is mounted: fields as ``stream mount`` has them, and whether its process is alive."""
 
@@ -302,6 +324,7 @@ ANSWERS: dict[str, Any] = {
     "stream status": Mounts,
     "stream pull": PulledWhole,
     "stream bench start": StartTimes,
+    "stream record": RecordedStart,
     "sbom": Results,
     "scan": Results,
     "sign": Results | KeyPair,

@@ -47,6 +47,7 @@ _LATER = {
     "pack": "packing",
     "pull": "pulling",
     "bench": "streambench",
+    "record": "recording",
 }
 """Commands of other modules, which are loaded when they are called."""
 

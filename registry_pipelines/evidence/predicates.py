@@ -24,6 +24,9 @@ STREAMING_INDEX_TYPE = "urn:registry-pipelines:streaming-index:v1"
 HOT_PACK_TYPE = "urn:registry-pipelines:hot-pack:v1"
 """That a hot pack was cut from the layers of an image, each held against its diffID."""
 
+RECORDING_TYPE = "urn:registry-pipelines:recording:v1"
+"""Which pages of an image its start reads."""
+
 DERIVATION_TYPE = "urn:registry-pipelines:derivation:v1"
 """Which image was made of which other one by conversion: the same files in another form."""
 
@@ -46,6 +49,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
     HOT_PACK_TYPE: ("indexer",),
+    RECORDING_TYPE: ("indexer",),
     DERIVATION_TYPE: ("indexer",),
     CYCLONEDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),

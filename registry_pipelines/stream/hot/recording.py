@@ -22,6 +22,7 @@ import zstandard
 from registry_pipelines.errors import InputError, RecordingInvalid
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 
 PAGE_BYTES = 4096
 """Of a page of the kernel's cache, which is what a start reads at least."""
@@ -443,7 +444,7 @@ def _check(recording: Recording) -> None:
 
 def _problems(recording: Recording) -> Iterator[str]:
     if len(recording.files) > MAX_FILES:
-        yield f"it has {len(recording.files)} files, and {MAX_FILES} are the limit"
+        yield f"it has {count_text(len(recording.files), 'file')}, and {MAX_FILES} is the limit"
     if not 0 <= recording.seconds < _MAX_SECONDS:
         yield f"it took {recording.seconds} seconds"
     paths = set()
@@ -465,7 +466,7 @@ def _problems(recording: Recording) -> Iterator[str]:
             yield f"it has no file {number}"
             return
         if first < 0 or count <= 0 or first + count > _page_count(recording.files[number].size):
-            yield f"{recording.files[number].path!r} has no {count} pages from page {first} on"
+            yield f"{recording.files[number].path!r} has no pages {first} to {first + count - 1}"
             return
         if seen[number].overlaps(first, first + count):
             yield f"it has a page of {recording.files[number].path!r} twice"
@@ -473,7 +474,7 @@ def _problems(recording: Recording) -> Iterator[str]:
         seen[number].add(first, first + count)
         total += count
     if total > MAX_PAGES:
-        yield f"it has {total} pages, and {MAX_PAGES} are the limit"
+        yield f"it has {count_text(total, 'page')}, and {MAX_PAGES} is the limit"
 
 
 def _to_bytes(text: str) -> bytes:

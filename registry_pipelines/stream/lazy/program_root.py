@@ -81,21 +81,26 @@ def _remove_unused(folder: Path) -> None:
 
 
 @contextmanager
-def writable_root(image: Path, folder: Path, kinds: Kinds, say: Callable[[str], object]) -> Iterator[Path]:
+def writable_root(
+    image: Path, folder: Path, kinds: Kinds, say: Callable[[str], object], *, memory_bytes: int = 0
+) -> Iterator[Path]:
     """A writable tree above a mounted image while the context lasts. What is written goes to ``folder``, or to memory
     where that file system cannot bear it; where the kernel puts nothing above the image (without root, before 5.11)
-    only ``SCRATCH`` is writable. say: is told where it is not the first of these. Gives where the tree is. Raises
-    InputError, LocalError."""
+    only ``SCRATCH`` is writable. say: is told where it is not the first of these. memory_bytes: it is kept in memory,
+    and no more than that. Gives where the tree is. Raises InputError, LocalError."""
     root, above = folder / "root", folder / "above"
     for each in (root, above):
         each.mkdir()
     try:
         try:
+            if memory_bytes:
+                _memory(above, f",size={memory_bytes}")
             _fill_above(above, kinds)
             _overlay(image, above, root)
         except OSError:
-            _memory(above)
-            _fill_above(above, kinds)
+            if not memory_bytes:
+                _memory(above)
+                _fill_above(above, kinds)
             try:
                 _overlay(image, above, root)
                 say("what the program writes is kept in memory: the folder's file system bears no writable layer")
@@ -112,8 +117,8 @@ def writable_root(image: Path, folder: Path, kinds: Kinds, say: Callable[[str], 
         _end_mounts(root, above)
 
 
-def _memory(folder: Path) -> None:
-    mount("none", folder, "tmpfs", 0, "mode=755")
+def _memory(folder: Path, more: str = "") -> None:
+    mount("none", folder, "tmpfs", 0, f"mode=755{more}")
 
 
 def _read_only_root(image: Path, above: Path, root: Path, kinds: Kinds) -> None:
@@ -179,9 +184,10 @@ def _like(folder: Path, found: tuple[int, int, int] | None) -> None:
         folder.chmod(stat.S_IMODE(found[0]))
 
 
-def machine_mounts(root: Path) -> None:
+def machine_mounts(root: Path, *, gpus: bool = True, shm_bytes: int = 0) -> None:
     """/proc, /sys and /dev; each is a folder, and no link (:func:`_fill_above`). To be called in the mounts
-    and process numbers that the program will have. Raises OSError."""
+    and process numbers that the program will have. gpus: with their devices. shm_bytes: most that /dev/shm takes;
+    else the kernel's half of the memory. Raises OSError."""
     safe = mounting.MS_NOSUID | mounting.MS_NODEV | mounting.MS_NOEXEC
     own = user_ids().every
     try:
@@ -203,7 +209,7 @@ def machine_mounts(root: Path) -> None:
     dev = root / "dev"
     mount("tmpfs", dev, "tmpfs", mounting.MS_NOSUID | mounting.MS_NOEXEC, "mode=755,size=64k")
     machine = Path("/dev")
-    for each in [machine / name for name in DEVICES] + [each for glob in GPU_DEVICES for each in machine.glob(glob)]:
+    for each in [machine / name for name in DEVICES] + (gpu_devices() if gpus else []):
         if each.exists():
             target = dev / each.name
             target.mkdir() if each.is_dir() else target.touch()
@@ -213,10 +219,15 @@ def machine_mounts(root: Path) -> None:
     mount(
         "devpts", dev / "pts", "devpts", mounting.MS_NOSUID | mounting.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620"
     )
-    mount("shm", dev / "shm", "tmpfs", safe, "mode=1777")
+    mount("shm", dev / "shm", "tmpfs", safe, f"mode=1777{f',size={shm_bytes}' if shm_bytes else ''}")
     links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0"}
     for name, target_name in {**links, "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}.items():
         (dev / name).symlink_to(target_name)
+
+
+def gpu_devices() -> list[Path]:
+    """Of this machine."""
+    return [each for glob in GPU_DEVICES for each in Path("/dev").glob(glob)]
 
 
 def _bind(source: Path, target: Path, *, read_only: bool = False) -> None:

@@ -1,6 +1,6 @@
 """A program started from a mounted image: its own mounts and process numbers, and what the image's config says of it.
 
-This is no sandbox: the program has the machine's network and, unless the image names a user, it is root with the
+Without a ``Sandbox`` the program has the machine's network and, unless the image names a user, it is root with the
 capabilities that Docker leaves. It sees none of the machine's files. Who is not root runs it in a user namespace
 (``namespaces``), where it can do no more than its user.
 
@@ -38,6 +38,7 @@ from registry_pipelines.stream.lazy.namespaces import (
     write_single_map,
 )
 from registry_pipelines.stream.lazy.program_root import machine_mounts
+from registry_pipelines.stream.lazy.sandbox import FEW_CAPABILITIES, NAMESPACES, Sandbox, give_up_rights, start_loopback
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the image's Env has no PATH; Docker's."""
@@ -122,10 +123,11 @@ class Started:
         for descriptor in (wait, say, output):
             os.close(descriptor)
 
-    def start(self, program: Program, root: Path, *, piped: bool) -> None:
-        """Let it become the program, in the tree at ``root``. piped: its output comes through ``output``. Raises
-        InputError: there is no such program, user or folder in the image; LocalError."""
-        told = {"program": vars(program), "root": str(root), "piped": piped}
+    def start(self, program: Program, root: Path, *, piped: bool, sandbox: Sandbox | None = None) -> None:
+        """Let it become the program, in the tree at ``root``. piped: its output comes through ``output``. sandbox: what
+        it may not; its errors then come through ``output``, too, and it has no input. Raises InputError: there is no
+        such program, user or folder in the image; LocalError."""
+        told = {"program": vars(program), "root": str(root), "piped": piped, "sandbox": sandbox and vars(sandbox)}
         word, self._go = self._go, -1
         with os.fdopen(word, "wb") as go:
             go.write(json.dumps(told).encode())
@@ -174,7 +176,9 @@ def _become(wait: int, say: int, output: int, others: Sequence[int]) -> NoReturn
             text = told.read()
         if text:
             told_of = json.loads(text)
-            _execute(Program(**told_of["program"]), Path(told_of["root"]), output if told_of["piped"] else None)
+            sandbox = Sandbox(**told_of["sandbox"]) if told_of["sandbox"] else None
+            program, root = Program(**told_of["program"]), Path(told_of["root"])
+            _execute(program, root, output if told_of["piped"] else None, sandbox)
     except InputError as error:
         os.write(say, json.dumps(("input", error.what)).encode())
     except OSError as error:
@@ -186,16 +190,20 @@ def _become(wait: int, say: int, output: int, others: Sequence[int]) -> NoReturn
         os._exit(127)
 
 
-def _execute(program: Program, root: Path, output: int | None) -> NoReturn:
-    unshare(CLONE_NEWNS | CLONE_NEWIPC)
-    machine_mounts(root)
+def _execute(program: Program, root: Path, output: int | None, sandbox: Sandbox | None) -> NoReturn:
+    unshare(CLONE_NEWNS | CLONE_NEWIPC | (NAMESPACES if sandbox else 0))
+    if sandbox:
+        start_loopback()
+        machine_mounts(root, gpus=sandbox.gpus, shm_bytes=sandbox.memory_bytes)
+    else:
+        machine_mounts(root)
     os.chdir(root)
     # The old root ends up above the new one, and is let go (pivot_root(2), "pivot_root(".", ".")").
     check(_libc.syscall(_pivot_root_number(), b".", b"."))
     mounting.unmount(".", detach=True)
     os.chdir("/")
     for capability in range(_MOST_CAPABILITIES):
-        if capability not in CAPABILITIES:
+        if capability not in (FEW_CAPABILITIES if sandbox else CAPABILITIES):
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # those that this kernel does not know fail
     environment = dict(program.environment)
     user, group, groups, home = find_user(program.user)
@@ -212,6 +220,10 @@ def _execute(program: Program, root: Path, output: int | None) -> NoReturn:
     _end_with_parent()  # a change of the user took that away
     if output is not None:
         os.dup2(output, 1)
+    if sandbox:
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(1, 2)
+        give_up_rights(sandbox)
     file = _find_program(program.arguments[0], environment["PATH"])
     os.execve(file, program.arguments, environment)  # noqa: S606 - that is what was asked for
 

@@ -151,14 +151,14 @@ WRONG: Sequence[tuple[dict[str, object], str]] = [
     ({"paths": (b"a", b"b")}, "cannot be read"),
     ({"numbers": (1,)}, "no file 1"),
     ({"numbers": (-1,)}, "no file -1"),
-    ({"firsts": (-1,)}, "no 1 pages from page -1 on"),
-    ({"firsts": (3,)}, "from page 3 on"),
-    ({"counts": (0,)}, "no 0 pages"),
+    ({"firsts": (-1,)}, "no pages -1 to -1"),
+    ({"firsts": (3,)}, "no pages 3 to 3"),
+    ({"counts": (0,)}, "no pages 0 to -1"),
     ({"counts": (1 << 70,)}, "cannot be read"),
     ({"numbers": (0, 0), "firsts": (0, 1), "counts": (2, 1)}, "twice"),
     ({"seconds": float("nan")}, "nan seconds"),
     ({"image": "sha256:x"}, "cannot be read"),
-    ({"sizes": (1 << 50,), "counts": ((1 << 20) + 1,)}, "1048576 are the limit"),
+    ({"sizes": (1 << 50,), "counts": ((1 << 20) + 1,)}, "1048576 is the limit"),
 ]
 
 
