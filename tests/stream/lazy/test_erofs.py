@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import stat
+import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import IndexInvalid, LayerInvalid
@@ -20,7 +23,7 @@ from registry_pipelines.stream.lazy.erofs import ALIGNMENT, Layout, write_erofs
 from registry_pipelines.stream.lazy.mounting import MS_RDONLY, mount, unmount
 from registry_pipelines.stream.lazy.tree import ROOT, Inode, Tree, TreeWriter
 from tests.needs import missing
-from tests.stream.lazy.stacks import Entry, described, layers, unpack
+from tests.stream.lazy.stacks import Entry, described, layers, need_root, unpack
 from tests.stream.lazy.test_merging import merged
 
 PEERS = Path(__file__).parents[3] / ".peers" / "bin"
@@ -70,6 +73,61 @@ def test_what_the_kernel_mounts_is_what_unpacking_makes(stack: list[list[Entry]]
         image_file(tree, tars, folder / "image")
         with mounted(folder / "image", folder / "mount") as top:
             assert seen(top) == unpack(stack, folder / "unpacked")
+
+
+@pytest.mark.peer("fsck.erofs", "dump.erofs")
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stack=st.lists(layers(), min_size=1, max_size=3))
+def test_erofs_utils_check_it_and_extract_what_unpacking_makes(
+    peer: Callable[[str], str], stack: list[list[Entry]]
+) -> None:
+    need_root()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tree, tars = merged(stack, folder / "records")
+        image_file(tree, tars, folder / "image")
+        command = [peer("fsck.erofs"), "--xattrs", f"--extract={folder / 'out'}", str(folder / "image")]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert seen(folder / "out") == unpack(stack, folder / "unpacked")
+        shown = subprocess.run([peer("dump.erofs"), str(folder / "image")], capture_output=True, text=True, check=True)
+        assert f"inode count:                       {tree.nodes}\n" in shown.stdout
+
+
+@pytest.mark.long
+@pytest.mark.peer("erofs-list")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stack=st.lists(layers(), min_size=1, max_size=3))
+def test_the_reader_of_containerd_sees_what_unpacking_makes(
+    peer: Callable[[str], str], stack: list[list[Entry]]
+) -> None:
+    need_root()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tree, tars = merged(stack, folder / "records")
+        image_file(tree, tars, folder / "image")
+        ran = subprocess.run([peer("erofs-list"), str(folder / "image")], capture_output=True, text=True, check=True)
+        found = {}  # the reader leaves the mode as Linux has it in its own
+        for line in map(json.loads, ran.stdout.splitlines()):
+            content = line["Target"] or line["Content"]
+            xattrs = line["Xattrs"] or {}
+            links = 0 if line["Mode"] & 1 << 31 else line["Nlink"]
+            found[line["Path"]] = (
+                line["Mode"] & 0xFFFF,
+                *(line[key] for key in ("UID", "GID", "Mtime", "Rdev")),
+                links,
+                content,
+                xattrs,
+            )
+        del found["."]
+        expected = {}
+        for path, (mode, uid, gid, mtime, rdev, links, content, xattrs) in unpack(stack, folder / "unpacked").items():
+            text = os.fsdecode(content) if stat.S_ISLNK(mode) else ""
+            if stat.S_ISREG(mode):
+                text = hashlib.sha256(content).hexdigest()
+            plain = {key.decode(): value.decode() for key, value in xattrs.items()}
+            expected[path] = (mode, uid, gid, mtime, rdev, links, text, plain)
+        assert found == expected
 
 
 def node(mode: int, size: int = 0, position: int = 0, **more: Any) -> Inode:
