@@ -136,7 +136,7 @@ def publish_pack(
     from registry_pipelines.stream.soci import Piece
 
     place = uploads.target
-    note = msgspec.structs.replace(note, made=datetime.now(UTC).isoformat(timespec="seconds"))
+    note = msgspec.structs.replace(note, made=datetime.now(UTC).isoformat(timespec="microseconds"))
     statement = write_statement(
         HOT_PACK_TYPE, msgspec.Raw(encode_json(note)), subjects=[note.image, note.head], name=str(place)
     )
