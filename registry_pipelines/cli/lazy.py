@@ -199,10 +199,10 @@ def run(
 
     It starts as the image's config says (entrypoint, environment, folder, user; CMD in place of its command, as in
     `docker run`), with the image as its root and what it writes kept until it ends. It has this machine's network and
-    the devices of its GPUs, none of its files (so no driver's libraries), and is no sandbox: start what you would start
-    with Docker. Without root it runs in a user namespace, where it can do no more than you: with newuidmap and a range
-    for you in /etc/subuid and /etc/subgid the image's users are different ones, else all files are of the one it runs
-    as.
+    the devices of its GPUs, of its files only the NVIDIA driver's libraries (where the image's NVIDIA_VISIBLE_DEVICES
+    asks for them, as for NVIDIA's container toolkit), and is no sandbox: start what you would start with Docker.
+    Without root it runs in a user namespace, where it can do no more than you: with newuidmap and a range for you in
+    /etc/subuid and /etc/subgid the image's users are different ones, else all files are of the one it runs as.
 
     On stderr: STARTED, seconds until the first output, RESULT, seconds until the end, and what was fetched. A program
     that has the terminal is not timed to its first output. With --json its output goes to stderr.
@@ -235,17 +235,19 @@ def _run(
     *,
     fill: bool,
 ) -> int:
+    from registry_pipelines.stream.lazy.gpu import driver_files
     from registry_pipelines.stream.lazy.program_root import run_folder, writable_root
     from registry_pipelines.stream.lazy.running import program_of
     from registry_pipelines.stream.lazy.serving import Mounted
 
     program = program_of(image.config, command, entrypoint)
+    driver = driver_files(program.environment, image.kinds, _say)
     with run_folder(_notes(options).with_name("runs")) as folder:
         lower = folder / "image"
         lower.mkdir()
         with (
             Mounted(image, lower, _notes(options), image.note(target, folder / "root"), image.count) as mounted,
-            writable_root(lower, folder, image.kinds, _say) as root,
+            writable_root(lower, folder, image.kinds, _say, files=driver) as root,
         ):
             for reason in mounted.note.reasons:
                 _say(reason)

@@ -8,9 +8,10 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from registry_pipelines.errors import InputError, LocalError
@@ -82,12 +83,19 @@ def _remove_unused(folder: Path) -> None:
 
 @contextmanager
 def writable_root(
-    image: Path, folder: Path, kinds: Kinds, say: Callable[[str], object], *, memory_bytes: int = 0
+    image: Path,
+    folder: Path,
+    kinds: Kinds,
+    say: Callable[[str], object],
+    *,
+    files: Mapping[str, Path] = MappingProxyType({}),
+    memory_bytes: int = 0,
 ) -> Iterator[Path]:
     """A writable tree above a mounted image while the context lasts. What is written goes to ``folder``, or to memory
     where that file system cannot bear it; where the kernel puts nothing above the image (without root, before 5.11)
-    only ``SCRATCH`` is writable. say: is told where it is not the first of these. memory_bytes: it is kept in memory,
-    and no more than that. Gives where the tree is. Raises InputError, LocalError."""
+    only ``SCRATCH`` is writable. say: is told where it is not the first of these. files: of the machine, seen read-only
+    by their paths below the root, in folders of the image and through no link. memory_bytes: it is kept in memory, and
+    no more than that. Gives where the tree is. Raises InputError, LocalError."""
     root, above = folder / "root", folder / "above"
     for each in (root, above):
         each.mkdir()
@@ -95,12 +103,12 @@ def writable_root(
         try:
             if memory_bytes:
                 _memory(above, f",size={memory_bytes}")
-            _fill_above(above, kinds)
+            _fill_above(above, kinds, files)
             _overlay(image, above, root)
         except OSError:
             if not memory_bytes:
                 _memory(above)
-                _fill_above(above, kinds)
+                _fill_above(above, kinds, files)
             try:
                 _overlay(image, above, root)
                 say("what the program writes is kept in memory: the folder's file system bears no writable layer")
@@ -108,6 +116,11 @@ def writable_root(
                 _read_only_root(image, above, root, kinds)
                 places = ", ".join(f"/{name}" for name in SCRATCH)
                 say(f"the program can write only to {places}, which are empty: no overlay here ({error.strerror})")
+                if files:
+                    say("the program sees nothing of the machine's GPU driver: nothing can be laid above the image")
+                files = {}
+        for name, source in files.items():
+            _show(source, root / name)
     except OSError as error:
         _end_mounts(root, above)
         raise LocalError(f"the image cannot be made a root: {error.strerror}") from error
@@ -152,7 +165,14 @@ def _overlay(image: Path, above: Path, root: Path) -> None:
     mount("overlay", root, "overlay", mounting.MS_NODEV, options)
 
 
-def _fill_above(above: Path, kinds: Kinds) -> None:
+def _show(source: Path, target: Path) -> None:
+    """A file of the machine in place of an empty one, read-only."""
+    mount(str(source), target, "", mounting.MS_BIND)
+    flags = mounting.MS_REMOUNT | mounting.MS_BIND | mounting.MS_RDONLY | mounting.MS_NOSUID | mounting.MS_NODEV
+    mount("none", target, "", flags)
+
+
+def _fill_above(above: Path, kinds: Kinds, files: Mapping[str, Path]) -> None:
     """The places for what comes from the machine, made in the upper layer, so that no link of the image is followed."""
     upper = above / "upper"
     for name in ("upper", "work"):
@@ -165,10 +185,17 @@ def _fill_above(above: Path, kinds: Kinds) -> None:
             raise InputError(f"/{name} of the image is no folder, and a program needs one there")
         if found is None:
             (upper / name).mkdir(mode)
+    for name in files:
+        way = Path(name)
+        for each in reversed(way.parents[:-1]):
+            if not (upper / each).is_dir():
+                (upper / each).mkdir()
+                _like(upper / each, kinds(str(each)))
+        (upper / way).touch()
     found = kinds("etc")
     if found is not None and not stat.S_ISDIR(found[0]):
         return
-    (upper / "etc").mkdir(0o755)
+    (upper / "etc").mkdir(0o755, exist_ok=True)
     _like(upper / "etc", found)
     for name in FROM_HERE:
         there = kinds(name)

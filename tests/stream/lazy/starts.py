@@ -39,12 +39,27 @@ def programs() -> list[tuple[tarfile.TarInfo, bytes]]:
     return made + [file(name.lstrip("/"), Path(name).read_bytes(), 0o755) for name in wanted]
 
 
-def image(place: Place, *, tag: str = "v1", more_mib: int = 8, user: str = "") -> Descriptor:
-    """Programs, and above them files that most starts do not read: ``data/0`` and so on, 1 MiB each."""
-    base = pack([*programs(), file("etc/motd", b"old\n"), file("etc/gone", b""), file("etc/passwd", b"me:x:7:8::/:\n")])
+def image(place: Place, *, tag: str = "v1", more_mib: int = 8, user: str = "", gpu: str | None = None) -> Descriptor:
+    """Programs, and above them files that most starts do not read: ``data/0`` and so on, 1 MiB each. gpu: what the
+    image says of GPUs (NVIDIA_VISIBLE_DEVICES)."""
+    base = pack(
+        [
+            *programs(),
+            file("etc/motd", b"old\n"),
+            file("etc/gone", b""),
+            file("usr/lib64/own", b""),
+            file("usr/bin/own", b""),
+            file("etc/passwd", b"me:x:7:8::/:\n"),
+        ]
+    )
     noise = random.Random(tag)
     data = [file(f"data/{number}", noise.randbytes(1 << 20)) for number in range(more_mib)]
     above = pack([file("etc/motd", b"hello\n"), file("etc/.wh.gone", b""), *data, link("motd", "etc/motd")])
     layers = [Layer(gzip.compress(tar, 1, mtime=0), tar) for tar in (base, above)]
-    config = {"Env": ["WORD=lazily"], "Cmd": ["cat", "/motd"], "WorkingDir": "/etc", "User": user}
+    config = {
+        "Env": ["WORD=lazily", *([f"NVIDIA_VISIBLE_DEVICES={gpu}"] if gpu is not None else [])],
+        "Cmd": ["cat", "/motd"],
+        "WorkingDir": "/etc",
+        "User": user,
+    }
     return push(place, *layers, tag=tag, config=config)

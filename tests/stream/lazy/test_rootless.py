@@ -50,8 +50,9 @@ def opened_to_all(home: Path) -> str:
 class Person:
     """A user with a home, who types commands."""
 
-    def __init__(self, home: Path, address: str) -> None:
+    def __init__(self, home: Path, address: str, *, root: bool = False) -> None:
         self.home, self.address = home, address
+        self._become = [] if root else AS_A_USER
         (home / "files").mkdir()
         os.chown(home / "files", USER, USER)
 
@@ -62,7 +63,7 @@ class Person:
         command = f'{OPEN_DEVICE}\n{opened_to_all(self.home)}\n{before}\nshift\nexec "$@"'
         own_mounts = ["unshare", "-m", "sh", "-ec", command, "sh", str(self.home)]
         ran = subprocess.run(
-            [*own_mounts, *AS_A_USER, *within, sys.executable, "-c", MAIN, "stream", *words],
+            [*own_mounts, *self._become, *within, sys.executable, "-c", MAIN, "stream", *words],
             env={"PATH": os.environ["PATH"], "HOME": str(files), "XDG_STATE_HOME": str(files / "state")},
             stdin=subprocess.DEVNULL,
             capture_output=True,
