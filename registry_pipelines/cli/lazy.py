@@ -24,6 +24,7 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.progress import count_text, size_text
 
 if TYPE_CHECKING:
+    from registry_pipelines.stream.lazy.carriers import Kind
     from registry_pipelines.stream.lazy.notes import MountNote
     from registry_pipelines.stream.lazy.opened import OpenImage
     from registry_pipelines.stream.lazy.running import Started
@@ -39,6 +40,14 @@ END_S = 1.0
 _COPY_BYTES = 1 << 16
 _STDERR = 2
 
+_CARRIER = click.option(
+    "--carrier",
+    type=click.Choice(["fuse", "fanotify", "auto"]),
+    default="fuse",
+    show_default=True,
+    help="What brings files to programs: FUSE; the kernel itself, which asks before it reads (root, Linux 6.14); or "
+    "that where it can be had, else FUSE, else all is fetched first.",
+)
 _FILL = click.option(
     "--fill/--no-fill", default=True, show_default=True, help="Fetch the rest, too, when nobody waits for anything."
 )
@@ -56,31 +65,47 @@ _PACK = click.option(
 @click.argument("target", shell_complete=IMAGES)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @BELIEVED_KEYS
+@_CARRIER
 @_FILL
 @_PACK
 @click.option("--detach", is_flag=True, help="Come back when it is mounted, and serve in the background.")
 @common
 def mount(
-    options: Options, target: str, folder: Path, keys: tuple[Path, ...], fill: bool, pack: bool, detach: bool
+    options: Options,
+    target: str,
+    folder: Path,
+    keys: tuple[Path, ...],
+    carrier: Kind,
+    fill: bool,
+    pack: bool,
+    detach: bool,
 ) -> None:
     """Mount an image read-only, before it is fetched, until Ctrl-C, TERM or `umount DIR`.
 
     Root needs nothing; another user needs fusermount3, and is then the only one who sees the files. When the registry
-    does not answer for a minute, reads end with EIO; they may be tried again.
+    does not answer for a minute, reads end with EIO; they may be tried again. When this process is killed, reads end
+    with an error (FUSE), or wait a minute for another `stream mount` of the image on DIR to go on (fanotify).
     """
-    from registry_pipelines.stream.lazy.mounting import check_folder
+    from registry_pipelines.stream.lazy.carriers import free_folder
 
-    check_folder(folder)
+    lazy = _notes(options).parent
     if detach:
-        _detached(options, target, folder, keys, fill, pack)
+        free_folder(folder, lazy, take=False)
+        _detached(options, target, folder, keys, carrier, fill, pack)
         return
     from registry_pipelines.stream.lazy.serving import Mounted
 
-    with _opened(options, target, keys, pack) as image:
+    with contextlib.ExitStack() as undo:
+        taken = free_folder(folder, lazy)
+        if taken is not None:
+            undo.callback(taken.close)
+        image = undo.enter_context(_opened(options, target, keys, pack))
         note = image.note(target, folder)
-        with Mounted(image, folder, _notes(options), note, image.count) as mounted:
+        with Mounted(
+            image, folder, _notes(options), note, image.count, carrier=carrier, log=_say, taken=taken
+        ) as mounted:
             if fill:
-                image.fill_rest()
+                mounted.fill_rest()
             interrupts.mark_wanted()
             _announce(options, mounted.note)
             mounted.wait()
@@ -120,7 +145,11 @@ def _announce(options: Options, note: MountNote) -> None:
         print_json_now({"mount": _plain(note)})
         return
     click.echo(harmless(f"{note.image} {note.digest} is mounted on {note.folder}; {_lazy_text(note)}"))
-    for reason in note.reasons:
+    _tell_reasons(note)
+
+
+def _tell_reasons(note: MountNote) -> None:
+    for reason in (*note.reasons, *([note.carrier_why] if note.carrier_why else ())):
         _say(reason)
 
 
@@ -134,13 +163,15 @@ def _lazy_text(note: MountNote) -> str:
     return f"lazy: yes, {note.layers_lazy} of {count_text(layers, 'layer')} by pieces"
 
 
-def _detached(options: Options, target: str, folder: Path, keys: Sequence[Path], fill: bool, pack: bool) -> None:
+def _detached(
+    options: Options, target: str, folder: Path, keys: Sequence[Path], carrier: Kind, fill: bool, pack: bool
+) -> None:
     """Start another process that serves, and wait until it says that it does. Raises what ended it."""
     from registry_pipelines.oci.files import local_errors
 
     command = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream", "mount"]
     command += [target, str(folder.absolute()), "--json", "--quiet", "--fill" if fill else "--no-fill"]
-    command.append("--pack" if pack else "--no-pack")
+    command += ["--pack" if pack else "--no-pack", "--carrier", carrier]
     command += [text for key in keys for text in ("--key", str(key))]
     if options.config_file is not None:
         command += ["--config", str(options.config_file)]
@@ -182,6 +213,7 @@ def _first_document(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
 @click.argument("target", shell_complete=IMAGES)
 @click.argument("command", nargs=-1, metavar="[-- CMD [ARGUMENT]...]")
 @BELIEVED_KEYS
+@_CARRIER
 @_FILL
 @_PACK
 @click.option("--entrypoint", metavar="PROGRAM", help="In place of the image's; its command then counts no more.")
@@ -191,6 +223,7 @@ def run(
     target: str,
     command: tuple[str, ...],
     keys: tuple[Path, ...],
+    carrier: Kind,
     fill: bool,
     pack: bool,
     entrypoint: str | None,
@@ -217,7 +250,7 @@ def run(
         _say("without newuidmap and a range in /etc/subuid and /etc/subgid all files are of the one it runs as")
     try:
         with _opened(options, target, keys, pack) as image:
-            code = _run(options, target, image, started, command, entrypoint, clock, fill=fill)
+            code = _run(options, target, image, started, command, entrypoint, clock, carrier=carrier, fill=fill)
     finally:
         started.end(END_S)
     if code:
@@ -233,6 +266,7 @@ def _run(
     entrypoint: str | None,
     clock: Any,
     *,
+    carrier: Kind,
     fill: bool,
 ) -> int:
     from registry_pipelines.stream.lazy.gpu import driver_files
@@ -245,16 +279,18 @@ def _run(
     with run_folder(_notes(options).with_name("runs")) as folder:
         lower = folder / "image"
         lower.mkdir()
+        note = image.note(target, folder / "root")
         with (
-            Mounted(image, lower, _notes(options), image.note(target, folder / "root"), image.count) as mounted,
+            Mounted(
+                image, lower, _notes(options), note, image.count, carrier=carrier, log=_say, below=folder
+            ) as mounted,
             writable_root(lower, folder, image.kinds, _say, files=driver) as root,
         ):
-            for reason in mounted.note.reasons:
-                _say(reason)
+            _tell_reasons(mounted.note)
             piped = options.as_json or not sys.stdin.isatty()
             started.start(program, root, piped=piped)
             if fill:
-                image.fill_rest()
+                mounted.fill_rest()
             first = _Forward(started.output, _STDERR if options.as_json else 1, clock) if piped else None
             try:
                 code = started.wait()
@@ -309,8 +345,9 @@ def _tell_run(options: Options, note: MountNote, started_s: float | None, result
 def status(options: Options) -> None:
     """Say what is mounted on this machine with this state folder, whether it is lazy, and what was fetched for it.
 
-    A mount whose process was killed is listed as dead: its readers get an error, and `stream mount` of the same folder
-    takes it away. Counters are at most a second old.
+    A mount whose process was killed is listed as dead: its readers get an error (FUSE), or wait for a minute
+    (fanotify), and `stream mount` of the same folder takes it away, or goes on with it. Counters are at most a second
+    old.
     """
     from registry_pipelines.stream.lazy.notes import read_notes
 
@@ -323,14 +360,14 @@ def status(options: Options) -> None:
     else:
         for row in rows:
             print_below(f"{row['image']} on {row['folder']}", [{name: row[name] for name in _COLUMNS}])
-            for reason in row["reasons"]:
+            for reason in (*row["reasons"], *([row["carrier_why"]] if row["carrier_why"] else ())):
                 console().print(f"  {harmless(reason)}", markup=False, soft_wrap=True)
 
 
 _COLUMNS = (
-    *("alive", "lazy", "process", "size_bytes", "filled_bytes", "fetched_bytes"),
+    *("alive", "lazy", "carrier", "process", "size_bytes", "filled_bytes", "fetched_bytes"),
     *("pack_bytes", "demand_bytes", "background_bytes"),
-    *("requests", "stalls", "stalled_s", "failed_reads"),
+    *("requests", "stalls", "stalled_s", "failed_reads", "copied_bytes"),
 )
 
 

@@ -10,6 +10,7 @@ is not believed (``blocks``).
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -61,8 +62,7 @@ class BackingStore:
         Raises what ``erofs.Metadata`` does, LocalError, DiskFull.
         """
         sizes = [layer.size for layer in layers]
-        names = " ".join(layer.folder.name for layer in layers)  # each says whose table is believed
-        content = Digest.of(f"{FORMAT} {names} ".encode() + tree.dump())
+        content = _content(tree, layers)
         layout, metadata = self._layout(content, sizes), None
         if layout is None:
             metadata = Metadata(tree, sizes)
@@ -77,6 +77,23 @@ class BackingStore:
             file.close()
             raise
         return file
+
+    def adopt(self, tree: Tree, layers: Sequence[LazyLayer], data: int, filling: int) -> BackingFile | None:
+        """The file of an image that another process had, and left with these descriptors (``LazyLayer.adopt``); None:
+        it is not this image's. Raises LocalError."""
+        sizes = [layer.size for layer in layers]
+        content = _content(tree, layers)
+        layout = self._layout(content, sizes)
+        for number in itertools.count():
+            name = _name(content, number)
+            path = self._files.path(name, layout.size) / "data" if layout else None
+            if layout is None or path is None or not path.exists():
+                return None
+            if os.path.samestat(path.stat(), os.fstat(data)):
+                blocks = self._files.open(name, layout.size)
+                blocks.adopt(data, filling)
+                return BackingFile(blocks, layout, layers, self)
+        raise AssertionError
 
     def make_room(self, wanted: int = 0) -> int:
         """Delete files that nobody has open or mounted: see ``BlockStore.make_room``."""
@@ -98,7 +115,7 @@ class BackingStore:
     def _free(self, content: Digest, size: int) -> LazyLayer:
         """The first file of the image that no other process has."""
         for number in itertools.count():
-            name = Digest.of(f"{content} {number}".encode())
+            name = _name(content, number)
             blocks = self._files.open(name, size)
             if blocks.fill_alone():
                 return blocks
@@ -126,6 +143,11 @@ class BackingFile:
     def close(self) -> None:
         """Sync it, and let it go; safe to call twice."""
         self._blocks.close()
+
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """See ``LazyLayer.descriptors``."""
+        return self._blocks.descriptors
 
     @property
     def ready(self) -> bool:
@@ -234,6 +256,17 @@ class BackingFile:
                 if missing:
                     wanted = [(first - offset, min(last - offset, stop)) for first, last in missing]
                     yield from ((number, *run) for run in _both(wanted, layer.runs(start, stop)))
+
+
+def _content(tree: Tree, layers: Sequence[LazyLayer]) -> Digest:
+    """Names all that a complete file has: the names of layers say whose table is believed."""
+    names = " ".join(layer.folder.name for layer in layers)
+    return Digest.of(f"{FORMAT} {names} ".encode() + tree.dump())
+
+
+def _name(content: Digest, number: int) -> Digest:
+    """Of one of the files with the same content."""
+    return Digest.of(f"{content} {number}".encode())
 
 
 class _Front:

@@ -68,7 +68,7 @@ class BlockStore:
         table, or another size, gets another file: one that lies harms only those who believe it. Raises LocalError,
         DiskFull.
         """
-        path = self._path(digest, size, table)
+        path = self.path(digest, size, table=table)
         with local_errors(self._folder):
             lease = _leased(path)
             try:
@@ -102,7 +102,8 @@ class BlockStore:
         """On the disk, of all layers."""
         return sum(size for _, size, _ in self._measured())
 
-    def _path(self, digest: Digest, size: int, table: Digest | None) -> Path:
+    def path(self, digest: Digest, size: int, *, table: Digest | None = None) -> Path:
+        """The folder of a layer, whether it is there or not; see :meth:`open`."""
         name = Digest.of(f"{digest} {size} {table or ''}".encode()).hex
         return self._folder / name[:2] / name
 
@@ -362,6 +363,17 @@ class LazyLayer:
             fcntl.flock(self._filling, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         return False
+
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """Of the file, of what keeps others from deleting it and of what keeps them from filling it (-1 before
+        :meth:`fill_alone`). Whoever has copies has the same, also when this process is gone."""
+        return self._data, self._lease, self._filling
+
+    def adopt(self, data: int, filling: int) -> None:
+        """Go on with copies of another process's descriptors: it had the file open before it was watched, and alone."""
+        os.dup2(data, self._data, inheritable=False)
+        self._filling = filling
 
     def sync(self) -> None:
         """Have what is there survive a crash of the machine.

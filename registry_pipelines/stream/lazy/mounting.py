@@ -22,6 +22,9 @@ from registry_pipelines.threads import run_child
 KIND = "fuse.registry-pipelines"
 """File system type of our mounts, as /proc/self/mountinfo has it."""
 
+EROFS_KIND = "erofs"
+"""And of those that the kernel reads itself."""
+
 DEVICE = Path("/dev/fuse")
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -78,7 +81,7 @@ def unmount(folder: Path | str, *, detach: bool = False) -> None:
 def check_folder(folder: Path) -> None:
     """That something can be mounted there: an empty folder, or none yet, which is made. What a killed process of ours
     left mounted is taken away. Raises InputError, LocalError."""
-    while any(each.folder == _absolute(folder) and each.kind == KIND for each in mounts()):
+    while any(each.folder == absolute(folder) and each.kind == KIND for each in mounts()):
         if not _is_dead(folder):
             raise InputError("an image is mounted there already", where=str(folder), do="Unmount it: `umount DIR`")
         end_mount(folder)
@@ -192,7 +195,7 @@ def _is_dead(folder: Path) -> bool:
     return False
 
 
-def _absolute(folder: Path) -> Path:
+def absolute(folder: Path) -> Path:
     """Its real name without asking what is mounted there."""
     return folder.parent.resolve() / folder.name
 

@@ -16,7 +16,7 @@ import msgspec
 from registry_pipelines.errors import ContentError, RegistryPipelinesError
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
-from registry_pipelines.stream.lazy.mounting import KIND, mounts
+from registry_pipelines.stream.lazy.mounting import EROFS_KIND, KIND, mounts
 
 
 class MountNote(msgspec.Struct, kw_only=True):
@@ -56,6 +56,12 @@ class MountNote(msgspec.Struct, kw_only=True):
     stalls: int = 0
     """Reads that waited for the registry."""
     stalled_s: float = 0.0
+    carrier: str = "fuse"
+    """What serves it: fuse, fanotify, or none, where all was fetched before."""
+    carrier_why: str = ""
+    """Why it is not the one that was asked for, or not watched; empty where there is nothing to say."""
+    copied_bytes: int = 0
+    """Of layers, those that stand on the disk a second time, in the file that the kernel mounts."""
     failed_reads: int = 0
     """Reads that ended with EIO."""
     updated: str = ""
@@ -95,7 +101,7 @@ class NoteFile:
 
 def read_notes(folder: Path) -> Iterator[Noted]:
     """All notes. Those of killed processes that left nothing mounted are forgotten."""
-    mounted = {str(each.folder) for each in mounts() if each.kind == KIND}
+    mounted = {str(each.folder) for each in mounts() if each.kind in (KIND, EROFS_KIND)}
     for path in sorted(folder.glob("*.json")):
         try:
             note = decode_json(path.read_bytes(), MountNote, what="note of a mount")

@@ -47,7 +47,8 @@ class OpenImage:
         grows while they are read."""
         self.image = image
         self._pack = pack
-        self._tree, self._layers, self._filler, self._whole = tree, layers, filler, whole
+        self.tree, self.layers = tree, layers
+        self._filler, self._whole = filler, whole
         self.nodes, self.any_xattrs, self.content_bytes = tree.nodes, tree.any_xattrs, tree.content_bytes
         self.node, self.lookup, self.children, self.parent = tree.node, tree.lookup, tree.children, tree.parent
 
@@ -59,29 +60,29 @@ class OpenImage:
     def view(self, number: int, offset: int, size: int) -> memoryview | None:
         """Content of a file that is here; None: :meth:`read` waits for it."""
         inode = self.node(number)
-        layer, position = self._layers[inode.layer], inode.position + offset
+        layer, position = self.layers[inode.layer], inode.position + offset
         return layer.view(position, size) if layer.holds(position, position + size) else None
 
     def read(self, number: int, offset: int, size: int) -> bytes:
         """Content of a file, fetched first. Raises the RegistryError family, IndexInvalid, LocalError."""
         inode = self.node(number)
-        return self._layers[inode.layer].read(inode.position + offset, size)
+        return self.layers[inode.layer].read(inode.position + offset, size)
 
     def soon(self, number: int, offset: int, size: int) -> None:
         """Content of a file will be read next: what is here of it comes from the disk."""
         inode = self.node(number)
-        self._layers[inode.layer].soon(inode.position + offset, size)
+        self.layers[inode.layer].soon(inode.position + offset, size)
 
     def find(self, path: str) -> int | None:
         """The number of what stands under a path, no link followed; None for nothing."""
-        return self._tree.find(b"" if path == "." else os.fsencode(path))
+        return self.tree.find(b"" if path == "." else os.fsencode(path))
 
     def kinds(self, path: str) -> tuple[int, int, int] | None:
         """Mode, user and group of what stands under a path of the tree, no link followed; None for nothing."""
         number = self.find(path)
         if number is None:
             return None
-        inode: Inode = self._tree.node(number)
+        inode: Inode = self.tree.node(number)
         return inode.mode, inode.uid, inode.gid
 
     def fill_rest(self) -> None:
@@ -105,8 +106,8 @@ class OpenImage:
         """How the layers are read, as of now."""
         whole = dict(self._whole)
         return {
-            "lazy": bool(self._pack) or len(whole) < len(self._layers),
-            "layers_lazy": len(self._layers) - len(whole),
+            "lazy": bool(self._pack) or len(whole) < len(self.layers),
+            "layers_lazy": len(self.layers) - len(whole),
             "layers_whole": len(whole),
             "reasons": [f"{digest[:19]} was fetched whole: {why}" for digest, why in whole.items()],
         }

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer, Served
-from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse, set_read_ahead
-from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, read_notes
+from registry_pipelines.stream.lazy.carriers import Kind, Lazy, Where, open_carrier
+from registry_pipelines.stream.lazy.guard import TakenOver
+from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, forget, read_notes
 
 NOTE_EVERY_S = 1.0
 """How often the note's counters are written while they change."""
@@ -32,22 +32,35 @@ class Mounted:
     """A tree that is mounted while the context lasts. count: the counters of a note."""
 
     def __init__(
-        self, served: Served, folder: Path, notes: Path, note: MountNote, count: Callable[[MountNote], MountNote]
+        self,
+        image: Lazy,
+        folder: Path,
+        notes: Path,
+        note: MountNote,
+        count: Callable[[MountNote], MountNote],
+        *,
+        carrier: Kind = "fuse",
+        log: Callable[[str], object],
+        taken: TakenOver | None = None,
+        below: Path | None = None,
     ) -> None:
-        """Raises LocalError, ToolMissing: nothing is mounted then."""
-        self._folder = folder
+        """notes: the folder of notes, in that of what this node keeps of lazy images. carrier, log, taken, below: see
+        ``carriers.open_carrier`` and ``carriers.Where``. Raises what that does: nothing is mounted then."""
         self._count = count
         self._note = note
+        self._image = image
         self._file = NoteFile(notes)
         list(read_notes(notes))  # before the folder is a mount again: what a killed process told of it is forgotten
         try:
-            self._device = mount_fuse(folder, note.image)
+            where = Where(folder, note.image, notes.parent, below)
+            self._whole = _is_whole(count(note))
+            self._carrier = open_carrier(carrier, image, where, log=log, taken=taken, whole=self._whole)
         except BaseException:
             self._file.__exit__()
             raise
-        self._whole = _is_whole(count(note))
-        read_ahead = WHOLE_READ_AHEAD_BYTES if self._whole else READ_AHEAD_BYTES
-        self._server = FuseServer(self._device, served, read_ahead_bytes=read_ahead)
+        for each in read_notes(notes):
+            if not each.alive and each.note.folder == note.folder:  # what it told of was taken over
+                forget(each.path)
         self._gone = threading.Event()
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._serve, self._tell)]
 
@@ -59,36 +72,51 @@ class Mounted:
 
     def __exit__(self, *_: object) -> None:
         if not self._gone.is_set():
-            end_mount(self._folder)
+            self._carrier.end()
         self._file.__exit__()
-        # Where files are still open the kernel asks on; the descriptor ends with the process then.
+        # Where files are still open the kernel asks on; what it asks by ends with the process then.
         if self._gone.wait(END_S):
-            os.close(self._device)
+            self._carrier.close()
 
     @property
     def note(self) -> MountNote:
         """The note as of now."""
-        counted = self._count(self._note)
-        return msgspec.structs.replace(counted, failed_reads=self._server.failed_reads, updated=now_text())
+        told = self._carrier.told
+        return msgspec.structs.replace(
+            self._count(self._note),
+            carrier=told.carrier,
+            carrier_why=told.why,
+            copied_bytes=told.copied_bytes,
+            failed_reads=self._carrier.failed_reads,
+            updated=now_text(),
+        )
+
+    def fill_rest(self) -> None:
+        """Fetch the rest, too, when nobody waits for anything."""
+        self._image.fill_rest()
+        self._carrier.fill_rest()
 
     def wait(self) -> None:
         """Until somebody unmounts it."""
         self._gone.wait()
 
     def _serve(self) -> None:
-        self._server.run()
-        self._gone.set()
+        try:
+            self._carrier.run()
+        finally:
+            self._gone.set()
 
     def _tell(self) -> None:
-        last = self._note
+        last = None
         while not self._gone.wait(NOTE_EVERY_S):
-            counted = self._count(self._note)
+            note = self.note
+            counted = msgspec.structs.replace(note, updated="")
             if counted != last:
-                self._file.write(self.note)
+                self._file.write(note)
                 last = counted
             if not self._whole and _is_whole(counted):
                 self._whole = True
-                set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES)
+                self._carrier.read_far_ahead()
 
 
 def _is_whole(note: MountNote) -> bool:

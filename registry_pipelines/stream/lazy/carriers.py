@@ -1,0 +1,332 @@
+"""What brings a mounted image to its readers: FUSE, or the kernel itself, which asks before it reads (``fanotify``).
+
+FUSE is the default: it fails closed whatever is killed. Where neither is to be had, all is fetched first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from registry_pipelines.errors import InputError, LocalError, RegistryPipelinesError
+from registry_pipelines.progress import size_text
+from registry_pipelines.stream.lazy import mounting
+from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
+from registry_pipelines.stream.lazy.blocks import LazyLayer
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer, Served
+from registry_pipelines.stream.lazy.guard import TakenOver, find_holder
+from registry_pipelines.stream.lazy.mounting import (
+    EROFS_KIND,
+    absolute,
+    check_folder,
+    end_mount,
+    mount_fuse,
+    set_read_ahead,
+    unmount,
+)
+from registry_pipelines.stream.lazy.notes import read_notes
+from registry_pipelines.stream.lazy.tree import Tree
+
+Kind = Literal["fuse", "fanotify", "auto"]
+
+LOOK_EVERY_S = 0.5
+
+
+class Lazy(Served, Protocol):
+    """An image that any carrier can serve."""
+
+    @property
+    def tree(self) -> Tree: ...  # noqa: D102
+    @property
+    def layers(self) -> Sequence[LazyLayer]:
+        """Base first, as the tree counts them."""
+        ...
+
+    def fill_rest(self) -> None:
+        """Fetch the rest, too, when nobody waits for anything."""
+        ...
+
+
+class Where(NamedTuple):
+    """Where an image is mounted."""
+
+    folder: Path
+    name: str
+    """What `df` shows of a FUSE mount."""
+    lazy: Path
+    """The folder with what this node keeps of lazy images."""
+    below: Path | None = None
+    """A folder that is gone with the mount, and whose mounts only this process and its program see."""
+
+
+class Told(NamedTuple):
+    """What is told of a carrier."""
+
+    carrier: str
+    why: str = ""
+    copied_bytes: int = 0
+
+
+class Carrier(Protocol):
+    """A mount, while it lasts."""
+
+    @property
+    def failed_reads(self) -> int:
+        """Reads that ended with EIO."""
+        ...
+
+    @property
+    def told(self) -> Told:
+        """As of now."""
+        ...
+
+    def run(self) -> None:
+        """Serve until nobody has the mount any more. Blocks."""
+        ...
+
+    def fill_rest(self) -> None:
+        """What is fetched will be complete."""
+        ...
+
+    def read_far_ahead(self) -> None:
+        """All is on this node from now on."""
+        ...
+
+    def end(self) -> None:
+        """Unmount it. Safe to call twice."""
+        ...
+
+    def close(self) -> None:
+        """Let it go, behind :meth:`run`."""
+        ...
+
+
+def free_folder(folder: Path, lazy: Path, *, take: bool = True) -> TakenOver | None:
+    """That something can be mounted on a folder, which is made. What a killed process of ours left there is taken over
+    (``take``), where there is a holder, and else taken away. Raises InputError, LocalError."""
+    real = absolute(folder)
+    if _is_erofs(real, lazy / "backing"):
+        if any(each.alive and absolute(Path(each.note.folder)) == real for each in read_notes(lazy / "mounts")):
+            raise InputError("an image is mounted there already", where=str(folder), do="Unmount it: `umount DIR`")
+        taken = find_holder(real, lazy / "holders", take=take)
+        if taken is not None or not take:
+            return taken
+        with suppress(OSError):  # never watched again: readers may have seen what is not there
+            unmount(real, detach=True)
+    check_folder(folder)
+    return None
+
+
+def _is_erofs(folder: Path, files: Path) -> bool:
+    """Whether a file below ``files`` is mounted there."""
+    found = [each for each in mounting.mounts() if each.folder == folder]
+    return bool(found) and found[-1].kind == EROFS_KIND and Path(found[-1].source).is_relative_to(files.resolve())
+
+
+def open_carrier(
+    kind: Kind,
+    image: Lazy,
+    where: Where,
+    *,
+    log: Callable[[str], object],
+    taken: TakenOver | None = None,
+    whole: bool = False,
+) -> Carrier:
+    """Mount an image. ``fanotify`` or nothing; ``auto``: that, else FUSE, else all is fetched first. taken: what a
+    killed process left on the folder. log: is told in one line what a person must know. whole: all of it is on this
+    node.
+
+    Raises LocalError, ToolMissing, with ``fanotify`` LayerInvalid, too: EROFS cannot hold the image. Nothing is mounted
+    then, and ``taken`` is gone.
+    """
+    if kind == "fuse":
+        _let_go(taken, where.folder)
+        return FuseCarrier(image, where, whole=whole)
+    try:
+        return _fanotify(image, where, log, taken, whole)
+    except RegistryPipelinesError as error:
+        if kind == "fanotify":
+            raise
+        why = f"fanotify is not used: {error.what}"
+    if mounting.DEVICE.exists() and (os.geteuid() == 0 or shutil.which("fusermount3")):
+        return FuseCarrier(image, where, why, whole=whole)
+    return _whole(image, where, f"{why}; and there is no {mounting.DEVICE}", log)
+
+
+class FuseCarrier:
+    """By FUSE."""
+
+    def __init__(self, image: Served, where: Where, why: str = "", *, whole: bool = False) -> None:
+        """Raises LocalError, ToolMissing: nothing is mounted then."""
+        self.told = Told("fuse", why)
+        self._folder = where.folder
+        self._device = mount_fuse(where.folder, where.name)
+        read_ahead = WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES
+        self._server = FuseServer(self._device, image, read_ahead_bytes=read_ahead)
+
+    @property
+    def failed_reads(self) -> int:
+        """See :class:`Carrier`."""
+        return self._server.failed_reads
+
+    def run(self) -> None:
+        """See :class:`Carrier`."""
+        self._server.run()
+
+    def fill_rest(self) -> None:
+        """It serves from what is fetched."""
+
+    def read_far_ahead(self) -> None:
+        """See :class:`Carrier`."""
+        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES)
+
+    def end(self) -> None:
+        """See :class:`Carrier`."""
+        end_mount(self._folder)
+
+    def close(self) -> None:
+        """See :class:`Carrier`."""
+        os.close(self._device)
+
+
+class _Complete:
+    """A complete file, which nobody needs to watch."""
+
+    failed_reads = 0
+
+    def __init__(self, file: BackingFile, where: Where, carrier: str, why: str) -> None:
+        from registry_pipelines.stream.lazy.fanotify import mount_file
+
+        self._file, self._folder, self._carrier, self._why = file, where.folder, carrier, why
+        self._ended = threading.Event()
+        mount_file(file, where.folder)
+        self.read_far_ahead()
+
+    @property
+    def told(self) -> Told:
+        """See :class:`Carrier`."""
+        return Told(self._carrier, self._why, self._file.twice_bytes)
+
+    def run(self) -> None:
+        """See :class:`Carrier`."""
+        from registry_pipelines.stream.lazy.fanotify_wire import is_read
+
+        while not self._ended.wait(LOOK_EVERY_S) and is_read(self._file.descriptors[0]):
+            pass
+
+    def fill_rest(self) -> None:
+        """Nothing is missing."""
+
+    def read_far_ahead(self) -> None:
+        """See :class:`Carrier`."""
+        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES)
+
+    def end(self) -> None:
+        """See :class:`Carrier`."""
+        with suppress(OSError):
+            unmount(self._folder, detach=True)
+        self._ended.set()
+
+    def close(self) -> None:
+        """See :class:`Carrier`."""
+        self._file.close()
+
+
+class _Watched:
+    """A file that is filled while it is read."""
+
+    def __init__(
+        self,
+        file: BackingFile,
+        where: Where,
+        log: Callable[[str], object],
+        taken: TakenOver | None,
+        whole: bool,
+    ) -> None:
+        from registry_pipelines.stream.lazy.fanotify import WatchedMount
+
+        self._file = file
+        sockets = None if where.below else where.lazy / "holders"
+        real = absolute(where.folder)
+        self._mount = WatchedMount(file, real, log=log, below=where.below, sockets=sockets, taken=taken)
+        self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
+        self.close, self._folder = self._mount.close, real
+        set_read_ahead(real, WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES)
+
+    def read_far_ahead(self) -> None:
+        """See :class:`Carrier`."""
+        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES)
+
+    @property
+    def failed_reads(self) -> int:
+        """See :class:`Carrier`."""
+        return self._mount.failed_reads
+
+    @property
+    def told(self) -> Told:
+        """See :class:`Carrier`."""
+        why = "" if self._mount.watched else "the file is complete, and nobody is asked any more"
+        return Told("fanotify", why, self._file.twice_bytes)
+
+
+def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: TakenOver | None, whole: bool) -> Carrier:
+    store = BackingStore((where.lazy / "backing").resolve())
+    with ExitStack() as undo:
+        if taken is not None:
+            file = store.adopt(image.tree, image.layers, taken.held.data, taken.held.filling)
+            if file is not None:
+                undo.callback(file.close)
+                carrier = _Watched(file, where, log, taken, whole)
+                taken.give()
+                undo.pop_all()
+                return carrier
+            _let_go(taken, where.folder)
+        file = undo.enter_context(store.open(image.tree, image.layers))
+        if _is_complete(file):
+            undo.pop_all()
+            return _Complete(file, where, "fanotify", "the file was complete, and nobody is asked")
+        from registry_pipelines.stream.lazy.fanotify import self_test
+
+        self_test(where.lazy / "backing")
+        watched = _Watched(file, where, log, None, whole)
+        undo.pop_all()
+        return watched
+
+
+def _is_complete(file: BackingFile) -> bool:
+    """Whether nothing is missing, also after a crash of the machine."""
+    if not file.complete:
+        return False
+    with suppress(OSError, LocalError):
+        file.sync()
+        return file.complete  # a disk that failed takes bytes back
+    return False
+
+
+def _whole(image: Lazy, where: Where, why: str, log: Callable[[str], object]) -> Carrier:
+    """Fetch all, and mount it then."""
+    with ExitStack() as undo:
+        file = undo.enter_context(BackingStore((where.lazy / "backing").resolve()).open(image.tree, image.layers))
+        log(f"{why}; so all is fetched first, {size_text(sum(layer.size for layer in image.layers))} unpacked")
+        image.fill_rest()
+        file.fill(0, file.layout.size)
+        if not _is_complete(file):
+            raise LocalError("the disk did not take the image", where=str(file.path))
+        carrier = _Complete(file, where, "none", why)
+        undo.pop_all()
+        return carrier
+
+
+def _let_go(taken: TakenOver | None, folder: Path) -> None:
+    """What is mounted there is another image, or comes another way from now on."""
+    if taken is not None:
+        taken.end(folder)
+        check_folder(folder)
+
+
+__all__ = ["Carrier", "Kind", "Lazy", "Told", "Where", "free_folder", "open_carrier"]

@@ -1,0 +1,415 @@
+"""An image mounted by the kernel itself, as EROFS from a plain file whose holes are filled when they are read.
+
+The kernel asks before each read of the file (``fanotify_wire``), and this process answers when the bytes are there; a
+read whose bytes cannot be had ends with EIO. What must never be is that a hole is read, for it reads as zeros: so the
+file is watched before it is mounted, a watch is proved to work before (:func:`self_test`), the queue has no limit, a
+holder outlives this process (``guard``), after a loss of all of them a mount is taken away and never watched again, and
+the watch ends when the file is complete and synced.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import select
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from registry_pipelines.errors import DiskFull, LocalError, RegistryPipelinesError
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.stream.lazy import fanotify_wire as fan
+from registry_pipelines.stream.lazy.backing import BackingFile
+from registry_pipelines.stream.lazy.erofs import Metadata
+from registry_pipelines.stream.lazy.fanotify_wire import Event, Taken
+from registry_pipelines.stream.lazy.guard import PATIENCE_S, Guard, TakenOver, listen
+from registry_pipelines.stream.lazy.holder import Held
+from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.mounting import EROFS_KIND, MS_NODEV, MS_NOSUID, MS_RDONLY, mount, unmount
+from registry_pipelines.stream.lazy.tree import ROOT, Inode, TreeWriter
+
+WAITING_THREADS = 64
+"""Readers that may wait for a registry at the same time; more wait for one of these."""
+
+MOST_TAKEN = 400
+"""Reads that are taken at the same time, each with a descriptor; more wait in the kernel."""
+
+LOOK_EVERY_S = 0.5
+"""How often it is asked whether anybody has the mount still."""
+
+COPY_BYTES = 8 << 20
+"""Of what the store has, copied at once in the background."""
+
+REST_S = 30.0
+"""How long the background rests when the disk took nothing."""
+
+END_S = 2.0
+"""How long those that fill are waited for at the end."""
+
+TEST_S = 20.0
+"""How long the kernel may take to ask, in the test."""
+
+_log = logging.getLogger(__name__)
+
+
+def mount_file(file: BackingFile, folder: Path) -> None:
+    """Mount it by mount(2), which reads the file itself: a loop device, as mount(8) makes, would never ask. Raises
+    LocalError."""
+    try:
+        mount(str(file.path), folder, EROFS_KIND, MS_RDONLY | MS_NOSUID | MS_NODEV)
+    except OSError as error:
+        raise LocalError(f"the image cannot be mounted as EROFS: {error.strerror}", where=str(folder)) from error
+
+
+class WatchedMount:
+    """A file that is mounted, and what answers who reads it. See :meth:`run`."""
+
+    def __init__(
+        self,
+        file: BackingFile,
+        folder: Path,
+        *,
+        log: Callable[[str], object],
+        below: Path | None = None,
+        sockets: Path | None = None,
+        told: str = "",
+        patience_s: float = PATIENCE_S,
+        taken: TakenOver | None = None,
+    ) -> None:
+        """It mounts the file on the folder; or goes on with a mount of the same file that was ``taken`` over. log: is
+        told in one line what a person must know. below, told: see ``guard.Guard``. sockets: the folder of the socket
+        where another process can take over, when this one was killed; None: none can, and reads fail then.
+
+        Raises LocalError: nothing is mounted then.
+        """
+        self.failed_reads = 0
+        """Reads that ended with EIO."""
+        self.watched = True
+        """Whether the kernel still asks: not, once the file is complete and synced."""
+        self._file, self._folder, self._log_line = file, folder, log
+        self._answering = threading.Lock()
+        self._pending: dict[int, Event] = {}
+        """Reads that are taken, by their number; what was not taken by this process may lose its number to another."""
+        self._ended = threading.Event()
+        self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
+        self._told_full = False
+        self._foreign: set[int] = set()
+        """Numbers of them that mean something else in this process."""
+        with ExitStack() as undo:
+            if taken is not None:
+                self._group, self._taken = taken.held.group, Taken(taken.held.taken)
+            else:
+                self._group = self._watch(undo)
+                self._taken = Taken()
+                undo.callback(self._taken.close)
+            self._guard = Guard(
+                Held(self._group, *file.descriptors, self._taken.memory, self._listener(sockets, taken, undo)),
+                folder,
+                below=below,
+                patience_s=patience_s if sockets else 0.0,
+                told=told,
+                filler=taken.filler if taken else None,
+            )
+            undo.callback(self._guard.done)
+            if taken is None:
+                mount_file(file, folder)
+            undo.pop_all()
+
+    def _watch(self, undo: ExitStack) -> int:
+        """Before anybody can have the file open, who would never be asked."""
+        try:
+            group = fan.open_group()
+            undo.callback(os.close, group)
+            fan.watch(group, self._file.descriptors[0])
+        except OSError as error:
+            raise LocalError(f"the file cannot be watched: {error.strerror}", where=str(self._file.path)) from error
+        return group
+
+    def _listener(self, sockets: Path | None, taken: TakenOver | None, undo: ExitStack) -> int:
+        if taken is not None:
+            return taken.held.listener
+        if sockets is None:
+            return -1
+        listener = listen(sockets, self._folder)
+        undo.callback(os.close, listener)
+        return listener
+
+    def run(self) -> None:
+        """Answer until nobody has the mount any more, or :meth:`end`. Blocks; in a thread or in the main one."""
+        self._recover()
+        looked = time.monotonic()
+        while not self._ended.is_set():
+            self._wait()
+            if time.monotonic() - looked >= LOOK_EVERY_S and not self._ended.is_set():
+                looked = time.monotonic()
+                if self._guard.fileno() < 0:
+                    self._hear()
+                if not fan.is_read(self._file.descriptors[0]):
+                    return
+
+    def _wait(self) -> None:
+        """For reads, for a word of the holder, or for room for more reads."""
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        if len(self._pending) < MOST_TAKEN:
+            poll.register(self._group, select.POLLIN)
+        if self.watched and self._guard.fileno() >= 0:
+            poll.register(self._guard.fileno(), select.POLLIN)
+        for descriptor, _ in poll.poll(int(LOOK_EVERY_S * 1000)):
+            if descriptor == self._group:
+                self._take()
+            elif descriptor == self._woken:
+                os.eventfd_read(self._woken)
+            else:
+                self._hear()
+
+    def _hear(self) -> None:
+        with self._answering:
+            if not self.watched or self._ended.is_set():
+                return
+            try:
+                self._guard.hear()
+            except LocalError as error:
+                self._log_line(str(error))
+
+    def _recover(self) -> None:
+        """Answer what a process before this one took: what it knew of is filled, all else fails."""
+        left = self._taken.all()
+        known = {event.descriptor for event in left}
+        fan.deny_unanswered(self._group, [number for number in range(fan.SLOTS) if number not in known])
+        for event in left:
+            try:
+                os.fstat(event.descriptor)
+                self._foreign.add(event.descriptor)
+            except OSError:  # no other read gets the number
+                os.dup2(self._woken, event.descriptor, inheritable=False)
+            self._pending[event.descriptor] = event
+        for event in left:
+            self._begin(event)
+
+    def _take(self) -> None:
+        for event in fan.events(self._group):
+            if event.descriptor >= fan.SLOTS or not event.size:
+                fan.answer(self._group, event.descriptor, fan.DENY_EIO)
+                os.close(event.descriptor)
+                continue
+            with self._answering:
+                if event.descriptor in self._pending:  # the kernel gives an answer to the older one
+                    fan.answer(self._group, event.descriptor, fan.DENY_EIO)
+                    self._foreign.discard(event.descriptor)
+                    self.failed_reads += 1
+                self._taken.add(event)
+                self._pending[event.descriptor] = event
+            self._begin(event)
+
+    def _begin(self, event: Event) -> None:
+        if self._file.holds(event.offset, event.offset + event.size):
+            self._answer(event, fan.FAN_ALLOW)
+        else:
+            self._pool.submit(self._fill, event)
+
+    def _fill(self, event: Event) -> None:
+        answer = fan.DENY_EIO
+        try:
+            self._file.fill(event.offset, event.offset + event.size)
+            answer = fan.FAN_ALLOW
+        except DiskFull as error:
+            self._tell_full(error)
+        except RegistryPipelinesError as error:
+            _log.debug("a read fails: %s", error)
+        except Exception as error:  # the reader would wait for ever
+            _log.debug("a read fails: %r", error)
+        self._answer(event, answer)
+
+    def _tell_full(self, error: DiskFull) -> None:
+        with self._answering:
+            first, self._told_full = not self._told_full, True
+        if first:
+            self._log_line(f"reads of what is not there yet fail: {error}")
+
+    def _answer(self, event: Event, what: int) -> None:
+        with self._answering:
+            # After the end it is the holder that answers, and the number may stand for another read.
+            if self._pending.get(event.descriptor) is not event:
+                return
+            if not self._ended.is_set():
+                self.failed_reads += what != fan.FAN_ALLOW
+                fan.answer(self._group, event.descriptor, what)
+                self._taken.remove(event.descriptor)
+            was_full = len(self._pending) >= MOST_TAKEN
+            del self._pending[event.descriptor]
+            if event.descriptor in self._foreign:
+                self._foreign.discard(event.descriptor)
+            else:
+                os.close(event.descriptor)
+        if was_full:
+            os.eventfd_write(self._woken, 1)
+
+    def fill_rest(self) -> None:
+        """Copy what the store has, too, until the file is complete; then nobody is asked any more."""
+        threading.Thread(target=self._complete, name="complete", daemon=True).start()
+
+    def _complete(self) -> None:
+        rest = LOOK_EVERY_S
+        while not self._ended.wait(rest):
+            rest = 0.0
+            try:
+                if not self._pending and not self._file.copy_held(COPY_BYTES):
+                    rest = LOOK_EVERY_S
+                if self._file.complete:
+                    self._file.sync()
+                    if self._file.complete:  # a disk that failed takes bytes back
+                        self._unwatch()
+                        return
+            except (RegistryPipelinesError, OSError) as error:
+                if not self._ended.is_set():
+                    self._log_line(f"the mounted file cannot be completed for now: {error}")
+                rest = REST_S
+            if self._pending:
+                rest = max(rest, 0.01)
+
+    def _unwatch(self) -> None:
+        with self._answering:
+            if self._ended.is_set():
+                return
+            fan.unwatch(self._group, self._file.descriptors[0])
+            self.watched = False
+            self._guard.done()
+
+    def end(self) -> None:
+        """Unmount it. Who still has files open gets EIO for what is not there, from the holder. Safe to call twice."""
+        with suppress(OSError):  # somebody else did it
+            unmount(self._folder, detach=True)
+        with self._answering:
+            if self._ended.is_set():
+                return
+            self._ended.set()
+            if self.watched:
+                in_use = fan.is_read(self._file.descriptors[0])
+                self._guard.end() if in_use else self._guard.done()
+        os.eventfd_write(self._woken, 1)
+
+    def close(self) -> None:
+        """Let the file go, behind :meth:`end` or :meth:`run`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + END_S
+        while self._pending and time.monotonic() < until:
+            time.sleep(0.01)
+        if not self._pending:  # else the end of the process closes it
+            self._file.close()
+        os.close(self._group)
+        self._taken.close()
+
+
+def self_test(folder: Path) -> None:
+    """Prove on a file of three pages that the kernel asks before it reads, refuses when told to, and then reads what
+    was filled. folder: where files of images are.
+
+    Raises LocalError: what is missing.
+    """
+    make_own(folder)
+    with ExitStack() as stack, local_errors(folder):
+        alone = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, alone)
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        for left in folder.glob("test-*"):  # of one that was killed
+            with suppress(OSError):
+                unmount(left / "top", detach=True)
+            shutil.rmtree(left, ignore_errors=True)
+        place = Path(tempfile.mkdtemp(prefix="test-", dir=folder))
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        _test(place, stack)
+
+
+def _test(place: Path, stack: ExitStack) -> None:
+    data = os.open(place / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, data)
+    size = 3 * 4096
+    writer = TreeWriter(1)
+    top = Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 2, 0, 0, 0, b"", {})
+    writer.add(top, ROOT)
+    number = writer.add(top._replace(mode=stat.S_IFREG | 0o600, nlink=1, size=size), ROOT)
+    writer.children(ROOT, [(b"file", number)])
+    metadata = Metadata(writer.finish(), [size])
+    with os.fdopen(os.dup(data), "wb") as out:
+        metadata.write(out)
+    os.ftruncate(data, metadata.layout.size)
+    group = _test_group(data, stack, place)
+    (place / "top").mkdir()
+    try:
+        mount(str(place / "data"), place / "top", EROFS_KIND, MS_RDONLY)
+    except OSError as error:
+        raise LocalError(_why_no_mount(error)) from error
+    stack.callback(unmount, place / "top", detach=True)
+    content = os.urandom(size)
+    if _read(place / "top" / "file", group, lambda: fan.DENY_EIO) is not None:
+        raise LocalError("the kernel does not ask before it reads")
+
+    def fill() -> int:
+        os.pwrite(data, content, metadata.layout.regions[0].offset)
+        return fan.FAN_ALLOW
+
+    if _read(place / "top" / "file", group, fill) != content:
+        raise LocalError("the kernel does not read what was filled")
+
+
+def _test_group(data: int, stack: ExitStack, place: Path) -> int:
+    release = os.uname().release
+    try:
+        group = fan.open_group()
+    except OSError as error:
+        why = "that needs CAP_SYS_ADMIN" if error.errno == errno.EPERM else f"fanotify_init: {error.strerror}"
+        raise LocalError(f"files cannot be watched: {why}") from error
+    stack.callback(os.close, group)
+    try:
+        fan.watch(group, data)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise LocalError(f"Linux {release} cannot be asked before it reads a file; 6.14 can") from error
+        why = f"({error.strerror}); ext4, XFS and btrfs can"
+        raise LocalError(f"the file system cannot be watched {why}", where=str(place.parent)) from error
+    return group
+
+
+def _why_no_mount(error: OSError) -> str:
+    if error.errno == errno.ENODEV:
+        return "the kernel has no EROFS (module erofs)"
+    if error.errno == errno.ENOTBLK:
+        return f"Linux {os.uname().release} mounts no plain file as EROFS; 6.12 does, on most file systems"
+    return f"EROFS cannot be mounted: {error.strerror}"
+
+
+def _read(path: Path, group: int, answered: Callable[[], int]) -> bytes | None:
+    """What a reader gets, each of whose questions is answered so; None for an error."""
+    found: list[bytes | None] = []
+
+    def read() -> None:
+        try:
+            found.append(path.read_bytes())
+        except OSError:
+            found.append(None)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    asked, until = 0, time.monotonic() + TEST_S
+    while reader.is_alive() and time.monotonic() < until:
+        if select.select([group], [], [], 0.002)[0]:
+            for event in fan.events(group):
+                asked += 1
+                fan.answer(group, event.descriptor, answered())
+                os.close(event.descriptor)
+    if not asked:
+        raise LocalError("the kernel does not ask before it reads")
+    return found[0] if found else None
+
+
+__all__ = ["WatchedMount", "mount_file", "self_test"]

@@ -1,0 +1,206 @@
+"""The holder of a mount (``holder``) as the process that fills sees it: started, asked, taken over from."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from registry_pipelines.errors import InputError, LocalError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.stream.lazy import holder
+from registry_pipelines.stream.lazy.holder import Held
+from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.mounting import unmount
+
+PATIENCE_S = 60.0
+"""How long reads wait for another process to take over; then they end with EIO."""
+
+START_S = 30.0
+"""How long a holder may take to say that it holds."""
+
+ANSWER_S = 20.0
+"""And to answer: it may have a long list of reads to deny."""
+
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from registry_pipelines.stream.lazy.holder import main"
+_NO_HOLDER = "the process that keeps readers safe when this one is killed does not start"
+_PACKAGES = Path(__file__).parents[3]
+
+
+class TakenOver:
+    """What a holder handed over: from now on this process fills. Reads wait meanwhile."""
+
+    def __init__(self, held: Held, filler: socket.socket, told: str) -> None:
+        """filler: to the holder."""
+        self.held, self.filler, self.told = held, filler, told
+        self._is_ours = True
+
+    def end(self, folder: Path) -> None:
+        """Take the mount away, and let all reads end with EIO."""
+        with suppress(OSError):
+            unmount(folder, detach=True)
+        with suppress(OSError):
+            self.filler.send(holder.END)
+        self.close()
+
+    def give(self) -> None:
+        """A mount goes on with group, memory, listener and socket; the file has its own of the others."""
+        self._is_ours = False
+        for descriptor in (self.held.data, self.held.lease):
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go, where it was not given to anybody: the holder waits for another."""
+        if self._is_ours:
+            self._is_ours = False
+            self.filler.close()
+            for descriptor in self.held:
+                os.close(descriptor)
+
+
+class Guard:
+    """Keeps a holder running beside this process."""
+
+    def __init__(
+        self,
+        held: Held,
+        folder: Path,
+        *,
+        below: Path | None,
+        patience_s: float,
+        told: str,
+        filler: socket.socket | None = None,
+    ) -> None:
+        """folder: where the file is, or will be mounted. below: a folder below which all mounts go at the end, too.
+        told: to who takes over. filler: of a holder that was taken over; else one is started.
+
+        Raises LocalError.
+        """
+        self.held = held
+        self._words = (str(folder), str(below or ""), str(patience_s), told)
+        if filler is None:
+            filler = self._start()
+            self._wait(filler)
+        self._filler = filler
+
+    def fileno(self) -> int:
+        """Readable when there is something to :meth:`hear`."""
+        return self._filler.fileno()
+
+    def hear(self) -> None:
+        """Start another holder, where this one and its twin were killed. Raises LocalError: call it again."""
+        with suppress(OSError):
+            if self._filler.fileno() >= 0 and self._filler.recv(holder.MOST_TOLD_BYTES):
+                return
+        self._filler.close()
+        self._filler = self._start()
+
+    def done(self) -> None:
+        """Nobody needs to hold any more: the file is complete and synced, or nobody has it open."""
+        self._say(holder.DONE)
+
+    def end(self) -> None:
+        """This process ends, and reads are to end with EIO."""
+        self._say(holder.END)
+
+    def _say(self, what: bytes) -> None:
+        with suppress(OSError):
+            self._filler.send(what)
+        self._filler.close()
+        if self.held.listener >= 0:
+            os.close(self.held.listener)
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        python = [sys.executable, "-I", "-S", "-c", f"{_START}; main(sys.argv[1:])", str(_PACKAGES)]
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [*python, ",".join(map(str, self.held)), str(theirs.fileno()), *self._words],
+                    pass_fds=[theirs.fileno(), *(each for each in self.held if each >= 0)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                    cwd="/",
+                )
+            except OSError as error:
+                ours.close()
+                raise LocalError(f"{_NO_HOLDER}: {error.strerror}", where=sys.executable) from error
+        process.returncode = 0  # it outlives this process, and nobody waits for it
+        return ours
+
+    def _wait(self, filler: socket.socket) -> None:
+        """Until it says that it holds. Raises LocalError."""
+        ready, _, _ = select.select([filler], [], [], START_S)
+        if not ready or filler.recv(holder.MOST_TOLD_BYTES) != holder.READY:
+            filler.close()
+            raise LocalError(f"{_NO_HOLDER}: it ended, or says nothing", where=sys.executable)
+
+
+def listen(sockets: Path, folder: Path) -> int:
+    """A socket where another process can take over the mount on a folder. Raises LocalError."""
+    make_own(sockets)
+    with local_errors(sockets):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with listener, _short(sockets) as below:
+            path = sockets / _name(folder)
+            path.unlink(missing_ok=True)
+            listener.bind(f"{below}/{path.name}")
+            path.chmod(0o600)
+            listener.listen()
+            listener.setblocking(False)
+            return listener.detach()
+
+
+def find_holder(folder: Path, sockets: Path, *, take: bool) -> TakenOver | None:
+    """What the holder of a mount on a folder hands over, of a process that was killed; None where there is no holder,
+    or, without ``take``, where there is one that waits. Raises InputError: a process serves the mount; LocalError."""
+    path = sockets / _name(folder)
+    if not path.exists():
+        return None
+    with _short(sockets) as below:
+        asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            asked.settimeout(ANSWER_S)
+            asked.connect(f"{below}/{path.name}")
+            asked.send(holder.TAKE if take else holder.LOOK)
+            told, numbers, _, _ = socket.recv_fds(asked, holder.MOST_TOLD_BYTES, len(Held._fields))
+        except TimeoutError as error:
+            asked.close()
+            raise LocalError("the process that holds the mount does not answer", where=str(folder)) from error
+        except OSError:  # nobody listens: it was killed, too
+            asked.close()
+            return None
+    for number in numbers:
+        os.set_inheritable(number, False)
+    if len(numbers) == len(Held._fields):
+        asked.settimeout(None)
+        return TakenOver(Held(*numbers), asked, told.decode())
+    asked.close()
+    if told == holder.BUSY:
+        raise InputError("an image is mounted there already", where=str(folder), do="Unmount it: `umount DIR`")
+    return None
+
+
+@contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """Another name for a folder: addresses of sockets have at most 108 bytes."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _name(folder: Path) -> str:
+    return Digest.of(os.fsencode(folder)).hex[:32]
+
+
+__all__ = ["PATIENCE_S", "Guard", "TakenOver", "find_holder", "listen"]

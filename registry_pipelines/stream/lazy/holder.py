@@ -1,0 +1,222 @@
+"""A small process that outlives the one that fills a mounted file, so that no reader ever finds a hole.
+
+When the last descriptor of a fanotify group is closed, the kernel lets all reads through, and a hole reads as zeros. So
+two processes hold it beside the one that fills: this one, and a twin that takes its place when it is killed. When the
+filler is killed, reads wait for another to take over (``stream mount`` of the same folder); when none does, they end
+with EIO, the mount is taken away, and the holder stays until nobody has a file of it open any more. Only when all three
+are killed at once is nobody left to answer.
+
+Standard library only, and little memory: it may run as long as the mount.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from registry_pipelines.stream.lazy import fanotify_wire as fan
+
+READY, DONE, END, BUSY = b"ready", b"done", b"end", b"busy"
+"""What holder and filler say: it holds; the file is complete, or nobody has it open; I end, and reads are to end with
+EIO; somebody else fills."""
+
+TAKE, LOOK = b"take", b"look"
+"""What a process says that comes to the socket: I fill from now on; is anybody filling?"""
+
+MOST_TOLD_BYTES = 4096
+LOOK_EVERY_MS = 500
+_HURRY_S = 5.0
+"""How long one may take to say what it wants."""
+
+_CREDENTIALS = struct.Struct("=iII")
+_DETACH = 2
+_libc = ctypes.CDLL(None)
+
+
+class Held(NamedTuple):
+    """Descriptors that are held, and handed over."""
+
+    group: int
+    data: int
+    """Of the file, opened before it was watched: writing to it asks nobody."""
+    lease: int
+    filling: int
+    """Their locks keep the file from other processes."""
+    taken: int
+    """See ``fanotify_wire.Taken``."""
+    listener: int
+    """Of the socket where others ask for all this; -1 where nobody can."""
+
+
+class Holder:
+    """See the module. folder: where the file is mounted. below: all mounts below it are taken away, too; none where it
+    is empty. told: what is said to who takes over."""
+
+    def __init__(
+        self, held: Held, filler: socket.socket, folder: bytes, below: bytes, patience_s: float, told: bytes
+    ) -> None:
+        self._held, self._folder, self._below = held, folder, below
+        self._patience_s, self._told = patience_s, told
+        self._filler: socket.socket | None = filler
+        self._until = 0.0
+        self._is_unmounted = False
+        self._twin = self._twin_ends = -1
+        self._to_twin: socket.socket | None = None
+
+    def run(self) -> NoReturn:
+        """Hold; the process ends here."""
+        self._begin_twin()
+        if self._filler is not None:
+            _say(self._filler, READY)
+        while True:
+            self._look()
+            if self._filler is None:
+                if not fan.is_read(self._held.data):
+                    self._end()
+                if time.monotonic() >= self._until:
+                    self._deny()
+
+    def _look(self) -> None:
+        """Wait for something to happen, and see to it."""
+        poll = select.poll()
+        for descriptor in (self._twin_ends, self._held.listener, self._filler.fileno() if self._filler else -1):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(None if self._filler else LOOK_EVERY_MS)}
+        if self._filler is not None and self._filler.fileno() in ready:
+            self._hear(self._filler)
+        elif self._held.listener in ready:
+            self._accept()
+        elif self._twin_ends in ready:
+            self._end_twin()
+            self._begin_twin()
+
+    def _begin_twin(self) -> None:
+        """Another process with all that this one has. It waits for the end of this one, and then takes its place."""
+        while True:
+            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._twin = os.fork()
+            if self._twin:
+                there.close()
+                self._to_twin, self._twin_ends = here, os.pidfd_open(self._twin)
+                return
+            here.close()
+            while (told := socket.recv_fds(there, MOST_TOLD_BYTES, 1))[0]:
+                self._filler = socket.socket(fileno=told[1][0])
+            there.close()
+
+    def _end_twin(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._twin, signal.SIGKILL)
+        os.waitpid(self._twin, 0)
+        os.close(self._twin_ends)
+        if self._to_twin is not None:
+            self._to_twin.close()
+
+    def _hear(self, filler: socket.socket) -> None:
+        """What the filler says; nothing, when it was killed. It stays there to be heard by the twin, too."""
+        said = _hear(filler, socket.MSG_PEEK)
+        if said == DONE:
+            self._end()
+        self._filler = None
+        filler.close()
+        self._is_unmounted = said == END  # another mount may be there by now
+        self._until = time.monotonic() + (0.0 if said == END else self._patience_s)
+
+    def _accept(self) -> None:
+        listener = socket.socket(fileno=os.dup(self._held.listener))
+        with suppress(OSError), listener:
+            other, _ = listener.accept()
+            other.settimeout(_HURRY_S)
+            user = _CREDENTIALS.unpack(other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+            said = _hear(other) if user == os.geteuid() else b""
+            if said != TAKE or self._filler is not None:
+                _say(other, BUSY if self._filler is not None else READY)
+                other.close()
+                return
+            if self._to_twin is not None:  # first: when this process ends now, the twin knows who fills
+                socket.send_fds(self._to_twin, [TAKE], [other.fileno()])
+            other.settimeout(None)
+            self._filler = other
+            socket.send_fds(other, [self._told], list(self._held))
+
+    def _deny(self) -> NoReturn:
+        """Nobody fills any more: have all reads fail, until there are none."""
+        if self._held.listener >= 0:
+            os.close(self._held.listener)
+        self._held = self._held._replace(listener=-1)
+        fan.deny_unanswered(self._held.group, range(fan.SLOTS))
+        if not self._is_unmounted:
+            self._unmount()
+        while fan.is_read(self._held.data):
+            poll = select.poll()
+            for descriptor in (self._held.group, self._twin_ends):
+                poll.register(descriptor, select.POLLIN)
+            if self._twin_ends in {descriptor for descriptor, _ in poll.poll(LOOK_EVERY_MS)}:
+                self._end_twin()
+                self._begin_twin()
+            for event in fan.events(self._held.group):
+                fan.answer(self._held.group, event.descriptor, fan.DENY_EIO)
+                os.close(event.descriptor)
+        self._end()
+
+    def _unmount(self) -> None:
+        """Take the mount away, and what stands on it: the last first."""
+        source = os.fsencode(Path(f"/proc/self/fd/{self._held.data}").readlink())
+        with Path("/proc/self/mountinfo").open("rb") as file:
+            lines = [line.partition(b" - ") for line in file]
+        for left, _, right in reversed(lines):
+            path, found = _plain(left.split()[4]), _plain(right.split()[1])
+            is_below = self._below and path.startswith(self._below + b"/")
+            if is_below or (path == self._folder and found == source):
+                _libc.umount2(path, _DETACH)
+
+    def _end(self) -> NoReturn:
+        self._end_twin()
+        os._exit(0)
+
+
+def _say(other: socket.socket, what: bytes) -> None:
+    with suppress(OSError):
+        other.send(what)
+
+
+def _hear(other: socket.socket, flags: int = 0) -> bytes:
+    try:
+        return other.recv(MOST_TOLD_BYTES, flags)
+    except OSError:
+        return b""
+
+
+def _plain(name: bytes) -> bytes:
+    """As a file has it: in lists of mounts some characters stand as octal numbers."""
+    return name.decode("unicode_escape").encode("latin-1")
+
+
+def main(words: list[str]) -> NoReturn:
+    """words: the descriptors, that of the filler's socket, the folder, that below which all goes, seconds, and what is
+    told."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError):  # whoever is killed for its memory, not this one
+        Path("/proc/self/oom_score_adj").write_text("-1000")
+    held = Held(*map(int, words[0].split(",")))
+    filler = socket.socket(fileno=int(words[1]))
+    for descriptor in (*held, filler.fileno()):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
+    folder, below = (os.fsencode(word) for word in words[2:4])
+    Holder(held, filler, folder, below, float(words[4]), words[5].encode()).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
