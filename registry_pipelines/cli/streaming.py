@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry_pipelines.chain.result import StageResult
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
 from registry_pipelines.cli.references import is_release, named
-from registry_pipelines.cli.releases import answer
 from registry_pipelines.errors import ContentError, InputError
 from registry_pipelines.progress import Progress
 from registry_pipelines.settings import Size
@@ -31,6 +29,7 @@ from registry_pipelines.stream.model import (
 
 if TYPE_CHECKING:  # loaded where it is used: what only checks an image needs neither
     from registry_pipelines.chain import Chain
+    from registry_pipelines.chain.result import StageResult
     from registry_pipelines.chain.stream import Tools
     from registry_pipelines.config import Config
 
@@ -69,6 +68,12 @@ class _Commands(click.Group):
 @click.group("stream", cls=_Commands)
 def stream_group() -> None:
     """Let images start before they are fetched whole: SOCI, eStargz."""
+
+
+def _answer(options: Options, result: StageResult) -> None:
+    from registry_pipelines.cli.releases import answer
+
+    answer(options, result)
 
 
 class _Size(click.ParamType[Size]):
@@ -139,7 +144,7 @@ def index(
             release = chain.find_release(target)
             _refuse_what_is_configured(chain.config, release.image, given, key)
             result = chain.index(release, wanted(given))
-        answer(options, result)
+        _answer(options, result)
         return
     from registry_pipelines.chain.stream import index_any
 
@@ -147,7 +152,7 @@ def index(
     with options.places([target]) as places, options.progress() as progress:
         located = places.locate(target)
         result = index_any(located.place, located.selector, stream, tools_for(options, key, progress))
-    answer(options, result)
+    _answer(options, result)
 
 
 @stream_group.command("convert", epilog=TARGET, short_help="Make a SOCI v2 or eStargz image of another one.")
@@ -187,7 +192,7 @@ def convert(
             if form is None:
                 _refuse_what_is_configured(chain.config, name, given, key)
             result = chain.convert(name, tag, wanted(given) if form else None)
-        answer(options, result)
+        _answer(options, result)
         return
     if form is None:
         raise InputError("--format is missing", do=f"Write one of {', '.join(DERIVED_FORMATS)}")
@@ -200,7 +205,7 @@ def convert(
             raise InputError(f"{target!r} has no tag, and what is made is named by it", do="Write the tag, too")
         tools = tools_for(options, key, progress)
         result = convert_any(located.place, located.selector, located.tag, stream, tools)
-    answer(options, result)
+    _answer(options, result)
 
 
 def wanted(given: Mapping[str, Any]) -> Stream:

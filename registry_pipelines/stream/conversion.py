@@ -21,9 +21,9 @@ from registry_pipelines.stream.converted import ConvertedLayer, ConvertedLayers
 from registry_pipelines.stream.estargz import Conversion, Converted, Options
 from registry_pipelines.stream.estargz_verify import verify_existing
 from registry_pipelines.stream.left_out import unreadable
+from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.results import LayerHow
 from registry_pipelines.stream.source import is_estargz
-from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.transfer.uploads import Uploads
 
 NAMES_TOLD = 3

@@ -10,7 +10,7 @@ from registry_pipelines.errors import IndexInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.stream.estargz_stream import MemberStream
 from registry_pipelines.stream.estargz_toc import Toc, TocEntry
-from registry_pipelines.stream.spans import Ranges
+from registry_pipelines.stream.ranges import Ranges
 
 MAX_INNER_BYTES = 64 * 1024 * 1024
 """Of a member before the content; writers that pack several files into one take 50 KB to some MB."""

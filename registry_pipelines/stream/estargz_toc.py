@@ -27,7 +27,7 @@ from registry_pipelines.oci.layer.estargz_footer import FOOTER_BYTES, Footer, re
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES, read_header
 from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.stream.estargz_stream import MemberStream
-from registry_pipelines.stream.spans import Ranges
+from registry_pipelines.stream.ranges import Ranges
 
 SIZE_ANNOTATION = "io.containers.estargz.uncompressed-size"
 """Of the layer's descriptor; without TOC_ANNOTATION beside it a node fetches the layer whole."""

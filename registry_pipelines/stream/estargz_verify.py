@@ -23,7 +23,7 @@ from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.stream.estargz_headers import toc_row
 from registry_pipelines.stream.estargz_stream import MemberStream
 from registry_pipelines.stream.estargz_toc import TOC_NAME, Toc, TocEntry, layer_form, read_toc, toc_annotations
-from registry_pipelines.stream.spans import Ranges
+from registry_pipelines.stream.ranges import Ranges
 from registry_pipelines.stream.toc import file_metadata
 
 _PIECE_BYTES = 1024 * 1024

@@ -11,21 +11,18 @@ import re
 import tempfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import IO, Any
 
 from zlib_ng import zlib_ng
 
-from registry_pipelines.errors import IndexInvalid, Unsupported
+from registry_pipelines.errors import IndexInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.protocol import BlobReader, Place, Readable
+from registry_pipelines.registry.protocol import Readable
+from registry_pipelines.stream.ranges import Ranges
 from registry_pipelines.stream.toc import FileMetadata, file_metadata
 from registry_pipelines.stream.ztoc import GZIP, Spans, Ztoc
-
-Ranges = Callable[[int, int], AbstractContextManager[BlobReader]]
-"""Opens bytes of the layer's blob, from and to."""
 
 KEPT_BYTES = 32 << 20
 """Of inflated content: files lie one behind the other, and most share a span with the one before. Larger spans are
@@ -44,24 +41,6 @@ READ_BYTES = 1 << 18
 _TRAILER_BYTES = 8
 _ERRORS: Any = (zlib.error, zlib_ng.error)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
-
-
-def blob_ranges(place: Place, layer: Digest) -> Ranges:
-    """Ranges of a layer in a registry. Opening one raises Unsupported where the registry sends whole blobs only, and
-    the RegistryError family."""
-
-    def opened(start: int, stop: int) -> AbstractContextManager[BlobReader]:
-        reader = place.registry.open_blob(place.repository, layer, start=start, stop=stop)
-        if place.registry.capabilities(place.repository).range_reads is False:
-            reader.close()
-            raise Unsupported(
-                "the registry answers a request for a range with the whole blob, so nothing can be read in parts",
-                where=f"{place}@{layer}",
-                do="Serve the image from a registry that knows Range (RFC 9110, section 14); nodes need it, too",
-            )
-        return reader
-
-    return opened
 
 
 class LayerFiles:
@@ -277,4 +256,4 @@ def _lead(bits: int, byte: int) -> bytes:
     return value.to_bytes((len(blocks) + bits) // 8, "little")
 
 
-__all__ = ["LayerFiles", "Ranges", "blob_ranges", "keep_verified", "span_content"]
+__all__ = ["LayerFiles", "keep_verified", "span_content"]

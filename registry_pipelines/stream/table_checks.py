@@ -19,8 +19,9 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Place
 from registry_pipelines.stream.check_kinds import CheckId
+from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.soci_index import LayerTable
-from registry_pipelines.stream.spans import LayerFiles, blob_ranges
+from registry_pipelines.stream.spans import LayerFiles
 from registry_pipelines.stream.ztoc import GZIP, Spans, Ztoc, read_ztoc
 
 SAMPLE = 6

@@ -17,7 +17,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz_files import find_files, read_file
 from registry_pipelines.stream.estargz_toc import Toc, read_toc
 from registry_pipelines.stream.estargz_verify import verify_layer
-from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.table_checks import SAMPLE, Finding
 
 MAX_SAMPLED_BYTES = 32 << 20

@@ -27,8 +27,9 @@ from registry_pipelines.registry.client.distribution import DistributionRegistry
 from registry_pipelines.registry.embedded.server import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.mountable import clean_path, ztoc_files
+from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.soci import find_files
-from registry_pipelines.stream.spans import LayerFiles, blob_ranges
+from registry_pipelines.stream.spans import LayerFiles
 from registry_pipelines.stream.ztoc import Ztoc, read_ztoc, record_spans, write_ztoc
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import NoRange

@@ -17,7 +17,7 @@ from registry_pipelines.stream.estargz_toc import read_toc
 from registry_pipelines.stream.hot.recording import RecordedFile
 from registry_pipelines.stream.lazy.tables import ImageTables, LayerTable
 from registry_pipelines.stream.lazy.tree import ROOT, Tree
-from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.stream.ranges import blob_ranges
 
 
 def image_files(

@@ -25,14 +25,13 @@ from registry_pipelines.errors import (
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place, Readable
 from registry_pipelines.stream.hot.pack import Frame, Head, open_frame
 from registry_pipelines.stream.hot.packs import FoundPack, find_packs, read_head
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.jobs import Fetched, Runs
 from registry_pipelines.stream.lazy.tree import Tree
-from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.stream.ranges import blob_ranges
 
 CONNECTIONS = 3
 """Requests for frames at once: while one waits for the registry's first byte, others give."""
@@ -57,6 +56,10 @@ class OpenPack:
         where = str(self.found.descriptor.digest)
         if [layer.digest for layer in self.head.layers] != [layer.digest for layer in manifest.layers]:
             raise IndexInvalid("it has other layers than the image", where=where)
+        if not any(layer.table for layer in self.head.layers):
+            return
+        from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
+
         for layer, own in zip(self.head.layers, manifest.layers, strict=True):
             if layer.table is not None and (own.annotations or {}).get(TOC_ANNOTATION) != layer.table:
                 raise IndexInvalid(f"it was cut by another table of {layer.digest.short}", where=where)

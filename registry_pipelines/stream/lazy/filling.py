@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,9 +30,11 @@ from registry_pipelines.progress import size_text
 from registry_pipelines.registry.protocol import Place, Readable, Repeating
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.jobs import NOTHING, Ahead, Fetched, Filled, Job, Parts, Runs, assembled
-from registry_pipelines.stream.lazy.pieces import Pieces
-from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.transfer.flow.patience import Patience
+
+if TYPE_CHECKING:
+    from registry_pipelines.stream.lazy.pieces import Pieces
 
 WORKERS = 4
 """Requests at once. One of them is kept for readers."""

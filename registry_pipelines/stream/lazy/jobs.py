@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -14,7 +14,9 @@ from registry_pipelines.errors import IndexInvalid, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Readable
 from registry_pipelines.stream.lazy.blocks import LazyLayer
-from registry_pipelines.stream.lazy.pieces import Pieces
+
+if TYPE_CHECKING:  # what comes ahead needs none
+    from registry_pipelines.stream.lazy.pieces import Pieces
 
 
 class Job:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from msgspec.structs import replace
 from registry_pipelines.errors import IndexInvalid
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
@@ -24,11 +24,14 @@ from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.notes import MountNote
 from registry_pipelines.stream.lazy.serving import now_text
-from registry_pipelines.stream.lazy.tables import LateTables, image_tables, vouched
 from registry_pipelines.stream.lazy.tree import Inode, Tree
+from registry_pipelines.stream.lazy.vouching import vouched
 
-if TYPE_CHECKING:  # packs are made of what is here
+if TYPE_CHECKING:  # loaded where it is used: a start from a pack needs no tables, one without needs no pack
+    from registry_pipelines.oci.manifests import Descriptor
     from registry_pipelines.stream.hot.using import OpenPack, PackStream
+    from registry_pipelines.stream.lazy.pieces import Pieces
+    from registry_pipelines.stream.lazy.tables import LateTables
 
 
 class OpenImage:
@@ -156,31 +159,26 @@ def open_image(
     finding = _FindingPack(kept, verifier if use_pack else None, log)
     image = image_for(kept, selector, seen=finding.begin)
     pack = finding.wait(image)
-    records = LayerStore(state / "layers")
     with Filler(place, store, log=log, patience_s=patience_s) as filler:
         if pack is not None and verifier is not None:
             whole: dict[Digest, str] = {}
-            late = LateTables(
-                Place(kept_registry(filler.place.registry, folder / "manifests", log), place.repository),
-                image.descriptor.digest,
-                verifier=verifier,
-                records=records,
-                blocks=store,
-                folder=folder,
-                told=whole.__setitem__,
-            )
+            tables_at = Place(kept_registry(filler.place.registry, folder / "manifests", log), place.repository)
+            late = _Late(tables_at, image, state, store, verifier, whole.__setitem__)
             stream = _with_pack(pack, image, filler, late, store, verifier, log)
             try:
                 yield OpenImage(image, pack.tree, stream.layers, filler, whole, stream)
             finally:
                 stream.close()
             return
+        from registry_pipelines.oci.layer.store import LayerStore
+        from registry_pipelines.stream.lazy.tables import image_tables
+
         tables = image_tables(
             kept,
             image.descriptor.digest,
             image.layers,
             verifier=verifier,
-            records=records,
+            records=LayerStore(state / "layers"),
             blocks=store,
             folder=folder,
             progress=progress,
@@ -194,7 +192,7 @@ def _with_pack(
     pack: OpenPack,
     image: NodeImage,
     filler: Filler,
-    late: LateTables,
+    late: _Late,
     store: BlockStore,
     verifier: Verifier,
     log: Callable[[str], object],
@@ -217,6 +215,41 @@ def _with_pack(
             filler.expect(number, ahead)
     stream.start()
     return stream
+
+
+@dataclass
+class _Late:
+    """How layers are read, found when something is read that a pack lacks."""
+
+    place: Place
+    image: NodeImage
+    state: Path
+    store: BlockStore
+    verifier: Verifier
+    told: Callable[[Digest, str], object]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _tables: LateTables | None = None
+
+    def pieces(self, layer: Descriptor, diff_id: Digest, table: Digest | None, size: int) -> Pieces:
+        """See ``LateTables.pieces``."""
+        with self._lock:
+            if self._tables is None:
+                self._tables = self._open()
+        return self._tables.pieces(layer, diff_id, table, size)
+
+    def _open(self) -> LateTables:
+        from registry_pipelines.oci.layer.store import LayerStore
+        from registry_pipelines.stream.lazy.tables import LateTables
+
+        return LateTables(
+            self.place,
+            self.image.descriptor.digest,
+            verifier=self.verifier,
+            records=LayerStore(self.state / "layers"),
+            blocks=self.store,
+            folder=self.state / "lazy",
+            told=self.told,
+        )
 
 
 class _FindingPack:

@@ -30,7 +30,6 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.evidence.model import Verifier
-from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, replaced
 from registry_pipelines.oci.layer.decompress import Decompressor, Source
@@ -48,9 +47,10 @@ from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.merging import merge_layers
 from registry_pipelines.stream.lazy.pieces import Pieces, SpanPieces, WholeLayer
 from registry_pipelines.stream.lazy.tree import Tree
+from registry_pipelines.stream.lazy.vouching import vouched
 from registry_pipelines.stream.left_out import unreadable
+from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.signed_index import find_index
-from registry_pipelines.stream.spans import blob_ranges
 from registry_pipelines.stream.table_checks import MAX_TABLE_BYTES
 from registry_pipelines.stream.toc import FileMetadata, file_metadata, without_global
 from registry_pipelines.stream.ztoc import read_ztoc, record_spans
@@ -100,13 +100,6 @@ class ImageTables:
     tree: Tree
     layers: tuple[LayerTable, ...]
     """Base first, as the tree counts them."""
-
-
-def vouched(verifier: Verifier, table: Digest | None = None) -> Digest:
-    """Names, for ``BlockStore.open``, bytes of layers that are believed because these keys vouch for where they came
-    from: whoever believes others has other files. table: of eStargz, in whose layout positions are."""
-    keys = " ".join(verifier.believed(STREAMING_INDEX_TYPE))
-    return Digest.of(f"{table or 'tar'} as vouched for by {keys}".encode())
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from registry_pipelines.stream.estargz_toc import read_toc
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.pieces import Chunk, ChunkPieces, SpanPieces, WholeLayer
-from registry_pipelines.stream.spans import blob_ranges
+from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.ztoc import record_spans
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt, CutAnswer, HoldAnswer, NoRange, Rewrite, Status

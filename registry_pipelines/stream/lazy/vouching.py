@@ -1,0 +1,17 @@
+"""Whose word it is that bytes of layers are right."""
+
+from __future__ import annotations
+
+from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
+from registry_pipelines.oci.digest import Digest
+
+
+def vouched(verifier: Verifier, table: Digest | None = None) -> Digest:
+    """Names, for ``BlockStore.open``, bytes of layers that are believed because these keys vouch for where they came
+    from: whoever believes others has other files. table: of eStargz, in whose layout positions are."""
+    keys = " ".join(verifier.believed(STREAMING_INDEX_TYPE))
+    return Digest.of(f"{table or 'tar'} as vouched for by {keys}".encode())
+
+
+__all__ = ["vouched"]
