@@ -13,17 +13,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
 import stat
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 
 from registry_pipelines.errors import LayerInvalid
-from registry_pipelines.stream.lazy.tree import FOLDER_BYTES, Inode, Tree, TreeWriter
+from registry_pipelines.stream.lazy.tree import FOLDER_BYTES, Inode, Rows, Tree, TreeWriter, file_row
 from registry_pipelines.stream.mountable import clean_path
 from registry_pipelines.stream.toc import FileMetadata
 
@@ -38,7 +40,11 @@ MAX_NAME_BYTES = 255
 """Of one name; the kernel takes no longer one."""
 
 MAX_ENTRIES = 10_000_000
-"""Of one image; a million need some 400 MB while they are merged."""
+"""Of one image; a million need some 250 MB while they are merged."""
+
+_RETURN_EVERY = 50_000
+_LINK_KIND = stat.S_IFLNK >> 8
+"""As the upper half of the second byte of a row."""
 
 _WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 _XATTR = b"SCHILY.xattr."
@@ -59,26 +65,54 @@ _NO_XATTRS: dict[bytes, bytes] = {}
 class _Folder:
     """A directory while trees are merged."""
 
-    __slots__ = ("children", "gone", "inode", "opaque")
+    __slots__ = ("children", "gone", "opaque", "row")
 
-    def __init__(self, inode: Inode | None = None) -> None:
-        self.inode = inode
-        """None: no entry told of it."""
-        self.children: dict[bytes, _Folder | _File] = {}
+    def __init__(self, row: bytes | None = None) -> None:
+        self.row = row
+        """Its inode; None: no entry told of it."""
+        self.children: dict[bytes, _Folder | int] = {}
+        """What else there is by its number in ``_Files``."""
         self.opaque = False
         """Nothing below it shows."""
-        self.gone: set[bytes] = set()
+        self.gone: set[bytes] | None = None
         """What below it does not show."""
 
+    def hide(self, name: bytes) -> None:
+        self.gone = self.gone or set()
+        self.gone.add(name)
 
-class _File:
-    """Anything else; names that are hard links of one another share it."""
 
-    __slots__ = ("inode", "links", "number")
+class _Files:
+    """All that is no directory, of all layers; names that are hard links of one another share a number."""
 
-    def __init__(self, inode: Inode) -> None:
-        self.inode = inode
-        self.links = self.number = 0
+    def __init__(self) -> None:
+        self.made = Rows()
+        self.links, self.numbers = array("I"), array("I")
+        """How many names show, and the number in the tree."""
+        self._rows = bytearray()
+
+    def add(self, row: bytes | bytearray) -> int:
+        """The next file; its number here."""
+        self._rows += row
+        self.links.append(0)
+        self.numbers.append(0)
+        return len(self.links) - 1
+
+    def row(self, file: int) -> bytearray:
+        """Its inode, as ``made`` packs it."""
+        return self._rows[file * Rows.BYTES : (file + 1) * Rows.BYTES]
+
+    def inode(self, file: int) -> Inode:
+        """Its inode."""
+        return self.made.inode(self.row(file))
+
+    def change(self, file: int, inode: Inode) -> None:
+        """Give it another inode."""
+        self._rows[file * Rows.BYTES : (file + 1) * Rows.BYTES] = self.made.row(inode)
+
+    def link_target(self, file: int) -> bytes | None:
+        """Where a symbolic link leads; None: it is none."""
+        return self.inode(file).target if self._rows[file * Rows.BYTES + 1] & 0xF0 == _LINK_KIND else None
 
 
 def merge_layers(layers: Sequence[Iterable[FileMetadata]]) -> Tree:
@@ -89,17 +123,17 @@ def merge_layers(layers: Sequence[Iterable[FileMetadata]]) -> Tree:
     iterables raise.
     """
     with _uncollected():
-        merged = _Folder()
+        merged, files_of_all = _Folder(), _Files()
         count = 0
         for number, files in enumerate(layers):
-            layer = _Layer(number, merged)
+            layer = _Layer(number, merged, files_of_all)
             for each in files:
                 count += 1
                 if count > MAX_ENTRIES:
                     raise LayerInvalid(f"the image has more than {MAX_ENTRIES} files, and no more can be mounted")
                 layer.add(each)
             _lay_over(merged, layer.root)
-        return _written(merged, len(layers))
+        return _written(merged, files_of_all, len(layers))
 
 
 @contextmanager
@@ -117,9 +151,9 @@ def _uncollected() -> Iterator[None]:
 class _Layer:
     """The tree of one layer alone."""
 
-    def __init__(self, number: int, below: _Folder) -> None:
+    def __init__(self, number: int, below: _Folder, files: _Files) -> None:
         self.root = _Folder()
-        self._number, self._below = number, below
+        self._number, self._below, self._files = number, below, files
         self._last: tuple[bytes, _Folder] = (b"", self.root)
 
     def add(self, entry: FileMetadata) -> None:
@@ -127,7 +161,7 @@ class _Layer:
         path = clean_path(entry.name)
         if not path:
             if entry.kind == b"dir":
-                self.root.inode = self._inode(entry)
+                self.root.row = self._row(entry)
             return
         above, _, name = path.rpartition(b"/")
         if name.startswith(_AUFS) and name != _OPAQUE:
@@ -136,7 +170,7 @@ class _Layer:
         if name == _OPAQUE:
             folder.opaque = True
         elif name.startswith(_WHITEOUT):
-            folder.gone.add(name[len(_WHITEOUT) :])
+            folder.hide(name[len(_WHITEOUT) :])
         else:
             self._put(folder, name, entry)
 
@@ -146,40 +180,47 @@ class _Layer:
         there = folder.children.get(name)
         if entry.kind == b"dir":
             if isinstance(there, _Folder):
-                there.inode = self._inode(entry)
+                there.row = self._row(entry)
                 return
-            made: _Folder | _File = _Folder(self._inode(entry))
+            made: _Folder | int = _Folder(self._row(entry))
         elif entry.kind == b"hardlink":
             made = self._linked(entry)
         elif entry.kind == b"char" and not entry.device_major and not entry.device_minor:
-            folder.gone.add(name)
+            folder.hide(name)
             folder.children.pop(name, None)
             self._forget()
             return
         else:
-            made = _File(self._inode(entry))
+            made = self._files.add(self._row(entry))
         folder.children[name] = made
         if isinstance(there, _Folder) or entry.kind == b"symlink":
             self._forget()
 
-    def _linked(self, entry: FileMetadata) -> _File:
+    def _linked(self, entry: FileMetadata) -> int:
         target = clean_path(entry.link)
         above, _, name = target.rpartition(b"/")
         parent = self._existing(above, entry)
         file = parent.children.get(name) if parent else None
         if file is None:
             file = _find(self._below, target)
-            file = _File(file.inode) if isinstance(file, _File) else None
-        if not isinstance(file, _File):
+            file = self._files.add(self._files.row(file)) if isinstance(file, int) else None
+        if not isinstance(file, int):
             shown = entry.link[:200].decode("utf-8", "replace")
             raise _refused(entry, f"it is a hard link to {shown!r}, which is no file before it")
-        own = self._inode(entry)
-        kind = stat.S_IFMT(file.inode.mode)
+        own, there = self._inode(entry), self._files.inode(file)
+        kind = stat.S_IFMT(there.mode)
         # A link has no mode of its own.
-        mode = file.inode.mode if kind == stat.S_IFLNK else kind | stat.S_IMODE(own.mode)
-        xattrs = {**file.inode.xattrs, **own.xattrs} if own.xattrs else file.inode.xattrs
-        file.inode = file.inode._replace(mode=mode, uid=own.uid, gid=own.gid, mtime_ns=own.mtime_ns, xattrs=xattrs)
+        mode = there.mode if kind == stat.S_IFLNK else kind | stat.S_IMODE(own.mode)
+        xattrs = {**there.xattrs, **own.xattrs} if own.xattrs else there.xattrs
+        changed = there._replace(mode=mode, uid=own.uid, gid=own.gid, mtime_ns=own.mtime_ns, xattrs=xattrs)
+        self._files.change(file, changed)
         return file
+
+    def _row(self, entry: FileMetadata) -> bytes:
+        if entry.kind == b"reg" and not entry.records:
+            mode, modified = stat.S_IFREG | entry.mode & 0o7777, _nanoseconds(entry.modified)
+            return file_row(mode, entry.uid, entry.gid, modified, entry.size, self._number, entry.position)
+        return self._files.made.row(self._inode(entry))
 
     def _inode(self, entry: FileMetadata) -> Inode:
         kind = _KIND_BITS.get(entry.kind, stat.S_IFREG)
@@ -220,13 +261,13 @@ class _Layer:
                 way = way[:-1] or way
                 continue
             there = way[-1].children.get(name)
-            if isinstance(there, _File) and stat.S_ISLNK(there.inode.mode):
+            if isinstance(there, int) and (target := self._files.link_target(there)) is not None:
                 links += 1
                 if links > MAX_LINKS:
                     raise _refused(entry, "symbolic links above it lead in a circle")
-                if there.inode.target.startswith(b"/"):
+                if target.startswith(b"/"):
                     way = way[:1]
-                left += there.inode.target.split(b"/")[::-1]
+                left += target.split(b"/")[::-1]
                 continue
             if not isinstance(there, _Folder):
                 if not make:
@@ -249,8 +290,8 @@ def _refused(entry: FileMetadata, why: str) -> LayerInvalid:
     )
 
 
-def _find(folder: _Folder, path: bytes) -> _Folder | _File | None:
-    found: _Folder | _File | None = folder
+def _find(folder: _Folder, path: bytes) -> _Folder | int | None:
+    found: _Folder | int | None = folder
     for name in path.split(b"/"):
         found = found.children.get(name) if isinstance(found, _Folder) else None
     return found
@@ -261,10 +302,10 @@ def _lay_over(below: _Folder, above: _Folder) -> None:
     waiting = [(below, above)]
     while waiting:
         lower, upper = waiting.pop()
-        lower.inode = upper.inode or lower.inode
+        lower.row = upper.row or lower.row
         if upper.opaque:
             lower.children = {}
-        for name in upper.gone:
+        for name in upper.gone or ():
             lower.children.pop(name, None)
         for name, child in upper.children.items():
             there = lower.children.get(name)
@@ -274,12 +315,14 @@ def _lay_over(below: _Folder, above: _Folder) -> None:
                 lower.children[name] = child
 
 
-def _written(root: _Folder, layers: int) -> Tree:
+def _written(root: _Folder, files: _Files, layers: int) -> Tree:
     """Numbers for what shows, breadth first."""
-    _count_links(root)
-    writer = TreeWriter(layers)
-    number = writer.add(_folder_inode(root), 1)
-    waiting = [(root, number)]
+    links, numbers = files.links, files.numbers
+    _count_links(root, links)
+    writer = TreeWriter(layers, files.made)
+    untold = files.made.row(_UNTOLD)
+    number = writer.add_row(root.row or untold, _folder_links(root), 1)
+    waiting, returned = [(root, number)], number
     while waiting:
         following: list[tuple[_Folder, int]] = []
         for folder, directory in waiting:
@@ -287,33 +330,38 @@ def _written(root: _Folder, layers: int) -> Tree:
             for name in sorted(folder.children):
                 child = folder.children[name]
                 if isinstance(child, _Folder):
-                    number = writer.add(_folder_inode(child), directory)
+                    number = writer.add_row(child.row or untold, _folder_links(child), directory)
                     following.append((child, number))
-                else:
-                    if not child.number:
-                        inode = child.inode if child.links == 1 else child.inode._replace(nlink=child.links)
-                        child.number = writer.add(inode, directory)
-                    number = child.number
+                elif not (number := numbers[child]):
+                    number = numbers[child] = writer.add_row(files.row(child), links[child], directory)
                 children.append((name, number))
             writer.children(directory, children)
             folder.children = {}
+            if number > returned + _RETURN_EVERY:
+                returned = number
+                _return_memory()
         waiting = following
     return writer.finish()
 
 
-def _count_links(root: _Folder) -> None:
+def _return_memory() -> None:
+    """Give what was let go back to the system: C libraries keep it, and the tree grows while its parts go."""
+    with suppress(AttributeError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _count_links(root: _Folder, links: array[int]) -> None:
     waiting = [root]
     while waiting:
         for child in waiting.pop().children.values():
             if isinstance(child, _Folder):
                 waiting.append(child)
             else:
-                child.links += 1
+                links[child] += 1
 
 
-def _folder_inode(folder: _Folder) -> Inode:
-    links = 2 + sum(isinstance(child, _Folder) for child in folder.children.values())
-    return (folder.inode or _UNTOLD)._replace(nlink=links)
+def _folder_links(folder: _Folder) -> int:
+    return 2 + sum(isinstance(child, _Folder) for child in folder.children.values())
 
 
 _UNTOLD = Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 2, FOLDER_BYTES, 0, 0, b"", _NO_XATTRS)

@@ -27,10 +27,19 @@ FOLDER_BYTES = 4096
 _ROW = struct.Struct("<IIIqQIQIQII")
 """Mode, uid, gid, mtime, device, links, size, layer, position, extra, parent."""
 
+_LINKS, _SIZE = struct.Struct("<I"), struct.Struct("<Q")
+_LINKS_AT, _SIZE_AT, _PARENT_AT = 28, 32, 56
+"""Where in a row some of them stand."""
+_REGULAR = stat.S_IFREG >> 8
+"""Of a mode's second byte the upper half."""
+
 _Row = tuple[int, int, int, int, int, int, int, int, int, int, int]
 
 _MAGIC = b"rp-tree\x01"
 """Its last byte is the version."""
+
+_PIECE_BYTES = 1 << 20
+"""What is compressed at a time."""
 
 _MAX_BYTES = 1 << 31
 """Of a dump, uncompressed; some 120 a file."""
@@ -163,9 +172,11 @@ class Tree:
         children = len(self._numbers)
         sizes = self.nodes, children, len(self._names), self.layers, self.content_bytes
         head = msgspec.msgpack.encode(_Head(*sizes, self._extras))
-        numbers = (part.tobytes() for part in (self._name_ends, self._numbers, self._firsts))
-        raw = b"".join((len(head).to_bytes(8, "little"), head, self._rows, self._names, *numbers))
-        return _MAGIC + zstandard.ZstdCompressor(level=1, write_checksum=True).compress(raw)
+        tables = self._rows, self._names, self._name_ends, self._numbers, self._firsts
+        parts = [memoryview(each).cast("B") for each in (len(head).to_bytes(8, "little"), head, *tables)]
+        compressor = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj(size=sum(map(len, parts)))
+        pieces = [compressor.compress(part[at : at + _PIECE_BYTES]) for part in parts for at in _starts(part)]
+        return b"".join((_MAGIC, *pieces, compressor.flush()))
 
     @classmethod
     def load(cls, raw: bytes) -> Tree:
@@ -259,27 +270,69 @@ class Tree:
         return bytes(self._names[start : self._name_ends[child]])
 
 
+def _starts(part: memoryview) -> range:
+    return range(0, len(part), _PIECE_BYTES)
+
+
+class Rows:
+    """Inodes as rows of bytes: objects take four times as much."""
+
+    BYTES = _ROW.size
+
+    def __init__(self) -> None:
+        self.extras: dict[_Extra, int] = {_Extra(): 0}
+        self._listed = [_Extra()]
+
+    def row(self, inode: Inode, parent: int = 0) -> bytes:
+        """An inode as a row."""
+        extra = self._extra(inode.target, inode.xattrs) if inode.target or inode.xattrs else 0
+        return _ROW.pack(*inode[:9], extra, parent)
+
+    def inode(self, row: bytes | bytearray) -> Inode:
+        """What a row says."""
+        mode, uid, gid, mtime, rdev, nlink, size, layer, position, extra, _ = _ROW.unpack(row)
+        target, xattrs = self._listed[extra].target, self._listed[extra].xattrs
+        there = dict(xattrs) if xattrs else _NO_XATTRS
+        return Inode(mode, uid, gid, mtime, rdev, nlink, size, layer, position, target, there)
+
+    def _extra(self, target: bytes, xattrs: Mapping[bytes, bytes]) -> int:
+        wanted = _Extra(target, tuple(sorted(xattrs.items())))
+        number = self.extras.setdefault(wanted, len(self.extras))
+        if number == len(self._listed):
+            self._listed.append(wanted)
+        return number
+
+
+def file_row(mode: int, uid: int, gid: int, mtime_ns: int, size: int, layer: int, position: int) -> bytes:
+    """A row of a regular file without attributes: most are."""
+    return _ROW.pack(mode, uid, gid, mtime_ns, 0, 1, size, layer, position, 0, 0)
+
+
 class TreeWriter:
     """Puts a tree together, directory by directory; see :meth:`children`. Number ``ROOT`` is asked for first."""
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, rows: Rows | None = None) -> None:
+        """rows: what made the rows that :meth:`add_row` will get."""
         self._layers = layers
-        self._rows = bytearray()
+        self._rows, self._made = bytearray(), rows or Rows()
         self._names, self._name_ends, self._numbers = bytearray(), array("Q"), array("I")
         self._firsts = array("I")
-        self._extras: dict[_Extra, int] = {_Extra(): 0}
         self._content_bytes = 0
 
     def add(self, inode: Inode, parent: int) -> int:
         """The next inode; its number."""
-        extra = 0
-        if inode.target or inode.xattrs:
-            wanted = _Extra(inode.target, tuple(sorted(inode.xattrs.items())))
-            extra = self._extras.setdefault(wanted, len(self._extras))
-        if stat.S_ISREG(inode.mode):
-            self._content_bytes += inode.size
-        self._rows += _ROW.pack(*inode[:9], extra, parent)
-        return len(self._rows) // _ROW.size
+        return self.add_row(self._made.row(inode._replace(nlink=1)), inode.nlink, parent)
+
+    def add_row(self, row: bytes | bytearray, nlink: int, parent: int) -> int:
+        """The same by its row, which says one link."""
+        start = len(self._rows)
+        self._rows += row
+        if nlink != 1:
+            _LINKS.pack_into(self._rows, start + _LINKS_AT, nlink)
+        _LINKS.pack_into(self._rows, start + _PARENT_AT, parent)
+        if row[1] & 0xF0 == _REGULAR:
+            self._content_bytes += _SIZE.unpack_from(row, _SIZE_AT)[0]
+        return start // _ROW.size + 1
 
     def children(self, directory: int, children: Sequence[tuple[bytes, int]]) -> None:
         """What a directory has, sorted by name. Directories come in the order of their numbers."""
@@ -294,8 +347,8 @@ class TreeWriter:
         """The tree."""
         while len(self._firsts) <= len(self._rows) // _ROW.size:
             self._firsts.append(len(self._numbers))
-        tables = bytes(self._rows), bytes(self._names), self._name_ends, self._numbers, self._firsts
-        return Tree(*tables, tuple(self._extras), self._layers, self._content_bytes)
+        tables = self._rows, self._names, self._name_ends, self._numbers, self._firsts
+        return Tree(*tables, tuple(self._made.extras), self._layers, self._content_bytes)
 
 
-__all__ = ["FOLDER_BYTES", "ROOT", "Inode", "Tree", "TreeWriter"]
+__all__ = ["FOLDER_BYTES", "ROOT", "Inode", "Rows", "Tree", "TreeWriter", "file_row"]

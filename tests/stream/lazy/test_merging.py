@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import stat
+import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -151,3 +153,40 @@ def test_a_kept_tree_that_is_damaged_is_not_read(noise: bytes, cut: int) -> None
     for damaged in (noise, raw[: cut % len(raw)], raw[:-1] + bytes([raw[-1] ^ 1])):
         with pytest.raises(IndexInvalid):
             Tree.load(damaged)
+
+
+MANY = """
+import threading
+from pathlib import Path
+from registry_pipelines.stream.lazy.merging import merge_layers
+from registry_pipelines.stream.toc import FileMetadata
+
+def entries(count):
+    for number in range(count):
+        folder, file = divmod(number, 20)
+        name = b"usr/lib/package%05d/module_%02d_of_it.py" % (folder, file)
+        owner = (0o644, 0, 0, b"", b"", b"2024-01-01T00:00:00Z", 0, 0, ())
+        yield FileMetadata(name, b"reg", number << 10, 1000, b"", *owner)
+
+def anonymous():
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) << 10
+
+before, most, done = anonymous(), 0, threading.Event()
+def watch():
+    global most
+    while not done.wait(0.01):
+        most = max(most, anonymous())
+watcher = threading.Thread(target=watch)
+watcher.start()
+merge_layers([entries(200_000)])
+done.set()
+watcher.join()
+print(most - before)
+"""
+
+
+@pytest.mark.long
+def test_many_files_are_merged_in_bounded_memory() -> None:
+    ran = subprocess.run([sys.executable, "-c", MANY], check=True, capture_output=True, text=True)
+    assert int(ran.stdout) < 75 << 20  # objects took 100
