@@ -23,6 +23,8 @@ GATE = "may_ship"
 EQUAL = "equal"
 SHIPS = "ships"
 STREAMS = "streams"
+COVERED = "covered"
+STARTS = "starts"
 
 SHOWN_REASONS = 5
 """Reasons in a check's description; all of them are in its metadata."""

@@ -14,13 +14,14 @@ from dagster_project.assets import (
     replicate,
     scan,
     sign,
+    start,
     stream,
     sync,
 )
 from dagster_project.moving import keys_sensor
-from dagster_project.partitions import built_images, derived_images
+from dagster_project.partitions import built_images, derived_images, recorded_images
 from dagster_project.resources import chain_resource, find_config
-from dagster_project.schedules import job, nightly, promote_job, release_job
+from dagster_project.schedules import job, measure_job, measured, nightly, promote_job, release_job
 from dagster_project.sensors import convert_sensor, promotion_sensor, push_sensors
 from dagster_project.together import Together
 from registry_pipelines.chain import Chain
@@ -39,6 +40,7 @@ def arrivals(config: Config) -> Assets:
         scan.vulnerabilities,
         sign.signature,
         promote.verdict,
+        *([start.hot_pack] if recorded_images(config) else []),
         page.release_page,
     ]
 
@@ -72,6 +74,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
+    recorded = recorded_images(config)
+    starts = [measure_job(config, [start.start_time])] if recorded else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     return dg.Definitions(
         assets=[
@@ -79,11 +83,12 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *([stream.converted(derived)] if derived else []),
             *known,
             *releases,
+            *([start.start_time] if recorded else []),
             *upstreams,
             *synced,
             *plans,
         ],
-        jobs=[release, let_go, *builds, *conversions, *updates, *mirrors, *syncs, *plannings],
+        jobs=[release, let_go, *builds, *conversions, *updates, *mirrors, *syncs, *plannings, *starts],
         sensors=[
             *push_sensors(config, release),
             *(convert_sensor(config, each.name) for each in conversions),
@@ -93,6 +98,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         schedules=[
             *(nightly(update, str(config.schedules.advisories), config) for update in updates),
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
+            *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
         ],
         resources={

@@ -39,6 +39,11 @@ def derived_images(config: Config) -> list[str]:
     return [name for name, image in config.images.items() if image.stream is not None and image.stream.derives]
 
 
+def recorded_images(config: Config) -> list[str]:
+    """Names of the images whose start is recorded, in the order of the configuration."""
+    return [name for name, image in config.images.items() if image.stream is not None and image.stream.record]
+
+
 def release_of(context: dg.AssetExecutionContext, chain: Chain) -> Release:
     """The release of this step. Raises ``dg.Failure``: Dagster takes any text as a dynamic key, so it is read strictly.
     The run's tag has the whole digest, for a machine whose state folder does not know the key."""

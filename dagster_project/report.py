@@ -31,9 +31,11 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 """Between a number and its unit; the UI's columns are narrow."""
 
 OUTCOME_TAG = "registry-pipelines/outcome"
-"""Run tag: how a release's run ended. ``held``: it is allowed, and waits for a person. A run that failed without the
-tag was stopped, or a mistake in the code ended it."""
-Outcome = Literal["promoted", "denied", "held", "failed"]
+"""Run tag: how a release's run ended. ``held``: it is allowed, and waits for a person; ``held: recording``: for what
+its policy wants before. A run that failed without the tag was stopped, or a mistake in the code ended it."""
+Outcome = Literal["promoted", "denied", "held", "held: recording", "held: measurement", "failed"]
+HELD: Mapping[str, Outcome] = {"recording": "held: recording", "measurement": "held: measurement"}
+"""By what a release is held for, as PromotionHeld says."""
 
 Step = dg.AssetExecutionContext | dg.OpExecutionContext
 """The context of a step: an asset's, or that of an op which only reports assets."""

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from dagster_project.notify import notified
-from dagster_project.partitions import DIGEST_TAG, RELEASES, whole_key
+from dagster_project.partitions import DIGEST_TAG, RELEASES, release_keys, whole_key
 from dagster_project.people import PROMOTE_JOB, config_to_ask
 from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.config import Config
+from registry_pipelines.oci.tags import order_key
 
 Job: TypeAlias = Any
 """What ``dg.define_asset_job`` gives; Dagster does not publish the class."""
@@ -55,6 +56,54 @@ def promote_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
             tags_for_partition_key_fn=partial(run_tags, config),
         ),
     )
+
+
+def measure_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
+    """How long a start of one release takes."""
+    return dg.define_asset_job(
+        "measure",
+        dg.AssetSelection.assets(*assets),
+        description="Start a release on this machine with nothing of it here, and attach how long that took.",
+        config=dg.PartitionedConfig(
+            partitions_def=RELEASES,
+            run_config_for_partition_key_fn=lambda _: {},
+            tags_for_partition_key_fn=partial(run_tags, config),
+        ),
+    )
+
+
+def measured(job: Job, config: Config) -> dg.ScheduleDefinition:
+    """The schedule that has the newest recorded release of each image measured."""
+    if config.spared:
+        return broken(job, "; ".join(config.spared))
+
+    def requests(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        keys = newest_recorded(context.instance, config)
+        if not keys:
+            return dg.SkipReason("no release has a recorded start yet")
+        return [dg.RunRequest(partition_key=key, tags=run_tags(config, key)) for key in keys]
+
+    try:
+        return dg.ScheduleDefinition(
+            name=f"{job.name}_schedule",
+            job=job,
+            cron_schedule=str(config.schedules.start_time),
+            execution_timezone=config.schedules.time_zone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            execution_fn=requests,
+            description="The newest release of each image whose start is recorded, started anew and timed.",
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        return broken(job, str(error))
+
+
+def newest_recorded(instance: dg.DagsterInstance, config: Config) -> list[str]:
+    """The key of each image's newest release that has a hot pack, by version."""
+    keys = ReleaseKeys(config.state)
+    there = set(release_keys(instance)) & set(instance.get_materialized_partitions(dg.AssetKey("hot_pack")))
+    named = [(release, key) for key in there if (release := keys.find(key) or whole_key(key))]
+    named.sort(key=lambda pair: order_key(pair[0].tag))
+    return list({release.image: key for release, key in named if release.image in config.images}.values())
 
 
 def job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> Job:

@@ -333,9 +333,9 @@ def next_after(keys: Sequence[str], last: str, count: int) -> list[str]:
 
 
 def evidence_that_allows(chain: Chain, release: Release) -> str:
-    """Digest of the verdict when it is allow today, else empty. Advisories are matched again first, and what is inside
-    the limits now is attested: a verdict believes signed reports only."""
-    if not chain.vulnerabilities(release).ok:
+    """Digest of the verdict when it is allow today and the release starts as its policy says, else empty. Advisories
+    are matched again first, and what is inside the limits now is attested: a verdict believes signed reports only."""
+    if chain.start_problems(release) or not chain.vulnerabilities(release).ok:
         return ""
     chain.sign(release)
     verdict = chain.judge(release)
@@ -389,8 +389,9 @@ def promotion_sensor(config: Config, job: Job) -> dg.SensorDefinition:
         job=job,
         minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds()) * JUDGED_EVERY),
         default_status=at_start(config),
-        description="Releases that were denied, or whose promotion failed, judged again by digest against today's "
-        f"advisories and policy, {MAX_JUDGED} at a time; asks for a run when the verdict is allow now.",
+        description="Releases that were denied or held, or whose promotion failed, judged again by digest against "
+        "today's advisories and policy, and asked for their hot packs where the policy wants them, "
+        f"{MAX_JUDGED} at a time; asks for a run when the verdict is allow now.",
     )
     def promotion(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
         return look_for_allowed(context, chain, list(config.images), recall(context))

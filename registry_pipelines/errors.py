@@ -17,6 +17,7 @@ RegistryPipelinesError
     IndexInvalid              a streaming index is damaged, or belongs to another layer
     WheelInvalid
     PathConflict              two wheels bring one path with different content
+    RecordingInvalid          a recording of a start
     ClosureIncomplete         a referenced piece is missing, or manifests form a loop
   RegistryError               a registry answered, or failed to answer
     NotFound                  tag, manifest, blob or repository                 exit 4
@@ -37,6 +38,7 @@ RegistryPipelinesError
     EvidenceMissing
     SignatureInvalid
     PromotionDenied           carries the verdict's reasons
+      PromotionHeld           the verdict is allow; a recording or a measurement is not there yet
   AdvisoriesError             the advisory store cannot be used                 exit 8
     AdvisoriesMissing
     AdvisoriesTooOld
@@ -46,6 +48,7 @@ RegistryPipelinesError
     StateLocked
     StateTooNew               a newer build wrote it
     ToolMissing
+  StartFailed                 a program that was to be recorded or measured     exit 1
 
 Exit codes are the command line's; 0 is success, 1 an unexpected failure, 2 wrong usage (click). Where many things are
 done, see :func:`exit_code_of_many`.
@@ -307,6 +310,26 @@ class PromotionDenied(EvidenceError):
         if next_steps:
             lines = [f"\n  {number}. {step}" for number, step in enumerate(next_steps, 1)]
             self.do = f"Do this, in this order:{''.join(lines)}"
+
+
+class PromotionHeld(PromotionDenied):
+    """The verdict is allow, and what the policy wants to be there before a channel moves is still to be made.
+
+    state: for what it waits, ``recording`` or ``measurement``.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        state: str,
+        reasons: Sequence[str],
+        steps: Sequence[Any] = (),
+        where: str = "",
+        do: str = "",
+    ) -> None:
+        self.state = state
+        super().__init__(what, reasons=reasons, steps=steps, where=where, do=do)
 
 
 class AdvisoriesError(RegistryPipelinesError):

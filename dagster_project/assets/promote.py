@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dagster_project.checks import GATE, POLICY, of_releases, outcome
+from dagster_project.checks import GATE, POLICY, of_releases, outcome, warning
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.people import Ask, who_asks
-from dagster_project.report import Materialized, denial, facts, materialized, observed, refusals, tag_outcome
+from dagster_project.report import HELD, Materialized, denial, facts, materialized, observed, refusals, tag_outcome
 from dagster_project.resources import ChainParam
-from registry_pipelines.errors import PromotionDenied
+from registry_pipelines.errors import PromotionDenied, PromotionHeld
 
 GROUP = "promote"
 
@@ -50,13 +50,19 @@ def verdict(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialize
 def promotion(
     context: dg.AssetExecutionContext, chain: ChainParam, config: Ask
 ) -> Iterator[Materialized | dg.AssetCheckResult]:
-    """The release under its channel tag; nothing where it waits for a person, and what comes after is skipped. A denial
-    is an event of its partition, a failed check, and the step's failure: the UI shows each of them at another place."""
+    """The release under its channel tag; nothing where it waits for a person, or is held until its start is recorded,
+    and what comes after is skipped. A denial is an event of its partition, a failed check, and the step's failure: the
+    UI shows each of them at another place."""
     release = release_of(context, chain)
     with refusals(context):
         try:
             person = who_asks(context, config)
             result = chain.promote(release, person) if person else chain.promote_automatically(release)
+        except PromotionHeld as held:
+            tag_outcome(context, HELD[held.state])
+            context.log_event(observed("promotion", context.partition_key, HELD[held.state], denial(held)))
+            yield warning(outcome(GATE, passed=False, reasons=held.reasons, outcome=HELD[held.state]))
+            return
         except PromotionDenied as error:
             yield outcome(GATE, passed=False, reasons=error.reasons, outcome="denied")
             context.log_event(observed("promotion", context.partition_key, "denied", denial(error)))

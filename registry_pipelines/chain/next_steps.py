@@ -84,6 +84,9 @@ class _Told:
             "image": self._new_image,
             "provenance": self._provenance,
             "index": self._index,
+            "start": self._start,
+            "record": self._record,
+            "measure": self._measure,
         }
 
     def change(self, step: Step) -> Iterator[str]:
@@ -148,6 +151,15 @@ class _Told:
                 where = f"policies.{self._image.policy}.required"
                 yield f"Have the builder of {name} attach SLSA provenance, or leave it out of `{where}`"
 
+    def _start(self, about: tuple[str, ...]) -> Iterator[str]:
+        yield f"Have it start as `policies.{self._image.policy}` says: {_some(about)}"
+
+    def _record(self, platforms: tuple[str, ...]) -> Iterator[str]:
+        yield f"{self._command('stream', 'record', self._name)}  # {_where(platforms)}"
+
+    def _measure(self, platforms: tuple[str, ...]) -> Iterator[str]:
+        yield f"{self._command('stream', 'measure', self._name)}  # {_where(platforms)}"
+
     def _index(self, _: tuple[str, ...]) -> Iterator[str]:
         """What is derived for its form is converted again from what was pushed: that signs what is missing."""
         stream, tag = self._image.stream, self._name.partition(":")[2]
@@ -156,6 +168,11 @@ class _Told:
             yield self._command("stream", "convert", f"{self._release.image}:{origin}")
         else:
             yield self._command("stream", "index", self._name)
+
+
+def _where(platforms: Sequence[str]) -> str:
+    """An image is started where its platform is, and its files are mounted there."""
+    return f"as root on a machine of {' and of '.join(platforms)}"
 
 
 def _plain(about: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry_pipelines.chain.result import WAITS
+from registry_pipelines.chain.result import WAITS, held_text
 from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
@@ -31,12 +31,14 @@ class Outcome:
     """Where the registries contradict the verdict: missing at a place, or present where it does not ship."""
     waits: bool = False
     """Whether it is allowed, and nobody has let it go."""
+    held: str = ""
+    """Of one that is allowed: what its policy wants before it is promoted, ``recording`` or ``measurement``."""
 
     def sentence(self) -> str:
         """The same in one sentence, for people."""
         if self.ships:
             return f"{self.release.image}:{self.release.tag} ships; it is at {', '.join(self.present_at)}"
-        why = f"is {WAITS}" if self.waits else "is denied"
+        why = f"is {WAITS}" if self.waits else f"is allowed, {held_text(self.held)}" if self.held else "is denied"
         return f"{self.release.image}:{self.release.tag} {why}; it is not at {', '.join(self.absent_from)}"
 
     def plain(self) -> dict[str, Any]:
@@ -45,6 +47,7 @@ class Outcome:
             "release": self.release.key,
             "ships": self.ships,
             "waits": self.waits,
+            "held": self.held,
             "reasons": list(self.reasons),
             "present_at": list(self.present_at),
             "absent_from": list(self.absent_from),
@@ -59,11 +62,12 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     """
     try:
         reasons = chain.require_promoted(release)
-        ships, waits = True, False
+        ships, waits, held = True, False, ""
     except PromotionDenied as error:
         reasons, ships = error.reasons, False
         [status] = chain.release_statuses([release])
-        waits = status.ruling == "allow"
+        held = status.held
+        waits = status.ruling == "allow" and not held
     present: list[str] = []
     absent: list[str] = []
     problems: list[str] = []
@@ -75,7 +79,7 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     if ships:
         for target in chain.targets(release.image):
             problems += [f"{target}: {each}" for each in chain.compare_replica(release, target).differences]
-    return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems), waits)
+    return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems), waits, held)
 
 
 def _required_places(chain: Chain, release: Release) -> Iterator[tuple[str, Place]]:

@@ -13,7 +13,8 @@ from registry_pipelines.chain.advisories import advisory_source
 from registry_pipelines.chain.differences import Difference, compare
 from registry_pipelines.chain.next_steps import lets_go, next_steps
 from registry_pipelines.chain.places import Located
-from registry_pipelines.chain.result import WAITS, Scalar, StageResult
+from registry_pipelines.chain.promote import promotion_steps
+from registry_pipelines.chain.result import WAITS, Scalar, StageResult, held_text
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.status import Presence, Status, release_statuses
 from registry_pipelines.errors import EvidenceMissing, RegistryPipelinesError
@@ -71,13 +72,15 @@ NOTHING_BEFORE = "no release was on the channel before: nothing to compare with"
 
 def _waits(session: Session, status: Status) -> bool:
     manual = session.config.images[status.image].promote == "manual"
-    return manual and status.ruling == "allow" and status.promoted is None
+    return manual and status.ruling == "allow" and not status.held and status.promoted is None
 
 
 def _next_steps(session: Session, release: Release, status: Status, verdict: Verdict | None) -> list[str]:
     """What leads to a pass; of one that waits, what lets it go."""
     if verdict and not verdict.allow:
         return next_steps(session, release, verdict.steps)
+    if status.held or status.ruling == "deny":  # the verdict is allow, and a promotion asks of the start
+        return promotion_steps(session, release)
     return lets_go(session, release) if _waits(session, status) else []
 
 
@@ -95,7 +98,7 @@ def _sentence(status: Status) -> str:
         case "outdated":
             return f"was allowed, and may not be copied now{where}"
     if status.promoted is None:
-        return "allowed, not promoted"
+        return f"allowed, {held_text(status.held)}" if status.held else "allowed, not promoted"
     return f"{status.channel} names it{where}" if status.channel else f"promoted before, not on its channel now{where}"
 
 

@@ -10,12 +10,16 @@ from registry_pipelines.chain.next_steps import denials_with_next_steps, lets_go
 from registry_pipelines.chain.releases import no_release_note
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.documents import Promotion
 from registry_pipelines.promote.judge import judge as judge_evidence
+from registry_pipelines.promote.judge import require_allowed as ask_to_run
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
 from registry_pipelines.promote.person import Person, account
+from registry_pipelines.promote.starts import read_starts, starts_within
+from registry_pipelines.registry.platforms import images_of, read_entries
 from registry_pipelines.release import Release
 
 
@@ -135,6 +139,41 @@ def _result(release: Release, done: Promotion, started: float, by: Person | None
         facts=facts,
         notes=[f"{record.promoted_by} promoted it before, at {record.time}"] if other else [],
     )
+
+
+def start_problems(session: Session, release: Release) -> list[str]:
+    """What keeps a release that is allowed from being promoted by the way it starts: what is missing, too large or too
+    slow; empty where its policy asks nothing. Read from the registry now. Raises ContentError, RegistryError."""
+    policy, place = session.policy(release), session.source(release)
+    if not policy.asks_about_start:
+        return []
+    top = place.registry.get_manifest(place.repository, release.digest)
+    platforms = {str(entry.digest): str(entry.platform) for entry in images_of(read_entries(place, top))}
+    return starts_within(platforms, read_starts(place, platforms, policy, session.verifier()), policy).reasons
+
+
+def promotion_steps(session: Session, release: Release) -> list[str]:
+    """What would let a release be promoted that the gate lets not; empty for one that it lets. Nothing is written.
+    Raises RegistryError."""
+    try:
+        with denials_with_next_steps(session, release):
+            channels.promoted_already(
+                session.source(release),
+                release,
+                session.policy(release),
+                session.verifier(),
+                channel=session.image(release.image).channel,
+                now=session.now(),
+            )
+    except PromotionDenied as denied:
+        return denied.next_steps
+    return []
+
+
+def require_allowed(session: Session, release: Release) -> None:
+    """Raise PromotionDenied unless the gate lets a release be run here."""
+    with denials_with_next_steps(session, release):
+        ask_to_run(session.source(release), release, session.policy(release), session.verifier(), now=session.now())
 
 
 def require_promoted(session: Session, release: Release) -> list[str]:

@@ -23,14 +23,19 @@ WAITS = "allowed, waits for a person"
 """How a release stands that may go and that nobody has let go."""
 
 
+def held_text(state: str) -> str:
+    """How a release stands whose verdict is allow, and of which something is still to be made: ``held: recording``."""
+    return f"held: {state}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
     """What one stage did to one subject."""
 
     stage: str
     """``build``, ``convert``, ``provenance``, ``index``, ``pack``, ``check``, ``sbom``, ``vulnerabilities``,
-    ``sign``, ``verify``, ``judge``, ``promote``, ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``,
-    ``collect``."""
+    ``sign``, ``verify``, ``judge``, ``record``, ``measure``, ``promote``, ``replicate:<target>``,
+    ``mirror:<mirror>``, ``sync:<sync>``, ``collect``."""
     subject: str
     """A release key, an image, a repository or a registry."""
     action: str

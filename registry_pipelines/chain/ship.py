@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 from registry_pipelines.chain import releases
-from registry_pipelines.chain.result import READING, StageResult
+from registry_pipelines.chain.result import READING, StageResult, held_text
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.model import NotifyEvent
 from registry_pipelines.errors import (
@@ -16,6 +16,7 @@ from registry_pipelines.errors import (
     EvidenceError,
     NotFound,
     PromotionDenied,
+    PromotionHeld,
     RegistryPipelinesError,
     exit_code_of_many,
 )
@@ -24,11 +25,23 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
 Stage = Literal[
-    "build", "convert", "provenance", "index", "sbom", "scan", "sign", "judge", "promote", "replicate", "mirror"
+    "build",
+    "convert",
+    "provenance",
+    "index",
+    "sbom",
+    "scan",
+    "sign",
+    "judge",
+    "record",
+    "promote",
+    "replicate",
+    "mirror",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 """What :func:`ship` can end with, in order. ``convert`` and ``index`` are for images with ``stream`` in the
-configuration, and a release has one of them at most: what is converted has its index inside. ``scan`` is the step
+configuration, and a release has one of them at most: what is converted has its index inside. ``record`` is for those
+with ``stream.record``, and one that fails holds nothing up but what a policy wants a pack of. ``scan`` is the step
 ``vulnerabilities``; ``replicate`` and ``mirror`` have a step for each place, and one that fails holds no other up."""
 
 MOST_PROMOTIONS = 3
@@ -42,7 +55,7 @@ _SIGNERS: dict[Stage, tuple[Role, ...]] = {
 }
 """Stages that cannot be without a key, and whose it may be."""
 
-Status = Literal["ok", "denied", "failed", "skipped"]
+Status = Literal["ok", "denied", "held", "failed", "skipped"]
 
 
 class Tell(Protocol):
@@ -57,7 +70,7 @@ class Tell(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What became of a stage: ``denied`` is an answer, ``failed`` an error, ``skipped`` was not begun."""
+    """What became of a stage: ``denied`` and ``held`` are answers, ``failed`` an error, ``skipped`` was not begun."""
 
     result: StageResult
     status: Status
@@ -101,17 +114,24 @@ class Shipment:
         return next((stage for stage in stages if not (judged and stage == "vulnerabilities")), "")
 
     @property
+    def held(self) -> str:
+        """``held: recording``: it is allowed, and what its policy wants before is still to be made; else empty."""
+        return next((step.result.action for step in self.steps if step.status == "held"), "")
+
+    @property
     def next_steps(self) -> Sequence[str]:
-        """What to do about a denial, in order; after a part of the chain that went well the command for the rest."""
+        """What to do about a denial, or to have it held no longer, in order; after a part of the chain that went well
+        the command for the rest."""
         if self.rest and not self.exit_code:
             return [self.rest]
-        return next((step.result.next_steps for step in self.steps if step.result.stage == self.denied_at), ())
+        ended = self.denied_at or "promote"
+        return next((step.result.next_steps for step in self.steps if step.result.stage == ended), ())
 
     @property
     def exit_code(self) -> int:
-        """0: all that was asked for is done. 3: denied. Else that of the stage that failed; of copies the one that all
-        have, or 6."""
-        if self.denied_at:
+        """0: all that was asked for is done. 3: denied, or held. Else that of the stage that failed; of copies the one
+        that all have, or 6."""
+        if self.denied_at or self.held:
             return EvidenceError.exit_code
         begun = [step for step in self.steps if step.status != "skipped"]
         ahead = [step.result.exit_code for step in begun if step.result.exit_code and not step.place]
@@ -126,6 +146,8 @@ class Shipment:
         promoted = any(step.result.stage == "promote" and step.status == "ok" for step in self.steps)
         if self.denied_at and not promoted:
             return f"{name} is denied at {self.denied_at}: nothing was promoted or copied"
+        if self.held:
+            return f"{name} is allowed, and {self.held}: nothing was promoted or copied"
         if self.denied_at or failed:
             wrong = f"{self.denied_at} was denied" if self.denied_at else f"{', '.join(failed)} failed"
             return f"{name} is not done: {wrong}; the same command does the rest"
@@ -141,6 +163,7 @@ class Shipment:
             "release": self.release.key if self.release else "",
             "image": self.image,
             "denied_at": self.denied_at,
+            "held": self.held,
             "stages": [step.plain() for step in self.steps],
         }
 
@@ -235,7 +258,7 @@ class _Work:
 
     def go(self, release: Release) -> None:
         """Every stage after the build. A report over the limits ends nothing: the verdict says why, and is evidence."""
-        from registry_pipelines.chain import build, promote, scan, sign, stream
+        from registry_pipelines.chain import build, promote, record, scan, sign, stream
 
         session = self.session.remembering()
         line: dict[Stage, Callable[[], StageResult]] = {
@@ -245,6 +268,7 @@ class _Work:
             "scan": lambda: scan.vulnerabilities(session, release),
             "sign": lambda: sign.sign(session, release),
             "judge": lambda: promote.judge(session, release, until=self.wanted[-1]),
+            **({"record": lambda: record.record(session, release)} if self._is_recorded(release) else {}),
             "promote": lambda: self._promoted(release),
         }
         stopped = ""
@@ -254,7 +278,7 @@ class _Work:
                 self._skip(release, name, stopped)
             elif stage in line:
                 result = self._run(name, release.key, line[stage], release)
-                if not result.ok and (result.exit_code or stage != "scan"):
+                if not result.ok and stage != "record" and (result.exit_code or stage != "scan"):
                     stopped = f"{name} {self.shipment.steps[-1].status}"
         self._copies(release, stopped)
 
@@ -263,6 +287,11 @@ class _Work:
         none. Who asks for just this stage is told."""
         settings = self.session.image(release.image).stream
         return self.wanted[-1] == "index" or (settings is not None and not settings.derives)
+
+    def _is_recorded(self, release: Release) -> bool:
+        """Whether the stage has something to say: the image has ``stream.record``, or somebody asks for just that."""
+        settings = self.session.image(release.image).stream
+        return self.wanted[-1] == "record" or (settings is not None and settings.record is not None)
 
     def _copies(self, release: Release, stopped: str) -> None:
         from registry_pipelines.chain.mirror_release import mirror_release
@@ -297,6 +326,8 @@ class _Work:
 
         try:
             return promote.promote(self.session.remembering(), release, until=self.wanted[-1])
+        except PromotionHeld:
+            raise
         except PromotionDenied:
             if tries == 1:
                 raise
@@ -316,10 +347,10 @@ class _Work:
             if status == "failed":
                 result = replace(result, exit_code=result.exit_code or ContentError.exit_code)
         except RegistryPipelinesError as error:
-            status = "denied" if isinstance(error, EvidenceError) else "failed"
+            status = _status_of(error)
             result = _ended(name, subject, status, error)
         self.session.progress.end(name, note=result.action)
-        if release is not None and status in ("denied", "failed"):
+        if release is not None and status in ("denied", "held", "failed"):
             result = self._notified(release, result, status)
         self.shipment.steps.append(Step(result, status))
         return result
@@ -330,7 +361,7 @@ class _Work:
         old = result.stage == "judge" and not result.changed
         if status == "denied" and (old or result.stage == "vulnerabilities"):
             return result
-        what, *more = (result.action, *result.reasons) if status == "denied" else (*result.reasons, result.action)[:1]
+        what, *more = (result.action, *result.reasons) if status != "failed" else (*result.reasons, result.action)[:1]
         problems = self.tell(status, release, stage=result.stage, what=what, reasons=more)
         return replace(result, notes=[*result.notes, *problems])
 
@@ -345,13 +376,20 @@ def _raised(outcome: StageResult | RegistryPipelinesError) -> StageResult:
     return outcome
 
 
+def _status_of(error: RegistryPipelinesError) -> NotifyEvent:
+    if isinstance(error, PromotionHeld):
+        return "held"
+    return "denied" if isinstance(error, EvidenceError) else "failed"
+
+
 def _ended(name: str, subject: str, status: Status, error: RegistryPipelinesError) -> StageResult:
     """The result of a stage that ended with an error."""
     denied = error if isinstance(error, PromotionDenied) else None
+    held = error.state if isinstance(error, PromotionHeld) else ""
     return StageResult(
         stage=name,
         subject=subject,
-        action=status,
+        action=held_text(held) if held else status,
         reasons=denied.reasons if denied else [str(error)],
         next_steps=denied.next_steps if denied else (),
         ok=False,

@@ -16,7 +16,7 @@ from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
-from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
+from registry_pipelines.errors import EvidenceError, PromotionDenied, PromotionHeld, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.promote.person import Person
-    from registry_pipelines.stream.model import Stream
+    from registry_pipelines.stream.model import Record, Stream
     from registry_pipelines.transfer.sync import SyncResult
     from registry_pipelines.transfer.verify import Comparison
 
@@ -266,6 +266,21 @@ class Chain:
         problems = self.notify("denied", release, stage="judge", what=result.action, reasons=result.reasons)
         return replace(result, notes=[*result.notes, *problems])
 
+    def record(self, release: Release, wanted: Record | None = None) -> StageResult:
+        """The hot pack of each platform of an allowed release: of a start that is recorded here, or of what the release
+        before it read; after :meth:`judge`, before :meth:`promote`. Nothing where the image has no ``stream.record``,
+        unless ``wanted``. ``facts["platforms_covered"]``. Raises PromotionDenied: it may not be run."""
+        from registry_pipelines.chain import record
+
+        return record.record(self._session, release, wanted)
+
+    def measure(self, release: Release) -> StageResult:
+        """Start an allowed release on this machine with nothing of it here, and attach how long that took, where that
+        is news. ``facts["started_s"]``, ``facts["result_s"]``. Raises PromotionDenied: it may not be run."""
+        from registry_pipelines.chain import measure
+
+        return measure.measure(self._session, release)
+
     def promote(self, release: Release, by: Person | None = None) -> StageResult:
         """Move the channel tag to an allowed release, also back to an earlier one, because somebody asks. by: who; the
         account of this process unless told. Raises PromotionDenied, which is told, see :meth:`notify`."""
@@ -287,14 +302,21 @@ class Chain:
         problems = self.notify("held", release, stage="promote", what=result.action, reasons=reasons)
         return replace(result, notes=[*result.notes, *problems])
 
+    def start_problems(self, release: Release) -> list[str]:
+        """What keeps a release that is allowed from being promoted by the way it starts: no hot pack, no measurement,
+        one that is too large or too slow. Empty where its policy asks nothing; read only."""
+        from registry_pipelines.chain import promote
+
+        return promote.start_problems(self._session, release)
+
     @contextmanager
     def _telling_denials(self, release: Release) -> Iterator[None]:
         try:
             yield
         except PromotionDenied as error:
-            told = self.notify(
-                "denied", release, stage="promote", what=error.what.partition("\n")[0], reasons=error.reasons
-            )
+            event: NotifyEvent = "held" if isinstance(error, PromotionHeld) else "denied"
+            what = error.what.partition("\n")[0]
+            told = self.notify(event, release, stage="promote", what=what, reasons=error.reasons)
             for problem in told:
                 error.add_note(problem)
             raise

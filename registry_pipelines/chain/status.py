@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from registry_pipelines.chain.releases import find_tags, is_image, names_origin, origins
-from registry_pipelines.chain.result import WAITS
+from registry_pipelines.chain.result import WAITS, held_text
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
 from registry_pipelines.errors import (
@@ -87,7 +87,7 @@ class Status:
     """Empty when the channel names nothing, or could not be read."""
     ruling: Ruling = "none"
     reasons: tuple[str, ...] = ()
-    """Why it is not ``allow``, the weightiest first."""
+    """Why it is not ``allow``, or held, the weightiest first."""
     places: dict[str, Presence] = field(default_factory=dict)
     """By target and mirror. A mirror is its private registry."""
     created: datetime | None = None
@@ -101,6 +101,9 @@ class Status:
     """The newest first."""
     more_newer: int = 0
     """Newer releases that were not looked at."""
+    held: str = ""
+    """Of one that is allowed and not promoted: what its policy wants before, ``recording`` or ``measurement``; then
+    ``reasons`` say of what."""
     problems: tuple[str, ...] = ()
     """What could not be read, one sentence each."""
 
@@ -125,6 +128,7 @@ class Status:
             "digest": self.digest,
             "verdict": self.ruling,
             "reasons": list(self.reasons),
+            "held": self.held,
             "places": dict(self.places),
             "created": _text(self.created),
             "promoted": _text(self.promoted),
@@ -256,6 +260,8 @@ class _Look:
         status = self._standing(image, digest, tag)
         if status.promoted:
             return Newer(tag, digest, "promoted before, and the channel went back", rolled_back=True)
+        if status.held:
+            return Newer(tag, digest, held_text(status.held))
         if status.ruling == "allow":
             from registry_pipelines.chain.next_steps import typed  # few starts come here
 
@@ -276,8 +282,12 @@ class _Look:
         standing, reports = self._ask(place, lambda: self._read(image, digest, tag))
         mine = [each for each in standing.records if (each.image, each.channel) == (image.name, image.channel)]
         ruling, reasons = self._ruling(image, standing, reports, promoted=not tag)
+        held = ""
+        if ruling == "allow" and not mine:
+            ruling, reasons, held = self._start(image, standing)
         return replace(
             status,
+            held=held,
             streams=self._streams(image, digest),
             tag=tag or (mine[-1].version if mine else ""),
             ruling=ruling,
@@ -317,6 +327,20 @@ class _Look:
         outcome = gate.may_leave(standing, reports, policy, channel=image.channel, now=self._now)
         reasons = tuple(each for each in outcome.reasons if promoted or not each.startswith(PROMOTION_REASON))
         return ("outdated" if reasons else "allow"), reasons
+
+    def _start(self, image: Image, standing: Standing) -> tuple[Ruling, tuple[str, ...], str]:
+        """Of an allowed release what a promotion asks of its start, where the policy does: the ruling, what speaks
+        against a promotion, and what it is held for."""
+        place, policy, verifier = self._source(image), self._session.config.policies[image.policy], self._verifier
+        latest = standing.verdicts.latest(image.name, policy.name)
+        if latest is None or verifier is None or not policy.asks_about_start:
+            return "allow", (), ""
+        from registry_pipelines.promote.starts import read_starts, starts_within
+
+        platforms = latest.verdict.platforms
+        starts = self._ask(place, lambda: read_starts(place, platforms, policy, verifier))
+        outcome = starts_within(platforms, starts, policy)
+        return "allow" if outcome.passes or outcome.held else "deny", tuple(outcome.reasons), outcome.held
 
     def _named(self, image: Image, tag: str) -> Digest | None:
         place = self._source(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,9 @@ def record(
 ) -> None:
     """Run an image until it has started, and record which pages of its files it reads, for a hot pack.
 
+    A release of the configuration is run when its verdict is allow, and its pack is cut and attached, too. Without an
+    option nothing is run where that can be had without: the pack is there, or the release before read the same files.
+
     It is attached to the image with what was attached before, signed by the indexer; --to writes a file in its place,
     on a machine that has no key. The image runs in a sandbox: no network but itself, none of this machine's files and
     variables, limits of time, memory and processes. A program that fails is no start, and nothing is recorded. Needs
@@ -100,6 +104,10 @@ def record(
     """
     given = {"until": until, "timeout": timeout, "memory": memory, "processes": processes, "command": command or None}
     wanted = _wanted(options, target, {name: value for name, value in given.items() if value is not None})
+    by_hand = goal or files or no_run or entrypoint or gpus or signing_key or keys
+    if not by_hand and is_release(options.config_if_any(), target):
+        _record_release(options, target, wanted, anew=any(value is not None for value in given.values()))
+        return
     signer = None if goal else _signer(options, signing_key)
     if no_run and not files:
         raise InputError("with --no-run there is nothing to record", do="Name recordings with --merge")
@@ -125,6 +133,21 @@ def record(
             started.end(0)
 
 
+def _record_release(options: Options, target: str, wanted: Record, *, anew: bool) -> None:
+    """As the chain does it: only of an allowed release, and with its pack. anew: an option says how."""
+    from registry_pipelines.cli.releases import answer_all
+    from registry_pipelines.errors import LocalError
+
+    with options.chain() as chain:
+        release = chain.find_release(target)
+        stream = chain.config.images[release.image].stream
+        configured = stream is not None and stream.record is not None
+        result = chain.record(release, None if configured and not anew else wanted)
+    answer_all(options, [result])
+    if not result.facts["platforms_covered"]:
+        sys.exit(LocalError.exit_code)
+
+
 def _wanted(options: Options, target: str, given: Mapping[str, Any]) -> Record:
     """What the configuration and the options say. Raises InputError."""
     import msgspec
@@ -147,7 +170,7 @@ def _wanted(options: Options, target: str, given: Mapping[str, Any]) -> Record:
     config = options.config_if_any()
     if config is not None and is_release(config, target):
         stream = config.images[target.partition("@")[0].partition(":")[0]].stream
-        found = (stream and getattr(stream, "record", None)) or found
+        found = (stream and stream.record) or found
     found = msgspec.structs.replace(found, **said)
     for field, problem in record_problems(found):
         raise InputError(f"--{field} {problem}")

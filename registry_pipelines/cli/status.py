@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from registry_pipelines.chain.result import held_text
 from registry_pipelines.chain.status import Status, exit_code_of
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
@@ -129,12 +130,17 @@ def _first(status: Status) -> dict[str, Any]:
 def _common(status: Status, now: datetime) -> dict[str, Any]:
     return {
         "verdict": status.ruling,
-        "reason": shortened(status.reasons[0]) if status.reasons else "",
+        "reason": _reason(status),
         "where": where_text(status.places),
         "age": _age(status, now),
         "size": "" if status.size_bytes is None else status.size_bytes,
         "streams": status.streams.text if status.streams else "",
     }
+
+
+def _reason(status: Status) -> str:
+    told = [held_text(status.held)] if status.held else []
+    return shortened(": ".join([*told, *status.reasons[:1]]))
 
 
 def where_text(places: Mapping[str, str]) -> str:

@@ -43,6 +43,7 @@ _LATER = {
     "mount": "lazy",
     "run": "lazy",
     "status": "lazy",
+    "measure": "measuring",
     "pack": "packing",
     "pull": "pulling",
     "bench": "streambench",

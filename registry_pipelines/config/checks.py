@@ -185,6 +185,10 @@ def _streams(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
                     "is empty, as if it were not written; write `stream: {}` for the defaults",
                 )
             continue
+        node = child(child(child(images, name), "stream"), "record")
+        if isinstance(node, yaml.ScalarNode) and node.value == "":
+            told = "is empty, as if it were not written; write `record: {}` for the defaults"
+            yield f"images.{name}.stream.record", told
         yield from ((f"images.{name}.stream.{field}", problem) for field, problem in stream_problems(image.stream))
 
 

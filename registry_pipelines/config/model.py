@@ -129,6 +129,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """Mirrors and syncs."""
     retention: Cron = Cron("30 3 * * *")
     """The retention plan."""
+    start_time: Cron = Cron("0 5 * * *")
+    """The measurement of starts."""
     time_zone: TimeZone = TimeZone("UTC")
     """IANA time zone of all."""
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
-"""``builder``: what went into an image. ``indexer``: where in its layers files begin, and which image was made of which
-other one. ``scanner``: what is in it, and what is known against that. ``person``: that it is ours, and a promotion by
-hand. ``promoter``: verdicts, promotions, receipts of copies."""
+"""``builder``: what went into an image. ``indexer``: where in its layers files begin, what a start reads of them
+and how long it takes, and which image was made of which other one. ``scanner``: what is in it, and what is known
+against that. ``person``: that it is ours, and a promotion by hand. ``promoter``: verdicts, promotions, receipts of
+copies."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -21,6 +22,8 @@ CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
 STREAMING_INDEX_TYPE = "urn:registry-pipelines:streaming-index:v1"
 """That an index of an image's layers is right, so that nodes may believe the digests in it."""
 
+START_TYPE = "urn:registry-pipelines:start:v1"
+"""How fast an image of one platform started on a machine with nothing of it."""
 HOT_PACK_TYPE = "urn:registry-pipelines:hot-pack:v1"
 """That a hot pack was cut from the layers of an image, each held against its diffID."""
 
@@ -48,6 +51,7 @@ PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
+    START_TYPE: ("indexer",),
     HOT_PACK_TYPE: ("indexer",),
     RECORDING_TYPE: ("indexer",),
     DERIVATION_TYPE: ("indexer",),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from registry_pipelines.errors import PromotionDenied
+from registry_pipelines.errors import PromotionDenied, PromotionHeld
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.model import Attestations, Signer, Verifier
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE
@@ -25,9 +25,11 @@ from registry_pipelines.promote.documents import (
     Verdict,
     in_order,
 )
+from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.person import Person
 from registry_pipelines.promote.standing import Standing, latest_record, read_standing
+from registry_pipelines.promote.starts import read_starts
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at, put_tag
 from registry_pipelines.release import Release, check_channel
@@ -52,7 +54,8 @@ def promote(
     (2) The record is signed and attached; (3) only then the tag moves, by digest, and is read back. Killed between 2
     and 3, the next call finishes. Of two who ask for one release, the second finds it promoted, by the first.
     by: who asked; None where nobody did: then the record names the signing key.
-    Raises PromotionDenied (every reason; the tag is where it was), TagImmutable (``channel`` is a version tag),
+    Raises PromotionDenied (every reason; the tag is where it was), of which PromotionHeld is one (a hot pack or a
+    measurement that the policy asks for is still to be made), TagImmutable (``channel`` is a version tag),
     NotFound, RegistryError.
     """
     check_channel(channel, release)
@@ -120,7 +123,9 @@ def _ask(place: Place, release: Release, policy: Policy, verifier: Verifier, cha
     top = place.registry.get_manifest(place.repository, release.digest)
     known = read_attestations(place, release.digest, verifier)
     verdict = judge(place, top.descriptor, policy, verifier, image=release.image, now=moment, known=known)
-    signed = _allowed(place, verdict, read_standing(place, release, known, verifier))
+    standing = read_standing(place, release, known, verifier)
+    starts = read_starts(place, verdict.platforms if verdict.allow else (), policy, verifier)
+    signed = _allowed(place, verdict, standing, gate.may_promote(verdict, standing, policy, starts))
     before, recorded = digest_at(place, channel), None
     if before == release.digest:
         recorded = latest_record(place, release.digest, verifier, channel=channel, image=release.image, known=known)
@@ -128,15 +133,24 @@ def _ask(place: Place, release: Release, policy: Policy, verifier: Verifier, cha
     return _Asked(top, known, verdict, signed, before, done)
 
 
-def _allowed(place: Place, verdict: Verdict, standing: Standing) -> Digest:
+def _allowed(place: Place, verdict: Verdict, standing: Standing, decision: Outcome) -> Digest:
     """The manifest of the signed verdict that lets it pass. Raises PromotionDenied."""
-    decision = gate.may_promote(verdict, standing)
+    steps = in_order([*decision.steps, Step(kind="promote")]) if decision.steps else ()
+    if decision.held:
+        raise PromotionHeld(
+            f"{verdict.image} is allowed, and held: {decision.held}",
+            state=decision.held,
+            reasons=decision.reasons,
+            steps=steps,
+            where=f"{place}@{verdict.release}",
+            do="Make what is missing, then promote it",
+        )
     latest = standing.verdicts.latest(verdict.image, verdict.policy)
     if latest is None or not decision.passes:
         raise PromotionDenied(
             f"{verdict.image} may not be promoted",
             reasons=decision.reasons,
-            steps=in_order([*decision.steps, Step(kind="promote")]) if decision.steps else (),
+            steps=steps,
             where=f"{place}@{verdict.release}",
             do="Remove the reasons or change the policy, then judge the release again",
         )

@@ -16,11 +16,13 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.person import Identity
 from registry_pipelines.registry.warning_kinds import WarningId
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
-from registry_pipelines.settings import Duration, EntryName, Instead
+from registry_pipelines.settings import Duration, EntryName, Instead, Size
 
-Required = Literal["provenance", "sbom", "vulnerabilities", "signature", "streaming-index"]
+Required = Literal["provenance", "sbom", "vulnerabilities", "signature", "streaming-index", "hot-pack"]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
 """What a policy requires unless it says so."""
+AT_PROMOTION: tuple[Required, ...] = ("hot-pack",)
+"""Required when a channel moves, and not by the verdict, which comes before them."""
 ATTESTATIONS: dict[str, str] = {
     "provenance": PROVENANCE_TYPE,
     "sbom": CYCLONEDX_TYPE,
@@ -41,8 +43,7 @@ UnfixedByDistribution = Literal["list", "deny"]
 POLICY_MEANING = 3
 """Part of each policy's digest; one more whenever a default below changes or a rule comes to mean something else."""
 
-StepKind = Literal["advisories", "accept", "except", "image", "provenance", "index", "scan", "sign", "judge", "promote"]
-STEP_KINDS: tuple[StepKind, ...] = (
+StepKind = Literal[
     "advisories",
     "accept",
     "except",
@@ -52,9 +53,15 @@ STEP_KINDS: tuple[StepKind, ...] = (
     "scan",
     "sign",
     "judge",
+    "start",
+    "record",
+    "measure",
     "promote",
-)
+]
+STEP_KINDS: tuple[StepKind, ...] = get_args(StepKind)
 """In the order in which they are to be done."""
+OF_START: frozenset[StepKind] = frozenset({"start", "record", "measure"})
+"""Those that are wanted of a release whose verdict is allow, and leave it as it is."""
 
 
 class PolicyException(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +110,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     required: tuple[Required, ...] = REQUIRED
     """Evidence that must be there, signed by a trusted key, and cover every platform. `streaming-index`, which is not
     required unless it is written: an index by which nodes start the image before it is fetched whole, signed by the
-    indexer, or layers that the indexer converted to eStargz; either must cover each layer of 10 MiB or more."""
+    indexer, or layers that the indexer converted to eStargz; either must cover each layer of 10 MiB or more.
+    `hot-pack`, which is not required unless it is written either: a pack of what a start reads, signed by the indexer.
+    It is asked for when the channel moves, for a recording runs the image, and no image is run before it is allowed:
+    a release that lacks nothing else is held, not denied."""
+    max_pack_size: Size | None = None
+    """Most bytes of a platform's hot pack, which a node fetches while the image starts; any unless told. A release with
+    a larger one is denied when the channel moves; one without any passes, unless `hot-pack` is required."""
+    max_start_time: Duration | None = None
+    """Longest start of a platform by its newest signed measurement: until the program ends, or is ready as
+    `stream.record` says. Any unless told. It is asked when the channel moves: a release that nobody measured is held
+    until somebody does."""
     attestations: tuple[str, ...] = ()
     """Predicate types of further attestations that must be there, signed by a trusted key, for example
     `https://in-toto.io/attestation/test-result/v0.1`."""
@@ -128,12 +145,21 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return (*(kind for name, kind in ATTESTATIONS.items() if name in self.required), *self.attestations)
 
     @property
+    def asks_about_start(self) -> bool:
+        """Whether a channel moves only to what starts as the policy says."""
+        return "hot-pack" in self.required or self.max_pack_size is not None or self.max_start_time is not None
+
+    @property
     def digest(self) -> Digest:
         """What a verdict was made by: the digest of the policy's canonical JSON. Fields with their default are left
         out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``. So is every ``reason``:
-        how one is worded decides nothing, and must not have each release judged again."""
+        how one is worded decides nothing, and must not have each release judged again. What is asked when a channel
+        moves no verdict says, and is left out, too."""
         ordered = msgspec.structs.replace(
-            self, required=tuple(each for each in get_args(Required) if each in self.required)
+            self,
+            required=tuple(each for each in get_args(Required) if each in self.required and each not in AT_PROMOTION),
+            max_pack_size=None,
+            max_start_time=None,
         )
         return Digest.of(
             msgspec.json.encode([POLICY_MEANING, _without_defaults(ordered)], order="sorted", enc_hook=str)
@@ -177,15 +203,18 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     kind: StepKind
     """``advisories``: load newer ones, or more; ``accept``, ``except``: say it in the policy; ``image``: make a new
     release without what is wrong with this one; ``provenance``: have the builder attach it; ``index``: have the
-    indexer make what nodes stream by; the others are stages."""
+    indexer make what nodes stream by; ``start``: have it start faster, or permit more; ``record``, ``measure``: of the
+    start; the others are stages."""
     about: tuple[str, ...] = ()
     """``advisories``: ecosystems without any. ``accept``: ``kind:pattern``. ``except``: an advisory, a blank, a
-    component. ``image``: what is wrong, and how it is put right. Sorted."""
+    component. ``image``, ``start``: what is wrong, and how it is put right. ``record``, ``measure``: platforms. Sorted.
+    """
 
 
 def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
     """One step of each kind, in the order in which they are to be done, with those that the others make necessary: new
-    advisories and a new release want a scan, a new release wants a signature, and all want a verdict."""
+    advisories and a new release want a scan, a new release wants a signature, and all but what comes after a verdict
+    want one."""
     about: dict[StepKind, set[str]] = {}
     for step in steps:
         about.setdefault(step.kind, set()).update(step.about)
@@ -193,7 +222,7 @@ def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
         about.setdefault("scan", set())
     if about.keys() & {"provenance", "image"}:
         about.setdefault("sign", set())
-    if about:
+    if about and not about.keys() & OF_START:
         about.setdefault("judge", set())
     return tuple(Step(kind=kind, about=tuple(sorted(about[kind]))) for kind in STEP_KINDS if kind in about)
 

@@ -48,6 +48,8 @@ class Outcome:
     """What did not decide: expired exceptions, suppressed findings."""
     counts: dict[str, int] = field(default_factory=dict)
     """Counting findings of each severity, after exceptions; empty where no report was looked at."""
+    held: str = ""
+    """Where nothing else is against it: what it waits for, ``recording`` or ``measurement``."""
 
     @property
     def passes(self) -> bool:

@@ -1,12 +1,13 @@
 """The gate: every rule that decides whether a release ships. Nothing here reads or writes anything: `evidence` and
-`standing` say what the registry holds; `findings`, `ages` and `streaming` hold it against the limits.
+`standing` say what the registry holds; `findings`, `ages`, `streaming` and `starts` hold it against the limits.
 
-Two questions, asked again before every act:
+Three questions, asked again before every act:
 
+- :func:`may_run`: may it be run here, so that its start is recorded?
 - :func:`may_promote`: may a channel tag be moved to this release?
 - :func:`may_leave`: may it be copied out of its source registry?
 
-Both rest on :func:`judged`, the verdict that `judge` signs. Its rules are asked in the order of :data:`RULES`, all of
+All rest on :func:`judged`, the verdict that `judge` signs. Its rules are asked in the order of :data:`RULES`, all of
 them, so that every reason is known at once. Texts give dates, not ages: a verdict made tomorrow from the same evidence
 must say the same.
 """
@@ -39,6 +40,7 @@ from registry_pipelines.promote.documents import (
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
 from registry_pipelines.promote.standing import Standing
+from registry_pipelines.promote.starts import Starts, starts_within
 from registry_pipelines.promote.streaming import streams, way_of
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.report import Report
@@ -50,11 +52,21 @@ NAMES = {PROVENANCE_TYPE: "SLSA provenance", CYCLONEDX_TYPE: "CycloneDX SBOM"}
 """What people call the predicate types."""
 
 
-def may_promote(verdict: Verdict, standing: Standing) -> Outcome:
+def may_run(standing: Standing, reports: Iterable[Report], policy: Policy, *, now: datetime) -> Outcome:
+    """May a release be run where releases are made? Points (1), (2) and (4) of :func:`may_leave`: it needs no
+    promotion, which may be waiting for what the run is for."""
+    outcome = _allowed(standing, reports, policy, now)
+    outcome.reasons += _against_version_tag(standing)
+    return outcome
+
+
+def may_promote(verdict: Verdict, standing: Standing, policy: Policy, starts: Starts) -> Outcome:
     """May a channel tag name this release now? The reasons against are all that are known.
 
-    verdict: what :func:`judged` says at this moment. (1) It is allow. (2) The latest verdict that a trusted key signed
-    is the same: same policy digest, same evidence, same advisories. (3) The version tag is the release's own.
+    verdict: what :func:`judged` says at this moment. starts: of its platforms, where the policy asks. (1) The verdict
+    is allow. (2) The latest one that a trusted key signed is the same: same policy digest, same evidence, same
+    advisories. (3) The version tag is the release's own. Only of one that passes all that is asked: (4) It starts as
+    the policy says; else it is ``held`` where what is missing is a recording or a measurement.
     """
     if not verdict.allow:
         return Outcome([*verdict.reasons, *_against_version_tag(standing)], list(verdict.steps))
@@ -65,7 +77,7 @@ def may_promote(verdict: Verdict, standing: Standing) -> Outcome:
     elif outcome.passes and not latest.verdict.same_judgement(verdict):
         outcome = Outcome([_changed_since(latest.verdict, verdict)], [Step(kind="judge")])
     outcome.reasons += _against_version_tag(standing)
-    return outcome
+    return outcome if outcome.reasons else starts_within(verdict.platforms, starts, policy)
 
 
 def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, channel: str, now: datetime) -> Outcome:
@@ -78,11 +90,7 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     too. (4) The version tag is the release's own, since it goes along.
     Not asked again: the age of the advisories and the end of exceptions, which are the verdict's.
     """
-    latest = standing.verdicts.latest(standing.release.image, policy.name)
-    outcome = _signed_verdict(latest, policy.name, policy.digest)
-    if latest is not None:
-        outcome.add(_later_reports(reports, latest.verdict, policy, now))
-        outcome.accepted = list(latest.verdict.accepted)
+    outcome = _allowed(standing, reports, policy, now)
     image = standing.release.image
     if channel not in {record.channel for record in standing.records if record.image == image}:
         outcome.reasons.append(f"promotion: no signed record puts {channel} on it")
@@ -345,6 +353,16 @@ def _signed_verdict(latest: PublishedVerdict | None, policy: str, policy_digest:
         made, now = latest.verdict.policy_digest.short, policy_digest.short
         return Outcome([f"verdict: policy {policy} was changed since it was made (from {made} to {now})"], judge)
     return Outcome()
+
+
+def _allowed(standing: Standing, reports: Iterable[Report], policy: Policy, now: datetime) -> Outcome:
+    """What speaks against the latest signed verdict, and what later reports say."""
+    latest = standing.verdicts.latest(standing.release.image, policy.name)
+    outcome = _signed_verdict(latest, policy.name, policy.digest)
+    if latest is not None:
+        outcome.add(_later_reports(reports, latest.verdict, policy, now))
+        outcome.accepted = list(latest.verdict.accepted)
+    return outcome
 
 
 def _changed_since(signed: Verdict, now: Verdict) -> str:

@@ -43,6 +43,27 @@ def judge(
     return gate.judged(evidence, policy)
 
 
+def require_allowed(
+    place: Place, release: Release, policy: Policy, verifier: Verifier, *, now: datetime | None = None
+) -> None:
+    """Ask before a release is run where releases are made. See :func:`gate.may_run`.
+
+    now: UTC, the clock unless told. Raises PromotionDenied (every reason), RegistryError.
+    """
+    known = read_attestations(place, release.digest, verifier)
+    standing = read_standing(place, release, known, verifier)
+    reports = reports_about(place, release.digest, known)
+    decision = gate.may_run(standing, reports, policy, now=now or datetime.now(UTC))
+    if not decision.passes:
+        raise PromotionDenied(
+            f"{release.image}:{release.tag} is run only when its verdict is allow",
+            reasons=decision.reasons,
+            steps=in_order(decision.steps),
+            where=f"{place}@{release.digest}",
+            do="Remove the reasons, then judge it",
+        )
+
+
 def require_promoted(
     place: Place, release: Release, policy: Policy, verifier: Verifier, *, channel: str, now: datetime | None = None
 ) -> list[str]:

@@ -69,6 +69,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     prioritize: tuple[str, ...] = ()
     """Paths of files that a start reads: an eStargz layer begins with them, and a SOCI index
     lists the pieces that hold them, for a node to fetch first."""
+    record: Record | None = None
+    """How its start is recorded, of which the hot pack is made, after an allowing verdict and before the promotion;
+    leave out for an image that nobody may run where releases are made."""
 
     @property
     def derives(self) -> bool:
@@ -86,6 +89,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 def problems(stream: Stream) -> Iterator[tuple[str, str]]:
     """What does not go together: the field, and what is wrong with it."""
+    if stream.record is not None:
+        yield from ((f"record.{field}", problem) for field, problem in record_problems(stream.record))
     if not LEAST_SPAN_SIZE <= stream.span_size <= MOST_SPAN_SIZE:
         yield "span_size", f"{stream.span_size} is not between {LEAST_SPAN_SIZE} and {MOST_SPAN_SIZE}"
     if stream.format == "estargz":

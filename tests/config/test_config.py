@@ -97,6 +97,19 @@ def test_a_policy_asks_for_no_statement_that_nobody_is_believed_for(tmp_path: Pa
         ("{span_size: 4MB}", "stream.span_size: '4MB' is not a size; write a whole number and KiB, MiB or GiB"),
         ("{span_size: 1KiB}", "stream.span_size: 1KiB is not between 64KiB and 1GiB"),
         ("{format: estargz, min_layer_size: 1MiB}", "stream.min_layer_size: is about SOCI indexes"),
+        ("{record: }", "stream.record: is empty, as if it were not written; write `record: {}` for the defaults"),
+        (
+            "{record: {until: ready}}",
+            "stream.record.until: 'ready' is not the end of a start; write `exit`, `port 8000`",
+        ),
+        ("{record: {until: port 65536}}", "stream.record.until: 65536 is no port"),
+        (
+            "{record: {timeout: 30s}}",
+            "stream.record.timeout: 30s are not longer than the 30 seconds that `until: quiet`",
+        ),
+        ("{record: {until: exit, timeout: 0s}}", "stream.record.timeout: is no time"),
+        ("{record: {memory: 1MiB}}", "stream.record.memory: 1MiB are less than 16MiB"),
+        ("{record: {processes: 0}}", "stream.record.processes: 0 is not between 1 and"),
     ],
 )
 def test_a_stream_section_that_would_do_something_else_is_told(tmp_path: Path, stream: str, expected: str) -> None:

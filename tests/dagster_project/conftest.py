@@ -408,6 +408,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     raw = yaml.safe_load(path.read_text() + SYNCS)
     raw["images"]["byhand"]["build"] = {"version": "v9.0.0", "base": "source/team/base:v1", "python": "3.11"}
     raw["images"]["app"]["stream"] = {}
+    started = {"registry": "source", "repository": "team/started", "promote": "auto", "targets": ["gcp"]}
+    raw["images"]["started"] = started | {"stream": {"min_layer_size": "1KiB", "record": {"until": "exit"}}}
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     config = load(path)
     (port,) = free_ports(1)

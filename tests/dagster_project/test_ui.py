@@ -38,7 +38,7 @@ SETTINGS = [
 ]
 PATIENCE_MS = patient(60_000)
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
-STAGES = ["build", "stream", "scan", "sign", "promote", "report", "replicate", "mirror", "collect"]
+STAGES = ["build", "stream", "scan", "sign", "promote", "start", "report", "replicate", "mirror", "collect"]
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(900)]
 

@@ -92,7 +92,7 @@ def leaving(found: Standing, *reports: Report, policy: Policy = DEFAULT_POLICY, 
 def test_what_is_promoted_and_allowed_may_leave_with_what_was_accepted() -> None:
     found = may_leave(standing(ALLOW), [JUDGED], DEFAULT_POLICY, channel="prod", now=NOW)
     assert (found.passes, found.accepted) == (True, ["uncovered:x: ours"])
-    assert may_promote(ALLOW, standing(ALLOW)).passes
+    assert may_promote(ALLOW, standing(ALLOW), DEFAULT_POLICY, {}).passes
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_both_questions_say_the_same_about_the_signed_verdict(
     verdicts: list[Verdict], policy: Policy, reasons: list[str]
 ) -> None:
     now = msgspec.structs.replace(ALLOW, policy_digest=policy.digest)
-    assert may_promote(now, standing(*verdicts)).reasons == reasons
+    assert may_promote(now, standing(*verdicts), DEFAULT_POLICY, {}).reasons == reasons
     assert leaving(standing(*verdicts), JUDGED, policy=policy) == reasons
 
 
 @pytest.mark.parametrize(("tagged", "reason"), [(OTHER, MOVED), (None, GONE)])
 def test_both_questions_say_the_same_about_the_version_tag(tagged: Digest | None, reason: str) -> None:
     found = standing(ALLOW, tagged=tagged, records=[msgspec.structs.replace(RECORD, version="v0")])
-    assert may_promote(ALLOW, found).reasons == leaving(found, JUDGED) == [reason]
+    assert may_promote(ALLOW, found, DEFAULT_POLICY, {}).reasons == leaving(found, JUDGED) == [reason]
 
 
 def test_the_record_of_another_image_with_this_digest_promotes_nothing() -> None:
@@ -125,11 +125,11 @@ def test_the_record_of_another_image_with_this_digest_promotes_nothing() -> None
 
 def test_a_version_tag_that_was_cleaned_up_is_still_the_releases_own() -> None:
     found = standing(ALLOW, tagged=None)
-    assert may_promote(ALLOW, found).passes and leaving(found, JUDGED) == []
+    assert may_promote(ALLOW, found, DEFAULT_POLICY, {}).passes and leaving(found, JUDGED) == []
 
 
 def test_every_reason_is_told_at_once() -> None:
-    assert may_promote(DENY, standing(tagged=OTHER)).reasons == ["signature: none", MOVED]
+    assert may_promote(DENY, standing(tagged=OTHER), DEFAULT_POLICY, {}).reasons == ["signature: none", MOVED]
     assert leaving(standing(tagged=OTHER, records=[])) == [
         "verdict: none by policy default is signed by a trusted key",
         "promotion: no signed record puts prod on it",
@@ -139,7 +139,9 @@ def test_every_reason_is_told_at_once() -> None:
 
 def test_a_verdict_from_other_evidence_is_none_for_this_one() -> None:
     other = msgspec.structs.replace(ALLOW, report=str(OTHER))
-    assert may_promote(ALLOW, standing(other)).reasons == ["verdict: the evidence changed since it was made"]
+    assert may_promote(ALLOW, standing(other), DEFAULT_POLICY, {}).reasons == [
+        "verdict: the evidence changed since it was made"
+    ]
 
 
 def test_a_reworded_reason_of_the_policy_lets_copies_leave() -> None:
@@ -149,7 +151,7 @@ def test_a_reworded_reason_of_the_policy_lets_copies_leave() -> None:
     allowed = msgspec.structs.replace(ALLOW, policy_digest=before.digest, accepted=("exception CVE-1: ticket 1",))
     assert leaving(standing(allowed), JUDGED, policy=after) == []
     now = msgspec.structs.replace(allowed, policy_digest=after.digest, accepted=("exception CVE-1: ticket 1, closed",))
-    told = may_promote(now, standing(allowed))
+    told = may_promote(now, standing(allowed), DEFAULT_POLICY, {})
     assert told.reasons == ["verdict: the policy accepts more, or words it otherwise, since it was made"]
     assert told.steps == [Step(kind="judge")]
 
@@ -158,7 +160,7 @@ def test_what_is_missing_is_named_as_steps() -> None:
     """The verdict's own where it denies; else what was not done yet."""
     want = (Step(kind="scan"), Step(kind="judge"))
     deny = msgspec.structs.replace(DENY, steps=want)
-    assert may_promote(deny, standing()).steps == list(want)
+    assert may_promote(deny, standing(), DEFAULT_POLICY, {}).steps == list(want)
     leave = may_leave(standing(deny, records=[]), [], DEFAULT_POLICY, channel="prod", now=NOW)
     assert in_order(leave.steps) == (*want, Step(kind="promote"))
     assert may_leave(standing(ALLOW), [JUDGED], STRICTER, channel="prod", now=NOW).steps == [Step(kind="judge")]

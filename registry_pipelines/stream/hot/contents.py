@@ -14,8 +14,10 @@ from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz_toc import read_toc
-from registry_pipelines.stream.hot.recording import RecordedFile
-from registry_pipelines.stream.lazy.tables import ImageTables, LayerTable
+from registry_pipelines.stream.hot.recording import RecordedFile, Recording, with_contents
+from registry_pipelines.stream.lazy.blocks import BlockStore
+from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.stream.lazy.tables import ImageTables, LayerTable, image_tables
 from registry_pipelines.stream.lazy.tree import ROOT, Tree
 from registry_pipelines.stream.ranges import blob_ranges
 
@@ -43,6 +45,23 @@ def image_files(
         if inode.size:
             sha256 = known[inode.layer].get(inode.position, b"")
             yield RecordedFile(os.fsdecode(path), inode.size, sha256.hex())
+
+
+def known_contents(place: Place, recording: Recording, *, state: Path) -> Recording:
+    """A recording with the digests of its files, as far as this machine knows them. state: the folder of what is kept.
+    Raises what ``tables.image_tables`` does."""
+    image, records = image_for(place, recording.image), LayerStore(state / "layers")
+    tables = image_tables(
+        place,
+        image.descriptor.digest,
+        image.layers,
+        verifier=None,
+        records=records,
+        blocks=BlockStore(state / "lazy" / "blocks"),
+        folder=state / "lazy",
+        own_tables_first=True,
+    )
+    return with_contents(recording, image_files(place, tables, image.layers, records=records))
 
 
 def _contents(

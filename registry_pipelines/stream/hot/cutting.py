@@ -68,7 +68,7 @@ class PackResult:
 
     image: Digest
     pack: Descriptor | None
-    """Of its manifest; None: nothing of the recording is in the image."""
+    """Of its manifest; None: nothing of the recording is in the image, or too little."""
     changed: bool
     inherited: bool
     """Whether the recording is one of another image."""
@@ -102,6 +102,7 @@ def make_pack(
     earlier: Sequence[Digest] = (),
     window: int = READ_AHEAD_BYTES,
     max_bytes: int = MAX_BYTES,
+    least_found: float = 0.0,
     engine: Engine | None = None,
     progress: Progress = SILENT,
     log: Callable[[str], object] = lambda line: None,
@@ -112,7 +113,8 @@ def make_pack(
     folder of what is kept and of what is on its way. store: records of layers that were read; a layer without is
     fetched whole. signer: the indexer's. earlier: platform manifests in the same repository whose packs, by the same
     key, may lend frames. window: bytes of read-ahead of the mounts that will use it. max_bytes: of content; what a
-    recording has beyond is left out, its end first. log: is told in one line of a registry that does not answer, a disk
+    recording has beyond is left out, its end first. least_found: share of the recording's pages without which nothing
+    is cut. log: is told in one line of a registry that does not answer, a disk
     that is full.
 
     A second run changes nothing. Raises ManifestInvalid, LayerInvalid, DigestMismatch, LocalError, DiskFull, NotFound
@@ -140,6 +142,8 @@ def make_pack(
         told = inherit(recording, image, files).recording
     sizes = [table.tar_size for table in tables.layers]
     asked = asked_for(told, tables.tree, window=window, max_bytes=max_bytes, sizes=sizes)
+    if asked.pages < least_found * recording.pages:
+        asked.layers.clear()
     layers = tuple(PackLayer(table.digest, table.pieces.table, table.tar_size) for table in tables.layers)
     with (
         engine.opened() as opened,

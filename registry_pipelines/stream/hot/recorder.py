@@ -47,6 +47,8 @@ class Recorded:
     """A start that was recorded."""
 
     recording: Recording
+    begun: float
+    """When the program was started, in monotonic seconds."""
     first_output_s: float | None
     """From the program's start until it printed something; None: it did not."""
     seconds: float
@@ -64,13 +66,15 @@ def record_start(
     *,
     folder: Path,
     gpus: bool = False,
+    read_ahead_bytes: int = PAGE_BYTES,
     output: Callable[[bytes], object] = lambda piece: None,
     say: Callable[[str], object] = lambda line: None,
 ) -> Recorded:
     """Run a program of an image in a sandbox until its start is over, and end it.
 
     started: what waits to become the program. folder: an empty one, for this run alone. gpus: it sees the machine's
-    GPUs. output: is given what it prints. say: is told in one line what a person must know.
+    GPUs. read_ahead_bytes: another one than a page is for who measures a start, and not for what is recorded. output:
+    is given what it prints. say: is told in one line what a person must know.
 
     Contents of files are not known here (``recording.with_contents``). Raises StartFailed: the program failed, or was
     not there in time, or went beyond a limit; InputError, LocalError: it cannot be started, or there is no GPU.
@@ -81,7 +85,7 @@ def record_start(
     lower = folder / "image"
     lower.mkdir()
     with (
-        _mounted(tree, lower, str(image.image.descriptor.digest)) as server,
+        _mounted(tree, lower, str(image.image.descriptor.digest), read_ahead_bytes) as server,
         writable_root(lower, folder, image.kinds, say, memory_bytes=int(record.memory)) as root,
         Limits(record.memory, record.processes) as limits,
     ):
@@ -114,7 +118,9 @@ def record_start(
         seconds=round(seconds, 3),
         tool=TOOL,
     )
-    return Recorded(recording=recording, first_output_s=watch.first_output_s, seconds=seconds, limited=limited)
+    return Recorded(
+        recording=recording, begun=watch.begun, first_output_s=watch.first_output_s, seconds=seconds, limited=limited
+    )
 
 
 class RecordedTree:
@@ -171,9 +177,9 @@ class RecordedTree:
 
 
 @contextmanager
-def _mounted(tree: RecordedTree, folder: Path, name: str) -> Iterator[FuseServer]:
+def _mounted(tree: RecordedTree, folder: Path, name: str, read_ahead_bytes: int) -> Iterator[FuseServer]:
     device = mount_fuse(folder, name)
-    server = FuseServer(device, tree, read_ahead_bytes=PAGE_BYTES)
+    server = FuseServer(device, tree, read_ahead_bytes=read_ahead_bytes)
     thread = threading.Thread(target=server.run, name="recorded", daemon=True)
     thread.start()
     try:
@@ -193,15 +199,15 @@ class _Watch:
     ) -> None:
         self._started, self._record, self._tree, self._limits, self._output = started, record, tree, limits, output
         self._kind, _, self._wanted = record.until.partition(" ")
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self._last, self._line = bytearray(), bytearray()
         self._line_seen = False
         self.first_output_s: float | None = None
 
     def wait(self) -> float:
         """Seconds until it was over. Raises StartFailed."""
-        self._begun = time.monotonic()
-        deadline = self._begun + self._record.timeout.total_seconds()
+        self.begun = time.monotonic()
+        deadline = self.begun + self._record.timeout.total_seconds()
         process = os.pidfd_open(self._started.process)
         waiting = select.poll()
         waiting.register(process, select.POLLIN)
@@ -224,12 +230,12 @@ class _Watch:
 
     def _so_far(self) -> float:
         now = self._tree.newest_s if self._kind == "quiet" else time.monotonic()
-        return now - self._begun
+        return now - self.begun
 
     def _is_over(self) -> bool:
         """Whether what it waits for is there."""
         if self._kind == "quiet":
-            return time.monotonic() - max(self._tree.newest_s, self._begun) >= QUIET_S
+            return time.monotonic() - max(self._tree.newest_s, self.begun) >= QUIET_S
         if self._kind == "port":
             return int(self._wanted) in listening(self._started.process)
         return self._kind == "line" and self._line_seen
@@ -240,7 +246,7 @@ class _Watch:
         if not piece:
             return False
         if self.first_output_s is None:
-            self.first_output_s = time.monotonic() - self._begun
+            self.first_output_s = time.monotonic() - self.begun
         self._output(piece)
         self._last = (self._last + piece)[-KEPT_BYTES:]
         if self._kind == "line":
@@ -260,7 +266,7 @@ class _Watch:
             raise self._failed(why)
         if self._kind == "port" or (self._kind == "line" and not self._line_seen):
             raise self._failed(f"it ended with 0, and {self._missing()}")
-        return time.monotonic() - self._begun if self._kind == "exit" else self._so_far()
+        return time.monotonic() - self.begun if self._kind == "exit" else self._so_far()
 
     def _missing(self) -> str:
         return {
