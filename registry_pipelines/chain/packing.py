@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import StageResult
+from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.keys import verifier_of
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.platforms import Platform
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 def pack_any(
     place: Place,
     selector: str,
-    recording: Recording,
+    recording: Recording | None,
     tools: Tools,
     *,
     subject: str,
@@ -34,11 +36,14 @@ def pack_any(
 ) -> StageResult:
     """Cut the pack of one platform of an image, sign and attach it.
 
-    selector: tag or digest. subject: what it is called in the answer. like: tags or digests in the same repository
-    whose packs may lend what stayed. platform: for a recording of another image; this machine's unless told. See
-    :func:`~registry_pipelines.stream.hot.cutting.make_pack`.
+    selector: tag or digest. recording: those that are attached unless told: to the image, else to the first of ``like``
+    that has one. subject: what it is called in the answer. like: tags or digests in the same repository whose packs may
+    lend what stayed. platform: for a recording of another image; this machine's unless told. See
+    :func:`~registry_pipelines.stream.hot.cutting.make_pack`. Raises InputError: there is no recording.
     """
     top = place.registry.resolve(place.repository, selector)
+    if recording is None:
+        recording = _attached(place, [top.digest, *like], platform, tools, subject=subject)
     source = read_source(place, top.digest)
     own = [each for each in source.images if each.entry.digest == recording.image]
     image = own[0].entry.digest if own else image_for(place, top.digest, platform).descriptor.digest
@@ -56,6 +61,24 @@ def pack_any(
         log=log,
     )
     return pack_result(subject, top.digest, result)
+
+
+def _attached(
+    place: Place, selectors: Sequence[str], platform: Platform | None, tools: Tools, *, subject: str
+) -> Recording:
+    """What this key signed of the first image that has it. Raises InputError."""
+    from registry_pipelines.stream.hot.recordings import find_recordings
+
+    for selector in selectors:
+        image = image_for(place, selector, platform).descriptor.digest
+        found = find_recordings(place, image, verifier_of(tools.signer)).merged
+        if found is not None:
+            return found
+    raise InputError(
+        "no recording of the image's start is attached that this key signed",
+        where=subject,
+        do="Record one: `registry-pipelines stream record TARGET`; or name one of another image (--recording, --like)",
+    )
 
 
 def pack_result(subject: str, release: Digest, result: PackResult) -> StageResult:

@@ -22,15 +22,15 @@ TARGET = (
 @click.option(
     "--recording",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="FILE",
-    help="What a start reads, of this image or of another one that has the same files.",
+    help="What a start reads, of this image or of another one that has the same files; what is attached unless told.",
 )
 @click.option(
     "--like",
     multiple=True,
     metavar="TAG",
-    help="Another image of the repository, whose pack may lend the parts of layers that stayed; may be repeated.",
+    help="Another image of the repository: its recording counts where this one has none, and its pack may lend the "
+    "parts of layers that stayed; may be repeated.",
 )
 @click.option("--platform", metavar="OS/ARCH", help="For a recording of another image; this machine's unless told.")
 @click.option(
@@ -41,7 +41,7 @@ TARGET = (
 )
 @common
 def pack(
-    options: Options, target: str, recording: Path, like: tuple[str, ...], platform: str | None, key: Path | None
+    options: Options, target: str, recording: Path | None, like: tuple[str, ...], platform: str | None, key: Path | None
 ) -> None:
     """Cut the pages that a recorded start reads out of an image's layers, and attach them to the image, signed by the
     indexer: a hot pack, from which nodes start before they fetch anything else. The image is not run, and no digest
@@ -52,7 +52,7 @@ def pack(
     from registry_pipelines.cli.streaming import tools_for
     from registry_pipelines.oci.platforms import Platform
 
-    told = read_recording(recording)
+    told = read_recording(recording) if recording else None
     wanted = Platform.parse(platform) if platform else None
     is_release(options.config_if_any(), target)
     with named(options, [target]) as locate, options.progress() as progress:

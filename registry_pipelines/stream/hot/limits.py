@@ -148,10 +148,18 @@ def _measured(process: int) -> tuple[int, int]:
 
 def _statuses(process: int) -> Iterator[str]:
     """What the kernel says of each."""
-    with suppress(OSError):  # it has ended
-        for each in Path(f"/proc/{process}/root/proc").iterdir():
-            if each.name.isdecimal():
-                yield _text(each / "status")
+    own = _numbers(Path("/proc", str(process)))
+    for each in Path("/proc").iterdir():
+        if own and each.name.isdecimal() and _numbers(each) == own:
+            yield _text(each / "status")
+
+
+def _numbers(process: Path) -> str:
+    """Names the process numbers that a process has; empty where that is none of ours to know."""
+    try:
+        return str((process / "ns" / "pid").readlink())
+    except OSError:
+        return ""
 
 
 def _text(path: Path) -> str:

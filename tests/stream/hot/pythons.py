@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import re
 import subprocess
@@ -11,6 +10,7 @@ import sysconfig
 from functools import cache
 from pathlib import Path
 
+from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from tests.stream.layers import pack
@@ -41,7 +41,7 @@ def _layers() -> tuple[Layer, ...]:
             ]
     base = pack(made)
     above = pack([file("app/start.py", START.encode()), file("etc/passwd", b"me:x:7:8::/:\n")])
-    return tuple(Layer(gzip.compress(tar, 1, mtime=0), tar) for tar in (base, above))
+    return tuple(Layer(tar, tar, media_types.OCI_LAYER) for tar in (base, above))
 
 
 def python_image(place: Place, *, tag: str = "py", user: str = "") -> Descriptor:
