@@ -31,6 +31,7 @@ from registry_pipelines.stream.hot.contents import image_files
 from registry_pipelines.stream.hot.recording import Recording, decode
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
+from registry_pipelines.stream.lazy.program_root import gpu_devices
 from registry_pipelines.stream.lazy.tables import image_tables
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.transfer.copying import copy_closure
@@ -247,8 +248,8 @@ class _Maker:
             until = f"line {self.until}" if self.until else "exit"
             said = ["--quiet", "--config", str(config), "--key", str(self.found.public_key)]
             target = f"bench/{place.repository}:{TAG}"
-            words = ["stream", "record", *said, "--to", str(path), "--until", until, target, "--", *self.command]
-            run_ours(words)
+            said += ["--gpu"] if gpu_devices() else []
+            run_ours(["stream", "record", *said, "--to", str(path), "--until", until, target, "--", *self.command])
         return decode(path.read_bytes(), where=str(path))
 
     def place(self, trace: Trace, place: Place) -> None:
