@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev serve test test-long lint lint-types lint-twins format bench docs image clean
+.PHONY: help setup demo demo-stream dev serve test test-long lint lint-types lint-twins format bench docs image clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Create the virtual environment and install the project with pinned versions
 
@@ -28,6 +28,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Build, scan, sign, promote, replicate and mirror two images on embedded registries
 	@$(BIN)/registry-pipelines demo --config $(CONFIG)
+
+demo-stream: $(READY) ## Start the demo's image lazily beside whole, on a link of its own; as root
+	@deploy/demo-stream
 
 dev: $(READY) ## Serve the Dagster UI on the demo's state, with its registries and the daemon
 	@$(BIN)/registry-pipelines dev --config $(CONFIG)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if problem := missing_for_link():
         raise SystemExit(problem)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # its folder goes all the same
     started = time.monotonic()
     site, told = _torch(options.python, options.site_packages, cpu=options.cpu)
     print(told, flush=True)

@@ -225,7 +225,8 @@ def _closure(site: Path, wanted: str) -> dict[str, Distribution]:
         name = todo.pop()
         if name in there and name not in found:
             found[name] = there[name]
-            todo += [_normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in there[name].requires or ()]
+            required = (text for text in there[name].requires or () if "extra ==" not in text)
+            todo += [_normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in required]
     return found
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -54,9 +55,15 @@ def test_no_command_of_a_group_is_told_in_half_a_sentence(group: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_the_common_options(command: str) -> None:
-    found = main.get_command(click.Context(main), command)
-    names = found.list_commands(click.Context(found)) if isinstance(found, click.Group) else []
-    below = [[command, name] for name in names] or [[command]]
-    for words in below:
+    for words in _below([command], main.get_command(click.Context(main), command)):
         text = CliRunner().invoke(main, [*words, "--help"]).output
         assert all(option in text for option in ("--config", "--json", "--quiet", "--debug")), words
+
+
+def _below(words: list[str], command: click.Command | None) -> Iterator[list[str]]:
+    """The words of a command, or of all commands of a group."""
+    if not isinstance(command, click.Group):
+        yield words
+        return
+    for name in command.list_commands(context := click.Context(command)):
+        yield from _below([*words, name], command.get_command(context, name))

@@ -22,7 +22,11 @@ from registry_pipelines.stream.bench.preparing import ESTARGZ, OURS, PACK, PART,
 from registry_pipelines.stream.bench.serving import CountingRegistry, Served
 
 CARRIERS = ("fuse", "fanotify")
-_WARM_UP = "import registry_pipelines.cli.lazy as lazy; from registry_pipelines.cli import main; main()"
+_LOADED = (
+    *("cli.lazy", "cli.pulling", "chain.places", "evidence.keys", "stream.hot.using", "stream.pull.pulling"),
+    *(f"stream.lazy.{name}" for name in ("opened", "running", "serving", "program_root", "sandbox")),
+)
+_WARM_UP = "\n".join([f"import registry_pipelines.{name}" for name in _LOADED] + ["registry_pipelines.cli.main()"])
 """Loads what our program loads, so that its own files are in memory as Docker's daemon is."""
 
 
@@ -288,7 +292,9 @@ def measure(way: Way, setting: Setting, number: int = 0, *, before: Callable[[],
             clocks = way.start(setting, node, ready)
         received = node.received() - begin[0]
         asked = setting.registry.take() if before is None else Served()
-        return Sample(clocks, received, asked.bytes, asked.requests, asked.refused, curve.points)
+        # What came while the node was cleaned up is nobody's start.
+        points = tuple(each for each in curve.points if each[0] <= clocks.result_s)
+        return Sample(clocks, received, asked.bytes, asked.requests, asked.refused, points)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
