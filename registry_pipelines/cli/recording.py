@@ -51,7 +51,7 @@ _STDERR = 2
 @click.option("--memory", metavar="SIZE", help="Most memory of all that is run; 8GiB unless told.")
 @click.option("--processes", type=int, metavar="N", help="Most processes and threads; 4096 unless told.")
 @click.option("--entrypoint", metavar="PROGRAM", help="In place of the image's; its command then counts no more.")
-@click.option("--gpu", "gpus", is_flag=True, help="Let it see this machine's GPUs.")
+@click.option("--gpu", "gpus", is_flag=True, help="Let it see this machine's GPUs, and the driver's files.")
 @click.option(
     "--merge",
     "files",

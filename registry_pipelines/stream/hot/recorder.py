@@ -21,6 +21,7 @@ from registry_pipelines.errors import InputError, LocalError, StartFailed
 from registry_pipelines.stream.hot.limits import Limits
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording, Touches
 from registry_pipelines.stream.lazy.fuse import FuseServer, Served
+from registry_pipelines.stream.lazy.gpu import DEVICES, driver_files
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
 from registry_pipelines.stream.lazy.opened import OpenImage
 from registry_pipelines.stream.lazy.program_root import gpu_devices, writable_root
@@ -73,8 +74,8 @@ def record_start(
     """Run a program of an image in a sandbox until its start is over, and end it.
 
     started: what waits to become the program. folder: an empty one, for this run alone. gpus: it sees the machine's
-    GPUs. read_ahead_bytes: another one than a page is for who measures a start, and not for what is recorded. output:
-    is given what it prints. say: is told in one line what a person must know.
+    GPUs, and of an NVIDIA driver the files. read_ahead_bytes: another one than a page is for who measures a start, and
+    not for what is recorded. output: is given what it prints. say: is told in one line what a person must know.
 
     Contents of files are not known here (``recording.with_contents``). Raises StartFailed: the program failed, or was
     not there in time, or went beyond a limit; InputError, LocalError: it cannot be started, or there is no GPU.
@@ -84,9 +85,11 @@ def record_start(
     tree = RecordedTree(image)
     lower = folder / "image"
     lower.mkdir()
+    # Who records with a GPU wants the driver, whatever the image's variables say.
+    driver = driver_files({**program.environment, DEVICES: "all"}, image.kinds, say) if gpus else {}
     with (
         _mounted(tree, lower, str(image.image.descriptor.digest), read_ahead_bytes) as server,
-        writable_root(lower, folder, image.kinds, say, memory_bytes=int(record.memory)) as root,
+        writable_root(lower, folder, image.kinds, say, files=driver, memory_bytes=int(record.memory)) as root,
         Limits(record.memory, record.processes) as limits,
     ):
         try:
