@@ -199,8 +199,8 @@ def check(
 
     selector: digest or tag. subject: what it is called in the answer. verifier: whose signature on an index counts.
     stream: what is wanted of the image, whose smallest layers need no index. every_span: read layers whole through
-    their indexes, in place of a sample. ``tables["layers"]`` has how each layer can be read. Raises RegistryError: not
-    found, or no answer.
+    their indexes, in place of a sample. ``tables["layers"]`` has how each layer can be read, ``tables["packs"]`` each
+    platform's hot pack. Raises RegistryError: not found, or no answer.
     """
     started = time.monotonic()
     least = (stream or Stream()).min_layer_size
@@ -215,7 +215,10 @@ def check(
         seconds=time.monotonic() - started,
         facts={f"{severity}s": count for severity, count in counts.items()},
         rows=[_check_row(row) for row in found.rows],
-        tables={"layers": [msgspec.structs.asdict(each) for each in found.layers]},
+        tables={
+            "layers": [msgspec.structs.asdict(each) for each in found.layers],
+            "packs": [msgspec.structs.asdict(each) for each in found.packs],
+        },
         reasons=list(dict.fromkeys(f"{row.layer or row.platform or subject}: {row.what}; {row.do}" for row in worst)),
         ok=not worst,
         exit_code=ContentError.exit_code if worst else 0,

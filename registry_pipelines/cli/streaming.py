@@ -16,7 +16,7 @@ from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
 from registry_pipelines.cli.references import is_release, named
 from registry_pipelines.errors import ContentError, InputError
-from registry_pipelines.progress import Progress
+from registry_pipelines.progress import Progress, size_text
 from registry_pipelines.settings import Size
 from registry_pipelines.stream.model import (
     DEFAULT_MIN_LAYER_SIZE,
@@ -301,9 +301,30 @@ def check(options: Options, target: str, every_span: bool, keys: tuple[Path, ...
 _CHECK_COLUMNS = ("severity", "reader", "platform", "layer", "what")
 
 
+def _pack_text(pack: Mapping[str, Any]) -> str:
+    """A platform's hot pack in a sentence."""
+    if pack["state"] in ("fresh", "inherited"):
+        of = (
+            "this image"
+            if pack["state"] == "fresh"
+            else f"{pack['recorded'][:19]}, {pack['pages_found']:.0%} of it here"
+        )
+        gpu = " on a GPU" if pack["gpu"] else ""
+        return f"hot pack of {size_text(pack['stored_bytes'])}, signed, cut from a start{gpu} of {of}"
+    told = {
+        "none": "no hot pack",
+        "unverified": "whether its hot pack can be trusted is not known: no indexer's key was given",
+        "not believed": "its hot pack is not signed by a key that is believed",
+        "damaged": "its hot pack is damaged",
+    }
+    return told[pack["state"]]
+
+
 def _show_check(result: StageResult) -> None:
     out = console()
     out.print(f"{result.subject} {result.digest}: {result.action}", markup=False, soft_wrap=True)
+    for pack in result.tables["packs"]:
+        out.print(f"{pack['platform']}: {_pack_text(pack)}", markup=False, soft_wrap=True)
     if result.rows:
         rows = [{name: row[name] for name in _CHECK_COLUMNS} for row in result.rows]
         out.print(rows_table(rows, limit=len(rows)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +20,9 @@ from registry_pipelines.stream.eligible import image_rows, registry_rows
 from registry_pipelines.stream.index_checks import Asked, ImageCheck, LayerFacts, unnamed_indexes
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
 
+if TYPE_CHECKING:
+    from registry_pipelines.stream.hot.checks import PackFacts
+
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "unknown", "hint")
 """Worst first."""
 
@@ -30,6 +34,8 @@ class StreamCheck(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[CheckRow, ...]
     layers: tuple[LayerFacts, ...] = ()
     """Of each platform in its order."""
+    packs: tuple[PackFacts, ...] = ()
+    """Of each platform, its hot pack."""
 
     def count(self, severity: Severity) -> int:
         """Rows of this severity."""
@@ -55,14 +61,19 @@ def check_release(
         top = place.registry.get_manifest(place.repository, reference)
         entries = read_entries(place, top)
     except ManifestOutdated as error:
-        return _sorted(reference, [check_row("schema-1", manifest=reference, detail=error.where)])
+        return StreamCheck(release=reference, rows=(check_row("schema-1", manifest=reference, detail=error.where),))
     except ContentError as error:
-        return _sorted(reference, [check_row("unreadable", manifest=reference, detail=error.what)])
+        return StreamCheck(release=reference, rows=(check_row("unreadable", manifest=reference, detail=error.what),))
     asked = Asked(verifier, min_layer_bytes, every_span)
     images = [ImageCheck(place, entry, asked) for entry in entries if entry.kind == "image"]
-    found = _sorted(top.digest, _rows(place, top.digest, images, entries))
+    from registry_pipelines.stream.hot.checks import check_pack
+
+    packs = [check_pack(place, image.entry, verifier) for image in images]
+    rows = (*_rows(place, top.digest, images, entries), *(row for _, found in packs for row in found))
     layers = [each for image in images for each in image.facts.values()]
-    return msgspec.structs.replace(found, layers=tuple(layers))
+    return StreamCheck(
+        release=top.digest, rows=_sorted(rows), layers=tuple(layers), packs=tuple(facts for facts, _ in packs)
+    )
 
 
 def _rows(place: Place, release: Digest, images: Sequence[ImageCheck], entries: Sequence[Entry]) -> Iterator[CheckRow]:
@@ -90,5 +101,5 @@ def _unrecorded(place: Place, release: Digest, images: Sequence[ImageCheck]) -> 
             yield check_row("estargz-unrecorded", platform=str(image.entry.platform), manifest=image.entry.digest)
 
 
-def _sorted(release: str, rows: Iterable[CheckRow]) -> StreamCheck:
-    return StreamCheck(release=str(release), rows=tuple(sorted(rows, key=lambda row: SEVERITIES.index(row.severity))))
+def _sorted(rows: Iterable[CheckRow]) -> tuple[CheckRow, ...]:
+    return tuple(sorted(rows, key=lambda row: SEVERITIES.index(row.severity)))

@@ -56,6 +56,8 @@ CheckId = Literal[
     "estargz-partly",
     "estargz-wrong",
     "estargz-unrecorded",
+    "pack-unsigned",
+    "pack-damaged",
     "gke-registry",
     "gke-location",
     "gke-repository-kind",
@@ -310,6 +312,18 @@ KINDS: dict[CheckId, Kind] = {
         "A node believes the tables in the layers in place of what was scanned, and a policy's `streaming-index` does "
         "not count them",
         "Convert it here from what was pushed, where the indexer's key is",
+        "this program",
+    ),
+    "pack-unsigned": Kind(
+        *("warning", "all", "a hot pack is not signed by a key that is believed as indexer"),
+        "A node believes the digests in a pack in place of the layer's, so it starts without",
+        "Cut it here, where the indexer's key is, or delete it",
+        "this program",
+    ),
+    "pack-damaged": Kind(
+        *("error", "all", "a hot pack is damaged, or is not one of this image"),
+        "A node says so and starts without it",
+        "Cut it again, or copy it again from where it is whole",
         "this program",
     ),
     "gke-registry": Kind(

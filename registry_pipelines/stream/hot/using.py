@@ -78,12 +78,17 @@ def open_pack(
             for each in packs.not_used:
                 log(f"a hot pack is not used: {each}")
             return None
-        found = packs.believed[0]
-        head = read_head(place, found)
-        return OpenPack(found, head, head.open_tree())
+        return read_pack(place, packs.believed[0])
     except RegistryPipelinesError as error:
         log(f"the hot pack is not used: {error}")
         return None
+
+
+def read_pack(place: Place, found: FoundPack) -> OpenPack:
+    """The head of a believed pack, with its tree. Raises what :func:`~registry_pipelines.stream.hot.packs.read_head`
+    does."""
+    head = read_head(place, found)
+    return OpenPack(found, head, head.open_tree())
 
 
 class Coming:
@@ -355,4 +360,4 @@ def _drained(waiting: deque[Coming]) -> Iterator[Coming]:
             yield waiting.popleft()
 
 
-__all__ = ["OpenPack", "PackStream", "open_pack"]
+__all__ = ["OpenPack", "PackStream", "open_pack", "read_pack"]

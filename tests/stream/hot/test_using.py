@@ -19,6 +19,7 @@ from registry_pipelines.registry.client.distribution import DistributionRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.embedded.server import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.check import check_release
 from registry_pipelines.stream.hot.pack import PACK_TYPE, Head, decode_head, encode_head
 from registry_pipelines.stream.hot.packs import find_packs, publish_pack, read_head
 from registry_pipelines.stream.lazy.notes import MountNote
@@ -320,3 +321,24 @@ def test_heads_are_read_as_they_were_written_and_nothing_else_is(hot: Hot) -> No
     raw = encode_head(head)
     assert decode_head(raw) == head and encode_head(decode_head(raw)) == raw
     assert isinstance(hot.behind.registry.get_manifest("team/app", "v1"), ManifestBytes)
+
+
+def test_a_check_says_what_pack_there_is(hot: Hot, other_key: Key) -> None:
+    def checked(key: Key | None) -> tuple[str, list[str]]:
+        found = check_release(hot.place, "v1", verifier=key.verifier if key else None, min_layer_bytes=1000)
+        [pack] = found.packs
+        return pack.state, [row.name for row in found.rows if row.name.startswith("pack-")]
+
+    assert checked(hot.key) == ("fresh", [])
+    assert checked(None) == ("unverified", [])
+    assert checked(other_key) == ("not believed", ["pack-unsigned"])
+    [pack] = check_release(hot.place, "v1", verifier=hot.key.verifier).packs
+    assert pack.pages_found == 1.0 and 2 * MIB < pack.stored_bytes < pack.content_bytes + 1000
+    hot.faults.play("HEAD", hot.blobs(2), Status(404))
+    assert checked(hot.key) == ("damaged", ["pack-damaged"])
+    hot.faults.clear()
+    hot.attach(lambda head: worse("files behind their layer", head))
+    assert checked(hot.key) == ("damaged", ["pack-damaged"])
+    [pack] = find_packs(hot.behind, hot.release.digest, hot.key.verifier).believed
+    hot.behind.registry.delete_manifest(hot.behind.repository, pack.descriptor.digest)
+    assert checked(hot.key) == ("none", [])
