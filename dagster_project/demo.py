@@ -3,7 +3,8 @@
 ``python -m dagster_project.demo --config PATH --events PATH`` builds the images, runs the release job for each of them,
 then the mirrors, the syncs and the retention plans. Runs are recorded below the state folder, so the UI shows them
 afterwards. Nothing is printed but errors. The events file gets one JSON object a line as soon as a stage is done: the
-fields of ``StageResult``, ``release`` (its key, or empty) and ``status`` (``ok``, ``denied``, ``failed``, ``skipped``).
+fields of ``StageResult``, ``release`` (its key, or empty) and ``status`` (``ok``, ``denied``, ``held``, ``failed``,
+``skipped``).
 
 Exit code: 0 when nothing failed (a refused release is no failure), 1 otherwise, the library's own for its errors.
 """
@@ -26,7 +27,7 @@ from dagster_project.resources import prepare_home
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import Config, load
-from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
+from registry_pipelines.errors import EvidenceError, PromotionDenied, PromotionHeld, RegistryPipelinesError
 from registry_pipelines.interrupts import prompt_end
 from registry_pipelines.release import Release
 
@@ -109,7 +110,8 @@ class Recorder:
         for each in arguments[1] if name in SEVERAL else [":".join(map(str, arguments[1:]))]:
             named = f"{stage}:{each}" if each else stage
             what = error.what.partition("\n")[0]  # the reasons are told beside it
-            self._events.write(untold(named, str(arguments[0]), what, *reasons), "denied")
+            status = "held" if isinstance(error, PromotionHeld) else "denied"
+            self._events.write(untold(named, str(arguments[0]), what, *reasons), status)
 
 
 def release_key(result: StageResult) -> str:

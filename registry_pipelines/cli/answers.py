@@ -123,6 +123,7 @@ class Shipped(TypedDict):
     release: str
     image: str
     denied_at: str
+    held: str
     stages: list[dict[str, Any]]
 
 

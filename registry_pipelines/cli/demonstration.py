@@ -55,7 +55,7 @@ POLL_S = 0.1
 """How often the events file is looked at; a person sees a stage at once."""
 
 Event = dict[str, Any]
-_STYLES = {"ok": "green", "denied": "yellow", "failed": "red", "skipped": "dim"}
+_STYLES = {"ok": "green", "denied": "yellow", "held": "yellow", "failed": "red", "skipped": "dim"}
 
 
 @click.command("demo")

@@ -25,7 +25,7 @@ from registry_pipelines.progress import size_text
 BEFORE_THE_VERDICT = ("vulnerabilities", "sign", "judge")
 """Stages whose reasons the verdict repeats."""
 
-_STYLES = {"ok": "green", "denied": "red", "failed": "red", "skipped": "dim"}
+_STYLES = {"ok": "green", "denied": "red", "held": "yellow", "failed": "red", "skipped": "dim"}
 
 
 @click.command("ship")

@@ -34,6 +34,9 @@ def test_what_lacks_its_pack_is_held_everywhere_it_is_told_of_and_goes_when_the_
     told = json.loads((fleet.path.parent / "told.json").read_text())
     assert (told["event"], told["stage"], told["what"]) == ("held", "promote", "held: recording")
 
+    said = run(fleet, "ship", "app", code=3).stdout
+    assert "is allowed, and held: recording" in said and "stream record app:v1.0.0" in said
+    assert answer(fleet, "ship", "app", code=3)["held"] == "held: recording"
     shown = run(fleet, "status", "app", code=3)
     assert "held: recording" in shown.stdout.replace("\n", " ")
     [image] = answer(fleet, "status", "app", code=3)["images"]

@@ -10,6 +10,7 @@ import os
 import random
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -22,6 +23,8 @@ from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 from tests.patience import patient
+from tests.stream.lazy import starts
+from tests.stream.lazy.mounts import need_fuse
 
 if TYPE_CHECKING:
     from conftest import Live
@@ -127,6 +130,46 @@ def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
     expect(page.get_by_text("release_page", exact=True).last).to_be_attached(timeout=PATIENCE_MS)
     picture(page, "graph")
     assert live.channel("tool") != live.release(key).digest
+
+
+def launch(page: Page, asset: str, key: str) -> None:
+    """Materialize one partition of an asset by hand, from its page."""
+    page.goto(f"/assets/{asset}?view=partitions&partition={quote(key)}")
+    page.get_by_text("Materialize…").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Launch 1 run").click()
+
+
+def has_ended(live: Live, key: str, before: int) -> bool:
+    """Whether a release has one run more, and that is over."""
+    runs = live.runs(key)
+    return len(runs) > before and runs[0] in OVER
+
+
+def test_a_hot_pack_is_made_by_hand_and_its_start_timed(live: Live, page: Page) -> None:
+    need_fuse()
+    place = Place(live.chain.registry("source"), "team/started")
+    keys = []
+    for tag in ("v1.0.0", "v1.1.0"):
+        made = starts.image(place, tag=tag, more_mib=2)
+        keys.append(live.key("started", tag, made.digest))
+        live.until("the sensor has had the release run", lambda: "SUCCESS" in live.runs(keys[-1]))
+    for asset in ("hot_pack", "start_time"):
+        before = live.runs(keys[-1])
+        launch(page, asset, keys[-1])
+        live.until("the run that was started by hand has ended", partial(has_ended, live, keys[-1], len(before)))
+        assert live.runs(keys[-1])[0] == "SUCCESS"
+        page.goto(f"/assets/{asset}?view=partitions&partition={quote(keys[-1])}")
+        for told in TOLD_OF_STARTS[asset]:
+            expect(page.get_by_text(re.compile(told)).first).to_be_visible(timeout=PATIENCE_MS)
+        page.set_viewport_size({"width": 1600, "height": 1250})
+        picture(page, asset)
+        page.set_viewport_size({"width": 1600, "height": 900})
+
+
+TOLD_OF_STARTS = {
+    "hot_pack": ("what_the_pack_holds", "frames that were there", "percent_covered", "taken over|unchanged"),
+    "start_time": ("started_s", "result_s", "pack_bytes", "machine"),
+}
 
 
 def push_base(place: Place, tag: str, *layers: bytes) -> None:
