@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,12 +39,16 @@ LIMIT_S = patient(30)
 """A program that is not done by then hangs."""
 
 PATIENCE_S = 2.0
-"""How long the command waits for a registry here; a minute else."""
+"""How long the command waits for a registry here, and readers for another command; a minute else."""
+
+CARRIERS = ("fuse", "fanotify")
 
 SERVE = f"""
 from registry_pipelines.cli import main
+from registry_pipelines.stream.lazy.fanotify import WatchedMount
 from registry_pipelines.stream.lazy.opened import open_image
-open_image.__wrapped__.__kwdefaults__["patience_s"] = {PATIENCE_S}
+for function in (open_image.__wrapped__, WatchedMount.__init__):
+    function.__kwdefaults__["patience_s"] = {PATIENCE_S}
 main()
 """
 
@@ -96,8 +100,9 @@ print(json.dumps(counts))
 class Scene:
     """A registry that can be killed, an image in it, and a node."""
 
-    def __init__(self, folder: Path, key: Key, chance: random.Random, carrier: Sequence[str]) -> None:
-        self.folder, self._key, self.chance, self._carrier = folder, key, chance, carrier
+    def __init__(self, folder: Path, key: Key, chance: random.Random, carrier: str) -> None:
+        self.folder, self._key, self.chance, self.carrier = folder, key, chance, carrier
+        self._tag = ""
         self._port, self._registry = 0, None
         self.truth, self.top = folder / "truth", folder / "top"
         self.start_registry()
@@ -138,12 +143,12 @@ class Scene:
         self._registry.wait()
         self._registry.stdout.close()
 
-    def serve(self) -> subprocess.Popen[str]:
-        """The command that mounts; it says so on its output when it has."""
-        tag = self.chance.choice(["spans", "spans-estargz"])
+    def serve(self, *, same: bool = False) -> subprocess.Popen[str]:
+        """The command that mounts; it says so on its output when it has. same: the image that was mounted last."""
+        self._tag = self._tag if same else self.chance.choice(["spans", "spans-estargz"])
         how = [self.chance.choice(["--fill", "--no-fill", "--no-fill"]), self.chance.choice(["--pack", "--no-pack"])]
-        command = [sys.executable, "-c", SERVE, "stream", "mount", f"127.0.0.1:{self._port}/team/app:{tag}"]
-        command += [str(self.top), "--key", str(self._key.public), *how, *self._carrier]
+        command = [sys.executable, "-c", SERVE, "stream", "mount", f"127.0.0.1:{self._port}/team/app:{self._tag}"]
+        command += [str(self.top), "--key", str(self._key.public), *how, "--carrier", self.carrier]
         environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
         log = (self.folder / "serve.log").open("a")
         with log:
@@ -156,13 +161,31 @@ class Scene:
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
+    def log(self) -> str:
+        return (self.folder / "serve.log").read_text()
+
+    def kill_holder(self) -> bool:
+        """One of the two processes that keep readers from holes when the one that fills is killed."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if os.fsencode(self.top) in words and any(b"lazy.holder" in word for word in words):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+                    return True
+        return False
+
     def wipe(self) -> None:
+        """Forget all that the node has."""
+        self.unmount()
         shutil.rmtree(self.folder / "state", ignore_errors=True)
+
+    def unmount(self) -> None:
+        for each in [each for each in mounts() if each.folder.is_relative_to(self.folder)]:
+            end_mount(each.folder)
 
     def close(self) -> None:
         self.kill_registry()
-        for each in [each for each in mounts() if each.folder.is_relative_to(self.folder)]:
-            end_mount(each.folder)
+        self.unmount()
 
 
 def ended(reader: subprocess.Popen[str], told: Counter[str]) -> None:
@@ -193,7 +216,12 @@ def scene(tmp_path: Path, key: Key, request: pytest.FixtureRequest) -> Iterator[
         made.close()
 
 
-@pytest.mark.parametrize("scene", [(seed, ()) for seed in range(10)], indirect=True, ids=lambda each: f"{each[0]}-fuse")
+@pytest.mark.parametrize(
+    "scene",
+    [(seed, carrier) for carrier in CARRIERS for seed in range(10)],
+    indirect=True,
+    ids=lambda each: f"{each[0]}-{each[1]}",
+)
 def test_kills_at_random_points(scene: Scene) -> None:
     told = Counter[str]()
     for _ in range(KILLS_EACH):
@@ -215,27 +243,40 @@ def one_kill(scene: Scene, told: Counter[str]) -> None:
                 told["killed at start"] += 1
                 return
             line = server.stdout.readline()
-            assert "is mounted on" in line, (scene.folder / "serve.log").read_text()
+            assert "is mounted on" in line, scene.log()
             readers = [scene.read(how) for how in ("part", "part", "map")]
             time.sleep(chance.uniform(0, 0.6))
-            victim = chance.choice(["daemon", "registry", "both"])
+            victim = chance.choice(["daemon", "registry", "both", *(["holder", "daemon"] * (scene.carrier != "fuse"))])
+            if victim == "holder" and not scene.kill_holder():
+                victim = "nobody: the file was complete"
             told[f"killed {victim}"] += 1
-            if victim != "daemon":
+            if victim in ("registry", "both"):
                 scene.kill_registry()
                 time.sleep(chance.choice([0, 0.3, PATIENCE_S + 1]))
-            if victim != "registry":
+            if victim in ("daemon", "both"):
                 server.kill()
                 time.sleep(chance.uniform(0, 0.1))
-            if victim != "daemon":
+            if victim in ("registry", "both"):
                 scene.start_registry()
+            if victim == "daemon" and scene.carrier != "fuse" and chance.random() < 0.7:
+                with scene.serve(same=True) as other:  # it goes on where the first one was killed
+                    assert other.stdout is not None and "is mounted on" in other.stdout.readline(), scene.log()
+                    told["taken over"] += 1
+                    look_at_all(scene, told)
+                    other.kill()
             for reader in readers:
                 ended(reader, told)
-            if victim == "registry":  # it goes on as if nothing had been
-                after = Counter[str]()
-                ended(scene.read("all"), after)
-                assert set(+after) == {"served"}, after
-                told["all served"] += 1
+            if victim in ("registry", "holder"):  # it goes on as if nothing had been
+                look_at_all(scene, told)
         finally:
             server.kill()
     with suppress(OSError):
-        assert not any(scene.top.iterdir())
+        assert scene.carrier != "fuse" or not any(scene.top.iterdir())
+
+
+def look_at_all(scene: Scene, told: Counter[str]) -> None:
+    """Every file is read to its end."""
+    after = Counter[str]()
+    ended(scene.read("all"), after)
+    assert set(+after) == {"served"}, after
+    told["all served"] += 1
