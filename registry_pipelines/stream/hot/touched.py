@@ -96,6 +96,8 @@ class _Reads:
     def touched(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """Pages are touched, one after the other; gives what may be read for them and was not before, from and to."""
         window, stop = self._window, min(first + count, self._pages)
+        if first >= stop:  # an empty file has no pages
+            return
         before = 0 if self._read[first] else window // 2
         for page in range(first, stop):
             if not self._read[page]:

@@ -109,6 +109,14 @@ def test_a_pack_has_no_more_than_it_may_and_nothing_is_attached_for_nothing(
     assert nothing.pack is None and not nothing.changed and nothing.files_dropped == 1
 
 
+def test_a_touch_of_no_page_cuts_nothing(counted: Counted, streamer: Streamer, key: Key) -> None:
+    old = release(counted.place, "v1", one="")
+    sizes = {"site/one/lib.so": MIB, "site/one/__init__.py": 0}
+    touches = [("site/one/__init__.py", 0, 0), ("site/one/__init__.py", 0, 1), ("site/one/lib.so", 10, 2)]
+    done = cut(counted.place, streamer.state, key, recording(old.digest, sizes, touches))
+    assert done.pack is not None and 0 < done.content_bytes < 300_000
+
+
 def test_more_of_a_layer_than_before_is_cut_anew(counted: Counted, streamer: Streamer, key: Key) -> None:
     old = release(counted.place, "v1", one="old", two="old")
     some = recording(old.digest, files("one", "two"), [("site/one/lib.so", 0, 100), ("site/two/lib.so", 0, 100)])

@@ -106,9 +106,9 @@ class Scene:
         self._port, self._registry = 0, None
         self.truth, self.top = folder / "truth", folder / "top"
         self.start_registry()
-        self._fill_registry()
 
-    def _fill_registry(self) -> None:
+    def fill_registry(self) -> None:
+        """Push an image, and all that it may be mounted by."""
         self.truth.mkdir()
         stack = []
         for layer in range(2):
@@ -211,6 +211,7 @@ def scene(tmp_path: Path, key: Key, request: pytest.FixtureRequest) -> Iterator[
     seed, carrier = request.param
     made = Scene(tmp_path, key, random.Random(seed), carrier)
     try:
+        made.fill_registry()
         yield made
     finally:
         made.close()
