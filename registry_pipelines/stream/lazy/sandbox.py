@@ -1,19 +1,22 @@
 """What a program may not that is run before anybody knows it: recordings run images that others built.
 
 It has a network of its own with nothing in it but itself, no more capabilities than an entrypoint needs that changes
-its user, no way to get any (no_new_privs), and limits of each process. Those of all together are ``limits``.
+its user, no way to get any (no_new_privs), no terminal, no system calls that reach what is nobody's own (``seccomp``),
+and limits of each process. Those of all together are ``limits``.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
+import os
 import resource
 import socket
 import struct
 from dataclasses import dataclass
 
 from registry_pipelines.stream.lazy.namespaces import check
+from registry_pipelines.stream.lazy.seccomp import forbid_calls
 
 NAMESPACES = 0x40000000 | 0x4000000 | 0x2000000
 """Network, host name and control groups (CLONE_NEWNET, CLONE_NEWUTS, CLONE_NEWCGROUP)."""
@@ -52,11 +55,13 @@ def start_loopback() -> None:
 
 def give_up_rights(sandbox: Sandbox) -> None:
     """The last thing before the program. Raises OSError."""
+    os.setsid()  # whoever has a terminal may type into it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not sandbox.grouped:
         _lower(resource.RLIMIT_DATA, sandbox.memory_bytes)
         _lower(resource.RLIMIT_NPROC, sandbox.processes)
     check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    forbid_calls()
 
 
 def _lower(kind: int, wanted: int) -> None:

@@ -17,7 +17,7 @@ from tests.stream.layers import pack
 from tests.stream.lazy.starts import file, programs
 from tests.stream.releases import Layer, push
 
-_FOLDERS = ("", "collections", "email", "encodings", "importlib", "json", "lib-dynload", "re", "urllib")
+_FOLDERS = ("", "collections", "ctypes", "email", "encodings", "importlib", "json", "lib-dynload", "re", "urllib")
 START = "import json, decimal, email.message; print(json.dumps({'started': 1}), flush=True)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -122,6 +123,35 @@ def test_programs_run_without_network_rights_or_what_this_machine_has(
     assert status["NoNewPrivs"].strip() == "1" and int(status["CapEff"].strip(), 16) == 0x405FB
     for kind in ("net", "ipc", "pid", "mnt", "uts", "cgroup"):
         assert f"{kind}:[" in errors and str(Path("/proc/self/ns", kind).readlink()) not in errors
+
+
+CALLS = """
+import ctypes, errno, os, subprocess, sys, threading
+
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*numbers):
+    failed = libc.syscall(*map(ctypes.c_long, numbers)) < 0
+    return errno.errorcode[ctypes.get_errno()] if failed else "done"
+print(call(250, 0, -3, 0), call(272, 0x10000000), call(272, 0x200), call(435, 0, 0), call(321, 0, 0, 0))
+thread = threading.Thread(target=print, args=["thread"])
+thread.start()
+thread.join()
+print(subprocess.run(["/bin/sh", "-c", "echo child"], capture_output=True).stdout)
+try:
+    open("/dev/tty")
+except OSError as error:
+    print("terminal", errno.errorcode[error.errno])
+"""
+
+
+def test_programs_reach_neither_the_kernel_s_keys_nor_a_terminal_and_get_no_rights_anew(node: Node) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers of its calls are those of x86_64")
+    python_image(node.place)
+    words = ("record", f"{node.faults.address}/team/app:py", "--to", "one.rec", "--until", "exit", "--", "-c", CALLS)
+    code, _, errors = node.run(*words)
+    told = "EPERM EPERM done ENOSYS EPERM\nthread\nb'child\\n'\nterminal ENXIO\n"
+    assert code == 0 and told in errors, errors
 
 
 def test_a_program_that_is_no_start_is_not_recorded(node: Node, shell: str) -> None:
