@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import html
 import json
 import os
 import platform
@@ -188,24 +187,10 @@ def comparison(samples: Mapping[str, Sequence[Sample]], *, ours: str) -> str:
 def bars(name: str, groups: Mapping[str, Mapping[str, float]]) -> str:
     """Draw ``docs/benchmarks/<name>.svg``: for each group the wall times of its members, as many times the first's.
     Returns the line that shows it on the page."""
-    rows, height = [], 10
-    most = max(value for group in groups.values() for value in group.values())
-    # Beside what takes ten times as long nothing else could be told apart: longer bars are cut, with their figure.
-    scale = 300 / min(most, 3.0)
-    for title, group in groups.items():
-        rows.append(f'<text x="10" y="{height + 14}" font-weight="bold">{html.escape(title)}</text>')
-        height += 24
-        for label, value in group.items():
-            width = min(300.0, value * scale)
-            rows.append(f'<text x="20" y="{height + 13}">{html.escape(label)}</text>')
-            rows.append(f'<rect x="230" y="{height + 2}" width="{width:.0f}" height="14" fill="#4477aa"/>')
-            rows.append(f'<text x="{width + 236:.0f}" y="{height + 13}">{value:.2f}</text>')
-            height += 20
-        height += 10
-    size = f'width="620" height="{height}" font-family="sans-serif" font-size="12"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
+    from registry_pipelines.stream.bench.pictures import bars as drawn
+
     DOCS.mkdir(parents=True, exist_ok=True)
-    (DOCS / f"{name}.svg").write_text("\n".join([head, *rows, "</svg>"]) + "\n")
+    (DOCS / f"{name}.svg").write_text(drawn(groups))
     return f"![Wall times, as many times that of the first of each group]({name}.svg)"
 
 

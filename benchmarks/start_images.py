@@ -129,19 +129,19 @@ def multi(place: Place, wheels: Path, requirements: Sequence[str], state: Path) 
         requirements=tuple(requirements),
         wheels=wheels,
         application=APPLICATION,
-        entrypoint=("/usr/local/bin/python3", "/app/matmul.py"),
+        command=("/usr/local/bin/python3", "/app/matmul.py"),
         user="0",
         version="v1",
     )
     LayersBuilder(state).build(spec, place)
 
 
-def unoptimised(place: Place, unpacked: Path, wheels: Path, folder: Path) -> None:
+def unoptimised(place: Place, unpacked: Path, wheels: Path, folder: Path, *, system: Sequence[str] = SYSTEM) -> None:
     """The same program as nobody made it smaller: ``unpacked`` (``multi``, or any image) with all packages in one
     layer, pip's cache beside them (the wheels), compilers, headers and what package managers leave."""
 
-    def system() -> Iterator[tuple[str, Path]]:
-        for top in SYSTEM:
+    def below() -> Iterator[tuple[str, Path]]:
+        for top in system:
             yield from _below(Path("/", top), top)
         yield from (pair for pair in _below(unpacked, "") if "/site-packages/" not in pair[0])
 
@@ -149,7 +149,7 @@ def unoptimised(place: Place, unpacked: Path, wheels: Path, folder: Path) -> Non
         yield from (pair for pair in _below(unpacked, "") if "/site-packages/" in pair[0])
         yield from _below(wheels, "root/.cache/pip/wheels")
 
-    layers = [write_layer(folder / "system", system()), write_layer(folder / "packages", packages())]
+    layers = [write_layer(folder / "system", below()), write_layer(folder / "packages", packages())]
     push_image(place, layers, {"Cmd": ["/usr/local/bin/python3", "/app/matmul.py"]})
 
 
