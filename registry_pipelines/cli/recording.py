@@ -108,6 +108,10 @@ def record(
     if not by_hand and is_release(options.config_if_any(), target):
         _record_release(options, target, wanted, anew=any(value is not None for value in given.values()))
         return
+    if goal and signing_key:
+        raise InputError("--to writes a file, which nobody signs, and attaches nothing", do="Leave out one of the two")
+    if goal and not goal.absolute().parent.is_dir():
+        raise InputError("there is no such folder", where=str(goal.parent), do="Make it, or name another --to")
     signer = None if goal else _signer(options, signing_key)
     if no_run and not files:
         raise InputError("with --no-run there is nothing to record", do="Name recordings with --merge")
@@ -213,10 +217,11 @@ def _read(path: Path) -> Recording:
 
 
 def _write(path: Path, recording: Recording) -> None:
-    from registry_pipelines.oci.files import write_file
+    from registry_pipelines.oci.files import local_errors, write_file
     from registry_pipelines.stream.hot.recording import encode
 
-    write_file(path, encode(recording))
+    with local_errors(path):
+        write_file(path, encode(recording))
 
 
 def _publish(located: Located, image: NodeImage, recording: Recording, signer: FileSigner) -> PublishedRecording:

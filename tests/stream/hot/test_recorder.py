@@ -243,5 +243,7 @@ def test_a_recording_needs_a_key_or_a_file_and_options_that_fit() -> None:
         (("--memory", "1MiB"), "--memory 1MiB"),
         (("--processes", "0"), "--processes"),
         (("--no-run",), "nothing to record"),
+        (("--signing-key", "any.key"), "which nobody signs"),
+        (("--to", "nowhere/one.rec"), "no such folder"),
     ):
         assert what in told("--to", "one.rec", *words)
