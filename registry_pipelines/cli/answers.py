@@ -270,6 +270,8 @@ class Mounts(TypedDict):
     """What is mounted: fields as ``stream mount`` has them, and whether its process is alive."""
 
     mounts: list[dict[str, Any]]
+    layers_disk_bytes: int
+    files_disk_bytes: int
 
 
 class PulledWhole(TypedDict):

@@ -345,23 +345,32 @@ def _tell_run(options: Options, note: MountNote, started_s: float | None, result
 def status(options: Options) -> None:
     """Say what is mounted on this machine with this state folder, whether it is lazy, and what was fetched for it.
 
+    What the disk has is told, too: what was not used for longest goes when it is too much, never what is mounted.
+
     A mount whose process was killed is listed as dead: its readers get an error (FUSE), or wait for a minute
     (fanotify), and `stream mount` of the same folder takes it away, or goes on with it. Counters are at most a second
     old.
     """
+    from registry_pipelines.stream.lazy.blocks import disk_bytes
     from registry_pipelines.stream.lazy.notes import read_notes
 
     found = list(read_notes(_notes(options)))
     rows = [{"alive": each.alive, **_plain(each.note)} for each in found]
+    lazy = _notes(options).parent
+    layers, files = (disk_bytes(lazy / name) for name in ("blocks", "backing"))
     if options.as_json:
-        print_json({"mounts": rows})
-    elif not rows:
+        print_json({"mounts": rows, "layers_disk_bytes": layers, "files_disk_bytes": files})
+        return
+    if not rows:
         console().print("nothing is mounted", markup=False)
     else:
         for row in rows:
             print_below(f"{row['image']} on {row['folder']}", [{name: row[name] for name in _COLUMNS}])
             for reason in (*row["reasons"], *([row["carrier_why"]] if row["carrier_why"] else ())):
                 console().print(f"  {harmless(reason)}", markup=False, soft_wrap=True)
+    if layers or files:
+        twice = f", and {size_text(files)} once more for the kernel to mount" if files else ""
+        console().print(f"on the disk: {size_text(layers)} of layers{twice}", markup=False, soft_wrap=True)
 
 
 _COLUMNS = (

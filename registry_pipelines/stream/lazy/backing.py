@@ -99,11 +99,6 @@ class BackingStore:
         """Delete files that nobody has open or mounted: see ``BlockStore.make_room``."""
         return self._files.make_room(wanted)
 
-    @property
-    def used_bytes(self) -> int:
-        """On the disk, of all files."""
-        return self._files.used_bytes
-
     def _layout(self, content: Digest, sizes: Sequence[int]) -> Layout | None:
         path = self._layouts.find(content.hex)
         try:
@@ -202,9 +197,8 @@ class BackingFile:
 
     @property
     def twice_bytes(self) -> int:
-        """Of layers, those that stand once more on the disk. Raises LocalError."""
-        taken, shared = self._blocks.disk_bytes if self._shares else (self.path.stat().st_blocks * 512, 0)
-        return max(0, taken - shared - self.layout.metadata_bytes)
+        """Of layers, those that stand once more on the disk."""
+        return max(0, self._blocks.file_bytes(shared=not self._shares) - self.layout.metadata_bytes)
 
     def sync(self) -> None:
         """Have what is there survive a crash of the machine. Raises DiskFull, OSError: it is not there any more, see

@@ -97,11 +97,6 @@ class BlockStore:
         self.is_full = freed < excess
         return freed
 
-    @property
-    def used_bytes(self) -> int:
-        """On the disk, of all layers."""
-        return sum(size for _, size, _ in self._measured())
-
     def path(self, digest: Digest, size: int, *, table: Digest | None = None) -> Path:
         """The folder of a layer, whether it is there or not; see :meth:`open`."""
         name = Digest.of(f"{digest} {size} {table or ''}".encode()).hex
@@ -112,7 +107,7 @@ class BlockStore:
         for path in self._folder.glob("??/*"):
             with suppress(OSError):
                 used = (path / "lease").stat().st_mtime
-                yield used, sum(file.stat().st_blocks * 512 for file in path.iterdir()), path
+                yield used, _disk_bytes(path), path
 
     def _evict(self, path: Path) -> bool:
         """Delete a layer that nobody has open."""
@@ -132,6 +127,17 @@ class BlockStore:
             os.close(lease)
         shutil.rmtree(doomed, ignore_errors=True)
         return True
+
+
+def disk_bytes(folder: Path) -> int:
+    """What the store below ``folder`` takes of the disk; nothing is made or deleted for that."""
+    return sum(_disk_bytes(path) for path in folder.glob("v*/??/*"))
+
+
+def _disk_bytes(path: Path) -> int:
+    with suppress(OSError):  # it goes just now
+        return sum(file.stat().st_blocks * 512 for file in path.iterdir())
+    return 0
 
 
 def _leased(path: Path) -> int:
@@ -344,11 +350,12 @@ class LazyLayer:
         """Whether :meth:`share` can be."""
         return shares_blocks(other._data, self._data)
 
-    @property
-    def disk_bytes(self) -> tuple[int, int]:
-        """What the file takes of the disk, and how much of that it shares with other files."""
-        with local_errors(self.folder):
-            return os.fstat(self._data).st_blocks * 512, shared_bytes(self._data)
+    def file_bytes(self, *, shared: bool) -> int:
+        """What the file takes of the disk, with or without what it shares with other files."""
+        taken = os.fstat(self._data).st_blocks * 512
+        with suppress(OSError):  # a file system that does not say
+            return taken if shared else max(0, taken - shared_bytes(self._data))
+        return taken
 
     @property
     def complete(self) -> bool:

@@ -35,6 +35,7 @@ from registry_pipelines.stream.lazy.tree import Tree
 Kind = Literal["fuse", "fanotify", "auto"]
 
 LOOK_EVERY_S = 0.5
+_NAMES_TOLD = 5
 
 
 class Lazy(Served, Protocol):
@@ -286,7 +287,7 @@ def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: Ta
                 undo.pop_all()
                 return carrier
             _let_go(taken, where.folder)
-        file = undo.enter_context(store.open(image.tree, image.layers))
+        file = undo.enter_context(_opened(store, image, log))
         if _is_complete(file):
             undo.pop_all()
             return _Complete(file, where, "fanotify", "the file was complete, and nobody is asked")
@@ -296,6 +297,14 @@ def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: Ta
         watched = _Watched(file, where, log, None, whole)
         undo.pop_all()
         return watched
+
+
+def _opened(store: BackingStore, image: Lazy, log: Callable[[str], object]) -> BackingFile:
+    file = store.open(image.tree, image.layers)
+    if file.layout.left_out:
+        names = ", ".join(file.layout.left_out[:_NAMES_TOLD])
+        log(f"extended attributes that the kernel's file systems do not have are left out, as unpacking does: {names}")
+    return file
 
 
 def _is_complete(file: BackingFile) -> bool:
@@ -311,7 +320,7 @@ def _is_complete(file: BackingFile) -> bool:
 def _whole(image: Lazy, where: Where, why: str, log: Callable[[str], object]) -> Carrier:
     """Fetch all, and mount it then."""
     with ExitStack() as undo:
-        file = undo.enter_context(BackingStore((where.lazy / "backing").resolve()).open(image.tree, image.layers))
+        file = undo.enter_context(_opened(BackingStore((where.lazy / "backing").resolve()), image, log))
         log(f"{why}; so all is fetched first, {size_text(sum(layer.size for layer in image.layers))} unpacked")
         image.fill_rest()
         file.fill(0, file.layout.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import signal
 import subprocess
@@ -29,10 +30,12 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt
 from tests.evidence.parts import Key
 from tests.patience import patient
+from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
-from tests.stream.lazy.starts import image
-from tests.stream.releases import ESTARGZ, Streamer
+from tests.stream.lazy.starts import file, image
+from tests.stream.lazy.test_erofs import need_erofs
+from tests.stream.releases import ESTARGZ, Layer, Streamer, push
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream"]
 BLOBS = r"/v2/team/app/blobs/.*"
@@ -147,9 +150,26 @@ def test_a_mount_and_what_is_told_of_it(node: Node) -> None:
         assert sorted(each.name for each in (top / "data").iterdir()) == [str(number) for number in range(8)]
         notes = node.folder / "state" / "registry-pipelines" / "lazy" / "mounts"
         until(lambda: any(each.alive and each.note.stalls and each.note.fetched_bytes for each in read_notes(notes)))
+        _, output, _ = node.run("status", "--json")
+        told = answered(output)
+        assert told["layers_disk_bytes"] > 1000 and not told["files_disk_bytes"]
+        assert "on the disk: " in node.run("status")[1]
         server.send_signal(signal.SIGTERM)
         assert server.wait(patient(20)) == 0
     assert not list(top.iterdir()) and not node.status()
+
+
+def test_attributes_that_the_kernel_does_not_have_are_named(node: Node) -> None:
+    need_erofs()
+    info, content = file("motd", b"hello\n")
+    info.pax_headers["SCHILY.xattr.odd.name"] = "x"
+    tar = pack([(info, content)])
+    push(node.place, Layer(gzip.compress(tar), tar), tag="odd")
+    with node.start("mount", f"{node.faults.address}/team/app:odd", "top", "--carrier", "fanotify") as server:
+        assert server.stdout is not None and "is mounted on" in server.stdout.readline()
+        assert not os.listxattr(node.folder / "top" / "motd")
+        server.terminate()
+        assert "are left out, as unpacking does: odd.name" in server.communicate(timeout=patient(20))[1]
 
 
 def test_a_detached_mount_that_is_killed_is_mounted_again(node: Node) -> None:
