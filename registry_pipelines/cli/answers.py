@@ -274,6 +274,12 @@ class Mounts(TypedDict):
     files_disk_bytes: int
 
 
+class PullTimes(TypedDict):
+    """How long two images take to be pulled, as ``stream.bench.pulls.document`` has it."""
+
+    pulls: dict[str, Any]
+
+
 class PulledWhole(TypedDict):
     """An image that was fetched whole, as the fields of ``stream.pull.pulling.Pulled``."""
 
@@ -328,6 +334,7 @@ ANSWERS: dict[str, Any] = {
     "stream status": Mounts,
     "stream pull": PulledWhole,
     "stream bench start": StartTimes,
+    "stream bench pull": PullTimes,
     "stream record": Results | RecordedStart,
     "sbom": Results,
     "scan": Results,

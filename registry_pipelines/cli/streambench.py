@@ -13,6 +13,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, harmless
+from registry_pipelines.cli.pullbench import pull
 from registry_pipelines.cli.references import named
 from registry_pipelines.errors import InputError
 
@@ -248,4 +249,5 @@ def _show(said: dict[str, Any], paths: Sequence[Path]) -> None:
         out.print(harmless(text), markup=False, soft_wrap=True)
 
 
+bench_group.add_command(pull)
 COMMANDS = [bench_group]

@@ -5,6 +5,9 @@ that counts. ``preparing`` brings the image into it and makes its forms, ``ways`
 ways take turns, ``report`` and ``pictures`` tell what came out. ``traces`` and ``replay`` touch the pages that a start
 elsewhere touched.
 
+``pulls`` times two images as they are pulled whole: ``pullers`` are the clients, ``counters`` what the machine did
+meanwhile.
+
 Everything that a way does is done by the command that a user would type, in a process of its own. Only ``cli`` imports
 this room, and ``benchmarks`` and Dagster's measurement.
 """

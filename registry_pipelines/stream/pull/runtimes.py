@@ -65,7 +65,7 @@ class Containerd:
     def ready(self) -> None:
         """See Runtime."""
         do = "Start it, name its socket (--address), and run this as root"
-        command = self._command("version")
+        command = self.command("version")
         address = Path(self.address or os.environ.get("CONTAINERD_ADDRESS") or DEFAULT_ADDRESS)
         if not address.exists():  # for which ctr waits ten seconds
             raise LocalError("containerd does not answer: its socket is not there", where=str(address), do=do)
@@ -73,15 +73,16 @@ class Containerd:
 
     def blobs(self) -> frozenset[str]:
         """See Runtime."""
-        told = _answer(self._command("content", "ls", "-q"), self.name, "Look at its log")
+        told = _answer(self.command("content", "ls", "-q"), self.name, "Look at its log")
         return frozenset(told.split())
 
     def import_command(self) -> list[str]:
         """See Runtime."""
         more = ["--snapshotter", self.snapshotter] if self.snapshotter else []
-        return self._command("images", "import", *more, "-")
+        return self.command("images", "import", *more, "-")
 
-    def _command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """A call of the program. Raises ToolMissing."""
         found = [_program(self.program, "Install containerd, which brings it")]
         found += ["--address", self.address] if self.address else []
         found += ["--namespace", self.namespace] if self.namespace else []
