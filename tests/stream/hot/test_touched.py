@@ -47,13 +47,13 @@ class Listed(MemoryTree):
         return super().view(number, offset, size)
 
 
-def asked(touches: list[int], size: int, window: int, **more: int) -> Asked:
-    tree = merge_layers([[FileMetadata(b"file", b"reg", 512, size, b"", 0o644, 0, 0, b"", b"", b"", 0, 0, ())]])
+def asked(touches: list[int], size: int, window: int, begin: int = 4096, **more: int) -> Asked:
+    tree = merge_layers([[FileMetadata(b"file", b"reg", begin, size, b"", 0o644, 0, 0, b"", b"", b"", 0, 0, ())]])
     told = Touches()
     for page in touches:
         told.add(0, page, 1)
     recording = Recording(image=Digest.of(b""), files=(RecordedFile("file", size),), touches=tuple(told.list))
-    return asked_for(recording, tree, window=window, sizes=[size + 1024], **{"max_bytes": 1 << 40, **more})
+    return asked_for(recording, tree, window=window, sizes=[begin + size + 1024], **{"max_bytes": 1 << 40, **more})
 
 
 @pytest.mark.parametrize("window", [8 << 10, 32 << 10])
@@ -75,7 +75,7 @@ def test_nothing_is_asked_for_that_is_not_expected(tmp_path: Path, window: int) 
         for extent in asked([page for how, page in touches if how == "read" or page >= int(how)], size, window).layers[
             0
         ]
-        for page in range((extent.start - 512) // PAGE_BYTES, -(-(extent.stop - 512) // PAGE_BYTES))
+        for page in range(extent.start // PAGE_BYTES - 1, extent.stop // PAGE_BYTES - 1)
     }
     found = {page for start, stop in tree.reads for page in range(start // PAGE_BYTES, -(-stop // PAGE_BYTES))}
     assert len(found) > 60 and found <= expected
@@ -86,10 +86,11 @@ def test_nothing_is_asked_for_that_is_not_expected(tmp_path: Path, window: int) 
 )
 def test_what_was_touched_is_there_once_and_lies_in_the_layer(touches: list[int], size: int, window: int) -> None:
     touches = [page for page in touches if page * PAGE_BYTES < size] or [0]
-    found = asked(touches, size, window)
+    found = asked(touches, size, window, 512)
     there: list[int] = []
     for extent in found.layers[0]:
-        assert 512 <= extent.start < extent.stop <= size + 1024 and not extent.start % 512 and not extent.stop % 512
+        assert 0 <= extent.start < extent.stop <= 512 + size + 1024 and not extent.start % PAGE_BYTES
+        assert not extent.stop % PAGE_BYTES or extent.stop == 512 + size + 1024
         there += range(extent.start, extent.stop, 512)
     assert len(there) == len(set(there)) and found.pages == len(set(touches))
     for page in touches:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry_pipelines.errors import LocalError
+from registry_pipelines.stream.lazy.fanotify import self_test
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.mounting import DEVICE, end_mount, mount_fuse
 from tests.needs import missing
@@ -19,6 +21,23 @@ def need_fuse() -> None:
     """Root, and a kernel that mounts."""
     if os.geteuid() != 0 or not DEVICE.exists():
         missing("this needs root and /dev/fuse")
+
+
+def need_erofs() -> None:
+    """Root, and a kernel that mounts plain files as EROFS."""
+    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    known = any(line.split()[-1] == "erofs" for line in Path("/proc/filesystems").read_text().splitlines())
+    if os.geteuid() != 0 or not known or release < (6, 12):
+        missing("this needs root, and Linux 6.12 or later with EROFS")
+
+
+def need_fanotify(folder: Path) -> None:
+    """Root, a kernel that asks before it reads, and a file system that takes part."""
+    need_erofs()
+    try:
+        self_test(folder)
+    except LocalError as error:
+        missing(f"this needs Linux 6.14 and a file system that can be watched: {error.what}")
 
 
 @dataclass

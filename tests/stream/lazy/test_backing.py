@@ -22,7 +22,8 @@ from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer, disk_by
 from registry_pipelines.stream.lazy.erofs import write_erofs
 from registry_pipelines.stream.lazy.tree import Tree
 from tests.needs import missing
-from tests.stream.lazy.test_erofs import FILE, LINK, mounted, need_erofs, node, tree_of
+from tests.stream.lazy.mounts import need_erofs
+from tests.stream.lazy.test_erofs import FILE, LINK, mounted, node, tree_of
 
 SIZES = (150_000, 0, 7 * 4096, 65_537)
 

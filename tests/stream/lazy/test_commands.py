@@ -31,10 +31,9 @@ from tests.doubles.faults import Corrupt
 from tests.evidence.parts import Key
 from tests.patience import patient
 from tests.stream.layers import pack
-from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.mounts import need_erofs, need_fuse
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file, image
-from tests.stream.lazy.test_erofs import need_erofs
 from tests.stream.releases import ESTARGZ, Layer, Streamer, push
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream"]

@@ -22,20 +22,12 @@ from registry_pipelines.errors import IndexInvalid, LayerInvalid
 from registry_pipelines.stream.lazy.erofs import ALIGNMENT, Layout, write_erofs
 from registry_pipelines.stream.lazy.mounting import MS_RDONLY, mount, unmount
 from registry_pipelines.stream.lazy.tree import ROOT, Inode, Tree, TreeWriter
-from tests.needs import missing
+from tests.stream.lazy.mounts import need_erofs
 from tests.stream.lazy.stacks import Entry, described, layers, need_root, unpack
 from tests.stream.lazy.test_merging import merged
 
 PEERS = Path(__file__).parents[3] / ".peers" / "bin"
 DIR, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o640, stat.S_IFLNK | 0o777
-
-
-def need_erofs() -> None:
-    """Root, and a kernel that mounts plain files as EROFS."""
-    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
-    known = any(line.split()[-1] == "erofs" for line in Path("/proc/filesystems").read_text().splitlines())
-    if os.geteuid() != 0 or not known or release < (6, 12):
-        missing("this needs root, and Linux 6.12 or later with EROFS")
 
 
 def image_file(tree: Tree, tars: Sequence[bytes], path: Path) -> Layout:

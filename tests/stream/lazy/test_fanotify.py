@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from registry_pipelines.errors import LocalError
-from registry_pipelines.stream.lazy.fanotify import self_test
-from registry_pipelines.stream.lazy.mounting import mounts, unmount
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.mounting import mount, mounts, unmount
+from registry_pipelines.stream.lazy.notes import read_notes
+from registry_pipelines.stream.lazy.opened import open_image
+from registry_pipelines.stream.lazy.serving import Mounted
 from tests.answers import answered
-from tests.needs import missing
+from tests.doubles.faults import HoldAnswer
+from tests.evidence.parts import Key
 from tests.patience import patient
+from tests.stream.layers import pack
+from tests.stream.lazy.mounts import need_fanotify
 from tests.stream.lazy.parts import until
-from tests.stream.lazy.test_commands import Node, node
-from tests.stream.lazy.test_erofs import need_erofs
+from tests.stream.lazy.stacks import Entry, described, layers, unpack
+from tests.stream.lazy.test_commands import BLOBS, COMMAND, Node, node
+from tests.stream.lazy.test_stacks import INDEXED_ALL
+from tests.stream.releases import Layer, Streamer, push
 
 __all__ = ["node"]
 
@@ -29,13 +42,8 @@ CARRIER = ("--carrier", "fanotify")
 
 
 @pytest.fixture(autouse=True)
-def need_fanotify(tmp_path: Path) -> None:
-    """Root, a kernel that asks, and a file system that takes part."""
-    need_erofs()
-    try:
-        self_test(tmp_path / "test")
-    except LocalError as error:
-        missing(error.what)
+def _can_watch(tmp_path: Path) -> None:
+    need_fanotify(tmp_path / "test")
 
 
 def test_a_program_prints_what_it_prints_on_fuse(node: Node) -> None:
@@ -255,3 +263,110 @@ def test_what_a_crash_of_the_machine_may_have_undone_is_filled_again(machine: Ma
     os.truncate(path, size)
     machine.fill()
     assert machine.gets_right_bytes(machine.read(0, 4 << 20), 0, 4 << 20)
+
+
+def data(tag: str, number: int) -> str:
+    """Digest of a file of the image with a tag; see ``starts.image``."""
+    noise = random.Random(tag)
+    return hashlib.sha256([noise.randbytes(1 << 20) for _ in range(8)][number]).hexdigest()
+
+
+def test_a_detached_mount_that_is_killed_is_gone_on_with_and_another_image_takes_its_place(node: Node) -> None:
+    reference, other, top = node.image("v1"), node.image("v2"), node.folder / "top"
+    command = ("mount", reference, "top", *node.believed, *CARRIER, "--no-fill", "--detach", "--json")
+    code, output, _ = node.run(*command)
+    first = answered(output)["mount"]
+    assert (code, first["carrier"], first["lazy"]) == (0, "fanotify", True)
+    good = hashlib.sha256((top / "data" / "1").read_bytes()).hexdigest()
+    release = threading.Event()
+    node.faults.play("GET", BLOBS, HoldAnswer(release))
+    with subprocess.Popen(["sha256sum", top / "data" / "5"], text=True, stdout=subprocess.PIPE) as reader:
+        until(lambda: _waits(reader.pid))
+        os.kill(first["process"], signal.SIGKILL)
+        release.set()
+        [told] = node.status()
+        assert not told["alive"] and told["folder"] == str(top) and reader.poll() is None
+        assert node.run(*command)[0] == 0
+        code, _, errors = node.run(*command)
+        assert code == 8 and "mounted there already" in errors
+        assert reader.communicate(timeout=patient(60))[0].split()[0] == data("v1", 5)
+        assert reader.returncode == 0
+    assert hashlib.sha256((top / "data" / "1").read_bytes()).hexdigest() == good == data("v1", 1)
+    notes = node.folder / "state" / "registry-pipelines" / "lazy" / "mounts"
+    [second] = read_notes(notes)
+    assert second.alive and second.note.process != first["process"] and second.note.failed_reads == 0
+    os.kill(second.note.process, signal.SIGKILL)
+    code, output, _ = node.run("mount", other, "top", *node.believed, *CARRIER, "--detach", "--json")
+    told = answered(output)["mount"]
+    assert code == 0 and hashlib.sha256((top / "data" / "1").read_bytes()).hexdigest() == data("v2", 1)
+    until(lambda: any(each.note.carrier_why.startswith("the file is complete") for each in read_notes(notes)))
+    subprocess.run(["umount", str(top)], check=True)
+    until(lambda: not Path(f"/proc/{told['process']}").exists())
+    assert not list(read_notes(notes)) and not top.is_mount()
+
+
+def test_where_files_cannot_be_watched_fuse_serves_or_it_is_said(node: Node) -> None:
+    reference, memory = node.image("v1"), node.folder / "state"
+    memory.mkdir()
+    mount("none", memory, "tmpfs")
+    try:
+        code, _, errors = node.run("run", reference, *node.believed, *CARRIER)
+        assert code == 9 and "the file system cannot be watched" in errors and "ext4" in errors
+        code, output, errors = node.run("run", reference, *node.believed, "--carrier", "auto")
+        assert (code, output) == (0, "hello\n") and "fanotify is not used: the file system cannot be" in errors
+    finally:
+        unmount(memory, detach=True)
+
+
+# A kernel without fanotify: ENOSYS for fanotify_init (seccomp(2)).
+WITHOUT = """
+import ctypes, errno, os, struct, sys
+number = {"x86_64": 300, "aarch64": 262}[os.uname().machine]
+rows = (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50000 | errno.ENOSYS), (0x06, 0, 0, 0x7FFF0000)
+rows = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in rows))
+filter = ctypes.create_string_buffer(struct.pack("@HP", 4, ctypes.addressof(rows)))
+libc = ctypes.CDLL(None)
+assert not libc.prctl(38, 1, 0, 0, 0) and not libc.prctl(22, 2, filter, 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+WITHOUT_FUSE = """
+set -e; mkdir "$1"; mount -t tmpfs none "$1"
+for name in null zero full random urandom tty; do touch "$1/$name"; mount --bind "/dev/$name" "$1/$name"; done
+mount --move "$1" /dev; shift; exec "$@"
+"""
+
+
+def test_where_nothing_can_serve_all_is_fetched_first(node: Node) -> None:
+    reference = node.image("v1")
+    inner = ["sh", "-c", WITHOUT_FUSE, "sh", str(node.folder / "dev"), sys.executable, "-c", WITHOUT, *COMMAND]
+    ran = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", *inner, "run", reference, "--carrier", "auto", "--json"],
+        env={**os.environ, "XDG_STATE_HOME": str(node.folder / "state"), "HOME": str(node.folder)},
+        capture_output=True,
+        text=True,
+        timeout=patient(60),
+        check=False,
+    )
+    told = answered(ran.stdout)["mount"]
+    assert ran.returncode == 0 and "hello" in ran.stderr and "all is fetched first" in ran.stderr
+    assert told["carrier"] == "none" and "cannot be watched" in told["carrier_why"]
+    assert "no /dev/fuse" in told["carrier_why"] and told["filled_bytes"] == told["size_bytes"]
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stack=st.lists(layers(), min_size=1, max_size=3))
+def test_a_mounted_image_is_what_unpacking_it_makes(place: Place, key: Key, stack: list[list[Entry]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, top = Path(name), Path(name, "top")
+        top.mkdir()
+        tars = [pack(entries) for entries in stack]
+        image = push(place, *(Layer(gzip.compress(tar, 1), tar) for tar in tars))
+        Streamer(place, folder / "state", key.signer).index(image, INDEXED_ALL)
+        expected = unpack(stack, folder / "unpacked")
+        lazy = folder / "node" / "lazy"
+        with open_image(place, image.digest, state=folder / "node", verifier=key.verifier, log=print) as opened:
+            note = opened.note("an image", top)
+            with Mounted(opened, top, lazy / "mounts", note, opened.count, carrier="fanotify", log=print) as mounted:
+                assert mounted.note.carrier == "fanotify"
+                found = {path.relative_to(top).as_posix(): described(path) for path in top.rglob("*")}
+        assert found == expected

@@ -28,7 +28,7 @@ from tests.evidence.parts import Key
 from tests.patience import patient
 from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
-from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.mounts import need_fanotify, need_fuse
 from tests.stream.lazy.starts import file
 from tests.stream.releases import ESTARGZ, Layer, Streamer, push
 
@@ -209,6 +209,8 @@ def ended(reader: subprocess.Popen[str], told: Counter[str]) -> None:
 def scene(tmp_path: Path, key: Key, request: pytest.FixtureRequest) -> Iterator[Scene]:
     need_fuse()
     seed, carrier = request.param
+    if carrier != "fuse":
+        need_fanotify(tmp_path / "test")
     made = Scene(tmp_path, key, random.Random(seed), carrier)
     try:
         made.fill_registry()
