@@ -22,7 +22,7 @@ _LOG_LINES = 5
 
 def missing_for_docker() -> str:
     """Why Docker cannot be measured here, in one sentence; empty where it can."""
-    missing = [name for name in ("docker", "dockerd") if shutil.which(name) is None]
+    missing = [name for name in ("docker", "dockerd", "setpriv") if shutil.which(name) is None]
     if missing:
         return f"{' and '.join(missing)} cannot be found here"
     return "" if os.geteuid() == 0 else "a Docker daemon of its own needs root"
@@ -42,6 +42,7 @@ class DockerDaemon:
         self._folder = Path(tempfile.mkdtemp(prefix="rp-docker-"))
         self._log = self._folder / "log"
         command = [
+            *("setpriv", "--pdeathsig", "TERM"),  # when we are killed
             *("dockerd", "--data-root", str(self._data), "--exec-root", str(self._folder / "run")),
             *("-H", f"unix://{self._folder}/d.sock", "-p", str(self._folder / "d.pid")),
             *("--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false"),

@@ -17,7 +17,9 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.bench.docker import missing_for_docker
 from registry_pipelines.stream.bench.link import ADDRESS, Link, missing_for_link
+from registry_pipelines.stream.bench.ways import WAYS
 from tests.answers import answered
 from tests.needs import missing
 from tests.patience import patient
@@ -72,6 +74,19 @@ def test_ways_stand_beside_each_other_over_a_link(tmp_path: Path, reference: str
     for name in ("bars", "line"):
         ElementTree.parse(tmp_path / "out" / f"start-{name}.svg")
     assert not list((tmp_path / "work").glob("node-*")), "a node is gone with its start"
+
+
+@pytest.mark.long
+def test_every_way_comes_to_the_same_answer(tmp_path: Path, reference: str) -> None:
+    if problem := missing_for_link() or missing_for_docker():
+        missing(problem)
+    found = start(tmp_path, reference, "--rounds", "1", "--baseline", reference, *SCRIPT)
+    measured = {row["way"]: row for row in found["rows"] if row["result_s"] is not None}
+    # Its layers are too small for SOCI, and eStargz and the pack's layers are read on both carriers.
+    assert set(WAYS) - set(measured) == {"spans-fuse", "spans-fanotify"}, found["rows"]
+    assert len({found["samples"][way][0]["said"] for way in measured}) == 1
+    assert measured["local"]["wire_bytes"] < 1 << 16 and measured["docker"]["wire_bytes"] > 8 << 20
+    assert measured["docker-cached"]["wire_bytes"] < measured["docker"]["wire_bytes"] and found["cached_share"] > 0
 
 
 def test_many_nodes_share_a_registry(tmp_path: Path, reference: str) -> None:
