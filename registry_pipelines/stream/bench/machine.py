@@ -11,7 +11,7 @@ from pathlib import Path
 
 _DROP = Path("/proc/sys/vm/drop_caches")
 _PIECE = 1 << 22
-DISK_BYTES = 256 << 20
+DISK_BYTES = 128 << 20
 """Read for the disk's speed."""
 
 
@@ -37,7 +37,7 @@ def read_in(paths: Iterable[Path]) -> int:
 
 
 def disk_mb_per_s(folder: Path) -> float:
-    """What the disk below a folder gives in one piece, past the page cache, 256 MiB of a file that is written for it;
+    """What the disk below a folder gives in one piece, past the page cache, 128 MiB of a file that is written for it;
     0 where the file system does not say (no O_DIRECT)."""
     path = folder / "disk-speed"
     try:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from registry_pipelines.stream.bench.link import Link, Space
 from registry_pipelines.stream.bench.machine import drop_caches, read_in
 from registry_pipelines.stream.bench.preparing import ESTARGZ, OURS, PACK, PART, PLAIN, SPANS, UNPACKED, Prepared
 from registry_pipelines.stream.bench.serving import CountingRegistry, Served
+from registry_pipelines.stream.lazy.program_root import run_folder
 
 CARRIERS = ("fuse", "fanotify")
 _LOADED = (
@@ -273,8 +272,11 @@ def measure(way: Way, setting: Setting, number: int = 0, *, before: Callable[[],
 
     Raises Failed, LocalError.
     """
-    folder = Path(tempfile.mkdtemp(prefix="node-", dir=setting.image.work))
-    node = Node(folder, setting.link.nodes[number] if setting.link else None)
+    with run_folder(setting.image.work / "nodes") as folder:
+        return _measure(way, setting, Node(folder, setting.link.nodes[number] if setting.link else None), before)
+
+
+def _measure(way: Way, setting: Setting, node: Node, before: Callable[[], object] | None) -> Sample:
     begin: list[int] = []
     curve = Curve(node.received if node.space else None)
 
@@ -287,16 +289,13 @@ def measure(way: Way, setting: Setting, number: int = 0, *, before: Callable[[],
         begin.append(node.received())
         curve.start()
 
-    try:
-        with curve:
-            clocks = way.start(setting, node, ready)
-        received = node.received() - begin[0]
-        asked = setting.registry.take() if before is None else Served()
-        # What came while the node was cleaned up is nobody's start.
-        points = tuple(each for each in curve.points if each[0] <= clocks.result_s)
-        return Sample(clocks, received, asked.bytes, asked.requests, asked.refused, points)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with curve:
+        clocks = way.start(setting, node, ready)
+    received = node.received() - begin[0]
+    asked = setting.registry.take() if before is None else Served()
+    # What came while the node was cleaned up is nobody's start.
+    points = tuple(each for each in curve.points if each[0] <= clocks.result_s)
+    return Sample(clocks, received, asked.bytes, asked.requests, asked.refused, points)
 
 
 def cool(way: Way, setting: Setting, node: Node) -> None:
