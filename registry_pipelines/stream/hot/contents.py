@@ -18,7 +18,7 @@ from registry_pipelines.stream.hot.recording import RecordedFile, Recording, wit
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.stream.lazy.tables import ImageTables, LayerTable, image_tables
-from registry_pipelines.stream.lazy.tree import ROOT, Tree
+from registry_pipelines.stream.lazy.tree import ROOT, Inode, Tree
 from registry_pipelines.stream.ranges import blob_ranges
 
 
@@ -36,15 +36,39 @@ def image_files(
 
     Raises RegistryError: a table of eStargz cannot be had.
     """
-    known = [
-        _contents(place, table, diff_id, records, folder)
-        for table, (_, diff_id) in zip(tables.layers, layers, strict=True)
-    ]
+    known = _known(place, tables, layers, records, folder)
     for path, number in _files(tables.tree):
         inode = tables.tree.node(number)
         if inode.size:
-            sha256 = known[inode.layer].get(inode.position, b"")
-            yield RecordedFile(os.fsdecode(path), inode.size, sha256.hex())
+            yield _told(os.fsdecode(path), inode, known)
+
+
+def files_like(
+    recording: Recording,
+    place: Place,
+    tables: ImageTables,
+    layers: Sequence[tuple[Descriptor, Digest]],
+    *,
+    records: LayerStore,
+    folder: Path | None = None,
+) -> Iterator[RecordedFile]:
+    """Those of :func:`image_files` that may stand for a file of a recording: by their path, or by their content where
+    it is at no such path. An image has a hundred times as many."""
+    known, tree = _known(place, tables, layers, records, folder), tables.tree
+    moved = {bytes.fromhex(file.sha256) for file in recording.files if file.sha256}
+    for file in recording.files:
+        number = tree.find(os.fsencode(file.path))
+        inode = tree.node(number) if number else None
+        if inode and inode.size and stat.S_ISREG(inode.mode):
+            found = _told(file.path, inode, known)
+            if found.sha256 == file.sha256:
+                moved.discard(bytes.fromhex(found.sha256))
+            yield found
+    places = {(n, position) for n, each in enumerate(known) for position, sha256 in each.items() if sha256 in moved}
+    for path, number in _files(tree) if places else ():
+        inode = tree.node(number)
+        if inode.size and (inode.layer, inode.position) in places:
+            yield _told(os.fsdecode(path), inode, known)
 
 
 def known_contents(place: Place, recording: Recording, *, state: Path) -> Recording:
@@ -62,6 +86,22 @@ def known_contents(place: Place, recording: Recording, *, state: Path) -> Record
         own_tables_first=True,
     )
     return with_contents(recording, image_files(place, tables, image.layers, records=records))
+
+
+def _known(
+    place: Place,
+    tables: ImageTables,
+    layers: Sequence[tuple[Descriptor, Digest]],
+    records: LayerStore,
+    folder: Path | None,
+) -> list[dict[int, bytes]]:
+    """For each layer SHA-256 of its files, by position."""
+    pairs = zip(tables.layers, layers, strict=True)
+    return [_contents(place, table, diff_id, records, folder) for table, (_, diff_id) in pairs]
+
+
+def _told(path: str, inode: Inode, known: Sequence[dict[int, bytes]]) -> RecordedFile:
+    return RecordedFile(path, inode.size, known[inode.layer].get(inode.position, b"").hex())
 
 
 def _contents(
@@ -100,4 +140,4 @@ def _files(tree: Tree) -> Iterator[tuple[bytes, int]]:
                 yield above + name, number
 
 
-__all__ = ["image_files"]
+__all__ = ["files_like", "image_files", "known_contents"]

@@ -24,7 +24,7 @@ from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.hot.contents import image_files
+from registry_pipelines.stream.hot.contents import files_like
 from registry_pipelines.stream.hot.pack import Frame, Head, PackLayer, Part, encode_head, pack_frame
 from registry_pipelines.stream.hot.packs import (
     PackNote,
@@ -138,7 +138,7 @@ def make_pack(
     )
     told = recording
     if recording.image != image:
-        files = image_files(own, tables, found.layers, records=store)
+        files = files_like(recording, own, tables, found.layers, records=store)
         told = inherit(recording, image, files).recording
     sizes = [table.tar_size for table in tables.layers]
     asked = asked_for(told, tables.tree, window=window, max_bytes=max_bytes, sizes=sizes)
