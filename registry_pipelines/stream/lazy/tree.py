@@ -45,6 +45,7 @@ _MAX_BYTES = 1 << 31
 """Of a dump, uncompressed; some 120 a file."""
 
 _MAX_NAME_BYTES = 255
+_NO_NAMES = frozenset((b".", b".."))
 _KINDS = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK))
 
 _NO_XATTRS: Mapping[bytes, bytes] = {}
@@ -212,11 +213,7 @@ class Tree:
         """
         try:
             self._check_numbers()
-            self._check_inodes(sizes)
-            placed: set[int] = set()
-            for directory in range(ROOT, self.nodes + 1):
-                if self._firsts[directory - 1] != self._firsts[directory]:
-                    self._check_children(directory, placed)
+            self._check_names(self._check_inodes(sizes))
         except (ValueError, IndexError) as error:
             raise IndexInvalid(f"the tree of an image that came with its hot pack is wrong: {error}") from error
 
@@ -231,7 +228,9 @@ class Tree:
         if b"/" in self._names or b"\0" in self._names:
             raise ValueError("a name is a path")
 
-    def _check_inodes(self, sizes: Sequence[int]) -> None:
+    def _check_inodes(self, sizes: Sequence[int]) -> dict[int, int]:
+        """Directories, each with the one above."""
+        directories: dict[int, int] = {}
         extras, firsts = len(self._extras), self._firsts
         for number, row in enumerate(_ROW.iter_unpack(self._rows), ROOT):
             mode, _, _, mtime, _, _, size, layer, position, extra, parent = row
@@ -245,20 +244,27 @@ class Tree:
                 raise ValueError("something stands below a file")
             if mtime < 0 or extra >= extras or not ROOT <= parent <= number or size >= 1 << 63:
                 raise ValueError("a number is out of its range")
+            if is_directory:
+                directories[number] = parent
+        return directories
 
-    def _check_children(self, directory: int, placed: set[int]) -> None:
-        """placed: directories that have their place."""
-        before = b""
-        for child in range(self._firsts[directory - 1], self._firsts[directory]):
-            name, number = self._name(child), self._numbers[child]
-            if not before < name or len(name) > _MAX_NAME_BYTES or name in (b".", b".."):
-                raise ValueError("names are not sorted, or are none")
-            before = name
-            row = self._row(number)
-            if stat.S_ISDIR(row[0]):
-                if row[10] != directory or number <= directory or number in placed:
-                    raise ValueError("a directory stands in two places")
-                placed.add(number)
+    def _check_names(self, directories: Mapping[int, int]) -> None:
+        names, ends, numbers, firsts = bytes(self._names), self._name_ends, self._numbers, self._firsts
+        placed: set[int] = set()
+        start = 0
+        for directory in directories:  # by number, as their children are
+            before = b""
+            for child in range(firsts[directory - 1], firsts[directory]):
+                end = ends[child]
+                name = names[start:end]
+                if not before < name or end - start > _MAX_NAME_BYTES or name in _NO_NAMES:
+                    raise ValueError("names are not sorted, or are none")
+                before, start = name, end
+                number = numbers[child]
+                if (above := directories.get(number)) is not None:
+                    if above != directory or number <= directory or number in placed:
+                        raise ValueError("a directory stands in two places")
+                    placed.add(number)
 
     def _row(self, number: int) -> _Row:
         if not ROOT <= number <= self.nodes:
