@@ -148,7 +148,7 @@ def _started(wanted: Wanted, started: Started) -> Told:
     from registry_pipelines.stream.lazy.program_root import run_folder
     from registry_pipelines.stream.lazy.running import program_of
 
-    session = Session(load(Path(wanted.config)), Silent())
+    session = Session(load(Path(wanted.config), spare="schedules"), Silent())
     place, verifier = session.places.source(session.image(wanted.image)), session.keys.trusted_if_any()
     state, notes = Path(wanted.folder), list[str]()
     begun = time.monotonic()

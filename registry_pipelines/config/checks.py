@@ -77,10 +77,17 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
     for name, value in (
         ("mirror", schedules.mirror),
         ("retention", schedules.retention),
+        ("start_time", schedules.start_time),
         ("time_zone", schedules.time_zone),
     ):
         path = f"schedules.{name}"
         yield from (f"{config.path}:{line_at(root, path)}: {path}: {note}" for note in value.notes())
+    for name, image in config.images.items():
+        recorded = image.stream is not None and image.stream.record is not None
+        if not recorded and "hot-pack" in config.policies[image.policy].required:
+            path = f"images.{name}.policy"
+            note = "it requires `hot-pack`, and without `stream.record` each release is held until somebody records it"
+            yield f"{config.path}:{line_at(root, path)}: {path}: {note}"
     images = child(root, "images")
     silent = [name for name in config.images if _entry(_entry(images, name), "promote") is None]
     if silent:

@@ -117,6 +117,14 @@ def test_a_stream_section_that_would_do_something_else_is_told(tmp_path: Path, s
     assert expected in found
 
 
+def test_a_policy_that_wants_packs_of_an_image_that_nobody_records_is_noted(tmp_path: Path) -> None:
+    asks = "policies: {default: {required: [hot-pack]}}\n"
+    [note] = [each for each in load(written(tmp_path, SMALL + asks), {"TOKEN": "x"}).notes if "hot-pack" in each]
+    assert "images.forecaster.policy: it requires `hot-pack`, and without `stream.record`" in note
+    text = SMALL.replace("[eu]\n", "[eu]\n    stream: {record: {}}\n") + asks
+    assert not any("hot-pack" in each for each in load(written(tmp_path, text), {"TOKEN": "x"}).notes)
+
+
 def test_the_default_policy_is_the_shipped_one(tmp_path: Path) -> None:
     assert load(written(tmp_path, SMALL), {"TOKEN": "x"}).policies == {"default": DEFAULT_POLICY}
 
