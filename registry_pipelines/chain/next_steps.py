@@ -172,7 +172,7 @@ class _Told:
 
 def _where(platforms: Sequence[str]) -> str:
     """An image is started where its platform is, and its files are mounted there."""
-    return f"as root on a machine of {' and of '.join(platforms)}"
+    return f"on a machine of {' and of '.join(platforms)} that can mount images"
 
 
 def _plain(about: str) -> str:

@@ -103,7 +103,10 @@ def record(session: Session, release: Release, wanted: Record | None = None) -> 
     rows = [work.covered(entry, failures) for entry in images]
     notes = [note for row in rows for note in row.notes]
     if session.policy(release).max_start_time is not None and not failures:
-        notes += measured_where_missing(session, release, images)
+        try:
+            notes += measured_where_missing(session, release, images)
+        except StartFailed as error:
+            failures.append(f"{error.what}. {error.do}")
     there = [row for row in rows if row.pack]
     return StageResult(
         stage="record",
@@ -225,10 +228,16 @@ class _Work:
                 if before.platform != entry.platform or before.digest == entry.digest:
                     continue
                 recording = find_recordings(self._place, before.digest, self._verifier).merged
-                if recording is not None:
+                if recording is not None and (not least or self._is_wanted(recording)):
                     row = self._cut(entry, recording, "taken over", least=least, earlier=[before.digest])
                     return replace(row, why=f"of {release.tag}") if row.pack else None
         return None
+
+    def _is_wanted(self, recording: Recording) -> bool:
+        """Whether it was recorded as the configuration says now; of a command as far as that says one."""
+        command = self._settings.command
+        same = not command or recording.command[-len(command) :] == command
+        return same and recording.until == self._settings.until
 
     def _releases_before(self) -> list[Release]:
         """The newest ones that are older than this one, what the channel names first."""

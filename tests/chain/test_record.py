@@ -78,6 +78,19 @@ def test_a_release_is_recorded_packed_and_promoted_in_one_go_and_the_next_one_ta
     assert find_recordings(place, second.digest, trusted(recorded)).merged is None, "nothing was run"
 
 
+def test_what_was_recorded_otherwise_than_the_configuration_says_now_is_not_taken_over(recorded: Fleet) -> None:
+    first = pushed(recorded, "v1.0.0")
+    recorded.chain.judge(first)
+    assert recorded.chain.record(first).rows[0]["how"] == "recorded"
+    chain = recorded.reload(("until: exit", "until: exit, command: [cat, /etc/passwd]"))
+    second = pushed(recorded, "v2.0.0")
+    chain.judge(second)
+    assert chain.record(second).rows[0]["how"] == "recorded"
+    third = pushed(recorded, "v3.0.0")
+    chain.judge(third)
+    assert chain.record(third).rows[0]["how"] == "taken over"
+
+
 def test_what_is_not_allowed_is_not_run(recorded: Fleet) -> None:
     release = pushed(recorded, "v1.0.0")
     with pytest.raises(PromotionDenied) as caught:

@@ -283,7 +283,7 @@ class _Watch:
         said = bytes(self._last).decode(errors="replace").strip()
         tail = f"; it printed last:\n{said}" if said else "; it printed nothing"
         return StartFailed(
-            f"the start was not recorded: {why}{tail}",
+            f"the start failed: {why}{tail}",
             do="It runs without network and credentials: give it a command that needs neither (CMD after --, "
             "`stream.record.command`), or another end or limit (--until, --timeout, --memory, --processes)",
         )
