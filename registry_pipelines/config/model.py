@@ -89,7 +89,7 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     builder: RoleKey | None = None
     """Provenance."""
     indexer: RoleKey | None = None
-    """Indexes for streaming, and records of conversions."""
+    """Indexes for streaming, recordings and hot packs, and records of conversions."""
     scanner: RoleKey | None = None
     """SBOMs and vulnerability reports."""
     person: RoleKey | None = None

@@ -17,6 +17,8 @@ from tests.stream.layers import pack
 from tests.stream.lazy.starts import file, programs
 from tests.stream.releases import Layer, push
 
+_LARGE = ("_codecs_", "_curses", "_hashlib", "_sqlite3", "_ssl", "_test", "_tkinter", "_xx", "pyexpat", "readline")
+"""Modules that need libraries of their own, or are large, and that no start here wants."""
 _FOLDERS = ("", "collections", "ctypes", "email", "encodings", "importlib", "json", "lib-dynload", "re", "urllib")
 START = "import json, decimal, email.message; print(json.dumps({'started': 1}), flush=True)"
 
@@ -25,14 +27,15 @@ START = "import json, decimal, email.message; print(json.dumps({'started': 1}), 
 def _layers() -> tuple[Layer, ...]:
     program = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    needing = [str(each) for each in (program, *library.glob("lib-dynload/*.so"))]
+    modules = [each for each in library.glob("lib-dynload/*.so") if not each.name.startswith(_LARGE)]
+    needing = [str(each) for each in (program, *modules)]
     told = subprocess.run(["ldd", *needing], check=True, capture_output=True, text=True).stdout
     wanted = sorted(set(re.findall(r"(/\S+\.so[^\s:]*)\s", told)))
     made = [file(f"opt/py/bin/{library.name}", program.read_bytes(), 0o755), *programs()]
     here = {entry.name for entry, _ in made}
     made += [file(name.lstrip("/"), Path(name).read_bytes(), 0o755) for name in wanted if name.lstrip("/") not in here]
     for folder in _FOLDERS:
-        for path in sorted((library / folder).glob("*.*")):
+        for path in sorted((library / folder).glob("*.*") if folder != "lib-dynload" else modules):
             compiled = Path(importlib.util.cache_from_source(str(path)))
             made += [
                 file(f"opt/py/lib/{each.relative_to(library.parent)}", each.read_bytes())
