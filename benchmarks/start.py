@@ -165,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--link", default="1", help="Gbit/s (default %(default)s)")
     parser.add_argument("--way", action="append", help="only this one; may be repeated")
     parser.add_argument("--trace", action="append", choices=TRACES, help="only this replay; may be repeated")
+    parser.add_argument("--note", default="", help="said above the tables")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks/start.md")
     options = parser.parse_args(arguments)
     if options.work is None:
@@ -192,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         program = ("/usr/local/bin/python3", "/app/matmul.py")
         bench(work, "nodes", ["--nodes", str(options.nodes), *ways(CROWDS)], program)
     if options.write:
-        measure.write_page("start", "How long a CUDA image takes to start", COMMAND, *page(work))
+        noted = [options.note] if options.note else []
+        measure.write_page("start", "How long a CUDA image takes to start", COMMAND, *noted, *page(work))
 
 
 if __name__ == "__main__":

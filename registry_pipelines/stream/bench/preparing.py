@@ -70,6 +70,8 @@ class Prepared:
     """Of its bytes, those that ``part`` has; 0: there is no such image."""
     plain: str = PLAIN
     """Repository of the image as it is."""
+    pack: str = PACK
+    """Repository of the image with the hot pack of what is started: other programs have other packs."""
     placed: PlacedTrace | None = None
     """The recorded start that is replayed, found in this image."""
 
@@ -90,9 +92,11 @@ class Prepared:
 
     def name(self, form: str) -> str:
         """Repository and tag."""
-        if form == PLAIN:
-            return f"{self.plain}/image:{TAG}"
-        return f"{form}/image:{TAG}-estargz" if form == ESTARGZ else f"{form}/image:{TAG}"
+        name = f"{self._folder(form)}/image:{TAG}"
+        return f"{name}-estargz" if form == ESTARGZ else name
+
+    def _folder(self, form: str) -> str:
+        return {PLAIN: self.plain, PACK: self.pack}.get(form, form)
 
     def config(self, folder: Path, address: str) -> Path:
         """A configuration for our program: state in ``folder``, the registry as ``bench``."""
@@ -103,7 +107,7 @@ class Prepared:
 
     def blobs(self, form: str) -> list[Path]:
         """Files of the registry that a form has."""
-        folder = self.root / (self.plain if form == PLAIN else form)
+        folder = self.root / self._folder(form)
         return [path for path in folder.rglob("*") if path.is_file()]
 
 
@@ -133,6 +137,8 @@ def prepare(
     image = image_for(source, selector)
     size = sum(layer.size for layer, _ in image.layers)
     found = Prepared(work, f"{reference.partition('@')[0]}@{image.descriptor.digest}", image, size, plain=plain)
+    started = ["trace", trace.workload, len(trace.order)] if trace else [*command, until]
+    found.pack = f"{PACK}-{Digest.of(json.dumps(started).encode()).hex[:12]}"
     signer = _signer(work)
     engine = Engine(state=work / "transfer")
     with CountingRegistry(found.root) as server:
@@ -241,8 +247,7 @@ class _Maker:
 
     def _record(self, place: Place) -> Recording:
         """What the program reads: it is run once, as `stream record` does it."""
-        wanted = json.dumps([str(self.found.image.descriptor.digest), *self.command, self.until])
-        path = self.found.work / f"recording-{Digest.of(wanted.encode()).hex[:12]}"
+        path = self.found.work / f"recording-{self.found.pack}-{self.found.image.descriptor.digest.hex[:12]}"
         if not path.exists():
             config = self.found.config(self.found.work / "recording", self.address)
             until = f"line {self.until}" if self.until else "exit"
