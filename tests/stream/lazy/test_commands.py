@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +22,8 @@ from typing import Any
 import pytest
 
 from registry_pipelines.errors import LocalError
+from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
+from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
@@ -34,7 +41,7 @@ from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_erofs, need_fuse
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file, image
-from tests.stream.releases import ESTARGZ, Layer, Streamer, push
+from tests.stream.releases import ESTARGZ, Layer, Streamer, push, put
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream"]
 BLOBS = r"/v2/team/app/blobs/.*"
@@ -206,6 +213,51 @@ def test_wrong_bytes_are_never_shown(node: Node) -> None:
         assert (top / "data" / "0").read_bytes() == good
         server.terminate()
         server.communicate(timeout=patient(20))
+
+
+LARGE = random.Random(1).randbytes(2 << 10) + bytes(98 << 10)
+"""Zeros alone would be taken for a bomb."""
+
+
+def large_layer(place: Place, number: int) -> tuple[dict[str, Any], str]:
+    """10,000 files of 1 GB together, each the same: its line of the manifest, and its diffID."""
+    compressor, content, plain, packed = zlib.compressobj(1, wbits=31), LARGE, hashlib.sha256(), bytearray()
+    for each in range(10_000):
+        info = tarfile.TarInfo(f"usr/lib/layer{number}/folder{each // 50}/file_{each}")
+        info.size = len(content)
+        for piece in (info.tobuf(), content):
+            plain.update(piece)
+            packed += compressor.compress(piece)
+    plain.update(bytes(1024))
+    packed += compressor.compress(bytes(1024)) + compressor.flush()
+    pushed = push_blob(place, bytes(packed), media_type=OCI_LAYER_GZIP)
+    line = {"mediaType": OCI_LAYER_GZIP, "digest": pushed.digest, "size": pushed.size}
+    return line, f"sha256:{plain.hexdigest()}"
+
+
+@pytest.mark.long
+def test_ten_gigabytes_are_mounted_in_bounded_memory(node: Node) -> None:
+    layers = [large_layer(node.place, number) for number in range(10)]
+    diff_ids = [each[1] for each in layers]
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    pushed = push_blob(node.place, json.dumps(config).encode(), media_type=OCI_CONFIG)
+    line = {"mediaType": OCI_CONFIG, "digest": pushed.digest, "size": pushed.size}
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": line, "layers": [each[0] for each in layers]}
+    release = put(node.place, manifest, tag="v1")
+    Streamer(node.place, node.folder / "indexer", node.key.signer).index(release, Stream(min_layer_size=Size(1000)))
+    top, reference = node.folder / "top", f"{node.faults.address}/team/app:v1"
+    code, output, _ = node.run("mount", reference, "top", *node.believed, "--detach", "--json", "--no-fill")
+    assert code == 0, output
+    mount = answered(output)["mount"]
+    assert mount["layers_lazy"] == 10
+    names = [path for path in top.rglob("*") if path.name.startswith("file_")]
+    for name in names[::500]:
+        assert name.read_bytes() == LARGE
+    status = Path(f"/proc/{mount['process']}/status").read_text()
+    [anonymous] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")]
+    end_mount(top)
+    print(f"{anonymous} KiB")
+    assert len(names) == 100_000 and anonymous < 120 << 10
 
 
 def test_a_machine_without_fuse_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
