@@ -34,6 +34,7 @@ MAX_BYTES = 64 * 1024**3
 """Of all layers on the disk. Those not used for longest go first, never one that somebody has open."""
 
 _RUN_BYTES = 8192 * BLOCK_BYTES
+_COPY_BYTES = 16 << 20
 _EDGE_BYTES = BLOCK_BYTES // 8
 _WHOLE_EDGE = (1 << BLOCK_BYTES) - 1
 _SYNCED_HEAD = struct.Struct("<QQI")
@@ -76,6 +77,11 @@ class BlockStore:
             except BaseException:
                 os.close(lease)
                 raise
+
+    def free_bytes(self) -> int:
+        """Of the disk, for this user. Raises OSError."""
+        found = os.statvfs(self._folder)
+        return found.f_bavail * found.f_frsize
 
     def make_room(self, wanted: int = 0) -> int:
         """Delete what was not used for longest, until the limit holds and ``wanted`` bytes more were freed. Returns the
@@ -261,6 +267,37 @@ class LazyLayer:
         """Have the kernel read bytes of the file from the disk, and do not wait; holes cost nothing."""
         with suppress(OSError):
             os.posix_fadvise(self._data, position, size, os.POSIX_FADV_WILLNEED)
+
+    def unpacked(self, position: int, size: int) -> int | None:
+        """A descriptor of a file with these bytes alone, as :meth:`unpack` made it; None for none."""
+        with suppress(OSError):
+            return os.open(self._unpacked(position, size), os.O_RDONLY | os.O_CLOEXEC)
+        return None
+
+    def unpack(self, position: int, size: int) -> bool:
+        """Make a file with these bytes alone, beside the layer's own: it counts as the layer does, and goes with it.
+        Whether there is one now; False where not all of them are here. Raises OSError."""
+        if self._lease < 0 or not self.holds(position, position + size):
+            return False
+        # Without a name until it is whole, and on the disk: what a killed process leaves is gone.
+        file = os.open(self.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o400)
+        try:
+            done = 0
+            while done < size:
+                count = os.copy_file_range(self._data, file, min(size - done, _COPY_BYTES), position + done)
+                if not count or self._lease < 0:
+                    return False
+                done += count
+            os.fdatasync(file)
+            with suppress(FileExistsError):
+                # With a folder's descriptor, though the path needs none: Python follows the link only then.
+                os.link(f"/proc/self/fd/{file}", self._unpacked(position, size), src_dir_fd=file)
+        finally:
+            os.close(file)
+        return True
+
+    def _unpacked(self, position: int, size: int) -> Path:
+        return self.folder / f"file-{position}-{size}"
 
     def holds(self, start: int, stop: int) -> bool:
         """Whether all bytes from ``start`` to ``stop`` are there."""

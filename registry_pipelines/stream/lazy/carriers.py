@@ -30,6 +30,7 @@ from registry_pipelines.stream.lazy.mounting import (
     unmount,
 )
 from registry_pipelines.stream.lazy.notes import read_notes
+from registry_pipelines.stream.lazy.passthrough import Copies
 from registry_pipelines.stream.lazy.tree import Tree
 
 Kind = Literal["fuse", "fanotify", "auto"]
@@ -38,7 +39,7 @@ LOOK_EVERY_S = 0.5
 _NAMES_TOLD = 5
 
 
-class Lazy(Served, Protocol):
+class Lazy(Served, Copies, Protocol):
     """An image that any carrier can serve."""
 
     @property
@@ -162,13 +163,18 @@ def open_carrier(
 class FuseCarrier:
     """By FUSE."""
 
-    def __init__(self, image: Served, where: Where, why: str = "", *, whole: bool = False) -> None:
+    def __init__(self, image: Lazy, where: Where, why: str = "", *, whole: bool = False) -> None:
         """Raises LocalError, ToolMissing: nothing is mounted then."""
-        self.told = Told("fuse", why)
+        self._why = why
         self._folder = where.folder
         self._device = mount_fuse(where.folder, where.name)
         read_ahead = WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES
-        self._server = FuseServer(self._device, image, read_ahead_bytes=read_ahead)
+        self._server = FuseServer(self._device, image, copies=image, read_ahead_bytes=read_ahead)
+
+    @property
+    def told(self) -> Told:
+        """See :class:`Carrier`."""
+        return Told("fuse", self._why, self._server.copied_bytes)
 
     @property
     def failed_reads(self) -> int:

@@ -160,6 +160,11 @@ class Filler:
             self._background = True
             self._changed.notify_all()
 
+    def has_room(self, size: int) -> bool:
+        """Whether the store keeps its limit, and the disk has twice as much as that."""
+        self._store.make_room()
+        return not self._store.is_full and self._store.free_bytes() > 2 * size
+
     @property
     def filled_bytes(self) -> int:
         """Of the tars of all layers, those that are on this node."""

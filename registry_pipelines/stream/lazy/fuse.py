@@ -1,10 +1,10 @@
 """A tree of files served to the kernel by the FUSE protocol, straight from /dev/fuse; read-only.
 
 The kernel asks once for each name and each attribute and may keep the answers for ever; nothing is opened at the server
-(``NO_OPEN_SUPPORT``), so a file that was read once costs no question any more. Content goes out by ``writev`` from the
-store's map. What is not here yet is waited for in threads of its own, so that a slow registry stops nobody else; who
-waits and is killed gets EINTR, so that the kernel lets go of it (it waits for the answer in a state that no signal
-ends).
+(``NO_OPEN_SUPPORT``; but see ``passthrough``), so a file that was read once costs no question for its content. Content
+goes out by ``writev`` from the store's map. What is not here yet is waited for in threads of its own, so that a slow
+registry stops nobody else; who waits and is killed gets EINTR, so that the kernel lets go of it (it waits for the
+answer in a state that no signal ends).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.stream.lazy import fuse_wire as wire
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
 from registry_pipelines.stream.lazy.namespaces import group_ids, user_ids
+from registry_pipelines.stream.lazy.passthrough import RELEASE_IN, Copies, Passthrough
 
 READ_AHEAD_BYTES = 32 << 10
 """What the kernel reads beyond what was asked for. More means more pieces of a layer for a start, less means more
@@ -195,12 +196,22 @@ class _Sequence:
 
 
 class FuseServer:
-    """Serves one mount. ``device``: /dev/fuse, opened and mounted. See :meth:`run`."""
+    """Serves one mount. ``device``: /dev/fuse, opened and mounted. copies: where large files may have copies of their
+    own; reads of those are not asked here. See :meth:`run`."""
 
-    def __init__(self, device: int, served: Served, *, read_ahead_bytes: int = READ_AHEAD_BYTES) -> None:
+    def __init__(
+        self,
+        device: int,
+        served: Served,
+        *,
+        copies: Copies | None = None,
+        read_ahead_bytes: int = READ_AHEAD_BYTES,
+    ) -> None:
         self._device = device
         self._read_ahead_bytes = read_ahead_bytes
         self._sequence = _Sequence()
+        self._copies = copies
+        self._passthrough: Passthrough | None = None
         self._served = served
         self._users, self._groups = user_ids(), group_ids()
         self._waiting = _Waiting()
@@ -220,8 +231,15 @@ class FuseServer:
             Op.READDIR: self._readdir,
             Op.READDIRPLUS: self._readdirplus,
             Op.INIT: self._init,
+            Op.OPEN: self._open,
+            Op.RELEASE: self._release,
             Op.DESTROY: lambda node, body: (),
         }
+
+    @property
+    def copied_bytes(self) -> int:
+        """Of files that have copies of their own, and were opened here."""
+        return self._passthrough.copied_bytes if self._passthrough else 0
 
     def run(self) -> None:
         """Serve until the mount is gone. Blocks; in a thread or in the main one."""
@@ -234,6 +252,8 @@ class FuseServer:
         for thread in threads:
             thread.join()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._passthrough is not None:
+            self._passthrough.close()
 
     def _serve(self) -> None:
         buffer = bytearray(wire.REQUEST_BYTES)
@@ -294,15 +314,36 @@ class FuseServer:
             raise Refused(errno.EPROTO)
         if major > wire.MAJOR:  # the kernel asks again with ours
             return (wire.INIT_OUT.pack(wire.MAJOR, wire.MINOR, *[0] * 15),)
-        self.ready.set()
         background = WAITING_THREADS
+        wanted, more = flags & wire.WANTED, 0
+        if self._copies is not None and self._may_pass(flags, body):
+            wanted, more = wanted | wire.INIT_EXT, wire.PASSTHROUGH_2
+            self._passthrough = Passthrough(self._device, self._copies)
+        self.ready.set()
         return (
             wire.INIT_OUT.pack(
-                *(wire.MAJOR, wire.MINOR, self._read_ahead_bytes, flags & wire.WANTED),
-                *(background, background * 3 // 4, 4096, 1, 0, 0, 0),
-                *[0] * 7,
+                *(wire.MAJOR, wire.MINOR, self._read_ahead_bytes, wanted),
+                *(background, background * 3 // 4, 4096, 1, 0, 0, more),
+                *(int(bool(more)), *[0] * 6),
             ),
         )
+
+    def _may_pass(self, flags: int, body: memoryview) -> bool:
+        """Whether the kernel reads backing files by itself, for root of the machine."""
+        if not flags & wire.INIT_EXT or os.geteuid() != 0 or not self._users.every:
+            return False
+        return bool(wire.INIT_IN_2.unpack_from(body, wire.INIT_IN.size)[0] & wire.PASSTHROUGH_2)
+
+    def _open(self, node: int, body: memoryview) -> Sequence[bytes]:
+        if self._passthrough is None:
+            raise Refused(errno.ENOSYS)  # the kernel opens files without a question from now on
+        found = self._served.node(node)
+        return (self._passthrough.open(node, found.mode, found.size),)
+
+    def _release(self, node: int, body: memoryview) -> Sequence[bytes]:
+        if self._passthrough is not None:
+            self._passthrough.release(node, RELEASE_IN.unpack_from(body)[0])
+        return ()
 
     def _attributes(self, number: int) -> bytes:
         node = self._served.node(number)

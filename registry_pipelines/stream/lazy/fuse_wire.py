@@ -61,15 +61,22 @@ WANTED = (
 )
 """Files and directories are not opened at the server: the kernel keeps what it has read of them."""
 
+INIT_EXT = 1 << 30
+"""There is a second word of flags."""
+PASSTHROUGH_2 = 1 << 5
+"""Of the second word: the kernel reads backing files by itself."""
+
 HEAD = struct.Struct("=IIQQIIIHH")
 """Length, operation, unique number, node, user, group, process, extensions, padding."""
 REPLY = struct.Struct("=IiQ")
 """Length, error (negative), unique number of the request."""
 INIT_IN = struct.Struct("=IIII")
 """Version, minor version, read-ahead in bytes, flags."""
+INIT_IN_2 = struct.Struct("=I")
+"""Behind that, where there is a second word: its flags."""
 INIT_OUT = struct.Struct("=IIIIHHIIHHI7I")
 """Version, minor version, read-ahead, flags; background requests, congestion; bytes of a write, grain of times in ns,
-pages of a request, alignment, more flags, and more that is of no use here."""
+pages of a request, alignment, more flags, how deep backing files may be stacked, and more that is of no use here."""
 ATTR = struct.Struct("=6Q10I")
 """Inode, size, blocks, three times in s, their ns, mode, links, user, group, device, block size, flags."""
 ENTRY = struct.Struct("=4QII")

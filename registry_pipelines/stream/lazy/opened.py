@@ -76,6 +76,16 @@ class OpenImage:
         inode = self.node(number)
         self.layers[inode.layer].soon(inode.position + offset, size)
 
+    def unpacked(self, number: int) -> int | None:
+        """A descriptor of a file that has the content of this one alone; None for none."""
+        inode = self.node(number)
+        return self.layers[inode.layer].unpacked(inode.position, inode.size)
+
+    def unpack(self, number: int) -> bool:
+        """Make such a file where all of the content is here and the store has room. Whether it is there now."""
+        inode = self.node(number)
+        return self._filler.has_room(inode.size) and self.layers[inode.layer].unpack(inode.position, inode.size)
+
     def find(self, path: str) -> int | None:
         """The number of what stands under a path, no link followed; None for nothing."""
         return self.tree.find(b"" if path == "." else os.fsencode(path))

@@ -69,6 +69,10 @@ class MemoryTree:
     fetch: Callable[[bytes], bytes] | None = None
     any_xattrs: bool = True
     content_bytes: int = 1 << 20
+    asked: list[int] = field(default_factory=list)
+    """Whose content was asked for."""
+    copy: Path | None = None
+    """Where a file gets a copy of its own."""
     told: list[tuple[int, int, int]] = field(default_factory=list)
     """What was said to be read next."""
 
@@ -90,6 +94,7 @@ class MemoryTree:
 
     def view(self, number: int, offset: int, size: int) -> memoryview | None:
         assert offset + size <= self.things[number].size
+        self.asked.append(number)
         return None if self.fetch else memoryview(self.things[number].content)[offset : offset + size]
 
     def read(self, number: int, offset: int, size: int) -> bytes:
@@ -99,6 +104,17 @@ class MemoryTree:
     def soon(self, number: int, offset: int, size: int) -> None:
         self.told.append((number, offset, size))
 
+    def unpacked(self, number: int) -> int | None:
+        return os.open(self.copy, os.O_RDONLY) if self.copy and self.copy.exists() else None
+
+    def unpack(self, number: int) -> bool:
+        if self.copy is None:
+            return False
+        whole = self.copy.with_suffix(".new")
+        whole.write_bytes(self.things[number].content)
+        whole.rename(self.copy)
+        return True
+
 
 def one_file(content: bytes, fetch: Callable[[bytes], bytes] | None = None) -> MemoryTree:
     top = Thing(stat.S_IFDIR | 0o755, names={b"file": 2}, nlink=2)
@@ -106,11 +122,13 @@ def one_file(content: bytes, fetch: Callable[[bytes], bytes] | None = None) -> M
 
 
 @contextmanager
-def mounted(tree: MemoryTree, folder: Path, *, read_ahead_bytes: int = READ_AHEAD_BYTES) -> Iterator[FuseServer]:
+def mounted(
+    tree: MemoryTree, folder: Path, *, read_ahead_bytes: int = READ_AHEAD_BYTES, copies: bool = False
+) -> Iterator[FuseServer]:
     """A tree on a folder, which is made; served by threads of this process."""
     folder.mkdir(exist_ok=True)
     device = mount_fuse(folder, "a test")
-    server = FuseServer(device, tree, read_ahead_bytes=read_ahead_bytes)
+    server = FuseServer(device, tree, copies=tree if copies else None, read_ahead_bytes=read_ahead_bytes)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

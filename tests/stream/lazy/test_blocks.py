@@ -235,3 +235,24 @@ def test_two_processes_fill_one_layer_and_are_killed(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_many_kills_leave_no_wrong_byte(tmp_path: Path) -> None:
     killed_fillers(tmp_path, range(100))
+
+
+def test_a_part_of_a_layer_becomes_a_file_of_its_own_and_goes_with_the_layer(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(1 << 20)
+    store = BlockStore(tmp_path)
+    with store.open(Digest.of(content), len(content)) as layer:
+        layer.put(0, content[: 1 << 19])
+        layer.mark(0, 1 << 19)
+        assert layer.unpacked(1000, 400_000) is None
+        assert not layer.unpack(1000, 1 << 19)  # not all of it is here
+        assert layer.unpack(1000, 400_000) and layer.unpack(1000, 400_000)
+        copy = layer.unpacked(1000, 400_000)
+        assert copy is not None
+        with os.fdopen(copy, "rb") as file:
+            assert file.read() == content[1000:401_000]
+        names = {each.name for each in layer.folder.iterdir()}
+        counted = sum(each.stat().st_blocks * 512 for each in layer.folder.iterdir())
+    assert "file-1000-400000" in names and counted >= (1 << 19) + 400_000
+    assert not layer.unpack(0, 1000)  # it is closed
+    assert store.make_room(1) >= counted - (1 << 16)
+    assert not layer.folder.exists()
