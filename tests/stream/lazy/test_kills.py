@@ -263,10 +263,12 @@ def one_kill(scene: Scene, told: Counter[str]) -> None:
                 scene.start_registry()
             if victim == "daemon" and scene.carrier != "fuse" and chance.random() < 0.7:
                 with scene.serve(same=True) as other:  # it goes on where the first one was killed
-                    assert other.stdout is not None and "is mounted on" in other.stdout.readline(), scene.log()
-                    told["taken over"] += 1
-                    look_at_all(scene, told)
-                    other.kill()
+                    try:
+                        assert other.stdout is not None and "is mounted on" in other.stdout.readline(), scene.log()
+                        told["taken over"] += 1
+                        look_at_all(scene, told)
+                    finally:
+                        other.kill()
             for reader in readers:
                 ended(reader, told)
             if victim in ("registry", "holder"):  # it goes on as if nothing had been
