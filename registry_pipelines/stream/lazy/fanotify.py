@@ -33,7 +33,15 @@ from registry_pipelines.stream.lazy.fanotify_wire import Event, Taken
 from registry_pipelines.stream.lazy.guard import PATIENCE_S, Guard, TakenOver, listen
 from registry_pipelines.stream.lazy.holder import Held
 from registry_pipelines.stream.lazy.kept import make_own
-from registry_pipelines.stream.lazy.mounting import EROFS_KIND, MS_NODEV, MS_NOSUID, MS_RDONLY, mount, unmount
+from registry_pipelines.stream.lazy.mounting import (
+    EROFS_KIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    mount,
+    naming_settings,
+    unmount,
+)
 from registry_pipelines.stream.lazy.tree import ROOT, Inode, TreeWriter
 
 WAITING_THREADS = 64
@@ -64,7 +72,8 @@ def mount_file(file: BackingFile, folder: Path) -> None:
     """Mount it by mount(2), which reads the file itself: a loop device, as mount(8) makes, would never ask. Raises
     LocalError."""
     try:
-        mount(str(file.path), folder, EROFS_KIND, MS_RDONLY | MS_NOSUID | MS_NODEV)
+        with naming_settings(folder, EROFS_KIND):
+            mount(str(file.path), folder, EROFS_KIND, MS_RDONLY | MS_NOSUID | MS_NODEV)
     except OSError as error:
         raise LocalError(f"the image cannot be mounted as EROFS: {error.strerror}", where=str(folder)) from error
 

@@ -12,7 +12,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,9 @@ MNT_DETACH = 2
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000
 HELPER_TIMEOUT_S = 30.0
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_SETTINGS = Path("/sys/class/bdi")
+_named_settings: dict[int, Path] = {}
+"""By device number of a mount."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -133,8 +136,21 @@ def set_read_ahead(folder: Path, size: int) -> None:
     """How far the kernel reads ahead in files of a mount that are opened from now on, in bytes. For root of the
     machine; nothing happens for others."""
     device = folder.stat().st_dev
+    settings = _named_settings.get(device, _SETTINGS / f"{os.major(device)}:{os.minor(device)}")
     with suppress(OSError):
-        Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb").write_text(str(size >> 10))
+        (settings / "read_ahead_kb").write_text(str(size >> 10))
+
+
+@contextmanager
+def naming_settings(folder: Path, kind: str) -> Iterator[None]:
+    """For a mount of a kind whose settings the kernel numbers by itself (EROFS of a file: ``erofs-12``), so that
+    :func:`set_read_ahead` finds them: what is new once ``folder`` is mounted in the block. Where another mount of the
+    kind was made in the same moment nobody can tell which is which, and its read-ahead stays the kernel's."""
+    before = set(_SETTINGS.glob(f"{kind}-*"))
+    yield
+    new = set(_SETTINGS.glob(f"{kind}-*")) - before
+    if len(new) == 1:
+        _named_settings[folder.stat().st_dev] = new.pop()
 
 
 def end_mount(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from registry_pipelines.oci.platforms import Platform
@@ -9,6 +10,7 @@ from registry_pipelines.stream.hot.recording import RecordedFile, Recording, enc
 from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.stream.lazy.opened import open_image
 from tests.answers import answered
+from tests.stream.lazy.mounts import need_fanotify
 from tests.stream.lazy.test_commands import Node, node
 
 __all__ = ["node"]
@@ -55,3 +57,7 @@ def test_a_program_starts_from_a_pack_alone(node: Node, tmp_path: Path) -> None:
     assert "signed, cut from a start of this image" in node.run("check", reference, *node.believed)[1]
     code, _, errors = node.run("pack", reference, *signer)
     assert code == 8 and "no recording" in errors
+    shutil.rmtree(node.folder / "state" / "registry-pipelines" / "lazy")
+    need_fanotify(tmp_path)
+    code, output, errors = node.run("run", reference, *node.believed, "--no-fill", "--carrier", "fanotify")
+    assert (code, output) == (0, "hello\n") and "by pack" in errors and "by pieces" not in errors
