@@ -370,7 +370,7 @@ def status(options: Options) -> None:
                 console().print(f"  {harmless(reason)}", markup=False, soft_wrap=True)
     if layers or files:
         twice = f", and {size_text(files)} once more for the kernel to mount" if files else ""
-        console().print(f"on the disk: {size_text(layers)} of layers{twice}", markup=False, soft_wrap=True)
+        console().print(f"layers on the disk: {size_text(layers)}{twice}", markup=False, soft_wrap=True)
 
 
 _COLUMNS = (
