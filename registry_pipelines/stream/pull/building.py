@@ -38,6 +38,9 @@ class RootBuilder:
         self._twice = _read_twice(tree, contents)
         self._linked: dict[int, bytes] = {}
         self._owner = os.geteuid(), os.getegid()
+        status = os.stat(root)
+        self._inherits = status.st_gid != self._owner[1] or bool(status.st_mode & stat.S_ISGID)
+        """Whether what is made has another group than ours; else it has its owner already, as most files of images."""
         self.left_out: Counter[str] = Counter()
         """How many files lack something, by what it is."""
         self.files = 0
@@ -144,6 +147,8 @@ class RootBuilder:
     def _give(self, path: bytes, inode: Inode) -> bool:
         """Whether it has the owner it should have."""
         owner = inode.uid, inode.gid
+        if owner == self._owner and not self._inherits:
+            return True
         try:
             os.chown(path, *owner, dir_fd=self._root, follow_symlinks=False)
         except OSError as error:
