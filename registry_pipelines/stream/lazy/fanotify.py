@@ -206,7 +206,11 @@ class WatchedMount:
             self._begin(event)
 
     def _take(self) -> None:
-        for event in fan.events(self._group):
+        events = fan.events(self._group)
+        for event in events:
+            if event.descriptor < fan.SLOTS:
+                self._taken.add(event)
+        for event in events:
             if event.descriptor >= fan.SLOTS or not event.size:
                 fan.answer(self._group, event.descriptor, fan.DENY_EIO)
                 os.close(event.descriptor)
@@ -216,7 +220,6 @@ class WatchedMount:
                     fan.answer(self._group, event.descriptor, fan.DENY_EIO)
                     self._foreign.discard(event.descriptor)
                     self.failed_reads += 1
-                self._taken.add(event)
                 self._pending[event.descriptor] = event
             self._begin(event)
 

@@ -29,7 +29,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Size
 from registry_pipelines.stream.lazy.fuse import WHOLE_READ_AHEAD_BYTES
-from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mount_fuse, mounts
+from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse, mounts
 from registry_pipelines.stream.lazy.notes import read_notes
 from registry_pipelines.stream.model import Stream
 from tests.answers import answered, document
@@ -107,7 +107,7 @@ def node(tmp_path: Path, key: Key) -> Iterator[Node]:
         registry = DistributionRegistry(server.address)
         yield Node(faults, Place(registry, "team/app"), tmp_path, key)
         registry.close()
-    for each in [each for each in mounts() if each.kind == KIND and each.folder.is_relative_to(tmp_path)]:
+    for each in [each for each in mounts() if each.folder.is_relative_to(tmp_path)]:
         end_mount(each.folder)
 
 
