@@ -17,7 +17,6 @@ import stat
 import struct
 import threading
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,7 +66,7 @@ class Passthrough:
         self._device, self._copies = device, copies
         self._lock = threading.Lock()
         self._files: defaultdict[int, _Opened] = defaultdict(_Opened)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lazy-unpack")
+        self._copying, self._closed = threading.Lock(), False
         self._wanted: set[int] = set()
         """Files whose copies were asked for."""
         self._sizes: dict[int, int] = {}
@@ -80,7 +79,7 @@ class Passthrough:
 
     def close(self) -> None:
         """Make no more copies."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
 
     def open(self, number: int, mode: int, size: int) -> bytes:
         """The answer to who opens a file."""
@@ -112,8 +111,8 @@ class Passthrough:
                     fcntl.ioctl(self._device, _BACKING_CLOSE, struct.pack("=I", file.backing))
             elif not self._refused and number not in self._wanted:  # now, when it takes the disk from no reader of it
                 self._wanted.add(number)
-                with suppress(RuntimeError):  # the mount ends
-                    self._pool.submit(self._unpack, number)
+                # A program's end waits for no copy: that is when its libraries are closed.
+                threading.Thread(target=self._unpack, args=(number,), name="lazy-unpack", daemon=True).start()
 
     def _backed(self, number: int, file: _Opened) -> bool:
         """Give the kernel the copy of a file; one that is not there is made meanwhile."""
@@ -134,7 +133,8 @@ class Passthrough:
 
     def _unpack(self, number: int) -> None:
         try:
-            done = self._copies.unpack(number)
+            with self._copying:  # one at a time
+                done = not self._closed and self._copies.unpack(number)
         except Exception as error:  # a copy is a matter of speed alone
             _log.warning("no copy is made of a large file, which is read as before: %s", error)
             return
