@@ -100,8 +100,9 @@ class Crowd:
 
 def start_crowd(way: Way, setting: Setting, nodes: int) -> Crowd:
     """So many cold nodes at once, from one registry over one link. Each is prepared first; then all start together."""
-    crowd = Crowd(way.key, way.title, [], why=way.missing(setting))
-    if crowd.why or way.key == LOCAL:
+    why = "what is local already comes over no link" if way.key == LOCAL else way.missing(setting)
+    crowd = Crowd(way.key, way.title, [], why=why)
+    if why:
         return crowd
     cool(way, setting, Node(setting.image.work / "cooling", None))
     setting.registry.take()

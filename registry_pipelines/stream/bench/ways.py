@@ -21,11 +21,12 @@ from registry_pipelines.stream.bench.serving import CountingRegistry, Served
 from registry_pipelines.stream.lazy.program_root import run_folder
 
 CARRIERS = ("fuse", "fanotify")
-_LOADED = (
+LOADED = (
     *("cli.lazy", "cli.pulling", "chain.places", "evidence.keys", "stream.hot.using", "stream.pull.pulling"),
     *(f"stream.lazy.{name}" for name in ("opened", "running", "serving", "program_root", "sandbox")),
 )
-_WARM_UP = "\n".join([f"import registry_pipelines.{name}" for name in _LOADED] + ["registry_pipelines.cli.main()"])
+"""Modules that a start loads, below our package."""
+_WARM_UP = "\n".join([f"import registry_pipelines.{name}" for name in LOADED] + ["registry_pipelines.cli.main()"])
 """Loads what our program loads, so that its own files are in memory as Docker's daemon is."""
 
 

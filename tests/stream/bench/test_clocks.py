@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import xml.etree.ElementTree as ElementTree
 
@@ -12,7 +13,7 @@ from registry_pipelines.stream.bench.curve import MOST_POINTS, Curve
 from registry_pipelines.stream.bench.pictures import Line, bars, time_line
 from registry_pipelines.stream.bench.report import crowd_table, crowd_values, row_values, table
 from registry_pipelines.stream.bench.rounds import Crowd, Measured, Row
-from registry_pipelines.stream.bench.ways import DOCKER, LOCAL, Sample
+from registry_pipelines.stream.bench.ways import DOCKER, LOADED, LOCAL, Sample
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -57,6 +58,10 @@ def test_a_curve_begins_when_it_is_told_to() -> None:
     with Curve(None) as nothing:
         nothing.start()
     assert nothing.points == ()
+
+
+def test_what_is_brought_into_memory_is_there() -> None:
+    assert all(importlib.util.find_spec(f"registry_pipelines.{name}") for name in LOADED)
 
 
 def sample(started: float, result: float, wire: int = 0) -> Sample:
