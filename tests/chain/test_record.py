@@ -78,6 +78,7 @@ def test_a_release_is_recorded_packed_and_promoted_in_one_go_and_the_next_one_ta
     assert find_recordings(place, second.digest, trusted(recorded)).merged is None, "nothing was run"
 
 
+@pytest.mark.long
 def test_what_was_recorded_otherwise_than_the_configuration_says_now_is_not_taken_over(recorded: Fleet) -> None:
     first = pushed(recorded, "v1.0.0")
     recorded.chain.judge(first)
@@ -130,6 +131,7 @@ def test_a_start_is_measured_attached_once_and_held_against_the_policy(
     assert "more than 1ms" in tight.start_problems(release)[0]
 
 
+@pytest.mark.long
 def test_a_person_records_a_release_anew_with_a_command_of_their_own(
     recorded: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ def has_ended(live: Live, key: str, before: int) -> bool:
     return len(runs) > before and runs[0] in OVER
 
 
+@pytest.mark.long
 def test_a_hot_pack_is_made_by_hand_and_its_start_timed(live: Live, page: Page) -> None:
     need_fuse()
     place = Place(live.chain.registry("source"), "team/started")
