@@ -142,7 +142,7 @@ def page(work: Path) -> list[str]:
         sections.append(
             "Pages are touched in the order in which the start read them, libraries by mapping and other files by "
             "reading, with its pauses, on an image of the same public packages. While it pauses a replay takes no "
-            "processor, as a real start would; looking for files that are not there is not replayed."
+            "processor, which a real start does; looking for files that are not there is not replayed."
         )
     for said in replays:
         sections += [f"### {said['workload']['workload']}", heading(said), replay_text(said), table(said)]

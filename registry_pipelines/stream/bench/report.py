@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.bench.machine import machine_text
 from registry_pipelines.stream.bench.pictures import Line, bars, time_line
+from registry_pipelines.stream.bench.replay import Replayed
 from registry_pipelines.stream.bench.rounds import Crowd, Measured, Row
 from registry_pipelines.stream.bench.ways import BASELINE, DOCKER, LOCAL, Sample, Setting
 
@@ -33,6 +36,7 @@ def row_values(row: Row, measured: Measured) -> RowValues:
     }
     for name, value in figures.items():
         values[name] = None if math.isnan(value) else round(value, 3) if name.endswith("_s") else int(value)
+    values |= _replay_values(row)
     values["result_of_local"] = _ratio(row.result_s, measured.row(LOCAL))
     for name, key in (("docker", DOCKER), ("docker_baseline", BASELINE)):
         values[f"{name}_times_result"] = _ratio(row.result_s, measured.row(key), inverse=True)
@@ -41,6 +45,18 @@ def row_values(row: Row, measured: Measured) -> RowValues:
         values[f"{name}_times_started"] = None if math.isnan(faster) else round(faster, 2)
     values["why"] = row.why
     return values
+
+
+def _replay_values(row: Row) -> RowValues:
+    """Medians of what a replay tells of itself; nothing of a program."""
+    told = []
+    for sample in row.samples:
+        try:
+            told.append(msgspec.json.decode(sample.clocks.said, type=Replayed))
+        except msgspec.MsgspecError:
+            return {}
+    names = ("seconds", "stalls", "stalled_s")
+    return {f"replay_{name}": statistics.median(getattr(each, name) for each in told) for name in names if told}
 
 
 def _ratio(mine: float, other: Row | None, *, inverse: bool = False) -> float | None:
@@ -127,17 +143,22 @@ def table(said: Mapping[str, Any]) -> str:
     head = ["", "STARTED s", "RESULT s", "RESULT, times local"]
     head += ["faster than Docker, unoptimised: STARTED", "RESULT"] if baseline else []
     head += ["faster than Docker, same image: STARTED", "RESULT"] if docker else []
-    lines = [_line([*head, "MB over the wire", "requests"]), _line(["---"] * (len(head) + 2))]
+    replayed = any("replay_stalls" in row for row in said["rows"])
+    tail = ["MB over the wire", "requests", *(["first to last page s", "stalls", "stalled s"] if replayed else [])]
+    lines = [_line([*head, *tail]), _line(["---"] * (len(head) + len(tail)))]
     for row in said["rows"]:
         if row["result_s"] is None:
-            lines.append(_line([row["title"], f"not measured: {row['why']}", *[""] * len(head)]))
+            lines.append(_line([row["title"], f"not measured: {row['why']}", *[""] * (len(head) + len(tail) - 2)]))
             continue
         cells = [row["title"], _text(row["started_s"]), f"**{row['result_s']:.2f}**", _text(row["result_of_local"])]
         for wanted, name in ((baseline, "docker_baseline"), (docker, "docker")):
             if wanted:
                 cells += [_times(row[f"{name}_times_started"]), _times(row[f"{name}_times_result"])]
         size = row["wire_bytes"] or row["bytes"]
-        lines.append(_line([*cells, f"{size / 1e6:,.1f}", f"{row['requests']:,}"]))
+        cells += [f"{size / 1e6:,.1f}", f"{row['requests']:,}"]
+        if replayed:
+            cells += [_text(row["replay_seconds"]), f"{row['replay_stalls']:,.0f}", _text(row["replay_stalled_s"])]
+        lines.append(_line(cells))
     return "\n".join(lines)
 
 

@@ -83,6 +83,15 @@ def test_rows_are_medians_beside_what_they_are_compared_with() -> None:
     assert len({line.count("|") for line in text.splitlines()}) == 1
 
 
+def test_a_replay_tells_of_its_stalls() -> None:
+    said = '{"seconds": 4.5, "touches": 9, "stalls": 1200, "stalled_s": 0.75, "slow_s": 0.1}'
+    replayed = Row("pack-fuse", "lazy", [Sample(Clocks(0.1, 5.0, said), 0, 10, 3, 0)])
+    measured = Measured([replayed, Row("pull", "whole", why="no")], 1)
+    text = table({"rows": [row_values(row, measured) for row in measured.rows]})
+    assert "| first to last page s | stalls | stalled s |" in text and "| 4.50 | 1,200 | 0.75 |" in text
+    assert len({line.count("|") for line in text.splitlines()}) == 1
+
+
 def test_percentiles_are_of_nodes_that_were() -> None:
     crowd = Crowd("pack-fuse", "lazy", [sample(each / 10, float(each)) for each in range(1, 101)], bytes=5, refused=2)
     values = crowd_values(crowd)
