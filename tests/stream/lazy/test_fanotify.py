@@ -121,6 +121,7 @@ class Machine:
             os.kill(number, signal.SIGSTOP)
         for number in (*holders, *more):
             os.kill(number, signal.SIGKILL)
+        until(lambda: not set(holders) & set(self.holders()))
 
     @property
     def is_mounted(self) -> bool:
@@ -360,7 +361,7 @@ def test_where_nothing_can_serve_all_is_fetched_first(node: Node) -> None:
     assert "no /dev/fuse" in told["carrier_why"] and told["filled_bytes"] == told["size_bytes"]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stack=st.lists(layers(), min_size=1, max_size=3))
 def test_a_mounted_image_is_what_unpacking_it_makes(place: Place, key: Key, stack: list[list[Entry]]) -> None:
     with tempfile.TemporaryDirectory() as name:
