@@ -115,7 +115,7 @@ class DockerEngine:
         """See Puller."""
         if importlib.util.find_spec("docker") is None:
             return "the package docker is not installed (registry-pipelines[docker])"
-        import docker  # type: ignore[import-untyped]
+        import docker
 
         kind, _, path = (os.environ.get("DOCKER_HOST") or DOCKER_SOCKET).partition("://")
         if kind == "unix" and not Path(path).exists():  # the package leaves a socket open where it cannot connect
