@@ -191,10 +191,14 @@ def _say(other: socket.socket, what: bytes) -> None:
 
 
 def _hear(other: socket.socket, flags: int = 0) -> bytes:
-    try:
-        return other.recv(MOST_TOLD_BYTES, flags)
-    except OSError:
-        return b""
+    """What the other says; nothing, when it is gone. One that went without having read what it was told is first an
+    error (ECONNRESET), and what it said last comes behind that."""
+    with suppress(OSError):
+        try:
+            return other.recv(MOST_TOLD_BYTES, flags)
+        except ConnectionResetError:
+            return other.recv(MOST_TOLD_BYTES, flags)
+    return b""
 
 
 def _plain(name: bytes) -> bytes:

@@ -6,7 +6,9 @@ import gzip
 import hashlib
 import os
 import random
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.holder import DONE
 from registry_pipelines.stream.lazy.mounting import mount, mounts, unmount
 from registry_pipelines.stream.lazy.notes import read_notes
 from registry_pipelines.stream.lazy.opened import open_image
@@ -197,6 +200,27 @@ def test_a_holder_that_is_killed_has_a_twin_and_a_filler_starts_another(machine:
     machine.asked()
     filler.kill()
     assert machine.gets_an_error(reader)
+
+
+def test_a_holder_hears_that_it_is_done_from_a_filler_that_did_not_listen(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with (tmp_path / "file").open("r+b") as data, (tmp_path / "file").open("rb"), theirs, ours:
+        number = data.fileno()
+        words = [",".join([str(number)] * 5 + ["-1"]), str(theirs.fileno()), str(tmp_path / "top"), "", "600", ""]
+        script = "import sys; from registry_pipelines.stream.lazy.holder import main; main(sys.argv[1:])"
+        command = [sys.executable, "-c", script, *words]
+        with subprocess.Popen(command, pass_fds=[number, theirs.fileno()]) as process:
+            theirs.close()
+            try:
+                assert select.select([ours], [], [], patient(20))[0]
+                process.send_signal(signal.SIGSTOP)
+                ours.send(DONE)
+                ours.close()
+                process.send_signal(signal.SIGCONT)
+                assert process.wait(patient(5)) == 0
+            finally:
+                process.kill()
 
 
 def test_after_a_loss_of_all_the_mount_is_made_anew(machine: Machine) -> None:
