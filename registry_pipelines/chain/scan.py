@@ -43,7 +43,13 @@ def sbom(session: Session, release: Release) -> StageResult:
     signer = session.keys.at_hand("scanner")  # a wrong password is told before layers are read
     from registry_pipelines.scan.sbom import scan_image
 
-    packages = scan_image(place, subject, state=session.config.state, progress=session.progress)
+    packages = scan_image(
+        place,
+        subject,
+        state=session.config.state,
+        records=session.image(release.image).stream is not None,
+        progress=session.progress,
+    )
     published = publish_sboms(place, subject, packages, signer=signer)
     return _listed(place, subject, release.key, packages, started, published)
 

@@ -1,7 +1,8 @@
 """Scan an image: every platform's layers streamed once, their packages found, and the SBOM documents.
 
 What was found is kept in the state folder: a layer that two images share is streamed once, and a second scan reads no
-layer. What else one pass can tell of a layer (``LayerStore``) is kept on the way, for whoever indexes it.
+layer. What else one pass can tell of a layer (``LayerStore``) is kept on the way where somebody will index it: to hash
+its files and spans takes a third more of the processor.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ _Key = tuple[Digest, Digest]
 
 
 def scan_image(
-    place: Place, descriptor: Descriptor, *, state: Path, progress: Progress | None = None
+    place: Place, descriptor: Descriptor, *, state: Path, records: bool = False, progress: Progress | None = None
 ) -> list[PlatformPackages]:
     """The packages of every image below a release that some client could start, in the index's order: several for one
     platform are several, and what only calls itself an attestation or an artifact is one too.
 
-    descriptor: the release's top digest, an index or a manifest. state: the state folder; results live in ``scan/`` and
-    ``layers/``.
+    descriptor: the release's top digest, an index or a manifest. state: the state folder; results live in ``scan/``.
+    records: layers that are read leave their records in ``layers/``, for an image that is to be indexed.
     Raises ManifestInvalid: not an image, or no image in the index; ClosureIncomplete: a piece is missing; LayerInvalid,
     DigestMismatch: damaged or hostile content; the RegistryError family.
     """
@@ -65,18 +66,19 @@ def scan_image(
     images = read_images(place, top, configs=False)
     if not images:
         raise ManifestInvalid("there is no image in it", where=f"{place}@{descriptor.digest}")
-    scanner = _Scanner(place, descriptor.digest, state, progress or Silent())
+    store = LayerStore(state / "layers") if records and stops_at_blocks() else None
+    scanner = _Scanner(place, descriptor.digest, Kept(state), store, progress or Silent())
     return [scanner.packages(image) for image in images]
 
 
 class _Scanner:
     """One scan: where the image is, and where results are kept."""
 
-    def __init__(self, place: Place, subject: Digest, state: Path, progress: Progress) -> None:
+    def __init__(self, place: Place, subject: Digest, kept: Kept, store: LayerStore | None, progress: Progress) -> None:
         self._place = place
         self._subject = subject
-        self._kept = Kept(state)
-        self._store = LayerStore(state / "layers")
+        self._kept = kept
+        self._store = store
         self._progress = progress
 
     def packages(self, entry: Entry) -> PlatformPackages:
@@ -142,10 +144,10 @@ class _Scanner:
     def _walk(
         self, stream: Readable, layer: Descriptor, diff_id: Digest, beside: Executor | None
     ) -> Iterator[LayerWalk]:
-        """One that also writes the layer's record, unless it is there, or no library stops at deflate blocks."""
+        """One that also writes the layer's record where that is wanted and not there."""
         where = f"{self._place}@{layer.digest}"
-        wanted = stops_at_blocks() and self._store.get(diff_id, layer.digest) is None
-        with self._store.writing() if wanted else nullcontext() as writer:
+        wanted = self._store is not None and self._store.get(diff_id, layer.digest) is None
+        with self._store.writing() if self._store and wanted else nullcontext() as writer:
             yield open_layer(
                 stream, layer.media_type, where=where, expected=layer, diff_id=diff_id, writer=writer, beside=beside
             )

@@ -76,6 +76,16 @@ def test_status_lists_what_was_pushed_and_is_no_release_yet(fleet: Fleet) -> Non
 
 LARGE = {"usr/lib/big.so": random.Random(7).randbytes(300_000), "usr/bin/app": "#!/bin/sh\n"}
 INDEXED = ("team/app, targets", "team/app, promote: auto, stream: {min_layer_size: 100KiB}, targets")
+
+
+def test_a_scan_keeps_records_of_layers_where_somebody_will_index_them(fleet: Fleet) -> None:
+    fleet.chain.sbom(fleet.release("v1.0.0"))
+    folder = fleet.config.state / "layers"
+    assert not folder.exists(), "nobody asked for the hashes of files"
+    fleet.reload(INDEXED).sbom(fleet.release("v2.0.0"))
+    assert [path for path in folder.rglob("*") if path.is_file()]
+
+
 METADATA = {"usr/lib/python3/site-packages/goodwheel-1.0.dist-info/METADATA": "Name: goodwheel\nVersion: 1.0\n"}
 
 

@@ -199,7 +199,7 @@ from registry_pipelines.scan.sbom import scan_image
 from tests.scan.images import DEBIAN, push_image
 folder = Path(sys.argv[1])
 place = Place(LayoutRegistry(folder / "registry"), "team/app")
-(packages,) = scan_image(place, push_image(place, [DEBIAN]), state=folder / "state")
+(packages,) = scan_image(place, push_image(place, [DEBIAN]), state=folder / "state", records=True)
 print(len(packages.components), (folder / "state" / "layers").exists())
 """
 )

@@ -73,10 +73,10 @@ def test_a_layer_is_not_read_by_a_scan_when_an_index_read_it(place: Place, tmp_p
     )
 
 
-def test_a_scan_leaves_the_record_of_each_layer_for_all_images(place: Place, tmp_path: Path) -> None:
+def test_a_scan_asked_for_records_leaves_one_of_each_layer_for_all_images(place: Place, tmp_path: Path) -> None:
     image, state = push_image(place, [PLAIN, DEBIAN]), tmp_path / "state"
     other = push_image(place, [PLAIN], architecture="arm64")
-    scan_image(place, image, state=state)
+    scan_image(place, image, state=state, records=True)
     for tar in (PLAIN, make_tar(DEBIAN)):
         raw, layer, diff_id = layer_of(tar)
         record = LayerStore(state / "layers").get(diff_id, layer.digest)
