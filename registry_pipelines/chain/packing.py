@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import StageResult
@@ -126,14 +125,4 @@ def _action(result: PackResult) -> str:
     return f"a hot pack of {size_text(result.stored_bytes)} ({size_text(result.content_bytes)} unpacked){reused}"
 
 
-def read_recording(path: Path) -> Recording:
-    """A recording in a file. Raises RecordingInvalid, LocalError."""
-    from registry_pipelines.oci.files import local_errors
-    from registry_pipelines.stream.hot.recording import decode
-
-    with local_errors(path):
-        raw = path.read_bytes()
-    return decode(raw, where=str(path))
-
-
-__all__ = ["pack_any", "pack_result", "read_recording"]
+__all__ = ["pack_any", "pack_result"]

@@ -9,7 +9,7 @@ import click
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import harmless
-from registry_pipelines.cli.references import is_release, named
+from registry_pipelines.cli.references import named
 
 TARGET = (
     "TARGET is a release of the configuration or any image reference. Layers that this machine has no record of are "
@@ -47,14 +47,14 @@ def pack(
     indexer: a hot pack, from which nodes start before they fetch anything else. The image is not run, and no digest
     changes.
     """
-    from registry_pipelines.chain.packing import pack_any, read_recording
+    from registry_pipelines.chain.packing import pack_any
+    from registry_pipelines.cli.recording import read_recording
     from registry_pipelines.cli.releases import answer
     from registry_pipelines.cli.streaming import tools_for
     from registry_pipelines.oci.platforms import Platform
 
     told = read_recording(recording) if recording else None
     wanted = Platform.parse(platform) if platform else None
-    is_release(options.config_if_any(), target)
     with named(options, [target]) as locate, options.progress() as progress:
         located = locate(target)
         result = pack_any(

@@ -115,7 +115,7 @@ def record(
     signer = None if goal else _signer(options, signing_key)
     if no_run and not files:
         raise InputError("with --no-run there is nothing to record", do="Name recordings with --merge")
-    others = [_read(each) for each in files]
+    others = [read_recording(each) for each in files]
     from registry_pipelines.stream.lazy.running import Started
 
     started = None if no_run else Started()  # before anything starts a thread
@@ -208,7 +208,8 @@ def _verifier(options: Options, keys: Sequence[Path], signer: FileSigner | None)
     return believed
 
 
-def _read(path: Path) -> Recording:
+def read_recording(path: Path) -> Recording:
+    """A recording in a file. Raises RecordingInvalid, LocalError."""
     from registry_pipelines.oci.files import local_errors
     from registry_pipelines.stream.hot.recording import decode
 
