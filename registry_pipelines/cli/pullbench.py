@@ -45,6 +45,7 @@ def pull(
     images before is not measured. Layers that it shares with images that stay are not fetched again. Bound by what
     (processor, network, disk) is read from the whole machine's counters, so let nothing else run.
     """
+    from registry_pipelines.oci.files import local_errors
     from registry_pipelines.stream.bench.counters import link_bits_per_s
     from registry_pipelines.stream.bench.machine import drop_caches
     from registry_pipelines.stream.bench.pullers import PulledImage, pullers
@@ -54,8 +55,12 @@ def pull(
         if not options.quiet:
             click.echo(harmless(line), err=True)
 
+    parent = work or Path("/var/tmp")  # noqa: S108
+    with local_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        own = tempfile.TemporaryDirectory(prefix="bench-pull-", dir=parent)
     with (
-        tempfile.TemporaryDirectory(prefix="bench-pull-", dir=work or Path("/var/tmp")) as folder,  # noqa: S108
+        own as folder,
         named(options, [first, second]) as locate,
     ):
         chosen = pullers(Path(folder), address=address, chosen=clients)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.evidence.keys import FileSigner, generate_key, load_signer
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import MAX_CONFIG_BYTES, Descriptor, manifest_bytes
 from registry_pipelines.progress import Progress
@@ -131,9 +132,10 @@ def prepare(
 
     command, until: what is recorded for the hot pack; trace: a start elsewhere in place of it. cached: the share of its
     bytes that a node of ``docker-cached`` has already. unpack: also into a folder. plain: repository of the image as it
-    is. Raises what reading the image raises; a form that cannot be made is told in ``why_not``.
+    is. Raises LocalError, and what reading the image raises; a form that cannot be made is told in ``why_not``.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    with local_errors(work):
+        work.mkdir(parents=True, exist_ok=True)
     image = image_for(source, selector)
     size = sum(layer.size for layer, _ in image.layers)
     found = Prepared(work, f"{reference.partition('@')[0]}@{image.descriptor.digest}", image, size, plain=plain)
