@@ -76,6 +76,13 @@ of the time without them."""
 _COMMANDS = {name: row for rows in GROUPS.values() for name, row in rows.items()}
 
 
+def load_command(module: str, name: str) -> click.Command:
+    """A command of a module of this room, which is imported now."""
+    found = importlib.import_module(f"registry_pipelines.cli.{module}").COMMANDS
+    command: click.Command = next(command for command in found if command.name == name)
+    return command
+
+
 class _Commands(click.Group):
     """The commands of ``GROUPS``."""
 
@@ -85,9 +92,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"registry_pipelines.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
-        return command
+        return load_command(_COMMANDS[cmd_name][0], cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from registry_pipelines.cli import load_command
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
@@ -61,9 +61,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _LATER:
             return super().get_command(ctx, cmd_name)
-        module = importlib.import_module(f"registry_pipelines.cli.{_LATER[cmd_name]}")
-        command: click.Command = next(command for command in module.COMMANDS if command.name == cmd_name)
-        return command
+        return load_command(_LATER[cmd_name], cmd_name)
 
 
 @click.group("stream", cls=_Commands)
