@@ -9,5 +9,5 @@ elsewhere touched.
 meanwhile.
 
 Everything that a way does is done by the command that a user would type, in a process of its own. Only ``cli`` imports
-this room, and ``benchmarks`` and Dagster's measurement.
+this room, and ``benchmarks``; what ``stream measure`` attaches is timed by ``chain/start_process``.
 """

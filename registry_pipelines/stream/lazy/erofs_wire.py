@@ -59,9 +59,8 @@ _PREFIXES = (
 
 
 def super_block(*, root: int, inodes: int, blocks: int, shared_block: int) -> bytes:
-    """The block that begins at ``SUPER_OFFSET``, without a checksum: on one, in blocks of 512 bytes, fsck.erofs 1.8.6
-    reads beyond its memory. root: number of the top directory. shared_block: where shared
-    attributes begin."""
+    """The block that begins at ``SUPER_OFFSET``, without a checksum: it is optional, and not every reader can
+    check one in blocks of 512 bytes. root: number of the top directory. shared_block: where shared attributes begin."""
     raw = _SUPER.pack(
         *(_MAGIC, 0, _COMPAT_MTIME, BLOCK_BITS, 0, root, inodes, 0, 0, blocks, 0, shared_block),
         *(b"", b"", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.walk import open_layer
-from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.manifests import MAX_CONFIG_BYTES, Descriptor
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.stream.lazy.image import NodeImage
 from registry_pipelines.stream.pull.fetching import BlobFlow, OpenFlow
@@ -22,8 +22,6 @@ from registry_pipelines.threads import Pool
 
 NAME_ANNOTATION = "io.containerd.image.name"
 """What containerd names an image by, whole; ``org.opencontainers.image.ref.name`` is but its tag for others."""
-
-MAX_CONFIG_BYTES = 8 << 20
 
 Write = Callable[[bytes | memoryview], object]
 

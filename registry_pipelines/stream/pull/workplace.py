@@ -22,7 +22,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.stream.lazy.blocks import boot_id
 from registry_pipelines.stream.lazy.kept import make_own
 
-ROOT = "root"
+_ROOT = "root"
 
 _FORMAT = 1
 """Raised when folders hold something else than before."""
@@ -115,7 +115,7 @@ class Workplace:
 
     def build(self) -> int:
         """A descriptor of the folder in which the result is made; from now on layers lose their files to it."""
-        root = self.path / ROOT
+        root = self.path / _ROOT
         with local_errors(root):
             (self.path / "building").touch()
             root.mkdir(mode=0o700, exist_ok=True)
@@ -124,12 +124,12 @@ class Workplace:
     def finish(self) -> None:
         """Give the result its name. Raises LocalError: something has come to stand there."""
         try:
-            (self.path / ROOT).rename(self.target)
+            (self.path / _ROOT).rename(self.target)
         except OSError as error:
             raise LocalError(
                 f"the result cannot have its name: {error.strerror}",
                 where=str(self.target),
-                do=f"Make room there and run it again; until then it is {self.path / ROOT}",
+                do=f"Make room there and run it again; until then it is {self.path / _ROOT}",
             ) from error
         self.discard()
 
@@ -145,4 +145,4 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-__all__ = ["ROOT", "Workplace"]
+__all__ = ["Workplace"]
