@@ -35,10 +35,11 @@ from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_M
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.bench.machine import drop_caches
+from registry_pipelines.stream.bench.preparing import OURS
 from tests.stream.releases import put
 
 MIB = 1 << 20
-MAIN = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "stream"]
 READ = """
 import os, sys
 file, buffer = os.open(sys.argv[1], os.O_RDONLY), bytearray(1 << 17)
@@ -100,7 +101,10 @@ def mounted(reference: str, folder: Path) -> Iterator[int]:
     top = folder / "top"
     environment = {**os.environ, "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
     said = subprocess.run(
-        [*MAIN, "mount", reference, str(top), "--detach", "--json"], env=environment, capture_output=True, check=True
+        [*OURS, "stream", "mount", reference, str(top), "--detach", "--json"],
+        env=environment,
+        capture_output=True,
+        check=True,
     ).stdout
     try:
         yield json.loads(said)["result"]["mount"]["process"]
@@ -110,8 +114,7 @@ def mounted(reference: str, folder: Path) -> Iterator[int]:
 
 def read(path: Path, readers: int = 1) -> float:
     """Seconds until the last of some processes has read a file that is in no cache."""
-    os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text("3")
+    drop_caches()
     started = time.perf_counter()
     running = [subprocess.Popen([sys.executable, "-c", READ, str(path)]) for _ in range(readers)]
     for each in running:

@@ -40,6 +40,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.bench.docker import DockerDaemon
 from registry_pipelines.stream.bench.link import ADDRESS, Link
 from registry_pipelines.stream.bench.machine import drop_caches
+from registry_pipelines.stream.bench.preparing import OURS
 from registry_pipelines.stream.bench.serving import CountingRegistry
 
 LARGE = 24 << 20
@@ -154,14 +155,7 @@ def main() -> None:
         def run(*command: str) -> None:
             subprocess.run(node.enter(command), check=True, stdout=subprocess.DEVNULL)
 
-        ours = (
-            sys.executable,
-            "-c",
-            "from registry_pipelines.cli import main; main()",
-            "stream",
-            "pull",
-            "bench/team/app:v1",
-        )
+        ours = (*OURS, "stream", "pull", "bench/team/app:v1")
         config = work / "ours.yaml"
         config.write_text(
             f"version: 1\nstate: {work / 'state'}\nregistries:\n"

@@ -162,7 +162,7 @@ def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
         if head:
             yield head, Path(top)
         links = [each for each in folders if Path(top, each).is_symlink()]
-        folders[:] = sorted(each for each in folders if each not in links and each != "__pycache__.tmp")
+        folders[:] = sorted(set(folders) - set(links))
         for each in sorted((*files, *links)):
             yield f"{head}/{each}" if head else each, Path(top, each)
 
@@ -200,8 +200,7 @@ def installed(place: Place, python: Path, site: Path, wanted: str, folder: Path,
         for name, each in _below(stdlib, str(stdlib).lstrip("/")):
             if not {"site-packages", "dist-packages", "test", "tests"} & set(Path(name).parts):
                 yield name, each
-        for name in ("matmul.py",):
-            yield f"app/{name}", APPLICATION / name
+        yield "app/matmul.py", APPLICATION / "matmul.py"
 
     jobs: list[tuple[str, Files]] = [("system", system())]
     jobs += [("driver", [(str(each).lstrip("/"), each) for each in driver])] if driver else []
