@@ -51,9 +51,10 @@ def measure(session: Session, release: Release) -> StageResult:
     except (LocalError, InputError) as error:
         return _not_measured(release, f"{error.what}. {error.do}".rstrip(" ."))
     report = _report(release, entry, settings, starts)
-    attached = attach_report(place, entry.descriptor, report, session.keys.signer("indexer"))
     longest = session.policy(release).max_start_time
-    late = longest is not None and report.result_s > longest.total_seconds()
+    longest_s = longest.total_seconds() if longest is not None else None
+    attached = attach_report(place, entry.descriptor, report, session.keys.signer("indexer"), longest_s=longest_s)
+    late = longest_s is not None and report.result_s > longest_s
     return StageResult(
         stage="measure",
         subject=release.key,

@@ -49,9 +49,11 @@ class StartReport(msgspec.Struct, frozen=True, kw_only=True):
     time: str
     """RFC 3339, UTC, whole seconds."""
 
-    def says_anew(self, before: StartReport | None) -> bool:
-        """Whether it says something that an earlier report does not."""
+    def says_anew(self, before: StartReport | None, longest_s: float | None = None) -> bool:
+        """Whether it says something that an earlier report does not. longest_s: what a policy permits."""
         if before is None or (before.pack, before.carrier, before.until) != (self.pack, self.carrier, self.until):
+            return True
+        if longest_s is not None and (before.result_s > longest_s) != (self.result_s > longest_s):
             return True
         return abs(self.result_s - before.result_s) > SAME_WITHIN * before.result_s
 
@@ -80,13 +82,16 @@ def read_reports(place: Place, image: Digest, verifier: Verifier) -> tuple[Seque
     return sorted(found, key=lambda each: (each.report.time, each.statement), reverse=True), rejected
 
 
-def attach_report(place: Place, image: Descriptor, report: StartReport, signer: Signer) -> Attested | None:
-    """Sign a measurement and attach it, unless the newest one of this key says as much; None then. Raises
+def attach_report(
+    place: Place, image: Descriptor, report: StartReport, signer: Signer, *, longest_s: float | None = None
+) -> Attested | None:
+    """Sign a measurement and attach it, unless the newest one of this key says as much; None then. longest_s: what the
+    image's policy permits: a start that is on the other side of that now is news, however little it differs. Raises
     RegistryError."""
     from registry_pipelines.evidence.keys import verifier_of
 
     there, _ = read_reports(place, image.digest, verifier_of(signer))
-    if not report.says_anew(there[0].report if there else None):
+    if not report.says_anew(there[0].report if there else None, longest_s):
         return None
     return attest_once(place, image, START_TYPE, msgspec.json.decode(encode_json(report)), signer)
 

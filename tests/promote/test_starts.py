@@ -160,6 +160,15 @@ def test_a_measurement_that_says_the_same_is_not_attached_again(good: Candidate)
     assert [each.report.result_s for each in found] == [2.0, 2.6, 2.0] and rejected == []
 
 
+def test_a_measurement_on_the_other_side_of_what_the_policy_permits_is_attached_however_near(good: Candidate) -> None:
+    image, signer = good.children[0], good.key.signer
+    attach_report(good.place, image, report(image, result_s=3.2), signer)
+    later = report(image, result_s=2.9, time="2026-11-24T12:00:00Z")
+    assert attach_report(good.place, image, later, signer, longest_s=4.0) is None
+    assert attach_report(good.place, image, later, signer, longest_s=3.0)
+    assert attach_report(good.place, image, later, signer, longest_s=3.0) is None
+
+
 @pytest.mark.parametrize("changes", [{"result_s": -1.0}, {"image": Digest.of(b"another")}])
 def test_a_measurement_that_makes_no_sense_or_is_of_another_image_is_not_believed(
     good: Candidate, changes: dict[str, Any]
