@@ -234,6 +234,8 @@ class PackStream:
                 self._trouble(run, error)
             except Exception as error:  # readers would wait for a thread that is gone
                 self._trouble(run, RegistryPipelinesError(f"unexpected: {error!r}", where=str(self._place)))
+            with self._lock:
+                self._fail(run)  # after the end not all of them came
 
     def _take(self) -> list[Coming]:
         """Frames for one request; none at the end."""
@@ -272,10 +274,9 @@ class PackStream:
             try:
                 with self._place.registry.open_blob(self._place.repository, digest) as reader:
                     self._receive(rest, reader, 0)
-            except RegistryPipelinesError:
+            finally:
                 with self._lock:
                     self._fail(rest)
-                raise
 
     def _receive(self, run: Sequence[Coming], reader: Readable, position: int) -> None:
         with self._lock:

@@ -22,8 +22,12 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check import check_release
 from registry_pipelines.stream.hot.pack import PACK_TYPE, Head, decode_head, encode_head
 from registry_pipelines.stream.hot.packs import find_packs, publish_pack, read_head
+from registry_pipelines.stream.hot.using import PackStream, open_pack
+from registry_pipelines.stream.lazy.blocks import BlockStore
+from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.notes import MountNote
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
+from registry_pipelines.stream.lazy.pieces import Pieces
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads
 from tests.doubles.fault_registry import FaultRegistry
@@ -268,6 +272,33 @@ def test_a_registry_that_hangs_in_the_middle_is_an_error_after_a_while_and_the_r
         hot.faults.reset_counts()
         assert content(opened, "data/1") + content(opened, "data/2") == NOISE[MIB : 3 * MIB]
         assert counted_note(opened, tmp_path).fetched_bytes == 0
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["by ranges", "whole"])
+def test_of_what_is_under_way_at_the_end_nobody_waits_for_the_rest(hot: Hot, tmp_path: Path, ranges: bool) -> None:
+    hold = HoldContent(threading.Event(), 700_000)
+    if not ranges:
+        hot.faults.play("GET", hot.blobs(2), NoRange(), times=1000)
+    hot.faults.play("GET", hot.blobs(2), hold)
+    pack = open_pack(hot.place, hot.release.digest, hot.key.verifier, log=hot.said.append)
+    assert pack is not None
+    store = BlockStore(tmp_path / "blocks")
+    with Filler(hot.place, store, log=hot.said.append) as filler:
+        layers = [filler.open_late(each.digest, each.size, unread, table=None) for each in pack.head.layers]
+        stream = PackStream(hot.place, pack, layers, store, count=filler.counts.pack, log=hot.said.append)
+        [number] = {part.layer for part in pack.head.parts}
+        comes = stream.of_layer(number)
+        assert comes is not None
+        stream.start()
+        until(lambda: filler.counts.pack.bytes > 600_000)  # the registry holds the rest
+        stream.close()
+        hold.release.set()
+        stream.join()
+        assert not comes.wanted(0, layers[number].size)[0]
+
+
+def unread() -> Pieces:
+    raise AssertionError("nothing is read by pieces")
 
 
 def test_a_registry_that_dies_ends_every_read(hot: Hot, tmp_path: Path) -> None:
