@@ -193,6 +193,8 @@ class Tree:
             content = zstandard.ZstdDecompressor().decompress(raw[len(_MAGIC) :], max_output_size=_MAX_BYTES)
             start = 8 + int.from_bytes(content[:8], "little")
             head = msgspec.msgpack.decode(content[8:start], type=ready(_Head))
+            if min(head.inodes, head.children, head.name_bytes) < 0:
+                raise ValueError("it has fewer than nothing")
             sizes = (head.inodes * _ROW.size, head.name_bytes, 8 * head.children, 4 * head.children)
             parts = []
             for size in (*sizes, 4 * (head.inodes + 1)):

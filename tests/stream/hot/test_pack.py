@@ -6,7 +6,9 @@ import random
 import stat
 from contextlib import suppress
 
+import msgspec
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,3 +142,11 @@ def test_a_tree_with_a_name_that_is_none_is_refused(name: bytes) -> None:
     writer.children(1, [(name, 2)])
     with pytest.raises(IndexInvalid):
         writer.finish().check([1000])
+
+
+def test_a_tree_with_fewer_than_nothing_is_refused() -> None:
+    """So that its tables lie in each other, and all bytes are used up: rows that end in the middle of one."""
+    head = msgspec.msgpack.encode([2, -2, 11, 1, 0, [[b"", []]]])
+    raw = len(head).to_bytes(8, "little") + head + bytes(119)
+    with pytest.raises(IndexInvalid):
+        Tree.load(tree().dump()[:8] + zstandard.ZstdCompressor().compress(raw)).check([10_000])
