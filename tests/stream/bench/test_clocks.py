@@ -46,8 +46,8 @@ def test_no_answer_is_told(script: str, until: str, what: str) -> None:
 
 
 def test_what_takes_too_long_is_ended() -> None:
-    with pytest.raises(Failed, match="no answer in time: up"):
-        time_command(["sh", "-c", "echo up; exec sleep infinity"], timeout_s=0.5)
+    with pytest.raises(Failed, match="no answer in time"):  # a busy machine may not even have started it
+        time_command(["sh", "-c", "echo up; exec sleep infinity"], timeout_s=0.2)
 
 
 def test_a_curve_begins_when_it_is_told_to() -> None:
