@@ -11,15 +11,12 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from registry_pipelines.errors import InputError, LocalError, RegistryPipelinesError
 from registry_pipelines.progress import size_text
 from registry_pipelines.stream.lazy import mounting
-from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
-from registry_pipelines.stream.lazy.blocks import LazyLayer
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer, Served
-from registry_pipelines.stream.lazy.guard import TakenOver, find_holder
 from registry_pipelines.stream.lazy.mounting import (
     EROFS_KIND,
     absolute,
@@ -31,7 +28,12 @@ from registry_pipelines.stream.lazy.mounting import (
 )
 from registry_pipelines.stream.lazy.notes import read_notes
 from registry_pipelines.stream.lazy.passthrough import Copies
-from registry_pipelines.stream.lazy.tree import Tree
+
+if TYPE_CHECKING:  # FUSE needs no file of EROFS and no holder: loaded where they are used
+    from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
+    from registry_pipelines.stream.lazy.blocks import LazyLayer
+    from registry_pipelines.stream.lazy.guard import TakenOver
+    from registry_pipelines.stream.lazy.tree import Tree
 
 Kind = Literal["fuse", "fanotify", "auto"]
 
@@ -115,6 +117,8 @@ def free_folder(folder: Path, lazy: Path, *, take: bool = True) -> TakenOver | N
     if _is_erofs(real, lazy / "backing"):
         if any(each.alive and absolute(Path(each.note.folder)) == real for each in read_notes(lazy / "mounts")):
             raise InputError("an image is mounted there already", where=str(folder), do="Unmount it: `umount DIR`")
+        from registry_pipelines.stream.lazy.guard import find_holder
+
         taken = find_holder(real, lazy / "holders", take=take)
         if taken is not None or not take:
             return taken
@@ -282,7 +286,7 @@ class _Watched:
 
 
 def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: TakenOver | None, whole: bool) -> Carrier:
-    store = BackingStore((where.lazy / "backing").resolve())
+    store = _store(where)
     with ExitStack() as undo:
         if taken is not None:
             file = store.adopt(image.tree, image.layers, taken.held.data, taken.held.filling)
@@ -303,6 +307,12 @@ def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: Ta
         watched = _Watched(file, where, log, None, whole)
         undo.pop_all()
         return watched
+
+
+def _store(where: Where) -> BackingStore:
+    from registry_pipelines.stream.lazy.backing import BackingStore
+
+    return BackingStore((where.lazy / "backing").resolve())
 
 
 def _opened(store: BackingStore, image: Lazy, log: Callable[[str], object]) -> BackingFile:
@@ -326,7 +336,7 @@ def _is_complete(file: BackingFile) -> bool:
 def _whole(image: Lazy, where: Where, why: str, log: Callable[[str], object]) -> Carrier:
     """Fetch all, and mount it then."""
     with ExitStack() as undo:
-        file = undo.enter_context(_opened(BackingStore((where.lazy / "backing").resolve()), image, log))
+        file = undo.enter_context(_opened(_store(where), image, log))
         log(f"{why}; so all is fetched first, {size_text(sum(layer.size for layer in image.layers))} unpacked")
         image.fill_rest()
         file.fill(0, file.layout.size)

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from registry_pipelines.stream.lazy.carriers import Kind, Lazy, Where, open_carrier
-from registry_pipelines.stream.lazy.guard import TakenOver
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, forget, read_notes
+
+if TYPE_CHECKING:
+    from registry_pipelines.stream.lazy.guard import TakenOver
 
 NOTE_EVERY_S = 1.0
 """How often the note's counters are written while they change."""

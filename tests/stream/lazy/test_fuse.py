@@ -295,3 +295,10 @@ def test_without_the_helper_another_user_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ToolMissing, match="needs root, or the program fusermount3"):
         mount_fuse(tmp_path, "x")
+
+
+def test_fuse_loads_nothing_that_only_other_carriers_need() -> None:
+    script = "import sys, registry_pipelines.stream.lazy.serving; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    others = {f"registry_pipelines.stream.lazy.{name}" for name in ("backing", "erofs", "fanotify", "guard", "holder")}
+    assert not others & set(loaded)
