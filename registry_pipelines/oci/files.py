@@ -60,8 +60,11 @@ def install_file(descriptor: int, temporary: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
-def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = None, mode: int = 0o666) -> None:
-    """Replace a small file at once or not at all. mode: of the new file, less the umask. Raises DiskFull, OSError."""
+def write_file(
+    target: Path, content: bytes, *, temporary_folder: Path | None = None, mode: int = 0o666, lasting: bool = True
+) -> None:
+    """Replace a small file at once or not at all. mode: of the new file, less the umask. lasting: also over a power
+    cut; else it may be empty or torn after one, for who notices that when he reads it. Raises DiskFull, OSError."""
     temporary = (temporary_folder or target.parent) / f".{target.name[:40]}.{uuid.uuid4().hex}"
     with disk_errors(target):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -69,7 +72,10 @@ def write_file(target: Path, content: bytes, *, temporary_folder: Path | None = 
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
-            install_file(descriptor, temporary, target)
+            if lasting:
+                install_file(descriptor, temporary, target)
+            else:
+                temporary.rename(target)
         except BaseException:
             with suppress(FileNotFoundError):
                 temporary.unlink()

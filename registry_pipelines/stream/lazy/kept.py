@@ -28,9 +28,9 @@ def make_own(folder: Path) -> None:
 class KeptFiles:
     """Files below a folder, by name; any number of processes may use them. What is there by its name is whole."""
 
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
-        """Raises what :func:`make_own` does."""
-        self._folder, self._max_bytes = folder, max_bytes
+    def __init__(self, folder: Path, *, max_bytes: int, lasting: bool = True) -> None:
+        """lasting: see ``write_file``. Raises what :func:`make_own` does."""
+        self._folder, self._max_bytes, self._lasting = folder, max_bytes, lasting
         make_own(folder)
 
     def find(self, name: str) -> Path | None:
@@ -44,7 +44,7 @@ class KeptFiles:
     def put(self, name: str, content: bytes) -> Path:
         """Keep a file. Raises DiskFull, LocalError."""
         path = self._folder / name
-        write_file(path, content, mode=0o600)
+        write_file(path, content, mode=0o600, lasting=self._lasting)
         self.make_room(path)
         return path
 

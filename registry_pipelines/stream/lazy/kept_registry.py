@@ -50,7 +50,8 @@ class _Kept:
 
     def __init__(self, registry: Registry, folder: Path, log: Callable[[str], object]) -> None:
         self._registry, self._log = registry, log
-        self._files = KeptFiles(folder, max_bytes=MAX_BYTES)
+        # Nothing waits for the disk: what a power cut tears is no digest's content and no document, and is asked for.
+        self._files = KeptFiles(folder, max_bytes=MAX_BYTES, lasting=False)
         self._told = False
         self._down_until = 0.0
         """In monotonic seconds: until then it counts as one that cannot be reached."""

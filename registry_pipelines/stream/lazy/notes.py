@@ -96,7 +96,7 @@ class NoteFile:
     def write(self, note: MountNote) -> None:
         """Replace the note. A full disk keeps the old one: what is served is worth more than what is told of it."""
         with contextlib.suppress(RegistryPipelinesError), local_errors(self._path.parent):
-            write_file(self._path, encode_json(note), mode=0o600)
+            write_file(self._path, encode_json(note), mode=0o600, lasting=False)  # no mount outlives a power cut
 
 
 def read_notes(folder: Path) -> Iterator[Noted]:

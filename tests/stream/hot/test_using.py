@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import threading
@@ -25,7 +26,7 @@ from registry_pipelines.stream.hot.packs import find_packs, publish_pack, read_h
 from registry_pipelines.stream.hot.using import PackStream, open_pack
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.filling import Filler
-from registry_pipelines.stream.lazy.notes import MountNote
+from registry_pipelines.stream.lazy.notes import MountNote, NoteFile
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
 from registry_pipelines.stream.lazy.pieces import Pieces
 from registry_pipelines.transfer.engine import Engine
@@ -106,6 +107,23 @@ def hot(packed: tuple[Path, Descriptor], key: Key, tmp_path: Path) -> Iterator[H
         yield Hot(faults, Place(registry, "team/app"), Place(behind, "team/app"), key, packed[1])
         registry.close()
         behind.close()
+
+
+def test_no_start_waits_for_a_disk_to_take_what_the_registry_said(
+    hot: Hot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: waited.append(str(Path(f"/proc/self/fd/{file}").readlink())))
+    with hot.opened(tmp_path / "node") as opened, NoteFile(tmp_path / "notes") as notes:
+        assert content(opened, "etc/motd") == b"hello\n"
+        notes.write(counted_note(opened, tmp_path / "node"))
+        assert not waited
+    kept = [path for path in (tmp_path / "node" / "lazy" / "manifests").iterdir() if path.is_file()]
+    assert len(kept) >= 5
+    for number, path in enumerate(kept):  # a power cut
+        path.write_bytes((b"", bytes(path.stat().st_size), path.read_bytes()[:-1])[number % 3])
+    with hot.opened(tmp_path / "node") as opened:
+        assert content(opened, "etc/motd") == b"hello\n" and not hot.said
 
 
 def test_what_was_recorded_comes_from_the_pack_and_the_rest_from_the_layers(hot: Hot, tmp_path: Path) -> None:
