@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from registry_pipelines.stream.bench.curve import MOST_POINTS, Curve
 from registry_pipelines.stream.bench.pictures import Line, bars, time_line
 from registry_pipelines.stream.bench.report import crowd_table, crowd_values, row_values, table
 from registry_pipelines.stream.bench.rounds import Crowd, Measured, Row
-from registry_pipelines.stream.bench.ways import DOCKER, LOADED, LOCAL, Sample
+from registry_pipelines.stream.bench.ways import DOCKER, LOADED, LOCAL, Node, Sample, warm_up
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -117,3 +118,11 @@ def test_pictures_are_drawn_to_scale() -> None:
         for each in ElementTree.fromstring(bars({"T": {"a": 5, "b": 50}}, most=None)).iter(f"{SVG}rect")
     ]
     assert widths == [30, 300], "nothing is cut"
+
+
+def test_a_node_has_our_program_compiled_as_pip_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))
+    warm_up(Node(tmp_path / "node", None))
+    compiled = {path.name.partition(".")[0] for path in (tmp_path / "compiled").rglob("*.pyc")}
+    assert {name.rpartition(".")[2] for name in LOADED} <= compiled
