@@ -67,8 +67,9 @@ def pull(
         found = [locate(first), locate(second)]
         images = [PulledImage(each.place, each.tag or each.digest) for each in found]
         notes = [] if drop_caches() else ["files may be in memory already: dropping them needs root"]
-        rate = link * 1e9 if link is not None else 0.0 if images[0].local else link_bits_per_s()
-        if not rate:
+        local = all(each.local for each in images)
+        rate = link * 1e9 if link is not None else 0.0 if local else link_bits_per_s()
+        if not rate and not local:
             notes.append("the link's rate is not known (--link), so none is said to be bound by it")
         rows = measure(images, chosen, iterations, timeout, say)
         said = document(images, rows, iterations, rate, notes)
