@@ -60,14 +60,18 @@ class _Kept:
         return getattr(self._registry, name)
 
     def resolve(self, repository: str, reference: str) -> Descriptor:
-        """See Registry; of a digest that is kept no question."""
+        """See Registry; of a digest that is kept no question. A tag that is new here is asked for with the manifest,
+        which is wanted next; one that is known names what is here, mostly, so only its digest is asked for."""
         if kept := self._manifest(reference):
             return kept.descriptor
         key = f"tag {self._registry.name} {repository} {reference}"
+        last = self._last(key)
         try:
+            if last is None:
+                return self.get_manifest(repository, reference).descriptor
             found = self._registry.resolve(repository, reference)
         except Unavailable as error:
-            if (last := self._last(key)) and last.digest:
+            if last is not None and last.digest:
                 raise Unavailable(
                     error.what,
                     where=error.where,

@@ -109,6 +109,15 @@ def hot(packed: tuple[Path, Descriptor], key: Key, tmp_path: Path) -> Iterator[H
         behind.close()
 
 
+def test_each_thing_that_a_start_is_made_by_is_asked_for_once(hot: Hot, tmp_path: Path) -> None:
+    manifests = r".*/manifests/[^-]*"  # the tag with referrers, which has a minus, is asked for each time
+    for get, head in ((2, 0), (0, 1)):  # those of the image and of its pack; then what the image's tag names now
+        hot.faults.reset_counts()
+        with hot.opened(tmp_path / "node") as opened:
+            assert content(opened, "etc/motd") == b"hello\n"
+        assert (len(hot.faults.requests("GET", manifests)), len(hot.faults.requests("HEAD"))) == (get, head)
+
+
 def test_no_start_waits_for_a_disk_to_take_what_the_registry_said(
     hot: Hot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
