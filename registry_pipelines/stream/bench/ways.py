@@ -22,8 +22,12 @@ from registry_pipelines.stream.lazy.program_root import run_folder
 
 CARRIERS = ("fuse", "fanotify")
 LOADED = (
-    *("cli.lazy", "cli.pulling", "chain.places", "evidence.keys", "stream.hot.using", "stream.pull.pulling"),
-    *(f"stream.lazy.{name}" for name in ("opened", "running", "serving", "program_root", "sandbox")),
+    *("cli.lazy", "cli.pulling", "chain.places", "chain.serving", "config.loading", "evidence.keys"),
+    *("stream.hot.using", "stream.pull.pulling"),
+    *(
+        f"stream.lazy.{name}"
+        for name in ("fanotify", "gpu", "opened", "running", "serving", "program_root", "sandbox", "tables")
+    ),
 )
 """Modules that a start loads, below our package."""
 _WARM_UP = "\n".join([f"import registry_pipelines.{name}" for name in LOADED] + ["registry_pipelines.cli.main()"])

@@ -126,3 +126,6 @@ def test_a_node_has_our_program_compiled_as_pip_leaves_it(tmp_path: Path, monkey
     warm_up(Node(tmp_path / "node", None))
     compiled = {path.name.partition(".")[0] for path in (tmp_path / "compiled").rglob("*.pyc")}
     assert {name.rpartition(".")[2] for name in LOADED} <= compiled
+    assert {"checks", "document", "backing", "fanotify", "gpu", "using", "tables"} <= compiled, (
+        "each way's, and settings'"
+    )
