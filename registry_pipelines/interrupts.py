@@ -3,8 +3,8 @@
 The first signal raises KeyboardInterrupt in the main thread, and the work winds up: pools are left behind
 (``threads``), journals are closed, temporary files go. That needs the main thread, which may be held where Python hears
 no signal (a look-up of a name, a locked database, a registry that is waited for while something is closed). So another
-thread hears it too, and ends the process when the time is over, or at a second signal. By then nothing is lost: what
-is written stands there whole or not at all, and journals are made for a kill.
+thread hears it too, and ends the process when the time is over, or at a second signal (the same one twice at once is
+one). By then nothing is lost: what is written stands there whole or not at all, and journals are made for a kill.
 
 Every command begins here, ``--help`` too: this loads as little as it can.
 """
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 WIND_UP_S = 1.5
 """From the first signal until the process is ended all the same. With what a busy machine takes, two seconds."""
+
+TOGETHER_S = 0.2
+"""Signals within this are one: ``timeout``, and whoever ends a whole group, sends the same twice."""
 
 _SIGNALS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _NUDGE = signal.SIGURG
@@ -104,9 +107,14 @@ class _Watch:
 
     def _listen(self) -> None:
         number = _next(self._heard, None)
-        if number:
-            signal.pthread_kill(threading.main_thread().ident or 0, _NUDGE)
-        if number and _next(self._heard, self._wind_up_s) != _NOBODY_LISTENS:
+        if not number:
+            return
+        signal.pthread_kill(threading.main_thread().ident or 0, _NUDGE)
+        first = time.monotonic()
+        while (again := _next(self._heard, max(0.0, first + self._wind_up_s - time.monotonic()))) in _SIGNALS:
+            if time.monotonic() - first >= TOGETHER_S:
+                break
+        if again != _NOBODY_LISTENS:
             self.end(number)
 
     def end(self, number: int) -> None:

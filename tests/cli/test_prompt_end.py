@@ -283,7 +283,9 @@ def command_of(pid: int) -> str:
 
 HOLDS = """\
 import sqlite3, sys, threading
+from registry_pipelines import interrupts
 from registry_pipelines.interrupts import prompt_end
+interrupts.TOGETHER_S = 0
 with prompt_end({wind_up}):
     held, locked = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[1], timeout=600)
     held.execute("BEGIN EXCLUSIVE")
@@ -320,6 +322,33 @@ def test_a_second_interrupt_does_not_wait_for_what_winds_up(tmp_path: Path) -> N
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=BOUND_S)
     assert (running.returncode, said) == (130, "interrupted\n")
+
+
+WINDS_UP = """\
+import sys, threading
+from registry_pipelines import interrupts
+interrupts.TOGETHER_S = 600
+with interrupts.prompt_end(600):
+    try:
+        print("now", flush=True)
+        threading.Event().wait()
+    finally:
+        print(sys.stdin.readline(), flush=True)
+"""
+
+
+def test_the_same_signal_twice_at_once_is_one() -> None:
+    """As ``timeout`` sends it: to its child, and to the group in which both are."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WINDS_UP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None and running.stdout.readline() == "now\n"
+        for _ in range(3):
+            running.send_signal(signal.SIGTERM)
+            time.sleep(0.05)  # else the kernel makes one of them
+        said, _ = running.communicate("wound up", timeout=BOUND_S)
+    assert (running.returncode, said) == (128 + signal.SIGTERM, "wound up\n")
 
 
 def test_an_interrupt_that_was_ignored_from_the_start_stays_so(world: World) -> None:
