@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,22 @@ from registry_pipelines.stream.bench.clocks import Failed
 START_S = 60.0
 STOP_S = 30.0
 _LOG_LINES = 5
+_PREFIX = "rp-docker-"
+
+
+def _remove_left() -> None:
+    """What daemons left whose benchmark was interrupted before they had ended."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError, ValueError):
+            if left.is_symlink() or left.lstat().st_uid != os.geteuid():
+                continue
+            if not Path("/proc", str(int((left / "d.pid").read_text()))).exists():
+                _remove(left)
+
+
+def _remove(folder: Path) -> None:
+    subprocess.run(["umount", str(folder / "run" / "netns" / "default")], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def missing_for_docker() -> str:
@@ -38,8 +55,9 @@ class DockerDaemon:
 
     def __enter__(self) -> DockerDaemon:
         """Raises LocalError."""
+        _remove_left()
         # A socket's path has 107 bytes at most.
-        self._folder = Path(tempfile.mkdtemp(prefix="rp-docker-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._log = self._folder / "log"
         command = [
             *("setpriv", "--pdeathsig", "TERM"),  # when we are killed
@@ -71,9 +89,8 @@ class DockerDaemon:
             self._process.kill()
             self._process.wait()
         CHILDREN.discard(self._process)
-        subprocess.run(["umount", str(self._folder / "run" / "netns" / "default")], capture_output=True, check=False)
-        for each in (self._data, self._folder):
-            shutil.rmtree(each, ignore_errors=True)
+        _remove(self._folder)
+        shutil.rmtree(self._data, ignore_errors=True)
 
     def command(self, *arguments: str) -> list[str]:
         """A call of the client."""

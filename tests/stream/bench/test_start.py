@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.bench.docker import missing_for_docker
+from registry_pipelines.stream.bench.docker import DockerDaemon, missing_for_docker
 from registry_pipelines.stream.bench.link import ADDRESS, Link, missing_for_link
 from registry_pipelines.stream.bench.ways import WAYS
 from tests.answers import answered
@@ -104,6 +105,24 @@ def test_many_nodes_replay_a_start_that_was_recorded_elsewhere(tmp_path: Path, r
     assert crowd["result_p50_s"] <= crowd["result_p99_s"] and crowd["bytes"] > 1000 and crowd["requests"] > 2
     assert "Docker starts what is inside" in docker["why"]
     assert found["link_bits_per_s"] == 0 and found["rows"] == []
+
+
+def test_what_an_interrupted_docker_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if problem := missing_for_docker():
+        missing(problem)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name, process in (("ended", ended.pid), ("runs", os.getpid())):
+        (tmp_path / f"rp-docker-{name}" / "run").mkdir(parents=True)
+        (tmp_path / f"rp-docker-{name}" / "d.pid").write_text(str(process))
+    (tmp_path / "rp-docker-link").symlink_to(tmp_path / "rp-docker-ended")
+    with (
+        pytest.raises(LocalError, match="does not start"),
+        DockerDaemon(tmp_path, lambda command: ["false"], "127.0.0.1:1"),
+    ):
+        pass
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["rp-docker-link", "rp-docker-runs"]
 
 
 def test_a_way_that_nobody_knows_is_named(tmp_path: Path) -> None:
