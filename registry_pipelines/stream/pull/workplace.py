@@ -37,9 +37,9 @@ class Workplace:
 
     def __init__(self, target: Path) -> None:
         self.target = target.resolve()
-        self.path = self.target.with_name(f".{self.target.name}.pull")
         self._lock = -1
-        self._check_target()
+        self._check_target()  # the top directory has no name, and is not empty
+        self.path = self.target.with_name(f".{self.target.name}.pull")
 
     def _check_target(self) -> None:
         target = self.target

@@ -371,6 +371,8 @@ def test_where_it_cannot_go_is_said_before_anything_is_fetched(
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match="not empty"):
         pulled(there, tmp_path / "full")
+    with pytest.raises(InputError, match="not empty"):
+        pulled(there, Path("/"))
     with Workplace(tmp_path / "made"), pytest.raises(StateLocked):
         pulled(there, tmp_path / "made")
     with small_disk(tmp_path / "disk", 1) as disk, pytest.raises(InputError, match="a disk is mounted there"):
