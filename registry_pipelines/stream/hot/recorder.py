@@ -220,12 +220,15 @@ class _Watch:
                 ready = {number for number, _ in waiting.poll(LOOK_EVERY_S * 1000)}
                 if self._started.output in ready and not self._printed():
                     waiting.unregister(self._started.output)
+                if process in ready:
+                    self._print_rest()
+                # Also where the kernel ended one process alone, or started one less, and the program goes on.
+                if beyond := self._limits.exceeded():
+                    raise self._failed(beyond)
                 if self._is_over():
                     return self._so_far()
                 if process in ready:
                     return self._ended()
-                if not self._limits.together and (beyond := self._limits.exceeded()):
-                    raise self._failed(beyond)
                 if time.monotonic() >= deadline:
                     raise self._failed(f"after {self._record.timeout} {self._missing()}")
         finally:
@@ -259,14 +262,15 @@ class _Watch:
             self._line = bytearray(rest[-_MOST_LINE_BYTES:])
         return True
 
-    def _ended(self) -> float:
-        """The program is gone."""
+    def _print_rest(self) -> None:
         while select.select([self._started.output], [], [], 0)[0] and self._printed():
             pass
+
+    def _ended(self) -> float:
+        """The program is gone."""
         code = self._started.wait()
         if code:
-            why = self._limits.exceeded() or _how_it_ended(code)
-            raise self._failed(why)
+            raise self._failed(_how_it_ended(code))
         if self._kind == "port" or (self._kind == "line" and not self._line_seen):
             raise self._failed(f"it ended with 0, and {self._missing()}")
         return time.monotonic() - self.begun if self._kind == "exit" else self._so_far()

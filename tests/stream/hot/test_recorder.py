@@ -18,6 +18,8 @@ from registry_pipelines.cli import main
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import Size
+from registry_pipelines.stream.hot.limits import Limits
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, Recording, decode, encode
 from registry_pipelines.stream.hot.recordings import find_recordings
 from tests.answers import answered, document
@@ -193,6 +195,13 @@ def test_limits_hold_for_all_that_is_run_together(node: Node, shell: str) -> Non
         "what"
     ]
     assert "more than 8 processes" in what
+    grows = "(a=x; while :; do a=$a$a; done); exit 0"  # one process is killed, and the program ends well
+    with Limits(Size(64 << 20), 8) as limits:
+        by_kernel = limits.together
+    if by_kernel:  # else each process has its own limit, and is told no
+        end = ("--until", "exit", "--timeout", "60s")
+        found = refused(node, shell, "--memory", "64MiB", *end, "--", "sh", "-c", grows)
+        assert "more than 64MiB of memory" in found["what"]
     files = "while cat /data/1 /data/2 >>/all; do :; done; exit 7"
     found = refused(node, shell, "--memory", "64MiB", "--until", "exit", "--timeout", "60s", "--", "sh", "-c", files)
     assert "No space left" in found["what"] or "more than 64MiB of memory" in found["what"]
