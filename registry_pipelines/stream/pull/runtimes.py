@@ -47,6 +47,10 @@ class Runtime(Protocol):
         """Digests of the layers that it has and need not be sent."""
         ...
 
+    def notes(self) -> list[str]:
+        """What a person must know before anything is put into it."""
+        ...
+
     def import_command(self) -> list[str]:
         """What reads an archive from its input, and ends when containers can be started from it."""
         ...
@@ -75,6 +79,12 @@ class Containerd:
         """See Runtime."""
         told = _answer(self.command("content", "ls", "-q"), self.name, "Look at its log")
         return frozenset(told.split())
+
+    def notes(self) -> list[str]:
+        """See Runtime. containerd makes a namespace of whatever name it is told."""
+        wanted = self.namespace or os.environ.get("CONTAINERD_NAMESPACE", "")
+        there = _answer(self.command("namespaces", "ls", "-q"), self.name, "Look at its log").split()
+        return [f"containerd had no namespace {wanted!r}, and has it now"] if wanted and wanted not in there else []
 
     def import_command(self) -> list[str]:
         """See Runtime."""
@@ -105,6 +115,10 @@ class Docker:
         """None: it tells of no blobs."""
         return frozenset()
 
+    def notes(self) -> list[str]:
+        """See Runtime."""
+        return []
+
     def import_command(self) -> list[str]:
         """See Runtime."""
         return self._command("load", "--quiet")
@@ -122,6 +136,7 @@ def pull_to_runtime(image: NodeImage, name: str, runtime: Runtime, *, progress: 
     began = time.monotonic()
     check_layers(image)
     runtime.ready()
+    notes = runtime.notes()
     there = runtime.blobs()
     memory, stopped, shown = PartMemory(MEMORY_BYTES), threading.Event(), progress or Silent()
     layers = {layer.digest: layer.size for layer, _ in image.layers}
@@ -141,6 +156,7 @@ def pull_to_runtime(image: NodeImage, name: str, runtime: Runtime, *, progress: 
     pulled = Pulled(image.descriptor.digest, f"{runtime.name}: {name}", layers=len(layers))
     pulled.fetched_bytes, pulled.stored_layers = writer.layer_bytes, writer.layers_left
     pulled.config = dict(image.config.config or {})
+    pulled.notes = notes
     pulled.seconds = time.monotonic() - began
     return pulled
 

@@ -83,14 +83,15 @@ def test_containerd_runs_what_it_was_given_and_has_unpacked_the_same(
     pushed(place)
     name, image = f"{place}:v1", image_for(place, "v1")
     with started(peer, programs) as (client, runtime):
-        assert pull_to_runtime(image, name, runtime).fetched_bytes > 2 << 20
+        pulled = pull_to_runtime(image, name, runtime)
+        assert pulled.fetched_bytes > 2 << 20 and pulled.notes == ["containerd had no namespace 'mine', and has it now"]
         mine = ("--namespace", "mine")
         top = place.registry.resolve(place.repository, "v1").digest
         [_, row] = client(*mine, "images", "check").splitlines()
         assert row.split()[0] == name and row.split()[2] == top and row.endswith("true")  # unpacked
         assert client(*mine, "run", "--rm", "--net-host", name, "one") == "hello\n"
         again = pull_to_runtime(image, name, runtime)
-        assert (again.fetched_bytes, again.stored_layers) == (0, 2)
+        assert (again.fetched_bytes, again.stored_layers, again.notes) == (0, 2, [])
         # What containerd unpacked by itself is what a folder gets.
         pull_to_folder(image, tmp_path / "made")
         mount = tmp_path / "mount"
