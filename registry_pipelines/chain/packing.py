@@ -76,7 +76,8 @@ def _attached(
     raise InputError(
         "no recording of the image's start is attached that this key signed",
         where=subject,
-        do="Record one: `registry-pipelines stream record TARGET`; or name one of another image (--recording, --like)",
+        do=f"Record one: `registry-pipelines stream record {subject}`; "
+        "or name one of another image (--recording, --like)",
     )
 
 

@@ -116,7 +116,9 @@ def free_folder(folder: Path, lazy: Path, *, take: bool = True) -> TakenOver | N
     real = absolute(folder)
     if _is_erofs(real, lazy / "backing"):
         if any(each.alive and absolute(Path(each.note.folder)) == real for each in read_notes(lazy / "mounts")):
-            raise InputError("an image is mounted there already", where=str(folder), do="Unmount it: `umount DIR`")
+            raise InputError(
+                "an image is mounted there already", where=str(folder), do=f"Unmount it: `umount {folder}`"
+            )
         from registry_pipelines.stream.lazy.guard import find_holder
 
         taken = find_holder(real, lazy / "holders", take=take)

@@ -185,7 +185,7 @@ def find_holder(folder: Path, sockets: Path, *, take: bool) -> TakenOver | None:
         return TakenOver(Held(*numbers), asked, told.decode())
     asked.close()
     if told == holder.BUSY:
-        raise InputError("an image is mounted there already", where=str(folder), do="Unmount it: `umount DIR`")
+        raise InputError("an image is mounted there already", where=str(folder), do=f"Unmount it: `umount {folder}`")
     return None
 
 

@@ -86,7 +86,9 @@ def check_folder(folder: Path) -> None:
     left mounted is taken away. Raises InputError, LocalError."""
     while any(each.folder == absolute(folder) and each.kind == KIND for each in mounts()):
         if not _is_dead(folder):
-            raise InputError("an image is mounted there already", where=str(folder), do="Unmount it: `umount DIR`")
+            raise InputError(
+                "an image is mounted there already", where=str(folder), do=f"Unmount it: `umount {folder}`"
+            )
         end_mount(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def test_a_program_starts_from_a_pack_alone(node: Node, tmp_path: Path) -> None:
     assert (told["state"], told["pages_found"]) == ("fresh", 1.0)
     assert "signed, cut from a start of this image" in node.run("check", reference, *node.believed)[1]
     code, _, errors = node.run("pack", reference, *signer)
-    assert code == 8 and "no recording" in errors
+    assert code == 8 and f"`registry-pipelines stream record {reference}`" in errors
     shutil.rmtree(node.folder / "state" / "registry-pipelines" / "lazy")
     need_fanotify(tmp_path)
     code, output, errors = node.run("run", reference, *node.believed, "--no-fill", "--carrier", "fanotify")

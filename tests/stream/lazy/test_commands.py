@@ -184,7 +184,7 @@ def test_a_detached_mount_that_is_killed_is_mounted_again(node: Node) -> None:
     mount = answered(output)["mount"]
     assert code == 0 and mount["lazy"] and (top / "motd").read_text() == "hello\n"
     code, _, errors = node.run("mount", reference, "top", *node.believed)
-    assert code == 8 and "mounted there already" in errors
+    assert code == 8 and "mounted there already" in errors and "`umount top`" in errors
     os.kill(mount["process"], signal.SIGKILL)
     with pytest.raises(OSError) as raised:
         (top / "data" / "0").read_bytes()
