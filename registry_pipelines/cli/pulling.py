@@ -20,6 +20,7 @@ from registry_pipelines.progress import count_text, size_text
 if TYPE_CHECKING:
     from registry_pipelines.chain.places import Located
     from registry_pipelines.progress import Progress
+    from registry_pipelines.stream.lazy.image import NodeImage
     from registry_pipelines.stream.pull.pulling import Pulled
     from registry_pipelines.stream.pull.runtimes import Runtime
 
@@ -78,21 +79,34 @@ def pull(
     _show(options, target, pulled)
 
 
+def _image(located: Located, platform: Platform | None) -> NodeImage:
+    """The one of the platform. Raises InputError, for an image without an index, too, that is for another one."""
+    from registry_pipelines.stream.lazy.image import image_for
+
+    image = image_for(located.place, located.selector, platform)
+    there = image.config.platform
+    if platform is not None and not platform.matches(there):
+        raise InputError(
+            f"the image is for {there}, and {platform} was asked for",
+            where=str(located.place),
+            do="Leave --platform out, or name an image that is for it",
+        )
+    return image
+
+
 def _to_folder(
     options: Options, located: Located, platform: Platform | None, folder: Path, progress: Progress
 ) -> Pulled:
-    from registry_pipelines.stream.lazy.image import image_for
     from registry_pipelines.stream.pull.pulling import pull_to_folder
 
-    image = image_for(located.place, located.selector, platform)
+    image = _image(located, platform)
     return pull_to_folder(image, folder, state=options.state.parent, progress=progress)
 
 
 def _to_runtime(located: Located, platform: Platform | None, runtime: Runtime, progress: Progress) -> Pulled:
-    from registry_pipelines.stream.lazy.image import image_for
     from registry_pipelines.stream.pull.runtimes import pull_to_runtime
 
-    image = image_for(located.place, located.selector, platform)
+    image = _image(located, platform)
     ending = f":{located.tag}" if located.tag else f"@{located.digest}"
     return pull_to_runtime(image, f"{located.place}{ending}", runtime, progress=progress)
 

@@ -58,17 +58,17 @@ def image_for(
                 seen(descriptor.digest)
             return replace(_image(place, descriptor, content), above=tuple(above))
         above.append(raw)
-        descriptor = _choice(place, content, wanted)
+        descriptor = _choice(place, content, wanted, "was asked for" if platform else "is this machine's")
     raise ClosureIncomplete("its indexes stand in each other too deep", where=f"{place}@{descriptor.digest}")
 
 
-def _choice(place: Place, index: Index, wanted: Platform) -> Descriptor:
+def _choice(place: Place, index: Index, wanted: Platform, why: str) -> Descriptor:
     platforms = [line.platform for line in index.manifests if line.platform and not line.platform.unknown]
     for line in index.manifests:
         if line.platform is None or wanted.matches(line.platform):
             return line
     there = ", ".join(dict.fromkeys(map(str, platforms))) or "no platform"
-    raise InputError(f"the image is for {there}, and this machine is {wanted}", where=str(place))
+    raise InputError(f"the image is for {there}, and {wanted} {why}", where=str(place))
 
 
 def _image(place: Place, descriptor: Descriptor, manifest: Manifest) -> NodeImage:

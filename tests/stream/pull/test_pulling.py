@@ -447,3 +447,7 @@ def test_the_command_says_what_it_did(place: Place, tmp_path: Path, monkeypatch:
     assert ran.exit_code == InputError.exit_code and "is about containerd" in ran.stderr
     ran = CliRunner().invoke(main, ["stream", "pull", f"{name}2", "--to", str(tmp_path / "a")])
     assert ran.exit_code == NotFound.exit_code and not (tmp_path / "a").exists()
+    words = ["stream", "pull", name, "--to", str(tmp_path / "a"), "--platform", "linux/s390x"]
+    ran = CliRunner().invoke(main, words)
+    assert ran.exit_code == InputError.exit_code and "linux/s390x was asked for" in ran.stderr
+    assert not (tmp_path / "a").exists()
