@@ -11,6 +11,7 @@ until the image is mounted.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -183,7 +184,8 @@ def _become(wait: int, say: int, output: int, others: Sequence[int]) -> NoReturn
         os.write(say, json.dumps(("input", error.what)).encode())
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        os.write(say, json.dumps(("local", f"the program cannot be started: {name}{error.strerror}")).encode())
+        why = " (it is for another platform, or a script without `#!`)" if error.errno == errno.ENOEXEC else ""
+        os.write(say, json.dumps(("local", f"the program cannot be started: {name}{error.strerror}{why}")).encode())
     except BaseException as error:
         os.write(say, json.dumps(("local", f"the program cannot be started: {error!r}")).encode())
     finally:

@@ -48,7 +48,7 @@ def image(place: Place, *, tag: str = "v1", more_mib: int = 8, user: str = "", g
             file("etc/motd", b"old\n"),
             file("etc/gone", b""),
             file("usr/lib64/own", b""),
-            file("usr/bin/own", b""),
+            file("usr/bin/own", b"", 0o755),
             file("etc/passwd", b"me:x:7:8::/:\n"),
         ]
     )

@@ -140,6 +140,8 @@ def test_how_a_program_ends_is_how_the_command_ends(node: Node) -> None:
     assert node.run("run", reference, *node.believed, "--", "sh", "-c", "exit 7")[0] == 7
     code, _, errors = node.run("run", reference, *node.believed, "--", "nothing")
     assert code == 8 and "nothing: there is no such program in the image" in errors
+    code, _, errors = node.run("run", reference, *node.believed, "--", "/usr/bin/own")
+    assert code == 9 and "is for another platform, or a script without `#!`" in errors
     code, output, errors = node.run("run", reference, *node.believed, "--json")
     found = document(output)["result"]
     assert code == 0 and "hello" in errors and 0 < found["started_s"] <= found["result_s"]
