@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.bench.machine import machine_text
 from registry_pipelines.stream.bench.pictures import Line, bars, time_line
@@ -52,7 +53,7 @@ def _replay_values(row: Row) -> RowValues:
     told = []
     for sample in row.samples:
         try:
-            told.append(msgspec.json.decode(sample.clocks.said, type=Replayed))
+            told.append(msgspec.json.decode(sample.clocks.said, type=ready(Replayed)))
         except msgspec.MsgspecError:
             return {}
     names = ("seconds", "stalls", "stalled_s")
