@@ -112,7 +112,7 @@ def start_crowd(way: Way, setting: Setting, nodes: int) -> Crowd:
     def start(number: int) -> None:
         try:
             crowd.samples.append(measure(way, setting, number, before=gate.wait))
-        except (RegistryPipelinesError, threading.BrokenBarrierError) as error:
+        except (RegistryPipelinesError, OSError, threading.BrokenBarrierError) as error:
             gate.abort()
             failures.append(" ".join(str(error).split()))
 
