@@ -25,6 +25,7 @@ from registry_pipelines.stream.hot.recordings import find_recordings
 from tests.answers import answered, document
 from tests.doubles.fault_registry import FaultRegistry
 from tests.evidence.parts import Key
+from tests.needs import missing
 from tests.patience import patient
 from tests.stream.hot.pythons import python_image
 from tests.stream.lazy.mounts import need_fuse
@@ -148,7 +149,7 @@ except OSError as error:
 
 def test_programs_reach_neither_the_kernel_s_keys_nor_a_terminal_and_get_no_rights_anew(node: Node) -> None:
     if os.uname().machine != "x86_64":
-        pytest.skip("the numbers of its calls are those of x86_64")
+        missing("the numbers of its calls are those of x86_64")
     python_image(node.place)
     words = ("record", f"{node.faults.address}/team/app:py", "--to", "one.rec", "--until", "exit", "--", "-c", CALLS)
     code, _, errors = node.run(*words)

@@ -53,6 +53,8 @@ class Person:
     def __init__(self, home: Path, address: str, *, root: bool = False) -> None:
         self.home, self.address = home, address
         self._become = [] if root else AS_A_USER
+        self._opened = "true" if root else opened_to_all(home)
+        """Root may go everywhere; what hides a closed folder would hide this checkout, too, where it lies in it."""
         (home / "files").mkdir()
         os.chown(home / "files", USER, USER)
 
@@ -60,7 +62,7 @@ class Person:
         """Exit code, output, errors. before: what root does first, in the same mounts. within: a command that the user
         starts it with."""
         files = self.home / "files"
-        command = f'{OPEN_DEVICE}\n{opened_to_all(self.home)}\n{before}\nshift\nexec "$@"'
+        command = f'{OPEN_DEVICE}\n{self._opened}\n{before}\nshift\nexec "$@"'
         own_mounts = ["unshare", "-m", "sh", "-ec", command, "sh", str(self.home)]
         ran = subprocess.run(
             [*own_mounts, *self._become, *within, sys.executable, "-c", MAIN, "stream", *words],
