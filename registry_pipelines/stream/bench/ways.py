@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ class Node:
         return self.space.received_bytes() if self.space else 0
 
 
-class Way:
+class Way(ABC):
     """One way. key: its name in options and JSON; title: its row in tables."""
 
     def __init__(self, key: str, title: str, form: str) -> None:
@@ -143,9 +144,9 @@ class Way:
         """Why it cannot be measured, in one sentence; empty where it can."""
         return setting.image.why_not.get(self.form, "")
 
+    @abstractmethod
     def start(self, setting: Setting, node: Node, ready: Callable[[], None]) -> Clocks:
         """Prepare the node, call ``ready``, start. Raises Failed."""
-        raise NotImplementedError
 
 
 def _options(setting: Setting, node: Node, *, keys: bool = True) -> list[str]:

@@ -147,12 +147,14 @@ def _checked(found: _Head) -> Head:
     for number, digest, size, stored in found.parts:
         if not 0 <= number < len(layers):
             raise ValueError("a part is of no layer")
+        extents += sum(len(numbers) // 2 for _, _, numbers in stored)
+        if extents > MAX_EXTENTS:  # before they are made into larger things
+            raise ValueError("it is too large")
         frames = tuple(_frame(each, layers[number].size) for each in stored)
         if size != sum(frame.stored for frame in frames):
             raise ValueError("a blob is longer or shorter than its frames")
-        extents += sum(len(frame.extents) for frame in frames)
         content += sum(frame.size for frame in frames)
-        if extents > MAX_EXTENTS or content > MAX_PACK_BYTES:
+        if content > MAX_PACK_BYTES:
             raise ValueError("it is too large")
         parts.append(Part(number, Digest.parse(digest), size, frames))
     named = set(found.order)

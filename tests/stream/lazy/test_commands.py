@@ -258,7 +258,6 @@ def test_ten_gigabytes_are_mounted_in_bounded_memory(node: Node) -> None:
     status = Path(f"/proc/{mount['process']}/status").read_text()
     [anonymous] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")]
     end_mount(top)
-    print(f"{anonymous} KiB")
     assert len(names) == 100_000 and anonymous < 120 << 10
 
 
