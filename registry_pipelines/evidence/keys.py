@@ -125,6 +125,10 @@ class KeySet:
         ids = (key_id for role in wanted for key_id in self._ids(role)) if wanted else self._general
         return tuple(sorted(set(ids)))
 
+    def counts_as(self, key_id: str, attestor: str, predicate_type: str) -> bool:
+        """See Verifier."""
+        return key_id in self.believed(predicate_type)
+
 
 @dataclass(frozen=True)
 class KeyFiles:

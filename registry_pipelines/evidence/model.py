@@ -50,6 +50,11 @@ class Verifier(Protocol):
         """Ids of all keys that are believed for statements of this type, sorted."""
         ...
 
+    def counts_as(self, key_id: str, attestor: str, predicate_type: str) -> bool:
+        """Whether a statement of this type by this key is one of ``attestor``, a name for those who may say it: of the
+        keys of that name where there is one, else of whoever is believed for the type."""
+        ...
+
 
 @dataclass(frozen=True)
 class Rejected:

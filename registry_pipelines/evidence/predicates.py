@@ -12,8 +12,8 @@ from typing import Literal, get_args
 Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
 """``builder``: what went into an image. ``indexer``: where in its layers files begin, what a start reads of them
 and how long it takes, and which image was made of which other one. ``scanner``: what is in it, and what is known
-against that. ``person``: that it is ours, and a promotion by hand. ``promoter``: verdicts, promotions, receipts of
-copies."""
+against that. ``person``: that it is ours, approvals, and a promotion by hand. ``promoter``: verdicts, promotions,
+receipts of copies."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -48,6 +48,9 @@ VERDICT_TYPE = "https://slsa.dev/verification_summary/v1"
 PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
 """A promotion record."""
 
+APPROVAL_TYPE = "urn:registry-pipelines:approval:v1"
+"""That a person looked at a release, and lets it go; or takes that back."""
+
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
@@ -61,6 +64,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     SIGNATURE_TYPE: ("person",),
     VERDICT_TYPE: ("promoter",),
     PROMOTION_TYPE: ("promoter", "person"),
+    APPROVAL_TYPE: ("person",),
 }
 
 

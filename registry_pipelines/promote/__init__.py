@@ -4,6 +4,7 @@ Start at ``gate``: every rule, no input or output, and two questions, may_promot
 goes in and out: the policy (the configuration holds this class itself), the verdict, the promotion record.
 
 - read from the registry: ``evidence`` (all about one digest), ``standing`` (its verdicts and promotions), ``verdicts``
+- ``approvals``: what people say about a release, as QA for example
 - ask the gate: ``judge`` makes a verdict and lets copies leave, ``channels`` moves a channel tag and leaves the record
 - ``findings``: the gate's rules about a vulnerability report
 

@@ -13,6 +13,7 @@ from registry_pipelines.evidence.bundles import write_bundle
 from registry_pipelines.evidence.dsse import Envelope, pae
 from registry_pipelines.evidence.keys import KeySet, load_verifier
 from registry_pipelines.evidence.predicates import (
+    APPROVAL_TYPE,
     CYCLONEDX_TYPE,
     DERIVATION_TYPE,
     HOT_PACK_TYPE,
@@ -47,6 +48,7 @@ TYPES: dict[str, tuple[Role, ...]] = {
     SIGNATURE_TYPE: ("person",),
     VERDICT_TYPE: ("promoter",),
     PROMOTION_TYPE: ("promoter", "person"),
+    APPROVAL_TYPE: ("person",),
     FOREIGN: (),
 }
 MakeKey = Callable[[str], Key]
