@@ -6,6 +6,7 @@ import base64
 import datetime
 import ipaddress
 import queue
+import shutil
 import socket
 import ssl
 import threading
@@ -24,6 +25,7 @@ from registry_pipelines.errors import InputError, LocalError, PortTaken
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange, User, serve
 from registry_pipelines.registry.embedded import auth as auth_module
+from tests.doubles.certificates import make_certificates
 from tests.needs import missing
 from tests.patience import patient
 from tests.registry.wire import ask, connect, push_blob, receive_all, receive_head, status_of
@@ -281,6 +283,23 @@ def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
             plain.sendall(b"GET /v2/ HTTP/1.1\r\nHost: t\r\n\r\n")
             assert b"200" not in receive_all(plain)
         assert ask(server, "GET", "/v2/", context=context).status == 200
+
+
+def test_a_certificate_that_was_replaced_is_served_without_a_restart(tmp_path: Path) -> None:
+    """Certificates of webhooks and registries last for weeks; half-written files change nothing."""
+    first, second = (make_certificates(tmp_path / name) for name in ("first", "second"))
+    shutil.copy(first.certificate, tmp_path / "tls.crt")
+    shutil.copy(first.key, tmp_path / "tls.key")
+    with EmbeddedServer(tmp_path / "root", certificate=tmp_path / "tls.crt", key=tmp_path / "tls.key") as server:
+
+        def shown() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", server.port))
+
+        before = shown()
+        shutil.copy(second.certificate, tmp_path / "tls.crt")
+        assert shown() == before  # its key is not there yet
+        shutil.copy(second.key, tmp_path / "tls.key")
+        assert shown() != before and shown() in second.certificate.read_text()
 
 
 def test_a_cut_tls_connection_stores_nothing(tmp_path: Path, certificate: tuple[Path, Path]) -> None:

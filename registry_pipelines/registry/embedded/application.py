@@ -10,14 +10,12 @@ from registry_pipelines.errors import ContentError, DigestMismatch, DiskFull, Ma
 from registry_pipelines.registry.embedded.auth import DELETE, PULL, PUSH, Access, Gate
 from registry_pipelines.registry.embedded.blobs import BlobHandlers
 from registry_pipelines.registry.embedded.heads import Request
+from registry_pipelines.registry.embedded.http_server import Handler
 from registry_pipelines.registry.embedded.lists import ListHandlers
 from registry_pipelines.registry.embedded.manifests import ManifestHandlers
 from registry_pipelines.registry.embedded.responses import ApiError, Response, error_response, json_response
 from registry_pipelines.registry.embedded.storage import Store, check_stored_name
 from registry_pipelines.registry.embedded.uploads import SessionBusy, SessionOver, Uploads
-
-Handler = Callable[[Request], Response]
-"""What serves a request; a test double or a log may wrap one in another."""
 
 
 @dataclass(frozen=True)
