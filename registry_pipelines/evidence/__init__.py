@@ -6,6 +6,7 @@ Sigstore's bundle, cosign's tags, and which key is believed.
 
 - the doors: ``attestations`` (sign and attach, read and verify), ``artifacts`` (attach and find documents, unsigned)
 - keys: ``keys`` (sign, believe), ``key_files`` and ``cosign_key`` (their forms), ``predicates`` (whose key for what)
+- certificates: ``x509`` (chains, and what a certificate may sign), ``timestamps`` (RFC 3161; ``der`` below it)
 - formats: ``statements`` in an envelope (``dsse``) in ``bundles``; ``tagged`` for cosign's older tags
 - ``referrers`` reads what others attached, ``bounds`` says how much of it, ``model`` has the protocols and answers
 
