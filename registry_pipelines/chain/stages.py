@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.notify import Notifier
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from registry_pipelines.chain.status import Status
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
+    from registry_pipelines.evidence.model import Signer
     from registry_pipelines.promote.person import Person
     from registry_pipelines.stream.model import Record, Stream
     from registry_pipelines.transfer.sync import SyncResult
@@ -280,6 +282,31 @@ class Chain:
         from registry_pipelines.chain import measure
 
         return measure.measure(self._session, release)
+
+    def approve(
+        self,
+        release: Release,
+        capacity: str,
+        by: Person | None = None,
+        *,
+        note: str = "",
+        lasts: timedelta | None = None,
+        withdraw: bool = False,
+        signer: Signer | None = None,
+    ) -> StageResult:
+        """Attach what a person says about a release, signed with their key (the configuration's of the person unless
+        told); before :meth:`judge` where its policy asks for it. Raises InputError when that key does not count."""
+        from registry_pipelines.chain import approve
+
+        return approve.approve(
+            self._session, release, capacity, by, note=note, lasts=lasts, withdraw=withdraw, signer=signer
+        )
+
+    def approvals(self, release: Release) -> StageResult:
+        """What people said about a release, and whether it counts now."""
+        from registry_pipelines.chain import approve
+
+        return approve.approvals(self._session, release)
 
     def promote(self, release: Release, by: Person | None = None) -> StageResult:
         """Move the channel tag to an allowed release, also back to an earlier one, because somebody asks. by: who; the

@@ -50,6 +50,7 @@ GROUPS = {
         "sign": ("releases", "Sign a release"),
         "verify": ("contents", "Check that a trusted key signed exactly this image"),
         "judge": ("releases", "Judge a release by its policy and attach the signed verdict"),
+        "approve": ("approving", "Approve a release as a person, or take that back"),
         "promote": ("releases", "Move the image's channel tag to a release that its policy allows"),
         "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
         "mirror": ("releases", "Bring the foreign images of a mirror"),

@@ -341,6 +341,7 @@ ANSWERS: dict[str, Any] = {
     "sign": Results | KeyPair,
     "verify": Results | Verified,
     "judge": Results,
+    "approve": Results,
     "promote": Results,
     "replicate": Results,
     "mirror": Results,

@@ -93,7 +93,7 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     scanner: RoleKey | None = None
     """SBOMs and vulnerability reports."""
     person: RoleKey | None = None
-    """Image signatures, and promotions by hand."""
+    """Image signatures, approvals, and promotions by hand."""
     promoter: RoleKey | None = None
     """Verdicts, promotions, receipts of copies."""
 

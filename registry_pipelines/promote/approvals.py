@@ -128,6 +128,10 @@ def new_approval(
     text = note.strip()
     if len(text) > MAX_NOTE_CHARACTERS or not text.replace("\n", " ").isprintable():
         raise InputError(f"a note has at most {MAX_NOTE_CHARACTERS} characters, all of which can be seen")
+    try:
+        expires = _written(now + lasts) if lasts is not None else ""
+    except OverflowError as error:
+        raise InputError("an approval ends in the year 9999 at the latest", do="Leave the end out") from error
     return Approval(
         image=release.image,
         repository=str(place),
@@ -139,7 +143,7 @@ def new_approval(
         identity=by.identity,
         note=text,
         time=_written(now),
-        expires=_written(now + lasts) if lasts is not None else "",
+        expires=expires,
     )
 
 

@@ -15,7 +15,7 @@ from registry_pipelines.cli.help import help_page
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
-    "judge", "promote", "replicate", "mirror", "collect", "config",
+    "judge", "approve", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
     "advisories", "completion", "diff", "init", "login", "logout", "schema", "ship", "status", "stream",
 )  # fmt: skip

@@ -43,6 +43,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "provenance": (["ap:1"], 8),
     "sign": (["ap:1"], 8),
     "judge": (["ap:1"], 8),
+    "approve": (["ap:1", "--as", "qa"], 8),
     "promote": (["ap:1"], 8),
     "replicate": (["ap:1"], 8),
     "mirror": (["across"], 8),
