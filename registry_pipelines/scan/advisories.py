@@ -32,7 +32,7 @@ from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid,
 from registry_pipelines.scan.report import AdvisoryFacts
 from registry_pipelines.scan.versions import normal_name, spoken_of
 
-STORE_FORMAT = 3
+STORE_FORMAT = 4
 """Part of a store's file name; raised when its tables or the reading of records change."""
 
 MAX_RECORDS = 5_000_000

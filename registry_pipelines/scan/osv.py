@@ -19,6 +19,9 @@ MAX_RECORD_BYTES = 8 * 1024 * 1024
 MAX_SUMMARY_CHARACTERS = 240
 """A report shows one line a finding; the full text stays with the advisory's publisher."""
 
+_NEVER_BEFORE = "1990"
+"""No record is older."""
+
 _ALIAS = re.compile(rb"(?:^|[\s\[,:-])\*[A-Za-z0-9_-]+", re.MULTILINE)
 _SUPPORTED_SCHEMA = re.compile(r"1\.\d+\.\d+")
 
@@ -81,6 +84,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     id: str
     modified: str
     schema_version: str = ""
+    published: str | None = None
+    """Read where ``modified`` says nothing; not kept."""
     withdrawn: str | None = None
     aliases: list[str] | None = None
     upstream: list[str] | None = None
@@ -112,6 +117,9 @@ def read_record(raw: bytes, *, is_yaml: bool) -> Record:
     if record.schema_version and not _SUPPORTED_SCHEMA.match(record.schema_version):
         raise RecordInvalid(f"has the unknown schema_version {record.schema_version[:40]!r}")
     record.modified = _timestamp(record.modified, "modified")
+    if record.modified < _NEVER_BEFORE and record.published:  # golang/vulndb's files: Go's zero time
+        record.modified = _timestamp(record.published, "published")
+    record.published = None
     record.withdrawn = _timestamp(record.withdrawn, "withdrawn") if record.withdrawn else None
     record.summary = _one_line(record)
     record.details = None
@@ -126,7 +134,7 @@ def _load_yaml(raw: bytes) -> Any:
         raise RecordInvalid("uses YAML aliases")
     document = yaml.load(raw, Loader=yaml.CSafeLoader)
     if isinstance(document, dict):
-        for name in ("modified", "withdrawn"):
+        for name in ("modified", "published", "withdrawn"):
             value = document.get(name)
             if isinstance(value, date):
                 document[name] = value.isoformat()
@@ -137,7 +145,7 @@ def _timestamp(text: str, what: str) -> str:
     moment = read_time(text, zone=UTC)
     if moment is None:
         raise RecordInvalid(f"`{what}` {text[:40]!r} is not a time")
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}Z"  # strftime pads no year below 1000
 
 
 def _one_line(record: Record) -> str:

@@ -379,3 +379,10 @@ def test_judging_never_fails_and_ignores_the_order_of_events(events: list[tuple[
         return judge(entries, "PyPI", version).affected
 
     assert judge_events(events) == judge_events(events[::-1])
+
+
+def test_a_record_of_before_all_records_is_as_new_as_it_was_published() -> None:
+    zero = record(modified="0001-01-01T00:00:00Z", published="2022-07-01T20:11:09Z")
+    assert zero.modified == "2022-07-01T20:11:09Z"
+    assert record(modified="2024-05-01T00:00:00Z", published="2022-07-01T20:11:09Z").modified == "2024-05-01T00:00:00Z"
+    assert record(modified="0001-01-01T00:00:00Z").modified == "0001-01-01T00:00:00Z"

@@ -37,6 +37,13 @@ COUNTS = [
     ("Alpine", "alpine-versions", 729, 49),
     ("Alpine", "alpine-versions-generated", 13921, 58),
     ("npm", "semver-versions", 84, 2),
+    ("Go", "semver-versions", 84, 2),
+    ("Maven", "maven-versions", 102, 0),
+    ("Maven", "maven-versions-generated", 14752, 0),
+    ("RubyGems", "rubygems-versions", 23, 2),
+    ("RubyGems", "rubygems-versions-generated", 4098, 0),
+    ("NuGet", "nuget-versions", 35, 0),
+    ("AlmaLinux:9", "redhat-versions", 128, 37),
 ]
 
 
@@ -71,6 +78,10 @@ TRIPLES = {
     "Debian": ("debian-versions", "debian-versions-generated"),
     "Alpine": ("alpine-versions", "alpine-versions-generated"),
     "npm": ("semver-versions",),
+    "Maven": ("maven-versions", "maven-versions-generated"),
+    "RubyGems": ("rubygems-versions", "rubygems-versions-generated"),
+    "NuGet": ("nuget-versions",),
+    "Red Hat": ("redhat-versions",),
 }
 
 
@@ -89,8 +100,10 @@ def test_the_order_is_total(ecosystem: str, data: st.DataObject) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(
-    st.sampled_from(["PyPI", "Debian:12", "Ubuntu:22.04", "Alpine:v3.20", "npm", "Go", "Maven", ""]),
-    st.text(max_size=60),
+    st.sampled_from(
+        ["PyPI", "Debian:12", "Ubuntu:22.04", "Alpine:v3.20", "npm", "Go", "Maven", "RubyGems", "NuGet", "SUSE", ""]
+    ),
+    st.one_of(st.text(max_size=60), st.text("0123456789abc.-+~^:_", max_size=300)),
 )
 def test_any_text_is_parsed_or_refused(ecosystem: str, text: str) -> None:
     value = parse_version(ecosystem, text)
@@ -106,7 +119,15 @@ def test_any_text_is_parsed_or_refused(ecosystem: str, text: str) -> None:
         ("npm", "1.2"),
         ("npm", "1.2.3.4"),
         ("npm", "latest"),
-        ("Maven", "1.0"),
+        ("Maven", ""),
+        ("Maven", "1.0 or so"),
+        ("Maven", "1." * 120),
+        ("RubyGems", "1..2"),
+        ("NuGet", "1.2.3.4.5"),
+        ("AlmaLinux:9", "a:1-1"),
+        ("AlmaLinux:9", "1-"),
+        ("Packagist", "1.0"),
+        ("Go", "(devel)"),
         ("PyPI", ""),
         ("PyPI", "1" * 300),
         ("Debian:12", "not a version"),
@@ -117,8 +138,36 @@ def test_what_is_no_version_is_refused(ecosystem: str, text: str) -> None:
     assert parse_version(ecosystem, text) is None
 
 
+def test_releases_of_go_itself_are_what_vulndb_calls_them() -> None:
+    ascending = [
+        "go1.20.14",
+        "1.21.0-0",
+        "go1.21rc2",
+        "1.21.0-rc.3",
+        "go1.21",
+        "1.21.1",
+        "v1.21.2-0.20230801000000-abcdefabcdef",
+    ]
+    values = [_known(parse_version("Go", text)) for text in ascending]
+    assert values == sorted(values) and len(set(values)) == len(values)
+    assert parse_version("Go", "go1.22") == parse_version("Go", "1.22.0")
+
+
+def test_equal_versions_have_equal_hashes() -> None:
+    for ecosystem, one, two in (
+        ("Maven", "1.0.RELEASE", "1"),
+        ("Maven", "1.0-cr1", "1-RC1"),
+        ("RubyGems", "1.0.a.0", "1.a"),
+        ("NuGet", "1.0-Beta", "1.0.0.0-beta"),
+        ("Rocky Linux:8", "0:1.02-1", "1.2-1"),
+    ):
+        assert hash(_known(parse_version(ecosystem, one))) == hash(_known(parse_version(ecosystem, two)))
+        assert parse_version(ecosystem, one) == parse_version(ecosystem, two)
+
+
 def test_names_and_ecosystems_are_brought_to_one_form() -> None:
     assert normal_name("PyPI", "Foo._Bar") == "foo-bar"
+    assert normal_name("NuGet", "Newtonsoft.Json") == "newtonsoft.json"
     assert normal_name("npm", "@A/b_c") == "@A/b_c"
     assert normal_ecosystem("Ubuntu:22.04:LTS") == "Ubuntu:22.04"
     assert normal_ecosystem("Ubuntu:Pro:18.04:LTS") == "Ubuntu:Pro:18.04"
