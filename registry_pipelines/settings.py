@@ -163,6 +163,13 @@ class Instead:
 
 
 @dataclass(frozen=True)
+class Short:
+    """Marks an object that may be written as the text of one of its fields, where the others are as they are."""
+
+    field: str
+
+
+@dataclass(frozen=True)
 class Existing:
     """Marks a path that must be there when what the configuration says is done; ``config check`` looks. what: ``file``,
     ``folder``, or ``file or folder``. A text with ``://`` is an address, and nothing is looked for."""

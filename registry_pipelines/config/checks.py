@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from registry_pipelines.config.document import Problems, child, line_at, line_of
-from registry_pipelines.config.model import VERSION, Config
+from registry_pipelines.config.model import VERSION, Config, Image
 from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.config.registries import DistributionRegistry, EmbeddedRegistry, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
@@ -45,7 +45,7 @@ def check(
             *_ports(config),
             *_bandwidth(config),
             *_redirects(config),
-            *_images(config),
+            *_images(root, config),
             *_streams(root, config),
             *_targets(config),
             *_mirrors(config),
@@ -164,21 +164,42 @@ def _redirects(config: Config) -> Iterable[tuple[str, str]]:
                 yield f"registries.{name}.redirects.allow[{place}]", f"{error.what}; {error.do}"
 
 
-def _images(config: Config) -> Iterable[tuple[str, str]]:
+def _images(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
     used: dict[tuple[str, str], str] = {}
     for name, image in config.images.items():
         if (first := used.setdefault((image.registry, image.repository), name)) != name:
             yield f"images.{name}.repository", f"{image.registry}/{image.repository} belongs to `{first}` already"
-        try:
-            check_channel(image.channel)
-        except TagImmutable as error:
-            yield f"images.{name}.channel", f"{error.what}; {error.do}"
-        if image.build and image.build.version == image.channel:
+        yield from _channels(child(child(root, "images"), name), image)
+        if image.build and image.build.version in (each.name for each in image.order):
             yield f"images.{name}.build.version", "a version tag never moves, so it cannot be the channel tag"
         for target_name in image.targets:
             target = config.targets[target_name]
             if (target.registry, config.repository_at(image, target)) == (image.registry, image.repository):
                 yield f"images.{name}.targets", f"target `{target_name}` is the place the image comes from"
+
+
+def _channels(node: yaml.Node | None, image: Image) -> Iterable[tuple[str, str]]:
+    """What is wrong with the channels of an image, or said of them twice. node: its entry in the file."""
+    path, order = f"images.{image.name}", image.order
+    listed = child(node, "channels")
+    if listed is not None and child(node, "channel") is not None:
+        yield f"{path}.channel", "`channels` is written, too; write all channels there, in order"
+    if isinstance(listed, yaml.SequenceNode) and not listed.value:
+        yield f"{path}.channels", "names no channel; leave it out for the one named `prod`"
+    for place, channel in enumerate(order):
+        where = f"{path}.channel" if listed is None else f"{path}.channels[{place}]"
+        try:
+            check_channel(channel.name)
+        except TagImmutable as error:
+            yield where, f"{error.what}; {error.do}"
+        if channel.name in (each.name for each in order[:place]):
+            yield where, f"`{channel.name}` is a channel of {image.name} already"
+        if not place and channel.after is not None:
+            yield f"{where}.after", "there is no channel before the first, so no time is spent there"
+    for field in ("policy", "targets"):
+        own = isinstance(listed, yaml.SequenceNode) and all(child(each, field) for each in listed.value)
+        if own and child(node, field) is not None:
+            yield f"{path}.{field}", f"counts for nothing: every channel has `{field}` of its own"
 
 
 def _streams(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:

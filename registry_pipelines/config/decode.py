@@ -22,7 +22,7 @@ from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.errors import PlatformInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text
-from registry_pipelines.settings import Duration, Existing, Instead, Names, Pattern, Secret, Size, unknown
+from registry_pipelines.settings import Duration, Existing, Instead, Names, Pattern, Secret, Short, Size, unknown
 
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
@@ -69,6 +69,11 @@ class Decoder:
             key_kind, value_kind = get_args(kind)
             return self._mapping(key_kind, value_kind, node, path)
         if is_object(kind):
+            short = next((mark.field for mark in marks if isinstance(mark, Short)), "")
+            if short and isinstance(node, yaml.ScalarNode):
+                [hint] = [each.hint for each in fields_of(kind) if each.name == short]
+                value = self.value(hint, node, path)
+                return INVALID if value is INVALID else kind(**{short: value})
             return self._object(kind, node, path, key)
         return self._scalar(kind, marks, node, path)
 

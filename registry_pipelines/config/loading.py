@@ -62,10 +62,11 @@ def _decoded(node: yaml.Node, path: Path, decoder: Decoder, problems: Problems) 
 
 
 def _completed(config: Config, path: Path) -> Config:
-    """With absolute paths, and with the policy that exists unless it is written."""
+    """With absolute paths, with the policy that exists unless it is written, and each image with its channels."""
     return replace(
         config,
         path=path.absolute(),
         state=path.absolute().parent / config.state,
+        images={name: image.with_order() for name, image in config.images.items()},
         policies={"default": Policy(name="default"), **config.policies},
     )

@@ -16,6 +16,7 @@ from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, Regis
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.promote.documents import Policy
+from registry_pipelines.promote.order import Channel
 from registry_pipelines.settings import (
     ECOSYSTEM,
     FEED,
@@ -31,6 +32,7 @@ from registry_pipelines.settings import (
     Existing,
     Names,
     Secret,
+    Short,
     Unwritten,
 )
 from registry_pipelines.stream.model import Stream
@@ -53,7 +55,10 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of the tags that are releases, for example `v*`; unless told, those that read as a version
     (docs/tags.md). The version of `build` always is one."""
     channel: Annotated[str, TAG] = "prod"
-    """Channel tag that promotion moves."""
+    """Channel tag that promotion moves, of an image that has one."""
+    channels: tuple[Annotated[Channel, Short("name")], ...] = ()
+    """Channel tags in order, for example `[staging, prod]`, in place of `channel`: a release is promoted to the first,
+    and from each to the next (docs/promotion.md)."""
     promote: Literal["manual", "auto"] = "manual"
     """Who lets an allowed release go. `manual`: a person, in the UI or by `promote`. `auto`: the run that judged it."""
     targets: tuple[Annotated[str, Names("targets")], ...] = ()
@@ -62,6 +67,27 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """How it is built; leave out when a team's CI pushes it."""
     stream: Stream | None = None
     """How it starts before it is fetched whole (docs/streaming.md); leave out for an image that nothing is done to."""
+
+    @property
+    def order(self) -> tuple[Channel, ...]:
+        """Its channels in order, at least one, each with everything that it has of the image. The last one is
+        `channel`: what production runs."""
+        told = self.channels or (Channel(name=self.channel),)
+        return tuple(
+            msgspec.structs.replace(
+                each,
+                policy=each.policy or self.policy,
+                targets=self.targets if each.targets is None else each.targets,
+                promote=each.promote or self.promote,
+            )
+            for each in told
+        )
+
+    def with_order(self) -> Image:
+        """The same with `channels` as :attr:`order` has them, `channel` the last of them, and the targets of all."""
+        order = self.order
+        targets = dict.fromkeys(target for each in order for target in each.targets or ())
+        return msgspec.structs.replace(self, channels=order, channel=order[-1].name, targets=tuple(targets))
 
 
 class RoleKey(msgspec.Struct, frozen=True, kw_only=True):

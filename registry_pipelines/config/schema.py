@@ -23,6 +23,7 @@ from registry_pipelines.settings import (
     Names,
     Pattern,
     Secret,
+    Short,
     Size,
 )
 
@@ -105,8 +106,15 @@ def _value(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         if name not in definitions:
             definitions[name] = {}
             definitions[name] = _object(kind, definitions)
-        return {"$ref": f"#/$defs/{name}"}
+        whole = {"$ref": f"#/$defs/{name}"}
+        short = [_value(_short(kind, mark), definitions) for mark in marks if isinstance(mark, Short)]
+        return {"anyOf": [*short, whole]} if short else whole
     return _scalar(kind, marks)
+
+
+def _short(kind: Any, mark: Short) -> Any:
+    """The type of the field that an object may be written as."""
+    return next(each.hint for each in written(kind) if each.name == mark.field)
 
 
 def _union(kind: Any, marks: tuple[Any, ...], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +198,8 @@ def _spelled(kind: Any) -> str:
         inner, *marks = get_args(kind)
         if inner is Secret:
             return _spelled(inner)
+        if short := [mark for mark in marks if isinstance(mark, Short)]:
+            return f"{_spelled(_short(inner, short[0]))} or {_spelled(inner)}"
         return next((_mark(mark) for mark in marks if _mark(mark)), _spelled(inner))
     if origin in (Union, types.UnionType):
         return " or ".join(_spelled(option) for option in get_args(kind) if option is not type(None))

@@ -50,6 +50,17 @@ PROMOTION_TYPE = "urn:registry-pipelines:promotion:v1"
 
 APPROVAL_TYPE = "urn:registry-pipelines:approval:v1"
 """That a person looked at a release, and lets it go; or takes that back."""
+BREAK_GLASS_TYPE = "urn:registry-pipelines:break-glass:v1"
+"""That a person lets a release go against its policy, until when and why."""
+
+REVOCATION_TYPE = "urn:registry-pipelines:revocation:v1"
+"""That a release turned out bad, whatever its verdicts say."""
+
+CLOSING_TYPE = "urn:registry-pipelines:closing:v1"
+"""That a break-glass holds no longer, or that all is done about a revocation, which goes on holding."""
+
+LIFTING_TYPE = "urn:registry-pipelines:lifting:v1"
+"""That a revocation was a mistake."""
 
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
@@ -65,6 +76,10 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     VERDICT_TYPE: ("promoter",),
     PROMOTION_TYPE: ("promoter", "person"),
     APPROVAL_TYPE: ("person",),
+    BREAK_GLASS_TYPE: ("person",),
+    REVOCATION_TYPE: ("person", "promoter"),
+    CLOSING_TYPE: ("person", "promoter"),
+    LIFTING_TYPE: ("person",),
 }
 
 

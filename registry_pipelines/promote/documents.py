@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -33,6 +33,15 @@ ATTESTATIONS: dict[str, str] = {
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """Times in verdicts and records: RFC 3339, UTC, whole seconds; as text they sort by time."""
 
+
+def is_time(text: str) -> bool:
+    """Whether a text is a time in this one form; those sort by time, others would not."""
+    try:
+        return datetime.strptime(text, TIME_FORMAT).strftime(TIME_FORMAT) == text
+    except ValueError:
+        return False
+
+
 DEFAULT_MAX_ADVISORY_AGE = Duration(days=7)
 """Advisory feeds publish daily; older data than this passes only when a policy says so, and the verdict repeats it."""
 
@@ -56,11 +65,13 @@ StepKind = Literal[
     "start",
     "record",
     "measure",
+    "approve",
+    "wait",
     "promote",
 ]
 STEP_KINDS: tuple[StepKind, ...] = get_args(StepKind)
 """In the order in which they are to be done."""
-OF_START: frozenset[StepKind] = frozenset({"start", "record", "measure"})
+AFTER_VERDICT: frozenset[StepKind] = frozenset({"start", "record", "measure", "approve", "wait"})
 """Those that are wanted of a release whose verdict is allow, and leave it as it is."""
 
 
@@ -204,11 +215,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """``advisories``: load newer ones, or more; ``accept``, ``except``: say it in the policy; ``image``: make a new
     release without what is wrong with this one; ``provenance``: have the builder attach it; ``index``: have the
     indexer make what nodes stream by; ``start``: have it start faster, or permit more; ``record``, ``measure``: of the
-    start; the others are stages."""
+    start; ``approve``: by a person; ``wait``: until it was long enough under the channel before; the others are
+    stages."""
     about: tuple[str, ...] = ()
     """``advisories``: ecosystems without any. ``accept``: ``kind:pattern``. ``except``: an advisory, a blank, a
-    component. ``image``, ``start``: what is wrong, and how it is put right. ``record``, ``measure``: platforms. Sorted.
-    """
+    component. ``image``, ``start``: what is wrong, and how it is put right. ``record``, ``measure``: platforms.
+    ``approve``: capacities. ``wait``: how long, and where. ``promote``: the channel to begin with, where that is not
+    the one that was asked for. Sorted."""
 
 
 def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
@@ -222,7 +235,7 @@ def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
         about.setdefault("scan", set())
     if about.keys() & {"provenance", "image"}:
         about.setdefault("sign", set())
-    if about and not about.keys() & OF_START:
+    if about and not about.keys() & AFTER_VERDICT:
         about.setdefault("judge", set())
     return tuple(Step(kind=kind, about=tuple(sorted(about[kind]))) for kind in STEP_KINDS if kind in about)
 
@@ -295,6 +308,8 @@ class PromotionRecord(msgspec.Struct, frozen=True, kw_only=True):
     time: str
     identity: Identity | Literal[""] = ""
     """How the person's name came; empty where there is no person, and in records of builds before 2026-12."""
+    break_glass: str = ""
+    """Manifest of the break-glass that excused what spoke against it; empty where nothing did."""
 
     @classmethod
     def decode(cls, raw: bytes, *, where: str = "") -> PromotionRecord:

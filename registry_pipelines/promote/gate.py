@@ -14,7 +14,7 @@ must say the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -39,14 +39,19 @@ from registry_pipelines.promote.documents import (
 )
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
+from registry_pipelines.promote.interventions import BrokenGlass, read_interventions
 from registry_pipelines.promote.standing import Standing
 from registry_pipelines.promote.starts import Starts, starts_within
 from registry_pipelines.promote.streaming import streams, way_of
+from registry_pipelines.promote.ways import Way, enters
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.report import Report
 
 MAX_NOTES = 50
 """Pieces of unbelieved evidence that a verdict lists; whoever may push can attach any number."""
+
+NOT_WHOLE = "release: "
+"""How the reason begins of a release that is itself not whole."""
 
 NAMES = {PROVENANCE_TYPE: "SLSA provenance", CYCLONEDX_TYPE: "CycloneDX SBOM"}
 """What people call the predicate types."""
@@ -56,28 +61,61 @@ def may_run(standing: Standing, reports: Iterable[Report], policy: Policy, *, no
     """May a release be run where releases are made? Points (1), (2) and (4) of :func:`may_leave`: it needs no
     promotion, which may be waiting for what the run is for."""
     outcome = _allowed(standing, reports, policy, now)
-    outcome.reasons += _against_version_tag(standing)
+    outcome.reasons += _against_release(standing)
+    outcome.reasons = list(dict.fromkeys(outcome.reasons))
     return outcome
 
 
-def may_promote(verdict: Verdict, standing: Standing, policy: Policy, starts: Starts) -> Outcome:
+def may_promote(
+    verdict: Verdict, standing: Standing, policy: Policy, starts: Starts, way: Way | None = None
+) -> Outcome:
     """May a channel tag name this release now? The reasons against are all that are known.
 
-    verdict: what :func:`judged` says at this moment. starts: of its platforms, where the policy asks. (1) The verdict
-    is allow. (2) The latest one that a trusted key signed is the same: same policy digest, same evidence, same
-    advisories. (3) The version tag is the release's own. Only of one that passes all that is asked: (4) It starts as
-    the policy says; else it is ``held`` where what is missing is a recording or a measurement.
+    verdict: what :func:`judged` says at this moment. starts: of its platforms, where the policy asks. way: how it comes
+    to the channel; None for a channel that stands alone. (1) The verdict is allow. (2) The latest one that a trusted
+    key signed is the same: same policy digest, same evidence, same advisories. (3) The version tag is the release's
+    own, and nobody revoked it. Only of one that passes all that is asked: (4) It comes from the channel before. (5) It
+    starts as the policy says, was there long enough, and is approved; else it is ``held`` where that is still to come.
     """
+    against = _against_release(standing)
     if not verdict.allow:
-        return Outcome([*verdict.reasons, *_against_version_tag(standing)], list(verdict.steps))
+        return Outcome(list(dict.fromkeys([*_revoked(standing), *verdict.reasons, *against])), list(verdict.steps))
     latest = standing.verdicts.latest(verdict.image, verdict.policy)
     outcome = _signed_verdict(latest, verdict.policy, verdict.policy_digest)
     if latest is None:
         outcome.reasons += [f"verdict: not believed: {refusal}" for refusal in standing.verdicts.rejected[:10]]
     elif outcome.passes and not latest.verdict.same_judgement(verdict):
         outcome = Outcome([_changed_since(latest.verdict, verdict)], [Step(kind="judge")])
-    outcome.reasons += _against_version_tag(standing)
-    return outcome if outcome.reasons else starts_within(verdict.platforms, starts, policy)
+    outcome.reasons = list(dict.fromkeys([*outcome.reasons, *against]))
+    if outcome.reasons:
+        return outcome
+    entered = enters(standing, way) if way else Outcome()
+    started = starts_within(verdict.platforms, starts, policy)
+    sides = [each for each in (entered, started) if each.reasons]
+    for side in [each for each in sides if not each.held] or sides:
+        outcome.add(side)
+        outcome.held = outcome.held or side.held
+    return outcome
+
+
+def excused(outcome: Outcome, verdict: Verdict, standing: Standing, *, channel: str, now: datetime) -> Outcome:
+    """The answer of :func:`may_promote` where a break-glass holds for this channel now: it passes, and what was against
+    it stands under ``accepted``. The verdict must be signed as it is now, so that what was known is on record.
+
+    Nothing excuses a revocation, a version tag that names something else, or a release that is not whole. One that
+    has expired is named among the reasons.
+    """
+    if outcome.passes:
+        return outcome
+    glass = standing.interventions.excuse(channel, standing.release.image, now)
+    if glass is None:
+        outcome.reasons += _expired(standing, channel, now)
+        return outcome
+    latest = standing.verdicts.latest(verdict.image, verdict.policy)
+    if latest is None or not latest.verdict.same_judgement(verdict):
+        why = f"verdict: the signed one of policy {verdict.policy} is not what is known now; a break-glass needs it"
+        return Outcome([*outcome.reasons, why], [Step(kind="judge")])
+    return _excused(outcome, glass, [*_against_release(standing), *_not_whole(verdict)])
 
 
 def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, channel: str, now: datetime) -> Outcome:
@@ -87,16 +125,20 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     (1) The latest verdict that a trusted key signed is allow, by the policy as it is now. (2) No report that is later
     than the judged one breaks that policy: a rescan counts before anybody judges again, and unsigned it can only deny.
     (3) A signed record of its image put the channel on it: the digest may be another image's,
-    too. (4) The version tag is the release's own, since it goes along.
+    too. (4) The version tag is the release's own, since it goes along, and nobody revoked it. While a break-glass
+    holds, (1) and (2) are excused; when it has expired they are asked again.
     Not asked again: the age of the advisories and the end of exceptions, which are the verdict's.
     """
     outcome = _allowed(standing, reports, policy, now)
-    image = standing.release.image
-    if channel not in {record.channel for record in standing.records if record.image == image}:
-        outcome.reasons.append(f"promotion: no signed record puts {channel} on it")
+    hard = _against_release(standing)
+    if not standing.promotions(channel):
+        hard = [f"promotion: no signed record puts {channel} on it", *hard]
         outcome.steps.append(Step(kind="promote"))
-    outcome.reasons += _against_version_tag(standing)
-    outcome.reasons = list(dict.fromkeys(outcome.reasons))
+    outcome.reasons = list(dict.fromkeys([*_revoked(standing), *outcome.reasons, *hard]))
+    glass = standing.interventions.excuse(channel, standing.release.image, now)
+    if glass and not outcome.passes:
+        return _excused(outcome, glass, hard)
+    outcome.reasons += [] if outcome.passes else _expired(standing, channel, now)
     return outcome
 
 
@@ -105,7 +147,7 @@ def judged(evidence: Evidence, policy: Policy) -> Verdict:
     whole nothing else is asked."""
     outcome = Outcome()
     if evidence.problem:
-        outcome = Outcome([f"release: {evidence.problem}"], [Step(kind="image", about=("it is not whole",))])
+        outcome = Outcome([f"{NOT_WHOLE}{evidence.problem}"], [Step(kind="image", about=("it is not whole",))])
     for rule in () if evidence.problem else RULES:
         outcome.add(rule(evidence, policy))
     rejected = [f"not believed: {refusal}" for refusal in evidence.rejected]
@@ -150,6 +192,14 @@ def against_limits(report: Report, policy: Policy, *, image: str, now: datetime)
 def report_breaches(report: Report, policy: Policy, *, image: str, now: datetime) -> list[str]:
     """The reasons of :func:`against_limits`; empty: it keeps them."""
     return against_limits(report, policy, image=image, now=now).reasons
+
+
+def is_not_revoked(evidence: Evidence, policy: Policy) -> Outcome:
+    """No trusted key revoked it."""
+    revoked = read_interventions(evidence.attestations, evidence.release).revoked
+    if revoked is None:
+        return Outcome()
+    return Outcome([revoked.sentence()], [Step(kind="image", about=(revoked.sentence(),))])
 
 
 def has_platforms(evidence: Evidence, policy: Policy) -> Outcome:
@@ -304,6 +354,7 @@ Rule = Callable[[Evidence, Policy], Outcome]
 """Every reason against, and everything accepted on the way. Never raises for bad evidence."""
 
 RULES: tuple[Rule, ...] = (
+    is_not_revoked,
     findings_within,
     has_platforms,
     made_within,
@@ -365,11 +416,39 @@ def _allowed(standing: Standing, reports: Iterable[Report], policy: Policy, now:
     return outcome
 
 
+def _excused(outcome: Outcome, glass: BrokenGlass, hard: Sequence[str]) -> Outcome:
+    """The same without what a break-glass excuses. hard: what none does."""
+    if any(reason in hard for reason in outcome.reasons):
+        return outcome
+    return Outcome(accepted=[glass.sentence(), *(f"excused: {reason}" for reason in outcome.reasons)])
+
+
+def _expired(standing: Standing, channel: str, now: datetime) -> list[str]:
+    """Break-glasses for a channel that excuse nothing any more."""
+    own = (channel, standing.release.image)
+    glasses = [each for each in standing.interventions.glasses if (each.document.channel, each.document.image) == own]
+    return [f"{each.sentence()}: it has expired" for each in glasses if not each.closed and each.expired(now)]
+
+
+def _not_whole(verdict: Verdict) -> list[str]:
+    return [reason for reason in verdict.reasons if reason.startswith(NOT_WHOLE)]
+
+
 def _changed_since(signed: Verdict, now: Verdict) -> str:
     """What makes an allowing verdict another one than the signed one."""
     if signed.same_judgement(msgspec.structs.replace(now, accepted=signed.accepted)):
         return "verdict: the policy accepts more, or words it otherwise, since it was made"
     return "verdict: the evidence changed since it was made"
+
+
+def _against_release(standing: Standing) -> list[str]:
+    """What speaks against the release whatever its verdict says, and what no break-glass excuses."""
+    return [*_revoked(standing), *_against_version_tag(standing)]
+
+
+def _revoked(standing: Standing) -> list[str]:
+    revoked = standing.interventions.revoked
+    return [revoked.sentence()] if revoked else []
 
 
 def _against_version_tag(standing: Standing) -> list[str]:

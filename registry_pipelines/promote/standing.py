@@ -10,7 +10,8 @@ from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
-from registry_pipelines.promote.documents import PromotionRecord
+from registry_pipelines.promote.documents import PromotionRecord, is_time
+from registry_pipelines.promote.interventions import NONE, Interventions, read_interventions
 from registry_pipelines.promote.verdicts import Verdicts
 from registry_pipelines.promote.verdicts import read as read_verdicts
 from registry_pipelines.registry.protocol import Place
@@ -28,6 +29,12 @@ class Standing:
     verdicts: Verdicts
     records: tuple[PromotionRecord, ...]
     """Every promotion of this digest, oldest first."""
+    interventions: Interventions = NONE
+    """What persons decided beside the policy: break-glasses, revocations."""
+
+    def promotions(self, channel: str) -> tuple[PromotionRecord, ...]:
+        """Every record of its image that put a channel on it, oldest first."""
+        return tuple(each for each in self.records if (each.image, each.channel) == (self.release.image, channel))
 
 
 def read_standing(place: Place, release: Release, known: Attestations, verifier: Verifier) -> Standing:
@@ -37,6 +44,7 @@ def read_standing(place: Place, release: Release, known: Attestations, verifier:
         tagged=digest_at(place, release.tag),
         verdicts=read_verdicts(place, release.digest, verifier, known=known),
         records=tuple(record for record, _ in records(place, release.digest, verifier, known=known)),
+        interventions=read_interventions(known, release.digest),
     )
 
 
@@ -52,7 +60,7 @@ def records(
             )
         except ManifestInvalid:
             continue
-        if record.to_digest == digest:
+        if record.to_digest == digest and is_time(record.time):
             believed.append((record, attestation.descriptor.digest))
     return sorted(believed, key=lambda pair: (pair[0].time, pair[1]))
 

@@ -14,13 +14,17 @@ from registry_pipelines.evidence.dsse import Envelope, pae
 from registry_pipelines.evidence.keys import KeySet, load_verifier
 from registry_pipelines.evidence.predicates import (
     APPROVAL_TYPE,
+    BREAK_GLASS_TYPE,
+    CLOSING_TYPE,
     CYCLONEDX_TYPE,
     DERIVATION_TYPE,
     HOT_PACK_TYPE,
+    LIFTING_TYPE,
     PROMOTION_TYPE,
     PROVENANCE_TYPE,
     RECORDING_TYPE,
     REPORT_TYPE,
+    REVOCATION_TYPE,
     ROLES,
     SIGNATURE_TYPE,
     STREAMING_INDEX_TYPE,
@@ -49,6 +53,10 @@ TYPES: dict[str, tuple[Role, ...]] = {
     VERDICT_TYPE: ("promoter",),
     PROMOTION_TYPE: ("promoter", "person"),
     APPROVAL_TYPE: ("person",),
+    BREAK_GLASS_TYPE: ("person",),
+    REVOCATION_TYPE: ("person", "promoter"),
+    CLOSING_TYPE: ("person", "promoter"),
+    LIFTING_TYPE: ("person",),
     FOREIGN: (),
 }
 MakeKey = Callable[[str], Key]

@@ -1,0 +1,138 @@
+"""The way of a release to a channel: where it comes from, how long it was there, who approved it. Read from the
+registry, and held against what the channel asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from registry_pipelines.errors import DigestInvalid
+from registry_pipelines.evidence.model import Attestations, Verifier
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.approvals import read_approvals
+from registry_pipelines.promote.documents import TIME_FORMAT, PromotionRecord, Step
+from registry_pipelines.promote.findings import Outcome
+from registry_pipelines.promote.order import Channel, channel_before
+from registry_pipelines.promote.standing import Standing, records
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.settings import Duration
+
+MAX_WALKED = 50
+"""Promotions of the channel before that are walked back to find when a release left it."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a release comes to a channel, as signed records show it now."""
+
+    channel: Channel
+    before: str = ""
+    """The channel that it comes from; empty for the first."""
+    stayed: timedelta = timedelta()
+    """The longest time that it was under that channel without a break; read only where the channel asks."""
+    unapproved: tuple[tuple[str, str], ...] = ()
+    """Each capacity that the channel wants an approval of and none counts in, and why."""
+
+
+def read_way(
+    place: Place,
+    standing: Standing,
+    order: Sequence[Channel],
+    channel: Channel,
+    known: Attestations,
+    verifier: Verifier,
+    *,
+    now: datetime,
+) -> Way:
+    """Read what ``channel`` asks of the way. order: all channels of the image. known: what was read and verified about
+    the release's digest. Raises RegistryError."""
+    before, release = channel_before(order, channel.name), standing.release
+    if returns(standing, channel.name):
+        return Way(channel, before)
+    approvals = read_approvals(place, release.digest, verifier, known=known)
+    unapproved = [
+        (capacity, why)
+        for capacity in channel.approvals
+        if (why := approvals.why_none(capacity, image=release.image, now=now))
+    ]
+    stayed = timedelta()
+    if channel.after is not None and before:
+        stays = _stays(place, standing, before, verifier, now)
+        for stay in stays:
+            stayed = max(stayed, stay)
+            if stayed >= channel.after:
+                break
+    return Way(channel, before, stayed, tuple(unapproved))
+
+
+def returns(standing: Standing, channel: str) -> bool:
+    """Whether the gate let the release come to a channel before, so that it goes back there by its policy alone: in
+    trouble nobody waits for hours and persons a second time. What a break-glass let in does not count."""
+    return any(not each.break_glass for each in standing.promotions(channel))
+
+
+def enters(standing: Standing, way: Way) -> Outcome:
+    """What speaks against a release that its policy allows, by the way it comes. Not from the channel before: denied.
+    Else ``held`` says what is still missing: ``time`` or ``approval``."""
+    channel, outcome = way.channel, Outcome()
+    if returns(standing, channel.name):
+        return outcome
+    if way.before and not returns(standing, way.before):
+        why = f"order: {channel.name} takes releases from {way.before}, and the gate never let this one come there"
+        return Outcome([why], [Step(kind="promote", about=(way.before,))])
+    for capacity, why in way.unapproved:
+        outcome.reasons.append(f"approval: {channel.name} wants one as {capacity}: {why}")
+        outcome.steps.append(Step(kind="approve", about=(capacity,)))
+        outcome.held = "approval"
+    if channel.after is not None and way.stayed < channel.after:
+        left = Duration(seconds=int((channel.after - way.stayed).total_seconds()) or 1)
+        outcome.reasons.append(
+            f"time: {channel.name} wants {channel.after} under {way.before} without a break, it was there for "
+            f"{_spoken(way.stayed)}"
+        )
+        outcome.steps.append(Step(kind="wait", about=(f"{_spoken(left)} under {way.before}",)))
+        outcome.held = outcome.held or "time"
+    return outcome
+
+
+def _stays(place: Place, standing: Standing, channel: str, verifier: Verifier, now: datetime) -> Iterator[timedelta]:
+    """How long a release was under a channel, each time, the newest first: until now, or until the record of the
+    release that took its place. What no chain of signed records shows counts for nothing."""
+    image, own = standing.release.image, standing.release.digest
+    named, end = digest_at(place, channel), now.astimezone(UTC)
+    bound = end + timedelta(seconds=1)
+    for _ in range(MAX_WALKED):
+        if named is None:
+            return
+        found = standing.promotions(channel) if named == own else _promotions(place, named, image, channel, verifier)
+        put = max((each for each in found if _moment(each) < bound), key=_moment, default=None)
+        if put is None:
+            return
+        bound = _moment(put)
+        if named == own:
+            yield end - bound
+        if put.from_digest != named:  # a second record of the same move begins no new stay
+            end = bound
+        try:
+            named = Digest.parse(put.from_digest)
+        except DigestInvalid:  # empty for the first release of a channel
+            return
+
+
+def _promotions(place: Place, digest: Digest, image: str, channel: str, verifier: Verifier) -> list[PromotionRecord]:
+    found = (record for record, _ in records(place, digest, verifier))
+    return [each for each in found if (each.image, each.channel) == (image, channel)]
+
+
+def _moment(record: PromotionRecord) -> datetime:
+    return datetime.strptime(record.time, TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def _spoken(length: timedelta) -> str:
+    """``2 d 3 h``, ``25 min``: the two largest units."""
+    minutes = int(length.total_seconds()) // 60
+    parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
+    told = [f"{count} {unit}" for count, unit in parts if count][:2]
+    return " ".join(told) or f"{int(length.total_seconds())} s"
