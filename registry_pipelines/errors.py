@@ -37,6 +37,7 @@ RegistryPipelinesError
   EvidenceError               a gate cannot pass                                exit 3
     EvidenceMissing
     SignatureInvalid
+      KeyRefused              made by a key that is revoked, or was believed until a day that is over
     PromotionDenied           carries the verdict's reasons
       PromotionHeld           the verdict is allow; a recording or a measurement is not there yet
   AdvisoriesError             the advisory store cannot be used                 exit 8
@@ -288,6 +289,10 @@ class EvidenceMissing(EvidenceError):
 
 class SignatureInvalid(EvidenceError):
     """A signature does not verify, or covers another digest or predicate."""
+
+
+class KeyRefused(SignatureInvalid):
+    """It verifies, and its key is on the list of revoked keys, or was believed until a day that is over."""
 
 
 class PromotionDenied(EvidenceError):

@@ -135,6 +135,13 @@ LIBC = Pattern(
 GLOB = Pattern(
     r"^[A-Za-z0-9_.*?\[\]!/-]{1,255}$", "a pattern", "use letters, digits, _ . - / and the wildcards * ? [ ]"
 )
+KMS = Pattern(
+    r"^(awskms:[A-Za-z0-9:/_-]+|gcpkms:projects/[^\s?#]+/cryptoKeyVersions/[0-9]+|azurekms://[A-Za-z0-9.-]+/keys"
+    r"/[A-Za-z0-9/-]+|hv:[A-Za-z0-9_.-]+/[0-9]+|hsm:[0-9]*(\?label=[^\s&]+)?)$",
+    "the address of a key in a key service",
+    "write awskms:KEY (id, ARN or alias/NAME), gcpkms:projects/.../cryptoKeyVersions/1, "
+    "azurekms://VAULT/keys/NAME/VERSION, hv:NAME/VERSION (Vault) or hsm:ID?label=TOKEN (PKCS#11)",
+)
 WEBHOOK = Pattern(
     r"^https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?([/?][!-\"$-~]*)?$",
     "the address of a webhook",

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.config import Config
+from registry_pipelines.config.model import ServiceKey
 from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.model import Signer
 from registry_pipelines.evidence.predicates import ROLES, Role
 
 if TYPE_CHECKING:  # they bring the cryptography along, and most stages need none
-    from registry_pipelines.evidence.keys import FileSigner, KeySet
+    from registry_pipelines.evidence.keys import KeySet
 
 
 def trusted_keys(config: Config) -> KeySet:
     """The keys that are believed. Raises InputError for a file that cannot be read."""
     from registry_pipelines.evidence.keys import load_verifier
 
-    return load_verifier(config.trusted_keys, config.trusted_by_role)
+    return load_verifier(
+        config.trusted_keys, config.trusted_by_role, until=config.retired_keys, revoked=config.signing.revoked
+    )
 
 
 class Keyring:
@@ -26,10 +30,10 @@ class Keyring:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._signers: dict[Path, FileSigner] = {}
+        self._signers: dict[Path | str, Signer] = {}
         self._lock = threading.Lock()
 
-    def signer(self, *roles: Role) -> FileSigner:
+    def signer(self, *roles: Role) -> Signer:
         """The key of the first of these roles that is at hand, for who needs one. Raises InputError when none is."""
         from registry_pipelines.evidence.keys import load_signer
 
@@ -44,24 +48,47 @@ class Keyring:
             do=f"Run this where that key is, or name it: signing.{roles[0]}.key",
         )
 
-    def at_hand(self, role: Role, *, make: bool = True) -> FileSigner | None:
+    def at_hand(self, role: Role, *, make: bool = True) -> Signer | None:
         """The key of a role, None where its file is not here. make: where the configuration says so. Raises InputError
-        for one that cannot be read."""
+        for one that cannot be read, or that nobody believes any more."""
+        service, path = self._config.kms_of(role), self._config.signing_key_of(role)
+        name = service.address if service else path
+        if name is None:
+            return None
+        with self._lock:
+            if name not in self._signers:
+                signer = _in_service(service) if service else self._in_file(role, make=make)
+                if signer is None:
+                    return None
+                self._refuse_ended(signer, str(name))
+                self._signers[name] = signer
+            return self._signers[name]
+
+    def _in_file(self, role: Role, *, make: bool) -> Signer | None:
         from registry_pipelines.evidence.keys import load_signer
 
         path = self._config.signing_key_of(role)
         if path is None:
             return None
-        with self._lock:
-            if path not in self._signers:
-                if make:
-                    self._make_if_told(role, path)
-                if not path.exists():
-                    return None
-                self._signers[path] = load_signer(path, self._config.password_of(role))
-            return self._signers[path]
+        if make:
+            self._make_if_told(role, path)
+        return load_signer(path, self._config.password_of(role)) if path.exists() else None
 
-    def signers(self) -> dict[Role, FileSigner]:
+    def _refuse_ended(self, signer: Signer, where: str) -> None:
+        """What is signed with such a key would be believed by nobody, which would be said much later."""
+        if not (self._config.signing.revoked or self._config.retired_keys):
+            return
+        from registry_pipelines.evidence.keys import load_terms
+
+        terms = load_terms(self._config.retired_keys, self._config.signing.revoked)
+        if against := terms.against(signer.key_id):
+            raise InputError(
+                f"the key {signer.key_id[:19]} {against}: nothing may be signed with it",
+                where=where,
+                do="Name another key in `signing`",
+            )
+
+    def signers(self) -> dict[Role, Signer]:
         """All keys at hand. Raises InputError for one that cannot be read, as with a wrong password; asked before work
         that ends with a signature, so that nobody waits for that answer."""
         return {role: signer for role in ROLES if (signer := self.at_hand(role))}
@@ -94,3 +121,10 @@ class Keyring:
             # Another process made it between the look and the try; a key is never overwritten.
             if not path.exists():
                 raise
+
+
+def _in_service(key: ServiceKey) -> Signer:
+    from registry_pipelines.evidence.keys import read_public_key
+    from registry_pipelines.evidence.kms import KmsSigner
+
+    return KmsSigner(key.address, read_public_key(key.public), pin=key.pin.reveal())

@@ -26,8 +26,7 @@ from registry_pipelines.stream.results import ConversionResult, IndexResult, Str
 from registry_pipelines.stream.standing import LayerStanding, read_standing
 
 if TYPE_CHECKING:  # what signs and what sends is loaded by what does
-    from registry_pipelines.evidence.keys import FileSigner
-    from registry_pipelines.evidence.model import Verifier
+    from registry_pipelines.evidence.model import Signer, Verifier
     from registry_pipelines.oci.layer.walk import LayerWalk
     from registry_pipelines.transfer.engine import Engine
 
@@ -92,7 +91,7 @@ class Tools:
     """What indexing and converting need besides an image. state: the folder of the configuration, or of the user."""
 
     state: Path
-    signer: FileSigner
+    signer: Signer
     engine: Engine
     progress: Progress
 

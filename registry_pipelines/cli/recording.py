@@ -21,8 +21,7 @@ from registry_pipelines.progress import count_text, size_text
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.places import Located
-    from registry_pipelines.evidence.keys import FileSigner
-    from registry_pipelines.evidence.model import Verifier
+    from registry_pipelines.evidence.model import Signer, Verifier
     from registry_pipelines.stream.hot.recorder import Recorded
     from registry_pipelines.stream.hot.recording import Recording
     from registry_pipelines.stream.hot.recordings import PublishedRecording
@@ -181,7 +180,7 @@ def _wanted(options: Options, target: str, given: Mapping[str, Any]) -> Record:
     return found
 
 
-def _signer(options: Options, key: Path | None) -> FileSigner:
+def _signer(options: Options, key: Path | None) -> Signer:
     """Raises InputError: no key is named, or it cannot be read."""
     from registry_pipelines.chain.keys import Keyring
     from registry_pipelines.evidence.keys import load_signer
@@ -198,7 +197,7 @@ def _signer(options: Options, key: Path | None) -> FileSigner:
     )
 
 
-def _verifier(options: Options, keys: Sequence[Path], signer: FileSigner | None) -> Verifier | None:
+def _verifier(options: Options, keys: Sequence[Path], signer: Signer | None) -> Verifier | None:
     """Whose indexes are believed while the image is read."""
     believed = options.believed(keys)
     if believed is None and signer is not None:
@@ -225,7 +224,7 @@ def _write(path: Path, recording: Recording) -> None:
         write_file(path, encode(recording))
 
 
-def _publish(located: Located, image: NodeImage, recording: Recording, signer: FileSigner) -> PublishedRecording:
+def _publish(located: Located, image: NodeImage, recording: Recording, signer: Signer) -> PublishedRecording:
     from registry_pipelines.stream.hot.recordings import publish_recording
 
     return publish_recording(located.place, image.descriptor, recording, signer)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # loaded where it is used: what only checks an image needs ne
     from registry_pipelines.chain.result import StageResult
     from registry_pipelines.chain.stream import Tools
     from registry_pipelines.config import Config
+    from registry_pipelines.evidence.model import Signer
 
 TARGET = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
@@ -247,7 +248,7 @@ def tools_for(options: Options, key: Path | None, progress: Progress) -> Tools:
 
     config = options.config_if_any()
     if key is not None:
-        signer = load_signer(key, config.password_of("indexer") if config else "")
+        signer: Signer = load_signer(key, config.password_of("indexer") if config else "")
     elif config is not None:
         signer = Keyring(config).signer("indexer")
     else:

@@ -297,8 +297,19 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
                     )
     for role in ROLES:
         own = config.signing.of(role)
-        if own and not own.key and not own.trusted:
+        if own and not (own.key or own.kms or own.trusted or own.retired):
             yield f"signing.{role}", "names neither `key` nor `trusted`, so nothing would be believed in this role"
+    for where, told in config.signing.told():
+        if told.kms and told.key:
+            yield f"{where}.kms", "is written beside `key`; one of them signs"
+        if told.kms and not told.public:
+            yield f"{where}.kms", "needs `public`: the file of its public half, which each signature is held against"
+        if told.public and not told.kms:
+            yield f"{where}.public", "is the public half of `kms`, and there is none; that of `key` lies beside it"
+        if told.password and told.kms and not told.kms.startswith("hsm:"):
+            yield f"{where}.password", "is the PIN of a hardware token; key services have credentials of their own"
+    if config.signing.generate and config.signing.kms:
+        yield "signing.generate", "makes a key file, and the key is in a key service"
 
 
 def _notify(config: Config) -> Iterable[tuple[str, str]]:

@@ -38,7 +38,13 @@ def look_here(
             problems.add(line, where, said)
     if config is None or any(where.startswith("signing") for where in problems.paths):
         return []
-    for where, said in (*_requirements(config, problems.paths), *_keys(config), *_state(config), *_command(config)):
+    for where, said in (
+        *_requirements(config, problems.paths),
+        *_keys(config),
+        *_ended(config),
+        *_state(config),
+        *_command(config),
+    ):
         problems.add(line_at(root, where), where, said)
     notes = (*_absent_keys(config), *_loose(config), *_provenance(config))
     return [f"{config.path}:{line_at(root, where)}: {where}: {said}" for where, said in notes]
@@ -126,20 +132,42 @@ def _unbelievable(path: Path) -> str:
 
 def _nobody_signs(config: Config, keys: Iterable[Path]) -> bool:
     """Whether releases are to be signed, and neither a key here nor one that is believed says by whom."""
-    own = [each for role in ROLES if (each := config.signing.of(role))]
-    elsewhere = config.signing.trusted or any(each.trusted for each in own)
+    elsewhere = any(told.trusted or told.kms for _, told in config.signing.told())
     return bool(config.images) and not (config.signing.generate or elsewhere or any(path.exists() for path in keys))
 
 
 def _believed(config: Config) -> Iterator[tuple[str, Path]]:
     """Every file of a public key; the place in the file ends with ``]`` where it is named."""
-    sets = [("signing", config.signing.trusted, config.trusted_keys)]
-    for role, paths in config.trusted_by_role.items():
-        own = config.signing.of(role)
-        sets.append((f"signing.{role}", own.trusted if own else (), paths))
-    for where, named, paths in sets:
-        for place, path in enumerate(paths):
-            yield f"{where}.trusted[{place}]" if named else f"{where}.key", path
+    believed = {"signing": config.trusted_keys}
+    believed |= {f"signing.{role}": paths for role, paths in config.trusted_by_role.items()}
+    for where, told in config.signing.told():
+        trusted = believed[where][: len(believed[where]) - len(told.retired)]
+        own = f"{where}.public" if told.kms else f"{where}.key"
+        for place, path in enumerate(trusted):
+            yield f"{where}.trusted[{place}]" if told.trusted else own, path
+        for place, each in enumerate(told.retired):
+            yield f"{where}.retired[{place}]", each.key
+
+
+def _ended(config: Config) -> Iterator[Finding]:
+    """A list of revoked keys that cannot be read, and keys that would sign and are not believed any more."""
+    path = config.signing.revoked
+    files = [each for each in (path, *config.retired_keys) if each]
+    if not files or not all(each.exists() for each in files):
+        return
+    from registry_pipelines.evidence.keys import load_signer, load_terms
+
+    try:
+        terms = load_terms(config.retired_keys, path)
+    except InputError as error:
+        if error.where == str(path):
+            yield "signing.revoked", _said(error)
+        return
+    for key, (where, password) in _private_keys(config).items():
+        if key.exists() and not _unfit_to_sign(key, password):
+            key_id = load_signer(key, password).key_id
+            if against := terms.against(key_id):
+                yield where, f"its key {key_id[:19]} {against}: nothing may be signed with it"
 
 
 def _said(error: InputError) -> str:

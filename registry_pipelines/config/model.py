@@ -4,8 +4,9 @@ stage works with is the stage's own class; registries and what moves between the
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +24,7 @@ from registry_pipelines.settings import (
     FILE,
     GLOB,
     JOURNAL,
+    KMS,
     NAME,
     REPOSITORY,
     TAG,
@@ -90,28 +92,57 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, channels=order, channel=order[-1].name, targets=tuple(targets))
 
 
-class RoleKey(msgspec.Struct, frozen=True, kw_only=True):
+class RetiredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that signs no more, and whose signatures are believed for a time."""
+
+    key: Annotated[Path, FILE]
+    """PEM public keys."""
+    until: date
+    """Last day (UTC) on which they are believed, whenever the signature was made."""
+
+
+class KeyAtHand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key of one role and the key of all have in common."""
+
+    kms: Annotated[str, KMS] | None = None
+    """Key in a key service or hardware module, in place of `key` (docs/signing.md): `awskms:alias/release`,
+    `gcpkms:projects/...`, `azurekms://...`, `hv:NAME/VERSION`, `hsm:ID?label=TOKEN`. Extra `kms`."""
+    public: Annotated[Path, FILE] | None = None
+    """Public half of the `kms` key, PEM or DER; each signature is held against it."""
+    password: Secret = Secret("")
+    """Password of the key, or PIN of the hardware token, as `${VARIABLE}`; empty for none."""
+    retired: tuple[RetiredKey, ...] = ()
+    """Public keys that are believed until a day, besides those of `trusted`."""
+
+
+class ServiceKey(NamedTuple):
+    """A key in a key service: its address, the file of its public half, and the PIN of a hardware token."""
+
+    address: str
+    public: Path
+    pin: Secret
+
+
+class RoleKey(KeyAtHand, frozen=True, kw_only=True):
     """A key of one role alone. The keys of `signing` itself are not believed for it."""
 
     key: Path | None = None
     """PEM private key (P-256); leave it out where nothing is signed in this role."""
-    password: Secret = Secret("")
-    """Password of the key, as `${VARIABLE}`; empty for none."""
     trusted: tuple[Annotated[Path, FILE], ...] = ()
-    """PEM public keys that are believed in this role; the key's own (`<key>.pub`) unless told."""
+    """PEM public keys that are believed in this role; the key's own (`<key>.pub`, `public`) unless told."""
 
 
-class Signing(msgspec.Struct, frozen=True, kw_only=True):
+class Signing(KeyAtHand, frozen=True, kw_only=True):
     """The key that signs, and the keys that are believed; in every role that has none of its own."""
 
     key: Path | None = None
     """PEM private key (P-256); `<state>/keys/signing.key` unless told."""
-    password: Secret = Secret("")
-    """Password of the key, as `${VARIABLE}`; empty for none."""
     generate: bool = False
     """Make the key at first use when there is none; for demonstrations."""
     trusted: tuple[Annotated[Path, FILE], ...] = ()
-    """PEM public keys that are believed; the signing key's own (`<key>.pub`) unless told."""
+    """PEM public keys that are believed; the signing key's own (`<key>.pub`, `public`) unless told."""
+    revoked: Annotated[Path, FILE] | None = None
+    """List of revoked keys: a line for each, its id and why. They are believed for nothing, whoever trusts them."""
     builder: RoleKey | None = None
     """Provenance."""
     indexer: RoleKey | None = None
@@ -127,6 +158,10 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
         """What is told for one role alone."""
         key: RoleKey | None = getattr(self, role)
         return key
+
+    def told(self) -> tuple[tuple[str, Signing | RoleKey], ...]:
+        """This, and what is told for single roles, each with its path in the file."""
+        return (("signing", self), *((f"signing.{role}", own) for role in ROLES if (own := self.of(role))))
 
 
 OSV_EXPORT = "https://osv-vulnerabilities.storage.googleapis.com"
@@ -240,7 +275,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def signing_key(self) -> Path:
-        """The private key's file, of every role that has none of its own."""
+        """The private key's file, of every role that has none of its own, unless that key is in a key service."""
         return self.signing.key or self.state / "keys" / "signing.key"
 
     @property
@@ -249,20 +284,28 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         other is written."""
         if self._only_own_keys:
             return ()
-        return self.signing.trusted or _public_half(self.signing_key)
+        return _believed(self.signing, self.signing.trusted, self.signing_key)
 
     def signing_key_of(self, role: Role) -> Path | None:
         """The private key's file of a role; None where its key is elsewhere."""
         own = self.signing.of(role)
         if own is None and self._only_own_keys:
             return None
+        if self.kms_of(role):
+            return None
         return own.key if own else self.signing_key
+
+    def kms_of(self, role: Role) -> ServiceKey | None:
+        """A role's key in a key service; None where it has none there."""
+        told = self.signing.of(role) or self.signing
+        return ServiceKey(told.kms, told.public, told.password) if told.kms and told.public else None
 
     @property
     def _only_own_keys(self) -> bool:
         """Whether each role has its own key and no other is written. The indexer may have none then: what was written
         before there was one makes no key of it, and believes nobody as that."""
-        told = self.signing.key or self.signing.trusted or self.signing.generate
+        one = self.signing
+        told = one.key or one.kms or one.trusted or one.retired or one.generate
         return not told and all(self.signing.of(role) for role in ROLES if role != "indexer")
 
     def password_of(self, role: Role) -> str:
@@ -273,7 +316,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def trusted_by_role(self) -> dict[Role, tuple[Path, ...]]:
         """Files of the public keys of the roles that have their own."""
         keys = {role: own for role in ROLES if (own := self.signing.of(role))}
-        return {role: own.trusted or _public_half(own.key) for role, own in keys.items()}
+        return {role: _believed(own, own.trusted, own.key) for role, own in keys.items()}
+
+    @property
+    def retired_keys(self) -> dict[Path, date]:
+        """Files of public keys that are believed until a day; the earliest where one has several."""
+        days: dict[Path, date] = {}
+        for each in (each for _, told in self.signing.told() for each in told.retired):
+            days[each.key] = min(each.until, days.get(each.key, each.until))
+        return days
 
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""
@@ -292,6 +343,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-def _public_half(key: Path | None) -> tuple[Path, ...]:
-    """The public half that lies beside a private key."""
-    return (key.with_suffix(".pub"),) if key else ()
+def _believed(told: KeyAtHand, trusted: tuple[Path, ...], key: Path | None) -> tuple[Path, ...]:
+    """Files of public keys: what is trusted, else the public half of the key that signs; then what is retired."""
+    half = told.public if told.kms else key and key.with_suffix(".pub")
+    return (*(trusted or ((half,) if half else ())), *(each.key for each in told.retired))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.errors import KeyRefused, SignatureInvalid
 from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.oci.decoding import ready
@@ -62,11 +61,18 @@ def verify_envelope(envelope: Envelope, verifier: Verifier, *, where: str = "") 
         raise SignatureInvalid(f"the payload type is {envelope.payload_type[:100]!r}, expected {IN_TOTO}", where=where)
     signed = pae(envelope.payload_type, envelope.payload)
     key_ids: list[str] = []
+    refused: list[str] = []
     for signature in envelope.signatures:
-        with suppress(SignatureInvalid):
+        try:
             key_ids.append(verifier.verify(signed, signature))
+        except KeyRefused as error:
+            refused.append(error.what)
+        except SignatureInvalid:
+            continue
     if key_ids:
         return tuple(key_ids)
+    if refused:
+        raise KeyRefused("; ".join(dict.fromkeys(refused)), where=where, do="Have a key sign it that is believed today")
     raise SignatureInvalid(
         f"none of its {count_text(len(envelope.signatures), 'signature')} was made by a trusted key",
         where=where,

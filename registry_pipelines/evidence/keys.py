@@ -3,8 +3,7 @@
 By hand, not by securesystemslib 1.6.0: its signer of files opens unencrypted PKCS#8 alone, where ours come encrypted,
 as SEC1 and in cosign's own form, and its key ids are not the hash that a bundle's hint holds. Importing it takes 115 ms
 and 306 modules where boto3 is installed (28 ms and 50 without), beside 50 ms for cryptography, at each start of a
-command that signs. What it has for KMS and HSM fits: a public key, and a signature over bytes. Such a key is a
-``Signer`` over one of those, imported when a configuration names one.
+command that signs. What it has for KMS and HSM fits: a public key, and a signature over bytes. Those are ``kms``.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -26,8 +26,10 @@ from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
 from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
+from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.evidence.predicates import Role, roles_for
+from registry_pipelines.progress import count_text
 
 MAX_SIGNATURE_BYTES = 128
 """A DER signature of P-256 has at most 72 bytes."""
@@ -41,7 +43,7 @@ class FileSigner:
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
-        self._public = _public_pem(key.public_key())
+        self._public = public_pem(key.public_key())
         self._id = key_id_of(key.public_key())
 
     @property
@@ -66,16 +68,22 @@ PublicKeys = Sequence[ec.EllipticCurvePublicKey]
 
 
 class KeySet:
-    """Public keys that are believed: for everything, or each for what its roles say. Implements Verifier."""
+    """Public keys that are believed: for everything, or each for what its roles say. Implements Verifier.
 
-    def __init__(self, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({})) -> None:
-        """keys: believed for every role that is not in ``roles``, and for statements that are no role's. Raises
-        InputError when there are none at all."""
+    Terms are asked at each use: a process that reads its keys once stops believing a retired one on the day.
+    """
+
+    def __init__(
+        self, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({}), terms: Terms = NO_TERMS
+    ) -> None:
+        """keys: believed for every role that is not in ``roles``, and for statements that are no role's. terms: which
+        of them are revoked, or believed for a time. Raises InputError when there are none at all."""
         self._keys = {key_id_of(key): key for each in (keys, *roles.values()) for key in each}
         if not self._keys:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
         self._general = [key_id_of(key) for key in keys]
         self._roles = {role: [key_id_of(key) for key in own] for role, own in roles.items()}
+        self._terms = terms
 
     def also(self, signers: Mapping[Role, Signer]) -> KeySet:
         """These keys, and each signer's for its role. For who signs: what its key wrote before must be found, also
@@ -84,24 +92,25 @@ class KeySet:
         for role, signer in signers.items():
             own = read_public_keys(signer.public_key_pem, where="signer")
             roles[role] = [*(self._keys[key_id] for key_id in self._ids(role)), *own]
-        return KeySet([self._keys[key_id] for key_id in self._general], roles)
+        return KeySet([self._keys[key_id] for key_id in self._general], roles, self._terms)
 
     def _ids(self, role: Role) -> Sequence[str]:
         return self._roles.get(role, self._general)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """Ids of all believed keys."""
-        return tuple(self._keys)
+        """Ids of all keys that are believed today."""
+        return tuple(key_id for key_id in self._keys if not self._terms.against(key_id))
 
     def verify(self, payload: bytes, signature: bytes) -> str:
-        """See Verifier."""
+        """See Verifier. Raises KeyRefused when a key made it that is trusted, and revoked or retired."""
         if len(signature) <= MAX_SIGNATURE_BYTES:
             for key_id, key in self._keys.items():
                 try:
                     key.verify(signature, payload, _ECDSA)
                 except InvalidSignature:
                     continue
+                self._terms.check(key_id)
                 return key_id
         raise SignatureInvalid("no trusted key made this signature", do="Trust the signer's key, or sign again")
 
@@ -123,7 +132,7 @@ class KeySet:
         """See Verifier."""
         wanted = roles_for(predicate_type)
         ids = (key_id for role in wanted for key_id in self._ids(role)) if wanted else self._general
-        return tuple(sorted(set(ids)))
+        return tuple(sorted({key_id for key_id in ids if not self._terms.against(key_id)}))
 
     def counts_as(self, key_id: str, attestor: str, predicate_type: str) -> bool:
         """See Verifier."""
@@ -155,19 +164,36 @@ def generate_key(path: Path, *, password: str = "", form: KeyForm = "pkcs8") -> 
     else:
         content = _pkcs8(key, password, serialization.Encoding.PEM)
     _write_new(path, content, mode=0o600)
-    _write_new(public, _public_pem(key.public_key()), mode=0o644)
+    _write_new(public, public_pem(key.public_key()), mode=0o644)
     return KeyFiles(path, public, key_id_of(key.public_key()))
 
 
 def load_signer(path: Path, password: str = "") -> FileSigner:
     """Read a private key file. Raises InputError; its text holds neither the password nor the key."""
-    return FileSigner(read_private_key(_read_file(path), password, where=str(path)))
+    return FileSigner(read_private_key(read_key_file(path), password, where=str(path)))
 
 
-def load_verifier(paths: Sequence[Path], roles: Mapping[Role, Sequence[Path]] = MappingProxyType({})) -> KeySet:
+def load_verifier(
+    paths: Sequence[Path],
+    roles: Mapping[Role, Sequence[Path]] = MappingProxyType({}),
+    *,
+    until: Mapping[Path, date] = MappingProxyType({}),
+    revoked: Path | None = None,
+) -> KeySet:
     """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
-    KeySet. Raises InputError."""
-    return KeySet(_public_keys(paths), {role: _public_keys(files) for role, files in roles.items()})
+    KeySet. until: the last day (UTC) on which the keys of some of these files are believed. revoked: a list of revoked
+    keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. Raises InputError."""
+    general, own = _all_keys(paths), {role: _all_keys(files) for role, files in roles.items()}
+    return KeySet(general, own, load_terms(until, revoked))
+
+
+def load_terms(until: Mapping[Path, date], revoked: Path | None) -> Terms:
+    """Until when keys are believed, and which are not any more; see :func:`load_verifier`. Raises InputError."""
+    days: dict[str, date] = {}
+    for path, day in until.items():
+        for key in _public_keys(path):
+            days[key_id_of(key)] = min(day, days.get(key_id_of(key), day))
+    return Terms(days, read_revoked(read_key_file(revoked), where=str(revoked)) if revoked else {})
 
 
 def verifier_of(signer: Signer) -> KeySet:
@@ -181,11 +207,29 @@ def key_id_of(key: ec.EllipticCurvePublicKey) -> str:
     return f"sha256:{hashlib.sha256(spki).hexdigest()}"
 
 
-def _public_keys(paths: Sequence[Path]) -> PublicKeys:
-    return [key for path in paths for key in read_public_keys(_read_file(path), where=str(path))]
+def read_public_key(path: Path) -> ec.EllipticCurvePublicKey:
+    """The one public key of a file. Raises InputError."""
+    keys = _public_keys(path)
+    if len(keys) != 1:
+        raise InputError(f"the file has {count_text(len(keys), 'public key')}, and one is wanted", where=str(path))
+    return keys[0]
 
 
-def _read_file(path: Path) -> bytes:
+def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    """PEM SubjectPublicKeyInfo."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _public_keys(path: Path) -> PublicKeys:
+    return read_public_keys(read_key_file(path), where=str(path))
+
+
+def _all_keys(paths: Sequence[Path]) -> PublicKeys:
+    return [key for path in paths for key in _public_keys(path)]
+
+
+def read_key_file(path: Path) -> bytes:
+    """The bytes of a file of keys. Raises InputError for none, and for one that is too large."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_KEY_BYTES + 1)
@@ -209,10 +253,6 @@ def _pkcs8(key: ec.EllipticCurvePrivateKey, password: str, encoding: serializati
     if password:
         protection = serialization.BestAvailableEncryption(password.encode())
     return key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, protection)
-
-
-def _public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _exists(path: Path) -> InputError:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import jsonschema
@@ -616,3 +616,41 @@ def test_names_that_are_one_in_dagster_are_refused(tmp_path: Path, section: str)
         SMALL.replace(f"{section}:\n", f"{section}:\n{two}") if f"{section}:" in SMALL else f"{SMALL}{section}:\n{two}"
     )
     assert any(f"{section}.a_b: differs from `a-b` only by - and _" in each for each in problems(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("signing", "said"),
+    [
+        ("kms: 'awskms:alias/release'", "signing.kms: needs `public`"),
+        ("kms: 'awskms:alias/release', public: a.pub, key: b.key", "signing.kms: is written beside `key`"),
+        ("public: a.pub", "signing.public: is the public half of `kms`, and there is none"),
+        ("kms: 'hv:a/1', public: a.pub, password: '${TOKEN}'", "signing.password: is the PIN of a hardware token"),
+        ("kms: 'hv:a/1', public: a.pub, generate: true", "signing.generate: makes a key file"),
+        ("kms: 'vault:a'", "signing.kms: 'vault:a' is not the address of a key in a key service"),
+        ("scanner: {kms: 'hv:a/1'}", "signing.scanner.kms: needs `public`"),
+        ("retired: [{key: a.pub}]", "signing.retired[0]"),
+    ],
+)
+def test_a_key_in_a_service_is_told_whole(tmp_path: Path, signing: str, said: str) -> None:
+    found = problems(tmp_path, SMALL + f"signing: {{{signing}}}\n")
+    assert any(said in each for each in found), found
+
+
+def test_whose_keys_are_believed_when_they_change(tmp_path: Path) -> None:
+    text = """\
+signing:
+  kms: "hsm:2?label=release"
+  public: keys/new.pub
+  password: "${TOKEN}"
+  retired: [{key: keys/old.pub, until: 2027-03-31}, {key: keys/old.pub, until: 2027-02-28}]
+  builder: {retired: [{key: keys/ci.pub, until: 2027-01-31}]}
+  scanner: {kms: "hv:scanner/3", public: keys/scanner.pub, trusted: [keys/other.pub]}
+"""
+    config = load(written(tmp_path, SMALL + text), {"TOKEN": "123456"})
+    keys = tmp_path / "keys"
+    assert config.trusted_keys == (keys / "new.pub", keys / "old.pub", keys / "old.pub")
+    assert config.trusted_by_role == {"builder": (keys / "ci.pub",), "scanner": (keys / "other.pub",)}
+    assert config.retired_keys == {keys / "old.pub": date(2027, 2, 28), keys / "ci.pub": date(2027, 1, 31)}
+    service = config.kms_of("person")
+    assert service is not None and service.pin.reveal() == "123456" and "123456" not in repr(config)
+    assert (config.kms_of("builder"), config.signing_key_of("person")) == (None, None)

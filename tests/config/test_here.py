@@ -125,3 +125,29 @@ def test_provenance_that_nobody_makes(tmp_path: Path) -> None:
 def test_a_kind_that_people_write_gets_its_hint(tmp_path: Path, kind: str, said: str) -> None:
     [problem] = problems(tmp_path, f"registries:\n  r: {{kind: {kind}, host: reg.example.com}}\n")
     assert problem.startswith(f":2: registries.r.kind: {said}")
+
+
+def test_keys_in_services_and_keys_that_ended(tmp_path: Path) -> None:
+    old = generate_key(tmp_path / "old.key")
+    generate_key(tmp_path / "new.key")
+    (tmp_path / "revoked.txt").write_text(f"{old.key_id} lost\n")
+    text = IMAGES % ("", "")
+    service = "signing: {kms: 'awskms:alias/release', public: new.pub, retired: [{key: old.pub, until: 2099-01-01}]}\n"
+    assert seen(tmp_path, text + service) == ([], [])
+    gone = text + service.replace("new.pub", "away.pub")
+    assert seen(tmp_path, gone)[0] == [f":5: signing.public: there is no file {tmp_path}/away.pub"]
+    found, _ = seen(tmp_path, text + "signing: {key: old.key, revoked: revoked.txt}\n")
+    assert found == [f":5: signing.key: its key {old.key_id[:19]} is revoked (lost): nothing may be signed with it"]
+    found, _ = seen(tmp_path, text + "signing: {key: old.key, retired: [{key: old.pub, until: 2020-01-01}]}\n")
+    assert found == [
+        f":5: signing.key: its key {old.key_id[:19]} is retired and was believed until 2020-01-01: "
+        "nothing may be signed with it"
+    ]
+    assert seen(tmp_path, text + "signing: {key: new.key, revoked: revoked.txt}\n") == ([], [])
+    (tmp_path / "revoked.txt").write_text("old.pub lost\n")
+    [broken], _ = seen(tmp_path, text + "signing: {key: new.key, revoked: revoked.txt}\n")
+    assert broken.startswith(
+        f":5: signing.revoked: {tmp_path}/revoked.txt: line 1 of the list of revoked keys is no key"
+    )
+    [bad], _ = seen(tmp_path, text + "signing: {key: new.key, retired: [{key: new.key, until: 2099-01-01}]}\n")
+    assert bad.startswith(":5: signing.retired[0]:") and "private key" in bad
