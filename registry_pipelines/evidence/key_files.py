@@ -21,7 +21,7 @@ from registry_pipelines.pem import Block, read_blocks
 from registry_pipelines.progress import count_text
 
 _PARAMETERS = "EC PARAMETERS"
-_PRIVATE = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", *PEM_TYPES)
+_PRIVATE = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", *PEM_TYPES)
 _COMPANIONS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "CERTIFICATE REQUEST", "PUBLIC KEY")
 """What programs write beside a private key (``openssl pkcs12 -nodes``); a signature needs none of it."""
 
@@ -81,8 +81,16 @@ def _public_key(block: Block, where: str) -> ec.EllipticCurvePublicKey:
 
 
 def read_private_key(raw: bytes, password: str, *, where: str) -> ec.EllipticCurvePrivateKey:
-    """The one private key of a file; certificates and public keys beside it are of no use and stay unread. A password
-    for a plain key is not needed. Raises InputError; its text holds neither the password nor the key."""
+    """The one private key of a file, P-256; certificates and public keys beside it are of no use and stay unread. A
+    password for a plain key is not needed. Raises InputError; its text holds neither the password nor the key."""
+    key = read_any_private_key(raw, password, where=where)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise InputError(f"the private key is not an ECDSA P-256 key but {_kind(key)}", where=where, do=_USE_P256)
+    return key
+
+
+def read_any_private_key(raw: bytes, password: str, *, where: str) -> Any:
+    """The same, of any kind: where a certificate says what the key is. Raises InputError."""
     blocks = _blocks(raw, where)
     private = [block for block in blocks if "PRIVATE KEY" in block.label]
     others = [block for block in blocks if block not in private and block.label != _PARAMETERS]
@@ -98,18 +106,13 @@ def read_private_key(raw: bytes, password: str, *, where: str) -> ec.EllipticCur
         raise InputError(f"the private key cannot be read: {named or what}", where=where, do=do)
     if strange := [block for block in others if block.label not in _COMPANIONS]:
         raise InputError(f"the file has {strange[0]} beside the private key", where=where, do="Take it out")
-    key = _private_key(private[0], password, where)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise InputError(f"the private key is not an ECDSA P-256 key but {_kind(key)}", where=where, do=_USE_P256)
-    return key
+    return _private_key(private[0], password, where)
 
 
 def _private_key(block: Block, password: str, where: str) -> Any:
     if block.label in PEM_TYPES:
         der = _unlocked(password, where, lambda word: decrypt_cosign_key(block.content, word, where=where))
         return _loaded(block, lambda: serialization.load_der_private_key(der, None), where)
-    if block.label.startswith("RSA"):
-        raise InputError("the private key is not an ECDSA P-256 key but RSA", where=where, do=_USE_P256)
     if block.label not in _PRIVATE:
         do = _PRIVATE_FROM.get(block.label, _USE_P256)
         raise InputError(f"the private key cannot be read: a key of the form {block.label}", where=where, do=do)

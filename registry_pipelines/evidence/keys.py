@@ -229,7 +229,7 @@ def _all_keys(paths: Sequence[Path]) -> PublicKeys:
 
 
 def read_key_file(path: Path) -> bytes:
-    """The bytes of a file of keys. Raises InputError for none, and for one that is too large."""
+    """The bytes of a file of keys or certificates. Raises InputError for none, and for one that is too large."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_KEY_BYTES + 1)

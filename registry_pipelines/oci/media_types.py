@@ -35,6 +35,9 @@ SIGSTORE_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 DSSE_ENVELOPE = "application/vnd.dsse.envelope.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
+NOTATION_SIGNATURE = "application/vnd.cncf.notary.signature"
+"""The config's type of a Notation signature, and its artifact type in lists of referrers."""
+
 CYCLONEDX = "application/vnd.cyclonedx+json"
 
 SOCI_V1 = "application/vnd.amazon.soci.index.v1+json"
