@@ -32,7 +32,7 @@ def judge(session: Session, release: Release, *, until: str = "") -> StageResult
     signer, verifier = session.keys.signer("promoter"), session.verifier()
     place, subject = session.source(release), session.subject(release)
     verdict = judge_evidence(place, subject, session.policy(release), verifier, image=release.image, now=session.now())
-    published = verdicts.publish(place, subject, verdict, signer, verifier)
+    published = verdicts.publish(place, subject, verdict, signer, verifier, consumers=session.consumers(release))
     facts: dict[str, Scalar] = {
         "release": release.key,
         "verdict": "allow" if verdict.allow else "deny",

@@ -95,6 +95,15 @@ class Session:
             *(stop for mirror in mirrors for stop in self.stops(mirror, image.repository)),
         ]
 
+    def consumers(self, release: Release) -> list[str]:
+        """Repositories where others verify a release and compare what was signed with where they pull from: those of
+        its image at the targets and mirrors that its policy names."""
+        image, named = self.image(release.image), self.policy(release).consumers
+        targets = [self.places.target(image, name) for name in named if name in image.targets]
+        mirrors = [self.config.mirrors[name] for name in named if name in self.config.mirrors]
+        private = [self.stops(mirror, image.repository)[-1] for mirror in mirrors if image.name in mirror.images]
+        return [str(place) for place in (*targets, *private)]
+
     def source(self, release: Release) -> Place:
         """Where a release is. Raises InputError for an unknown image."""
         return self.source_of(self.image(release.image))

@@ -34,6 +34,8 @@ def sign(session: Session, release: Release) -> StageResult:
         session.subject(release),
         {**session.keys.signers(), "person": person},
         session.verifier(),
+        identity=f"{place}:{release.tag}",
+        consumers=[f"{consumer}:{release.tag}" for consumer in session.consumers(release)],
         report_passes=lambda report, signed: _against_attesting(session, release, report, signed=signed),
     )
     attestations, problems = list(signed.attestations), list(signed.problems)

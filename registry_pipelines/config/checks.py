@@ -277,6 +277,9 @@ def _policies(config: Config) -> Iterable[tuple[str, str]]:
     for name, policy in config.policies.items():
         if policy.max_advisory_age.total_seconds() % 86_400:
             yield f"policies.{name}.max_advisory_age", "is not a whole number of days"
+        for consumer in policy.consumers:
+            if consumer not in (known := {**config.targets, **config.mirrors}):
+                yield f"policies.{name}.consumers", unknown(consumer, known, "target or mirror")
         for accepted in policy.accept_unknowns:
             path = f"policies.{name}.accept_unknowns"
             if (accepted.kind == "advisories-age") != (accepted.until_age is not None):

@@ -149,6 +149,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Advisories that may be present for a time."""
     accept_unknowns: tuple[AcceptedUnknown, ...] = ()
     """Unknowns that are accepted by name."""
+    consumers: tuple[EntryName, ...] = ()
+    """Targets and mirrors where other programs verify releases, and compare the repository that is signed with the one
+    they pull from: the verdict and the image's signature are written once more for the image's repository at each."""
 
     @property
     def predicate_types(self) -> tuple[str, ...]:
@@ -164,13 +167,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> Digest:
         """What a verdict was made by: the digest of the policy's canonical JSON. Fields with their default are left
         out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``. So is every ``reason``:
-        how one is worded decides nothing, and must not have each release judged again. What is asked when a channel
-        moves no verdict says, and is left out, too."""
+        how one is worded decides nothing, and must not have each release judged again; nor is who the verdict is
+        written for. What is asked when a channel moves no verdict says, and is left out, too."""
         ordered = msgspec.structs.replace(
             self,
             required=tuple(each for each in get_args(Required) if each in self.required and each not in AT_PROMOTION),
             max_pack_size=None,
             max_start_time=None,
+            consumers=(),
         )
         return Digest.of(
             msgspec.json.encode([POLICY_MEANING, _without_defaults(ordered)], order="sorted", enc_hook=str)

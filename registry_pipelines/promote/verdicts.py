@@ -1,12 +1,16 @@
 """Verdicts in the registry: SLSA Verification Summary Attestations (slsa.dev, "Verification Summary", v1), signed.
 
+One that says where the release is nowhere is ours (``resourceUri`` is a package URL without a place), so that it is the
+same everywhere. Other verifiers compare that field with the repository they pull from: for those one more is written
+for each such repository, with the same standard fields.
+
 Our reasons stand in the extension field :data:`EXTENSION`, named by SLSA's rule for extensions (vendor, underscore,
 name); the standard fields say PASSED or FAILED to every other reader. When they disagree the verdict is not believed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +27,8 @@ from registry_pipelines.promote.documents import TIME_FORMAT, PublishedVerdict, 
 from registry_pipelines.registry.protocol import Place
 
 EXTENSION = "RegistryPipelines_verdict"
+REPEATED = "RegistryPipelines_repeats"
+"""In one that is for a consumer: the digest of the manifest of the verdict that it repeats. It is none of its own."""
 VERIFIER_ID = "urn:registry-pipelines:promote:v1"
 SLSA_VERSION = "1.1"
 
@@ -46,11 +52,18 @@ class Verdicts:
 
 
 def publish(
-    place: Place, release: Descriptor, verdict: Verdict, signer: Signer, verifier: Verifier
+    place: Place,
+    release: Descriptor,
+    verdict: Verdict,
+    signer: Signer,
+    verifier: Verifier,
+    *,
+    consumers: Sequence[str] = (),
 ) -> PublishedVerdict:
     """Sign a verdict and attach it to its release, unless the latest one by the same policy says the same.
 
     The latest counts, so a new one is dated after it: one second later when this clock is not ahead of the other's.
+    consumers: repositories (``registry.example/app``) that a summary is written for, too, where it is not there yet.
     Raises SignatureInvalid when the verdict is about another digest, RegistryError.
     """
     if verdict.release != release.digest:
@@ -58,12 +71,17 @@ def publish(
     known = read_attestations(place, release.digest, verifier)
     latest = read(place, release.digest, verifier, known=known).latest(verdict.image, verdict.policy)
     if latest is not None and latest.verdict.same_judgement(verdict):
-        return latest
-    if latest is not None and verdict.time <= latest.verdict.time:
-        after = datetime.strptime(latest.verdict.time, TIME_FORMAT) + timedelta(seconds=1)
-        verdict = msgspec.structs.replace(verdict, time=after.strftime(TIME_FORMAT))
-    made = attest_once(place, release, VERDICT_TYPE, to_predicate(place, verdict), signer, known=known)
-    return PublishedVerdict(verdict, made.descriptor.digest, signer.key_id, changed=True)
+        published = latest
+    else:
+        if latest is not None and verdict.time <= latest.verdict.time:
+            after = datetime.strptime(latest.verdict.time, TIME_FORMAT) + timedelta(seconds=1)
+            verdict = msgspec.structs.replace(verdict, time=after.strftime(TIME_FORMAT))
+        made = attest_once(place, release, VERDICT_TYPE, to_predicate(place, verdict), signer, known=known)
+        published = PublishedVerdict(verdict, made.descriptor.digest, signer.key_id, changed=True)
+    for consumer in consumers:
+        predicate = for_consumer(place, published, consumer)
+        attest_once(place, release, VERDICT_TYPE, predicate, signer, known=known)
+    return published
 
 
 def read(place: Place, digest: Digest, verifier: Verifier, *, known: Attestations | None = None) -> Verdicts:
@@ -75,6 +93,8 @@ def read(place: Place, digest: Digest, verifier: Verifier, *, known: Attestation
     published: list[PublishedVerdict] = []
     rejected = list(attestations.rejected)
     for attestation in attestations.of_type(VERDICT_TYPE):
+        if EXTENSION not in attestation.predicate and REPEATED in attestation.predicate:
+            continue
         where = str(attestation.descriptor.digest)
         try:
             published.append(
@@ -89,26 +109,51 @@ def read(place: Place, digest: Digest, verifier: Verifier, *, known: Attestation
 
 
 def to_predicate(place: Place, verdict: Verdict) -> dict[str, Any]:
-    """The VSA predicate. ``verifiedLevels``: level 1 of the build track when signed provenance was among the evidence;
-    more would need a judgement about the builder that the policy does not make."""
+    """The VSA predicate with our reasons. place: any with the image's name at the end of the repository's."""
+    return {**_summary(place, verdict), EXTENSION: msgspec.json.decode(encode_json(verdict))}
+
+
+def for_consumer(place: Place, published: PublishedVerdict, repository: str) -> dict[str, Any]:
+    """The VSA predicate for who pulls from ``repository``, as a registry and a path."""
+    return {**_summary(place, published.verdict, repository), REPEATED: str(published.digest)}
+
+
+def resource_uri(repository: str, digest: Digest, *, located: bool = False) -> str:
+    """The package URL of an image (purl-spec, type ``oci``). located: with the repository it is pulled from, else
+    without any place."""
+    purl = f"pkg:oci/{repository.rpartition('/')[2]}@{digest}"
+    return f"{purl}?repository_url={repository}" if located else purl
+
+
+def _summary(place: Place, verdict: Verdict, consumer: str = "") -> dict[str, Any]:
+    """The standard fields.
+
+    ``verifiedLevels``: level 1 of the build track when signed provenance was among the evidence; more would need a
+    judgement about the builder that the policy does not make, and without none was made. ``inputAttestations`` must
+    hold all that was used when it holds any, so a denial has none: what it rests on may be unsigned, or not there.
+    """
     has_provenance = any(used.predicate_type == PROVENANCE_TYPE for used in verdict.evidence)
-    passed = ["SLSA_BUILD_LEVEL_1" if has_provenance else "SLSA_BUILD_LEVEL_0"]
+    passed = ["SLSA_BUILD_LEVEL_1" if has_provenance else "SLSA_BUILD_LEVEL_UNEVALUATED"]
+    inputs = [
+        {
+            "name": used.predicate_type,
+            "uri": resource_uri(place.repository, used.digest),
+            "digest": {used.digest.algorithm: used.digest.hex},
+        }
+        for used in verdict.evidence
+    ]
     return {
         "verifier": {"id": VERIFIER_ID},
         "timeVerified": verdict.time,
-        "resourceUri": f"oci://{place}@{verdict.release}",
+        "resourceUri": resource_uri(consumer or place.repository, verdict.release, located=bool(consumer)),
         "policy": {
             "uri": f"urn:registry-pipelines:policy:{verdict.policy}",
             "digest": {verdict.policy_digest.algorithm: verdict.policy_digest.hex},
         },
-        "inputAttestations": [
-            {"uri": used.predicate_type, "digest": {used.digest.algorithm: used.digest.hex}}
-            for used in verdict.evidence
-        ],
+        **({"inputAttestations": inputs} if verdict.allow and inputs else {}),
         "verificationResult": "PASSED" if verdict.allow else "FAILED",
         "verifiedLevels": passed if verdict.allow else ["FAILED"],
         "slsaVersion": SLSA_VERSION,
-        EXTENSION: msgspec.json.decode(encode_json(verdict)),
     }
 
 

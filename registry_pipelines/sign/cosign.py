@@ -8,7 +8,7 @@ either is enough.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -90,11 +90,19 @@ class SignedImage:
 
 
 def sign_image(
-    place: Place, descriptor: Descriptor, signer: Signer, *, identity: str, known: Attestations | None = None
+    place: Place,
+    descriptor: Descriptor,
+    signer: Signer,
+    *,
+    identity: str,
+    consumers: Sequence[str] = (),
+    known: Attestations | None = None,
 ) -> SignedImage:
     """Sign a manifest by digest, in both forms, unless this key did so before. Signatures of others stay.
 
-    identity: the repository it is signed for (``registry.example/app``), stated in the signature. known: as in
+    identity: what it is signed as, stated in the ``.sig`` form: a repository (``registry.example/app``), with a tag for
+    programs that compare exactly (``identities``). consumers: the same of other repositories, with a ``.sig`` of its
+    own each: skopeo, podman and CRI-O compare it with the repository that they pull from. known: as in
     :func:`registry_pipelines.evidence.attestations.attest_once`. Raises RegistryError, ManifestInvalid (the tag holds
     something that is not cosign's).
     """
@@ -102,18 +110,12 @@ def sign_image(
 
     digest = descriptor.digest
     bundle = attest_once(place, descriptor, SIGNATURE_TYPE, {}, signer, known=known)
-    for signature in _tag_signatures(place, digest, verifier_of(signer)):
-        if isinstance(signature, ImageSignature):
-            return SignedImage(digest, signature.descriptor, bundle.descriptor, bundle.changed)
-    payload = write_payload(digest, identity)
-    stored = append_layer(
-        place,
-        cosign_tag(digest, "sig"),
-        payload,
-        media_type=SIMPLE_SIGNING,
-        annotations={SIGNATURE_ANNOTATION: base64.b64encode(signer.sign(payload)).decode()},
-    )
-    return SignedImage(digest, stored.descriptor, bundle.descriptor, changed=True)
+    found = [each for each in _tag_signatures(place, digest, verifier_of(signer)) if isinstance(each, ImageSignature)]
+    there = {each.identity for each in found}
+    missing = [each for each in dict.fromkeys([identity, *consumers]) if each not in there]
+    sigs = [each.descriptor for each in found]
+    sigs += [_append_signature(place, digest, signer, each) for each in missing]
+    return SignedImage(digest, sigs[-1], bundle.descriptor, bundle.changed or bool(missing))
 
 
 def verify_image(
@@ -142,6 +144,17 @@ def verify_image(
     raise SignatureInvalid(
         f"no signature is believed: {reasons}", where=where, do="Trust the signer's key, or sign with a trusted one"
     )
+
+
+def _append_signature(place: Place, digest: Digest, signer: Signer, identity: str) -> Descriptor:
+    payload = write_payload(digest, identity)
+    return append_layer(
+        place,
+        cosign_tag(digest, "sig"),
+        payload,
+        media_type=SIMPLE_SIGNING,
+        annotations={SIGNATURE_ANNOTATION: base64.b64encode(signer.sign(payload)).decode()},
+    ).descriptor
 
 
 def write_payload(digest: Digest, identity: str) -> bytes:

@@ -64,6 +64,7 @@ def sign_release(
     *,
     report_passes: Callable[[Report, bool], Sequence[str]],
     identity: str = "",
+    consumers: Sequence[str] = (),
     att_tag: bool = False,
     now: datetime | None = None,
 ) -> SignedRelease:
@@ -73,8 +74,9 @@ def sign_release(
     byte for byte, the scanner's each SBOM as a CycloneDX attestation, and the newest vulnerability report only when
     ``report_passes`` gives no reason against it; it is also told whether a key of ``trusted`` signed that report
     already. What the key that is wanted is not at hand for, and nobody trusted signed, is a problem. identity: the
-    repository named in the signature, the place itself unless told. att_tag: write cosign's ``.att`` tag too. now: UTC,
-    the clock unless told. Nothing here decides whether the release ships. Running it again writes nothing.
+    repository named in the signature, the place itself unless told. consumers: as in :func:`sign_image`. att_tag: write
+    cosign's ``.att`` tag too. now: UTC, the clock unless told. Nothing here decides whether the release ships. Running
+    it again writes nothing.
 
     What is attached is unsigned, so whoever may push to this repository is believed about this release's provenance,
     packages and findings, and about nothing else: a statement of any other type than SLSA provenance (a verdict, say),
@@ -84,7 +86,9 @@ def sign_release(
 
     top = place.registry.get_manifest(place.repository, subject.digest)
     known = read_attestations(place, subject.digest, trusted.also(signers))
-    image = sign_image(place, subject, signers["person"], identity=identity or str(place), known=known)
+    image = sign_image(
+        place, subject, signers["person"], identity=identity or str(place), consumers=consumers, known=known
+    )
     own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
     work = _Signing(place, subject, signers, known, att_tag, own, now or datetime.now(UTC))
     artifacts, rejected = read_artifacts(

@@ -10,14 +10,16 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packageurl import PackageURL
 
 from registry_pipelines.errors import ManifestInvalid, SignatureInvalid
 from registry_pipelines.evidence.attestations import attest, read_attestations
 from registry_pipelines.evidence.keys import load_verifier
-from registry_pipelines.evidence.predicates import VERDICT_TYPE
+from registry_pipelines.evidence.predicates import REPORT_TYPE, SIGNATURE_TYPE, VERDICT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.documents import DEFAULT_POLICY, PublishedVerdict, Verdict
-from registry_pipelines.promote.verdicts import EXTENSION, from_predicate, publish, read, to_predicate
+from registry_pipelines.promote.verdicts import EXTENSION, for_consumer, from_predicate, publish, read, to_predicate
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Duration
 from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
@@ -40,17 +42,81 @@ def test_a_verdict_is_read_back_as_it_was_made(good: Candidate) -> None:
 
 def test_the_standard_fields_say_the_same(good: Candidate) -> None:
     predicate = to_predicate(good.place, good.judge())
+    assert predicate["verifier"] == {"id": "urn:registry-pipelines:promote:v1"}
     assert predicate["verificationResult"] == "PASSED"
     assert predicate["verifiedLevels"] == ["SLSA_BUILD_LEVEL_1"]
-    assert predicate["resourceUri"] == f"oci://{good.place}@{good.top.digest}"
     assert predicate["policy"] == {
         "uri": "urn:registry-pipelines:policy:default",
         "digest": {"sha256": DEFAULT_POLICY.digest.hex},
     }
     assert predicate["timeVerified"] == "2026-11-23T12:00:00Z"
-    assert len(predicate["inputAttestations"]) == 5
     policy = msgspec.structs.replace(DEFAULT_POLICY, required=("signature",))
-    assert to_predicate(good.place, good.judge(policy))["verifiedLevels"] == ["SLSA_BUILD_LEVEL_0"]
+    levels = to_predicate(good.place, good.judge(policy))["verifiedLevels"]
+    assert levels == ["SLSA_BUILD_LEVEL_UNEVALUATED"]
+
+
+def test_a_summary_names_no_place_but_for_a_consumer(good: Candidate) -> None:
+    """By the official reader of package URLs. A copy elsewhere is the same resource."""
+    verdict = good.judge()
+    there = PackageURL.from_string(to_predicate(good.place, verdict)["resourceUri"])
+    name = good.place.repository.rpartition("/")[2]
+    assert (there.type, there.namespace, there.name, there.version) == ("oci", None, name, good.top.digest)
+    assert there.qualifiers == {}
+    elsewhere = Place(good.place.registry, f"replicas/{good.place.repository}")
+    assert to_predicate(elsewhere, verdict) == to_predicate(good.place, verdict)
+    consumer = for_consumer(good.place, good.publish(verdict), "eu.example:5000/replicas/app")
+    theirs = PackageURL.from_string(consumer["resourceUri"])
+    assert theirs.qualifiers == {"repository_url": "eu.example:5000/replicas/app"}
+    assert (theirs.name, theirs.version) == ("app", good.top.digest)
+    assert theirs.to_string() == consumer["resourceUri"]
+
+
+def test_the_inputs_are_all_that_was_used_or_none_are_named(good: Candidate, bare: Candidate) -> None:
+    inputs = to_predicate(good.place, good.judge())["inputAttestations"]
+    used = {f"sha256:{each['digest']['sha256']}": each["name"] for each in inputs}
+    for each in inputs:  # each can be read, at any copy
+        uri = PackageURL.from_string(each["uri"])
+        assert good.place.registry.get_manifest(good.place.repository, Digest.parse(str(uri.version)))
+        assert uri.version in used and not uri.qualifiers
+    known = read_attestations(good.place, good.top.digest, good.key.verifier).verified
+    kinds = {*DEFAULT_POLICY.predicate_types, SIGNATURE_TYPE} - {VULNERABILITIES_TYPE}
+    wanted = {each.descriptor.digest for each in known if each.predicate_type in kinds}
+    assert wanted <= used.keys()
+    reports = [each for each in known if each.descriptor.digest in used.keys() - wanted]
+    assert len(reports) == 1 and reports[0].predicate_type in (REPORT_TYPE, VULNERABILITIES_TYPE)
+    other = candidate(good.place, good.key, "other")
+    other.attach_everything(CRITICAL)
+    other.sign()
+    assert "inputAttestations" not in to_predicate(other.place, other.judge())
+
+
+def test_a_verdict_is_repeated_for_each_consumer_once(counted: Counted, key: Key) -> None:
+    release = candidate(counted.place, key)
+    release.attach_everything()
+    release.sign()
+    eu, us = "eu.example/app", "us.example/team/app"
+
+    def publish_for(*consumers: str, later: int = 0) -> PublishedVerdict:
+        verdict = release.judge(now=NOW + timedelta(hours=later))
+        return publish(release.place, release.top, verdict, key.signer, key.verifier, consumers=consumers)
+
+    def resources() -> list[str]:
+        known = read_attestations(release.place, release.top.digest, key.verifier)
+        summaries = [each.predicate for each in known.of_type(VERDICT_TYPE)]
+        assert {each["verificationResult"] for each in summaries} == {"PASSED"}
+        assert len({each["timeVerified"] for each in summaries}) == 1
+        return sorted(each["resourceUri"].partition("?repository_url=")[2] for each in summaries)
+
+    first = publish_for(eu)
+    assert (first.changed, resources()) == (True, ["", eu])
+    before = counted.files()
+    assert publish_for(eu, later=1).digest == first.digest
+    assert counted.files() == before
+    assert publish_for(eu, us, later=2).digest == first.digest
+    assert resources() == ["", eu, us]
+    found = read(release.place, release.top.digest, key.verifier)
+    assert [each.digest for each in found.published] == [first.digest]
+    assert found.rejected == ()
 
 
 def test_a_denial_is_published_with_its_reasons(bare: Candidate) -> None:
