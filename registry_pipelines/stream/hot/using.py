@@ -165,6 +165,7 @@ class PackStream:
         self._lock = threading.Condition()
         self._closed, self._errors, self._said = False, 0, False
         self._moved_at = time.monotonic()
+        self._told: Callable[[int, Sequence[tuple[int, int]]], object] | None = None
         self._parts = self._wanted_frames()
         self._demand: deque[Coming] = deque()
         ordered = sorted((each for part in self._parts for each in part if each is not None), key=lambda c: c.rank)
@@ -300,6 +301,9 @@ class PackStream:
             with self._lock:
                 self._errors = 0
                 each.done.set()
+                told = self._told
+            if told is not None:
+                told(self._head.parts[each.part].layer, each.frame.extents)
             if self._closed:
                 return
 
@@ -328,6 +332,15 @@ class PackStream:
         for run in written.runs:
             lazy.mark(*run)
 
+    def tell(self, came: Callable[[int, Sequence[tuple[int, int]]], object]) -> None:
+        """Tell of the extents of each frame that the start needs, by layer: first of those that are here, in the order
+        of need, then of each when it comes."""
+        with self._lock:
+            self._told = came
+            here = [(part, frame) for part, frame in self._head.order if _is_here(self._parts[part][frame])]
+        for part, frame in here:
+            came(self._head.parts[part].layer, self._head.parts[part].frames[frame].extents)
+
     def _trouble(self, run: Sequence[Coming], error: RegistryPipelinesError) -> None:
         self._say(error)
         with self._lock:
@@ -352,6 +365,11 @@ class PackStream:
             first, self._said = not self._said and not self._closed, True
         if first:
             self._log(f"of the hot pack not all is used, and the rest is read from the layers: {error}")
+
+
+def _is_here(coming: Coming | None) -> bool:
+    """Whether a frame's content is in the layer's file: it was before, or came."""
+    return coming is None or (coming.done.is_set() and not coming.failed)
 
 
 def _drained(waiting: deque[Coming]) -> Iterator[Coming]:

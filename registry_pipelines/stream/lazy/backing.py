@@ -24,6 +24,7 @@ from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.erofs import ALIGNMENT, FORMAT, Layout, Metadata
 from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.mounting import mounts
+from registry_pipelines.stream.lazy.pages_ahead import Extents
 from registry_pipelines.stream.lazy.tree import Tree
 
 MAX_BYTES = 32 * 1024**3
@@ -176,6 +177,16 @@ class BackingFile:
                 size = min(COPY_BYTES, part.size - begin)
                 if not self.holds(part.offset + begin, part.offset + begin + size):
                     self._copy(part.layer, part.position + begin, size)
+
+    def copy_extents(self, layer: int, extents: Extents) -> None:
+        """Copy positions and sizes that a layer has; what it has not all of is left. It waits for nobody. Raises
+        LocalError, DiskFull."""
+        region, source = self.layout.regions[layer], self._layers[layer]
+        for position, size in extents:
+            start, stop = self._whole(region.offset + position, region.offset + position + size)
+            wanted = max(start, region.offset), min(stop, region.offset + region.size)
+            if not self._blocks.holds(start, stop) and source.holds(*(each - region.offset for each in wanted)):
+                self._copy(layer, wanted[0] - region.offset, wanted[1] - wanted[0])
 
     def copy_held(self, most: int) -> int:
         """Copy some of what the layers have and the file has not, in the background. Returns the bytes, none when there

@@ -27,7 +27,9 @@ from registry_pipelines.stream.lazy.mounting import (
     unmount,
 )
 from registry_pipelines.stream.lazy.notes import read_notes
+from registry_pipelines.stream.lazy.pages_ahead import Extents, PagesAhead, Placed
 from registry_pipelines.stream.lazy.passthrough import Copies
+from registry_pipelines.stream.lazy.tree import ROOT
 
 if TYPE_CHECKING:  # FUSE needs no file of EROFS and no holder: loaded where they are used
     from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
@@ -41,7 +43,7 @@ LOOK_EVERY_S = 0.5
 _NAMES_TOLD = 5
 
 
-class Lazy(Served, Copies, Protocol):
+class Lazy(Served, Copies, Placed, Protocol):
     """An image that any carrier can serve."""
 
     @property
@@ -53,6 +55,16 @@ class Lazy(Served, Copies, Protocol):
 
     def fill_rest(self) -> None:
         """Fetch the rest, too, when nobody waits for anything."""
+        ...
+
+    @property
+    def comes_ahead(self) -> bool:
+        """Whether bytes come that nobody asked for: those of a hot pack."""
+        ...
+
+    def tell_ahead(self, came: Callable[[int, Extents], object]) -> None:
+        """Have it told, from any thread, which bytes of a layer are here of those that come ahead: first those that are
+        already, then the others as they come. Where :attr:`comes_ahead`."""
         ...
 
 
@@ -176,6 +188,8 @@ class FuseCarrier:
         self._device = mount_fuse(where.folder, where.name)
         read_ahead = WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES
         self._server = FuseServer(self._device, image, copies=image, read_ahead_bytes=read_ahead)
+        if image.comes_ahead:
+            image.tell_ahead(self._server.pages_ahead(image).came)
 
     @property
     def told(self) -> Told:
@@ -259,17 +273,40 @@ class _Watched:
         where: Where,
         log: Callable[[str], object],
         taken: TakenOver | None,
+        image: Lazy,
         whole: bool,
     ) -> None:
         from registry_pipelines.stream.lazy.fanotify import WatchedMount
+        from registry_pipelines.stream.lazy.reads_ahead import ReadsAhead
 
         self._file = file
         sockets = None if where.below else where.lazy / "holders"
         real = absolute(where.folder)
         self._mount = WatchedMount(file, real, log=log, below=where.below, sockets=sockets, taken=taken)
-        self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
-        self.close, self._folder = self._mount.close, real
+        self.run, self.fill_rest, self.close, self._folder = (
+            self._mount.run,
+            self._mount.fill_rest,
+            self._mount.close,
+            real,
+        )
         set_read_ahead(real, WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES)
+        self._ahead: PagesAhead | None = None
+        if image.comes_ahead:
+            self._ahead = PagesAhead(image, ReadsAhead(real, image.tree, lambda: self._mount.ended))
+            self._ahead.all_known(range(ROOT, image.tree.nodes + 1))
+            image.tell_ahead(self._came)
+
+    def _came(self, layer: int, extents: Extents) -> None:
+        with suppress(RegistryPipelinesError):  # it is copied when it is read, or that fails
+            self._file.copy_extents(layer, extents)
+        if self._ahead is not None:
+            self._ahead.came(layer, extents)
+
+    def end(self) -> None:
+        """See :class:`Carrier`."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._mount.end()
 
     def read_far_ahead(self) -> None:
         """See :class:`Carrier`."""
@@ -294,7 +331,7 @@ def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: Ta
             file = store.adopt(image.tree, image.layers, taken.held.data, taken.held.filling)
             if file is not None:
                 undo.callback(file.close)
-                carrier = _Watched(file, where, log, taken, whole)
+                carrier = _Watched(file, where, log, taken, image, whole)
                 taken.give()
                 undo.pop_all()
                 return carrier
@@ -306,7 +343,7 @@ def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: Ta
         from registry_pipelines.stream.lazy.fanotify import self_test
 
         self_test(where.lazy / "backing")
-        watched = _Watched(file, where, log, None, whole)
+        watched = _Watched(file, where, log, None, image, whole)
         undo.pop_all()
         return watched
 

@@ -26,6 +26,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.stream.lazy import fuse_wire as wire
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
 from registry_pipelines.stream.lazy.namespaces import group_ids, user_ids
+from registry_pipelines.stream.lazy.pages_ahead import PagesAhead, Placed
 from registry_pipelines.stream.lazy.passthrough import RELEASE_IN, Copies, Passthrough
 
 READ_AHEAD_BYTES = 32 << 10
@@ -217,6 +218,8 @@ class FuseServer:
         self._waiting = _Waiting()
         self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
         self._listing: tuple[int, Sequence[tuple[bytes, int]]] = (0, ())
+        self.ahead: PagesAhead | None = None
+        """See :meth:`pages_ahead`."""
         self.failed_reads = 0
         """Reads that ended with EIO."""
         self.ready = threading.Event()
@@ -252,8 +255,30 @@ class FuseServer:
         for thread in threads:
             thread.join()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self.ahead is not None:
+            self.ahead.close()
         if self._passthrough is not None:
             self._passthrough.close()
+
+    def pages_ahead(self, placed: Placed) -> PagesAhead:
+        """What gives the kernel pages before it asks for them, while this serves; before :meth:`run`."""
+        self.ahead = PagesAhead(placed, self._store)
+        return self.ahead
+
+    def _store(self, number: int, offset: int, size: int) -> bool:
+        """See ``pages_ahead.Store`` (``FUSE_NOTIFY_STORE``: Linux, fs/fuse/dev.c)."""
+        content = self._served.view(number, offset, size)
+        if content is None:
+            return True
+        length = wire.REPLY.size + wire.STORE_OUT.size + size
+        head = wire.REPLY.pack(length, wire.NOTIFY_STORE, 0) + wire.STORE_OUT.pack(number, offset, size, 0)
+        try:
+            os.writev(self._device, [head, content])
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.EBADF):  # unmounted
+                raise
+            return error.errno != errno.ENOENT
+        return True
 
     def _serve(self) -> None:
         buffer = bytearray(wire.REQUEST_BYTES)
@@ -338,6 +363,8 @@ class FuseServer:
         if self._passthrough is None:
             raise Refused(errno.ENOSYS)  # the kernel opens files without a question from now on
         found = self._served.node(node)
+        if self.ahead is not None:
+            self.ahead.opened(node)
         return (self._passthrough.open(node, found.mode, found.size),)
 
     def _release(self, node: int, body: memoryview) -> Sequence[bytes]:
@@ -358,6 +385,8 @@ class FuseServer:
         )
 
     def _entry(self, number: int) -> bytes:
+        if self.ahead is not None:
+            self.ahead.known(number)
         return wire.ENTRY.pack(number, 0, FOREVER_S, FOREVER_S, 0, 0) + self._attributes(number)
 
     def _lookup(self, node: int, body: memoryview) -> Sequence[bytes]:

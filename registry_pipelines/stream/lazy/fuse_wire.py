@@ -93,5 +93,9 @@ XATTR_OUT = struct.Struct("=II")
 """Size that a buffer needs, padding; where the reader's was 0."""
 STATFS_OUT = struct.Struct("=5Q10I")
 """Blocks, free, free for users, inodes, free; block size, bytes of a name, fragment size, unused."""
+NOTIFY_STORE = 4
+"""In place of an error, in what is no reply: pages of a file for the kernel to keep."""
+STORE_OUT = struct.Struct("=QQII")
+"""Node, offset, size, padding; the content follows."""
 INTERRUPT_IN = struct.Struct("=Q")
 """Unique number of the request that its process does not want to wait for any more."""

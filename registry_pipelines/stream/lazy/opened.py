@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.notes import MountNote
+from registry_pipelines.stream.lazy.pages_ahead import Extents
 from registry_pipelines.stream.lazy.serving import now_text
 from registry_pipelines.stream.lazy.tree import Inode, Tree
 from registry_pipelines.stream.lazy.vouching import vouched
@@ -85,6 +87,21 @@ class OpenImage:
         """Make such a file where all of the content is here and the store has room. Whether it is there now."""
         inode = self.node(number)
         return self._filler.has_room(inode.size) and self.layers[inode.layer].unpack(inode.position, inode.size)
+
+    def place(self, number: int) -> tuple[int, int, int] | None:
+        """See ``pages_ahead.Placed``."""
+        inode = self.node(number)
+        return (inode.layer, inode.position, inode.size) if stat.S_ISREG(inode.mode) and inode.size else None
+
+    @property
+    def comes_ahead(self) -> bool:
+        """See ``carriers.Lazy``."""
+        return self._pack is not None
+
+    def tell_ahead(self, came: Callable[[int, Extents], object]) -> None:
+        """See ``carriers.Lazy``."""
+        if self._pack is not None:
+            self._pack.tell(came)
 
     def find(self, path: str) -> int | None:
         """The number of what stands under a path, no link followed; None for nothing."""

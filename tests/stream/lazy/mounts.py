@@ -14,6 +14,7 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.stream.lazy.fanotify import self_test
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.mounting import DEVICE, end_mount, mount_fuse
+from registry_pipelines.stream.lazy.pages_ahead import Placed
 from tests.needs import missing
 
 
@@ -123,12 +124,20 @@ def one_file(content: bytes, fetch: Callable[[bytes], bytes] | None = None) -> M
 
 @contextmanager
 def mounted(
-    tree: MemoryTree, folder: Path, *, read_ahead_bytes: int = READ_AHEAD_BYTES, copies: bool = False
+    tree: MemoryTree,
+    folder: Path,
+    *,
+    read_ahead_bytes: int = READ_AHEAD_BYTES,
+    copies: bool = False,
+    ahead: Placed | None = None,
 ) -> Iterator[FuseServer]:
-    """A tree on a folder, which is made; served by threads of this process."""
+    """A tree on a folder, which is made; served by threads of this process. ahead: where its files are, of which pages
+    come ahead."""
     folder.mkdir(exist_ok=True)
     device = mount_fuse(folder, "a test")
     server = FuseServer(device, tree, copies=tree if copies else None, read_ahead_bytes=read_ahead_bytes)
+    if ahead is not None:
+        server.pages_ahead(ahead)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
