@@ -125,7 +125,7 @@ class _Told:
         for pair in pairs:
             advisory, _, component = pair.partition(" ")
             pattern = f"{component.partition('?')[0].rpartition('@')[0]}@*"
-            entries.append(f'{{advisory: {advisory}, component: "{pattern}", reason: WHY, expires: DAY}}')
+            entries.append(f'{{advisory: {advisory}, component: "{pattern}", owner: WHO, reason: WHY, expires: DAY}}')
         where = f"policies.{self._image.policy}.exceptions"
         yield f"Nobody has fixed these: do without the package, or write into `{where}`: {_some(entries)}"
 

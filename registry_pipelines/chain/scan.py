@@ -14,11 +14,13 @@ from registry_pipelines.chain.advisories import LOAD, advisory_source, alerts_ab
 from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Step, in_order
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.gate import against_limits
+from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.image_warnings import warnings_of
 from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.protocol import Place
@@ -120,13 +122,22 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     place, subject = session.source(release), session.subject(release)
     signer = session.keys.at_hand("scanner")
     report = current_report(session, place, release)
-    outcome = _against_limits(session, release, report)
+    outcome = against_policy(session, release, report)
     published = publish_report(place, subject, report, signer=signer, passes=outcome.passes)
     return _held_against_limits(session, release, published, report, outcome, started)
 
 
-def _against_limits(session: Session, release: Release, report: Report) -> Outcome:
-    return against_limits(report, session.policy(release), image=release.image, now=session.now())
+def against_policy(session: Session, release: Release, report: Report) -> Outcome:
+    """What speaks against a report, VEX of the policy's files and of trusted people included. What people attached is
+    read only where something speaks against it."""
+    policy, now = session.policy(release), session.now()
+    outcome = against_limits(report, policy, image=release.image, now=now)
+    verifier = None if outcome.passes else session.keys.trusted_if_any()
+    if verifier is None:
+        return outcome
+    known = read_attestations(session.source(release), release.digest, verifier)
+    vex, _ = attested_vex(known, release.digest)
+    return against_limits(report, policy, image=release.image, now=now, vex=vex) if vex else outcome
 
 
 def _held_against_limits(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.chain.places import Places, join_repository
+from registry_pipelines.chain.vex_files import with_vex
 from registry_pipelines.config import Config, Image, Mirror
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
@@ -71,7 +72,13 @@ class Session:
 
     def policy(self, release: Release) -> Policy:
         """The policy a release must satisfy. Raises InputError for an unknown image."""
-        return self.config.policies[self.image(release.image).policy]
+        return self.policy_of(self.image(release.image))
+
+    def policy_of(self, image: Image) -> Policy:
+        """The policy of an image with what its VEX files say now. Raises InputError for a file that cannot be read, so
+        that nothing is judged without it."""
+        policy = self.config.policies[image.policy]
+        return with_vex(policy) if policy.vex else policy
 
     def mirror(self, name: str) -> Mirror:
         """A mirror by name. Raises InputError with the closest name."""

@@ -8,12 +8,11 @@ import msgspec
 
 from registry_pipelines.chain.origins import origins_of
 from registry_pipelines.chain.result import Scalar, StageResult
-from registry_pipelines.chain.scan import current_report
+from registry_pipelines.chain.scan import against_policy, current_report
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.progress import count_text
-from registry_pipelines.promote.gate import report_breaches
 from registry_pipelines.release import Release
 from registry_pipelines.scan.report import Report
 from registry_pipelines.sign.cosign import verify_image
@@ -78,8 +77,7 @@ def sign(session: Session, release: Release) -> StageResult:
 def _against_attesting(session: Session, release: Release, report: Report, *, signed: bool) -> list[str]:
     """Why a report is not attested: the policy's reasons, about it or, unless the scanner signed it, about what we find
     ourselves."""
-    policy, now = session.policy(release), session.now()
-    breaches = report_breaches(report, policy, image=release.image, now=now)
+    breaches = against_policy(session, release, report).reasons
     if breaches or signed:
         return breaches
     try:
@@ -89,7 +87,7 @@ def _against_attesting(session: Session, release: Release, report: Report, *, si
     if msgspec.structs.replace(ours, scanned_at=report.scanned_at) == report:
         return []
     stale = "the newest attached vulnerability report is not what these advisories say; scan the release again"
-    return [stale, *report_breaches(ours, policy, image=release.image, now=now)]
+    return [stale, *against_policy(session, release, ours).reasons]
 
 
 def verify(session: Session, release: Release) -> StageResult:

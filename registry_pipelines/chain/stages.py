@@ -238,6 +238,24 @@ class Chain:
 
         return scan.vulnerabilities(self._session, release)
 
+    def sarif(self, release: Release) -> bytes:
+        """The findings of a scanned release as SARIF 2.1.0; read only. Raises EvidenceMissing."""
+        from registry_pipelines.chain import findings
+
+        return findings.sarif(self._session, release)
+
+    def openvex(self, release: Release, *, author: str = "") -> bytes:
+        """The same as an OpenVEX document. author: the account of this process unless told. Raises EvidenceMissing."""
+        from registry_pipelines.chain import findings
+
+        return findings.openvex(self._session, release, author=author)
+
+    def attest_openvex(self, release: Release, *, author: str = "") -> StageResult:
+        """Sign that document as the person, and attach it."""
+        from registry_pipelines.chain import findings
+
+        return findings.attest_openvex(self._session, release, author=author)
+
     def update_advisories(self, ecosystems: Collection[str] = ()) -> StageResult:
         """Fetch the advisories that are new, for what stored SBOMs name and for ``ecosystems``; before
         :meth:`vulnerabilities`. Raises RegistryError with the files to fetch by hand, InputError, AdvisoriesMissing."""

@@ -318,7 +318,7 @@ class _Look:
         self, image: Image, standing: Standing, reports: Sequence[Report], *, promoted: bool
     ) -> tuple[Ruling, tuple[str, ...]]:
         """The verdict that counts, and what speaks against a copy now. promoted: whether a promotion is wanted, too."""
-        policy = self._session.config.policies[image.policy]
+        policy = self._session.policy_of(image)
         latest = standing.verdicts.latest(image.name, policy.name)
         if latest is None:
             return "none", (f"nobody judged it by policy {policy.name}",)
@@ -331,7 +331,7 @@ class _Look:
     def _start(self, image: Image, standing: Standing) -> tuple[Ruling, tuple[str, ...], str]:
         """Of an allowed release what a promotion asks of its start, where the policy does: the ruling, what speaks
         against a promotion, and what it is held for."""
-        place, policy, verifier = self._source(image), self._session.config.policies[image.policy], self._verifier
+        place, policy, verifier = self._source(image), self._session.policy_of(image), self._verifier
         latest = standing.verdicts.latest(image.name, policy.name)
         if latest is None or verifier is None or not policy.asks_about_start:
             return "allow", (), ""

@@ -47,6 +47,7 @@ GROUPS = {
         "stream": ("streaming", "Let images start before they are fetched whole"),
         "sbom": ("contents", "List what is in an image"),
         "scan": ("contents", "Find known vulnerabilities"),
+        "findings": ("findings", "Write the findings of a release for other programs: SARIF, OpenVEX"),
         "sign": ("releases", "Sign a release"),
         "verify": ("contents", "Check that a trusted key signed exactly this image"),
         "judge": ("releases", "Judge a release by its policy and attach the signed verdict"),

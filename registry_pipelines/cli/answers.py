@@ -139,6 +139,14 @@ class Releases(TypedDict):
     releases: list[dict[str, Any]]
 
 
+class Written(TypedDict):
+    """A document that was written into a file."""
+
+    file: str
+    bytes: int
+    format: str
+
+
 class Verified(TypedDict):
     """Signatures and attestations that are believed."""
 
@@ -338,6 +346,7 @@ ANSWERS: dict[str, Any] = {
     "stream record": Results | RecordedStart,
     "sbom": Results,
     "scan": Results,
+    "findings": Written | Results,
     "sign": Results | KeyPair,
     "verify": Results | Verified,
     "judge": Results,

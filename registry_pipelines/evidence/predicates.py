@@ -12,8 +12,8 @@ from typing import Literal, get_args
 Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
 """``builder``: what went into an image. ``indexer``: where in its layers files begin, what a start reads of them
 and how long it takes, and which image was made of which other one. ``scanner``: what is in it, and what is known
-against that. ``person``: that it is ours, approvals, and a promotion by hand. ``promoter``: verdicts, promotions,
-receipts of copies."""
+against that. ``person``: that it is ours, approvals, a promotion by hand, and that a finding does not matter (VEX).
+``promoter``: verdicts, promotions, receipts of copies."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -41,6 +41,11 @@ VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
 
 SIGNATURE_TYPE = "https://sigstore.dev/cosign/sign/v1"
 """An image signature in a bundle; every other type in a bundle is *not* an image signature."""
+
+OPENVEX_TYPE = "https://openvex.dev/ns/v0.2.0"
+"""That a vulnerability matters in an image, or does not (OpenVEX). Whoever says so lets a finding pass."""
+OPENVEX_TYPES = (OPENVEX_TYPE, "https://openvex.dev/ns")
+"""The second is what ``cosign attest --type openvex`` writes."""
 
 VERDICT_TYPE = "https://slsa.dev/verification_summary/v1"
 """A verdict: SLSA Verification Summary Attestation."""
@@ -73,6 +78,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     REPORT_TYPE: ("scanner",),
     VULNERABILITIES_TYPE: ("scanner",),
     SIGNATURE_TYPE: ("person",),
+    **dict.fromkeys(OPENVEX_TYPES, ("person",)),
     VERDICT_TYPE: ("promoter",),
     PROMOTION_TYPE: ("promoter", "person"),
     APPROVAL_TYPE: ("person",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -15,8 +16,9 @@ from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.person import Identity
 from registry_pipelines.registry.warning_kinds import WarningId
+from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
-from registry_pipelines.settings import Duration, EntryName, Instead, Size
+from registry_pipelines.settings import FILE, Duration, EntryName, Instead, Size, Unwritten
 
 Required = Literal["provenance", "sbom", "vulnerabilities", "signature", "streaming-index", "hot-pack"]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
@@ -84,6 +86,8 @@ class PolicyException(msgspec.Struct, frozen=True, kw_only=True):
     """Pattern of package URLs it is limited to (`pkg:pypi/pillow@*`)."""
     image: str = "*"
     """Pattern of image names it is limited to."""
+    owner: str
+    """Who answers for it: a person, a team or an address; it stands in the verdict."""
     reason: str
     """Why; it stands in the verdict."""
     expires: date
@@ -147,6 +151,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Warnings of `inspect` that deny a release; the verdict lists the others."""
     exceptions: tuple[PolicyException, ...] = ()
     """Advisories that may be present for a time."""
+    vex: tuple[Annotated[Path, FILE], ...] = ()
+    """OpenVEX documents (JSON). Findings that they call `not_affected` or `fixed` in this image, or in this package, do
+    not count, and the verdict says so. Documents that a trusted person signed and attached count without being named.
+    """
+    vex_statements: Annotated[tuple[VexStatement, ...], Unwritten()] = ()
+    """What those files say; read whenever the policy is applied."""
     accept_unknowns: tuple[AcceptedUnknown, ...] = ()
     """Unknowns that are accepted by name."""
     consumers: tuple[EntryName, ...] = ()
@@ -166,19 +176,25 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> Digest:
         """What a verdict was made by: the digest of the policy's canonical JSON. Fields with their default are left
-        out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``. So is every ``reason``:
-        how one is worded decides nothing, and must not have each release judged again; nor is who the verdict is
-        written for. What is asked when a channel moves no verdict says, and is left out, too."""
+        out, so that it stays when a later version knows another rule; see ``POLICY_MEANING``. So is every ``reason``
+        and ``owner``: how one is worded decides nothing, and must not have each release judged again; nor is who the
+        verdict is written for. Of VEX files what they say counts, and not where they are. What is asked when a channel
+        moves no verdict says, and is left out, too."""
         ordered = msgspec.structs.replace(
             self,
             required=tuple(each for each in get_args(Required) if each in self.required and each not in AT_PROMOTION),
             max_pack_size=None,
             max_start_time=None,
             consumers=(),
+            vex=(),
         )
         return Digest.of(
             msgspec.json.encode([POLICY_MEANING, _without_defaults(ordered)], order="sorted", enc_hook=str)
         )
+
+
+_WORDING = ("reason", "owner")
+"""Fields of exceptions and acceptances that decide nothing."""
 
 
 def _without_defaults(value: object) -> object:
@@ -186,7 +202,9 @@ def _without_defaults(value: object) -> object:
     only, and not ``7d`` that a file says."""
     if isinstance(value, msgspec.Struct):
         values = ((each.name, getattr(value, each.name), each.default) for each in msgspec.structs.fields(value))
-        return {name: _without_defaults(own) for name, own, default in values if own != default and name != "reason"}
+        return {
+            name: _without_defaults(own) for name, own, default in values if own != default and name not in _WORDING
+        }
     return [_without_defaults(each) for each in value] if isinstance(value, tuple) else value
 
 

@@ -17,10 +17,12 @@ from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.origins import Origin, covered_by, read_origins
 from registry_pipelines.promote.streaming import Indexes, read_indexes
+from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.image_warnings import warnings_of
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.warning_kinds import WarningId, summed
+from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.predicates import REPORT_TYPES, read_reports, signed_report
 from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.cosign import ImageSignature, verify_image
@@ -60,6 +62,8 @@ class Evidence:
     """What it was converted from, by each believed derivation record; empty for a release that was not."""
     indexes: Indexes = field(default_factory=dict)
     """By which nodes may start each image before it is fetched whole; read only for a policy that asks."""
+    vex: tuple[VexStatement, ...] = ()
+    """What trusted people signed about its findings."""
     problem: str = ""
     """Why the release itself is not whole, so that nothing else here was read; empty when it is."""
 
@@ -170,6 +174,7 @@ def _gathered(
     signed, refused = _signed_reports(attestations, digest)
     unsigned, unreadable = _attached_reports(place, digest)
     origins, foreign = read_origins(place, attestations, digest, images, verifier)
+    vex, unstated = attested_vex(attestations, digest)
     streaming, unsafe = read_indexes(place, images, verifier) if indexes else ({}, [])
     return Evidence(
         release=digest,
@@ -181,9 +186,10 @@ def _gathered(
         signature_problem=problem,
         attestations=attestations,
         report=_choose(signed, unsigned),
-        rejected=(*attestations.rejected, *foreign, *refused, *unreadable, *unsafe),
+        rejected=(*attestations.rejected, *foreign, *refused, *unreadable, *unsafe, *unstated),
         origins=origins,
         indexes=streaming,
+        vex=vex,
     )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from itertools import groupby
 
+import msgspec
+
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException, Step
+from registry_pipelines.promote.vex import decisive, excuses
+from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.report import (
     HOLD_NOTHING,
     MALICIOUS_ID,
@@ -65,18 +69,28 @@ class Outcome:
         self.counts.update(other.counts)
 
 
-def findings_against(report: Report, policy: Policy, *, image: str, now: datetime) -> Outcome:
-    """A report's findings against a policy: exceptions first, then limits. All that was accepted is said, and what was
-    not applied.
+def findings_against(
+    report: Report, policy: Policy, *, image: str, now: datetime, vex: Sequence[VexStatement] = ()
+) -> Outcome:
+    """A report's findings against a policy: exceptions and VEX first, then limits. All that was accepted is said,
+    and what was not applied.
 
-    image: the configuration's name, for exceptions.
+    image: the configuration's name, for exceptions. vex: statements that trusted people signed about the release;
+    those of the policy's files count in any case.
     """
     outcome = Outcome()
     today = now.astimezone(UTC).date()
     counting = sorted(report.counting(), key=_weight)
     if len(counting) < len(report.findings):
         outcome.notes.append(_suppressed(len(report.findings) - len(counting)))
-    findings = [finding for finding in counting if not _excused(finding, policy, image, today, outcome)]
+    statements = (*policy.vex_statements, *vex)
+    findings = [
+        finding
+        for finding in counting
+        if not _excused(finding, policy, image, today, outcome)
+        and not _stated_harmless(finding, decisive(finding, statements, report), outcome)
+        and not _left_to_others(finding, policy, outcome)
+    ]
     if policy.unfixed_by_distribution == "list":
         unfixed = [finding for finding in findings if _is_unfixed(finding, policy)]
         findings = [finding for finding in findings if not _is_unfixed(finding, policy)]
@@ -93,6 +107,17 @@ def findings_against(report: Report, policy: Policy, *, image: str, now: datetim
             outcome.reasons.extend(_too_many(severity, of_severity, limit))
             outcome.steps.extend(_remedies(of_severity))
     return outcome
+
+
+def passes_by(
+    finding: Finding, report: Report, policy: Policy, *, image: str, now: datetime, vex: Sequence[VexStatement] = ()
+) -> str:
+    """Why one finding of a report does not count by a policy, as a verdict says it: an exception, VEX, or that nobody
+    fixed it; empty where it counts, or only a limit lets it pass. The arguments as in :func:`findings_against`."""
+    outcome = findings_against(
+        msgspec.structs.replace(report, findings=(finding,)), policy, image=image, now=now, vex=vex
+    )
+    return "; ".join(outcome.accepted)
 
 
 def unknowns_against(report: Report, policy: Policy, *, now: datetime) -> Outcome:
@@ -128,13 +153,28 @@ def _excused(finding: Finding, policy: Policy, image: str, today: date, outcome:
     for exception in matching:
         if today <= exception.expires:
             outcome.accepted.append(
-                f"exception {exception.advisory} for {finding.component} until {exception.expires}: {exception.reason}"
+                f"exception {exception.advisory} for {finding.component} until {exception.expires}, for which "
+                f"{exception.owner} answers: {exception.reason}"
             )
             return True
     outcome.notes.extend(
         expired(f"the exception {exception.advisory} for {finding.component}", exception.expires)
         for exception in matching
     )
+    return False
+
+
+def _stated_harmless(finding: Finding, statement: VexStatement | None, outcome: Outcome) -> bool:
+    if statement is None:
+        return False
+    said = f"{' '.join(finding.ids)} in {finding.component}: {statement.status}"
+    said += f" ({statement.why})" if statement.why else ""
+    text = f"vex: {said}, says {statement.author}, of {statement.time}"
+    (outcome.accepted if excuses(statement) else outcome.notes).append(text)
+    return excuses(statement)
+
+
+def _left_to_others(finding: Finding, policy: Policy, outcome: Outcome) -> bool:
     if policy.fixable_only and not finding.fixed_versions and finding.severity != "MALICIOUS":
         outcome.accepted.append(
             f"{finding.severity} {' '.join(finding.ids)} in {finding.component}: no fix is known, "

@@ -21,6 +21,7 @@ import msgspec
 
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
+    OPENVEX_TYPES,
     PROVENANCE_TYPE,
     STREAMING_INDEX_TYPE,
     VULNERABILITIES_TYPE,
@@ -45,6 +46,7 @@ from registry_pipelines.promote.starts import Starts, starts_within
 from registry_pipelines.promote.streaming import streams, way_of
 from registry_pipelines.promote.ways import Way, enters
 from registry_pipelines.registry.platforms import Entry
+from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.report import Report
 
 MAX_NOTES = 50
@@ -179,19 +181,24 @@ def judged(evidence: Evidence, policy: Policy) -> Verdict:
     )
 
 
-def against_limits(report: Report, policy: Policy, *, image: str, now: datetime) -> Outcome:
-    """What speaks against a report by a policy's limits, after exceptions and accepted unknowns.
+def against_limits(
+    report: Report, policy: Policy, *, image: str, now: datetime, vex: Sequence[VexStatement] = ()
+) -> Outcome:
+    """What speaks against a report by a policy's limits, after exceptions, VEX and accepted unknowns. vex: as in
+    :func:`~registry_pipelines.promote.findings.findings_against`.
 
     Not judged here: the age of the advisories, which platforms are covered, who signed.
     """
-    outcome = findings_against(report, policy, image=image, now=now)
+    outcome = findings_against(report, policy, image=image, now=now, vex=vex)
     outcome.add(unknowns_against(report, policy, now=now))
     return outcome
 
 
-def report_breaches(report: Report, policy: Policy, *, image: str, now: datetime) -> list[str]:
+def report_breaches(
+    report: Report, policy: Policy, *, image: str, now: datetime, vex: Sequence[VexStatement] = ()
+) -> list[str]:
     """The reasons of :func:`against_limits`; empty: it keeps them."""
-    return against_limits(report, policy, image=image, now=now).reasons
+    return against_limits(report, policy, image=image, now=now, vex=vex).reasons
 
 
 def is_not_revoked(evidence: Evidence, policy: Policy) -> Outcome:
@@ -232,7 +239,8 @@ def findings_within(evidence: Evidence, policy: Policy) -> Outcome:
     """The findings of the vulnerability report keep the limits, and so do those of a later one that is not signed: one
     that is not required is judged too where there is one."""
     return _of_reports(
-        evidence, lambda report: findings_against(report, policy, image=evidence.image, now=evidence.now)
+        evidence,
+        lambda report: findings_against(report, policy, image=evidence.image, now=evidence.now, vex=evidence.vex),
     )
 
 
@@ -411,7 +419,7 @@ def _allowed(standing: Standing, reports: Iterable[Report], policy: Policy, now:
     latest = standing.verdicts.latest(standing.release.image, policy.name)
     outcome = _signed_verdict(latest, policy.name, policy.digest)
     if latest is not None:
-        outcome.add(_later_reports(reports, latest.verdict, policy, now))
+        outcome.add(_later_reports(reports, latest.verdict, policy, now, standing.vex))
         outcome.accepted = list(latest.verdict.accepted)
     return outcome
 
@@ -464,14 +472,16 @@ def _against_version_tag(standing: Standing) -> list[str]:
     return [f"version: the tag {tag} does not exist, and it was never promoted as that"]
 
 
-def _later_reports(reports: Iterable[Report], verdict: Verdict, policy: Policy, now: datetime) -> Outcome:
+def _later_reports(
+    reports: Iterable[Report], verdict: Verdict, policy: Policy, now: datetime, vex: Sequence[VexStatement]
+) -> Outcome:
     """Every later report counts, so that nobody can hide one behind a newer one. When the judged report is gone, all
     of them are later."""
     known = list(reports)
     judged_at = max((report.scanned_at for report in known if Digest.of(report.encode()) == verdict.report), default="")
     outcome = Outcome()
     for report in sorted((each for each in known if each.scanned_at > judged_at), key=lambda report: report.order):
-        against = against_limits(report, policy, image=verdict.image, now=now)
+        against = against_limits(report, policy, image=verdict.image, now=now, vex=vex)
         of = f"vulnerability report of {report.scanned_at}, after the verdict"
         outcome.add(Outcome([f"{of}: {reason}" for reason in against.reasons], against.steps))
     return outcome
@@ -485,7 +495,7 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
     used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
         for attestation in evidence.attestations.verified
-        if attestation.predicate_type in policy.predicate_types
+        if attestation.predicate_type in (*policy.predicate_types, *OPENVEX_TYPES)
         or (evidence.report is not None and attestation is evidence.report.attestation)
     }
     if PROVENANCE_TYPE in policy.predicate_types:

@@ -14,9 +14,11 @@ from registry_pipelines.promote.documents import PromotionRecord, is_time
 from registry_pipelines.promote.interventions import NONE, Interventions, read_interventions
 from registry_pipelines.promote.verdicts import Verdicts
 from registry_pipelines.promote.verdicts import read as read_verdicts
+from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
+from registry_pipelines.scan.openvex import VexStatement
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Standing:
     """Every promotion of this digest, oldest first."""
     interventions: Interventions = NONE
     """What persons decided beside the policy: break-glasses, revocations."""
+    vex: tuple[VexStatement, ...] = ()
+    """What trusted people signed about its findings."""
 
     def promotions(self, channel: str) -> tuple[PromotionRecord, ...]:
         """Every record of its image that put a channel on it, oldest first."""
@@ -45,6 +49,7 @@ def read_standing(place: Place, release: Release, known: Attestations, verifier:
         verdicts=read_verdicts(place, release.digest, verifier, known=known),
         records=tuple(record for record, _ in records(place, release.digest, verifier, known=known)),
         interventions=read_interventions(known, release.digest),
+        vex=attested_vex(known, release.digest)[0],
     )
 
 

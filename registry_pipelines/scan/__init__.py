@@ -10,8 +10,9 @@
   how bad it is; ``changes`` holds two images against each other
 - where that comes from: ``advisory_sets`` (what is in place), ``updating`` (the next set, from the export that ``feed``
   reads, by its ``listings``), ``importing`` (the same from files), ``set_archives`` (a set in one file)
+- ``sarif`` and ``openvex`` are forms of its findings that other programs read; OpenVEX is read, too
 - ``predicates`` are the signed forms of a report; ``state`` keeps what was read of layers
 
 It counts and lists; what may pass is decided in ``promote.gate``. ``chain`` imports it; ``promote``, ``sign`` and
-``config`` its documents (``report``, ``predicates``).
+``config`` its documents (``report``, ``predicates``, ``openvex``).
 """

@@ -13,14 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from registry_pipelines.scan.osv import Record
+from registry_pipelines.scan.report import is_notice
 
 _COPY = re.compile(r"[A-Z]+-(CVE-\d{4}-\d{4,})\Z")
 """A distribution's own record of a CVE is named after it (``DEBIAN-CVE-2026-1111``, ``UBUNTU-CVE-...``)."""
-
-_NOTICE = re.compile(
-    r"(?:DSA|DLA|DTSA|USN|LSN|AL[SBE]A|ALAS|ELSA|MGASA|OESA|RLSA|RXSA|RH[SBE]A|SUSE-[SRF]U|openSUSE-[SR]U)-"
-)
-"""Notices about an update. Some exports put the CVEs that it mends into ``aliases``, though they are different ones."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +63,11 @@ def group(records: Sequence[Record]) -> list[Vulnerability]:
 def _own_names(record: Record) -> list[str]:
     """Other names of what the record itself is about."""
     copy = _COPY.match(record.id)
-    return [*([copy[1]] if copy else []), *([] if _NOTICE.match(record.id) else record.aliases or ())]
+    return [*([copy[1]] if copy else []), *([] if is_notice(record.id) else record.aliases or ())]
 
 
 def _upstreams(record: Record) -> list[str]:
-    return [*(record.upstream or ()), *((record.aliases or ()) if _NOTICE.match(record.id) else ())]
+    return [*(record.upstream or ()), *((record.aliases or ()) if is_notice(record.id) else ())]
 
 
 def _join_single(stated: Iterable[tuple[Record, list[str], list[str]]], names: _Names) -> None:

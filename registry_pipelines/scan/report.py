@@ -6,6 +6,7 @@ the first are :class:`Unknown` values. They are counted and listed here; what of
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -51,6 +52,11 @@ its own, neither below LOW nor a pass: 92 % of the PyPA records carry no score."
 
 MALICIOUS_ID = "MAL-"
 """How records about malicious packages are named (github.com/ossf/malicious-packages, exported by OSV)."""
+
+_NOTICE = re.compile(
+    r"(?:DSA|DLA|DTSA|USN|LSN|AL[SBE]A|ALAS|ELSA|MGASA|OESA|RLSA|RXSA|RH[SBE]A|SUSE-[SRF]U|openSUSE-[SR]U)-"
+)
+"""Notices about an update. Some exports put the CVEs that it mends into ``aliases``, though they are different ones."""
 
 UnknownKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete"]
 """``uncovered``: a package that some list names, and no advisories are there for its ecosystem. ``undeclared``: a
@@ -300,6 +306,11 @@ def count_severities(findings: Iterable[Finding]) -> dict[str, int]:
     for finding in findings:
         totals[finding.severity] += 1
     return totals
+
+
+def is_notice(name: str) -> bool:
+    """Whether it names a distribution's notice about an update, which may mend several faults, and not one fault."""
+    return bool(_NOTICE.match(name))
 
 
 def own_first(components: Iterable[Component]) -> list[Component]:

@@ -174,13 +174,12 @@ def test_what_nobody_has_fixed_is_excepted_for_a_time_or_goes(fleet: Fleet) -> N
     assert step.startswith(
         "Nobody has fixed these: do without the package, or write into `policies.default.exceptions`: "
     )
-    assert '{advisory: CVE-2026-1, component: "pkg:pypi/pandas@*", reason: WHY, expires: DAY}' in step
+    assert '{advisory: CVE-2026-1, component: "pkg:pypi/pandas@*", owner: WHO, reason: WHY, expires: DAY}' in step
 
 
 def test_a_reworded_reason_keeps_no_copy_from_leaving_and_a_changed_rule_says_judge(fleet: Fleet) -> None:
-    policies = (
-        "policies: {default: {exceptions: [{advisory: CVE-2026-1, reason: ticket 1, expires: 2099-01-31}]}}\nsigning:"
-    )
+    excuse = "{advisory: CVE-2026-1, owner: sec, reason: ticket 1, expires: 2099-01-31}"
+    policies = f"policies: {{default: {{exceptions: [{excuse}]}}}}\nsigning:"
     chain = fleet.reload(("signing:", policies))
     wanted = release(fleet, "v1", pandas="3.1.1")
     fleet = Fleet(fleet.path, chain.config, chain)
@@ -188,7 +187,7 @@ def test_a_reworded_reason_keeps_no_copy_from_leaving_and_a_changed_rule_says_ju
     assert through(chain, wanted)["judge"].ok
     chain.promote(wanted)
     [accepted, _] = fleet.reload(("ticket 1", "ticket 1 and the wiki")).require_promoted(wanted)
-    assert accepted.endswith("until 2099-01-31: ticket 1")  # what was signed
+    assert accepted.endswith("until 2099-01-31, for which sec answers: ticket 1")  # what was signed
     stricter = fleet.reload(("2099-01-31", "2098-01-31"))
     with pytest.raises(PromotionDenied, match=r"policy default was changed since it was made") as caught:
         stricter.require_promoted(wanted)

@@ -17,7 +17,7 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "approve", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete",
-    "advisories", "completion", "diff", "init", "login", "logout", "schema", "ship", "status", "stream",
+    "advisories", "completion", "diff", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "stream": (["check", "ap"], 8),
     "sbom": (["ap"], 8),
     "scan": (["ap"], 8),
+    "findings": (["ap"], 8),
     "verify": (["ap"], 8),
     "build": (["ap"], 8),
     "ship": (["ap"], 8),

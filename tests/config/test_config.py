@@ -148,7 +148,7 @@ policies:
     max_advisory_age: seven days
     limits: {critical: none, high: -1}
     exceptions:
-      - {advisory: CVE-1, reason: because, expires: 2026-13-01}
+      - {advisory: CVE-1, owner: me, reason: because, expires: 2026-13-01}
 schedules: {mirror: "61 * * * *", retention: "* * * *"}
 signing: {password: plain-text}
 retention:

@@ -83,7 +83,9 @@ def test_no_limit_lets_a_malicious_package_through() -> None:
 
 @pytest.mark.parametrize(("advisory", "passes"), [("GHSA-1", False), ("MAL-2025-1", True), ("MAL-2025-2", False)])
 def test_an_exception_names_the_malicious_package_by_its_own_id(advisory: str, passes: bool) -> None:
-    exception = PolicyException(advisory=advisory, reason="a test package of ours", expires=date(2027, 1, 1))
+    exception = PolicyException(
+        advisory=advisory, owner="sec", reason="a test package of ours", expires=date(2027, 1, 1)
+    )
     policy = Policy(limits=ANY, exceptions=(exception,))
     found = report_breaches(report(finding("MALICIOUS", "GHSA-1", "MAL-2025-1")), policy, image="app", now=NOW)
     assert (found == []) is passes

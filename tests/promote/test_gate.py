@@ -145,7 +145,7 @@ def test_a_verdict_from_other_evidence_is_none_for_this_one() -> None:
 
 
 def test_a_reworded_reason_of_the_policy_lets_copies_leave() -> None:
-    excuse = PolicyException(advisory="CVE-1", reason="ticket 1", expires=date(2027, 1, 31))
+    excuse = PolicyException(advisory="CVE-1", owner="sec", reason="ticket 1", expires=date(2027, 1, 31))
     before = msgspec.structs.replace(DEFAULT_POLICY, exceptions=(excuse,))
     after = msgspec.structs.replace(before, exceptions=(msgspec.structs.replace(excuse, reason="ticket 1, closed"),))
     allowed = msgspec.structs.replace(ALLOW, policy_digest=before.digest, accepted=("exception CVE-1: ticket 1",))

@@ -452,14 +452,20 @@ def test_a_report_of_an_earlier_version_is_not_believed_and_says_why(bare: Candi
 
 def test_an_exception_excuses_a_finding_by_name_until_its_day(bare: Candidate) -> None:
     excuse = PolicyException(
-        advisory="PYSEC-2026-1", component="pkg:pypi/jinja2@*", reason="not reachable", expires=day("2026-11-23")
+        advisory="PYSEC-2026-1",
+        component="pkg:pypi/jinja2@*",
+        owner="sec",
+        reason="not reachable",
+        expires=day("2026-11-23"),
     )
     policy = change(exceptions=(excuse,))
     bare.attach_everything(CRITICAL)
     bare.sign(policy)
     verdict = bare.judge(policy)
     assert verdict.allow
-    assert verdict.accepted == ("exception PYSEC-2026-1 for pkg:pypi/jinja2@3.1.2 until 2026-11-23: not reachable",)
+    assert verdict.accepted == (
+        "exception PYSEC-2026-1 for pkg:pypi/jinja2@3.1.2 until 2026-11-23, for which sec answers: not reachable",
+    )
     assert verdict.counts["CRITICAL"] == 0
     expired = bare.judge(policy, now=NOW + timedelta(days=1))
     assert not expired.allow
@@ -560,7 +566,7 @@ def test_a_report_signed_under_our_own_type_is_judged_by_the_policy_of_today(bar
     bare.sign()
     [reason] = bare.judge().reasons
     assert "CVE-2026-1" in reason
-    excuse = PolicyException(advisory="CVE-2026-1", reason="not reached", expires=day("2027-01-31"))
+    excuse = PolicyException(advisory="CVE-2026-1", owner="sec", reason="not reached", expires=day("2027-01-31"))
     verdict = bare.judge(change(exceptions=(excuse,)))
     assert verdict.allow
     assert (REPORT_TYPE, made.descriptor.digest) in [(item.predicate_type, item.digest) for item in verdict.evidence]

@@ -76,7 +76,7 @@ def test_the_digest_of_a_policy_stays() -> None:
         platforms=(Platform(os="linux", architecture="arm64"),),
         undeclared="deny",
         deny_warnings=("several-images",),
-        exceptions=(PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),),
+        exceptions=(PolicyException(advisory="CVE-1", owner="sec", reason="r", expires=date(2027, 1, 31)),),
         accept_unknowns=(AcceptedUnknown(kind="advisories-age", until_age=Duration(days=14), reason="r"),),
     )
     assert [Policy().digest.short, policy.digest.short] == ["sha256:64beace22790", "sha256:7d8fd0e7a189"]
@@ -96,7 +96,7 @@ def test_the_digest_names_the_content() -> None:
         {"max_advisory_age": Duration(days=8)},
         {"required": ("provenance", "sbom", "vulnerabilities")},
         {"attestations": ("https://example.com/review/v1",)},
-        {"exceptions": (PolicyException(advisory="CVE-1", reason="r", expires=date(2027, 1, 31)),)},
+        {"exceptions": (PolicyException(advisory="CVE-1", owner="sec", reason="r", expires=date(2027, 1, 31)),)},
     ]
     digests = {msgspec.structs.replace(Policy(), **fields).digest for fields in changed}
     assert len(digests | {Policy().digest}) == len(changed) + 1
@@ -106,7 +106,7 @@ def test_how_a_reason_is_worded_is_not_in_the_digest() -> None:
     """It decides nothing: correcting it must not have every release judged again."""
 
     def policy(wording: str, expires: date = date(2027, 1, 31)) -> Policy:
-        excuse = PolicyException(advisory="CVE-1", reason=wording, expires=expires)
+        excuse = PolicyException(advisory="CVE-1", owner="sec", reason=wording, expires=expires)
         return Policy(exceptions=(excuse,), accept_unknowns=(AcceptedUnknown(kind="unreadable", reason=wording),))
 
     assert policy("ticket 1").digest == policy("ticket 2, see the wiki").digest
@@ -194,7 +194,9 @@ def test_an_exception_for_one_cve_of_a_notice_excuses_no_other(tmp_path: Path) -
     report = match([packages], store, now=NOW)
 
     def reasons(*advisories: str) -> list[str]:
-        excuses = tuple(PolicyException(advisory=name, reason="r", expires=date(2027, 1, 1)) for name in advisories)
+        excuses = tuple(
+            PolicyException(advisory=name, owner="sec", reason="r", expires=date(2027, 1, 1)) for name in advisories
+        )
         return report_breaches(report, Policy(exceptions=excuses), image="app", now=NOW)
 
     assert len(reasons()) == 2
