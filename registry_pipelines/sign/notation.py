@@ -20,6 +20,7 @@ from registry_pipelines.evidence.notation.envelope import (
     COSE_TYPE,
     JWS_TYPE,
     MAX_ENVELOPE_BYTES,
+    X509_SCHEME,
     Envelope,
     Target,
     check_integrity,
@@ -219,7 +220,8 @@ def _says(
         return False
     expiry = envelope.signed.expiry
     lasts = expiry is None if needed is None else expiry is not None and expiry > needed
-    return same and lasts and envelope.media_type == _FORMS[form] and (bool(envelope.timestamp) or not stamped)
+    usual = envelope.media_type == _FORMS[form] and envelope.signed.scheme == X509_SCHEME
+    return same and lasts and usual and (bool(envelope.timestamp) or not stamped)
 
 
 def _attach(

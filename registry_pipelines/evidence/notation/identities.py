@@ -22,10 +22,10 @@ def read_subject(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in _split(text):
         kind, equals, value = part.partition("=")
-        kind = "ST" if kind.strip() == "S" else kind.strip()
+        kind = "ST" if kind.strip(" ") == "S" else kind.strip(" ")
         if not equals or not _KIND.fullmatch(kind):
             raise ValueError(f"{part.strip()[:100]!r} is not NAME=VALUE")
-        if value.lstrip().startswith("#"):
+        if value.lstrip(" ").startswith("#"):
             raise ValueError(f"{kind} is written in hexadecimal, which Notation does not take")
         if kind in found:
             raise ValueError(f"{kind} is there twice")
