@@ -32,8 +32,11 @@ from registry_pipelines.scan.report import (
     Finding,
     PlatformPackages,
     Report,
+    Unattributed,
     left_out_lines,
     own_first,
+    unattributed_lines,
+    unattributed_of,
     undeclared_lines,
 )
 
@@ -70,6 +73,7 @@ def _listed(
     components = sum(len(each.components) for each in packages)
     undeclared = [component for each in packages for component in each.components if not component.declared]
     left_out = list(dict.fromkeys(omitted for each in packages for omitted in each.left_out))
+    unattributed = unattributed_of([each.unattributed for each in packages])
     changed = any(each.changed for each in published)
     return StageResult(
         stage="sbom",
@@ -86,6 +90,7 @@ def _listed(
             "components": components,
             "undeclared": len({component.purl for component in undeclared}),
             "unknowns": sum(len(each.unknowns) for each in packages),
+            **_unattributed_facts(unattributed),
             "warnings": len(warnings),
         },
         tables={
@@ -94,6 +99,7 @@ def _listed(
         },
         notes=[
             *undeclared_lines(component.purl for component in undeclared),
+            *unattributed_lines(unattributed),
             *left_out_lines(left_out),
             *(f"warning {name}: {text}" for name, text in summed(warnings).items()),
             *(f"an SBOM is not signed: {each.unsigned}" for each in published if each.unsigned),
@@ -104,6 +110,9 @@ def _listed(
                 "purl": component.purl,
                 "ecosystem": component.ecosystem,
                 "inside": component.inside,
+                "location": component.locations[0] if component.locations else "",
+                "layer": component.layers[0].short if component.layers else "",
+                "licenses": " AND ".join(component.licenses),
                 "image": each.manifest.digest.short,
             }
             for each in packages
@@ -111,6 +120,13 @@ def _listed(
             if component.declared
         ],
     )
+
+
+def _unattributed_facts(unattributed: Unattributed | None) -> dict[str, Scalar]:
+    """Nothing where they were not counted."""
+    if unattributed is None:
+        return {}
+    return {"unattributed_files": unattributed.files, "unattributed_bytes": unattributed.size_bytes}
 
 
 def vulnerabilities(session: Session, release: Release) -> StageResult:
@@ -248,6 +264,7 @@ def _report_facts(report: Report, policy: str) -> dict[str, Scalar]:
         "components": report.components,
         "unknowns": len(report.uncertain),
         "undeclared": len(report.undeclared),
+        **_unattributed_facts(report.unattributed),
         "advisories_newest": report.advisories.newest,
         "advisories_records": report.advisories.records,
         "advisories_digest": report.advisories.digest,

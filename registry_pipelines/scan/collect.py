@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.walk import Entry, LayerWalk
+from registry_pipelines.scan import java_archives, os_databases, rpm, software_lists
 from registry_pipelines.scan import language_packages as language
-from registry_pipelines.scan import os_databases, software_lists
 from registry_pipelines.scan.facts import (
     AnyFact,
+    GoProgram,
     HardLink,
-    Interpreter,
+    JavaArchive,
     LayerContent,
     Native,
+    OsDatabase,
     Plain,
     RpmDatabase,
+    RpmJournal,
     SoftwareList,
     StandardLibrary,
     Unreadable,
 )
+from registry_pipelines.scan.go_programs import read_go
+from registry_pipelines.scan.interpreters import ELF_MAGIC, read_interpreter
+from registry_pipelines.scan.names import NamesWriter
 from registry_pipelines.scan.os_databases import SBOM_FOLDER, SBOM_SUFFIXES
 from registry_pipelines.scan.version_texts import version_text
 
@@ -37,17 +46,23 @@ MAX_RECORD_BYTES = 32 * MIB
 """One wheel's RECORD; torch has 2 MiB."""
 MAX_EGG_BYTES = 32 * MIB
 """A zipped egg is held in memory to read its directory at the end."""
+MAX_COPYRIGHT_BYTES = MIB
+"""Chromium's has 0.4 MiB."""
 MAX_FACTS = 300_000
-"""Facts of one layer and what its SBOMs name, about 140 MB of memory; CUDA and PyTorch together have 15,000."""
+"""Facts of one layer and what they name, about 140 MB of memory; CUDA and PyTorch together have 15,000."""
+MAX_STRUCTURE_BYTES = 64 * MIB
+"""Folders, links and whiteouts of one layer; a million of them, where CUDA and PyTorch have 15,000."""
 
-ELF_MAGIC = b"\x7fELF"
-_READ_BYTES = MIB
+_ELF_HEAD_BYTES = 4096
+"""An ELF file's own header and where its parts are loaded."""
+_ITEM_BYTES = 150
+"""What a folder or a link costs beside its name."""
 
-_RPM_DATABASES = frozenset(
-    f"{folder}/{name}"
-    for folder in ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
-    for name in ("rpmdb.sqlite", "Packages.db", "Packages")
-)
+_RPM_FOLDERS = ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
+_UNREAD_RPM = {
+    "Packages.db": "rpm's NDB databases are not read: the packages of this system are not in the list",
+    "Packages": "rpm's Berkeley databases are not read: the packages of this system are not in the list",
+}
 _OS_RELEASES = ("etc/os-release", "usr/lib/os-release")
 _APK_DATABASES = ("lib/apk/db/installed", "usr/lib/apk/db/installed", "var/lib/apk/db/installed")
 _NPM = re.compile(r"(?:^|/)node_modules/(?:@[^/]+/)?[^/@.][^/]*/package\.json\Z")
@@ -55,9 +70,6 @@ _STANDARD_LIBRARY = re.compile(r"(?:^|/)lib(?:64)?/python(3\.\d+)t?/os\.py\Z")
 _PYTHON_PROGRAM = re.compile(r"(?:^|/)bin/python(\d(?:\.\d+)?)?[a-z]*\Z")
 _PYTHON_LIBRARY = re.compile(r"(?:^|/)libpython(\d\.\d+)[a-z]*\.so[^/]*\Z")
 _LIBRARY = re.compile(r"\.so(?:\.[0-9][^/]*)?\Z")
-_PYTHON_VERSION = re.compile(rb"3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?\+?\0")
-"""Begins with what is looked for: with what may stand before it in the pattern, it takes forty times as long."""
-
 Reader = Callable[[Entry], AnyFact]
 
 
@@ -68,9 +80,13 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     folders: set[str] = set()
     removed: list[str] = []
     opaque: list[str] = []
-    listed, cut = 0, ""
+    files = NamesWriter()
+    more_files = more_bytes = listed = structure = 0
+    cut = ""
     for entry in walk:
         name = _printable(entry.name)
+        if entry.kind != "file":
+            structure += _ITEM_BYTES + len(name) + len(entry.link)
         if entry.base.startswith(".wh."):
             hidden = entry.opaque
             if hidden is not None:
@@ -87,13 +103,18 @@ def read_layer(walk: LayerWalk) -> LayerContent:
             facts.pop(name, None)
             links.pop(name, None)
         elif entry.kind in ("file", "hardlink"):
+            if not files.add(name, str(entry.size)):
+                more_files, more_bytes = more_files + 1, more_bytes + entry.size
             fact = _fact(entry, name)
             if fact is not None:
                 facts[name] = fact
                 links.pop(name, None)
-                listed += len(fact.listed) if isinstance(fact, SoftwareList) else 0
+                listed += _weight(fact)
         if len(facts) + listed > MAX_FACTS:
             cut = f"more than {MAX_FACTS} files of a layer matter; the rest of it, behind {name}, was not looked at"
+            break
+        if structure > MAX_STRUCTURE_BYTES:
+            cut = f"the folders and links of a layer are too many; the rest of it, behind {name}, was not looked at"
             break
     layer = walk.finish()
     return LayerContent(
@@ -103,8 +124,24 @@ def read_layer(walk: LayerWalk) -> LayerContent:
         removed=tuple(removed),
         opaque=tuple(opaque),
         escapes=tuple(_printable(name) for name in layer.link_escapes),
+        files=files.names(),
+        more_files=more_files,
+        more_bytes=more_bytes,
         cut=cut,
     )
+
+
+def _weight(fact: AnyFact) -> int:
+    """How many things it names, beside itself."""
+    if isinstance(fact, SoftwareList):
+        return len(fact.listed)
+    if isinstance(fact, GoProgram):
+        return len(fact.modules)
+    if isinstance(fact, JavaArchive):
+        return len(fact.artifacts)
+    if isinstance(fact, OsDatabase):
+        return len(fact.packages)
+    return 0
 
 
 def _printable(name: str) -> str:
@@ -117,7 +154,7 @@ def _fact(entry: Entry, name: str) -> AnyFact | None:
     if reader is None:
         if not entry.mode & 0o111 or entry.kind != "file":
             return None
-        return Native(name=posixpath.basename(name)) if entry.head(4) == ELF_MAGIC else Plain()
+        return _read_program(entry, posixpath.basename(name))
     if entry.kind == "hardlink":
         return HardLink(target=_printable(entry.link))
     if entry.sparse:
@@ -146,8 +183,10 @@ def _reader_by_name(name: str, base: str) -> Reader | None:
         return _dpkg_reader(name, base)
     if ".so" in base:
         return _native_reader(name, base)
-    if base.endswith((".egg-info", ".egg", ".jar", ".war")):
-        return _archive_reader(base)
+    if base.endswith((".egg-info", ".egg")):
+        return _metadata_reader if base.endswith("-info") else _bounded(MAX_EGG_BYTES, language.read_egg)
+    if base.endswith(java_archives.SUFFIXES):
+        return _java
     match = _PYTHON_PROGRAM.search(name) if base.startswith("python") else None
     if match:
         return _interpreter_reader(match[1] or "")
@@ -226,8 +265,43 @@ def _os_release(name: str) -> Reader | None:
     return _bounded(MIB, os_databases.read_os_release) if name in _OS_RELEASES else None
 
 
+def _copyright(name: str) -> Reader | None:
+    if not name.startswith("usr/share/doc/") or name.count("/") != 4:
+        return None
+    # What is not readable here hides no package.
+    return lambda entry: os_databases.read_copyright(entry.head(MAX_COPYRIGHT_BYTES))
+
+
 def _rpm(name: str) -> Reader | None:
-    return _constant(RpmDatabase()) if name in _RPM_DATABASES else None
+    folder, _, base = name.rpartition("/")
+    if folder not in _RPM_FOLDERS:
+        return None
+    return _constant(RpmDatabase(reason=_UNREAD_RPM[base])) if base in _UNREAD_RPM else _read_rpm
+
+
+def _rpm_journal(name: str) -> Reader | None:
+    if posixpath.dirname(name) not in _RPM_FOLDERS:
+        return None
+    return lambda entry: RpmJournal() if entry.size else Plain()
+
+
+def _read_rpm(entry: Entry) -> AnyFact:
+    """SQLite reads files only: a copy of this one is in the temporary folder meanwhile."""
+    if entry.size > rpm.MAX_DATABASE_BYTES:
+        return Unreadable(reason=f"the file has {entry.size} bytes, at most {rpm.MAX_DATABASE_BYTES} are read")
+    with local_errors(Path(tempfile.gettempdir())), tempfile.NamedTemporaryFile(prefix="rpmdb-") as copy:
+        for piece in entry.pieces():
+            copy.write(piece)
+        copy.flush()
+        return rpm.read_rpm(Path(copy.name))
+
+
+def _java(entry: Entry) -> AnyFact:
+    name = _printable(entry.base)
+    if entry.size > java_archives.MAX_ARCHIVE_BYTES:
+        return java_archives.too_large(name, entry.size)
+    with local_errors(Path(tempfile.gettempdir())):
+        return java_archives.read_java(entry.pieces(), name)
 
 
 def _standard_library(name: str) -> Reader | None:
@@ -243,7 +317,9 @@ _BY_BASE: dict[str, Callable[[str], Reader | None]] = {
     "installed": _apk,
     "status": _dpkg_status,
     "os-release": _os_release,
+    "copyright": _copyright,
     "rpmdb.sqlite": _rpm,
+    "rpmdb.sqlite-wal": _rpm_journal,
     "Packages.db": _rpm,
     "Packages": _rpm,
     "os.py": _standard_library,
@@ -265,14 +341,6 @@ def _dpkg_reader(name: str, base: str) -> Reader | None:
     return None
 
 
-def _archive_reader(base: str) -> Reader:
-    if base.endswith(".egg-info"):
-        return _metadata_reader
-    if base.endswith(".egg"):
-        return _bounded(MAX_EGG_BYTES, language.read_egg)
-    return _constant(Native(name=base))
-
-
 def _native_reader(name: str, base: str) -> Reader | None:
     match = _PYTHON_LIBRARY.search(name)
     if match:
@@ -283,41 +351,30 @@ def _native_reader(name: str, base: str) -> Reader | None:
 
 
 def _read_library(entry: Entry, base: str) -> AnyFact:
+    start = entry.head(_ELF_HEAD_BYTES)
+    if start[:4] != ELF_MAGIC:
+        return Plain()
+    product, version = version_text(entry, base, start)
+    if product:
+        return Native(name=base, product=product, version=version)
+    return _go(entry, base, start, old=False) or Native(name=base)
+
+
+def _read_program(entry: Entry, base: str) -> AnyFact:
     start = entry.head(4)
     if start != ELF_MAGIC:
         return Plain()
-    product, version = version_text(entry, base, start)
-    return Native(name=base, product=product, version=version)
+    start += entry.head(_ELF_HEAD_BYTES - len(start))
+    return _go(entry, base, start, old=True) or Native(name=base)
+
+
+def _go(entry: Entry, base: str, start: bytes, *, old: bool) -> AnyFact | None:
+    pieces = entry.pieces()
+    program = read_go(pieces, start, base, old=old)
+    for _ in pieces:  # all of an entry is taken once its pieces were asked for
+        pass
+    return program
 
 
 def _interpreter_reader(series: str) -> Reader:
-    return lambda entry: _read_interpreter(entry, series)
-
-
-def _read_interpreter(entry: Entry, series: str) -> AnyFact:
-    """Look for the version text in the program, a mebibyte at a time."""
-    tail = entry.head(4)
-    if tail != ELF_MAGIC:
-        return Plain()
-    alone: set[str] = set()
-    ending: set[str] = set()
-    while chunk := entry.head(_READ_BYTES):
-        window = tail + chunk
-        for match in _PYTHON_VERSION.finditer(window):
-            before = window[match.start() - 1 : match.start()]
-            if before.strip(b"0123456789."):
-                (alone if before == b"\0" else ending).add(match[0][:-1].decode())
-        tail = window[-32:]
-    # Linkers merge a string into the end of a longer one, so the version may only stand at the end of a path.
-    version = _only(alone, series) or _only(ending, series)
-    return Interpreter(series=series if "." in series else _series(version), version=version)
-
-
-def _only(versions: set[str], series: str) -> str:
-    """The one version that fits the name's series; empty when there is none, or more than one."""
-    fitting = {text.rstrip("+") for text in versions if "." not in series or _series(text) == series}
-    return fitting.pop() if len(fitting) == 1 else ""
-
-
-def _series(version: str) -> str:
-    return ".".join(version.split(".")[:2])
+    return lambda entry: read_interpreter(entry, series)

@@ -15,7 +15,10 @@ from packaging.utils import canonicalize_name
 from registry_pipelines.scan.facts import (
     AnyFact,
     CondaPackage,
+    Copyright,
+    GoProgram,
     Interpreter,
+    JavaArchive,
     Native,
     NpmPackage,
     OsDatabase,
@@ -24,14 +27,17 @@ from registry_pipelines.scan.facts import (
     OwnedFiles,
     PythonDistribution,
     RpmDatabase,
+    RpmJournal,
     StandardLibrary,
     Unreadable,
     WheelRecord,
 )
 from registry_pipelines.scan.merge import Tree
 from registry_pipelines.scan.ownership import agrees
+from registry_pipelines.scan.program_contents import go_components, java_components
 from registry_pipelines.scan.purls import ecosystem_of_release
-from registry_pipelines.scan.report import EVIDENCE, Component, Evidence, LeftOut, Unknown
+from registry_pipelines.scan.report import EVIDENCE, Component, Evidence, LeftOut, Unattributed, Unknown
+from registry_pipelines.scan.unattributed import count_unattributed
 from registry_pipelines.scan.wheel_contents import (
     Carried,
     Wheels,
@@ -49,9 +55,22 @@ records name commits, which an installed interpreter does not tell."""
 MAX_LOCATIONS = 20
 """Paths named for one component; vendored copies of one npm package come in hundreds."""
 
+_METADATA_NAMES = ("", "/METADATA", "/package.json", "/PKG-INFO", "/EGG-INFO/PKG-INFO")
+"""Files that stand for the folder of a component."""
+
 _DISTRIBUTION_MAINTAINER = re.compile(
     r"@(?:[a-z0-9-]+\.)*(?:debian\.org|ubuntu\.com|debian\.net)>?\s*\Z", re.IGNORECASE
 )
+
+_DISTRIBUTION_VENDOR = re.compile(
+    r"(?:Fedora Project|Red Hat, Inc\.|CentOS|AlmaLinux|Rocky(?: Enterprise Software Foundation)?|Oracle America|"
+    r"Amazon(?: Linux|\.com)|openSUSE|SUSE LLC(?: <https://www\.suse\.com/>)?|openEuler|"
+    r"Microsoft Corporation|VMware, Inc\.)\Z"
+)
+"""What a distribution writes into its own packages as ``Vendor``."""
+
+_MAKERS = {"deb": _DISTRIBUTION_MAINTAINER, "rpm": _DISTRIBUTION_VENDOR, "apk": re.compile("")}
+"""apk does not tell."""
 
 
 @dataclass
@@ -69,6 +88,8 @@ class _Draft:
             component = msgspec.structs.replace(
                 min(component, known, key=lambda candidate: EVIDENCE.index(candidate.evidence)),
                 locations=tuple(sorted({*component.locations, *known.locations})),
+                layers=component.layers or known.layers,
+                licenses=tuple(dict.fromkeys((*known.licenses, *component.licenses))),
                 sboms=tuple(sorted({*component.sboms, *known.sboms}, key=lambda sbom: sbom.path)),
             )
         self.components[key] = component
@@ -84,6 +105,7 @@ class Contents(NamedTuple):
     """Sorted by purl."""
     unknowns: list[Unknown]
     left_out: list[LeftOut]
+    unattributed: Unattributed
 
 
 def find_components(tree: Tree) -> Contents:
@@ -92,12 +114,13 @@ def find_components(tree: Tree) -> Contents:
     release = _release(tree)
     os_owners = _os_owners(tree)
     packages = _os_packages(tree)
+    origins = _origins(tree)
     owned = {*os_owners, *_other_owned(tree)}
     claimed = _python_paths(tree)
     wheels = find_wheels(tree)
     for path, fact in sorted(tree.facts.items()):
         if isinstance(fact, OsDatabase):
-            _add_os_packages(draft, path, fact, release)
+            _add_os_packages(draft, tree, path, fact, release, origins)
         elif isinstance(fact, PythonDistribution):
             _add_python(draft, tree, wheels, path, fact, _standing(os_owners, packages, tree.real(path), fact))
         elif isinstance(fact, CondaPackage):
@@ -105,6 +128,9 @@ def find_components(tree: Tree) -> Contents:
                 draft.add(_conda(path, fact))
         elif isinstance(fact, NpmPackage):
             draft.add(_npm(path, fact, _standing(os_owners, packages, tree.real(path), fact)))
+        elif isinstance(fact, (GoProgram, JavaArchive)):
+            owner = _unchanged(tree, path, os_owners.get(tree.real(path), ""), origins)
+            _add_program(draft, tree, wheels, path, fact, owner)
         elif not isinstance(fact, Native):
             _add_doubts(draft, tree, path, fact)
     _add_wheel_contents(draft, wheels)
@@ -116,14 +142,75 @@ def find_components(tree: Tree) -> Contents:
     for name in tree.escapes:
         draft.doubt("unreadable", name, "the symbolic link climbs above the image's root")
     return Contents(
-        [_cut(draft.components[key]) for key in sorted(draft.components)],
+        [_finished(tree, draft.components[key]) for key in sorted(draft.components)],
         sorted(draft.unknowns, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason)),
         sorted(draft.left_out, key=lambda omission: (omission.subject, omission.reason)),
+        count_unattributed(tree),
     )
 
 
-def _cut(component: Component) -> Component:
-    return msgspec.structs.replace(component, locations=component.locations[:MAX_LOCATIONS])
+def _finished(tree: Tree, component: Component) -> Component:
+    """With the layers of all its places, of which the first are named."""
+    layers = component.layers
+    if not layers and tree.digests:
+        numbers = sorted({number for place in component.locations for number in _brought_by(tree, place)})
+        layers = tuple(dict.fromkeys(digest for number in numbers if (digest := tree.layer_of(number))))
+    return msgspec.structs.replace(component, locations=component.locations[:MAX_LOCATIONS], layers=layers)
+
+
+def _brought_by(tree: Tree, place: str) -> Iterable[int]:
+    """The layer of a component's place, which is a file, a folder with metadata, or inside an archive."""
+    outer = place.partition("!/")[0]
+    for name in _METADATA_NAMES:
+        number = tree.layers.get(outer + name)
+        if number is not None and outer + name in tree.facts:
+            return (number,)
+    return ()
+
+
+_Origins = dict[tuple[str, str, str, str], int]
+"""Manager, name, version and architecture of a package to the layer that installed it."""
+
+
+def _origins(tree: Tree) -> _Origins:
+    """An upper layer writes the whole database again: what a package came with is the lowest of the layers in a row
+    that have it, downwards from the top."""
+    origins: _Origins = {}
+    for path, editions in tree.databases.items():
+        if path not in tree.facts:
+            continue
+        standing: set[tuple[str, str, str, str]] | None = None
+        for number, fact in reversed(editions):
+            here = {(fact.manager, each.name, each.version, each.architecture) for each in fact.packages}
+            standing = here if standing is None else standing & here
+            origins.update(dict.fromkeys(standing, number))
+            if not standing:
+                break
+    return origins
+
+
+def _unchanged(tree: Tree, path: str, owner: str, origins: _Origins) -> str:
+    """The package of the distribution that owns a file, unless a layer above that package's put another file there."""
+    manager, _, name = owner.partition(" ")
+    installed = [number for key, number in origins.items() if key[:2] == (manager, name)]
+    return owner if installed and tree.layers.get(path, 0) <= max(installed) else ""
+
+
+def _add_program(
+    draft: _Draft, tree: Tree, wheels: Wheels, path: str, fact: GoProgram | JavaArchive, owner: str
+) -> None:
+    wheel = wheels.owners.get(tree.real(path))
+    inside = wheel.purl if wheel else ""
+    problems = fact.problems if isinstance(fact, JavaArchive) else (fact.problem,) if fact.problem else ()
+    for problem in problems:
+        draft.doubt("unreadable", path, problem)
+    if isinstance(fact, JavaArchive):
+        for component in java_components(fact, path, inside=inside, owner=owner):
+            if component.declared or not owner:
+                draft.add(component)
+    else:
+        for component in go_components(fact, path, inside=inside, owner=owner):
+            draft.add(component)
 
 
 def _add_python(draft: _Draft, tree: Tree, wheels: Wheels, path: str, fact: PythonDistribution, owner: str) -> None:
@@ -171,7 +258,9 @@ def _add_doubts(draft: _Draft, tree: Tree, path: str, fact: AnyFact) -> None:
     if isinstance(fact, Unreadable):
         draft.doubt("unreadable", path, fact.reason)
     elif isinstance(fact, RpmDatabase):
-        draft.doubt("incomplete", path, "rpm databases are not read: the packages of this system are not in the list")
+        draft.doubt("incomplete", path, fact.reason)
+    elif isinstance(fact, RpmJournal):
+        draft.doubt("incomplete", path, "what this log holds is not in the database: packages may be missing")
     elif isinstance(fact, WheelRecord):
         folder = posixpath.dirname(path)
         if f"{folder}/METADATA" not in tree.facts:
@@ -190,18 +279,19 @@ def _os_owners(tree: Tree) -> dict[str, str]:
     """Path to owning package of the distribution. dpkg packages of other makers (their maintainer tells) do not count:
     nobody backports fixes into those."""
     makers = {
-        package.name: bool(_DISTRIBUTION_MAINTAINER.search(package.maintainer))
+        (fact.manager, package.name): bool(_MAKERS[fact.manager].search(package.maintainer))
         for fact in tree.facts.values()
-        if isinstance(fact, OsDatabase) and fact.manager == "deb"
+        if isinstance(fact, OsDatabase)
         for package in fact.packages
     }
     owners: dict[str, str] = {}
     for fact in tree.facts.values():
-        if isinstance(fact, OwnedFiles) and makers.get(fact.package):
+        if isinstance(fact, OwnedFiles) and makers.get(("deb", fact.package)):
             owners.update((tree.real(path), f"deb {fact.package}") for path in fact.paths)
         elif isinstance(fact, OsDatabase):
             for package, paths in fact.owned:
-                owners.update((tree.real(path), f"{fact.manager} {package}") for path in paths)
+                if makers[fact.manager, package]:
+                    owners.update((tree.real(path), f"{fact.manager} {package}") for path in paths)
     return owners
 
 
@@ -232,6 +322,8 @@ def _other_owned(tree: Tree) -> Iterable[str]:
     for fact in tree.facts.values():
         if isinstance(fact, CondaPackage) or (isinstance(fact, OwnedFiles) and fact.package in installed):
             yield from (tree.real(path) for path in fact.paths)
+        elif isinstance(fact, OsDatabase):
+            yield from (tree.real(path) for _, paths in fact.owned for path in paths)
 
 
 def _python_paths(tree: Tree) -> set[str]:
@@ -256,28 +348,44 @@ def _node_package(path: str) -> str:
     return head + modules + "/".join(parts[:size]) if modules and len(parts) > size else ""
 
 
-def _add_os_packages(draft: _Draft, path: str, fact: OsDatabase, release: OsRelease) -> None:
+def _add_os_packages(
+    draft: _Draft, tree: Tree, path: str, fact: OsDatabase, release: OsRelease, origins: _Origins
+) -> None:
     for reason in fact.broken:
         draft.doubt("unreadable", path, reason)
     for package in fact.packages:
-        draft.add(_os_component(path, fact.manager, package, release))
+        component = _os_component(path, fact.manager, package, release)
+        origin = tree.layer_of(origins.get((fact.manager, package.name, package.version, package.architecture)))
+        licenses = package.licenses or _copyright(tree, package.name)
+        draft.add(msgspec.structs.replace(component, layers=(origin,) if origin else (), licenses=licenses))
+
+
+def _copyright(tree: Tree, package: str) -> tuple[str, ...]:
+    """What Debian says of a package's licences, in a folder that may be a link to another package's."""
+    fact = tree.facts.get(tree.real(f"usr/share/doc/{package}/copyright"))
+    return fact.licenses if isinstance(fact, Copyright) else ()
 
 
 def _os_component(path: str, manager: str, package: OsPackage, release: OsRelease) -> Component:
     qualifiers = {"arch": package.architecture}
     if release.id:
         qualifiers["distro"] = f"{release.id}-{release.version}" if release.version else release.id
-    namespace = release.id or ("debian" if manager == "deb" else "alpine")
+    if package.epoch:
+        qualifiers["epoch"] = str(package.epoch)
+    namespace = release.id or _NAMESPACES.get(manager)
     return Component(
         purl=PackageURL(manager, namespace, package.name, package.version, qualifiers).to_string(),
         name=package.name,
-        version=package.version,
+        version=f"{package.epoch}:{package.version}" if package.epoch else package.version,
         type=manager,
         ecosystem=ecosystem_of_release(manager, release.id, release.version),
         locations=(path,),
-        source_name=package.source,
-        source_version=package.source_version,
+        source_name="" if manager == "rpm" else package.source,
+        source_version="" if manager == "rpm" else package.source_version,
     )
+
+
+_NAMESPACES = {"deb": "debian", "apk": "alpine"}
 
 
 def _python(path: str, fact: PythonDistribution, owner: str) -> Component:
@@ -291,13 +399,21 @@ def _python(path: str, fact: PythonDistribution, owner: str) -> Component:
         ecosystem="PyPI",
         locations=(place,),
         os_owned=owner,
+        licenses=fact.licenses,
     )
 
 
 def _conda(path: str, fact: CondaPackage) -> Component:
     qualifiers = {key: value for key, value in (("build", fact.build), ("channel", fact.channel)) if value}
     purl = PackageURL("conda", None, fact.name, fact.version, qualifiers).to_string()
-    return Component(purl=purl, name=fact.name, version=fact.version, type="conda", locations=(path,))
+    return Component(
+        purl=purl,
+        name=fact.name,
+        version=fact.version,
+        type="conda",
+        locations=(path,),
+        licenses=fact.licenses,
+    )
 
 
 def _npm(path: str, fact: NpmPackage, owner: str) -> Component:
@@ -310,6 +426,7 @@ def _npm(path: str, fact: NpmPackage, owner: str) -> Component:
         ecosystem="npm",
         locations=(posixpath.dirname(path),),
         os_owned=owner,
+        licenses=fact.licenses,
     )
 
 

@@ -23,7 +23,16 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.times import read_time
-from registry_pipelines.scan.report import CarriedSbom, Component, Evidence, LeftOut, PlatformPackages, Unknown
+from registry_pipelines.scan.licenses import spdx_expression
+from registry_pipelines.scan.report import (
+    CarriedSbom,
+    Component,
+    Evidence,
+    LeftOut,
+    PlatformPackages,
+    Unattributed,
+    Unknown,
+)
 
 MAX_SBOM_BYTES = 256 * 1024 * 1024
 """SBOMs of 20 GB images reach 50 MiB."""
@@ -92,6 +101,8 @@ def _root(packages: PlatformPackages) -> list[_Node]:
     ]
     pairs += [("unknown", msgspec.json.encode(unknown).decode()) for unknown in packages.unknowns]
     pairs += [("left-out", msgspec.json.encode(left_out).decode()) for left_out in packages.left_out]
+    if packages.unattributed is not None:
+        pairs.append(("unattributed", msgspec.json.encode(packages.unattributed).decode()))
     return _properties(pairs)
 
 
@@ -122,16 +133,27 @@ def _arranged(components: Iterable[Component]) -> list[_Node]:
 
 def _node(component: Component, outer: str) -> _Node:
     pairs = [(name, str(getattr(component, name))) for name in _LIBRARY_FIELDS if getattr(component, name)]
+    pairs += [("layer", layer) for layer in component.layers]
     own = f"{component.purl}#{component.os_owned}" if component.os_owned else component.purl
     node: _Node = {"type": "library", "bom-ref": outer + own, "name": component.name}
     if component.version:
         node["version"] = component.version
+    if component.licenses:
+        node["licenses"] = _licenses(component.licenses)
     node["purl"] = component.purl
     if component.sboms:
         node["externalReferences"] = [_reference(sbom) for sbom in component.sboms]
     node["evidence"] = _evidence(component)
     node["properties"] = _properties(pairs)
     return node
+
+
+def _licenses(stated: tuple[str, ...]) -> list[_Node]:
+    """One that is an SPDX expression is an expression; the schema takes no mixture, so several are names."""
+    expression = spdx_expression(stated[0]) if len(stated) == 1 else ""
+    if expression == stated[0]:
+        return [{"expression": expression}]
+    return [{"license": {"name": name}} for name in stated]
 
 
 def _reference(sbom: CarriedSbom) -> _Node:
@@ -182,9 +204,19 @@ class _ReadReference(msgspec.Struct):
     hashes: list[_ReadHash] = []
 
 
+class _ReadLicense(msgspec.Struct):
+    name: str = ""
+
+
+class _ReadLicenses(msgspec.Struct):
+    expression: str = ""
+    license: _ReadLicense | None = None
+
+
 class _ReadComponent(msgspec.Struct, rename="camel"):
     name: str
     type: str
+    licenses: list[_ReadLicenses] = []
     version: str = ""
     purl: str = ""
     properties: list[_ReadProperty] = []
@@ -222,6 +254,7 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
         components = [_read_component(component, inside) for component, inside in _flat(bom.components)]
         unknowns = [msgspec.json.decode(text, type=ready(Unknown)) for text in root.get("unknown", [])]
         left_out = [msgspec.json.decode(text, type=ready(LeftOut)) for text in root.get("left-out", [])]
+        counted = [msgspec.json.decode(text, type=ready(Unattributed)) for text in root.get("unattributed", [])]
         return PlatformPackages(
             subject=Digest.parse(root["subject"][0]),
             manifest=descriptor,
@@ -232,6 +265,7 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
             unknowns=tuple(sorted(unknowns, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason))),
             created=(root.get("created") or [""])[0],
             left_out=tuple(sorted(left_out, key=lambda omission: (omission.subject, omission.reason))),
+            unattributed=counted[0] if counted else None,
         )
     except (KeyError, ValueError, msgspec.MsgspecError, DigestInvalid, PlatformInvalid) as error:
         raise ManifestInvalid(
@@ -273,6 +307,8 @@ def _read_component(component: _ReadComponent, inside: str) -> Component:
         evidence=_read_evidence(component, fields["type"]),
         inside=values.get("inside", [inside])[0],
         sboms=tuple(_read_references(component)),
+        layers=tuple(Digest.parse(text) for text in values.get("layer", [])),
+        licenses=tuple(each.expression or (each.license.name if each.license else "") for each in component.licenses),
         **fields,
     )
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+Names = dict[str, str]
+"""Many paths in little memory: folder to the base names in it, with ``/`` between them, which no name holds. The root
+is the empty folder."""
+
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
     """What is known about the file at one path."""
@@ -20,25 +24,40 @@ class OsPackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source_version: str = ""
     """Version of the source, when it is not ``version``."""
     maintainer: str = ""
+    epoch: int = 0
+    """rpm's, which is no part of its ``version``."""
+    licenses: tuple[str, ...] = ()
+    """As the database states them (apk, rpm)."""
 
 
 class OsDatabase(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """A dpkg status file (or one file of ``status.d``), or apk's ``installed``."""
+    """A dpkg status file (or one file of ``status.d``), apk's ``installed``, or rpm's ``rpmdb.sqlite``."""
 
     manager: str
-    """``deb`` or ``apk``."""
+    """``deb``, ``apk`` or ``rpm``."""
     packages: tuple[OsPackage, ...]
     broken: tuple[str, ...] = ()
     """Why single records could not be read."""
     owned: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Package and its files, where the database itself lists them (apk)."""
+    """Package and its files that may matter, where the database itself lists them (apk, rpm)."""
+    names: Names = {}
+    """All files of all packages, where the database itself lists them."""
 
 
 class OwnedFiles(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """A list of files that one dpkg package owns; only those that may matter."""
+    """A list of files that one dpkg package owns."""
 
     package: str
     paths: tuple[str, ...]
+    """Those that may matter."""
+    names: Names = {}
+    """All of them."""
+
+
+class Copyright(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """The ``copyright`` of a Debian package."""
+
+    licenses: tuple[str, ...]
 
 
 class OsRelease(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,12 +72,16 @@ class PythonDistribution(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     version: str
+    licenses: tuple[str, ...] = ()
 
 
 class WheelRecord(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """A RECORD: paths in the image that a wheel owns; only those that may matter."""
+    """A RECORD: paths in the image that a wheel owns."""
 
     paths: tuple[str, ...]
+    """Those that may matter."""
+    names: Names = {}
+    """All of them."""
 
 
 class CondaPackage(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,6 +92,8 @@ class CondaPackage(Fact, frozen=True, kw_only=True, omit_defaults=True):
     build: str = ""
     channel: str = ""
     paths: tuple[str, ...] = ()
+    names: Names = {}
+    licenses: tuple[str, ...] = ()
 
 
 class NpmPackage(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,6 +101,7 @@ class NpmPackage(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     version: str
+    licenses: tuple[str, ...] = ()
 
 
 class Interpreter(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,8 +157,60 @@ class SoftwareList(Fact, frozen=True, kw_only=True, omit_defaults=True):
     """Why it, or some of it, could not be read."""
 
 
+class GoModule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One module of a Go program."""
+
+    path: str
+    version: str = ""
+    """Empty: built from a folder (``(devel)``), so that nobody says which."""
+
+
+class GoProgram(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """What the Go linker wrote into a program or library about its making."""
+
+    name: str
+    """The file name."""
+    go: str = ""
+    """The version of Go, as a semantic version without ``v``; empty: a version between releases."""
+    main: GoModule | None = None
+    modules: tuple[GoModule, ...] = ()
+    """Everything else in it, as replaced."""
+    problem: str = ""
+    """Why some of it could not be read."""
+
+
+class JavaArtifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing in a Java archive."""
+
+    group: str = ""
+    """Maven's; empty: the archive does not tell, so that advisories do not know it."""
+    name: str
+    version: str = ""
+    path: str = ""
+    """Of the archive inside the file, ``!/`` between archives; empty: the file itself."""
+    main: bool = True
+    """Whether it is what its archive is, and not a part of another project that was packed into it."""
+    licenses: tuple[str, ...] = ()
+
+
+class JavaArchive(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A jar, war or ear, and the archives inside it."""
+
+    name: str
+    """The file name."""
+    artifacts: tuple[JavaArtifact, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Why some of it could not be read."""
+
+
 class RpmDatabase(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """An rpm database; seen, not read."""
+    """An rpm database that is seen and not read."""
+
+    reason: str = "this form of rpm database is not read"
+
+
+class RpmJournal(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A write-ahead log beside ``rpmdb.sqlite`` that holds what is not in the database itself."""
 
 
 class HardLink(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -157,13 +235,17 @@ AnyFact = (
     | OsRelease
     | PythonDistribution
     | WheelRecord
+    | Copyright
     | CondaPackage
     | NpmPackage
+    | GoProgram
+    | JavaArchive
     | Interpreter
     | StandardLibrary
     | Native
     | SoftwareList
     | RpmDatabase
+    | RpmJournal
     | HardLink
     | Unreadable
     | Plain
@@ -184,5 +266,10 @@ class LayerContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Directories whose lower content is hidden."""
     escapes: tuple[str, ...] = ()
     """Symbolic links that climb above the root."""
+    files: Names = {}
+    """All regular files: behind each name, as a name of its own, its size in bytes."""
+    more_files: int = 0
+    """Files that were only counted: too many for a list."""
+    more_bytes: int = 0
     cut: str = ""
     """Why the rest of the layer was not looked at; empty: all of it was. No layer above can take that back."""

@@ -12,6 +12,7 @@ import posixpath
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable
 
 import msgspec
 
@@ -24,31 +25,49 @@ from registry_pipelines.scan.facts import (
     Unreadable,
     WheelRecord,
 )
-from registry_pipelines.scan.os_databases import clean_path, may_matter
+from registry_pipelines.scan.names import names_of
+from registry_pipelines.scan.os_databases import MAX_LICENSE_CHARACTERS, clean_path, may_matter
 
 MAX_METADATA_BYTES = 4 * 1024 * 1024
 """A METADATA with its README; the largest known are below 1 MiB."""
 
 _PYTHON_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,212}[A-Za-z0-9])?\Z")
 _VERSION = re.compile(r"[^\s\x00-\x1f]{1,256}\Z")
-_FIELD = re.compile(r"(name|version)[ \t]*:(.*)", re.IGNORECASE)
+_FIELD = re.compile(r"(name|version|license|license-expression)[ \t]*:(.*)", re.IGNORECASE)
+_CLASSIFIER = re.compile(r"classifier[ \t]*:[ \t]*License ::(?:[ \t]*OSI Approved[ \t]*::)?[ \t]*(\S.*)", re.IGNORECASE)
 
 
 def read_metadata(raw: bytes) -> AnyFact:
     """METADATA or PKG-INFO: headers up to the blank line; the name inside wins over the folder's name."""
     headers: dict[str, str] = {}
+    classified: list[str] = []
     for line in raw.decode("utf-8", "replace").split("\n"):
         if not line.strip():
             break
         match = _FIELD.match(line)
         if match:
             headers.setdefault(match[1].lower(), match[2].strip())
+        elif classifier := _CLASSIFIER.match(line):
+            classified.append(classifier[1].strip())
     name, version = headers.get("name", ""), headers.get("version", "")
     if not _PYTHON_NAME.match(name):
         return Unreadable(reason=f"the metadata has no usable Name ({name[:60]!r})")
     if not _VERSION.match(version):
         return Unreadable(reason=f"the metadata of {name} has no usable Version ({version[:60]!r})")
-    return PythonDistribution(name=name, version=version)
+    return PythonDistribution(name=name, version=version, licenses=_python_licenses(headers, classified))
+
+
+def _python_licenses(headers: dict[str, str], classified: list[str]) -> tuple[str, ...]:
+    """The expression (PEP 639), else the classifiers, else the free text, of which many hold a whole licence: only a
+    first line that may be a name counts."""
+    expression, text = headers.get("license-expression", ""), headers.get("license", "")
+    stated = [expression] if expression else classified or ([text] if text.upper() != "UNKNOWN" else [])
+    return _named_licenses(stated)
+
+
+def _named_licenses(stated: Iterable[object]) -> tuple[str, ...]:
+    texts = (_printable(text).strip() for text in stated if isinstance(text, str))
+    return tuple(dict.fromkeys(text for text in texts if 0 < len(text) <= MAX_LICENSE_CHARACTERS))
 
 
 def read_wheel_record(raw: bytes, path: str) -> AnyFact:
@@ -59,8 +78,10 @@ def read_wheel_record(raw: bytes, path: str) -> AnyFact:
         names = [row[0] for row in rows if row]
     except csv.Error as error:
         return Unreadable(reason=f"the RECORD is not CSV: {error}")
-    paths = (clean_path(name if name.startswith("/") else f"{root}/{name}") for name in names)
-    return WheelRecord(paths=tuple(sorted({listed for listed in paths if listed and may_matter(listed)})))
+    paths = {clean_path(name if name.startswith("/") else f"{root}/{name}") for name in names}
+    return WheelRecord(
+        paths=tuple(sorted(path for path in paths if path and may_matter(path))), names=names_of(sorted(paths))
+    )
 
 
 def read_egg(raw: bytes) -> AnyFact:
@@ -81,6 +102,7 @@ class _CondaDocument(msgspec.Struct):
     build: str = ""
     channel: str = ""
     files: list[str] = []
+    license: str | None = None
 
 
 def read_conda(raw: bytes, path: str) -> AnyFact:
@@ -92,19 +114,24 @@ def read_conda(raw: bytes, path: str) -> AnyFact:
         return Unreadable(reason=f"the conda record cannot be read: {error}")
     if not _PYTHON_NAME.match(document.name.strip("_")) or not _VERSION.match(document.version):
         return Unreadable(reason="the conda record has no usable name and version")
-    paths = [clean_path(f"{root}/{_printable(name)}") for name in document.files]
+    found = (clean_path(f"{root}/{_printable(name)}") for name in document.files)
+    paths = [file for file in found if file and file.startswith(root and f"{root}/")]
     return CondaPackage(
         name=document.name,
         version=document.version,
         build=_printable(document.build),
         channel=_printable(document.channel),
-        paths=tuple(file for file in paths if file.startswith(root and f"{root}/") and file and may_matter(file)),
+        paths=tuple(file for file in paths if may_matter(file)),
+        names=names_of(paths),
+        licenses=_named_licenses([document.license]),
     )
 
 
 class _NpmDocument(msgspec.Struct):
     name: str | None = None
     version: str | None = None
+    license: object = None
+    licenses: object = None
 
 
 _NPM_NAME = re.compile(r"(?:@[A-Za-z0-9._~-]{1,100}/)?[A-Za-z0-9._~-]{1,214}\Z")
@@ -124,7 +151,14 @@ def read_npm(raw: bytes, path: str) -> AnyFact:
     version = document.version or ""
     if not _NPM_NAME.match(name) or (version and not _VERSION.match(version)):
         return Unreadable(reason="the package.json has no usable name and version")
-    return NpmPackage(name=name, version=version)
+    return NpmPackage(name=name, version=version, licenses=_npm_licenses(document))
+
+
+def _npm_licenses(document: _NpmDocument) -> tuple[str, ...]:
+    """An SPDX expression; in old packages an object with its ``type``, or a list of such."""
+    license = document.license or document.licenses
+    entries = license if isinstance(license, list) else [license]
+    return _named_licenses(entry.get("type") if isinstance(entry, dict) else entry for entry in entries)
 
 
 def _printable(text: str) -> str:

@@ -27,6 +27,7 @@ from registry_pipelines.scan.report import (
     PlatformPackages,
     Report,
     Unknown,
+    unattributed_of,
 )
 from registry_pipelines.scan.versions import normal_name, parse_version, spoken_of
 
@@ -48,7 +49,11 @@ def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: da
         Unknown(kind="unreadable", subject=f"advisories:{problem.subject}", reason=problem.reason)
         for problem in store.problems
     )
-    components = {component for platform in packages for component in platform.components}
+    components = {
+        msgspec.structs.replace(component, layers=(), licenses=())
+        for platform in packages
+        for component in platform.components
+    }
     for component in sorted(components, key=lambda component: (component.purl, component.os_owned)):
         found_here, unknown_here = match_component(component, store)
         findings.extend(found_here)
@@ -62,6 +67,7 @@ def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: da
         components=len({(component.purl, component.os_owned) for component in components}),
         scanned_at=(now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         coverage=_coverage(components, store),
+        unattributed=unattributed_of([platform.unattributed for platform in packages]),
     )
 
 

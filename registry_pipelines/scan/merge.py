@@ -6,7 +6,9 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from registry_pipelines.scan.facts import AnyFact, HardLink, LayerContent, Unreadable
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.scan.facts import AnyFact, HardLink, LayerContent, OsDatabase, Unreadable
+from registry_pipelines.scan.names import sizes, with_sizes
 
 MAX_LINK_HOPS = 40
 """Symbolic links followed for one path (Linux, ``path_resolution(7)``)."""
@@ -18,6 +20,19 @@ class Tree:
 
     facts: dict[str, AnyFact] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, int] = field(default_factory=dict)
+    """Which layer, from 0 for the base, brought what is known of each path."""
+    databases: dict[str, list[tuple[int, OsDatabase]]] = field(default_factory=dict)
+    """Every edition of each database of packages that the image has, the topmost last."""
+    files: dict[str, str] = field(default_factory=dict)
+    """All regular files, as ``LayerContent`` has them."""
+    parents: set[str] = field(default_factory=set)
+    """Folders that have, or had, regular files somewhere below them."""
+    more_files: int = 0
+    """Files that no layer's list had room for."""
+    more_bytes: int = 0
+    digests: tuple[Digest, ...] = ()
+    """Of the layers, base first; empty: not known."""
     escapes: set[str] = field(default_factory=set)
     cut: list[str] = field(default_factory=list)
     """Why the rest of a layer was not looked at, one for each such layer."""
@@ -32,6 +47,14 @@ class Tree:
         if real_folder is None:
             real_folder = self._folders[folder] = self._follow(folder)
         return f"{real_folder}/{base}" if real_folder else base
+
+    def real_folder(self, folder: str) -> str:
+        """A folder with all symbolic links on its way followed; the root is empty."""
+        return self.real(f"{folder}/").rstrip("/") if folder else ""
+
+    def layer_of(self, number: int | None) -> Digest | None:
+        """The digest of a layer by its place."""
+        return self.digests[number] if number is not None and number < len(self.digests) else None
 
     def forget_folders(self) -> None:
         """To be called when ``links`` changed after :meth:`real` was asked."""
@@ -61,20 +84,58 @@ class Tree:
         return "/".join(done)
 
 
-def merge_layers(layers: Sequence[LayerContent]) -> Tree:
-    """Apply layers, base first. A layer's whiteouts hide lower layers only, wherever they stand in the layer."""
-    tree = Tree()
-    for layer in layers:
+def merge_layers(layers: Sequence[LayerContent], digests: Sequence[Digest] = ()) -> Tree:
+    """Apply layers, base first. A layer's whiteouts hide lower layers only, wherever they stand in the layer. digests:
+    of the same layers, for who wants to know which one brought something."""
+    tree = Tree(digests=tuple(digests))
+    for number, layer in enumerate(layers):
         _hide(tree, layer)
         tree.links.update(layer.links)
         for path in layer.facts:
             tree.links.pop(path, None)
         for path, fact in layer.facts.items():
-            tree.facts[path] = _linked(tree, fact)
+            known = tree.facts[path] = _linked(tree, fact)
+            tree.layers[path] = number
+            if isinstance(known, OsDatabase):
+                tree.databases.setdefault(path, []).append((number, known))
+        _add_files(tree, layer)
         tree.escapes.update(layer.escapes)
         tree.cut += [layer.cut] if layer.cut else []
     tree.escapes &= tree.links.keys()
     return tree
+
+
+def _add_files(tree: Tree, layer: LayerContent) -> None:
+    tree.more_files += layer.more_files
+    tree.more_bytes += layer.more_bytes
+    for folder, text in layer.files.items():
+        below = tree.files.get(folder)
+        tree.files[folder] = text if below is None else with_sizes(sizes(below) | sizes(text))
+        while folder and folder not in tree.parents:
+            tree.parents.add(folder)
+            folder = folder.rpartition("/")[0]
+
+
+def _hide_files(tree: Tree, gone: Iterable[str], hidden_folders: set[str]) -> None:
+    """The same for what is only counted. What was written through a symbolic link is gone with it here."""
+    hidden = {folder for folder in hidden_folders if not folder or folder in tree.parents}
+    if hidden:
+        for folder in [each for each in tree.files if each in hidden or _is_below(each, hidden)]:
+            del tree.files[folder]
+    by_folder: dict[str, list[str]] = {}
+    for path in gone:
+        folder, _, base = path.rpartition("/")
+        if folder in tree.files:
+            by_folder.setdefault(folder, []).append(base)
+    for folder, bases in by_folder.items():
+        there = sizes(tree.files[folder])
+        count = len(there)
+        for base in bases:
+            there.pop(base, None)
+        if not there:
+            del tree.files[folder]
+        elif len(there) < count:
+            tree.files[folder] = with_sizes(there)
 
 
 def _hide(tree: Tree, layer: LayerContent) -> None:
@@ -83,12 +144,14 @@ def _hide(tree: Tree, layer: LayerContent) -> None:
     hidden_folders = {*no_folders, *layer.opaque, *layer.facts}
     gone = {*no_folders, *layer.folders}
     tree.forget_folders()
+    _hide_files(tree, gone, {*no_folders, *layer.opaque})
     hidden = [path for path in tree.facts if path in gone or _is_below(path, hidden_folders)]
     for path in hidden:
         fact, real = tree.facts.pop(path), tree.real(path)
         # What was written through a symbolic link is not gone with the link.
-        if path not in gone and real != path and real not in gone and not _is_below(real, hidden_folders):
-            tree.facts.setdefault(real, fact)
+        stays = path not in gone and real != path and real not in gone and not _is_below(real, hidden_folders)
+        if stays and tree.facts.setdefault(real, fact) is fact:
+            tree.layers[real] = tree.layers[path]
     for path in [path for path in tree.links if path in gone or _is_below(path, hidden_folders)]:
         del tree.links[path]
     tree.forget_folders()

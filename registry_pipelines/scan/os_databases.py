@@ -1,4 +1,5 @@
-"""The databases of dpkg and apk, read from bytes; never an exception for bad content, always a reason.
+"""The databases of dpkg and apk and the texts beside them, read from bytes; bad content gives a reason, never an
+exception.
 
 Sources: dpkg's ``deb-control(5)`` and ``dpkg-query(1)`` (status), Alpine's apk-tools v2 ``installed`` format.
 """
@@ -9,10 +10,17 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 
-from registry_pipelines.scan.facts import OsDatabase, OsPackage, OsRelease, OwnedFiles
+from registry_pipelines.scan.facts import Copyright, OsDatabase, OsPackage, OsRelease, OwnedFiles
+from registry_pipelines.scan.names import NamesWriter, names_of
 
 _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?\s*\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}\Z")
+MAX_LICENSES = 40
+"""Of one package; Chromium names 80."""
+MAX_LICENSE_CHARACTERS = 300
+
+_LICENSE_FIELD = re.compile(r"^License:[ \t]*([^\n]*)", re.MULTILINE | re.IGNORECASE)
+_COMMON_LICENSE = re.compile(r"/usr/share/common-licenses/([A-Za-z][A-Za-z0-9.+-]{1,40})")
 _MD5_LINE = re.compile(r"[0-9a-f]{32} [ *](.+)\Z")
 
 SBOM_FOLDER = ".dist-info/sboms/"
@@ -131,17 +139,30 @@ def _deb_package(name: str, fields: dict[str, str]) -> OsPackage | str:
 
 def read_dpkg_list(raw: bytes, package: str) -> OwnedFiles:
     """``info/<package>[:arch].list``: one absolute path a line."""
-    paths = (clean_path(line) for line in _text(raw).split("\n"))
-    return OwnedFiles(
-        package=package.partition(":")[0], paths=tuple(path for path in paths if path and may_matter(path))
-    )
+    return _owned(package.partition(":")[0], (clean_path(line) for line in _text(raw).split("\n")))
 
 
 def read_md5sums(raw: bytes, package: str) -> OwnedFiles:
     """Distroless ``status.d/<package>.md5sums``: hash, two blanks, relative path."""
     matches = (_MD5_LINE.match(line) for line in _text(raw).split("\n"))
-    paths = (clean_path(match[1]) for match in matches if match)
-    return OwnedFiles(package=package, paths=tuple(path for path in paths if path and may_matter(path)))
+    return _owned(package, (clean_path(match[1]) for match in matches if match))
+
+
+def _owned(package: str, found: Iterable[str]) -> OwnedFiles:
+    paths = [path for path in found if path]
+    return OwnedFiles(package=package, paths=tuple(path for path in paths if may_matter(path)), names=names_of(paths))
+
+
+def read_copyright(raw: bytes) -> Copyright:
+    """``copyright`` of a package: the short names of licences (Debian's machine-readable format 1.0), else the common
+    licences that it points to."""
+    text = _text(raw)
+    if text.lstrip().startswith("Format:"):
+        found = [match[1].strip() for match in _LICENSE_FIELD.finditer(text)]
+    else:
+        found = [match[1].rstrip(".") for match in _COMMON_LICENSE.finditer(text)]
+    named = dict.fromkeys(license for license in found if 0 < len(license) <= MAX_LICENSE_CHARACTERS)
+    return Copyright(licenses=tuple(named)[:MAX_LICENSES])
 
 
 def read_apk(raw: bytes) -> OsDatabase:
@@ -149,6 +170,7 @@ def read_apk(raw: bytes) -> OsDatabase:
     packages: list[OsPackage] = []
     broken: list[str] = []
     owned: list[tuple[str, tuple[str, ...]]] = []
+    names = NamesWriter()
     for number, block in enumerate(_stanzas(_text(raw)), 1):
         fields: dict[str, str] = {}
         paths: list[str] = []
@@ -176,10 +198,15 @@ def read_apk(raw: bytes) -> OsDatabase:
                 architecture=fields.get("A", ""),
                 source="" if origin == name else origin,
                 maintainer=fields.get("m", "")[:300],
+                licenses=tuple(filter(None, [fields.get("L", "")[:1000]])),
             )
         )
+        for path in filter(None, paths):
+            names.add(path)
         owned.append((name, tuple(path for path in paths if path and may_matter(path))))
-    return OsDatabase(manager="apk", packages=tuple(packages), broken=tuple(broken), owned=tuple(owned))
+    return OsDatabase(
+        manager="apk", packages=tuple(packages), broken=tuple(broken), owned=tuple(owned), names=names.names()
+    )
 
 
 def read_os_release(raw: bytes) -> OsRelease:

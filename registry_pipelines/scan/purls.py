@@ -26,9 +26,10 @@ _BY_TYPE = {
 }
 _SEPARATORS = {"maven": ":"}
 """Between namespace and name; a slash elsewhere."""
-_RELEASED = {"debian": "Debian:{}", "ubuntu": "Ubuntu:{}", "alpine": "Alpine:v{}"}
+_RELEASED = {"debian": "Debian:{}", "ubuntu": "Ubuntu:{}", "alpine": "Alpine:v{}", "almalinux": "AlmaLinux:{}"}
 _ROLLING = {"wolfi": "Wolfi", "chainguard": "Chainguard"}
-_PACKED_AS = {"deb": ("debian", "ubuntu"), "apk": ("alpine", *_ROLLING)}
+_PACKED_AS = {"deb": ("debian", "ubuntu"), "apk": ("alpine", *_ROLLING), "rpm": ("almalinux",)}
+"""Of the distributions with rpm, only AlmaLinux publishes by the name of the installed package (OSV schema 1.7)."""
 _ALMA_RELEASE = re.compile(r"\.el(\d+)(?:[._]|\Z)")
 
 
@@ -45,11 +46,13 @@ class Named(NamedTuple):
 def ecosystem_of_release(kind: str, distribution: str, version: str) -> str:
     """``Debian:12`` for ``debian`` and ``12``; empty when advisories know no such distribution or it has no version.
 
-    kind: of the package, ``deb`` or ``apk``. A distribution with other packages says nothing about it: looked up there,
-    none would ever be found affected.
+    kind: of the package, ``deb``, ``apk`` or ``rpm``. A distribution with other packages says nothing about it: looked
+    up there, none would ever be found affected.
     """
     if distribution not in _PACKED_AS[kind]:
         return ""
+    if distribution == "almalinux":
+        version = version.partition(".")[0]
     if distribution == "alpine":
         version = ".".join(version.split(".")[:2])
     template = _RELEASED.get(distribution, "")

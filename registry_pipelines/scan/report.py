@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -20,6 +20,7 @@ from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_jso
 from registry_pipelines.oci.media_types import CYCLONEDX
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.times import read_time
+from registry_pipelines.progress import count_text, size_text
 
 REPORT_MEDIA_TYPE = "application/vnd.registry-pipelines.vulnerability-report.v1+json"
 """artifactType and layer media type of a vulnerability report."""
@@ -44,6 +45,9 @@ MAX_LEFT_OUT_NAMED = 10
 
 MAX_UNDECLARED_NAMED = 5
 """An image has dozens; the report and the SBOM list all of them."""
+
+MAX_FOLDERS_NAMED = 10
+"""Folders with files that nobody owns."""
 
 Severity = Literal["MALICIOUS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN"]
 SEVERITIES: tuple[Severity, ...] = ("MALICIOUS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
@@ -106,11 +110,16 @@ class Component(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: str
     version: str
     type: str
-    """The purl type: ``pypi``, ``deb``, ``apk``, ``npm``, ``conda``, ``generic``."""
+    """The purl type: ``pypi``, ``deb``, ``apk``, ``rpm``, ``npm``, ``conda``, ``golang``, ``maven``, ``generic``."""
     ecosystem: str = ""
     """OSV ecosystem (``PyPI``, ``Debian:12``, ``Alpine:v3.20``, ``npm``); empty when OSV has none for it."""
     locations: tuple[str, ...] = ()
-    """Paths in the image, sorted, without leading slash."""
+    """Paths in the image, sorted, without leading slash; what lies in an archive stands behind ``!/``."""
+    layers: tuple[Digest, ...] = ()
+    """The layers that brought it, the lowest first; of an operating-system package the one that installed it in this
+    version. Empty: not known."""
+    licenses: tuple[str, ...] = ()
+    """As its maker states them: SPDX expressions, names, or what a distribution calls them."""
     os_owned: str = ""
     """The operating-system package (``deb python3-jinja2``) that installed this; empty for all others."""
     source_name: str = ""
@@ -143,6 +152,23 @@ class Unknown(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"{self.kind}:{self.subject}"
 
 
+class FolderCount(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files in one folder and below it."""
+
+    folder: str
+    files: int
+    size_bytes: int
+
+
+class Unattributed(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files that no package lists and that are no component by themselves: nothing is known of them."""
+
+    files: int = 0
+    size_bytes: int = 0
+    folders: tuple[FolderCount, ...] = ()
+    """Where they are, the most bytes first; the largest few."""
+
+
 class PlatformPackages(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one platform's image holds."""
 
@@ -156,6 +182,8 @@ class PlatformPackages(_Document, frozen=True, kw_only=True, forbid_unknown_fiel
     created: str = ""
     """``created`` of the image config, as written there."""
     left_out: tuple[LeftOut, ...] = ()
+    unattributed: Unattributed | None = None
+    """None: not counted, as by earlier versions."""
 
 
 class Finding(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -242,6 +270,8 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """RFC 3339, UTC, whole seconds."""
     coverage: tuple[Coverage, ...] = ()
     """The ecosystems of ``components`` that advisories cover, sorted by name."""
+    unattributed: Unattributed | None = None
+    """Files that no package lists, of all platforms together; None: not counted."""
 
     @property
     def order(self) -> tuple[str, str, int]:
@@ -325,6 +355,41 @@ def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
     lines = [f"left out: {omission.subject}: {omission.reason}" for omission in ordered[:MAX_LEFT_OUT_NAMED]]
     more = len(ordered) - len(lines)
     return [*lines, f"left out: {more} more, which the SBOM lists"] if more else lines
+
+
+def unattributed_lines(unattributed: Unattributed | None) -> list[str]:
+    """One line about files that nobody owns; none when there is none, or they were not counted."""
+    if unattributed is None or not unattributed.files:
+        return []
+    named = ", ".join(f"{each.folder or '/'} ({size_text(each.size_bytes)})" for each in unattributed.folders[:3])
+    files, size = count_text(unattributed.files, "file"), size_text(unattributed.size_bytes)
+    return [f"unattributed: {files} of {size} that no package lists, most in {named}"]
+
+
+def unattributed_of(counts: Sequence[Unattributed | None]) -> Unattributed | None:
+    """Of several platforms together; None where one was not counted."""
+    known = [each for each in counts if each is not None]
+    if len(known) < len(counts):
+        return None
+    folders: dict[str, list[FolderCount]] = {}
+    for each in known:
+        for folder in each.folders:
+            folders.setdefault(folder.folder, []).append(folder)
+    summed = [
+        FolderCount(folder=name, files=sum(one.files for one in parts), size_bytes=sum(one.size_bytes for one in parts))
+        for name, parts in folders.items()
+    ]
+    return Unattributed(
+        files=sum(each.files for each in known),
+        size_bytes=sum(each.size_bytes for each in known),
+        folders=largest(summed),
+    )
+
+
+def largest(folders: Iterable[FolderCount]) -> tuple[FolderCount, ...]:
+    """The folders to be named."""
+    ordered = sorted(folders, key=lambda each: (-each.size_bytes, -each.files, each.folder))
+    return tuple(ordered[:MAX_FOLDERS_NAMED])
 
 
 def undeclared_lines(purls: Iterable[str]) -> list[str]:

@@ -87,7 +87,8 @@ class _Scanner:
         if known is not None:
             return msgspec.structs.replace(known, subject=self._subject)
         config = image_config(self._place, manifest)
-        tree = merge_layers(self._layers(image, manifest, config))
+        digests = [layer.digest for layer in manifest.layers]
+        tree = merge_layers(self._layers(image, manifest, config), digests)
         contents = find_components(tree)
         packages = PlatformPackages(
             subject=self._subject,
@@ -97,6 +98,7 @@ class _Scanner:
             unknowns=tuple(contents.unknowns),
             created=config.created,
             left_out=tuple(contents.left_out),
+            unattributed=contents.unattributed,
         )
         self._kept.keep_image(image.digest, packages)
         return packages

@@ -73,9 +73,10 @@ def version_text(entry: Entry, base: str, start: bytes) -> tuple[str, str]:
     if text is None or entry.size > MAX_BINARY_BYTES:
         return "", ""
     versions: set[str] = set()
-    window = start
-    while chunk := entry.head(_READ_BYTES):
+    window, chunk = b"", start
+    while chunk:
         window = window[-_OVERLAP:] + chunk
         if text.marker in window:
             versions.update(match[1].decode() for match in text.pattern.finditer(window))
+        chunk = entry.head(_READ_BYTES)
     return (text.product, versions.pop()) if len(versions) == 1 else ("", "")

@@ -89,7 +89,7 @@ class Wheels:
         owner = self.owners.get(tree.real(path))
         if owner is None:
             return None
-        root = _real_folder(tree, posixpath.dirname(place))
+        root = tree.real_folder(posixpath.dirname(place))
         return owner if root != owner.root and _is_below(root, owner.root) else None
 
 
@@ -118,7 +118,7 @@ def _installed(tree: Tree) -> Iterator[tuple[str, Wheel]]:
     for path, fact in tree.facts.items():
         if isinstance(fact, PythonDistribution) and path.endswith(".dist-info/METADATA"):
             info = posixpath.dirname(path)
-            root = _real_folder(tree, posixpath.dirname(info))
+            root = tree.real_folder(posixpath.dirname(info))
             yield info, Wheel(str(canonicalize_name(fact.name)), fact.version, root)
 
 
@@ -129,10 +129,6 @@ def _add_list(wheels: Wheels, tree: Tree, path: str, fact: SoftwareList) -> None
         owner.lists[path] = fact
     elif folder and f"{info}.dist-info/METADATA" not in tree.facts:
         wheels.stray.append(path)
-
-
-def _real_folder(tree: Tree, folder: str) -> str:
-    return tree.real(f"{folder}/").rstrip("/")
 
 
 def _is_below(path: str, folder: str) -> bool:

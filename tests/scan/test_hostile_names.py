@@ -73,5 +73,5 @@ def test_everything_found_reads_back_equal(pypa: AdvisoryStore, name: str, first
 def test_ordinary_debian_versions_keep_their_text(version: str) -> None:
     status = f"Package: p\nStatus: install ok installed\nVersion: {version}\n".encode()
     facts: dict[str, AnyFact] = {"var/lib/dpkg/status": os_databases.read_dpkg(status, status_required=True)}
-    (component,), _, _ = find_components(merge_layers([LayerContent(facts=facts, links={})]))
+    (component,), _, _, _ = find_components(merge_layers([LayerContent(facts=facts, links={})]))
     assert component.version == version

@@ -185,7 +185,11 @@ def test_zipped_eggs() -> None:
 def test_conda_and_npm() -> None:
     raw = json.dumps({"name": "numpy", "version": "1.26", "build": "py311_0", "files": ["lib/x.so", "lib/x.py"]})
     assert language.read_conda(raw.encode(), "opt/conda/conda-meta/numpy.json") == CondaPackage(
-        name="numpy", version="1.26", build="py311_0", paths=("opt/conda/lib/x.so",)
+        name="numpy",
+        version="1.26",
+        build="py311_0",
+        paths=("opt/conda/lib/x.so",),
+        names={"opt/conda/lib": "x.so/x.py"},
     )
     place = "app/node_modules/@s/x/package.json"
     assert language.read_npm(b'\xef\xbb\xbf{"name":"@s/x","version":"1.0.0","other":[]}', place) == NpmPackage(
