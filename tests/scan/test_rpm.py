@@ -57,7 +57,7 @@ def database(path: Path, *headers: bytes) -> bytes:
 
 
 def scan(place: Place, layers: list[Files]) -> PlatformPackages:
-    (found,) = scan_image(place, push_image(place, layers), state=Path(str(place.registry)).parent / "state")
+    (found,) = scan_image(place, push_image(place, layers), state=Path(str(place.registry.name)).parent / "state")
     return found
 
 
