@@ -138,7 +138,9 @@ def set_read_ahead(folder: Path, size: int) -> None:
     """How far the kernel reads ahead in files of a mount that are opened from now on, in bytes. For root of the
     machine; nothing happens for others."""
     device = folder.stat().st_dev
-    settings = _named_settings.get(device, _SETTINGS / f"{os.major(device)}:{os.minor(device)}")
+    settings = _SETTINGS / f"{os.major(device)}:{os.minor(device)}"
+    if not settings.exists():  # a name may be left of a mount that is gone, whose number another one has now
+        settings = _named_settings.get(device, settings)
     with suppress(OSError):
         (settings / "read_ahead_kb").write_text(str(size >> 10))
 
