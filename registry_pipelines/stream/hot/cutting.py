@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from registry_pipelines.errors import ContentError, NotFound
+from registry_pipelines.errors import ContentError, LayerInvalid, NotFound
 from registry_pipelines.evidence.keys import verifier_of
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci.digest import Digest
@@ -25,7 +25,8 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.hot.contents import files_like
-from registry_pipelines.stream.hot.pack import Frame, Head, PackLayer, Part, encode_head, pack_frame
+from registry_pipelines.stream.hot.metadata import metadata_blob, pack_metadata
+from registry_pipelines.stream.hot.pack import Frame, Head, MetadataBlob, PackLayer, Part, encode_head, pack_frame
 from registry_pipelines.stream.hot.packs import (
     PackNote,
     find_packs,
@@ -36,6 +37,7 @@ from registry_pipelines.stream.hot.packs import (
 from registry_pipelines.stream.hot.recording import Recording, inherit
 from registry_pipelines.stream.hot.touched import Asked, Extent, asked_for
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
@@ -191,6 +193,7 @@ def _publish(
     """The pack's manifest, whether it was attached now, and bytes sent beside the frames."""
     if not cut:
         return None, False, 0
+    stored, blob = _metadata(tables)
     order = sorted((rank, part, frame) for part, each in enumerate(cut) for frame, rank in each.ranks.items())
     head = Head(
         image.descriptor.digest,
@@ -199,6 +202,7 @@ def _publish(
         tuple(each.part for each in cut),
         tuple((part, frame) for _, part, frame in order),
         tables.tree.dump(),
+        blob,
     )
     raw = encode_head(head)
     there = find_packs(uploads.target, image.descriptor.digest, verifier_of(signer))
@@ -217,8 +221,19 @@ def _publish(
         command=" ".join(recording.command)[:1000].encode("utf-8", "replace").decode(),
         gpu=recording.gpu,
     )
+    if blob is not None:
+        push_piece(uploads, Piece(metadata_blob(blob), stored))
     frames = list({each.part.digest: frames_blob(each.part.digest, each.part.size) for each in cut}.values())
-    return publish_pack(uploads, image.descriptor, raw, frames, note, signer), True, len(raw)
+    blobs = [*frames, *([metadata_blob(blob)] if blob else [])]
+    return publish_pack(uploads, image.descriptor, raw, blobs, note, signer), True, len(raw) + len(stored)
+
+
+def _metadata(tables: ImageTables) -> tuple[bytes, MetadataBlob | None]:
+    """The tree as EROFS; nothing where it cannot be."""
+    try:
+        return pack_metadata(Metadata(tables.tree, [table.tar_size for table in tables.layers]))
+    except LayerInvalid:
+        return b"", None
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,13 @@ from registry_pipelines.stream.lazy.tree import Tree
 PACK_TYPE = "application/vnd.registry-pipelines.hot-pack.v1+json"
 """Artifact type of its manifest, whose ``subject`` is the manifest of one platform."""
 HEAD_TYPE = "application/vnd.registry-pipelines.hot-pack.head.v1"
+METADATA_TYPE = "application/vnd.registry-pipelines.hot-pack.erofs.v1"
 FRAMES_TYPE = "application/vnd.registry-pipelines.hot-pack.frames.v1"
 
 MAX_HEAD_BYTES = 256 << 20
 """An image of ten million files has some 150 MB of tree."""
+MAX_METADATA_BYTES = 2 << 30
+"""Unpacked; an image of ten million files has some 1.5 GB."""
 MAX_FRAME_BYTES = 2 << 20
 """Of content; one is in memory for each connection."""
 MAX_PACK_BYTES = 2 << 30
@@ -74,6 +77,20 @@ class Part(NamedTuple):
     """In the order in which a start needed them when they were cut."""
 
 
+class MetadataBlob(NamedTuple):
+    """The tree as EROFS (``lazy.erofs``), as one zstd frame: making it takes a node longer than fetching it."""
+
+    format: int
+    """``erofs.FORMAT`` of who made it; a node with another one makes its own."""
+    digest: Digest
+    stored: int
+    """Bytes of the blob."""
+    size: int
+    """Bytes of the metadata."""
+    left_out: tuple[str, ...] = ()
+    """See ``erofs.Layout``."""
+
+
 class Head(NamedTuple):
     """See the module."""
 
@@ -88,6 +105,8 @@ class Head(NamedTuple):
     """Part and frame, as they are needed; a frame that is not named is not needed."""
     tree: bytes
     """``Tree.dump``."""
+    metadata: MetadataBlob | None = None
+    """None: the image cannot be EROFS, or the pack is of a build before 2026-12."""
 
     def open_tree(self) -> Tree:
         """The tree, checked: every file lies in its layer. Raises IndexInvalid."""
@@ -106,6 +125,7 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     """Extents: positions and sizes in turn."""
     order: list[tuple[int, int]]
     tree: bytes
+    metadata: tuple[int, str, int, int, list[str]] | None = None
 
 
 def encode_head(head: Head) -> bytes:
@@ -118,7 +138,11 @@ def encode_head(head: Head) -> bytes:
         for part in head.parts
     ]
     layers = [(str(layer.digest), str(layer.table or ""), layer.size) for layer in head.layers]
-    return _MAGIC + msgspec.msgpack.encode([str(head.image), head.window, layers, parts, head.order, head.tree])
+    told: list[object] = [str(head.image), head.window, layers, parts, head.order, head.tree]
+    if head.metadata:
+        form, digest, *rest = head.metadata
+        told.append([form, str(digest), *rest])
+    return _MAGIC + msgspec.msgpack.encode(told)
 
 
 def decode_head(raw: bytes, *, where: str = "") -> Head:
@@ -164,7 +188,14 @@ def _checked(found: _Head) -> Head:
         raise ValueError("its order names what is not there, or a frame twice")
     if not 0 < found.window <= MAX_FRAME_BYTES:
         raise ValueError("its window is no size")
-    return Head(Digest.parse(found.image), found.window, layers, tuple(parts), tuple(found.order), found.tree)
+    metadata = _metadata(*found.metadata) if found.metadata else None
+    return Head(Digest.parse(found.image), found.window, layers, tuple(parts), tuple(found.order), found.tree, metadata)
+
+
+def _metadata(form: int, digest: str, stored: int, size: int, left_out: list[str]) -> MetadataBlob:
+    if not (0 < stored <= MAX_METADATA_BYTES and 0 < size <= MAX_METADATA_BYTES):
+        raise ValueError("its metadata has no size")
+    return MetadataBlob(form, Digest.parse(digest), stored, size, tuple(left_out))
 
 
 def _frame(found: tuple[int, bytes, list[int]], end: int) -> Frame:
@@ -204,10 +235,13 @@ __all__ = [
     "HEAD_TYPE",
     "MAX_FRAME_BYTES",
     "MAX_HEAD_BYTES",
+    "MAX_METADATA_BYTES",
     "MAX_PACK_BYTES",
+    "METADATA_TYPE",
     "PACK_TYPE",
     "Frame",
     "Head",
+    "MetadataBlob",
     "PackLayer",
     "Part",
     "decode_head",

@@ -126,9 +126,10 @@ def read_head(place: Place, found: FoundPack) -> Head:
 
 
 def publish_pack(
-    uploads: Uploads, image: Descriptor, raw: bytes, frames: Sequence[Descriptor], note: PackNote, signer: Signer
+    uploads: Uploads, image: Descriptor, raw: bytes, blobs: Sequence[Descriptor], note: PackNote, signer: Signer
 ) -> Descriptor:
-    """Sign a pack whose blobs of frames are at the place, and attach it. raw: the head. The descriptor of its manifest.
+    """Sign a pack whose ``blobs``, those of frames and metadata, are at the place, and attach it. raw: the head. The
+    descriptor of its manifest.
 
     Raises RegistryError.
     """
@@ -147,7 +148,7 @@ def publish_pack(
     for descriptor, content in ((head, raw), (signed, envelope), (empty, b"{}")):
         push_piece(uploads, Piece(descriptor, content))
     inline = msgspec.structs.replace(signed, data=base64.b64encode(envelope).decode())
-    layers = [head, inline, *frames]
+    layers = [head, inline, *blobs]
     manifest = artifact_manifest(
         artifact_type=PACK_TYPE, layers=layers, subject=image, annotations={CREATED: note.made}
     )

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import (
     ContentError,
@@ -32,6 +33,9 @@ from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.jobs import Fetched, Runs
 from registry_pipelines.stream.lazy.tree import Tree
 from registry_pipelines.stream.ranges import blob_ranges
+
+if TYPE_CHECKING:  # only who mounts EROFS needs it
+    from registry_pipelines.stream.lazy.erofs import ReadyMetadata
 
 CONNECTIONS = 3
 """Requests for frames at once: while one waits for the registry's first byte, others give."""
@@ -190,6 +194,18 @@ class PackStream:
                 position += frame.stored
             found.append(row)
         return found
+
+    def metadata(self) -> ReadyMetadata | None:
+        """The tree as EROFS; None where the pack has none that can be used, which is told."""
+        from registry_pipelines.stream.hot.metadata import read_metadata
+
+        if self._head.metadata is None:
+            return None
+        try:
+            return read_metadata(self._place, self._head.metadata, [layer.size for layer in self._head.layers])
+        except RegistryPipelinesError as error:
+            self._log(f"the hot pack's metadata is not used, and is made here: {error}")
+            return None
 
     def of_layer(self, number: int) -> _LayerFrames | None:
         """What comes of one layer; None for nothing."""

@@ -21,7 +21,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
-from registry_pipelines.stream.lazy.erofs import ALIGNMENT, FORMAT, Layout, Metadata
+from registry_pipelines.stream.lazy.erofs import ALIGNMENT, FORMAT, Layout, Metadata, ReadyMetadata
 from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.mounting import mounts
 from registry_pipelines.stream.lazy.pages_ahead import Extents
@@ -56,24 +56,30 @@ class BackingStore:
         self._files = BlockStore(folder, max_bytes=max_bytes, is_used=_is_mounted)
         self._layouts = KeptFiles(folder / "layouts", max_bytes=MAX_LAYOUTS_BYTES)
 
-    def open(self, tree: Tree, layers: Sequence[LazyLayer]) -> BackingFile:
+    def open(
+        self,
+        tree: Tree,
+        layers: Sequence[LazyLayer],
+        made: Callable[[], ReadyMetadata | None] = lambda: None,
+    ) -> BackingFile:
         """The file of an image, ready to be mounted. It is this process's until it is closed. layers: as the tree
-        counts them; they stay open as long as it.
+        counts them; they stay open as long as it. made: asked for metadata that is made already, where it is needed.
 
         Raises what ``erofs.Metadata`` does, LocalError, DiskFull.
         """
         sizes = [layer.size for layer in layers]
         content = _content(tree, layers)
-        layout, metadata = self._layout(content, sizes), None
+        layout = self._layout(content, sizes)
+        metadata: Metadata | ReadyMetadata | None = None
         if layout is None:
-            metadata = Metadata(tree, sizes)
+            metadata = made() or Metadata(tree, sizes)
             layout = metadata.layout
             kept = _Kept(layout.metadata_bytes, list(layout.left_out))
             self._layouts.put(content.hex, encode_json(kept))
         file = BackingFile(self._free(content, layout.size), layout, layers, self)
         try:
             if not file.ready:
-                file.begin(metadata or Metadata(tree, sizes))
+                file.begin(metadata or made() or Metadata(tree, sizes))
         except BaseException:
             file.close()
             raise
@@ -150,7 +156,7 @@ class BackingFile:
         """Whether its metadata is there."""
         return self.holds(0, self.layout.metadata_bytes)
 
-    def begin(self, metadata: Metadata) -> None:
+    def begin(self, metadata: Metadata | ReadyMetadata) -> None:
         """Write the metadata. Raises LocalError, DiskFull."""
         out = _Front(self._put)
         metadata.write(out)

@@ -34,6 +34,7 @@ from registry_pipelines.stream.lazy.tree import ROOT
 if TYPE_CHECKING:  # FUSE needs no file of EROFS and no holder: loaded where they are used
     from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
     from registry_pipelines.stream.lazy.blocks import LazyLayer
+    from registry_pipelines.stream.lazy.erofs import ReadyMetadata
     from registry_pipelines.stream.lazy.guard import TakenOver
     from registry_pipelines.stream.lazy.tree import Tree
 
@@ -55,6 +56,10 @@ class Lazy(Served, Copies, Placed, Protocol):
 
     def fill_rest(self) -> None:
         """Fetch the rest, too, when nobody waits for anything."""
+        ...
+
+    def metadata(self) -> ReadyMetadata | None:
+        """The tree as EROFS, where somebody believed made it; None: it is to be made."""
         ...
 
     @property
@@ -355,7 +360,7 @@ def _store(where: Where) -> BackingStore:
 
 
 def _opened(store: BackingStore, image: Lazy, log: Callable[[str], object]) -> BackingFile:
-    file = store.open(image.tree, image.layers)
+    file = store.open(image.tree, image.layers, image.metadata)
     if file.layout.left_out:
         names = ", ".join(file.layout.left_out[:_NAMES_TOLD])
         log(f"extended attributes that the kernel's file systems do not have are left out, as unpacking does: {names}")

@@ -248,6 +248,23 @@ class Metadata:
         return head + xattrs + tail
 
 
+class ReadyMetadata:
+    """Metadata that was made elsewhere, by :class:`Metadata` of the same ``FORMAT``, by who is believed."""
+
+    def __init__(self, raw: bytes, layer_sizes: Sequence[int], left_out: Sequence[str]) -> None:
+        """Raises IndexInvalid: it is none of layers of these sizes."""
+        self._raw = raw
+        self.layout = Layout.of(len(raw), layer_sizes, left_out)
+        """See :class:`Metadata`."""
+        if len(raw) % ALIGNMENT or wire.block_count(raw) != self.layout.size // BLOCK_BYTES:
+            raise IndexInvalid("the metadata that came with a hot pack is of other layers")
+
+    def write(self, out: Output) -> None:
+        """See :class:`Metadata`."""
+        for start in range(0, len(self._raw), _WRITE_BYTES):
+            out.write(bytearray(self._raw[start : start + _WRITE_BYTES]))
+
+
 class _Xattrs:
     """The extended attributes of a tree: those that several inodes have stand once."""
 
@@ -324,4 +341,4 @@ def _aligned(size: int) -> int:
     return size + -size % ALIGNMENT
 
 
-__all__ = ["ALIGNMENT", "FORMAT", "Layout", "Metadata", "Part", "Region", "write_erofs"]
+__all__ = ["ALIGNMENT", "FORMAT", "Layout", "Metadata", "Part", "ReadyMetadata", "Region", "write_erofs"]

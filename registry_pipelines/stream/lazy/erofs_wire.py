@@ -33,6 +33,7 @@ PLAIN, INLINE = 0, 2
 _MAGIC, _MASK = 0xE0F5E1E2, (1 << 64) - 1
 _COMPAT_MTIME = 2
 _SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQB3xIQQ")
+_BLOCKS_AT = 9
 _INODE = struct.Struct("<HHHHQIIIIQII16x")
 _ENTRY = struct.Struct("<QHBx")
 _XATTR_HEAD = struct.Struct("<IB7x")
@@ -66,6 +67,14 @@ def super_block(*, root: int, inodes: int, blocks: int, shared_block: int) -> by
         *(b"", b"", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
     )
     return raw.ljust(BLOCK_BYTES, b"\0")
+
+
+def block_count(raw: bytes) -> int:
+    """Of an image that begins with these bytes; -1: it is none of ours."""
+    if len(raw) < SUPER_OFFSET + BLOCK_BYTES:
+        return -1
+    found = _SUPER.unpack_from(raw, SUPER_OFFSET)
+    return found[_BLOCKS_AT] if (found[0], found[3]) == (_MAGIC, BLOCK_BITS) else -1
 
 
 def inode(

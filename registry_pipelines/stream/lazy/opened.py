@@ -32,6 +32,7 @@ from registry_pipelines.stream.lazy.vouching import vouched
 if TYPE_CHECKING:  # loaded where it is used: a start from a pack needs no tables, one without needs no pack
     from registry_pipelines.oci.manifests import Descriptor
     from registry_pipelines.stream.hot.using import OpenPack, PackStream
+    from registry_pipelines.stream.lazy.erofs import ReadyMetadata
     from registry_pipelines.stream.lazy.pieces import Pieces
     from registry_pipelines.stream.lazy.tables import LateTables
 
@@ -92,6 +93,10 @@ class OpenImage:
         """See ``pages_ahead.Placed``."""
         inode = self.node(number)
         return (inode.layer, inode.position, inode.size) if stat.S_ISREG(inode.mode) and inode.size else None
+
+    def metadata(self) -> ReadyMetadata | None:
+        """See ``carriers.Lazy``."""
+        return self._pack.metadata() if self._pack else None
 
     @property
     def comes_ahead(self) -> bool:

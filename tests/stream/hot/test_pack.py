@@ -17,6 +17,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.stream.hot.pack import (
     Frame,
     Head,
+    MetadataBlob,
     PackLayer,
     Part,
     decode_head,
@@ -29,6 +30,15 @@ from registry_pipelines.stream.lazy.tree import ROOT, Inode, Tree, TreeWriter
 from registry_pipelines.stream.toc import FileMetadata
 
 DIGESTS = st.binary(max_size=3).map(Digest.of)
+
+METADATA = st.builds(
+    MetadataBlob,
+    st.integers(1, 9),
+    DIGESTS,
+    st.integers(1, 10**6),
+    st.integers(1, 10**6),
+    st.lists(st.text(max_size=3), max_size=2).map(tuple),
+)
 
 
 def entry(name: bytes, kind: bytes = b"reg", position: int = 512, size: int = 1000) -> FileMetadata:
@@ -56,7 +66,8 @@ def heads(draw: st.DrawFn) -> Head:
             order.append((number, frame))
         parts.append(Part(layer, draw(DIGESTS), sum(each.stored for each in frames), tuple(frames)))
     chosen = tuple(draw(st.permutations(order))[: draw(st.integers(0, len(order)))])
-    return Head(draw(DIGESTS), draw(st.sampled_from([4096, 32768])), layers, tuple(parts), chosen, draw(st.binary()))
+    window = draw(st.sampled_from([4096, 32768]))
+    return Head(draw(DIGESTS), window, layers, tuple(parts), chosen, draw(st.binary()), draw(st.none() | METADATA))
 
 
 @given(heads())

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from registry_pipelines.errors import Unavailable
+from registry_pipelines.errors import IndexInvalid, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, artifact_manifest
 from registry_pipelines.registry.client.distribution import DistributionRegistry
@@ -21,10 +22,13 @@ from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.embedded.server import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check import check_release
+from registry_pipelines.stream.hot.metadata import read_metadata
 from registry_pipelines.stream.hot.pack import PACK_TYPE, Head, decode_head, encode_head
 from registry_pipelines.stream.hot.packs import find_packs, publish_pack, read_head
 from registry_pipelines.stream.hot.using import PackStream, open_pack
 from registry_pipelines.stream.lazy.blocks import BlockStore
+from registry_pipelines.stream.lazy.carriers import Where, open_carrier
+from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
@@ -35,6 +39,7 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt, CutAnswer, Fault, HoldContent, NoRange, Status
 from tests.evidence.parts import Counted, Key
 from tests.stream.hot.packing import MIB, content, cut, image, recording
+from tests.stream.lazy.mounts import need_fanotify
 from tests.stream.lazy.parts import until
 from tests.stream.releases import ESTARGZ, INDEXED, Streamer, push_index
 
@@ -255,7 +260,7 @@ def test_a_signed_note_is_no_good_for_another_pack_or_another_image(hot: Hot, tm
     [there] = find_packs(hot.behind, hot.release.digest, hot.key.verifier).believed
     registry, repository = hot.behind.registry, hot.behind.repository
     manifest = registry.get_manifest(repository, there.descriptor.digest).content()
-    head, note, frames = manifest.layers  # type: ignore[union-attr]
+    head, note, frames, _ = manifest.layers  # type: ignore[union-attr]
     wrong = artifact_manifest(
         artifact_type=PACK_TYPE,
         layers=[msgspec.structs.replace(head, digest=frames.digest, size=frames.size), note, frames],
@@ -379,6 +384,49 @@ def test_heads_are_read_as_they_were_written_and_nothing_else_is(hot: Hot) -> No
     raw = encode_head(head)
     assert decode_head(raw) == head and encode_head(decode_head(raw)) == raw
     assert isinstance(hot.behind.registry.get_manifest("team/app", "v1"), ManifestBytes)
+
+
+def test_a_kernel_mounts_the_metadata_that_came_with_the_pack(hot: Hot, tmp_path: Path) -> None:
+    need_fanotify(tmp_path)
+    with hot.opened(tmp_path / "node") as opened:
+        ready = opened.metadata()
+        assert ready is not None
+        made = Metadata(opened.tree, [layer.size for layer in opened.layers])
+        raw, own = bytearray(), bytearray()
+        ready.write(SimpleNamespace(write=raw.extend))
+        made.write(SimpleNamespace(write=own.extend))
+        assert raw == own and ready.layout == made.layout
+        (tmp_path / "top").mkdir()
+        carrier = open_carrier("fanotify", opened, Where(tmp_path / "top", "v1", tmp_path / "lazy"), log=pytest.fail)
+        thread = threading.Thread(target=carrier.run)
+        thread.start()
+        try:
+            assert (tmp_path / "top/data/1").read_bytes() == content(opened, "data/1")
+            assert sorted(each.name for each in (tmp_path / "top").iterdir()) == ["data", "etc", "lib", "motd"]
+        finally:
+            carrier.end()
+            thread.join()
+            carrier.close()
+    assert hot.faults.requests("GET", hot.blobs(-1))
+
+
+@pytest.mark.parametrize("change", ["damaged", "of another form", "of other layers"])
+def test_metadata_that_cannot_be_used_is_made_here(hot: Hot, tmp_path: Path, change: str) -> None:
+    there = hot.head.metadata
+    assert there is not None
+    match change:
+        case "damaged":
+            hot.faults.play("GET", hot.blobs(-1), Corrupt(100), times=1000)
+        case "of another form":
+            hot.attach(lambda head: head._replace(metadata=there._replace(format=there.format + 1)))
+        case _:
+            layers = tuple(each._replace(size=each.size + (1 << 20)) for each in hot.head.layers)
+            with pytest.raises(IndexInvalid):
+                read_metadata(hot.behind, there, [each.size for each in layers])
+            return
+    with hot.opened(tmp_path / "node") as opened:
+        assert opened.metadata() is None
+    assert bool(hot.said) == (change == "damaged")
 
 
 def test_a_check_says_what_pack_there_is(hot: Hot, other_key: Key) -> None:
