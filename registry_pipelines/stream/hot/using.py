@@ -345,8 +345,7 @@ class PackStream:
                 lazy.put(position, content[start : start + size])
             written.add(position, position + size)
             start += size
-        for run in written.runs:
-            lazy.mark(*run)
+        lazy.mark_all(written.runs)
 
     def tell(self, came: Callable[[int, Sequence[tuple[int, int]]], object]) -> None:
         """Tell of the extents of each frame that the start needs, by layer: first of those that are here, in the order

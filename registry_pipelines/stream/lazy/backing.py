@@ -187,12 +187,14 @@ class BackingFile:
     def copy_extents(self, layer: int, extents: Extents) -> None:
         """Copy positions and sizes that a layer has; what it has not all of is left. It waits for nobody. Raises
         LocalError, DiskFull."""
-        region, source = self.layout.regions[layer], self._layers[layer]
+        region, source, written = self.layout.regions[layer], self._layers[layer], []
         for position, size in extents:
             start, stop = self._whole(region.offset + position, region.offset + position + size)
-            wanted = max(start, region.offset), min(stop, region.offset + region.size)
-            if not self._blocks.holds(start, stop) and source.holds(*(each - region.offset for each in wanted)):
-                self._copy(layer, wanted[0] - region.offset, wanted[1] - wanted[0])
+            first, last = max(start, region.offset), min(stop, region.offset + region.size)
+            if not self._blocks.holds(start, stop) and source.holds(first - region.offset, last - region.offset):
+                self._put(first, source.view(first - region.offset, last - first))
+                written.append((start, stop))
+        self._blocks.mark_all(written)
 
     def copy_held(self, most: int) -> int:
         """Copy some of what the layers have and the file has not, in the background. Returns the bytes, none when there

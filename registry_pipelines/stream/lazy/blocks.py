@@ -15,7 +15,7 @@ import struct
 import threading
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -349,20 +349,27 @@ class LazyLayer:
 
     def mark(self, start: int, stop: int) -> None:
         """The bytes from ``start`` to ``stop`` are there. A block that is there in part is none until the rest is."""
-        if stop >= self.size:
-            stop = self._data_bytes  # behind the end is nothing to wait for
+        self.mark_all([(start, stop)])
+
+    def mark_all(self, runs: Iterable[tuple[int, int]]) -> None:
+        """The same for several, which is faster than one by one."""
+        self._unsynced = True
+        with self._locked(), local_errors(self.folder):
+            for start, stop in runs:
+                # Behind the end is nothing to wait for.
+                self._mark(start, self._data_bytes if stop >= self.size else stop)
+
+    def _mark(self, start: int, stop: int) -> None:
         if start >= stop:
             return
         first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
-        self._unsynced = True
         outer = {block for block in (first, last) if _part(block, start, stop) != _WHOLE_EDGE}
-        with self._locked(), local_errors(self.folder):
-            self._set(first + (first in outer), last - (last in outer))
-            for block in outer:
-                edge = self._edge(block) | _part(block, start, stop)
-                os.pwrite(self._edges, edge.to_bytes(_EDGE_BYTES, "little"), block * _EDGE_BYTES)
-                if edge == _WHOLE_EDGE:
-                    self._set(block, block)
+        self._set(first + (first in outer), last - (last in outer))
+        for block in outer:
+            edge = self._edge(block) | _part(block, start, stop)
+            os.pwrite(self._edges, edge.to_bytes(_EDGE_BYTES, "little"), block * _EDGE_BYTES)
+            if edge == _WHOLE_EDGE:
+                self._set(block, block)
 
     def _edge(self, block: int) -> int:
         return int.from_bytes(os.pread(self._edges, _EDGE_BYTES, block * _EDGE_BYTES), "little")
