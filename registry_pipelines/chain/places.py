@@ -87,7 +87,7 @@ class Places:
             parsed = Reference.parse(f"configured.invalid/{rest}", default_tag=default_tag)
             return Located(Place(self.registry(first), parsed.repository), parsed.tag, parsed.digest or "")
         parsed = Reference.parse(text, default_tag=default_tag)
-        return Located(Place(self._host(parsed.registry), parsed.repository), parsed.tag, parsed.digest or "")
+        return Located(Place(self.host(parsed.registry), parsed.repository), parsed.tag, parsed.digest or "")
 
     def open(self, text: str) -> tuple[Registry, str]:
         """A registry by configured name or host, and the repository prefix after the first slash (empty for none).
@@ -102,7 +102,7 @@ class Places:
         if "." not in first and ":" not in first and first != "localhost":
             known = self._config.registries if self._config else {}
             raise InputError(unknown(first, known, "registry"), do="Write a configured name, or a host with its port")
-        return self._host(first), prefix
+        return self.host(first), prefix
 
     def place(self, text: str) -> Place:
         """A repository without tag. Raises ReferenceInvalid."""
@@ -116,9 +116,10 @@ class Places:
         host = text.partition("@")[0].partition(":")[0]
         return text in known or text in map(address, known.values()) or "." in host or host == "localhost"
 
-    def _host(self, host: str) -> Registry:
+    def host(self, host: str) -> Registry:
+        """The registry at a host: one of the configuration where it has that address, else as any client asks it."""
         for name, settings in (self._config.registries if self._config else {}).items():
-            if _one_name(address(settings)) == _one_name(host):
+            if one_name(address(settings)) == one_name(host):
                 return self.registry(name)
         with self._lock:
             key = f"host {host}"
@@ -127,9 +128,9 @@ class Places:
             return self._open[key]
 
 
-def _one_name(address: str) -> str:
-    """All names of this machine are one, and 443 is the port of a host without: what the configuration protects must
-    not be reached as somebody else's."""
+def one_name(address: str) -> str:
+    """How a host is compared. All names of this machine are one, and 443 is the port of a host without: what the
+    configuration protects must not be reached as somebody else's."""
     host, colon, port = address.lower().rpartition(":")
     host, port = (host, port) if colon and port.isdecimal() else (address.lower(), "443")
     return f"{'127.0.0.1' if is_loopback(host) else host.rstrip('.')}:{port}"
@@ -192,4 +193,4 @@ def join_repository(prefix: str, repository: str) -> str:
     return check_repository(f"{prefix}/{repository}" if prefix else repository)
 
 
-__all__ = ["Located", "Places", "address", "client_of", "join_repository", "open_registry"]
+__all__ = ["Located", "Places", "address", "client_of", "join_repository", "one_name", "open_registry"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 
 from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.chain.places import Places, join_repository
-from registry_pipelines.chain.vex_files import with_vex
 from registry_pipelines.config import Config, Image, Mirror
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
@@ -78,7 +77,11 @@ class Session:
         """The policy of an image with what its VEX files say now. Raises InputError for a file that cannot be read, so
         that nothing is judged without it."""
         policy = self.config.policies[image.policy]
-        return with_vex(policy) if policy.vex else policy
+        if not policy.vex:
+            return policy
+        from registry_pipelines.chain.vex_files import with_vex
+
+        return with_vex(policy)
 
     def mirror(self, name: str) -> Mirror:
         """A mirror by name. Raises InputError with the closest name."""

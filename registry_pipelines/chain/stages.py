@@ -6,7 +6,7 @@ Each stage is loaded when it is called: a promotion needs no builder and no scan
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import timedelta
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.promote.admission.model import Form
+    from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person
+    from registry_pipelines.registry.embedded.http_server import HttpServer
     from registry_pipelines.stream.model import Record, Stream
     from registry_pipelines.transfer.sync import SyncResult
     from registry_pipelines.transfer.verify import Comparison
@@ -133,6 +136,20 @@ class Chain:
         from registry_pipelines.chain.release_keys import ReleaseKeys
 
         return ReleaseKeys(self.config.state).every()
+
+    def admission_webhook(self, told: Told | None = None) -> AbstractContextManager[HttpServer]:
+        """The webhook that API servers ask what may start, not started. told: hears of each object that was judged.
+        Raises InputError."""
+        from registry_pipelines.chain import admission
+
+        return admission.webhook(self._session, told)
+
+    def admission_files(self, form: Form) -> dict[str, bytes]:
+        """The rules of the webhook in another program's form: content by path below a folder. Raises InputError,
+        RegistryError."""
+        from registry_pipelines.chain import admission_files
+
+        return admission_files.generated(self._session, form)
 
     def rebuild_keys(self, image: str) -> None:
         """Give every release of an image that signed records name its short key, after a state folder was lost."""

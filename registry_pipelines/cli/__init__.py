@@ -56,6 +56,10 @@ GROUPS = {
         "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
         "mirror": ("releases", "Bring the foreign images of a mirror"),
     },
+    "Clusters": {
+        "serve-admission": ("admission", "Answer API servers that ask what may start in a cluster"),
+        "admission": ("admission", "Write the rules about what may start in clusters in another program's form"),
+    },
     "Images": {
         "ls": ("listing", "List the tags of a repository, with digest, age and size"),
         "inspect": ("inspection", "Show what belongs to an image"),

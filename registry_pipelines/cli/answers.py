@@ -41,6 +41,18 @@ class Served(TypedDict):
     registries: list[Row]
 
 
+class Listening(TypedDict):
+    """The webhook for clusters is listening now; printed while the command goes on."""
+
+    url: str
+
+
+class WrittenFiles(TypedDict):
+    """Files that were written."""
+
+    files: list[str]
+
+
 class Demonstration(TypedDict):
     """What the demonstration did, and what the registries hold afterwards."""
 
@@ -367,6 +379,8 @@ ANSWERS: dict[str, Any] = {
     "advisories import": Results,
     "delete": Results,
     "collect": Results,
+    "serve-admission": Listening,
+    "admission": WrittenFiles,
 }
 """By command; several types: the options decide."""
 

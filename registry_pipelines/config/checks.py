@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from registry_pipelines.config.registries import DistributionRegistry, EmbeddedR
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.oci.references import Reference
+from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOUT_S
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
 from registry_pipelines.settings import unknown
@@ -54,6 +56,7 @@ def check(
             *_policies(config),
             *_signing(config),
             *_notify(config),
+            *_admission(config),
         ):
             problems.add(line_at(root, path), path, message)
 
@@ -328,3 +331,20 @@ def _notify(config: Config) -> Iterable[tuple[str, str]]:
         yield "notify.token", "would be sent without TLS; the address of `webhook` begins with https:// then"
     if "" in config.notify.command[:1]:
         yield "notify.command", "names no program"
+
+
+def _admission(config: Config) -> Iterable[tuple[str, str]]:
+    admission = config.admission
+    if (admission.tls_cert is None) != (admission.tls_key is None):
+        yield "admission", "`tls_cert` and `tls_key` are written together or not at all"
+    if not MIN_TIMEOUT_S <= admission.timeout.total_seconds() <= MAX_TIMEOUT_S or admission.timeout.microseconds:
+        yield "admission.timeout", f"API servers wait {MIN_TIMEOUT_S} to {MAX_TIMEOUT_S} whole seconds for a webhook"
+    if admission.url and not re.match(r"https://[^\s/@?#]+(/[^\s?#]*)?\Z", admission.url):
+        yield "admission.url", "is no address that API servers ask; write https://host:port, without a user"
+    if "replica" in admission.mutate and not admission.nearest:
+        yield "admission.mutate", "`replica` takes the first of `nearest` that has the image, and there are none"
+    if admission.nearest and "replica" not in admission.mutate:
+        yield "admission.nearest", "is for `mutate: [replica]` alone"
+    channels = {each.name for image in config.images.values() for each in image.order}
+    if admission.channel is not None and admission.channel not in channels:
+        yield "admission.channel", unknown(admission.channel, channels, "channel")

@@ -16,6 +16,7 @@ from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.predicates import ROLES, Role
+from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.settings import (
@@ -268,6 +269,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How pushes are noticed."""
     notify: Notify = Notify()
     """Who is told of a release that does not ship."""
+    admission: Admission = Admission()
+    """What may start in clusters."""
 
     def root(self, registry: EmbeddedRegistry) -> Path:
         """The content folder of an embedded registry."""

@@ -7,8 +7,11 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from typing import TypeVar
 
-from registry_pipelines.registry.embedded.server import EmbeddedServer
+from registry_pipelines.registry.embedded.http_server import HttpServer
+
+_Server = TypeVar("_Server", bound=HttpServer)
 
 
 def raise_file_limit() -> None:
@@ -20,15 +23,15 @@ def raise_file_limit() -> None:
 
 
 def serve(
-    servers: Sequence[EmbeddedServer],
+    servers: Sequence[_Server],
     *,
-    ready: Callable[[Sequence[EmbeddedServer]], None] = lambda servers: None,
+    ready: Callable[[Sequence[_Server]], None] = lambda servers: None,
     stop: threading.Event | None = None,
 ) -> None:
     """Start all, call ``ready`` once, wait for SIGTERM, SIGINT or ``stop``, stop all.
 
     Call it from the main thread, or give ``stop``. When one cannot start, those before it are stopped. Raises what
-    ``EmbeddedServer.start`` raises.
+    ``HttpServer.start`` raises.
     """
     ended = stop or threading.Event()
     raise_file_limit()
