@@ -128,6 +128,7 @@ FEED = Pattern(
 ECOSYSTEM = Pattern(
     r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$", "an OSV ecosystem", "write PyPI, Debian or crates.io, without a release"
 )
+SCANNER = Pattern(r"^(trivy|grype)$", "a scanner that is known", "write trivy or grype")
 PLATFORM_PATTERN = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"
 LIBC = Pattern(
     r"^(glibc-2\.\d{1,3}|musl-1\.\d{1,3}|none)?$", "a C library", "write glibc-2.31, musl-1.2 or none, for example"

@@ -194,7 +194,10 @@ def _matched(
             **_report_facts(report, policy),
         },
         rows=[_finding(each) for each in report.findings],
-        tables={"coverage": [msgspec.structs.asdict(each) for each in report.coverage]},
+        tables={
+            "coverage": [msgspec.structs.asdict(each) for each in report.coverage],
+            **({"scanners": _scanners(report)} if report.scanners else {}),
+        },
         alerts=alerts,
         reasons=outcome.reasons,
         notes=[*([f"the report is not signed: {unsigned}"] if unsigned else []), *outcome.accepted],
@@ -238,7 +241,8 @@ def matched_only(
 
 
 def current_report(session: Session, place: Place, release: Release) -> Report:
-    """What the configured advisories say now about all attached SBOMs. Raises EvidenceMissing, AdvisoriesMissing."""
+    """What the configured advisories and other scanners say now about all attached SBOMs. Raises EvidenceMissing,
+    AdvisoriesMissing."""
     packages = [of_platform for _, of_platform in read_sboms(place, release.digest)]
     config = session.config
     from registry_pipelines.scan.advisories import AdvisoryStore
@@ -246,15 +250,36 @@ def current_report(session: Session, place: Place, release: Release) -> Report:
 
     store = AdvisoryStore.load(advisory_source(config.state, config.advisories.source), config.state)
     try:
-        return match(packages, store, now=session.now())
+        report = match(packages, store, now=session.now())
     finally:
         store.close()
+    if not config.scanners:
+        return report
+    from registry_pipelines.chain.other_scanners import opinions
+    from registry_pipelines.scan.other_scanners import with_opinions
+
+    return with_opinions(report, packages, opinions(place, release, packages, config.scanners, config.path.parent))
 
 
 def _summary(report: Report) -> str:
     counts = [f"{count} {severity.lower()}" for severity, count in report.counts().items() if count]
     undeclared = f", {len(report.undeclared)} undeclared" if report.undeclared else ""
     return f"{', '.join(counts) or 'no findings'}, {count_text(len(report.uncertain), 'unknown')}{undeclared}"
+
+
+def _scanners(report: Report) -> list[dict[str, Scalar]]:
+    """Other scanners: how old their data is, and how much each found."""
+    return [
+        {
+            "scanner": each.name,
+            "version": each.version,
+            "database": each.newest or "unknown",
+            "images": len(each.covers),
+            "findings": sum(each.name in finding.found_by for finding in report.findings),
+            "alone": sum(finding.found_by == (each.name,) for finding in report.findings),
+        }
+        for each in report.scanners
+    ]
 
 
 def _report_facts(report: Report, policy: str) -> dict[str, Scalar]:
@@ -281,6 +306,7 @@ def _finding(finding: Finding) -> dict[str, Scalar]:
         "fixed": ", ".join(finding.fixed_versions),
         "matched": finding.matched,
         "rated_by": finding.rated_by,
+        "found_by": ", ".join(each or "advisories" for each in finding.found_by),
         "suppressed": finding.suppressed,
         "summary": finding.summary,
     }

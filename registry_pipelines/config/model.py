@@ -28,6 +28,7 @@ from registry_pipelines.settings import (
     KMS,
     NAME,
     REPOSITORY,
+    SCANNER,
     TAG,
     WEBHOOK,
     Duration,
@@ -182,6 +183,24 @@ class Advisories(msgspec.Struct, frozen=True, kw_only=True):
     """OSV ecosystems that are fetched besides those that the images' SBOMs name."""
 
 
+class Scanner(msgspec.Struct, frozen=True, kw_only=True):
+    """Another scanner, whose findings count beside those of `advisories`. Without `reports` its program is started for
+    each image of a release, which it reads from the registry by digest; with `reports` nothing is started."""
+
+    name: EntryName
+    program: str = ""
+    """Program to start; its own name unless told. One that is not there makes every release `incomplete`."""
+    reports: str = ""
+    """Path of a JSON report that somebody else made, from this file's folder on: `{digest}` in it is the 64 hex digits
+    of the platform's manifest, `{release}` those of the release, `{image}` and `{tag}` its names. As long as it is not
+    there the release is `pending`."""
+    database: Path | None = None
+    """For reports of trivy, which do not say how old its data was: what `trivy version --format json` printed where
+    they are made."""
+    timeout: Duration = Duration(minutes=10)
+    """How long one image may take."""
+
+
 class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """When the nightly work runs (cron expressions)."""
 
@@ -257,6 +276,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Keys."""
     advisories: Advisories = Advisories()
     """Advisory data."""
+    scanners: dict[Annotated[str, SCANNER], Scanner] = {}
+    """Other scanners, by what they are."""
     mirrors: dict[Annotated[str, NAME], Mirror] = {}
     """Mirrors by name."""
     syncs: dict[Annotated[str, NAME], Sync] = {}

@@ -32,23 +32,29 @@ def image_age(entry: Entry, now: datetime, limit: Duration) -> str:
 
 
 def advisory_age(evidence: Evidence, age: timedelta) -> Outcome:
-    """Whether the newest advisory that the report knew is younger than ``age``; said where it is older than the default
-    permits."""
+    """Whether the newest advisory that the report knew is younger than ``age``, and so the database of each other
+    scanner; said where it is older than the default permits. A scanner whose database has no known date is an unknown
+    of the report."""
     newest = _newest(evidence)
     if isinstance(newest, str):
         return Outcome([newest], [Step(kind="scan" if evidence.report is None else "advisories")])
-    if newest > evidence.now + CLOCK_SKEW:
-        reason = f"advisories: the newest is of {_time_text(newest)}, in the future"
-        return Outcome([reason], [Step(kind="advisories")])
-    if evidence.now - newest > age:
-        old = f"advisories: the newest is of {_time_text(newest)}, more than {count_text(age.days, 'day')} old"
-        return Outcome([old], [Step(kind="advisories")])
-    if evidence.now - newest > DEFAULT_MAX_ADVISORY_AGE:
-        return Outcome(
-            accepted=[
-                f"advisories-age: the newest is of {_time_text(newest)}; up to {count_text(age.days, 'day')} pass"
-            ]
-        )
+    outcome = _against_age("advisories: the newest is", newest, evidence.now, age, Step(kind="advisories"))
+    for scanner in evidence.report.report.scanners if evidence.report else ():
+        built = read_time(scanner.newest, zone=UTC)
+        if built is not None:
+            what = f"advisories of {scanner.name}: its database is"
+            outcome.add(_against_age(what, built, evidence.now, age, Step(kind="scan")))
+    return outcome
+
+
+def _against_age(what: str, moment: datetime, now: datetime, age: timedelta, step: Step) -> Outcome:
+    if moment > now + CLOCK_SKEW:
+        return Outcome([f"{what} of {_time_text(moment)}, in the future"], [step])
+    if now - moment > age:
+        return Outcome([f"{what} of {_time_text(moment)}, more than {count_text(age.days, 'day')} old"], [step])
+    if now - moment > DEFAULT_MAX_ADVISORY_AGE:
+        kind = what.replace("advisories", "advisories-age", 1)
+        return Outcome(accepted=[f"{kind} of {_time_text(moment)}; up to {count_text(age.days, 'day')} pass"])
     return Outcome()
 
 

@@ -47,7 +47,9 @@ def is_time(text: str) -> bool:
 DEFAULT_MAX_ADVISORY_AGE = Duration(days=7)
 """Advisory feeds publish daily; older data than this passes only when a policy says so, and the verdict repeats it."""
 
-AcceptedKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "advisories-age"]
+AcceptedKind = Literal[
+    "uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "pending", "advisories-age"
+]
 
 UnfixedByDistribution = Literal["list", "deny"]
 

@@ -330,7 +330,11 @@ def _too_many_unknowns(unknowns: list[Unknown], limit: int, outcome: Outcome) ->
     permitted = f" ({limit} permitted)" if limit else ""
     uncovered = [unknown for unknown in unknowns if unknown.kind == "uncovered"]
     others = [unknown for unknown in unknowns if unknown.kind != "uncovered"]
-    outcome.steps.extend(Step(kind="accept", about=(unknown.key,)) for unknown in others[:MAX_LISTED])
+    if any(unknown.kind == "pending" for unknown in others):
+        outcome.steps.append(Step(kind="scan"))
+    outcome.steps.extend(
+        Step(kind="accept", about=(unknown.key,)) for unknown in others[:MAX_LISTED] if unknown.kind != "pending"
+    )
     lines = [*_alike(others), *_uncovered(uncovered, outcome)]
     outcome.reasons.extend(f"{line}{permitted}" for line in lines)
 

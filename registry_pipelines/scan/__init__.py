@@ -10,6 +10,7 @@
   how bad it is; ``changes`` holds two images against each other
 - where that comes from: ``advisory_sets`` (what is in place), ``updating`` (the next set, from the export that ``feed``
   reads, by its ``listings``), ``importing`` (the same from files), ``set_archives`` (a set in one file)
+- ``other_scanners`` joins what trivy and grype say (``scanner_documents``) with it
 - ``sarif`` and ``openvex`` are forms of its findings that other programs read; OpenVEX is read, too
 - ``predicates`` are the signed forms of a report; ``state`` keeps what was read of layers
 

@@ -62,9 +62,10 @@ _NOTICE = re.compile(
 )
 """Notices about an update. Some exports put the CVEs that it mends into ``aliases``, though they are different ones."""
 
-UnknownKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete"]
+UnknownKind = Literal["uncovered", "undeclared", "cannot-compare", "unreadable", "incomplete", "pending"]
 """``uncovered``: a package that some list names, and no advisories are there for its ecosystem. ``undeclared``: a
-library or program that only its own file shows, so that nobody says which version of what it is."""
+library or program that only its own file shows, so that nobody says which version of what it is.
+``pending``: another scanner was asked and has not answered yet."""
 
 OLD_KIND = "no-data"
 """What the first two kinds were together, in reports and policies of earlier versions."""
@@ -207,6 +208,8 @@ class Finding(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     suppressed: str = ""
     """Why this finding does not count; empty: it counts."""
     locations: tuple[str, ...] = ()
+    found_by: tuple[str, ...] = ()
+    """Other scanners that found it; an empty name among them: our own advisories did, too. None: they alone did."""
 
 
 class AdvisoryFacts(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -220,6 +223,18 @@ class AdvisoryFacts(_Document, frozen=True, kw_only=True, forbid_unknown_fields=
     source: str
     """File or folder name, without its path."""
     unreadable: int = 0
+
+
+class OtherScanner(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another scanner, whose findings are in the report too."""
+
+    name: str
+    """``trivy``, ``grype``."""
+    version: str = ""
+    newest: str = ""
+    """When its database was built, RFC 3339, UTC; empty: nobody says, and the report has an unknown about it."""
+    covers: tuple[Digest, ...] = ()
+    """Platform manifests that it looked at."""
 
 
 class Coverage(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -272,6 +287,8 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ecosystems of ``components`` that advisories cover, sorted by name."""
     unattributed: Unattributed | None = None
     """Files that no package lists, of all platforms together; None: not counted."""
+    scanners: tuple[OtherScanner, ...] = ()
+    """Others that were asked, by name."""
 
     @property
     def order(self) -> tuple[str, str, int]:
