@@ -21,7 +21,11 @@ def trusted_keys(config: Config) -> KeySet:
     from registry_pipelines.evidence.keys import load_verifier
 
     return load_verifier(
-        config.trusted_keys, config.trusted_by_role, until=config.retired_keys, revoked=config.signing.revoked
+        config.trusted_keys,
+        config.trusted_by_role,
+        until=config.retired_keys,
+        revoked=config.signing.revoked,
+        attestors=config.attestors,
     )
 
 

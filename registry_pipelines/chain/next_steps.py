@@ -84,6 +84,7 @@ class _Told:
             "image": self._new_image,
             "provenance": self._provenance,
             "index": self._index,
+            "attest": self._attest,
             "start": self._start,
             "record": self._record,
             "measure": self._measure,
@@ -159,6 +160,18 @@ class _Told:
 
     def _measure(self, platforms: tuple[str, ...]) -> Iterator[str]:
         yield f"{self._command('stream', 'measure', self._name)}  # {_where(platforms)}"
+
+    def _attest(self, about: tuple[str, ...]) -> Iterator[str]:
+        """Approvals are commands; the rest is said elsewhere, by whoever has those keys."""
+        pairs = [each.partition(" ")[::2] for each in about]
+        for attestor, what in pairs:
+            if what == "approval":
+                yield f"{self._command('approve', self._name, '--as', attestor)}  # with a key of {attestor}"
+        others = [
+            f"{attestor}: {what or 'who that is (`trust.attestors`)'}" for attestor, what in pairs if what != "approval"
+        ]
+        if others:
+            yield f"Have these attestors say what the policy wants of them, with their keys: {_some(others)}"
 
     def _index(self, _: tuple[str, ...]) -> Iterator[str]:
         """What is derived for its form is converted again from what was pushed: that signs what is missing."""

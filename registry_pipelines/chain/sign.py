@@ -6,13 +6,19 @@ import time
 
 import msgspec
 
+from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.origins import origins_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.scan import against_policy, current_report
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.model import Attestations
 from registry_pipelines.progress import count_text
+from registry_pipelines.promote.documents import Policy, in_order
+from registry_pipelines.promote.evidence import gather
+from registry_pipelines.promote.findings import Outcome
+from registry_pipelines.promote.trust import vouched_for
 from registry_pipelines.release import Release
 from registry_pipelines.scan.report import Report
 from registry_pipelines.sign.cosign import verify_image
@@ -28,18 +34,19 @@ def sign(session: Session, release: Release) -> StageResult:
     """
     started = time.monotonic()
     place, person = session.source(release), session.keys.signer("person")
+    trusted = session.verifier().under(session.policy(release).attestor_names)
     signed = sign_release(
         place,
         session.subject(release),
         {**session.keys.signers(), "person": person},
-        session.verifier(),
+        trusted,
         identity=f"{place}:{release.tag}",
         consumers=[f"{consumer}:{release.tag}" for consumer in session.consumers(release)],
         report_passes=lambda report, signed: _against_attesting(session, release, report, signed=signed),
     )
     attestations, problems = list(signed.attestations), list(signed.problems)
     for origin in origins_of(session, release):
-        made, missing = sign_provenance(place, origin, session.keys.signers(), session.verifier())
+        made, missing = sign_provenance(place, origin, session.keys.signers(), trusted)
         attestations += made
         problems += [f"of the origin {origin.digest.short}: {each}" for each in missing]
     rows: list[dict[str, Scalar]] = [
@@ -91,13 +98,14 @@ def _against_attesting(session: Session, release: Release, report: Report, *, si
 
 
 def verify(session: Session, release: Release) -> StageResult:
-    """Check that a trusted key signed exactly this digest, and list the attestations that are believed.
+    """Check that a trusted key signed exactly this digest, and list the attestations that are believed; ``ok`` when the
+    attestors vouch for it that its policy names.
 
     Raises EvidenceMissing, SignatureInvalid: fail closed.
     """
     started = time.monotonic()
-    place = session.source(release)
-    verifier = session.verifier()
+    place, policy = session.source(release), session.policy(release)
+    verifier = session.verifier().under(policy.attestor_names)
     known = read_attestations(place, release.digest, verifier)
     image = verify_image(place, release.digest, verifier, known=known)
     rows: list[dict[str, Scalar]] = [
@@ -108,6 +116,7 @@ def verify(session: Session, release: Release) -> StageResult:
         {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified
     ]
     signatures = count_text(len(image.signatures), "signature")
+    trust = _vouched_for(session, release, policy, known) if policy.attestors else Outcome()
     return StageResult(
         stage="verify",
         subject=release.key,
@@ -121,5 +130,22 @@ def verify(session: Session, release: Release) -> StageResult:
             "rejected": len(image.rejected) + len(known.rejected),
         },
         rows=rows,
-        reasons=[f"not believed: {each}" for each in (*image.rejected, *known.rejected)],
+        reasons=[*trust.reasons, *(f"not believed: {each}" for each in (*image.rejected, *known.rejected))],
+        next_steps=next_steps(session, release, in_order(trust.steps)) if trust.steps else (),
+        ok=trust.passes,
     )
+
+
+def _vouched_for(session: Session, release: Release, policy: Policy, known: Attestations) -> Outcome:
+    """What speaks against a release by its trust policy alone."""
+    place = session.source(release)
+    evidence = gather(
+        place,
+        place.registry.get_manifest(place.repository, release.digest),
+        session.verifier().under(policy.attestor_names),
+        image=release.image,
+        now=session.now(),
+        known=known,
+        attestors=policy.attestor_names,
+    )
+    return Outcome([f"release: {evidence.problem}"]) if evidence.problem else vouched_for(evidence, policy)

@@ -15,6 +15,7 @@ from registry_pipelines.build.builder import Build
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
+from registry_pipelines.evidence.attestors import ATTESTS
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.documents import Policy
@@ -166,6 +167,23 @@ class Signing(KeyAtHand, frozen=True, kw_only=True):
         return (("signing", self), *((f"signing.{role}", own) for role in ROLES if (own := self.of(role))))
 
 
+class AttestorKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """An attestor: who may say something about images, by keys of its own."""
+
+    attests: Annotated[tuple[Annotated[str, ATTESTS], ...], Meta(min_length=1)]
+    """What it must say, all of it: `provenance`, `sbom`, `vulnerabilities`, `signature`, `approval`, or a predicate
+    type that none of our stages writes."""
+    keys: Annotated[tuple[Annotated[Path, FILE], ...], Meta(min_length=1)]
+    """PEM public keys; each of them counts as this attestor."""
+
+
+class TrustPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who vouches for images, by name. A policy says of whom it wants a word (`policies.NAME.attestors`)."""
+
+    attestors: dict[Annotated[str, NAME], AttestorKeys] = {}
+    """Attestors by name: `build-system`, `vulnerability-scanner`, `qa`."""
+
+
 OSV_EXPORT = "https://osv-vulnerabilities.storage.googleapis.com"
 """OSV's public export (google.github.io/osv.dev/data, "Data dumps"). The address stands here and nowhere else."""
 
@@ -274,6 +292,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Policies by name; `default` exists with its default values unless it is written."""
     signing: Signing = Signing()
     """Keys."""
+    trust: TrustPolicy = TrustPolicy()
+    """Who vouches for images beside the roles of `signing` (docs/signing.md)."""
     advisories: Advisories = Advisories()
     """Advisory data."""
     scanners: dict[Annotated[str, SCANNER], Scanner] = {}
@@ -349,6 +369,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         for each in (each for _, told in self.signing.told() for each in told.retired):
             days[each.key] = min(each.until, days.get(each.key, each.until))
         return days
+
+    @property
+    def attestors(self) -> dict[str, tuple[tuple[str, ...], tuple[Path, ...]]]:
+        """What each attestor attests, and the files of its keys."""
+        return {name: (own.attests, own.keys) for name, own in self.trust.attestors.items()}
 
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,12 +24,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
+from registry_pipelines.evidence.attestors import NO_ATTESTORS, Attestor, Attestors
 from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
 from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
 from registry_pipelines.evidence.model import Signer
-from registry_pipelines.evidence.predicates import Role, roles_for
+from registry_pipelines.evidence.predicates import APPROVAL_TYPE, Role, roles_for
 from registry_pipelines.progress import count_text
 
 MAX_SIGNATURE_BYTES = 128
@@ -74,25 +76,43 @@ class KeySet:
     """
 
     def __init__(
-        self, keys: PublicKeys, roles: Mapping[Role, PublicKeys] = MappingProxyType({}), terms: Terms = NO_TERMS
+        self,
+        keys: PublicKeys,
+        roles: Mapping[Role, PublicKeys] = MappingProxyType({}),
+        terms: Terms = NO_TERMS,
+        attestors: Attestors = NO_ATTESTORS,
     ) -> None:
         """keys: believed for every role that is not in ``roles``, and for statements that are no role's. terms: which
-        of them are revoked, or believed for a time. Raises InputError when there are none at all."""
+        of them are revoked, or believed for a time. attestors: with keys of their own, see :meth:`under`. Raises
+        InputError when there are none at all."""
         self._keys = {key_id_of(key): key for each in (keys, *roles.values()) for key in each}
+        self._keys |= {key_id: key for each in attestors.known.values() for key_id, key in each.keys.items()}
         if not self._keys:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
         self._general = [key_id_of(key) for key in keys]
         self._roles = {role: [key_id_of(key) for key in own] for role, own in roles.items()}
         self._terms = terms
+        self._attestors = attestors
+        self._own: Mapping[Role, Sequence[str]] = {}
+
+    def under(self, attestors: Collection[str]) -> KeySet:
+        """See Verifier."""
+        narrowed = copy(self)
+        narrowed._attestors = self._attestors.under(attestors)
+        return narrowed
+
+    def attestor(self, name: str) -> Attestor | None:
+        """See Verifier."""
+        return self._attestors.known.get(name)
 
     def also(self, signers: Mapping[Role, Signer]) -> KeySet:
         """These keys, and each signer's for its role. For who signs: what its key wrote before must be found, also
         where nobody believes that key."""
-        roles = {role: [self._keys[key_id] for key_id in ids] for role, ids in self._roles.items()}
-        for role, signer in signers.items():
-            own = read_public_keys(signer.public_key_pem, where="signer")
-            roles[role] = [*(self._keys[key_id] for key_id in self._ids(role)), *own]
-        return KeySet([self._keys[key_id] for key_id in self._general], roles, self._terms)
+        wider = copy(self)
+        read = {role: read_public_keys(signer.public_key_pem, where="signer") for role, signer in signers.items()}
+        wider._keys = {**self._keys, **{key_id_of(key): key for own in read.values() for key in own}}
+        wider._own = {role: [key_id_of(key) for key in own] for role, own in read.items()}
+        return wider
 
     def _ids(self, role: Role) -> Sequence[str]:
         return self._roles.get(role, self._general)
@@ -116,10 +136,12 @@ class KeySet:
 
     def vouching(self, key_ids: Sequence[str], predicate_type: str) -> str:
         """See Verifier."""
-        wanted, believed = roles_for(predicate_type), self.believed(predicate_type)
+        believed = self.believed(predicate_type)
         for key_id in key_ids:
             if key_id in believed:
                 return key_id
+        attestors = self._attestors.of_type(predicate_type)
+        wanted = [attestor.name for attestor in attestors] or roles_for(predicate_type)
         kind = predicate_type[:200]
         raise SignatureInvalid(
             f"it is signed by {key_ids[0][:19]}, which is trusted, but not as {' or '.join(wanted)} for {kind}"
@@ -130,13 +152,26 @@ class KeySet:
 
     def believed(self, predicate_type: str) -> tuple[str, ...]:
         """See Verifier."""
-        wanted = roles_for(predicate_type)
-        ids = (key_id for role in wanted for key_id in self._ids(role)) if wanted else self._general
-        return tuple(sorted({key_id for key_id in ids if not self._terms.against(key_id)}))
+        attestors = self._attestors.of_type(predicate_type)
+        ids = [key_id for attestor in attestors for key_id in attestor.keys]
+        if not attestors or predicate_type == APPROVAL_TYPE:
+            ids += self._of_roles(predicate_type)
+        ids += [key_id for role in roles_for(predicate_type) for key_id in self._own.get(role, ())]
+        return self._today(ids)
 
     def counts_as(self, key_id: str, attestor: str, predicate_type: str) -> bool:
         """See Verifier."""
-        return key_id in self.believed(predicate_type)
+        known = self.attestor(attestor)
+        if known is None:
+            return key_id in self._today(self._of_roles(predicate_type))
+        return predicate_type in known.predicate_types and known.made(key_id) and bool(self._today([key_id]))
+
+    def _of_roles(self, predicate_type: str) -> Sequence[str]:
+        roles = roles_for(predicate_type)
+        return [key_id for role in roles for key_id in self._ids(role)] if roles else self._general
+
+    def _today(self, ids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted({key_id for key_id in ids if not self._terms.against(key_id)}))
 
 
 @dataclass(frozen=True)
@@ -179,12 +214,18 @@ def load_verifier(
     *,
     until: Mapping[Path, date] = MappingProxyType({}),
     revoked: Path | None = None,
+    attestors: Mapping[str, tuple[Sequence[str], Sequence[Path]]] = MappingProxyType({}),
 ) -> KeySet:
     """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
     KeySet. until: the last day (UTC) on which the keys of some of these files are believed. revoked: a list of revoked
-    keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. Raises InputError."""
+    keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. attestors: what each attests, and the files
+    of its keys. Raises InputError."""
     general, own = _all_keys(paths), {role: _all_keys(files) for role, files in roles.items()}
-    return KeySet(general, own, load_terms(until, revoked))
+    known = {
+        name: Attestor(name, tuple(attests), {key_id_of(key): key for key in _all_keys(files)})
+        for name, (attests, files) in attestors.items()
+    }
+    return KeySet(general, own, load_terms(until, revoked), Attestors(known))
 
 
 def load_terms(until: Mapping[Path, date], revoked: Path | None) -> Terms:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
+
+if TYPE_CHECKING:
+    from registry_pipelines.evidence.attestors import Attestor
 
 
 class Signer(Protocol):
@@ -53,6 +56,15 @@ class Verifier(Protocol):
     def counts_as(self, key_id: str, attestor: str, predicate_type: str) -> bool:
         """Whether a statement of this type by this key is one of ``attestor``, a name for those who may say it: of the
         keys of that name where there is one, else of whoever is believed for the type."""
+        ...
+
+    def attestor(self, name: str) -> Attestor | None:
+        """An attestor by name; None for one that is not known."""
+        ...
+
+    def under(self, attestors: Collection[str]) -> Verifier:
+        """The same while a trust policy holds that names these attestors: for the types that they attest nobody else is
+        believed. Who reads evidence by a policy asks for it first; asked twice it is the same."""
         ...
 
 

@@ -106,6 +106,9 @@ class Approvals:
         return f"the approval of {last.approved_by} as {capacity} is dated {last.time}, which is not past"
 
 
+NO_APPROVALS = Approvals((), ())
+
+
 def new_approval(
     place: Place,
     release: Release,

@@ -121,6 +121,7 @@ class _Asked:
 def _ask(place: Place, release: Release, policy: Policy, verifier: Verifier, channel: str, moment: datetime) -> _Asked:
     """Read the evidence again, judge it, ask the gate. Raises PromotionDenied."""
     top = place.registry.get_manifest(place.repository, release.digest)
+    verifier = verifier.under(policy.attestor_names)
     known = read_attestations(place, release.digest, verifier)
     verdict = judge(place, top.descriptor, policy, verifier, image=release.image, now=moment, known=known)
     standing = read_standing(place, release, known, verifier)

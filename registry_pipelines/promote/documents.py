@@ -10,10 +10,12 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.attestors import ATTESTORS, names_in, read_expression
 from registry_pipelines.promote.person import Identity
 from registry_pipelines.registry.warning_kinds import WarningId
 from registry_pipelines.scan.openvex import VexStatement
@@ -65,6 +67,7 @@ StepKind = Literal[
     "index",
     "scan",
     "sign",
+    "attest",
     "judge",
     "start",
     "record",
@@ -138,6 +141,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Longest start of a platform by its newest signed measurement: until the program ends, or is ready as
     `stream.record` says. Any unless told. It is asked when the channel moves: a release that nobody measured is held
     until somebody does."""
+    attestors: Annotated[str, ATTESTORS] = ""
+    """Attestors of `trust` that must vouch for a release: their names with `and`, `or` and parentheses, for example
+    `build-system and vulnerability-scanner and (qa or security)`. For what they attest nobody else is believed."""
     attestations: tuple[str, ...] = ()
     """Predicate types of further attestations that must be there, signed by a trusted key, for example
     `https://in-toto.io/attestation/test-result/v0.1`."""
@@ -169,6 +175,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def predicate_types(self) -> tuple[str, ...]:
         """The attestations that must be there, by their predicateType."""
         return (*(kind for name, kind in ATTESTATIONS.items() if name in self.required), *self.attestations)
+
+    @property
+    def attestor_names(self) -> tuple[str, ...]:
+        """Every attestor that it names. Raises InputError for an expression that cannot be read."""
+        try:
+            return names_in(read_expression(self.attestors)) if self.attestors else ()
+        except ValueError as error:
+            raise InputError(f"the attestors of policy {self.name} cannot be read: {error}") from error
 
     @property
     def asks_about_start(self) -> bool:
@@ -238,14 +252,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     kind: StepKind
     """``advisories``: load newer ones, or more; ``accept``, ``except``: say it in the policy; ``image``: make a new
     release without what is wrong with this one; ``provenance``: have the builder attach it; ``index``: have the
-    indexer make what nodes stream by; ``start``: have it start faster, or permit more; ``record``, ``measure``: of the
-    start; ``approve``: by a person; ``wait``: until it was long enough under the channel before; the others are
-    stages."""
+    indexer make what nodes stream by; ``attest``: have an attestor of the trust policy say it; ``start``: have it start
+    faster, or permit more; ``record``, ``measure``: of the start; ``approve``: by a person; ``wait``: until it was long
+    enough under the channel before; the others are stages."""
     about: tuple[str, ...] = ()
     """``advisories``: ecosystems without any. ``accept``: ``kind:pattern``. ``except``: an advisory, a blank, a
-    component. ``image``, ``start``: what is wrong, and how it is put right. ``record``, ``measure``: platforms.
-    ``approve``: capacities. ``wait``: how long, and where. ``promote``: the channel to begin with, where that is not
-    the one that was asked for. Sorted."""
+    component. ``attest``: an attestor, a blank, what it must say. ``image``, ``start``: what is wrong, and how it is
+    put right. ``record``, ``measure``: platforms. ``approve``: capacities. ``wait``: how long, and where. ``promote``:
+    the channel to begin with, where that is not the one that was asked for. Sorted."""
 
 
 def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:

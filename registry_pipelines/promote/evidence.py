@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from registry_pipelines.errors import ContentError, DigestInvalid, EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.attestors import Attestor
 from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE
 from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.promote.approvals import NO_APPROVALS, Approvals, read_approvals
 from registry_pipelines.promote.origins import Origin, covered_by, read_origins
 from registry_pipelines.promote.streaming import Indexes, read_indexes
 from registry_pipelines.promote.vex import attested_vex
@@ -64,6 +66,12 @@ class Evidence:
     """By which nodes may start each image before it is fetched whole; read only for a policy that asks."""
     vex: tuple[VexStatement, ...] = ()
     """What trusted people signed about its findings."""
+    reports: tuple[tuple[Report, VerifiedAttestation], ...] = ()
+    """Every vulnerability report that a trusted key signed."""
+    approvals: Approvals = NO_APPROVALS
+    """What people said about it."""
+    attestors: Mapping[str, Attestor] = field(default_factory=dict)
+    """Those that the policy names, as far as they are known."""
     problem: str = ""
     """Why the release itself is not whole, so that nothing else here was read; empty when it is."""
 
@@ -82,10 +90,11 @@ class Evidence:
         if predicate_type == PROVENANCE_TYPE:
             platforms.update(*(origin.covers for origin in self.origins))
         for attestation in self.attestations.of_type(predicate_type):
-            platforms |= self._covered_by(attestation)
+            platforms |= self.covered_by(attestation)
         return platforms
 
-    def _covered_by(self, attestation: VerifiedAttestation) -> set[Digest]:
+    def covered_by(self, attestation: VerifiedAttestation) -> set[Digest]:
+        """Platform manifests that one verified attestation covers."""
         everything = set(self.platforms)
         if attestation.predicate_type == CYCLONEDX_TYPE:
             named = set(_named_by_sbom(attestation.predicate))
@@ -104,17 +113,18 @@ def gather(
     now: datetime,
     known: Attestations | None = None,
     indexes: bool = False,
+    attestors: Collection[str] = (),
 ) -> Evidence:
     """Read signatures, attestations and reports about ``top`` and verify them.
 
     known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it. indexes:
-    read those by which nodes stream, too.
+    read those by which nodes stream, too. attestors: those that the policy names, which ``verifier`` is ``under``.
 
     Raises RegistryError when the registry does not answer. Bad evidence raises nothing: it is listed as rejected and
     the rules find it missing. A release that is itself broken is told in ``problem``.
     """
     try:
-        return _gathered(place, top, verifier, image=image, now=now, known=known, indexes=indexes)
+        return _gathered(place, top, verifier, image=image, now=now, known=known, indexes=indexes, attestors=attestors)
     except ContentError as error:
         return Evidence(
             release=top.digest,
@@ -160,6 +170,7 @@ def _gathered(
     now: datetime,
     known: Attestations | None,
     indexes: bool,
+    attestors: Collection[str],
 ) -> Evidence:
     digest = top.digest
     entries = read_entries(place, top)
@@ -190,6 +201,9 @@ def _gathered(
         origins=origins,
         indexes=streaming,
         vex=vex,
+        reports=tuple(signed),
+        approvals=read_approvals(place, digest, verifier, known=attestations),
+        attestors={name: attestor for name in attestors if (attestor := verifier.attestor(name))},
     )
 
 

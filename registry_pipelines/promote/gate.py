@@ -23,6 +23,7 @@ from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
     OPENVEX_TYPES,
     PROVENANCE_TYPE,
+    SIGNATURE_TYPE,
     STREAMING_INDEX_TYPE,
     VULNERABILITIES_TYPE,
 )
@@ -44,6 +45,8 @@ from registry_pipelines.promote.interventions import BrokenGlass, read_intervent
 from registry_pipelines.promote.standing import Standing
 from registry_pipelines.promote.starts import Starts, starts_within
 from registry_pipelines.promote.streaming import streams, way_of
+from registry_pipelines.promote.trust import used_by_attestors, vouched_for
+from registry_pipelines.promote.vex import states_something
 from registry_pipelines.promote.ways import Way, enters
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.openvex import VexStatement
@@ -372,6 +375,7 @@ RULES: tuple[Rule, ...] = (
     is_signed,
     is_attested,
     is_indexed,
+    vouched_for,
     unknowns_within,
 )
 """All of them are asked of every release. The order is that of a verdict's reasons, by weight: what is found in the
@@ -494,9 +498,19 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
     used = {(f"signature:{each.form}", each.descriptor.digest, each.key_id) for each in bundles or evidence.signatures}
     used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
+        for attestation in used_by_attestors(evidence)
+        if attestation.predicate_type != SIGNATURE_TYPE
+    }
+    used |= {
+        (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
         for attestation in evidence.attestations.verified
         if attestation.predicate_type in (*policy.predicate_types, *OPENVEX_TYPES)
         or (evidence.report is not None and attestation is evidence.report.attestation)
+    }
+    used |= {
+        (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
+        for attestation in evidence.attestations.verified
+        if attestation.predicate_type in OPENVEX_TYPES and states_something(attestation, evidence.release)
     }
     if PROVENANCE_TYPE in policy.predicate_types:
         used |= {

@@ -32,14 +32,22 @@ def judge(
     verified; (3) every rule of the gate is asked, so that all reasons are known; (4) the verdict names what it rests
     on.
     image: the configuration's name, for exceptions. now: UTC, the clock unless told. known: what was read and verified
-    about this digest just now, when the caller has it.
+    about this digest just now, when the caller has it, by a verifier that is ``under`` the policy's attestors.
     Missing or bad evidence is a deny with reasons. Raises NotFound (no such release), RegistryError (the registry does
     not answer: no verdict is made).
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     top = place.registry.get_manifest(place.repository, release.digest)
-    indexes = "streaming-index" in policy.required
-    evidence = gather(place, top, verifier, image=image, now=moment, known=known, indexes=indexes)
+    evidence = gather(
+        place,
+        top,
+        verifier.under(policy.attestor_names),
+        image=image,
+        now=moment,
+        known=known,
+        indexes="streaming-index" in policy.required,
+        attestors=policy.attestor_names,
+    )
     return gate.judged(evidence, policy)
 
 
@@ -50,6 +58,7 @@ def require_allowed(
 
     now: UTC, the clock unless told. Raises PromotionDenied (every reason), RegistryError.
     """
+    verifier = verifier.under(policy.attestor_names)
     known = read_attestations(place, release.digest, verifier)
     standing = read_standing(place, release, known, verifier)
     reports = reports_about(place, release.digest, known)
@@ -72,6 +81,7 @@ def require_promoted(
     channel: the one its image is promoted to. now: UTC, the clock unless told. Nothing outside the registry is asked.
     Raises PromotionDenied (every reason), RegistryError.
     """
+    verifier = verifier.under(policy.attestor_names)
     known = read_attestations(place, release.digest, verifier)
     standing = read_standing(place, release, known, verifier)
     reports = reports_about(place, release.digest, known)

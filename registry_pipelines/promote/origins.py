@@ -7,7 +7,7 @@ where the form changes no layer, the same layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -38,6 +38,15 @@ class Origin:
     """Platform manifests of the derived release whose origins' provenance is believed."""
     problems: tuple[str, ...] = field(default=())
     """Why others are not covered, one sentence each without full stop."""
+
+    def proven_by(self, made: Callable[[str], bool]) -> frozenset[Digest]:
+        """Of what it covers, that which provenance by these keys covers alone. made: asked with a key id."""
+        pairs = [pair for pair in self.record.platforms if pair.derived in self.covers]
+        proven: set[Digest] = set()
+        for attestation in (each for each in self.provenance if made(each.key_id)):
+            single = set(attestation.subjects) - {self.record.origin}
+            proven |= {pair.derived for pair in pairs if not single or pair.origin in single}
+        return frozenset(proven)
 
 
 def read_origins(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
-from registry_pipelines.evidence.model import Attestations, Rejected
+from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation
 from registry_pipelines.evidence.predicates import OPENVEX_TYPES
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.scan.openvex import CAUTIOUS, VexStatement, read_openvex
@@ -36,6 +36,11 @@ def attested_vex(known: Attestations, digest: Digest) -> tuple[tuple[VexStatemen
             msgspec.structs.replace(each, author=f"{each.author}, {signed}") for each in found if not each.derived
         ]
     return tuple(statements), rejected
+
+
+def states_something(attestation: VerifiedAttestation, digest: Digest) -> bool:
+    """Whether a signed document has a statement that counts, and is part of what a verdict rests on."""
+    return bool(attested_vex(Attestations((attestation,), ()), digest)[0])
 
 
 def decisive(finding: Finding, statements: Iterable[VexStatement], report: Report) -> VexStatement | None:

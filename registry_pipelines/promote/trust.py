@@ -1,0 +1,117 @@
+"""The trust policy of an image: which attestors must vouch for it, all of some, one of others.
+
+``attestors: build-system and vulnerability-scanner and (qa or security)`` in a policy. Each name is an attestor
+(``evidence.attestors``) with keys of its own; it vouches for a release when it said all that it attests, about exactly
+this digest, covering every platform, and nothing that breaks the policy. Whoever is named is believed alone for that:
+a signature by anybody else neither helps nor hurts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from registry_pipelines.evidence.attestors import ATTESTED, Attestor
+from registry_pipelines.evidence.model import VerifiedAttestation
+from registry_pipelines.evidence.predicates import APPROVAL_TYPE, CYCLONEDX_TYPE, PROVENANCE_TYPE
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.attestors import AllOf, Expression, Named, read_expression
+from registry_pipelines.promote.documents import Policy, Step
+from registry_pipelines.promote.evidence import Evidence
+from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
+from registry_pipelines.scan.report import Report
+
+
+def vouched_for(evidence: Evidence, policy: Policy) -> Outcome:
+    """The attestors that the policy names vouch for the release."""
+    if not policy.attestors:
+        return Outcome()
+    return _asked(read_expression(policy.attestors), evidence, policy)
+
+
+def used_by_attestors(evidence: Evidence) -> Iterator[VerifiedAttestation]:
+    """Every statement by an attestor that the policy names, of what it attests. Of approvals those in its capacity,
+    with withdrawals."""
+    approvals = {
+        each.digest
+        for each in evidence.approvals.published
+        if each.approval.capacity in evidence.attestors and each.approval.image == evidence.image
+    }
+    for attestation in evidence.attestations.verified:
+        kind = attestation.predicate_type
+        made = any(
+            kind in each.predicate_types and each.made(attestation.key_id) for each in evidence.attestors.values()
+        )
+        if made and (kind != APPROVAL_TYPE or attestation.descriptor.digest in approvals):
+            yield attestation
+
+
+def _asked(expression: Expression, evidence: Evidence, policy: Policy) -> Outcome:
+    if isinstance(expression, Named):
+        return _against_attestor(expression.name, evidence, policy)
+    outcomes = [_asked(part, evidence, policy) for part in expression.parts]
+    if isinstance(expression, AllOf):
+        whole = Outcome()
+        for outcome in outcomes:
+            whole.add(outcome)
+        return whole
+    if passing := next((outcome for outcome in outcomes if outcome.passes), None):
+        return passing
+    reasons = [f"{reason} (or {expression})" for outcome in outcomes for reason in outcome.reasons]
+    return Outcome(reasons, list(outcomes[0].steps))
+
+
+def _against_attestor(name: str, evidence: Evidence, policy: Policy) -> Outcome:
+    attestor = evidence.attestors.get(name)
+    if attestor is None:
+        return Outcome([f"attestor {name}: nobody is known as that"], [Step(kind="attest", about=(name,))])
+    outcome = Outcome()
+    for what in attestor.attests:
+        reasons = list(_missing(what, attestor, evidence, policy))
+        about = (f"{name} {what}",)
+        steps = [Step(kind="attest", about=about)] if reasons else []
+        outcome.add(Outcome([f"attestor {name}: {reason}" for reason in reasons], steps))
+    return outcome
+
+
+def _missing(what: str, attestor: Attestor, evidence: Evidence, policy: Policy) -> Iterator[str]:
+    """What an attestor did not say of all that it attests, one sentence each."""
+    if what == "approval":
+        if why := evidence.approvals.why_none(attestor.name, image=evidence.image, now=evidence.now):
+            yield why
+    elif what == "signature":
+        if not any(attestor.made(each.key_id) for each in evidence.signatures):
+            yield "no signature of the image is by its keys"
+    elif what == "vulnerabilities":
+        yield from _against_report(attestor, evidence, policy)
+    else:
+        [kind] = ATTESTED.get(what, (what,))
+        said = [each for each in evidence.attestations.of_type(kind) if attestor.made(each.key_id)]
+        covered = _covered(kind, said, attestor, evidence)
+        if not covered:
+            yield f"no {what} is by its keys"
+            return
+        for digest, platform in evidence.platforms.items():
+            if digest not in covered:
+                yield f"its {what} does not cover {platform} ({digest})"
+
+
+def _covered(kind: str, said: list[VerifiedAttestation], attestor: Attestor, evidence: Evidence) -> set[Digest]:
+    covered = {digest for each in said for digest in evidence.covered_by(each)}
+    if kind == PROVENANCE_TYPE:
+        for origin in evidence.origins:
+            covered |= origin.proven_by(attestor.made)
+    return covered if kind in (PROVENANCE_TYPE, CYCLONEDX_TYPE) or not said else set(evidence.platforms)
+
+
+def _against_report(attestor: Attestor, evidence: Evidence, policy: Policy) -> Iterator[str]:
+    """Its newest report covers every platform and keeps the limits; whose report counts elsewhere does not matter."""
+    own = [report for report, signed in evidence.reports if attestor.made(signed.key_id)]
+    report: Report | None = max(own, key=lambda each: each.order, default=None)
+    if report is None:
+        yield "no vulnerability report is by its keys"
+        return
+    for digest, platform in evidence.platforms.items():
+        if digest not in report.covers:
+            yield f"its vulnerability report does not cover {platform} ({digest})"
+    yield from findings_against(report, policy, image=evidence.image, now=evidence.now, vex=evidence.vex).reasons
+    yield from unknowns_against(report, policy, now=evidence.now).reasons

@@ -1,0 +1,84 @@
+"""A trust policy of a configuration: "Build System AND Vulnerability Scanner", by the commands that people type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from registry_pipelines.cli import main
+from registry_pipelines.config import load
+from registry_pipelines.errors import ConfigInvalid, PromotionDenied
+from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.keys import generate_key, load_signer
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
+from tests.chain.fleet import Fleet
+
+TRUST = """
+trust:
+  attestors:
+    build-system: {attests: [provenance], keys: [ci.pub]}
+    vulnerability-scanner: {attests: [sbom, vulnerabilities], keys: [.registry-pipelines/keys/signing.pub]}
+    qa: {attests: [approval], keys: [anna.pub]}
+policies:
+  default: {attestors: build-system AND vulnerability-scanner and qa}
+signing:"""
+
+
+def run(fleet: Fleet, *arguments: str) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--config", str(fleet.path)])
+
+
+def test_a_release_ships_when_its_attestors_vouch_for_it(fleet: Fleet) -> None:
+    ci, anna = (generate_key(fleet.folder / f"{name}.key") for name in ("ci", "anna"))
+    fleet.chain = fleet.reload(("\nsigning:", TRUST))
+    release = fleet.release("v1.0.0")
+    assert not fleet.judged(release)
+    asked = run(fleet, "verify", "app:v1.0.0", "--json")
+    told = json.loads(asked.stdout)["result"]["results"][0]
+    assert (asked.exit_code, told["ok"]) == (3, False)
+    assert told["reasons"][:2] == [
+        "attestor build-system: no provenance is by its keys",
+        "attestor qa: nobody approved it as qa",
+    ]
+    assert told["next_steps"][0].endswith("# with a key of qa")
+    assert "build-system: provenance" in told["next_steps"][1]
+    place = fleet.chain.place("app")
+    subject = place.registry.resolve(place.repository, release.digest)
+    predicate = {"buildDefinition": {"buildType": "urn:ci"}, "runDetails": {"builder": {"id": "urn:ci"}}}
+    attest(place, subject, PROVENANCE_TYPE, predicate, load_signer(ci.private))
+    approved = run(fleet, "approve", "app:v1.0.0", "--as", "qa", "--key", str(anna.private))
+    assert approved.exit_code == 0, approved.output
+    assert run(fleet, "verify", "app:v1.0.0").exit_code == 0
+    with pytest.raises(PromotionDenied, match="verdict"):
+        fleet.chain.promote(release)
+    assert fleet.chain.judge(release).ok
+    assert fleet.chain.promote(release).changed
+    assert fleet.chain.replicate(release, "eu").ok
+    fleet.chain.sign(release)
+    assert not fleet.chain.sign(release).changed
+
+
+@pytest.mark.parametrize(
+    ("trust", "policy", "said"),
+    [
+        ("qa: {attests: [approval], keys: [a.pub]}", "qa and ghost", "ghost"),
+        ("qa: {attests: [approval], keys: [a.pub]}", "qa and", "cannot be read: the name of an attestor is wanted"),
+        ("qa: {attests: [approval], keys: []}", "qa", "needs at least 1 entry"),
+        ("qa: {attests: [], keys: [a.pub]}", "qa", "needs at least 1 entry"),
+        ("qa: {attests: [approvals], keys: [a.pub]}", "qa", "is not what an attestor can attest"),
+        ("or: {attests: [approval], keys: [a.pub]}", "or", "is no name"),
+        ('qa: {attests: ["urn:registry-pipelines:promotion:v1"], keys: [a.pub]}', "qa", "our own stages"),
+        ('qa: {attests: ["https://slsa.dev/verification_summary/v1"], keys: [a.pub]}', "qa", "our own stages"),
+    ],
+)
+def test_what_is_no_trust_policy(tmp_path: Path, trust: str, policy: str, said: str) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(
+        f"registries: {{r: {{kind: embedded, port: 5999}}}}\ntrust: {{attestors: {{{trust}}}}}\n"
+        f"policies: {{default: {{attestors: {policy}}}}}\n"
+    )
+    with pytest.raises(ConfigInvalid, match=said):
+        load(path, {})
