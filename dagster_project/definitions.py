@@ -12,6 +12,7 @@ from dagster_project.assets import (
     page,
     promote,
     replicate,
+    rescan,
     scan,
     sign,
     start,
@@ -21,7 +22,15 @@ from dagster_project.assets import (
 from dagster_project.moving import keys_sensor
 from dagster_project.partitions import built_images, derived_images, recorded_images
 from dagster_project.resources import chain_resource, find_config
-from dagster_project.schedules import job, measure_job, measured, nightly, promote_job, release_job
+from dagster_project.schedules import (
+    by_bucket,
+    job,
+    measure_job,
+    measured,
+    nightly,
+    promote_job,
+    release_job,
+)
 from dagster_project.sensors import convert_sensor, promotion_sensor, push_sensors
 from dagster_project.together import Together
 from registry_pipelines.chain import Chain
@@ -74,6 +83,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
+    sweeps = [rescan.rescan_job] if config.images else []
     recorded = recorded_images(config)
     starts = [measure_job(config, [start.start_time])] if recorded else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
@@ -82,13 +92,14 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             build.image(names),
             *([stream.converted(derived)] if derived else []),
             *known,
+            *([rescan.rescanned()] if sweeps else []),
             *releases,
             *([start.start_time] if recorded else []),
             *upstreams,
             *synced,
             *plans,
         ],
-        jobs=[release, let_go, *builds, *conversions, *updates, *mirrors, *syncs, *plannings, *starts],
+        jobs=[release, let_go, *builds, *conversions, *updates, *sweeps, *mirrors, *syncs, *plannings, *starts],
         sensors=[
             *push_sensors(config, release),
             *(convert_sensor(config, each.name) for each in conversions),
@@ -97,6 +108,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         ],
         schedules=[
             *(nightly(update, str(config.schedules.advisories), config) for update in updates),
+            *(by_bucket(sweep, config) for sweep in sweeps),
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),

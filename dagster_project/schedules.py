@@ -1,6 +1,6 @@
 """Jobs by what people ask for, and the schedules of those that run at night."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -10,6 +10,7 @@ from dagster_project.notify import notified
 from dagster_project.partitions import DIGEST_TAG, RELEASES, release_keys, whole_key
 from dagster_project.people import PROMOTE_JOB, config_to_ask
 from registry_pipelines.chain.release_keys import ReleaseKeys
+from registry_pipelines.chain.rescan import filled_buckets
 from registry_pipelines.config import Config
 from registry_pipelines.oci.tags import order_key
 
@@ -72,16 +73,40 @@ def measure_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     )
 
 
+def by_bucket(job: Job, config: Config) -> dg.ScheduleDefinition:
+    """The schedule that has every bucket with an image rescanned: 256 runs at most, whatever the fleet's size."""
+    if config.spared:
+        return broken(job, "; ".join(config.spared))
+
+    def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        for bucket in filled_buckets(config):
+            yield dg.RunRequest(run_key=run_key(context, bucket), partition_key=bucket)
+
+    try:
+        return dg.ScheduleDefinition(
+            name=f"{job.name}_schedule",
+            job=job,
+            cron_schedule=str(config.schedules.rescan),
+            execution_timezone=config.schedules.time_zone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            execution_fn=requests,
+            description="Every bucket that holds an image, against the advisories that are there then.",
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        return broken(job, str(error))
+
+
 def measured(job: Job, config: Config) -> dg.ScheduleDefinition:
     """The schedule that has the newest recorded release of each image measured."""
     if config.spared:
         return broken(job, "; ".join(config.spared))
 
-    def requests(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         keys = newest_recorded(context.instance, config)
         if not keys:
-            return dg.SkipReason("no release has a recorded start yet")
-        return [dg.RunRequest(partition_key=key, tags=run_tags(config, key)) for key in keys]
+            yield dg.SkipReason("no release has a recorded start yet")
+        for key in keys:  # a list would be taken for one request: Dagster unpacks what a generator gives
+            yield dg.RunRequest(run_key(context, key), partition_key=key, tags=run_tags(config, key))
 
     try:
         return dg.ScheduleDefinition(
@@ -104,6 +129,11 @@ def newest_recorded(instance: dg.DagsterInstance, config: Config) -> list[str]:
     named = [(release, key) for key in there if (release := keys.find(key) or whole_key(key))]
     named.sort(key=lambda pair: order_key(pair[0].tag))
     return list({release.image: key for release, key in named if release.image in config.images}.values())
+
+
+def run_key(context: dg.ScheduleEvaluationContext, partition: str) -> str:
+    """Dagster wants one where a tick asks for several runs; a tick that is evaluated twice asks with the same."""
+    return f"{context.scheduled_execution_time:%Y-%m-%dT%H:%M}/{partition}"
 
 
 def job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> Job:

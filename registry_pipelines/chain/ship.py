@@ -56,6 +56,7 @@ _SIGNERS: dict[Stage, tuple[Role, ...]] = {
 """Stages that cannot be without a key, and whose it may be."""
 
 Status = Literal["ok", "denied", "held", "failed", "skipped"]
+_NotShipped = Literal["denied", "held", "failed"]
 
 
 class Tell(Protocol):
@@ -355,7 +356,7 @@ class _Work:
         self.shipment.steps.append(Step(result, status))
         return result
 
-    def _notified(self, release: Release, result: StageResult, status: NotifyEvent) -> StageResult:
+    def _notified(self, release: Release, result: StageResult, status: _NotShipped) -> StageResult:
         """The result, with what went wrong with the notification. What a verdict before this one said is told no second
         time, and a report over the limits is the verdict's to tell."""
         old = result.stage == "judge" and not result.changed
@@ -376,7 +377,7 @@ def _raised(outcome: StageResult | RegistryPipelinesError) -> StageResult:
     return outcome
 
 
-def _status_of(error: RegistryPipelinesError) -> NotifyEvent:
+def _status_of(error: RegistryPipelinesError) -> _NotShipped:
     if isinstance(error, PromotionHeld):
         return "held"
     return "denied" if isinstance(error, EvidenceError) else "failed"

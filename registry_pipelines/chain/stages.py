@@ -273,6 +273,14 @@ class Chain:
 
         return findings.attest_openvex(self._session, release, author=author)
 
+    def rescan(self, images: Collection[str] = (), *, bucket: str = "", everything: bool = False) -> StageResult:
+        """New advisories against the stored SBOMs of all releases, or those of some images or of one bucket; no layer
+        is read. A promoted release that became vulnerable is told, see :meth:`notify`; ``reasons`` name each. Raises
+        InputError, AdvisoriesMissing, StateLocked."""
+        from registry_pipelines.chain import rescan
+
+        return rescan.rescan(self._session, images, bucket=bucket, everything=everything, tell=self.notify)
+
     def update_advisories(self, ecosystems: Collection[str] = ()) -> StageResult:
         """Fetch the advisories that are new, for what stored SBOMs name and for ``ecosystems``; before
         :meth:`vulnerabilities`. Raises RegistryError with the files to fetch by hand, InputError, AdvisoriesMissing."""

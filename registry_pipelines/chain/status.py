@@ -27,6 +27,7 @@ from registry_pipelines.oci.tags import order_key
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.promote import gate
 from registry_pipelines.promote.evidence import reports_about
+from registry_pipelines.promote.findings import newly_against
 from registry_pipelines.promote.standing import Standing, read_standing, records
 from registry_pipelines.registry.contents import contents_of
 from registry_pipelines.registry.protocol import Place
@@ -54,6 +55,9 @@ promotion. ``none``: nobody judged it. ``unknown``: it could not be read."""
 
 Presence = Literal["same", "other", "missing", "unreachable"]
 """Of a tag at a place, against the release's digest."""
+
+NEWLY = "newly vulnerable"
+"""Begins the reason that a finding later than the verdict gives."""
 
 PROMOTION_REASON = "promotion:"
 """How the gate's reason begins that there is no promotion."""
@@ -101,6 +105,9 @@ class Status:
     """The newest first."""
     more_newer: int = 0
     """Newer releases that were not looked at."""
+    vulnerable: tuple[str, ...] = ()
+    """What later advisories say against a release that was allowed: findings that its verdict did not know and its
+    policy does not permit. They begin ``reasons``, too."""
     held: str = ""
     """Of one that is allowed and not promoted: what its policy wants before, ``recording`` or ``measurement``; then
     ``reasons`` say of what."""
@@ -129,6 +136,7 @@ class Status:
             "verdict": self.ruling,
             "reasons": list(self.reasons),
             "held": self.held,
+            "vulnerable": list(self.vulnerable),
             "places": dict(self.places),
             "created": _text(self.created),
             "promoted": _text(self.promoted),
@@ -280,14 +288,21 @@ class _Look:
         if self._verifier is None:
             return replace(status, reasons=("no trusted key is here, so nothing is believed",), problems=problems)
         standing, reports = self._ask(place, lambda: self._read(image, digest, tag))
+        vulnerable = self._vulnerable(image, standing, reports)
         mine = [each for each in standing.records if (each.image, each.channel) == (image.name, image.channel)]
         ruling, reasons = self._ruling(image, standing, reports, promoted=not tag)
+        if vulnerable:
+            reasons = (
+                *(f"{NEWLY}: {line}" for line in vulnerable),
+                *(each for each in reasons if each not in vulnerable),
+            )
         held = ""
         if ruling == "allow" and not mine:
             ruling, reasons, held = self._start(image, standing)
         return replace(
             status,
             held=held,
+            vulnerable=vulnerable,
             streams=self._streams(image, digest),
             tag=tag or (mine[-1].version if mine else ""),
             ruling=ruling,
@@ -327,6 +342,18 @@ class _Look:
         outcome = gate.may_leave(standing, reports, policy, channel=image.channel, now=self._now)
         reasons = tuple(each for each in outcome.reasons if promoted or not each.startswith(PROMOTION_REASON))
         return ("outdated" if reasons else "allow"), reasons
+
+    def _vulnerable(self, image: Image, standing: Standing, reports: Sequence[Report]) -> tuple[str, ...]:
+        """What reports later than the judged one add against the policy of an allowed release."""
+        policy = self._session.config.policies[image.policy]
+        latest = standing.verdicts.latest(image.name, policy.name)
+        newest = max(reports, key=lambda report: report.order, default=None)
+        if latest is None or not latest.verdict.allow or newest is None:
+            return ()
+        judged = [each for each in reports if str(Digest.of(each.encode())) == latest.verdict.report]
+        if not judged or newest == judged[0]:
+            return ()
+        return tuple(newly_against(newest, judged[0], policy, image=image.name, now=self._now, vex=standing.vex))
 
     def _start(self, image: Image, standing: Standing) -> tuple[Ruling, tuple[str, ...], str]:
         """Of an allowed release what a promotion asks of its start, where the policy does: the ruling, what speaks

@@ -71,6 +71,7 @@ GROUPS = {
     },
     "Keep clean": {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
+        "rescan": ("advisories", "Match new advisories with what is released; no layer is read"),
         "delete": ("deletion", "Delete one image with the evidence that refers to it"),
         "collect": ("retention", "Plan what registries can let go, by the retention rules"),
     },

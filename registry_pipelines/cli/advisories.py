@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import IMAGES
+from registry_pipelines.cli.output import show_result
 from registry_pipelines.cli.releases import answer
 
 
@@ -76,4 +79,29 @@ def import_set(options: Options, files: tuple[str, ...], digest: str | None) -> 
     answer(options, imported(options.state.parent, files, now=datetime.now(UTC), digest=wanted, config=config))
 
 
-COMMANDS = [advisories_group]
+@click.command("rescan")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
+@click.option("--bucket", metavar="00..ff", help="Only images whose repository has this hash, one of 256.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also releases that were matched with the same advisories before."
+)
+@common
+def rescan(options: Options, images: tuple[str, ...], bucket: str | None, everything: bool) -> None:
+    """Match new advisories with what is released; no layer is read.
+
+    All images unless named. The attached SBOMs are compared with the advisories that are there now; where that says
+    something new a report is attached and signed, as by `scan`. Who is named in `notify` is told of promoted releases
+    that became vulnerable. Exit 3: there is one. Exit 7: a registry cannot be read. Exit 6: something in it cannot.
+    """
+    from registry_pipelines.chain.rescan import BUCKETS
+
+    if bucket is not None and bucket not in BUCKETS:
+        raise click.BadParameter("a bucket is two hexadecimal digits, 00 to ff", param_hint="--bucket")
+    with options.chain() as chain:
+        result = chain.rescan(images, bucket=bucket or "", everything=everything)
+    show_result(result, as_json=options.as_json)
+    if result.exit_code:
+        sys.exit(result.exit_code)
+
+
+COMMANDS = [advisories_group, rescan]

@@ -377,6 +377,7 @@ ANSWERS: dict[str, Any] = {
     "advisories status": Results,
     "advisories export": Results,
     "advisories import": Results,
+    "rescan": Results,
     "delete": Results,
     "collect": Results,
     "serve-admission": Listening,

@@ -224,6 +224,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
 
     advisories: Cron = Cron("0 1 * * *")
     """The update of the advisories."""
+    rescan: Cron = Cron("30 1 * * *")
+    """What is in use against the advisories that are there then: `rescan`."""
     mirror: Cron = Cron("0 2 * * *")
     """Mirrors and syncs."""
     retention: Cron = Cron("30 3 * * *")
@@ -245,8 +247,8 @@ class Sensors(msgspec.Struct, frozen=True, kw_only=True):
     """Most runs that one look asks for."""
 
 
-NotifyEvent = Literal["denied", "held", "failed"]
-NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("denied", "held", "failed")
+NotifyEvent = Literal["denied", "held", "failed", "vulnerable"]
+NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("denied", "held", "failed", "vulnerable")
 
 
 class Notify(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,7 +263,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True):
     """Sent to the webhook as bearer token, as `${VARIABLE}`."""
     events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
     """`denied`: the verdict is new and says no, or a promotion was refused. `held`: allowed, and waits for a person.
-    `failed`: a stage ended with an error."""
+    `failed`: a stage ended with an error. `vulnerable`: new advisories speak against a release that was promoted."""
     timeout: Duration = Duration(seconds=10)
     """How long the command and the webhook may take, each."""
 

@@ -120,6 +120,28 @@ def passes_by(
     return "; ".join(outcome.accepted)
 
 
+def newly_against(
+    report: Report,
+    before: Report | None,
+    policy: Policy,
+    *,
+    image: str,
+    now: datetime,
+    vex: Sequence[VexStatement] = (),
+) -> list[str]:
+    """What a later report of the same release adds against a policy: the reasons that would not be there without its
+    new findings. before: the earlier report; None: all are new. An alias more, or a finding that an exception, VEX or
+    a limit permits, adds nothing. The rest as in :func:`findings_against`."""
+    new = set(report.new_since(before)) if before else set(report.counting())
+    if not new:
+        return []
+    rest = msgspec.structs.replace(report, findings=tuple(each for each in report.findings if each not in new))
+    with_them, without = (
+        findings_against(each, policy, image=image, now=now, vex=vex).reasons for each in (report, rest)
+    )
+    return [reason for reason in with_them if reason not in without]
+
+
 def unknowns_against(report: Report, policy: Policy, *, now: datetime) -> Outcome:
     """What a report could not judge against a policy: accepted unknowns first, then limits, told as
     :func:`findings_against` tells them."""

@@ -171,49 +171,49 @@ def _evidence(component: Component) -> _Node:
     return node
 
 
-class _ReadProperty(msgspec.Struct):
+class _ReadProperty(msgspec.Struct, gc=False):
     name: str
     value: str = ""
 
 
-class _ReadMethod(msgspec.Struct):
+class _ReadMethod(msgspec.Struct, gc=False):
     technique: str
 
 
-class _ReadIdentity(msgspec.Struct):
+class _ReadIdentity(msgspec.Struct, gc=False):
     methods: list[_ReadMethod] = []
 
 
-class _ReadOccurrence(msgspec.Struct):
+class _ReadOccurrence(msgspec.Struct, gc=False):
     location: str
 
 
-class _ReadEvidence(msgspec.Struct):
+class _ReadEvidence(msgspec.Struct, gc=False):
     identity: list[_ReadIdentity] = []
     occurrences: list[_ReadOccurrence] = []
 
 
-class _ReadHash(msgspec.Struct):
+class _ReadHash(msgspec.Struct, gc=False):
     alg: str
     content: str
 
 
-class _ReadReference(msgspec.Struct):
+class _ReadReference(msgspec.Struct, gc=False):
     url: str
     type: str
     hashes: list[_ReadHash] = []
 
 
-class _ReadLicense(msgspec.Struct):
+class _ReadLicense(msgspec.Struct, gc=False):
     name: str = ""
 
 
-class _ReadLicenses(msgspec.Struct):
+class _ReadLicenses(msgspec.Struct, gc=False):
     expression: str = ""
     license: _ReadLicense | None = None
 
 
-class _ReadComponent(msgspec.Struct, rename="camel"):
+class _ReadComponent(msgspec.Struct, rename="camel", gc=False):
     name: str
     type: str
     licenses: list[_ReadLicenses] = []
@@ -225,11 +225,11 @@ class _ReadComponent(msgspec.Struct, rename="camel"):
     components: list[_ReadComponent] = []
 
 
-class _ReadMetadata(msgspec.Struct):
+class _ReadMetadata(msgspec.Struct, gc=False):
     component: _ReadComponent
 
 
-class _ReadBom(msgspec.Struct, rename="camel"):
+class _ReadBom(msgspec.Struct, rename="camel", gc=False):
     bom_format: str
     spec_version: str
     metadata: _ReadMetadata

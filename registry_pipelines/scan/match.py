@@ -31,6 +31,62 @@ from registry_pipelines.scan.report import (
 )
 from registry_pipelines.scan.versions import normal_name, parse_version, spoken_of
 
+MAX_REMEMBERED = 200_000
+"""Components whose answers a :class:`Matcher` keeps: some 400 bytes each where nothing is known against them. A
+fleet of a thousand images has some ten thousand."""
+
+
+class Matcher:
+    """Matches many releases against one store. Releases share most of their components, so what one gave is kept; safe
+    to use from many threads."""
+
+    def __init__(self, store: AdvisoryStore) -> None:
+        self.store = store
+        self._known: dict[Component, tuple[list[Finding], list[Unknown]]] = {}
+
+    def report(self, packages: Sequence[PlatformPackages], *, now: datetime | None = None) -> Report:
+        """See :func:`match`."""
+        subjects = {platform.subject for platform in packages}
+        if len(subjects) != 1:
+            raise InputError(
+                f"packages of {count_text(len(subjects), 'release')} given",
+                do="Match the platforms of exactly one release",
+            )
+        findings: list[Finding] = []
+        unknowns = {unknown for platform in packages for unknown in platform.unknowns}
+        unknowns.update(
+            Unknown(kind="unreadable", subject=f"advisories:{problem.subject}", reason=problem.reason)
+            for problem in self.store.problems
+        )
+        components = {
+            msgspec.structs.replace(component, layers=(), licenses=())
+            for platform in packages
+            for component in platform.components
+        }
+        for component in sorted(components, key=lambda component: (component.purl, component.os_owned)):
+            found_here, unknown_here = self._matched(component)
+            findings.extend(found_here)
+            unknowns.update(unknown_here)
+        return Report(
+            subject=subjects.pop(),
+            covers=tuple(platform.manifest.digest for platform in packages),
+            advisories=self.store.facts,
+            findings=tuple(sorted(_unique(findings), key=_rank)),
+            unknowns=tuple(sorted(unknowns, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason))),
+            components=len({(component.purl, component.os_owned) for component in components}),
+            scanned_at=(now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            coverage=_coverage(components, self.store),
+            unattributed=unattributed_of([platform.unattributed for platform in packages]),
+        )
+
+    def _matched(self, component: Component) -> tuple[list[Finding], list[Unknown]]:
+        known = self._known.get(component)
+        if known is None:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            known = self._known[component] = match_component(component, self.store)
+        return known
+
 
 def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: datetime | None = None) -> Report:
     """The report of one release: all its platforms, one list of findings.
@@ -38,37 +94,7 @@ def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: da
     packages: at least one, all of the same subject. now: time written into the report (aware; default: the clock).
     Raises InputError, AdvisoriesMissing. Not judged here: the age of the advisories.
     """
-    subjects = {platform.subject for platform in packages}
-    if len(subjects) != 1:
-        raise InputError(
-            f"packages of {count_text(len(subjects), 'release')} given", do="Match the platforms of exactly one release"
-        )
-    findings: list[Finding] = []
-    unknowns = {unknown for platform in packages for unknown in platform.unknowns}
-    unknowns.update(
-        Unknown(kind="unreadable", subject=f"advisories:{problem.subject}", reason=problem.reason)
-        for problem in store.problems
-    )
-    components = {
-        msgspec.structs.replace(component, layers=(), licenses=())
-        for platform in packages
-        for component in platform.components
-    }
-    for component in sorted(components, key=lambda component: (component.purl, component.os_owned)):
-        found_here, unknown_here = match_component(component, store)
-        findings.extend(found_here)
-        unknowns.update(unknown_here)
-    return Report(
-        subject=subjects.pop(),
-        covers=tuple(platform.manifest.digest for platform in packages),
-        advisories=store.facts,
-        findings=tuple(sorted(_unique(findings), key=_rank)),
-        unknowns=tuple(sorted(unknowns, key=lambda unknown: (unknown.kind, unknown.subject, unknown.reason))),
-        components=len({(component.purl, component.os_owned) for component in components}),
-        scanned_at=(now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        coverage=_coverage(components, store),
-        unattributed=unattributed_of([platform.unattributed for platform in packages]),
-    )
+    return Matcher(store).report(packages, now=now)
 
 
 def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Finding], list[Unknown]]:

@@ -310,6 +310,16 @@ class Report(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """How many findings count, for each severity (all of them are keys)."""
         return count_severities(self.counting())
 
+    def new_since(self, before: Report) -> tuple[Finding, ...]:
+        """Findings that count and that a report of the same release by other advisories has not. One vulnerability is
+        the same under any of its ids: advisories learn of aliases."""
+        known: dict[str, set[str]] = {}
+        for finding in before.counting():
+            known.setdefault(finding.component, set()).update(finding.ids)
+        return tuple(
+            finding for finding in self.counting() if known.get(finding.component, set()).isdisjoint(finding.ids)
+        )
+
     @property
     def undeclared(self) -> tuple[str, ...]:
         """Package URLs of what only its file shows, sorted."""

@@ -52,6 +52,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "collect": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
     "admission": (["webhook", "out"], 8),
+    "rescan": (["ap"], 8),
     "config": (["check", "--json"], 0),
     "schema": (["scan"], 0),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,15 @@ def test_a_release_is_recorded_before_its_promotion_and_timed_at_night(
     newer = pushed(started, "v2")
     assert started.run(newer).success
     assert newest_recorded(started.instance, started.config) == [newer]
+    night = datetime(2026, 11, 29, 5, tzinfo=UTC)
+    repository = started.defs.get_repository_def()
+    with (
+        dg.DagsterInstance.local_temp() as other,
+        dg.build_schedule_context(other, night, repository_def=repository) as context,
+    ):
+        other.add_dynamic_partitions("release", [newer])
+        other.report_runless_asset_event(dg.AssetMaterialization("hot_pack", partition=newer))
+        assert [each.partition_key for each in schedule.evaluate_tick(context).run_requests or ()] == [newer]
     timed = started.run(newer, job="measure")
     [made] = timed.asset_materializations_for_node("start_time")
     shown = {name: value.value for name, value in made.metadata.items()}
