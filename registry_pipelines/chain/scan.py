@@ -15,6 +15,7 @@ from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.predicates import SPDX_TYPE
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Step, in_order
@@ -26,6 +27,7 @@ from registry_pipelines.registry.platforms import read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.warning_kinds import summed
 from registry_pipelines.release import Release
+from registry_pipelines.scan.predicates import attest_sbom
 from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_sboms
 from registry_pipelines.scan.report import (
     SEVERITIES,
@@ -57,6 +59,31 @@ def sbom(session: Session, release: Release) -> StageResult:
     )
     published = publish_sboms(place, subject, packages, signer=signer)
     return _listed(place, subject, release.key, packages, started, published)
+
+
+def attest_spdx(session: Session, release: Release) -> StageResult:
+    """Sign the attached SBOMs once more, as SPDX 2.3 documents, with the scanner's key.
+
+    Raises EvidenceMissing (no SBOM, so nothing to say in another form), InputError (too large, no key).
+    """
+    started = time.monotonic()
+    place, subject = session.source(release), session.subject(release)
+    signer = session.keys.signer("scanner")
+    from registry_pipelines.scan.spdx import write_spdx
+
+    documents = [write_spdx(packages) for _, packages in read_sboms(place, release.digest)]
+    made = [attest_sbom(place, subject, document, signer, kind=SPDX_TYPE) for document in documents]
+    changed = [document for document, attested in zip(documents, made, strict=True) if attested.changed]
+    return StageResult(
+        stage="sbom",
+        subject=release.key,
+        action=f"{count_text(len(changed), 'SPDX document')} attested" if changed else "unchanged",
+        digest=made[0].descriptor.digest,
+        changed=bool(changed),
+        bytes_moved=sum(map(len, changed)),
+        seconds=time.monotonic() - started,
+        facts={"release": release.key, "documents": len(documents)},
+    )
 
 
 def _listed(

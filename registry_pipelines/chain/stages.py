@@ -248,6 +248,13 @@ class Chain:
 
         return scan.sbom(self._session, release)
 
+    def attest_spdx(self, release: Release) -> StageResult:
+        """The same as signed SPDX 2.3 documents, for who reads no CycloneDX; after :meth:`sbom`. Raises
+        EvidenceMissing, InputError."""
+        from registry_pipelines.chain import scan
+
+        return scan.attest_spdx(self._session, release)
+
     def vulnerabilities(self, release: Release) -> StageResult:
         """What is known against it, attached as a report; ``ok`` when the policy's limits hold. Needs :meth:`sbom`;
         call it again whenever advisories are newer."""

@@ -41,18 +41,36 @@ RELEASE_OR_IMAGE = (
 
 @click.command("sbom", epilog=RELEASE_OR_IMAGE)
 @click.argument("target", shell_complete=IMAGES)
-@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Write CycloneDX documents here.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the documents here, too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["cyclonedx", "spdx"]),
+    default="cyclonedx",
+    help="Of the documents of --output and --attest: CycloneDX 1.6 (the default) or SPDX 2.3.",
+)
+@click.option("--attest", is_flag=True, help="With --format spdx: sign these documents, too, and attach them.")
 @common
-def sbom(options: Options, target: str, output: Path | None) -> None:
+def sbom(options: Options, target: str, output: Path | None, form: str, attest: bool) -> None:
     """List what is in an image. For a release one CycloneDX 1.6 document for each platform is attached."""
+    if form == "spdx" and output is None and not attest:
+        raise InputError("--format spdx is about documents", do="Say where they go: --output FOLDER, --attest")
+    if form == "cyclonedx" and attest:
+        raise InputError("a release's CycloneDX documents are signed without being asked", do="Add --format spdx")
     if is_release(options.config_if_any(), target):
         with options.chain() as chain:
             release = chain.find_release(target)
             result = chain.sbom(release)
+            attested = chain.attest_spdx(release) if attest else None
             if output is not None:
-                _write(output, _packages(options, chain.place(release.image), release.digest))
-        answer(options, result)
+                _write(output, _packages(options, chain.place(release.image), release.digest), form)
+        if attested is None:
+            answer(options, result)
+        else:
+            answer_all(options, [result, attested])
         return
+    if attest:
+        raise InputError("only what is attached to a release is signed", do="Name a release of the configuration")
     from registry_pipelines.chain.scan import listed_only
 
     with options.places([target]) as places:
@@ -61,7 +79,7 @@ def sbom(options: Options, target: str, output: Path | None) -> None:
         subject = _resolve(located.place, packages[0].subject)
         result = listed_only(located.place, subject, packages)
     if output is not None:
-        _write(output, packages)
+        _write(output, packages, form)
     answer(options, result)
 
 
@@ -78,18 +96,20 @@ def _resolve(place: Place, selector: str) -> Descriptor:
     return place.registry.resolve(place.repository, selector)
 
 
-def _write(folder: Path, packages: list[PlatformPackages]) -> None:
+def _write(folder: Path, packages: list[PlatformPackages], form: str) -> None:
     from registry_pipelines.scan.cyclonedx import write_cyclonedx
+    from registry_pipelines.scan.spdx import write_spdx
 
+    write, suffix = (write_spdx, "spdx") if form == "spdx" else (write_cyclonedx, "cdx")
     folder.mkdir(parents=True, exist_ok=True)
     often = Counter(str(each.platform) for each in packages)
     for each in packages:
         platform = str(each.platform)
         # Several images of one platform: none overwrites another's document.
         own = f"{platform}-{each.manifest.digest.short}" if often[platform] > 1 else platform
-        name = f"{own.replace('/', '-').replace(':', '-')}.cdx.json"
+        name = f"{own.replace('/', '-').replace(':', '-')}.{suffix}.json"
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(write_cyclonedx(each))
+            file.write(write(each))
         Path(file.name).replace(folder / name)
 
 

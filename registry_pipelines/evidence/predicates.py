@@ -18,6 +18,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 CYCLONEDX_TYPE = "https://cyclonedx.org/bom"
+SPDX_TYPE = "https://spdx.dev/Document"
 
 STREAMING_INDEX_TYPE = "urn:registry-pipelines:streaming-index:v1"
 """That an index of an image's layers is right, so that nodes may believe the digests in it."""
@@ -75,6 +76,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     RECORDING_TYPE: ("indexer",),
     DERIVATION_TYPE: ("indexer",),
     CYCLONEDX_TYPE: ("scanner",),
+    SPDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),
     VULNERABILITIES_TYPE: ("scanner",),
     SIGNATURE_TYPE: ("person",),

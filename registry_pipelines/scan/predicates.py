@@ -31,10 +31,12 @@ def attest_sbom(
     *,
     known: Attestations | None = None,
     att_tag: bool = False,
+    kind: str = CYCLONEDX_TYPE,
 ) -> Attested:
     """Sign an SBOM byte for byte: one of another tool may say more than any model of it can hold. document: a JSON
-    object. The rest as in :func:`registry_pipelines.evidence.attestations.attest_once`."""
-    return attest_once(place, subject, CYCLONEDX_TYPE, msgspec.Raw(document), signer, known=known, att_tag=att_tag)
+    object. kind: its predicate type. The rest as in
+    :func:`registry_pipelines.evidence.attestations.attest_once`."""
+    return attest_once(place, subject, kind, msgspec.Raw(document), signer, known=known, att_tag=att_tag)
 
 
 def attest_report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections import Counter
@@ -23,6 +24,7 @@ from tests.answers import answered, document
 from tests.chain.fleet import Fleet, push, start
 from tests.cli.on_fleet import answer, run
 from tests.doubles.fault_registry import FaultRegistry
+from tests.evidence.parts import Cosign
 from tests.scan.images import push_image
 from tests.scan.test_wheel_contents import SETUPTOOLS
 
@@ -336,3 +338,24 @@ def test_sync_and_verify_copy(fleet: Fleet) -> None:
     changed = answer(fleet, *same, code=6)
     assert [each["kind"] for each in changed["differences"]] == ["root"]
     assert "differs from" in run(fleet, *same, code=6).stdout
+
+
+@pytest.mark.peer("cosign")
+def test_an_sbom_is_signed_as_spdx_on_request(fleet: Fleet, tmp_path: Path, peer: Callable[[str], str]) -> None:
+    release = fleet.release("v3.0.0")
+    command = ("sbom", "app:v3.0.0", "--format", "spdx", "--attest", "--output", str(tmp_path / "sboms"))
+    made, attested = document(run(fleet, *command, "--json").stdout)["result"]["results"]
+    assert made["stage"] == attested["stage"] == "sbom"
+    assert attested["action"] == "1 SPDX document attested" and attested["changed"]
+    assert document(run(fleet, *command, "--json").stdout)["result"]["results"][1]["action"] == "unchanged"
+    [file] = (tmp_path / "sboms").iterdir()
+    assert file.name == "linux-amd64.spdx.json"
+    cosign = Cosign(peer("cosign"), tmp_path / "home")
+    image = f"{fleet.chain.place('app')}@{release.digest}"
+    verified = cosign.verify_attestation(fleet.config.trusted_keys[0], "spdxjson", image)
+    assert verified.returncode == 0, verified.stderr
+    statement = json.loads(base64.b64decode(json.loads(verified.stdout.splitlines()[0])["payload"]))
+    assert statement["predicate"] == json.loads(file.read_bytes())
+    for wrong in (("sbom", "app", "--format", "spdx"), ("sbom", "app", "--attest")):
+        answer(fleet, *wrong, code=8)
+    answer(fleet, "sbom", f"us/team/app@{release.digest}", "--format", "spdx", "--attest", code=8)
