@@ -209,11 +209,11 @@ def named_by_channels(context: dg.SensorEvaluationContext, chain: Chain, release
     found: dict[str, str] = {}
     for name in dict.fromkeys(release.image for release in releases.values()):
         try:
-            named = chain.on_channel(name)
+            named = set(chain.on_channels(name).values())
         except RegistryPipelinesError as error:  # one repository's trouble must not hold the others
             context.log.warning("%s: its channel cannot be read: %s", name, error)
             continue
-        found |= {key: each.digest for key, each in releases.items() if (each.image, each.digest) == (name, named)}
+        found |= {key: each.digest for key, each in releases.items() if each.image == name and each.digest in named}
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import product
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
@@ -40,10 +41,10 @@ def channel_digests(session: Session) -> dict[Digest, str]:
     """
     digests: dict[Digest, str] = {}
     for image in session.config.images.values():
-        for place in session.places_of(image):
-            named = digest_at(place, image.channel)
+        for place, channel in product(session.places_of(image), image.order):
+            named = digest_at(place, channel.name)
             if named is not None:
-                digests.setdefault(named, f"the channel {image.channel} of {image.name} names it, at {place}")
+                digests.setdefault(named, f"the channel {channel.name} of {image.name} names it, at {place}")
     return digests
 
 

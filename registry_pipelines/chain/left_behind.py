@@ -15,6 +15,7 @@ from registry_pipelines.chain.result import short_digest
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.order import Channel
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
@@ -24,30 +25,30 @@ THREADS = 8
 """Places asked at once, with two small requests each: one that is down is tried again for some seconds."""
 
 
-def left_behind(session: Session, release: Release) -> list[str]:
-    """One sentence for each target and mirror that has the release and whose channel names another one, with the
-    command to run there; and for each that cannot be asked."""
-    places = list(_places(session, release))
+def left_behind(session: Session, release: Release, channel: Channel) -> list[str]:
+    """One sentence for each target and mirror of a channel that has the release and whose channel names another one,
+    with the command to run there; and for each that cannot be asked."""
+    places = list(_places(session, release, channel))
     with Pool(THREADS, "left-behind") as pool:
-        said = pool.map(partial(_said, session, release), *zip(*places, strict=True)) if places else ()
+        said = pool.map(partial(_said, session, release, channel.name), *zip(*places, strict=True)) if places else ()
         return [sentence for sentence in said if sentence]
 
 
-def _places(session: Session, release: Release) -> Iterator[tuple[str, Place, str]]:
-    """Name, place and command of everywhere a promoted release goes; of a mirror its private end."""
+def _places(session: Session, release: Release, channel: Channel) -> Iterator[tuple[str, Place, str]]:
+    """Name, place and command of everywhere a release goes that was promoted to a channel; of a mirror, which takes
+    those of the last, its private end."""
     image = session.image(release.image)
     name = f"{release.image}:{release.tag}"
     again = typed(session.config, "replicate", name)
-    for target in image.targets:
+    for target in channel.targets or ():
         yield target, session.places.target(image, target), again
     for mirror, settings in session.config.mirrors.items():
-        if image.name in settings.images:
+        if image.name in settings.images and channel.name == image.channel:
             place = session.stops(settings, image.repository)[-1]
             yield mirror, place, typed(session.config, "mirror", mirror, "--release", name)
 
 
-def _said(session: Session, release: Release, name: str, place: Place, command: str) -> str:
-    channel = session.image(release.image).channel
+def _said(session: Session, release: Release, channel: str, name: str, place: Place, command: str) -> str:
     try:
         there = digest_at(place, channel)
         if there in (None, release.digest) or digest_at(place, release.digest) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry_pipelines.chain.promote import require_promoted
+from registry_pipelines.chain.promote import leaves_from
 from registry_pipelines.chain.result import StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError
@@ -14,16 +14,19 @@ from registry_pipelines.transfer.limits.requests import Requests
 
 
 def mirror_release(session: Session, release: Release, name: str) -> StageResult:
-    """Copy a promoted release through the DMZ registry into the private one. Raises PromotionDenied for any
-    other, InputError for an image that the mirror does not list."""
+    """Copy a release that was promoted to the last channel of its image through the DMZ registry into the private one.
+    Raises PromotionDenied for any other, InputError for an image that the mirror does not list, TagImmutable where its
+    version tag names something else on the way."""
     mirror = session.mirror(name)
     image = session.image(release.image)
     if image.name not in mirror.images:
         raise InputError(f"{image.name} is not mirrored by {name}", do=f"Add it to `images` of mirrors.{name}")
     source, stops = session.source(release), session.stops(mirror, image.repository)
     requests = Requests(each.registry for each in (source, *stops))
-    require_promoted(session, release)
-    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    leaves_from(session, release, image.order[-1])
+    for stop in stops:
+        replicas.require_own_tag(stop, release.digest, version=release.tag)
+    tags = replicas.tags_of(source, release.digest, version=release.tag, channels=[image.channel])
     carried = carry(
         source,
         release.digest,

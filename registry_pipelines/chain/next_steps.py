@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.ship import STAGES
-from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config
+from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, Image
 from registry_pipelines.errors import ContentError, PromotionDenied
 from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.promote.documents import Step, StepKind
@@ -32,17 +32,21 @@ BASE_TYPES = ("pkg:deb/", "pkg:apk/", "pkg:rpm/", "pkg:generic/python@")
 """Beginnings of the package URLs of what a base image brings: the distribution's packages and CPython itself."""
 
 
-def next_steps(session: Session, release: Release, steps: Sequence[Step], *, until: str = "") -> list[str]:
+def next_steps(
+    session: Session, release: Release, steps: Sequence[Step], *, until: str = "", channel: str = ""
+) -> list[str]:
     """What to do so that a release passes, one sentence or command each, in the order of ``steps``; last the command
     that does the stages that are left, ``ship`` where these are several or a new release has to be made.
 
     steps: as :func:`promote.documents.in_order` puts them. until: the stage that somebody asked for, the last of
-    ``steps`` unless told. Raises RegistryError where it must be read whether a builder attached provenance.
+    ``steps`` unless told. channel: the one that it is to come to, of an image with several. Raises RegistryError where
+    it must be read whether a builder attached provenance.
     """
-    told = _Told(session, release)
+    told = _Told(session, release, channel)
     changes = [text for step in steps for text in told.change(step)]
     stages = [step.kind for step in steps if step.kind not in told.changes]
-    return [*changes, told.command(stages, until)] if stages else changes
+    first = [channel for step in steps if step.kind == "promote" for channel in step.about]
+    return [*changes, *told.commands(stages, first, until)] if stages else changes
 
 
 def typed(config: Config, *words: str) -> str:
@@ -52,29 +56,40 @@ def typed(config: Config, *words: str) -> str:
     return shlex.join(["registry-pipelines", *words, *(() if found else ("--config", str(config.path)))])
 
 
-def lets_go(session: Session, release: Release) -> list[str]:
+def promoting(image: Image, tag: str, channel: str) -> list[str]:
+    """The words of a promotion; which channel is said where there are several."""
+    return ["promote", f"{image.name}:{tag}", *(("--channel", channel) if len(image.order) > 1 else ())]
+
+
+def lets_go(session: Session, release: Release, channel: str) -> list[str]:
     """How a person lets a release go that is allowed and waits, by this program or by Dagster."""
-    command = typed(session.config, "promote", f"{release.image}:{release.tag}")
+    command = typed(session.config, *promoting(session.image(release.image), release.tag, channel))
     return [f"`{command}`, or in Dagster the job `promote` with this release and your name"]
 
 
 @contextmanager
-def denials_with_next_steps(session: Session, release: Release, until: str = "") -> Iterator[None]:
+def denials_with_next_steps(
+    session: Session, release: Release, until: str = "", *, channel: str = ""
+) -> Iterator[None]:
     """A PromotionDenied that passes gets what to do next, in place of its general advice."""
     try:
         yield
     except PromotionDenied as denied:
-        denied.tell(next_steps(session, release, denied.steps, until=until))
+        denied.tell(next_steps(session, release, denied.steps, until=until, channel=channel))
         raise
 
 
 class _Told:
     """The steps of one release. What it is called changes when a new one is to be made."""
 
-    def __init__(self, session: Session, release: Release) -> None:
+    def __init__(self, session: Session, release: Release, channel: str) -> None:
         self._session = session
+        self._tag = release.tag
         self._release = release
         self._image = session.image(release.image)
+        named = [each for each in self._image.order if each.name == channel]
+        self._channel = named[0] if named else self._image.order[0]
+        self._policy = self._channel.policy or self._image.policy
         self._name = f"{release.image}:{release.tag}"
         self._is_new = False
         self.changes: dict[StepKind, Callable[[tuple[str, ...]], Iterator[str]]] = {
@@ -88,6 +103,8 @@ class _Told:
             "start": self._start,
             "record": self._record,
             "measure": self._measure,
+            "approve": self._approve,
+            "wait": self._wait,
         }
 
     def change(self, step: Step) -> Iterator[str]:
@@ -95,12 +112,23 @@ class _Told:
         change = self.changes.get(step.kind)
         return change(step.about) if change else iter(())
 
-    def command(self, stages: Sequence[str], until: str) -> str:
-        """What does these stages."""
-        if until or len(stages) > 1 or self._is_new:
-            last = until or stages[-1]
-            return self._command("ship", self._name, *(() if last == STAGES[-1] else ("--until", last)))
-        return self._command(stages[0], self._name)
+    def commands(self, stages: Sequence[str], first: Sequence[str], until: str) -> Iterator[str]:
+        """What does these stages, a promotion last. first: channels that it comes to before."""
+        yield from (self._promoting(channel) for channel in first)
+        later = self._channel != self._image.order[0] and not until and not self._is_new
+        ahead = [each for each in stages if each != "promote"] if later else stages
+        if until or len(ahead) > 1 or self._is_new:
+            last = until or ahead[-1]
+            yield self._command("ship", self._name, *(() if last == STAGES[-1] else ("--until", last)))
+        elif ahead == ["promote"]:
+            yield self._promoting(self._channel.name)
+        elif ahead:
+            yield self._command(ahead[0], self._name)
+        if later and "promote" in stages:
+            yield self._promoting(self._channel.name)
+
+    def _promoting(self, channel: str) -> str:
+        return self._command(*promoting(self._image, self._tag, channel))
 
     def _command(self, *words: str) -> str:
         return typed(self._session.config, *words)
@@ -118,7 +146,7 @@ class _Told:
     def _accept(self, keys: tuple[str, ...]) -> Iterator[str]:
         pairs = [key.partition(":")[::2] for key in keys]
         entries = [f'{{kind: {kind}, subject: "{subject}", reason: WHY}}' for kind, subject in pairs]
-        where = f"policies.{self._image.policy}.accept_unknowns"
+        where = f"policies.{self._policy}.accept_unknowns"
         yield f"Where you take the risk, write into `{where}`: {_some(entries)}"
 
     def _except(self, pairs: tuple[str, ...]) -> Iterator[str]:
@@ -127,7 +155,7 @@ class _Told:
             advisory, _, component = pair.partition(" ")
             pattern = f"{component.partition('?')[0].rpartition('@')[0]}@*"
             entries.append(f'{{advisory: {advisory}, component: "{pattern}", owner: WHO, reason: WHY, expires: DAY}}')
-        where = f"policies.{self._image.policy}.exceptions"
+        where = f"policies.{self._policy}.exceptions"
         yield f"Nobody has fixed these: do without the package, or write into `{where}`: {_some(entries)}"
 
     def _new_image(self, about: tuple[str, ...]) -> Iterator[str]:
@@ -149,11 +177,20 @@ class _Told:
         place, name = self._session.source(self._release), self._release.image
         with suppress(ContentError):  # it is there, and damaged
             if not attached(place, self._release.digest, artifact_type=PROVENANCE_ARTIFACT):
-                where = f"policies.{self._image.policy}.required"
+                where = f"policies.{self._policy}.required"
                 yield f"Have the builder of {name} attach SLSA provenance, or leave it out of `{where}`"
 
     def _start(self, about: tuple[str, ...]) -> Iterator[str]:
-        yield f"Have it start as `policies.{self._image.policy}` says: {_some(about)}"
+        yield f"Have it start as `policies.{self._policy}` says: {_some(about)}"
+
+    def _approve(self, capacities: tuple[str, ...]) -> Iterator[str]:
+        yield from (self._command("approve", self._name, "--as", each) for each in capacities)
+
+    def _wait(self, about: tuple[str, ...]) -> Iterator[str]:
+        yield f"Wait another {about[0]}; a person in a hurry breaks the glass: {self._command(*self._glass())}"
+
+    def _glass(self) -> list[str]:
+        return ["break-glass", "open", self._name, "--channel", self._channel.name, "--reason", "WHY", "--for", "4h"]
 
     def _record(self, platforms: tuple[str, ...]) -> Iterator[str]:
         yield f"{self._command('stream', 'record', self._name)}  # {_where(platforms)}"

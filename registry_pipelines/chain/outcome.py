@@ -71,23 +71,31 @@ def outcomes(chain: Chain, release: Release) -> Outcome:
     present: list[str] = []
     absent: list[str] = []
     problems: list[str] = []
-    for name, place in _required_places(chain, release):
+    due = [*chain.targets_of(release), *_mirrors_of(chain, release)] if ships else []
+    for name, end, place in _required_places(chain, release):
         arrived = _is_at(place, release)
         (present if arrived else absent).append(name)
-        if arrived != ships:
+        if arrived != (end in due):
             problems.append(f"{release.image}:{release.tag} is {'at' if arrived else 'missing at'} {name}")
     if ships:
-        for target in chain.targets(release.image):
+        for target in chain.targets_of(release):
             problems += [f"{target}: {each}" for each in chain.compare_replica(release, target).differences]
     return Outcome(release, ships, tuple(reasons), tuple(present), tuple(absent), tuple(problems), waits, held)
 
 
-def _required_places(chain: Chain, release: Release) -> Iterator[tuple[str, Place]]:
+def _mirrors_of(chain: Chain, release: Release) -> list[str]:
+    """Mirrors take what came to the last channel."""
+    order = chain.config.images[release.image].order
+    return chain.mirrors(release.image) if order[-1].name in chain.channels_reached(release) else []
+
+
+def _required_places(chain: Chain, release: Release) -> Iterator[tuple[str, str, Place]]:
+    """Everywhere that a release of the image may come to be: how that is called, which target or mirror, and where."""
     for target in chain.targets(release.image):
-        yield target, chain.target_place(release.image, target)
+        yield target, target, chain.target_place(release.image, target)
     for mirror in chain.mirrors(release.image):
         for place in chain.mirror_places(release.image, mirror):
-            yield f"{mirror} ({place})", place
+            yield f"{mirror} ({place})", mirror, place
 
 
 def _is_at(place: Place, release: Release) -> bool:

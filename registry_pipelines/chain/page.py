@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 
 from registry_pipelines.chain.advisories import advisory_source
+from registry_pipelines.chain.channels import next_channel
 from registry_pipelines.chain.differences import Difference, compare
 from registry_pipelines.chain.next_steps import lets_go, next_steps
 from registry_pipelines.chain.places import Located
-from registry_pipelines.chain.promote import promotion_steps
+from registry_pipelines.chain.promote import promotion_steps, standings
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult, held_text
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.status import Presence, Status, release_statuses
@@ -60,6 +61,7 @@ def page(session: Session, release: Release) -> StageResult:
         seconds=time.monotonic() - started,
         facts=_facts(status, release, before, verdict, difference),
         tables=_tables(session, status, release, before, verdict, difference),
+        alerts=status.alerts,
         reasons=list(status.reasons) or ([WAITS] if _waits(session, status) else []),
         next_steps=_next_steps(session, release, status, verdict),
         notes=[*status.problems, *notes],
@@ -71,7 +73,7 @@ NOTHING_BEFORE = "no release was on the channel before: nothing to compare with"
 
 
 def _waits(session: Session, status: Status) -> bool:
-    manual = session.config.images[status.image].promote == "manual"
+    manual = session.config.images[status.image].order[0].promote == "manual"
     return manual and status.ruling == "allow" and not status.held and status.promoted is None
 
 
@@ -80,8 +82,12 @@ def _next_steps(session: Session, release: Release, status: Status, verdict: Ver
     if verdict and not verdict.allow:
         return next_steps(session, release, verdict.steps)
     if status.held or status.ruling == "deny":  # the verdict is allow, and a promotion asks of the start
-        return promotion_steps(session, release)
-    return lets_go(session, release) if _waits(session, status) else []
+        return promotion_steps(session, release, _coming(session, release))
+    return lets_go(session, release, _coming(session, release)) if _waits(session, status) else []
+
+
+def _coming(session: Session, release: Release) -> str:
+    return (next_channel(session, release) or session.image(release.image).order[-1]).name
 
 
 def _sentence(status: Status) -> str:
@@ -95,6 +101,10 @@ def _sentence(status: Status) -> str:
             return "not judged"
         case "unknown":
             return "could not be read"
+        case "revoked":
+            return f"REVOKED{where}"
+        case "break-glass":
+            return f"BREAK-GLASS: its policy denies it, and a person let it go{where}"
         case "outdated":
             return f"was allowed, and may not be copied now{where}"
     if status.promoted is None:
@@ -119,13 +129,14 @@ def _before(session: Session, release: Release) -> Release | None:
     if verifier is None:
         return None
     known = read_attestations(place, release.digest, verifier)
-    promoted = latest_record(place, release.digest, verifier, channel=image.channel, image=image.name, known=known)
-    named = promoted[0].from_digest if promoted else digest_at(place, image.channel)
-    if not named or named == release.digest:
-        return None
-    digest = Digest.parse(named)
-    record = latest_record(place, digest, verifier, channel=image.channel, image=image.name)
-    return Release(image.name, record[0].version if record else image.channel, digest)
+    for channel in [each.name for each in reversed(image.order)]:
+        promoted = latest_record(place, release.digest, verifier, channel=channel, image=image.name, known=known)
+        named = promoted[0].from_digest if promoted else digest_at(place, channel)
+        if named and named != release.digest:
+            digest = Digest.parse(named)
+            record = latest_record(place, digest, verifier, channel=channel, image=image.name)
+            return Release(image.name, record[0].version if record else channel, digest)
+    return None
 
 
 def _difference(session: Session, before: Release, release: Release) -> tuple[Difference | None, list[str]]:
@@ -185,8 +196,8 @@ def _tables(
     image = session.image(release.image)
     places: list[dict[str, Scalar]] = [
         {"place": f"{image.registry} ({image.repository})", "state": "here: its source"},
-        {"place": f"channel {image.channel}", "state": "names it" if status.channel else "does not name it"},
     ]
+    places += [{"place": f"channel {each.name}", "state": each.state} for each in standings(session, release)]
     places += [{"place": name, "state": PRESENT[presence]} for name, presence in status.places.items()]
     judged = [(before.tag, _verdict(session, release, before.digest))] if before else []
     counted: list[dict[str, Scalar]] = [

@@ -3,36 +3,70 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from registry_pipelines.chain.channels import (
+    channel_for,
+    channel_of,
+    going_to,
+    next_channel,
+    policies_of,
+    reached,
+)
 from registry_pipelines.chain.left_behind import left_behind
-from registry_pipelines.chain.next_steps import denials_with_next_steps, lets_go, next_steps
+from registry_pipelines.chain.next_steps import denials_with_next_steps, lets_go, next_steps, promoting, typed
 from registry_pipelines.chain.releases import no_release_note
-from registry_pipelines.chain.result import WAITS, Scalar, StageResult
+from registry_pipelines.chain.result import WAITS, Scalar, StageResult, held_text
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import PromotionDenied
+from registry_pipelines.errors import PromotionDenied, PromotionHeld
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.promote import channels, verdicts
-from registry_pipelines.promote.documents import Promotion
+from registry_pipelines.promote.documents import Policy, Promotion
 from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_allowed as ask_to_run
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
+from registry_pipelines.promote.order import Channel
 from registry_pipelines.promote.person import Person, account
 from registry_pipelines.promote.starts import read_starts, starts_within
 from registry_pipelines.registry.platforms import images_of, read_entries
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
 
 def judge(session: Session, release: Release, *, until: str = "") -> StageResult:
-    """Judge a release by what its registry holds, and attach the signed verdict; ``ok`` is the verdict.
+    """Judge a release by what its registry holds, and attach the signed verdict; ``ok`` is the verdict. Of an image
+    whose channels have several policies there is a verdict by each; ``ok`` is that for the channel it comes to next,
+    and the others are told.
 
     until: the last stage that somebody asked for, which what is to be done next leads to; this one unless told.
     """
+    image = session.image(release.image)
+    policies = policies_of(session, image)
+    if len(policies) == 1:
+        return _judged(session, release, session.policy_of(image, image.order[0]), until)
+    coming = next_channel(session, release) or image.order[-1]
+    found = {name: _judged(session, release, session.policy_of(image, own[0]), until) for name, own in policies.items()}
+    own = found[coming.policy or image.policy]
+    told = [
+        f"for {', '.join(each.name for each in policies[name])}: {other.action}"
+        + (f": {other.reasons[0]}" if not other.ok and other.reasons else "")
+        for name, other in found.items()
+        if other is not own
+    ]
+    facts = {**own.facts, "channel": coming.name}
+    facts |= {f"verdict_{name}": each.facts["verdict"] for name, each in found.items()}
+    changed = any(each.changed for each in found.values())
+    return replace(own, facts=facts, changed=changed, notes=[*own.notes, *told])
+
+
+def _judged(session: Session, release: Release, policy: Policy, until: str) -> StageResult:
     started = time.monotonic()
     signer, verifier = session.keys.signer("promoter"), session.verifier()
     place, subject = session.source(release), session.subject(release)
-    verdict = judge_evidence(place, subject, session.policy(release), verifier, image=release.image, now=session.now())
-    published = verdicts.publish(place, subject, verdict, signer, verifier, consumers=session.consumers(release))
+    verdict = judge_evidence(place, subject, policy, verifier, image=release.image, now=session.now())
+    consumers = session.consumers(release, policy)
+    published = verdicts.publish(place, subject, verdict, signer, verifier, consumers=consumers)
     facts: dict[str, Scalar] = {
         "release": release.key,
         "verdict": "allow" if verdict.allow else "deny",
@@ -64,28 +98,65 @@ def judge(session: Session, release: Release, *, until: str = "") -> StageResult
     )
 
 
-def promote(session: Session, release: Release, by: Person | None = None, *, until: str = "") -> StageResult:
-    """Move the image's channel tag to a release, because somebody asks. by: who; the account of this process unless
-    told. until: as :func:`judge` has it. Without, notes tell which replicas still have the other release. Raises
-    PromotionDenied with every reason."""
-    return _promoted(session, release, by or account(), until)
+def promote(
+    session: Session, release: Release, by: Person | None = None, *, channel: str = "", until: str = ""
+) -> StageResult:
+    """Move a channel tag to a release, because somebody asks. by: who; the account of this process unless told.
+    channel: which, of an image with several. until: as :func:`judge` has it. Without, notes tell which replicas still
+    have the other release. Raises PromotionDenied with every reason, InputError."""
+    return _promoted(session, release, channel_for(session, release, channel), by or account(), until)
 
 
 def promote_automatically(session: Session, release: Release) -> StageResult:
-    """The same for a run that nobody asked to promote: where the image says ``promote: auto``, and never back from a
-    higher version. Elsewhere an allowed release waits for a person; then ``facts["waits"]`` is true. One that a person
-    promoted meanwhile is told as promoted. Raises PromotionDenied with every reason."""
+    """The same for a run that nobody asked to promote: through the channels in order, as far as they say ``promote:
+    auto`` and let it in, and never back from a higher version. Where it comes to none, an allowed release waits for a
+    person; then ``facts["waits"]`` is true. One that a person promoted meanwhile is told as promoted. Raises
+    PromotionDenied with every reason where it does not come to the first."""
+    image = session.image(release.image)
+    result = _automatically(session, release, image.order[0])
+    for channel in image.order[1:]:
+        if result.facts.get("waits"):
+            break
+        try:
+            further = _automatically(session, release, channel)
+        except PromotionHeld as held:
+            return _further(result, channel.name, held_text(held.state), held.reasons, held.next_steps)
+        except PromotionDenied as denied:
+            return _further(result, channel.name, "denied", denied.reasons, denied.next_steps)
+        if further.facts.get("waits"):
+            return _further(result, channel.name, WAITS, further.notes, further.next_steps)
+        changed = result.changed or further.changed
+        result = replace(further, changed=changed, notes=[*result.notes, *further.notes])
+    return result
+
+
+def _further(result: StageResult, channel: str, why: str, notes: Sequence[str], steps: Sequence[str]) -> StageResult:
+    """What came to one channel, with what keeps it from the next."""
+    told = [f"{channel}: {why}", *(f"{channel}: {note}" for note in notes)]
+    facts = {**result.facts, "next_channel": channel, "next": why}
+    return replace(result, facts=facts, notes=[*result.notes, *told], next_steps=list(steps))
+
+
+def _automatically(session: Session, release: Release, channel: Channel) -> StageResult:
     started = time.monotonic()
     image, place, verifier = session.image(release.image), session.source(release), session.verifier()
-    why = f"images.{image.name} has `promote: manual`"
-    if image.promote == "auto":
-        newer = channels.newer_on(place, release, verifier, channel=image.channel)
+    own = f"images.{image.name}" + (f".channels.{channel.name}" if len(image.order) > 1 else "")
+    why = f"{own} has `promote: manual`"
+    if channel.promote == "auto":
+        newer = channels.newer_on(place, release, verifier, channel=channel.name)
         if not newer:
-            return _promoted(session, release, None)
-        why = f"{image.channel} names {newer}, a higher version: going back is for a person to ask"
-    policy = session.policy(release)
-    with denials_with_next_steps(session, release):
-        done = channels.promoted_already(place, release, policy, verifier, channel=image.channel, now=session.now())
+            return _promoted(session, release, channel, None)
+        why = f"{channel.name} names {newer}, a higher version: going back is for a person to ask"
+    with denials_with_next_steps(session, release, channel=channel.name):
+        done = channels.promoted_already(
+            place,
+            release,
+            session.policy_of(image, channel),
+            verifier,
+            channel=channel.name,
+            order=image.order,
+            now=session.now(),
+        )
     if done:
         return _result(release, done, started)
     return StageResult(
@@ -93,28 +164,35 @@ def promote_automatically(session: Session, release: Release) -> StageResult:
         subject=release.key,
         action=WAITS,
         seconds=time.monotonic() - started,
-        facts={"release": release.key, "channel": image.channel, "waits": True},
-        next_steps=lets_go(session, release),
+        facts={"release": release.key, "channel": channel.name, "waits": True},
+        next_steps=lets_go(session, release, channel.name),
         notes=[why],
     )
 
 
-def _promoted(session: Session, release: Release, by: Person | None, until: str = "") -> StageResult:
+def _promoted(session: Session, release: Release, channel: Channel, by: Person | None, until: str = "") -> StageResult:
     started = time.monotonic()
-    with denials_with_next_steps(session, release, until):
+    image = session.image(release.image)
+    with denials_with_next_steps(session, release, until, channel=channel.name):
         done = channels.promote(
             session.source(release),
             release,
-            session.policy(release),
+            session.policy_of(image, channel),
             session.verifier(),
             session.keys.signer(*roles_for(PROMOTION_TYPE)),
-            channel=session.image(release.image).channel,
+            channel=channel.name,
+            order=image.order,
             now=session.now(),
             by=by,
         )
     result = _result(release, done, started, by)
-    notes = [*result.notes, no_release_note(session.image(release.image), release.tag)]
-    return replace(result, notes=[*filter(None, notes), *(() if until else left_behind(session, release))])
+    notes = [*result.notes, no_release_note(image, release.tag)]
+    after = image.order[image.order.index(channel) + 1 :]
+    if after:
+        command = typed(session.config, *promoting(image, release.tag, after[0].name))
+        notes.append(f"the next channel is {after[0].name}: `{command}`")
+    behind = () if until else left_behind(session, release, channel)
+    return replace(result, notes=[*filter(None, notes), *behind])
 
 
 def _result(release: Release, done: Promotion, started: float, by: Person | None = None) -> StageResult:
@@ -128,6 +206,7 @@ def _result(release: Release, done: Promotion, started: float, by: Person | None
         "from_digest": record.from_digest,
         "promoted_by": record.promoted_by,
         **({"identity": record.identity} if record.identity else {}),
+        **({"break_glass": record.break_glass} if record.break_glass else {}),
     }
     return StageResult(
         stage="promote",
@@ -137,14 +216,64 @@ def _result(release: Release, done: Promotion, started: float, by: Person | None
         changed=done.changed,
         seconds=time.monotonic() - started,
         facts=facts,
+        alerts=[f"BREAK-GLASS: {each}" for each in done.accepted],
         notes=[f"{record.promoted_by} promoted it before, at {record.time}"] if other else [],
     )
 
 
+@dataclass(frozen=True)
+class ChannelState:
+    """How a release stands with one channel, in plain words."""
+
+    name: str
+    state: str
+    why: tuple[str, ...] = ()
+    """What keeps it from there, one sentence each."""
+
+
+def standings(session: Session, release: Release) -> list[ChannelState]:
+    """How a release stands with each channel of its image, in order; of the one it comes to next what the gate says
+    now. Nothing is written. Raises RegistryError."""
+    image, place = session.image(release.image), session.source(release)
+    came = [each.name for each in reached(session, release)] if session.keys.trusted_if_any() else []
+    coming, found = next_channel(session, release), []
+    for channel in image.order:
+        if digest_at(place, channel.name) == release.digest:
+            found.append(ChannelState(channel.name, "names it"))
+        elif channel.name in came:
+            found.append(ChannelState(channel.name, "named it before"))
+        elif len(image.order) == 1 or channel != coming:
+            found.append(ChannelState(channel.name, "does not name it"))
+        else:
+            found.append(_coming_to(session, release, channel))
+    return found
+
+
+def _coming_to(session: Session, release: Release, channel: Channel) -> ChannelState:
+    image = session.image(release.image)
+    try:
+        channels.promoted_already(
+            session.source(release),
+            release,
+            session.policy_of(image, channel),
+            session.verifier(),
+            channel=channel.name,
+            order=image.order,
+            now=session.now(),
+        )
+    except PromotionHeld as held:
+        return ChannelState(channel.name, f"{held_text(held.state)}: {held.reasons[0]}", tuple(held.reasons))
+    except PromotionDenied as denied:
+        return ChannelState(channel.name, f"may not come there: {denied.reasons[0]}", tuple(denied.reasons))
+    return ChannelState(channel.name, WAITS if channel.promote == "manual" else "may come there")
+
+
 def start_problems(session: Session, release: Release) -> list[str]:
-    """What keeps a release that is allowed from being promoted by the way it starts: what is missing, too large or too
-    slow; empty where its policy asks nothing. Read from the registry now. Raises ContentError, RegistryError."""
-    policy, place = session.policy(release), session.source(release)
+    """What keeps a release that is allowed from the channel it comes to next by the way it starts: what is missing, too
+    large or too slow; empty where its policy asks nothing. Read from the registry now. Raises ContentError,
+    RegistryError."""
+    image, place = session.image(release.image), session.source(release)
+    policy = session.policy_of(image, next_channel(session, release) or image.order[-1])
     if not policy.asks_about_start:
         return []
     top = place.registry.get_manifest(place.repository, release.digest)
@@ -152,17 +281,19 @@ def start_problems(session: Session, release: Release) -> list[str]:
     return starts_within(platforms, read_starts(place, platforms, policy, session.verifier()), policy).reasons
 
 
-def promotion_steps(session: Session, release: Release) -> list[str]:
-    """What would let a release be promoted that the gate lets not; empty for one that it lets. Nothing is written.
-    Raises RegistryError."""
+def promotion_steps(session: Session, release: Release, channel: str) -> list[str]:
+    """What would let a release come to a channel where the gate lets it not; empty for one that it lets. Nothing is
+    written. Raises RegistryError."""
+    image = session.image(release.image)
     try:
-        with denials_with_next_steps(session, release):
+        with denials_with_next_steps(session, release, channel=channel):
             channels.promoted_already(
                 session.source(release),
                 release,
-                session.policy(release),
+                session.policy_of(image, channel_of(image, channel)),
                 session.verifier(),
-                channel=session.image(release.image).channel,
+                channel=channel,
+                order=image.order,
                 now=session.now(),
             )
     except PromotionDenied as denied:
@@ -171,19 +302,40 @@ def promotion_steps(session: Session, release: Release) -> list[str]:
 
 
 def require_allowed(session: Session, release: Release) -> None:
-    """Raise PromotionDenied unless the gate lets a release be run here."""
-    with denials_with_next_steps(session, release):
-        ask_to_run(session.source(release), release, session.policy(release), session.verifier(), now=session.now())
+    """Raise PromotionDenied unless the gate lets a release be run here: by the policy of the channel it comes to next,
+    or of one that it came to."""
+    image = session.image(release.image)
+    coming = next_channel(session, release) or image.order[-1]
+    with denials_with_next_steps(session, release, channel=coming.name):
+        policy = session.policy_of(image, coming)
+        ask_to_run(session.source(release), release, policy, session.verifier(), now=session.now())
 
 
-def require_promoted(session: Session, release: Release) -> list[str]:
-    """Raise PromotionDenied unless the gate lets a release leave its source registry; what the verdict accepted."""
-    with denials_with_next_steps(session, release):
+def require_promoted(session: Session, release: Release, *, target: str = "") -> list[str]:
+    """Raise PromotionDenied unless the gate lets a release leave its source registry; what the verdict accepted.
+
+    target: where to; then one of the channels that have it must let it. Otherwise any may.
+    """
+    image = session.image(release.image)
+    wanted = going_to(image.order, target) if target else image.order
+    there = [each for each in reached(session, release) if each in wanted] if len(image.order) > 1 else []
+    denials: list[PromotionDenied] = []
+    for channel in reversed(there or wanted[-1:]):
+        try:
+            return leaves_from(session, release, channel)
+        except PromotionDenied as denied:
+            denials.append(denied)
+    raise denials[0]
+
+
+def leaves_from(session: Session, release: Release, channel: Channel) -> list[str]:
+    """The same, by one channel."""
+    with denials_with_next_steps(session, release, channel=channel.name):
         return ask_to_leave(
             session.source(release),
             release,
-            session.policy(release),
+            session.policy_of(session.image(release.image), channel),
             session.verifier(),
-            channel=session.image(release.image).channel,
+            channel=channel.name,
             now=session.now(),
         )

@@ -245,7 +245,7 @@ class _Work:
             image, name = self._session.image(self._release.image), self._release.image
             own = order_key(self._release.tag)
             older = sorted((tag for tag in find_tags(self._session, image) if order_key(tag) < own), key=order_key)
-            tags = [image.channel, *older[: -EARLIER - 1 : -1]]
+            tags = [*(each.name for each in reversed(image.order)), *older[: -EARLIER - 1 : -1]]
             named = [Release(name, tag, digest) for tag in tags if (digest := digest_at(self._place, tag))]
             self._earlier = list({each.digest: each for each in named if each.digest != self._release.digest}.values())
         return self._earlier

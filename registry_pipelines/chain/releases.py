@@ -74,7 +74,7 @@ def find_tags(session: Session, image: Image) -> list[str]:
 
 
 def _skipped(session: Session) -> frozenset[str]:
-    return FLOATING_TAGS | {each.channel for each in session.config.images.values()}
+    return FLOATING_TAGS | {each.name for image in session.config.images.values() for each in image.order}
 
 
 def names_release(image: Image, tag: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from registry_pipelines.chain.channels import going_to
 from registry_pipelines.chain.promote import require_promoted
 from registry_pipelines.chain.result import StageResult, request_facts
 from registry_pipelines.chain.session import Session
@@ -33,24 +34,32 @@ def replicate_to(
     """Copy a promoted release to several targets, in one plan: each blob leaves the source once.
 
     Returns for each target its result, or the error that ended its copy; none holds the others up. Requests to the
-    source are those for all of them. Raises PromotionDenied, InputError for a target that the image does not go to, and
-    LocalError.
+    source are those for all of them. Each target takes the channel tags that have it, while they name this release; one
+    where the version tag names something else is not touched. Raises PromotionDenied, InputError for a target that the
+    image does not go to, and LocalError.
     """
     places = {name: _destination(session, release, name) for name in targets}
     source, image = session.source(release), session.image(release.image)
     requests = Requests([source.registry, *(each.registry for each in places.values())])
-    require_promoted(session, release)
-    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    for target in {tuple(going_to(image.order, name)): name for name in targets}.values():
+        require_promoted(session, release, target=target)
+    results: dict[str, StageResult | RegistryPipelinesError] = {}
+    for name, place in list(places.items()):
+        try:
+            replicas.require_own_tag(place, release.digest, version=release.tag)
+        except RegistryPipelinesError as error:
+            results[name] = error
+            del places[name]
+    tags = {name: tags_at(session, release, name) for name in places}
     outcomes = replicas.replicate(
         source,
         release.digest,
         list(places.values()),
-        tags=tags,
+        tags=list(tags.values()),
         foreign_layers=[place for name, place in places.items() if session.config.targets[name].foreign_layers],
         engine=session.engine(),
     )
     counted = requests.so_far()
-    results: dict[str, StageResult | RegistryPipelinesError] = {}
     for (name, place), outcome in zip(places.items(), outcomes, strict=True):
         if isinstance(outcome, RegistryPipelinesError):
             results[name] = outcome
@@ -58,8 +67,15 @@ def replicate_to(
             results[name] = outcome.error
         else:
             asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
-            results[name] = _replicated(release, name, outcome, tags.names, asked)
-    return results
+            results[name] = _replicated(release, name, outcome, tags[name].names, asked)
+    return {name: results[name] for name in targets}
+
+
+def tags_at(session: Session, release: Release, target: str) -> replicas.Tags:
+    """What a release is called at a target: its version, and the channels that have the target and name it now."""
+    image, source = session.image(release.image), session.source(release)
+    named = [each.name for each in going_to(image.order, target)]
+    return replicas.tags_of(source, release.digest, version=release.tag, channels=named)
 
 
 def _destination(session: Session, release: Release, target: str) -> Place:
@@ -111,7 +127,6 @@ def compare_replica(session: Session, release: Release, target: str) -> Comparis
     """What differs between a release's source and a target, and what was not compared. Raises InputError for a target
     that the image does not go to."""
     place = _destination(session, release, target)
-    image, source = session.image(release.image), session.source(release)
-    tags = replicas.tags_of(source, release.digest, version=release.tag, channel=image.channel)
+    source, tags = session.source(release), tags_at(session, release, target)
     foreign = session.config.targets[target].foreign_layers
     return replicas.examine(source, place, release.digest, tags=tags, foreign_layers=foreign)

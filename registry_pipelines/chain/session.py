@@ -13,6 +13,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.promote.documents import Policy
+from registry_pipelines.promote.order import Channel
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remembered import remembered
 from registry_pipelines.release import Release
@@ -73,10 +74,10 @@ class Session:
         """The policy a release must satisfy. Raises InputError for an unknown image."""
         return self.policy_of(self.image(release.image))
 
-    def policy_of(self, image: Image) -> Policy:
-        """The policy of an image with what its VEX files say now. Raises InputError for a file that cannot be read, so
-        that nothing is judged without it."""
-        policy = self.config.policies[image.policy]
+    def policy_of(self, image: Image, channel: Channel | None = None) -> Policy:
+        """The policy of an image, or of one of its channels, with what its VEX files say now. Raises InputError for a
+        file that cannot be read, so that nothing is judged without it."""
+        policy = self.config.policies[(channel.policy if channel else None) or image.policy]
         if not policy.vex:
             return policy
         from registry_pipelines.chain.vex_files import with_vex
@@ -105,10 +106,12 @@ class Session:
             *(stop for mirror in mirrors for stop in self.stops(mirror, image.repository)),
         ]
 
-    def consumers(self, release: Release) -> list[str]:
+    def consumers(self, release: Release, policy: Policy | None = None) -> list[str]:
         """Repositories where others verify a release and compare what was signed with where they pull from: those of
-        its image at the targets and mirrors that its policy names."""
-        image, named = self.image(release.image), self.policy(release).consumers
+        its image at the targets and mirrors that a policy of its channels names; all of them unless told."""
+        image = self.image(release.image)
+        policies = [policy] if policy else [self.policy_of(image, channel) for channel in image.order]
+        named = dict.fromkeys(name for each in policies for name in each.consumers)
         targets = [self.places.target(image, name) for name in named if name in image.targets]
         mirrors = [self.config.mirrors[name] for name in named if name in self.config.mirrors]
         private = [self.stops(mirror, image.repository)[-1] for mirror in mirrors if image.name in mirror.images]

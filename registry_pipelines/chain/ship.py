@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 from registry_pipelines.chain import releases
 from registry_pipelines.chain.result import READING, StageResult, held_text
 from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Image
 from registry_pipelines.config.model import NotifyEvent
 from registry_pipelines.errors import (
     ContentError,
@@ -21,6 +22,7 @@ from registry_pipelines.errors import (
     exit_code_of_many,
 )
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, Role, roles_for
+from registry_pipelines.promote.order import Channel
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
@@ -98,6 +100,7 @@ class Shipment:
 
     image: str
     channel: str
+    """The one it is promoted to: the first of its image."""
     release: Release | None = None
     """None where it could not be built."""
     steps: list[Step] = field(default_factory=list)
@@ -171,7 +174,8 @@ class Shipment:
 
 def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
     """Build a release where there is none, or derive it of what was pushed, where the image says so; then index, scan,
-    sign, judge, promote and copy it, up to and with ``until``.
+    sign, judge, promote and copy it, up to and with ``until``. Of several channels it comes to the first: the next ones
+    somebody asks for.
 
     text: as :func:`~registry_pipelines.chain.releases.find_release` takes it; an image alone is the version that the
     configuration builds, where it builds one. After a denial, or a stage that failed, nothing more is begun, but for
@@ -182,7 +186,7 @@ def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
     from registry_pipelines.chain.next_steps import typed  # which knows our stages
 
     name = text.partition("@")[0].partition(":")[0]
-    work = _Work(session, tell, STAGES[: STAGES.index(until) + 1], Shipment(name, session.image(name).channel))
+    work = _Work(session, tell, STAGES[: STAGES.index(until) + 1], Shipment(name, session.image(name).order[0].name))
     work.require_keys()
     release, origin = _find(session, text)
     if release is None:
@@ -295,27 +299,44 @@ class _Work:
         return self.wanted[-1] == "record" or (settings is not None and settings.record is not None)
 
     def _copies(self, release: Release, stopped: str) -> None:
+        from registry_pipelines.chain.channels import reached
         from registry_pipelines.chain.mirror_release import mirror_release
 
         image, session = self.session.image(release.image), self.session
         mirrors = [name for name, mirror in session.config.mirrors.items() if image.name in mirror.images]
         names = [f"replicate:{each}" for each in image.targets] if "replicate" in self.wanted else []
         names += [f"mirror:{each}" for each in mirrors] if "mirror" in self.wanted else []
-        copied = self._replicas(release) if names and image.targets and not stopped else {}
+        elsewhere: dict[str, str] = {}
+        if len(image.order) > 1 and names and not stopped:
+            elsewhere = self._elsewhere(image, reached(session, release))
+        targets = [name for name in image.targets if f"replicate:{name}" not in elsewhere]
+        copied = self._replicas(release, targets) if names and targets and not stopped else {}
         for name in names:
             stage, _, place = name.partition(":")
-            if stopped:
-                self._skip(release, name, stopped)
+            if stopped or name in elsewhere:
+                self._skip(release, name, stopped or elsewhere[name])
             elif stage == "replicate":
                 self._run(name, release.key, partial(_raised, copied[place]), release)
             else:
                 self._run(name, release.key, partial(mirror_release, session, release, place), release)
 
-    def _replicas(self, release: Release) -> Mapping[str, StageResult | RegistryPipelinesError]:
+    def _elsewhere(self, image: Image, there: Sequence[Channel]) -> dict[str, str]:
+        """Copies that are for channels which the release did not come to, and why they are not made."""
+        from registry_pipelines.chain.channels import going_to
+
+        targets = {f"replicate:{name}": going_to(image.order, name) for name in image.targets}
+        mirrors = [name for name, mirror in self.session.config.mirrors.items() if image.name in mirror.images]
+        wanted = targets | {f"mirror:{name}": [image.order[-1]] for name in mirrors}
+        return {
+            name: f"for {' or '.join(each.name for each in channels)}"
+            for name, channels in wanted.items()
+            if not any(each in there for each in channels)
+        }
+
+    def _replicas(self, release: Release, targets: Sequence[str]) -> Mapping[str, StageResult | RegistryPipelinesError]:
         """All targets in one plan: what leaves the source leaves it once."""
         from registry_pipelines.chain import replicate
 
-        targets = self.session.image(release.image).targets
         try:
             return replicate.replicate_to(self.session, release, targets)
         except RegistryPipelinesError as error:
@@ -326,7 +347,8 @@ class _Work:
         from registry_pipelines.chain import promote
 
         try:
-            return promote.promote(self.session.remembering(), release, until=self.wanted[-1])
+            channel, until = self.shipment.channel, self.wanted[-1]
+            return promote.promote(self.session.remembering(), release, channel=channel, until=until)
         except PromotionHeld:
             raise
         except PromotionDenied:

@@ -67,7 +67,7 @@ def signed_releases(session: Session, image: str) -> list[Release]:
     records say, and those that name the digest now. Raises InputError, RegistryError."""
 
     place = session.places.source(session.image(image))
-    channels = {each.channel for each in session.config.images.values()}
+    channels = {each.name for image in session.config.images.values() for each in image.order}
     try:
         tags = sorted(tag for tag in list_tags(place, ALL).every if not is_named_after_digest(tag))
     except NotFound:

@@ -65,9 +65,10 @@ class Chain:
         """Where an image's releases appear. Raises InputError."""
         return self._session.places.source(self._session.image(image))
 
-    def on_channel(self, image: str) -> Digest | None:
-        """The digest that an image's channel tag names now, whoever moved it; None where there is none."""
-        return digest_at(self.place(image), self._session.image(image).channel)
+    def on_channels(self, image: str) -> dict[str, Digest | None]:
+        """The digest that each channel tag of an image names now, whoever moved it; None where there is none."""
+        place = self.place(image)
+        return {each.name: digest_at(place, each.name) for each in self._session.image(image).order}
 
     def target_place(self, image: str, target: str) -> Place:
         """Where an image is at a target. Raises InputError."""
@@ -76,6 +77,13 @@ class Chain:
     def targets(self, image: str) -> list[str]:
         """Names of the targets an image's releases must reach: what :meth:`replicate` takes. Raises InputError."""
         return list(self._session.image(image).targets)
+
+    def targets_of(self, release: Release) -> list[str]:
+        """Those of them that a release reaches as far as it was promoted; all, of an image with one channel. Raises
+        InputError, RegistryError."""
+        from registry_pipelines.chain import channels
+
+        return channels.targets_of(self._session, release)
 
     def mirrors(self, image: str) -> list[str]:
         """Names of the mirrors that take an image's releases: what :meth:`mirror_release` takes. Raises InputError."""
@@ -358,13 +366,14 @@ class Chain:
 
         return approve.approvals(self._session, release)
 
-    def promote(self, release: Release, by: Person | None = None) -> StageResult:
-        """Move the channel tag to an allowed release, also back to an earlier one, because somebody asks. by: who; the
-        account of this process unless told. Raises PromotionDenied, which is told, see :meth:`notify`."""
+    def promote(self, release: Release, by: Person | None = None, *, channel: str = "") -> StageResult:
+        """Move a channel tag to an allowed release, also back to an earlier one, because somebody asks. by: who; the
+        account of this process unless told. channel: which, of an image with several. Raises PromotionDenied, which is
+        told, see :meth:`notify`, and InputError."""
         from registry_pipelines.chain import promote
 
         with self._telling_denials(release):
-            return promote.promote(self._session, release, by)
+            return promote.promote(self._session, release, by, channel=channel)
 
     def promote_automatically(self, release: Release) -> StageResult:
         """The same for a run that nobody asked to promote: only where the image says so, and never back. Elsewhere an
@@ -405,11 +414,18 @@ class Chain:
 
         return ship.ship(self._session, release, until=until, tell=self.notify)
 
-    def require_promoted(self, release: Release) -> list[str]:
-        """Raise PromotionDenied unless signed evidence lets the release leave its source; what the verdict accepted."""
+    def require_promoted(self, release: Release, *, target: str = "") -> list[str]:
+        """Raise PromotionDenied unless signed evidence lets the release leave its source, to a target where one is
+        told; what the verdict accepted."""
         from registry_pipelines.chain import promote
 
-        return promote.require_promoted(self._session, release)
+        return promote.require_promoted(self._session, release, target=target)
+
+    def channels_reached(self, release: Release) -> list[str]:
+        """Names of the channels that signed records say a release was put under, in order; read only."""
+        from registry_pipelines.chain import channels
+
+        return [each.name for each in channels.reached(self._session, release)]
 
     def replicate(self, release: Release, target: str) -> StageResult:
         """Copy a promoted release to one target; for several see :meth:`replicate_to`. Raises PromotionDenied, and what

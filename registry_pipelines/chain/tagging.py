@@ -90,9 +90,9 @@ def _check_free(place: Place, tag: str, session: Session | None) -> None:
     for image in session.config.images.values() if session else ():
         if not session or str(place) not in map(str, session.places_of(image)):
             continue
-        if tag == image.channel:
+        if tag in {each.name for each in image.order}:
             raise TagImmutable(
-                f"the tag is the channel of {image.name}, which only a promotion moves",
+                f"the tag is a channel of {image.name}, which only a promotion moves",
                 where=where,
                 do=f"Run `registry-pipelines promote {image.name}:TAG`",
             )

@@ -137,6 +137,25 @@ def _generate(options: Options, key: Path | None, form: str, role: Role | None) 
         click.echo(f"private key: {made.private}\npublic key:  {made.public}\nkey id:      {made.key_id}")
 
 
+@click.command("promote")
+@click.argument("release", shell_complete=IMAGES)
+@click.option("--channel", default="", metavar="NAME", help="To which, of an image with several.")
+@common
+def promote(options: Options, release: str, channel: str) -> None:
+    """Move the image's channel tag to a release that its policy allows; back to an earlier one, too.
+
+    RELEASE is image:tag, image@digest, its key, or the image alone when it has one release.
+    """
+    with options.chain() as chain:
+        wanted = chain.find_release(release)
+        try:
+            result = chain.promote(wanted, channel=channel)
+        except RegistryPipelinesError as error:
+            chain.notify_failed(wanted, "promote", error)
+            raise
+    answer(options, result)
+
+
 @click.command("replicate")
 @click.argument("release", shell_complete=IMAGES)
 @click.option(
@@ -156,7 +175,7 @@ def replicate(options: Options, release: str, targets: tuple[str, ...], check: b
     """
     with options.chain() as chain:
         wanted = chain.find_release(release)
-        names = targets or chain.targets(wanted.image)
+        names = targets or chain.targets_of(wanted)
         if check:
             results = [_compare(chain, wanted, name) for name in names]
         elif len(names) == 1:
@@ -234,9 +253,7 @@ COMMANDS = [
         Chain.judge,
         notifies=True,
     ),
-    stage_command(
-        "promote", "Move the image's channel tag to a release that its policy allows.", Chain.promote, notifies=True
-    ),
+    promote,
     replicate,
     mirror,
 ]

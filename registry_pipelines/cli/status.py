@@ -16,6 +16,7 @@ from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     console,
+    print_alerts,
     print_lines,
     rows_table,
     worth_showing,
@@ -29,6 +30,9 @@ REASON_CHARACTERS = 60
 
 MOST_LOOKED_AT = 20
 """Releases of an image whose evidence is read unless ``--long`` asks for all: some twenty requests each."""
+
+LOUD = ("break-glass", "revoked")
+"""Rulings that stand in capitals."""
 
 OPTIONAL = ("channel", "verdict", "reason", "where", "age", "size", "streams", "newer")
 
@@ -129,7 +133,7 @@ def _first(status: Status) -> dict[str, Any]:
 
 def _common(status: Status, now: datetime) -> dict[str, Any]:
     return {
-        "verdict": status.ruling,
+        "verdict": status.ruling.upper() if status.ruling in LOUD else status.ruling,
         "reason": _reason(status),
         "where": where_text(status.places),
         "age": _age(status, now),
@@ -173,7 +177,8 @@ def _age(status: Status, now: datetime) -> str:
 
 
 def _show(rows: Sequence[Mapping[str, Any]], found: Iterable[Status]) -> None:
-    out = console()
+    out, found = console(), list(found)
+    print_alerts(alert for status in found for alert in status.alerts)
     out.print(rows_table(worth_showing(rows, OPTIONAL), limit=len(rows)))
     print_lines(problem for status in found for problem in status.problems)
     print_lines(

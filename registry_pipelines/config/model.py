@@ -89,10 +89,14 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def with_order(self) -> Image:
-        """The same with `channels` as :attr:`order` has them, `channel` the last of them, and the targets of all."""
+        """The same with `channels` as :attr:`order` has them: `channel` and `policy` are those of the last, `targets`
+        those of all."""
         order = self.order
         targets = dict.fromkeys(target for each in order for target in each.targets or ())
-        return msgspec.structs.replace(self, channels=order, channel=order[-1].name, targets=tuple(targets))
+        last = order[-1]
+        return msgspec.structs.replace(
+            self, channels=order, channel=last.name, policy=last.policy or self.policy, targets=tuple(targets)
+        )
 
 
 class RetiredKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -273,7 +273,7 @@ def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
         about.setdefault("scan", set())
     if about.keys() & {"provenance", "image"}:
         about.setdefault("sign", set())
-    if about and not about.keys() & AFTER_VERDICT:
+    if about and not about.keys() & AFTER_VERDICT and not about.get("promote"):
         about.setdefault("judge", set())
     return tuple(Step(kind=kind, about=tuple(sorted(about[kind]))) for kind in STEP_KINDS if kind in about)
 
@@ -365,3 +365,5 @@ class Promotion:
     changed: bool
     """False: the channel named this release already and its record existed; nothing was written."""
     verdict: Verdict = field(repr=False)
+    accepted: tuple[str, ...] = ()
+    """What a break-glass excused."""

@@ -14,7 +14,7 @@ must say the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -94,9 +94,16 @@ def may_promote(
     outcome.reasons = list(dict.fromkeys([*outcome.reasons, *against]))
     if outcome.reasons:
         return outcome
+    return may_enter(standing, policy, starts, way, platforms=verdict.platforms)
+
+
+def may_enter(
+    standing: Standing, policy: Policy, starts: Starts, way: Way | None, *, platforms: Mapping[str, str]
+) -> Outcome:
+    """Points (4) and (5) of :func:`may_promote`, of a release that passes the others. platforms: manifest to name."""
+    outcome = Outcome()
     entered = enters(standing, way) if way else Outcome()
-    started = starts_within(verdict.platforms, starts, policy)
-    sides = [each for each in (entered, started) if each.reasons]
+    sides = [each for each in (entered, starts_within(platforms, starts, policy)) if each.reasons]
     for side in [each for each in sides if not each.held] or sides:
         outcome.add(side)
         outcome.held = outcome.held or side.held

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.errors import NotFound, RegistryPipelinesError, TagImmutable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer import verify
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.delivery.results import TargetResult
@@ -17,25 +18,21 @@ from registry_pipelines.transfer.verify import Comparison, Mismatch
 
 @dataclass(frozen=True)
 class Tags:
-    """What a release is called at a target. channel: empty when its channel names another release now."""
+    """What a release is called at a target. channels: those that name it now."""
 
     version: str
-    channel: str = ""
+    channels: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Version tag first, channel last: whoever pulls the channel finds everything there."""
-        return (self.version, self.channel) if self.channel else (self.version,)
+        """Version tag first, channels last: whoever pulls a channel finds everything there."""
+        return (self.version, *self.channels)
 
 
-def tags_of(source: Place, digest: Digest, *, version: str, channel: str) -> Tags:
-    """The tags a release takes along: the channel only while it names this release at the source, so that replicating
+def tags_of(source: Place, digest: Digest, *, version: str, channels: Sequence[str]) -> Tags:
+    """The tags a release takes along: each channel only while it names this release at the source, so that replicating
     an older release again never moves a channel back."""
-    try:
-        named = source.registry.resolve(source.repository, channel).digest
-    except NotFound:
-        return Tags(version)
-    return Tags(version, channel if named == digest else "")
+    return Tags(version, tuple(each for each in channels if digest_at(source, each) == digest))
 
 
 def replicate(
@@ -43,22 +40,36 @@ def replicate(
     digest: Digest,
     targets: Sequence[Place],
     *,
-    tags: Tags,
+    tags: Sequence[Tags],
     foreign_layers: Collection[Place] = (),
     engine: Engine = PLAIN,
 ) -> list[TargetResult | RegistryPipelinesError]:
     """Copy a release's whole closure, evidence included, to every target; tags last; each target is read back and gets
     a receipt. All in one plan: what leaves the source leaves it once.
 
-    foreign_layers: the targets that also take layers which their publisher keeps elsewhere, see
-    :func:`~registry_pipelines.transfer.closure.discovery.discover`. Whether the release may go there is not asked here;
-    the caller has the verdict. Returns, in the order of the targets, what became of each: a result, which has the error
-    when it failed there, or why the release could not be found. Nothing that fails stops the others. Raises LocalError.
+    tags: what it is called at each target. foreign_layers: the targets that also take layers which their publisher
+    keeps elsewhere, see :func:`~registry_pipelines.transfer.closure.discovery.discover`. Whether the release may go
+    there is not asked here; the caller has the verdict. Returns, in the order of the targets, what became of each: a
+    result, which has the error when it failed there, or why the release could not be found. Nothing that fails stops
+    the others. Raises LocalError.
     """
     items = [
-        Item(source, digest, target, tags=tags.names, foreign_layers=target in foreign_layers) for target in targets
+        Item(source, digest, target, tags=own.names, foreign_layers=target in foreign_layers)
+        for target, own in zip(targets, tags, strict=True)
     ]
     return copy_items(items, engine=engine)
+
+
+def require_own_tag(place: Place, digest: Digest, *, version: str) -> None:
+    """Raise TagImmutable where a version tag names another digest at a place already: a copy would move it. Raises
+    RegistryError."""
+    there = digest_at(place, version)
+    if there not in (None, digest):
+        raise TagImmutable(
+            f"the version tag {version} names {there} here, and {digest.short} at the source: it never moves",
+            where=str(place),
+            do="Find out who pushed it. When it is of no use, delete it there by its digest, then copy again",
+        )
 
 
 def examine(source: Place, target: Place, digest: Digest, *, tags: Tags, foreign_layers: bool = False) -> Comparison:

@@ -89,7 +89,11 @@ def test_a_new_verdict_that_denies_is_told_once_and_so_is_each_refused_promotion
     found = CliRunner().invoke(main, ["promote", bad.key, "--config", str(fleet.path)])
     assert found.exit_code == 3
     [_, second] = told(kept)
-    assert (second["event"], second["stage"], second["what"]) == ("denied", "promote", "app may not be promoted")
+    assert (second["event"], second["stage"], second["what"]) == (
+        "denied",
+        "promote",
+        "app may not be promoted to prod",
+    )
 
 
 def test_a_good_release_and_unwanted_events_are_not_told(fleet: Fleet) -> None:

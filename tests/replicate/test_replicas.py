@@ -18,7 +18,7 @@ from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.engine import Engine
 from tests.scan.images import push_image
 
-VERSION = Tags("v1.0.0", "prod")
+VERSION = Tags("v1.0.0", ("prod",))
 
 
 @pytest.fixture
@@ -46,7 +46,11 @@ def test_every_target_gets_everything_with_a_signed_receipt(
 ) -> None:
     source, *targets = places
     found = replicate(
-        source, digest, targets, tags=VERSION, engine=Engine(state=tmp_path / "state", signer=signer(tmp_path))
+        source,
+        digest,
+        targets,
+        tags=[VERSION] * len(targets),
+        engine=Engine(state=tmp_path / "state", signer=signer(tmp_path)),
     )
     assert [each.place for each in found if isinstance(each, TargetResult)] == targets
     for result in found:
@@ -55,7 +59,9 @@ def test_every_target_gets_everything_with_a_signed_receipt(
         assert result.receipt is not None and result.receipt.signed
         assert result.receipt.document["tags"] == {"prod": digest, "v1.0.0": digest}
         assert examine(source, result.place, digest, tags=VERSION).differences == ()
-    for result in replicate(source, digest, targets, tags=VERSION, engine=Engine(state=tmp_path / "state")):
+    for result in replicate(
+        source, digest, targets, tags=[VERSION] * len(targets), engine=Engine(state=tmp_path / "state")
+    ):
         assert isinstance(result, TargetResult)
         assert (result.changed, result.bytes_moved) == (False, 0)
 
@@ -64,7 +70,7 @@ def test_each_kind_of_difference_is_named(places: list[Place], digest: Digest) -
     source, target, _ = places
     kinds = {each.kind for each in examine(source, target, digest, tags=VERSION).differences}
     assert {"manifest", "blob", "tag"} <= kinds
-    replicate(source, digest, [target], tags=VERSION)
+    replicate(source, digest, [target], tags=[VERSION])
     other = push_image(target, [{"etc/other": ""}], tag="prod")
     assert [
         (each.kind, each.subject, each.found) for each in examine(source, target, digest, tags=VERSION).differences
@@ -77,7 +83,7 @@ def test_each_kind_of_difference_is_named(places: list[Place], digest: Digest) -
         "blob",
         "referrer",
     }
-    replicate(source, digest, [target], tags=VERSION)
+    replicate(source, digest, [target], tags=[VERSION])
     layer = source.registry.get_manifest("ml/app", digest).content().layers[0]  # type: ignore[union-attr]
     target.registry.delete_blob("ml/app", layer.digest)
     [lost] = examine(source, target, digest, tags=VERSION).differences
@@ -86,15 +92,15 @@ def test_each_kind_of_difference_is_named(places: list[Place], digest: Digest) -
 
 def test_the_channel_goes_along_only_while_it_names_the_release(places: list[Place], digest: Digest) -> None:
     source = places[0]
-    assert tags_of(source, digest, version="v1.0.0", channel="prod") == VERSION
-    assert tags_of(source, digest, version="v1.0.0", channel="none").names == ("v1.0.0",)
+    assert tags_of(source, digest, version="v1.0.0", channels=["prod"]) == VERSION
+    assert tags_of(source, digest, version="v1.0.0", channels=["none", "staging"]).names == ("v1.0.0",)
     push_image(source, [{"etc/new": ""}], tag="prod")
-    assert tags_of(source, digest, version="v1.0.0", channel="prod").names == ("v1.0.0",)
+    assert tags_of(source, digest, version="v1.0.0", channels=["prod"]).names == ("v1.0.0",)
 
 
 def test_a_release_that_is_not_at_the_source_is_no_empty_difference(places: list[Place]) -> None:
     missing = Digest.of(b"nothing")
     with pytest.raises(NotFound):
         examine(places[0], places[1], missing, tags=VERSION)
-    outcomes = replicate(places[0], missing, places[1:], tags=VERSION)
+    outcomes = replicate(places[0], missing, places[1:], tags=[VERSION] * len(places[1:]))
     assert [type(each) for each in outcomes] == [NotFound, NotFound]

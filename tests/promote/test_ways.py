@@ -1,0 +1,130 @@
+"""Channels in order: from the channel before, after the hours there, approved; back at once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from registry_pipelines.errors import PromotionDenied, PromotionHeld
+from registry_pipelines.promote.approvals import new_approval
+from registry_pipelines.promote.approvals import publish as publish_approval
+from registry_pipelines.promote.channels import promote
+from registry_pipelines.promote.documents import DEFAULT_POLICY, Promotion
+from registry_pipelines.promote.order import Channel
+from registry_pipelines.promote.person import Person
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import Duration
+from tests.evidence.parts import Key
+from tests.promote.parts import NOW, Candidate
+from tests.promote.test_channels import channel, passing
+from tests.promote.test_interventions import glass, say
+
+STAGING, PROD = Channel(name="staging"), Channel(name="prod")
+DAY = Channel(name="prod", after=Duration(hours=24))
+QA = Channel(name="prod", approvals=("qa",))
+JANE = Person("jane", "claimed")
+HOUR = timedelta(hours=1)
+
+
+def go(item: Candidate, name: str, order: tuple[Channel, ...], now: datetime = NOW) -> Promotion:
+    return promote(
+        item.place,
+        item.release,
+        DEFAULT_POLICY,
+        item.key.verifier,
+        item.key.signer,
+        channel=name,
+        order=order,
+        now=now,
+        by=JANE,
+    )
+
+
+def held(item: Candidate, name: str, order: tuple[Channel, ...], now: datetime = NOW) -> tuple[str, str]:
+    with pytest.raises(PromotionHeld) as caught:
+        go(item, name, order, now)
+    return caught.value.state, caught.value.reasons[0]
+
+
+def test_a_release_comes_from_the_channel_before(place: Place, key: Key) -> None:
+    one, order = passing(place, key, "one"), (STAGING, PROD)
+    with pytest.raises(PromotionDenied, match="order: prod takes releases from staging"):
+        go(one, "prod", order)
+    assert channel(place) == ""
+    go(one, "staging", order)
+    assert go(one, "prod", order).changed
+    assert channel(place) == channel(place, "staging") == one.top.digest
+
+
+def test_hours_count_by_signed_records_and_without_a_break(place: Place, key: Key) -> None:
+    order = (STAGING, DAY)
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    go(one, "staging", order)
+    state, reason = held(one, "prod", order, NOW + 3 * HOUR)
+    assert (state, reason) == ("time", "time: prod wants 1d under staging without a break, it was there for 3 h")
+    go(two, "staging", order, NOW + 23 * HOUR)  # one has left staging after 23 hours
+    assert "it was there for 23 h" in held(one, "prod", order, NOW + 100 * HOUR)[1]
+    assert "it was there for 1 h" in held(two, "prod", order, NOW + 24 * HOUR)[1]
+    go(one, "staging", order, NOW + 30 * HOUR)  # two stays go together to nothing
+    assert "it was there for 23 h" in held(one, "prod", order, NOW + 35 * HOUR)[1]
+    assert go(one, "prod", order, NOW + 54 * HOUR).changed
+
+
+def test_a_release_that_left_after_its_hours_may_still_come(place: Place, key: Key) -> None:
+    order = (STAGING, DAY)
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    go(one, "staging", order)
+    go(two, "staging", order, NOW + 25 * HOUR)
+    assert go(one, "prod", order, NOW + 26 * HOUR).changed
+
+
+def test_a_channel_that_was_moved_by_hand_shows_no_hours(place: Place, key: Key) -> None:
+    order = (STAGING, DAY)
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    go(one, "staging", order)
+    place.registry.put_manifest(
+        place.repository, place.registry.get_manifest(place.repository, two.top.digest), tag="staging"
+    )
+    assert "it was there for 0 s" in held(one, "prod", order, NOW + 48 * HOUR)[1]
+
+
+def test_a_person_approves(place: Place, key: Key) -> None:
+    order = (STAGING, QA)
+    one = passing(place, key, "one")
+    go(one, "staging", order)
+    assert held(one, "prod", order) == ("approval", "approval: prod wants one as qa: nobody approved it as qa")
+    approval = new_approval(place, one.release, "qa", JANE, now=NOW, lasts=timedelta(hours=2))
+    publish_approval(place, one.top, approval, key.signer, key.verifier)
+    assert "ended at" in held(one, "prod", order, NOW + 2 * HOUR)[1]
+    assert go(one, "prod", order, NOW + HOUR).changed
+
+
+def test_a_rollback_waits_neither_for_hours_nor_for_a_person(place: Place, key: Key) -> None:
+    order = (STAGING, Channel(name="prod", after=Duration(hours=24), approvals=("qa",)))
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    for number, item in enumerate((one, two)):
+        now = NOW + number * 30 * HOUR
+        go(item, "staging", order, now)
+        approval = new_approval(place, item.release, "qa", JANE, now=now, lasts=timedelta(hours=26))
+        publish_approval(place, item.top, approval, key.signer, key.verifier)
+        go(item, "prod", order, now + 25 * HOUR)
+    assert channel(place) == two.top.digest
+    back = go(one, "prod", order, NOW + 60 * HOUR)
+    assert (back.changed, channel(place)) == (True, one.top.digest)
+
+
+def test_what_a_break_glass_let_in_was_not_let_in_by_the_gate(place: Place, key: Key) -> None:
+    order = (STAGING, DAY)
+    one = passing(place, key, "one")
+    go(one, "staging", order)
+    opened = say(one, "urn:registry-pipelines:break-glass:v1", glass(one))
+    done = go(one, "prod", order)
+    assert (done.record.break_glass, channel(place)) == (opened, one.top.digest)
+    assert done.accepted[1].startswith("excused: time: prod wants 1d under staging")
+    assert not go(one, "prod", order, NOW + HOUR).changed
+    late = NOW + 5 * HOUR  # the glass has expired: it is no rollback, and the time is asked for
+    assert held(one, "prod", order, late)[0] == "time"
+    regular = go(one, "prod", order, NOW + 24 * HOUR)
+    assert (regular.changed, regular.record.break_glass) == (True, ""), "now the policy itself lets it be there"
+    assert not go(one, "prod", order, NOW + 25 * HOUR).changed
