@@ -44,7 +44,9 @@ MAX_RSA_BITS = 8192
 """More only costs time, and whoever may push chooses the key."""
 
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+"""Over which certificates, and what is said about them, may be signed."""
+
 _UNDERSTOOD = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
@@ -355,7 +357,7 @@ def _is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
     """By name and by signature; one over SHA-1 or MD5 is none."""
     try:
         hashed = certificate.signature_hash_algorithm
-        if hashed is not None and not isinstance(hashed, _HASHES):  # None: Ed25519 hashes for itself
+        if hashed is not None and not isinstance(hashed, HASHES):  # None: Ed25519 hashes for itself
             return False
         if not _has_good_key(issuer):
             return False

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from tests.patience import patient
 
@@ -132,3 +136,100 @@ class OpensslTimestamps:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=patient(60))
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+class OpensslRevocations:
+    """Says over HTTP which certificates an authority took back: `openssl ocsp` answers, `openssl ca` makes the list."""
+
+    def __init__(self, openssl: str, folder: Path, issuer: Issued, signer: Issued | None = None):
+        """signer: who answers in the issuer's place."""
+        folder.mkdir(parents=True)
+        self.openssl, self.folder, self.issuer = openssl, folder, issuer
+        self.asked: list[str] = []
+        self.broken = ""
+        """``ocsp``, ``crl`` or both: what does not answer."""
+        for name, one in (("ca", issuer), ("signer", signer or issuer)):
+            (folder / f"{name}.pem").write_bytes(one.chain[0].public_bytes(serialization.Encoding.PEM))
+            (folder / f"{name}.key").write_bytes(one.key_pem)
+        (folder / "index.txt").write_text("")
+        (folder / "ca.cnf").write_text(
+            f"[ca]\ndefault_ca=c\n[c]\ndatabase={folder}/index.txt\ndefault_md=sha256\ndefault_crl_days=1\n"
+        )
+
+    def list(self, issued: Issued, *, revoked: bool) -> None:
+        """Say this about a certificate from now on."""
+        certificate, path = issued.certificate, self.folder / "index.txt"
+        serial = f"{certificate.serial_number:X}"
+        serial = serial.zfill(len(serial) + len(serial) % 2)
+        others = [line for line in path.read_text().splitlines() if f"\t{serial}\t" not in line]
+        end, now = (f"{at:%y%m%d%H%M%SZ}" for at in (certificate.not_valid_after_utc, datetime.now(UTC)))
+        line = "\t".join(["R", end, now] if revoked else ["V", end, ""]) + f"\t{serial}\tunknown\t/CN=x"
+        path.write_text("\n".join([*others, line]) + "\n")
+
+    def ocsp(self, request: bytes) -> bytes:
+        (self.folder / "request").write_bytes(request)
+        signer = ["-rsigner", "signer.pem", "-rkey", "signer.key", "-rmd", "sha256", "-ndays", "1"]
+        self._run("ocsp", "-index", "index.txt", "-CA", "ca.pem", *signer, "-reqin", "request", "-respout", "response")
+        return (self.folder / "response").read_bytes()
+
+    def crl(self) -> bytes:
+        self._run("ca", "-gencrl", "-config", "ca.cnf", "-keyfile", "ca.key", "-cert", "ca.pem", "-out", "crl.pem")
+        return x509.load_pem_x509_crl((self.folder / "crl.pem").read_bytes()).public_bytes(serialization.Encoding.DER)
+
+    def _run(self, *arguments: str) -> None:
+        command = [self.openssl, *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=patient(60))
+        assert done.returncode == 0, done.stderr
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Its address: OCSP by POST, the list by GET."""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer("ocsp", lambda: outer.ocsp(request))
+
+            def do_GET(self) -> None:
+                self.answer("crl", outer.crl)
+
+            def answer(self, kind: str, make: Callable[[], bytes]) -> None:
+                outer.asked.append(kind)
+                broken = kind in outer.broken
+                content = b"" if broken else make()
+                self.send_response(503 if broken else 200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with serving(Handler) as address:
+            yield address
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on loopback; its address."""
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def revocable(address: str, *kinds: str) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    """Extensions that name where to ask whether a certificate was taken back. kinds: ``ocsp``, ``crl``."""
+    name = x509.UniformResourceIdentifier(address)
+    access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, name)
+    found = {
+        "ocsp": x509.AuthorityInformationAccess([access]),
+        "crl": x509.CRLDistributionPoints([x509.DistributionPoint([name], None, None, None)]),
+    }
+    return tuple((found[kind], False) for kind in kinds)
