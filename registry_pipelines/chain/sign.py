@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from registry_pipelines.chain.next_steps import next_steps
+from registry_pipelines.chain.notation import sign_by_certificate, verify_by_certificate
 from registry_pipelines.chain.origins import origins_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.scan import against_policy, current_report
@@ -53,6 +54,7 @@ def sign(session: Session, release: Release) -> StageResult:
         {"kind": "signature (.sig)", "digest": signed.image.sig.digest, "new": signed.image.changed},
         {"kind": "signature (bundle)", "digest": signed.image.bundle.digest, "new": signed.image.changed},
     ]
+    rows += sign_by_certificate(session, place, session.subject(release))
     rows += [
         {"kind": each.predicate_type, "digest": each.descriptor.digest, "new": each.changed} for each in attestations
     ]
@@ -99,7 +101,8 @@ def _against_attesting(session: Session, release: Release, report: Report, *, si
 
 def verify(session: Session, release: Release) -> StageResult:
     """Check that a trusted key signed exactly this digest, and list the attestations that are believed; ``ok`` when the
-    attestors vouch for it that its policy names.
+    attestors vouch for it that its policy names. Where the configuration has a Notation trust policy, it must believe a
+    signature, too.
 
     Raises EvidenceMissing, SignatureInvalid: fail closed.
     """
@@ -112,10 +115,12 @@ def verify(session: Session, release: Release) -> StageResult:
         {"kind": f"signature ({each.form})", "key": each.key_id, "digest": each.descriptor.digest}
         for each in image.signatures
     ]
+    by_certificate, logged = verify_by_certificate(session, place, session.subject(release))
+    rows += by_certificate
     rows += [
         {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified
     ]
-    signatures = count_text(len(image.signatures), "signature")
+    signatures = count_text(len(image.signatures) + len(by_certificate), "signature")
     trust = _vouched_for(session, release, policy, known) if policy.attestors else Outcome()
     return StageResult(
         stage="verify",
@@ -125,12 +130,12 @@ def verify(session: Session, release: Release) -> StageResult:
         seconds=time.monotonic() - started,
         facts={
             "release": release.key,
-            "signatures": len(image.signatures),
+            "signatures": len(image.signatures) + len(by_certificate),
             "attestations": len(known.verified),
             "rejected": len(image.rejected) + len(known.rejected),
         },
         rows=rows,
-        reasons=[*trust.reasons, *(f"not believed: {each}" for each in (*image.rejected, *known.rejected))],
+        reasons=[*trust.reasons, *(f"not believed: {each}" for each in (*image.rejected, *known.rejected)), *logged],
         next_steps=next_steps(session, release, in_order(trust.steps)) if trust.steps else (),
         ok=trust.passes,
     )

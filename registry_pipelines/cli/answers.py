@@ -160,10 +160,12 @@ class Written(TypedDict):
 
 
 class Verified(TypedDict):
-    """Signatures and attestations that are believed."""
+    """Signatures and attestations that are believed. remarks: what a Notation policy only logs, and what it does not
+    believe."""
 
     digest: str
     verified: list[Row]
+    remarks: list[str]
 
 
 class Tags(TypedDict):

@@ -23,7 +23,8 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.cli.references import is_release, named
 from registry_pipelines.cli.releases import answer, answer_all
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import EvidenceMissing, InputError
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.report import (
@@ -32,6 +33,7 @@ from registry_pipelines.scan.report import (
 
 if TYPE_CHECKING:  # what scans and what verifies is loaded by the command that does
     from registry_pipelines.evidence.keys import KeySet
+    from registry_pipelines.evidence.notation.trust import Trust
 
 RELEASE_OR_IMAGE = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
@@ -172,31 +174,71 @@ _FINDING_COLUMNS = ("severity", "component", "ids", "fixed")
 @click.command("verify", epilog=RELEASE_OR_IMAGE)
 @click.argument("target", shell_complete=IMAGES)
 @BELIEVED_KEYS
+@click.option(
+    "--notation",
+    is_flag=True,
+    help="Ask a Notation trust policy, the configuration's or that of `notation` here, and keys only where --key names "
+    "some.",
+)
 @common
-def verify(options: Options, target: str, keys: tuple[Path, ...]) -> None:
+def verify(options: Options, target: str, keys: tuple[Path, ...], notation: bool) -> None:
     """Check that a trusted key signed exactly this image, and list the attestations that are believed."""
-    if is_release(options.config_if_any(), target) and not keys:
+    if is_release(options.config_if_any(), target) and not keys and not notation:
         with options.chain() as chain:
             result = chain.verify(chain.find_release(target))
         answer(options, result)
         return
-    from registry_pipelines.evidence.attestations import read_attestations
-    from registry_pipelines.sign.cosign import verify_image
-
-    trusted = _trusted(options, keys)
+    trust = _notation_trust(options) if notation else None
+    trusted = _trusted(options, keys) if keys or not notation else None
+    rows: list[dict[str, Any]] = []
+    remarks: list[str] = []
     with named(options, [target]) as locate:
         located = locate(target)
         subject = _resolve(located.place, located.selector)
-        known = read_attestations(located.place, subject.digest, trusted)
-        image = verify_image(located.place, subject.digest, trusted, known=known)
+        if trust:
+            rows, remarks = _by_certificate(located.place, subject, trust)
+        if trusted:
+            rows += _by_key(located.place, subject.digest, trusted)
+    if options.as_json:
+        print_json({"digest": subject.digest, "verified": rows, "remarks": remarks})
+    else:
+        print_below(f"{located.place} {subject.digest}", rows)
+        for remark in remarks:
+            click.echo(remark)
+
+
+def _by_key(place: Place, digest: Digest, trusted: KeySet) -> list[dict[str, Any]]:
+    from registry_pipelines.evidence.attestations import read_attestations
+    from registry_pipelines.sign.cosign import verify_image
+
+    known = read_attestations(place, digest, trusted)
+    image = verify_image(place, digest, trusted, known=known)
     rows: list[dict[str, Any]] = [
         {"kind": f"signature ({each.form})", "identity": each.identity, "key": each.key_id} for each in image.signatures
     ]
-    rows += [{"kind": each.predicate_type, "identity": "", "key": each.key_id} for each in known.verified]
-    if options.as_json:
-        print_json({"digest": subject.digest, "verified": rows})
-    else:
-        print_below(f"{located.place} {subject.digest}", rows)
+    return rows + [{"kind": each.predicate_type, "identity": "", "key": each.key_id} for each in known.verified]
+
+
+def _by_certificate(place: Place, subject: Descriptor, trust: Trust) -> tuple[list[dict[str, Any]], list[str]]:
+    from registry_pipelines.evidence.revocation import Revocations
+    from registry_pipelines.sign.notation import verify_notation
+
+    found = verify_notation(place, subject, trust, revocation=Revocations())
+    if not found.signatures:
+        raise EvidenceMissing(found.remarks()[0], where=f"{place}@{subject.digest}", do="Choose another level for it")
+    rows = [
+        {"kind": row["kind"], "identity": row["key"], "key": each.thumbprint}
+        for row, each in zip(found.rows(), found.signatures, strict=True)
+    ]
+    return rows, found.remarks()
+
+
+def _notation_trust(options: Options) -> Trust:
+    from registry_pipelines.evidence.notation.trust import notation_folder, read_trust
+
+    config = options.config_if_any()
+    own = config.signing.notation if config else None
+    return read_trust(own.trust if own and own.trust else notation_folder())
 
 
 def _trusted(options: Options, keys: tuple[Path, ...]) -> KeySet:

@@ -338,6 +338,18 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
             yield f"{where}.password", "is the PIN of a hardware token; key services have credentials of their own"
     if config.signing.generate and config.signing.kms:
         yield "signing.generate", "makes a key file, and the key is in a key service"
+    yield from _notation(config)
+
+
+def _notation(config: Config) -> Iterable[tuple[str, str]]:
+    own = config.signing.notation
+    if own is None or own.certificates:
+        return
+    if not own.trust:
+        yield "signing.notation", "names neither `certificates` to sign with nor `trust` to verify with"
+    for name in ("key", "lasts", "timestamps"):
+        if getattr(own, name):
+            yield f"signing.notation.{name}", "is for signing, and there are no `certificates`"
 
 
 def _notify(config: Config) -> Iterable[tuple[str, str]]:

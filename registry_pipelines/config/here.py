@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from registry_pipelines.config.document import Problems, line_at
-from registry_pipelines.config.model import Config
+from registry_pipelines.config.model import Config, Notation
 from registry_pipelines.config.registries import EmbeddedRegistry
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.predicates import ROLES
@@ -42,6 +42,7 @@ def look_here(
         *_requirements(config, problems.paths),
         *_keys(config),
         *_ended(config),
+        *_notation(config),
         *_state(config),
         *_command(config),
     ):
@@ -168,6 +169,38 @@ def _ended(config: Config) -> Iterator[Finding]:
             key_id = load_signer(key, password).key_id
             if against := terms.against(key_id):
                 yield where, f"its key {key_id[:19]} {against}: nothing may be signed with it"
+
+
+def _notation(config: Config) -> Iterator[Finding]:
+    """Certificates that sign nothing here, and a Notation trust policy that cannot be read."""
+    own = config.signing.notation
+    if own is None:
+        return
+    if own.certificates and own.certificates.exists() and (said := _uncertified(config, own)):
+        yield "signing.notation.certificates", said
+    if own.trust and own.trust.is_dir():
+        from registry_pipelines.evidence.notation.trust import read_trust
+
+        try:
+            read_trust(own.trust)
+        except InputError as error:
+            yield "signing.notation.trust", _said(error)
+
+
+def _uncertified(config: Config, own: Notation) -> str:
+    """Why a key here and its certificates do not go together; empty where they do, or the key is elsewhere."""
+    from registry_pipelines.evidence.keys import load_signer
+    from registry_pipelines.evidence.notation.signers import certify, load_certified_signer
+
+    certificates, person = own.certificates, config.signing_key_of("person")
+    try:
+        if certificates and own.key and own.key.exists():
+            load_certified_signer(own.key, certificates, own.password.reveal())
+        elif certificates and not own.key and person and person.exists():
+            certify(load_signer(person, config.password_of("person")), certificates)
+    except InputError as error:
+        return _said(error)
+    return ""
 
 
 def _said(error: InputError) -> str:

@@ -24,6 +24,7 @@ from registry_pipelines.settings import (
     ECOSYSTEM,
     FEED,
     FILE,
+    FOLDER,
     GLOB,
     JOURNAL,
     KMS,
@@ -139,6 +140,36 @@ class RoleKey(KeyAtHand, frozen=True, kw_only=True):
     """PEM public keys that are believed in this role; the key's own (`<key>.pub`, `public`) unless told."""
 
 
+class Timestamps(msgspec.Struct, frozen=True, kw_only=True):
+    """An authority that says when a signature was made (RFC 3161), so that it outlives its certificate."""
+
+    url: Annotated[str, WEBHOOK]
+    """Where requests are sent; plain HTTP is usual, for the answers are signed."""
+    roots: Annotated[Path, FILE]
+    """Certificates that its own must come from, PEM or DER."""
+
+
+class Notation(msgspec.Struct, frozen=True, kw_only=True):
+    """Signatures of the Notary Project, made and verified beside the others (docs/notation.md)."""
+
+    certificates: Annotated[Path, FILE] | None = None
+    """Certificate of the signing key with its chain up to the root, PEM; `sign` then makes these signatures, too."""
+    key: Path | None = None
+    """Private key of that certificate: RSA of 2048, 3072 or 4096 bits, P-256, P-384 or P-521; the person's unless
+    told."""
+    password: Secret = Secret("")
+    """Password of `key`, as `${VARIABLE}`; empty for none."""
+    form: Literal["jws", "cose"] = "jws"
+    """Form of the signature; `notation` reads both."""
+    lasts: Duration | None = None
+    """How long a signature is believed; for ever unless told. One with less than half of it left is made anew."""
+    timestamps: Timestamps | None = None
+    """Authority that each signature is stamped by."""
+    trust: Annotated[Path, FOLDER] | None = None
+    """Folder with `trustpolicy.json` and `truststore`, like `~/.config/notation`; `verify` then wants a signature that
+    this policy believes, too."""
+
+
 class Signing(KeyAtHand, frozen=True, kw_only=True):
     """The key that signs, and the keys that are believed; in every role that has none of its own."""
 
@@ -160,6 +191,8 @@ class Signing(KeyAtHand, frozen=True, kw_only=True):
     """Image signatures, approvals, and promotions by hand."""
     promoter: RoleKey | None = None
     """Verdicts, promotions, receipts of copies."""
+    notation: Notation | None = None
+    """Signatures of the Notary Project."""
 
     def of(self, role: Role) -> RoleKey | None:
         """What is told for one role alone."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -83,6 +84,24 @@ class NotationVerification:
     signatures: tuple[NotationSignature, ...]
     """Believed; at least one, unless the statement skips verification: then nothing was looked at."""
     rejected: tuple[Rejected, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Its signatures, as tables of signatures show them."""
+        return [
+            {"kind": f"signature (notation {each.form})", "key": each.subject, "digest": each.descriptor.digest}
+            for each in self.signatures
+        ]
+
+    def remarks(self) -> list[str]:
+        """What the statement's level passes over, and what was not believed, one sentence each."""
+        name = self.statement.name
+        if self.statement.skips:
+            return [f"the Notation trust policy verifies nothing here: statement {name!r} has the level `skip`"]
+        logged = [(each.subject, problem) for each in self.signatures for problem in each.verified.logged]
+        return [
+            *(f"only logged, as statement {name!r} wants it: {subject}: {problem}" for subject, problem in logged),
+            *(f"not believed: {each}" for each in self.rejected),
+        ]
 
 
 def sign_notation(

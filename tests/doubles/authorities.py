@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -192,7 +194,10 @@ class OpensslRevocations:
                 self.answer("ocsp", lambda: outer.ocsp(request))
 
             def do_GET(self) -> None:
-                self.answer("crl", outer.crl)
+                if self.path == "/crl":
+                    self.answer("crl", outer.crl)
+                else:  # RFC 6960 appendix A.1: short requests may come in the address
+                    self.answer("ocsp", lambda: outer.ocsp(base64.b64decode(unquote(self.path[1:]))))
 
             def answer(self, kind: str, make: Callable[[], bytes]) -> None:
                 outer.asked.append(kind)
@@ -226,10 +231,7 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 def revocable(address: str, *kinds: str) -> tuple[tuple[x509.ExtensionType, bool], ...]:
     """Extensions that name where to ask whether a certificate was taken back. kinds: ``ocsp``, ``crl``."""
-    name = x509.UniformResourceIdentifier(address)
-    access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, name)
-    found = {
-        "ocsp": x509.AuthorityInformationAccess([access]),
-        "crl": x509.CRLDistributionPoints([x509.DistributionPoint([name], None, None, None)]),
-    }
+    access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(address))
+    place = x509.DistributionPoint([x509.UniformResourceIdentifier(f"{address}crl")], None, None, None)
+    found = {"ocsp": x509.AuthorityInformationAccess([access]), "crl": x509.CRLDistributionPoints([place])}
     return tuple((found[kind], False) for kind in kinds)

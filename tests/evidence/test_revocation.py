@@ -56,7 +56,7 @@ def test_the_list_answers_where_the_responder_does_not(answers: OpensslRevocatio
 def test_what_nobody_could_say_is_unknown(answers: OpensslRevocations, address: str) -> None:
     stranger = ROOT.issue("stranger", more=revocable(address, "ocsp"))
     assert "does not know the certificate" in Revocations()(stranger.chain)
-    elsewhere = ROOT.issue("x", more=revocable("ldap://127.0.0.1/list", "crl"))
+    elsewhere = ROOT.issue("x", more=revocable("ldap://127.0.0.1/", "crl"))
     assert "neither http nor https" in Revocations()(elsewhere.chain)
     of_another = make_root("another").issue("x", more=revocable(address, "crl"))
     assert "is not signed by the issuer" in Revocations()(of_another.chain)

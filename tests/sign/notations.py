@@ -23,7 +23,7 @@ class Notation:
     def __init__(self, program: str, home: Path) -> None:
         self.program, self.home = program, home
         self.folder = home / ".config" / "notation"
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOME": str(self.home)}

@@ -126,6 +126,12 @@ class Trust:
         return [one for name in statement.stores(kind) for one in self.stores[kind, name]]
 
 
+def notation_folder() -> Path:
+    """Where ``notation`` keeps its configuration on Linux."""
+    told = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(told) if told else Path.home() / ".config") / "notation"
+
+
 def read_trust(folder: Path) -> Trust:
     """Read a folder like ``~/.config/notation``: its policy, and every store that the policy names.
 

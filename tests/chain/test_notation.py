@@ -1,0 +1,169 @@
+"""Releases that are signed by certificate, too: configuration, command line, and the real notation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from registry_pipelines.chain import Chain
+from registry_pipelines.config import load
+from registry_pipelines.errors import ConfigInvalid, EvidenceMissing, InputError, SignatureInvalid
+from tests.chain.fleet import Fleet
+from tests.cli.on_fleet import answer, run
+from tests.doubles.authorities import STAMPS, Issued, OpensslRevocations, OpensslTimestamps, make_root, revocable
+from tests.sign.notations import Notation, serve_timestamps
+
+ROOT = make_root()
+SIGNER = ROOT.issue("signer")
+TRUST = "signing: {generate: true, notation: {trust: trust}}"
+
+
+def configured(fleet: Fleet, issued: Issued = SIGNER, **more: str) -> Chain:
+    """A chain that signs with this key and chain. more: further fields of ``signing.notation``, as YAML."""
+    (fleet.folder / "notation.key").write_bytes(issued.key_pem)
+    (fleet.folder / "chain.pem").write_bytes(issued.pem)
+    fields = {"certificates": "chain.pem", "key": "notation.key", **more}
+    told = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    return fleet.reload(("signing: {generate: true}", f"signing: {{generate: true, notation: {{{told}}}}}"))
+
+
+def trusting(fleet: Fleet, *anchors: Issued, stamps: tuple[Issued, ...] = (), **statement: object) -> Path:
+    """A folder like notation's, below the configuration's."""
+    return Notation("", fleet.folder / "home").trust(*anchors, stamps=stamps, **statement)
+
+
+@pytest.mark.peer("notation", "openssl")
+@pytest.mark.parametrize("form", ["jws", "cose"])
+def test_a_release_is_signed_for_notation_too(
+    fleet: Fleet, peer: Callable[[str], str], tmp_path: Path, form: str
+) -> None:
+    stamps_root = make_root("tsa root")
+    stamper = OpensslTimestamps(peer("openssl"), tmp_path / "tsa", stamps_root.issue("tsa", uses=(STAMPS,)))
+    (fleet.folder / "tsa.pem").write_bytes(stamps_root.pem)
+    trust = trusting(fleet, ROOT, stamps=(stamps_root,))
+    with serve_timestamps(stamper) as address:
+        stamps = f"{{url: '{address}', roots: tsa.pem}}"
+        chain = configured(fleet, form=form, lasts="30d", timestamps=stamps, trust=str(trust))
+        release = fleet.release("v1")
+        with pytest.raises(EvidenceMissing):
+            chain.verify(release)
+        signed = chain.sign(release)
+        assert [row["new"] for row in signed.rows if row["kind"] == f"signature (notation {form})"] == [True]
+        assert not chain.sign(release).changed
+    verified = chain.verify(release)
+    assert verified.facts["signatures"] == 3
+    assert {"kind": f"signature (notation {form})", "key": "C=GB,ST=X,O=platform,CN=signer"}.items() <= verified.rows[
+        2
+    ].items()
+    program = Notation(peer("notation"), fleet.folder / "home2")
+    program.trust(ROOT, stamps=[stamps_root])
+    done = program.verify(f"{chain.place('app')}@{release.digest}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_persons_key_signs_where_it_has_a_certificate(fleet: Fleet) -> None:
+    release = fleet.release("v1")
+    fleet.chain.sign(release)  # makes the key
+    private = serialization.load_pem_private_key(fleet.config.signing_key.read_bytes(), None)
+    (fleet.folder / "chain.pem").write_bytes(ROOT.issue("person", key=private).pem)
+    chain = fleet.reload(
+        ("signing: {generate: true}", "signing: {generate: true, notation: {certificates: chain.pem}}")
+    )
+    assert [row["kind"] for row in chain.sign(release).rows if row["new"]] == ["signature (notation jws)"]
+    found = answer(fleet, "config", "check")
+    assert found
+    (fleet.folder / "chain.pem").write_bytes(SIGNER.pem)
+    with pytest.raises(InputError, match="none of these certificates is of the signing key"):
+        chain.sign(release)
+
+
+def test_a_release_that_the_policy_does_not_believe_is_refused(fleet: Fleet) -> None:
+    release = fleet.release("v1")
+    trust = trusting(fleet, ROOT)
+    chain = configured(fleet, trust=str(trust))
+    chain.sign(release)
+    assert chain.verify(release).ok
+    trusting(fleet, make_root("another"))
+    with pytest.raises(SignatureInvalid, match="authenticity"):
+        chain.verify(release)
+    trusting(fleet, make_root("another"), signatureVerification={"level": "audit"})
+    assert any(reason.startswith("only logged, as statement 'p' wants it") for reason in chain.verify(release).reasons)
+    skipping = {"registryScopes": [str(chain.place("app"))], "signatureVerification": {"level": "skip"}}
+    trusting(fleet, ROOT, trustStores=[], trustedIdentities=[], **skipping)
+    assert any("verifies nothing here" in reason for reason in chain.verify(release).reasons)
+
+
+def test_any_image_is_verified_by_the_policy_of_this_machine(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = fleet.release("v1")
+    configured(fleet).sign(release)
+    monkeypatch.setenv("HOME", str(fleet.folder / "home"))
+    assert "there is no Notation trust policy" in run(fleet, "verify", "us/team/app:v1", "--notation", code=8).output
+    trusting(fleet, ROOT)
+    for target in ("us/team/app:v1", release.key):
+        (row,) = answer(fleet, "verify", target, "--notation")["verified"]
+        assert (row["kind"], row["identity"]) == ("signature (notation jws)", "C=GB,ST=X,O=platform,CN=signer")
+    public = str(fleet.config.trusted_keys[0])
+    both = answer(fleet, "verify", "us/team/app:v1", "--notation", "--key", public)["verified"]
+    assert [row["kind"] for row in both[:3]] == ["signature (notation jws)", "signature (sig)", "signature (bundle)"]
+    assert "notation jws" in run(fleet, "verify", "us/team/app:v1", "--notation").output
+    trusting(fleet, make_root("another"))
+    run(fleet, "verify", "us/team/app:v1", "--notation", code=3)
+    skipping = {"registryScopes": [str(fleet.chain.place("app"))], "signatureVerification": {"level": "skip"}}
+    trusting(fleet, ROOT, trustStores=[], trustedIdentities=[], **skipping)
+    assert "verifies nothing here" in run(fleet, "verify", "us/team/app:v1", "--notation", code=3).output
+
+
+@pytest.mark.peer("notation", "openssl")
+def test_a_certificate_that_was_taken_back_signs_nothing_any_more(
+    fleet: Fleet, peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    """As notation, which asks the same responder, says."""
+    answers = OpensslRevocations(peer("openssl"), tmp_path / "ca", ROOT)
+    program = Notation(peer("notation"), fleet.folder / "home")
+    with answers.served() as address:
+        signer = ROOT.issue("signer", more=revocable(address, "ocsp", "crl"))
+        answers.list(signer, revoked=False)
+        chain, release = configured(fleet, signer, trust=str(program.trust(ROOT))), fleet.release("v1")
+        chain.sign(release)
+        image = f"{chain.place('app')}@{release.digest}"
+        assert chain.verify(release).ok
+        assert program.verify(image).returncode == 0
+        answers.list(signer, revoked=True)
+        with pytest.raises(SignatureInvalid, match=r"revocation: .* was taken back by its issuer"):
+            chain.verify(release)
+        assert program.verify(image).returncode != 0
+    with pytest.raises(SignatureInvalid, match=r"revocation: .* nobody could say"):
+        chain.verify(release)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("{}", "names neither `certificates` to sign with nor `trust` to verify with"),
+        ("{key: notation.key}", "is for signing, and there are no `certificates`"),
+        ("{trust: trust, lasts: 1d}", "is for signing, and there are no `certificates`"),
+        ("{certificates: chain.pem, form: pkcs7}", "form"),
+        ("{certificates: chain.pem, timestamps: {url: 'ftp://a', roots: chain.pem}}", "url"),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_refused(fleet: Fleet, told: str, words: str) -> None:
+    text = fleet.path.read_text().replace("{generate: true}", f"{{generate: true, notation: {told}}}")
+    fleet.path.write_text(text)
+    with pytest.raises(ConfigInvalid, match=words):
+        load(fleet.path, {})
+
+
+def test_check_says_what_is_wrong_with_the_files(fleet: Fleet) -> None:
+    configured(fleet, ROOT.issue("x", begins=timedelta(days=-2), ends=timedelta(days=-1)), trust="trust")
+    (fleet.folder / "trust").mkdir()
+    said = run(fleet, "config", "check", code=8).output
+    assert "signing.notation.certificates: these certificates sign nothing that is believed" in said
+    assert "signing.notation.trust: " in said
+    assert "there is no Notation trust policy" in said
+    (fleet.folder / "trust" / "trustpolicy.json").write_text(json.dumps({"version": "1.0", "trustPolicies": []}))
+    assert "it has no statement" in run(fleet, "config", "check", code=8).output
