@@ -7,7 +7,6 @@ import time
 import msgspec
 
 from registry_pipelines.chain.next_steps import next_steps
-from registry_pipelines.chain.notation import sign_by_certificate, verify_by_certificate
 from registry_pipelines.chain.origins import origins_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.scan import against_policy, current_report
@@ -54,7 +53,10 @@ def sign(session: Session, release: Release) -> StageResult:
         {"kind": "signature (.sig)", "digest": signed.image.sig.digest, "new": signed.image.changed},
         {"kind": "signature (bundle)", "digest": signed.image.bundle.digest, "new": signed.image.changed},
     ]
-    rows += sign_by_certificate(session, place, session.subject(release))
+    if session.config.signing.notation:
+        from registry_pipelines.chain.notation import sign_by_certificate  # who has none loads none
+
+        rows += sign_by_certificate(session, place, session.subject(release))
     rows += [
         {"kind": each.predicate_type, "digest": each.descriptor.digest, "new": each.changed} for each in attestations
     ]
@@ -115,7 +117,12 @@ def verify(session: Session, release: Release) -> StageResult:
         {"kind": f"signature ({each.form})", "key": each.key_id, "digest": each.descriptor.digest}
         for each in image.signatures
     ]
-    by_certificate, logged = verify_by_certificate(session, place, session.subject(release))
+    by_certificate: list[dict[str, Scalar]] = []
+    logged: list[str] = []
+    if session.config.signing.notation:
+        from registry_pipelines.chain.notation import verify_by_certificate
+
+        by_certificate, logged = verify_by_certificate(session, place, session.subject(release))
     rows += by_certificate
     rows += [
         {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified

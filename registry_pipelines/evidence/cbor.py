@@ -32,7 +32,7 @@ def read_cbor(raw: bytes) -> Any:
     reader = _Reader(raw)
     value = reader.value(0)
     if reader.position != len(raw):
-        raise CborInvalid(f"{len(raw) - reader.position} bytes follow the value")
+        raise CborInvalid("bytes follow the value")
     return value
 
 

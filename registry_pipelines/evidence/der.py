@@ -82,7 +82,7 @@ def read_der(raw: bytes) -> Node:
     """The one value that the bytes are. Raises DerInvalid."""
     node, rest = _first(raw)
     if rest:
-        raise DerInvalid(f"{len(rest)} bytes follow the value")
+        raise DerInvalid("bytes follow the value")
     return node
 
 

@@ -42,6 +42,7 @@ from registry_pipelines.evidence.x509 import (
     load_certificates,
     name_of,
 )
+from registry_pipelines.progress import count_text
 
 MAX_TOKEN_BYTES = 128 * 1024
 """A token with its chain has about 6 KiB."""
@@ -316,7 +317,7 @@ class _SignedData:
         _revoked, left = optional(left, 0xA1)
         signers = left[0].of(SET, "the signers").children() if left else []
         if len(signers) != 1:
-            raise DerInvalid(f"the timestamp has {len(signers)} signers, expected one")
+            raise DerInvalid(f"the timestamp has {count_text(len(signers), 'signer')}, expected one")
         return cls(
             octets.of(OCTET_STRING, "signed content").content,
             [one.encoded for one in certificates.children() if one.tag == SEQUENCE] if certificates else [],
@@ -402,5 +403,5 @@ def _accuracy(node: Node | None) -> timedelta:
 def _fields(node: Node, at_least: int, what: str) -> list[Node]:
     fields = node.children()
     if len(fields) < at_least:
-        raise DerInvalid(f"{what} has {len(fields)} fields, expected {at_least}")
+        raise DerInvalid(f"{what} has {count_text(len(fields), 'field')}, expected {at_least}")
     return fields

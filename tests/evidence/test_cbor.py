@@ -69,7 +69,7 @@ def write_cbor_can(value: Any) -> bool:
         ("81" * 9 + "00", "too deep"),
         ("c1" * 2000 + "00", "too deep"),
         ("61ff", "UTF-8"),
-        ("0000", "1 bytes follow"),
+        ("0000", "bytes follow"),
     ],
 )
 def test_what_is_not_taken_says_why(raw: str, words: str) -> None:

@@ -54,7 +54,7 @@ def test_noise_is_refused_or_read(noise: bytes) -> None:
         ("3082000100", "more bytes than needed"),
         ("1f0100", "above 30"),
         ("0401", "cut off"),
-        ("040000", "1 bytes follow"),
+        ("040000", "bytes follow"),
     ],
 )
 def test_what_is_not_der_says_why(raw: str, words: str) -> None:

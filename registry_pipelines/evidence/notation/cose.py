@@ -28,6 +28,7 @@ from registry_pipelines.evidence.notation.envelope import (
     critical_of,
     signed_attributes,
 )
+from registry_pipelines.progress import count_text
 
 _SIGN1, _EPOCH = 18, 1
 _ALG, _CRIT, _CONTENT_TYPE, _X5CHAIN = 1, 2, 3, 33
@@ -76,7 +77,7 @@ def _read(value: Any) -> Envelope:
     if not isinstance(value, Tagged) or value.tag != _SIGN1 or not isinstance(value.value, list):
         raise CborInvalid("it is no COSE_Sign1 with its tag")
     if len(value.value) != 4:
-        raise CborInvalid(f"it has {len(value.value)} parts, expected 4")
+        raise CborInvalid(f"it has {count_text(len(value.value), 'part')}, expected 4")
     protected, unprotected, payload, signature = value.value
     if not all(isinstance(part, bytes) for part in (protected, payload, signature)):
         raise CborInvalid("a part of it is not a string of bytes")
