@@ -9,6 +9,7 @@ import msgspec
 
 from registry_pipelines.chain.places import address, one_name
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.signed_releases import signed_releases
 from registry_pipelines.config import Config, Image
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import Reference
@@ -26,7 +27,8 @@ class ConfiguredSites:
     Sites`. Safe to use from many threads. Raises InputError for keys that cannot be read."""
 
     def __init__(self, session: Session) -> None:
-        self._session, self._verifier = session, session.verifier()
+        self._session = session
+        session.verifier()  # one that cannot be read is said at the start
         hosts = {name: address(settings) for name, settings in session.config.registries.items()}
         self._sites: dict[tuple[str, str], Site] = {}
         for image in session.config.images.values():
@@ -50,11 +52,26 @@ class ConfiguredSites:
             self._session.places.source(settings),
             digest,
             self._session.policy_of(msgspec.structs.replace(settings, policy=channel.policy or settings.policy)),
-            self._verifier,
+            self._session.verifier(),
             image=image,
             channel=channel.name,
             now=self._session.now(),
         )
+
+    def names(self) -> dict[str, Site]:
+        """Every place as ``host/repository``."""
+        return {str(site.place): site for site in self._sites.values()}
+
+    def startable(self) -> dict[str, list[Ruling]]:
+        """What may start now, by the names of :meth:`names`. Every digest that somebody signed for is asked about.
+        Raises RegistryError."""
+        found: dict[str, list[Ruling]] = {}
+        for image in {site.image for site in self._sites.values()}:
+            digests = {each.digest for each in signed_releases(self._session, image)}
+            with Pool(THREADS, "startable") as pool:
+                rulings = pool.map(lambda digest, image=image: self.ruling(image, digest), sorted(digests))
+                found[image] = [each for each in rulings if each.allowed]
+        return {name: found[site.image] for name, site in self.names().items()}
 
     def _site(self, image: Image, place: Place) -> Site:
         places, nearest = self._session.places, self._session.config.admission.nearest

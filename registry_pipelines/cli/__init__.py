@@ -58,7 +58,10 @@ GROUPS = {
     },
     "Clusters": {
         "serve-admission": ("admission", "Answer API servers that ask what may start in a cluster"),
-        "admission": ("admission", "Write the rules about what may start in clusters in another program's form"),
+        "admission": (
+            "admission",
+            "Write what may start in clusters for other programs, or check objects by it",
+        ),
     },
     "Images": {
         "ls": ("listing", "List the tags of a repository, with digest, age and size"),

@@ -53,6 +53,13 @@ class WrittenFiles(TypedDict):
     files: list[str]
 
 
+class CheckedObjects(TypedDict):
+    """Objects that were checked, and a row for each reason against one."""
+
+    checked: int
+    refused: list[Row]
+
+
 class Demonstration(TypedDict):
     """What the demonstration did, and what the registries hold afterwards."""
 
@@ -383,7 +390,8 @@ ANSWERS: dict[str, Any] = {
     "delete": Results,
     "collect": Results,
     "serve-admission": Listening,
-    "admission": WrittenFiles,
+    "admission write": WrittenFiles,
+    "admission check": CheckedObjects,
 }
 """By command; several types: the options decide."""
 

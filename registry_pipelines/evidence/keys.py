@@ -159,6 +159,10 @@ class KeySet:
         ids += [key_id for role in roles_for(predicate_type) for key_id in self._own.get(role, ())]
         return self._today(ids)
 
+    def believed_pem(self, predicate_type: str) -> list[bytes]:
+        """The keys of :meth:`believed` as PEM SubjectPublicKeyInfo, for other programs."""
+        return [public_pem(self._keys[key_id]) for key_id in self.believed(predicate_type)]
+
     def counts_as(self, key_id: str, attestor: str, predicate_type: str) -> bool:
         """See Verifier."""
         known = self.attestor(attestor)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,15 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.config import load
+from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, free_ports, push, start, write_advisory
 from tests.doubles.api_server import Answered, ApiServer, WebhookFailed
 from tests.doubles.certificates import Certificates, make_certificates
-from tests.promote.admission.workload_objects import IMAGES, KINDS, pod, pod_spec, volume, workload
+from tests.needs import needed_module
+from tests.patience import patient
+from tests.promote.admission.workload_objects import (
+    IMAGES,
+    KINDS,
+    check_object,
+    pod,
+    pod_spec,
+    review,
+    volume,
+    workload,
+)
 
 APPROVED = "registry.k8s.io"
 CONTROLLER = f"{APPROVED}/ingress/controller@sha256:{'a' * 64}"
@@ -58,6 +76,13 @@ def settings(certificates: Certificates, **more: str) -> str:
     return "admission:\n" + "".join(f"  {name}: {value}\n" for name, value in lines.items())
 
 
+def configured(cluster: Cluster, **more: str) -> Chain:
+    """A chain over the fleet with these settings of `admission`."""
+    path = cluster.fleet.path.with_name("admission.yaml")
+    path.write_text(cluster.fleet.path.read_text() + settings(cluster.certificates, **more))
+    return Chain(load(path, {}))
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
@@ -79,13 +104,7 @@ def asked(cluster: Cluster) -> Iterator[Callable[..., ApiServer]]:
     with ExitStack() as stack:
 
         def open_api(chain: Chain | None = None, **more: str) -> ApiServer:
-            if chain is None:
-                text = cluster.fleet.path.read_text()
-                path = cluster.fleet.path.with_name("admission.yaml")
-                path.write_text(text + settings(cluster.certificates, **more))
-                from registry_pipelines.config import load
-
-                chain = Chain(load(path, {}))
+            chain = chain or configured(cluster, **more)
             server = stack.enter_context(stack.enter_context(chain.admission_webhook()))
             api = ApiServer(server.port, cluster.certificates.ca.read_bytes(), mutating="mutate" in more)
             stack.callback(api.close)
@@ -306,3 +325,112 @@ def test_other_requests_are_refused(api: ApiServer) -> None:
     assert api.send("/other", b"{}")[0] == 404
     with pytest.raises(WebhookFailed, match="400"):
         api.post("/validate", {"uid": "", "kind": {}, "operation": "CREATE"})
+
+
+class Skopeo:
+    """The program with the files that we write."""
+
+    def __init__(self, program: str, folder: Path, files: dict[str, bytes]) -> None:
+        self._program, self._folder = program, folder
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+    def refuses(self, image: str) -> str:
+        """What it says against a copy; empty when it made one."""
+        options = ["--policy", "policy.json", "--registries.d", "registries.d"]
+        command = [self._program, *options, "copy", "--src-tls-verify=false", f"docker://{image}", "dir:copied"]
+        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=patient(60))
+        return done.stderr if done.returncode else ""
+
+
+@pytest.mark.peer("skopeo-sigstore")
+@pytest.mark.parametrize("digests", ["false", "true"])
+def test_skopeo_takes_what_a_person_signed_at_every_place_and_nothing_else(
+    cluster: Cluster, tmp_path: Path, peer: Callable[[str], str], digests: str
+) -> None:
+    chain = configured(cluster, require_digests=digests)
+    skopeo = Skopeo(peer("skopeo-sigstore"), tmp_path, chain.admission_files("containers"))
+    private = str(chain.mirror_places("app", "airgap")[-1])
+    for place in (str(cluster.place()), str(cluster.place("eu")), private):
+        assert skopeo.refuses(f"{place}@{cluster.good.digest}") == ""
+        assert skopeo.refuses(f"{place}:v1.0.0") == ""
+        assert ("identity" in skopeo.refuses(f"{place}:prod")) is (digests == "true")
+    unsigned = push(cluster.place("eu"), "v8.0.0", package="strange").digest
+    assert "no signature exists" in skopeo.refuses(f"{cluster.place('eu')}@{unsigned}")
+    elsewhere = push(chain.place("tool"), "v1.0.0").digest  # ours, and nobody signed it
+    assert skopeo.refuses(f"{chain.place('tool')}@{elsewhere}")
+    other = Place(cluster.place().registry, "team/unknown")
+    assert "rejected by policy" in skopeo.refuses(f"{other}@{push(other, 'v1').digest}")
+    stranger = generate_key(tmp_path / "stranger.key")
+    policy = json.loads((tmp_path / "policy.json").read_text())
+    for rules in policy["transports"]["docker"].values():
+        rules[0] |= (
+            {"keyData": base64.b64encode(stranger.public.read_bytes()).decode()} if "keyData" in rules[0] else {}
+        )
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    assert "verification failed" in skopeo.refuses(cluster.name(cluster.good))
+
+
+def test_rego_says_of_every_object_what_the_webhook_says(cluster: Cluster, asked: Callable[..., ApiServer]) -> None:
+    """By what was known when its data were written; and tags, which it cannot look up, are no digests to it."""
+    needed_module("regopy", "admission")
+    from registry_pipelines.promote.admission.rego import RegoPolicy
+
+    chain = configured(cluster, require_digests="true")
+    policy, api = RegoPolicy(chain.admission_files("rego")), asked(chain)
+    place, good, evil = cluster.place(), cluster.name(cluster.good), cluster.name(cluster.evil)
+    images = [good, cluster.name(cluster.good, "eu"), f"{cluster.tagged('v1.0.0')}@{cluster.good.digest}", CONTROLLER]
+    images += [evil, cluster.name(cluster.waiting), str(place), f"{place}:latest", cluster.tagged("v1.0.0"), "nginx:1"]
+    images += [f"{APPROVED}.evil.example/x@{cluster.good.digest}", "registry.k8s.io/pause:3.10", "x y", "", "A/b:1"]
+    objects = [workload(kind, pod_spec(image)) for kind in KINDS for image in (good, evil)]
+    objects += [pod(image, where=IMAGES[number % 3]) for number, image in enumerate(images)]
+    objects += [volume(good), volume(evil), pod(good, evil), pod(), {"kind": "Pod"}, {"kind": "Deployment"}]
+    objects += [{"kind": "ConfigMap"}, workload("Pod", {"containers": "x"}), workload("Pod", {"containers": [{}]})]
+    for content in objects:
+        refusals, answered = policy.refusals(review(content)), api.create(content)
+        assert (not refusals) == answered.allowed, (content, refusals, answered.message)
+    old, new = pod(evil), pod(evil, good)
+    assert policy.refusals(review(new, old)) == [] and api.ask(new, operation="UPDATE", old=old).allowed
+    assert policy.refusals(review(pod(good), old)) == []
+    assert policy.refusals(review(pod(cluster.name(cluster.waiting)), old)) != []
+
+
+def test_rego_that_is_undefined_or_fails_allows_nothing(cluster: Cluster) -> None:
+    needed_module("regopy", "admission")
+    from registry_pipelines.promote.admission.rego import DATA_FILE, POLICY_FILE, RegoPolicy
+
+    files = configured(cluster).admission_files("rego")
+    good = review(pod(cluster.name(cluster.good)))
+    assert RegoPolicy(files).refusals(good) == []
+    assert RegoPolicy({**files, DATA_FILE: b"{}"}).refusals(good)
+    text = files[POLICY_FILE].decode()
+    failing = text.replace("\tcount(deny) == 0", '\tto_number("no number") != 1\n\tcount(deny) == 0')
+    assert failing != text
+    assert RegoPolicy({**files, POLICY_FILE: failing.encode()}).refusals(good)
+    assert RegoPolicy({**files, POLICY_FILE: b"package registry_pipelines.admission\n"}).refusals(good)
+    for broken in ({**files, POLICY_FILE: b"nonsense {"}, {**files, DATA_FILE: b"["}, {}):
+        with pytest.raises(InputError, match="cannot be read"):
+            RegoPolicy(broken)
+
+
+def test_the_examples_are_written_for_what_may_start_and_say_that_nobody_ran_them(cluster: Cluster) -> None:
+    chain = configured(cluster)
+    files = chain.admission_files("validating-policy") | chain.admission_files("kyverno")
+    assert set(files) == {"policy.yaml", "binding.yaml", "clusterpolicy.yaml"}
+    assert all(b"*not run here*" in content for content in files.values())
+    names = ("policy.yaml", "binding.yaml", "clusterpolicy.yaml")
+    policy, binding, kyverno = (yaml.safe_load(files[name]) for name in names)
+    for content in (policy, binding):
+        check_object(content)
+    [startable, approved, _] = policy["spec"]["variables"]
+    assert cluster.name(cluster.good, "eu") in json.loads(startable["expression"])
+    assert not {cluster.name(each) for each in (cluster.evil, cluster.waiting)} & set(
+        json.loads(startable["expression"])
+    )
+    assert json.loads(approved["expression"]) == ["registry.k8s.io/"]
+    [signed, _] = kyverno["spec"]["rules"]
+    [verify] = signed["verifyImages"]
+    assert f"{cluster.place('eu')}@*" in verify["imageReferences"] and verify["required"]
+    [entry] = verify["attestors"][0]["entries"]
+    assert entry["keys"]["publicKeys"].encode() == cluster.fleet.config.trusted_keys[0].read_bytes()

@@ -8,21 +8,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from jsonschema import Draft202012Validator
 
 from registry_pipelines.cli import main
 from tests.answers import answered
 from tests.chain.fleet import free_ports
 from tests.doubles.api_server import ApiServer
 from tests.doubles.certificates import make_certificates
-from tests.promote.admission.workload_objects import pod
+from tests.needs import needed_module
+from tests.promote.admission.workload_objects import check_object, pod
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "data" / "kubernetes-admissionregistration.json").read_text())
 CONFIG = """
 registries:
   here: {{kind: embedded, port: {0}}}
@@ -55,15 +53,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def check_object(content: dict[str, Any]) -> None:
-    """By Kubernetes' own schema, which knows no other field."""
-    kind = SCHEMA["kinds"][content["kind"]]
-    Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]}).validate(content)
-
-
 def test_the_objects_are_what_an_api_server_takes(folder: Path) -> None:
     configure(folder, "mutate: [digest]", "exempt_namespaces: [kube-system, monitoring]", "timeout: 7s")
-    result = run("admission", "webhook", "out", "--json")
+    result = run("admission", "write", "webhook", "out", "--json")
     assert result.exit_code == 0, result.output
     files = [Path(each) for each in answered(result.stdout)["files"]]
     assert {each.name for each in files} == {each.name for each in (folder / "out").iterdir()}
@@ -86,7 +78,7 @@ def test_the_objects_are_what_an_api_server_takes(folder: Path) -> None:
 
 def test_a_webhook_outside_of_the_cluster_has_an_address(folder: Path) -> None:
     configure(folder, "url: 'https://gate.example.com:8443/'", "exempt_namespaces: []")
-    assert run("admission", "webhook", "out").exit_code == 0
+    assert run("admission", "write", "webhook", "out").exit_code == 0
     content = yaml.safe_load((folder / "out" / "validatingwebhookconfiguration.yaml").read_text())
     check_object(content)
     [webhook] = content["webhooks"]
@@ -126,7 +118,7 @@ def test_a_webhook_without_a_certificate_says_what_to_name(folder: Path) -> None
         text = "".join(line for line in text.splitlines(keepends=True) if name not in line)
     (folder / "registry-pipelines.yaml").write_text(text)
     assert "Name PEM files in admission.tls_cert" in run("serve-admission").output
-    assert "Name a PEM file in admission.ca_file" in run("admission", "webhook", "out").output
+    assert "Name a PEM file in admission.ca_file" in run("admission", "write", "webhook", "out").output
     assert not (folder / "out").exists()
 
 
@@ -145,3 +137,25 @@ def test_the_process_answers_tells_and_ends(folder: Path) -> None:
         assert process.wait(30) == 0
     [line] = [each for each in said.splitlines() if "refused" in each]
     assert "refused CREATE Pod apps/: container 'c0': 'nginx:1.29\\nrefused everything' [no-reference]" in line
+
+
+def test_objects_are_checked_without_a_cluster(folder: Path) -> None:
+    needed_module("regopy", "admission")
+    configure(folder, "approved: [{images: registry.k8s.io, reason: the cluster's own}]")
+    assert run("admission", "write", "rego", "out").exit_code == 0
+    good, bad = pod("registry.k8s.io/pause:3.10"), pod("nginx:1.29", where="initContainers")
+    (folder / "good.json").write_text(json.dumps(good))
+    (folder / "all.yaml").write_text(yaml.safe_dump_all([good, None, {"kind": "List", "items": [bad]}]))
+    passed = run("admission", "check", "out", "good.json", "--json")
+    told = answered(passed.stdout)
+    assert (passed.exit_code, told["checked"], told["refused"]) == (0, 1, [])
+    refused = run("admission", "check", "out", "good.json", "all.yaml")
+    assert refused.exit_code == 3
+    assert "all.yaml: Pod/it: initContainers c0: nginx:1.29 [not-approved]" in refused.stdout
+    assert "3 checked, 1 may not start" in refused.stderr
+    for text, message in ((":\n  - [", "no YAML"), ("[1]", "no `kind`"), ("a: b", "no `kind`")):
+        (folder / "bad.yaml").write_text(text)
+        result = run("admission", "check", "out", "bad.yaml")
+        assert result.exit_code == 8 and message in result.output
+    (folder / "empty").mkdir()
+    assert "admission write rego" in run("admission", "check", "empty", "good.json").output

@@ -51,8 +51,8 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "mirror --release": (["ap:1"], 8),
     "collect": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
-    "admission": (["webhook", "out"], 8),
     "rescan": (["ap"], 8),
+    "admission": (["write", "webhook", "out"], 8),
     "config": (["check", "--json"], 0),
     "schema": (["scan"], 0),
 }

@@ -29,9 +29,14 @@ MUTATIONS: tuple[Mutation, ...] = ("digest", "replica")
 VALIDATE, MUTATE = "/validate", "/mutate"
 """Where the webhook is asked whether something may be made, and what is changed in it before."""
 
-Form = Literal["webhook"]
+Form = Literal["webhook", "containers", "notation", "rego", "validating-policy", "kyverno"]
 FORMS: dict[Form, str] = {
-    "webhook": "configurations by which an API server asks serve-admission",
+    "webhook": "objects by which an API server asks serve-admission",
+    "containers": "policy.json and registries.d of skopeo, podman and CRI-O",
+    "notation": "trust policy and trust store of notation",
+    "rego": "Rego and its data, for OPA and `admission check`; the digests of this moment",
+    "validating-policy": "ValidatingAdmissionPolicy; an example, not run here",
+    "kyverno": "ClusterPolicy; an example, not run here",
 }
 """What the rules can be written as, and what each is for."""
 

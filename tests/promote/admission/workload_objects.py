@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
+
+from jsonschema import Draft202012Validator
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "data" / "kubernetes-admissionregistration.json").read_text())
 
 IMAGES = ("containers", "initContainers", "ephemeralContainers")
 TEMPLATES = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "ReplicationController")
@@ -35,3 +41,19 @@ def pod(*images: str, where: str = "containers") -> dict[str, Any]:
 def volume(reference: str) -> dict[str, Any]:
     """A pod that mounts an image as a volume."""
     return workload("Pod", {"volumes": [{"name": "models", "image": {"reference": reference}}]})
+
+
+def review(content: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An AdmissionReview of an object that is made, or changed."""
+    kind = content["kind"]
+    api = content.get("apiVersion") or APIS.get(kind, "apps/v1")
+    group = api.rpartition("/")[0]
+    operation = "CREATE" if old is None else "UPDATE"
+    about = {"group": group, "version": "v1", "kind": kind}
+    return {"request": {"kind": about, "operation": operation, "object": content, "oldObject": old}}
+
+
+def check_object(content: dict[str, Any]) -> None:
+    """By Kubernetes' own schema of what asks a webhook and of policies, which knows no other field."""
+    kind = SCHEMA["kinds"][content["kind"]]
+    Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]}).validate(content)
