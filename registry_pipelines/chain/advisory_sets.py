@@ -20,7 +20,13 @@ from registry_pipelines.chain.releases import LOOKUP_THREADS, releases_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Advisories, Config
-from registry_pipelines.errors import AdvisoriesMissing, EvidenceMissing, InputError, RegistryError
+from registry_pipelines.errors import (
+    AdvisoriesMissing,
+    EvidenceMissing,
+    InputError,
+    RegistryError,
+    RegistryPipelinesError,
+)
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
@@ -33,6 +39,7 @@ from registry_pipelines.scan.set_archives import reader, write_set
 from registry_pipelines.threads import Pool
 
 if TYPE_CHECKING:
+    from registry_pipelines.scan.deriving import Held
     from registry_pipelines.scan.updating import Updated
 
 NO_FEED = "Bring a set from another machine: `registry-pipelines advisories import FILE`"
@@ -48,12 +55,83 @@ def updated(session: Session, ecosystems: Collection[str] = ()) -> StageResult:
     """
     config = session.config
     _require_no_own_source(config)
+    mirror = config.advisories.debian_security
     if config.advisories.feed is None:
-        raise InputError("`advisories.feed` is null: nothing is fetched here", do=NO_FEED)
+        if mirror is None:
+            raise InputError("`advisories.feed` is null: nothing is fetched here", do=NO_FEED)
+        return derived(session, mirror)
     held, notes = held_ecosystems(session)
     wanted = {*held, *config.advisories.ecosystems, *ecosystems}
     result = fetched(config.state, wanted, now=session.now(), progress=session.progress, config=config)
+    if mirror is not None:
+        try:
+            both = derived(session, mirror)
+        except RegistryPipelinesError as error:  # what was fetched is in use by now, and the old derived part ages
+            return replace(result, notes=[*notes, *result.notes, f"nothing was derived for Debian: {error}"])
+        rows = {str(row["ecosystem"]): row for row in result.rows}
+        result = replace(
+            both,
+            action=", ".join([result.action, *([both.action] if both.changed else [])]),
+            changed=result.changed or both.changed,
+            bytes_moved=result.bytes_moved + both.bytes_moved,
+            seconds=result.seconds + both.seconds,
+            rows=[rows.get(str(row["ecosystem"]), row) for row in both.rows],
+            notes=[*result.notes, *both.notes],
+        )
     return replace(result, notes=[*notes, *result.notes])
+
+
+def derived(session: Session, mirror: str) -> StageResult:
+    """Derive advisories of Debian's changelogs for what stored SBOMs hold. mirror: of the security archive. Raises as
+    :func:`registry_pipelines.scan.deriving.derive`."""
+    from registry_pipelines.scan.deriving import derive
+    from registry_pipelines.scan.feed import Feed
+
+    started, config = time.monotonic(), session.config
+    held, notes = _held_sources(session)
+    feed = Feed(mirror)
+    try:
+        done = derive(feed, held, config.state, now=session.now(), progress=session.progress)
+    finally:
+        feed.close()
+    told = _told(done, now=session.now(), config=config, started=started)
+    return replace(told, bytes_moved=feed.received_bytes, notes=[*notes, *told.notes])
+
+
+def _held_sources(session: Session) -> tuple[list[Held], list[str]]:
+    """Debian's source packages that stored SBOMs name, each with its lowest version; what could not be looked at."""
+    from registry_pipelines.scan.deriving import Held
+    from registry_pipelines.scan.publish import read_sboms
+    from registry_pipelines.scan.versions import parse_version
+
+    lowest: dict[tuple[str, str], str] = {}
+    notes = []
+
+    def packages(place: Place, digest: Digest) -> set[tuple[str, str, str]]:
+        try:
+            found = [each for _, of_platform in read_sboms(place, digest) for each in of_platform.components]
+        except EvidenceMissing:
+            return set()
+        return {
+            (each.ecosystem.partition(":")[2], each.source_name or each.name, each.source_version or each.version)
+            for each in found
+            if each.ecosystem.startswith("Debian:")
+        }
+
+    for image in session.config.images.values():
+        place = session.places.source(image)
+        try:
+            digests = [release.digest for release in releases_of(session, image)]
+            with Pool(LOOKUP_THREADS, "sources") as pool:
+                found = set().union(*pool.map(lambda digest, place=place: packages(place, digest), digests))
+        except RegistryError as error:
+            notes.append(f"{image.name} was not asked what it holds: {error.what}")
+            continue
+        for release, source, version in sorted(found):
+            there, mine = lowest.get((release, source)), parse_version("Debian", version)
+            if mine is not None and (there is None or mine < parse_version("Debian", there)):
+                lowest[release, source] = version
+    return [Held(release, source, version) for (release, source), version in sorted(lowest.items())], notes
 
 
 def fetched(

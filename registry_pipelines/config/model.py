@@ -234,6 +234,9 @@ class Advisories(msgspec.Struct, frozen=True, kw_only=True):
     feed: Annotated[str, FEED] | None = OSV_EXPORT
     """What `advisories update` reads: OSV's export, or a mirror of it with the same files. `null`: nothing is fetched
     here, sets come by `advisories import`."""
+    debian_security: Annotated[str, FEED] | None = None
+    """Mirror of Debian's security archive. `advisories update` then also derives advisories of the changelogs there,
+    for where `feed` has none of Debian (docs/scanning.md)."""
     ecosystems: tuple[Annotated[str, ECOSYSTEM], ...] = ()
     """OSV ecosystems that are fetched besides those that the images' SBOMs name."""
 

@@ -9,9 +9,8 @@
   them against components (``judging``) by ``versions`` and ``version_texts``; ``rating``, ``cvss`` and ``cvss4`` say
   how bad it is; ``changes`` holds two images against each other
 - where that comes from: ``advisory_sets`` (what is in place), ``updating`` (the next set, from the export that ``feed``
-  reads, by its ``listings``), ``importing`` (the same from files), ``set_archives`` (a set in one file)
-- ``other_scanners`` joins what trivy and grype say (``scanner_documents``) with it
-- ``sarif`` and ``openvex`` are forms of its findings that other programs read; OpenVEX is read, too
+  reads, by its ``listings``), ``deriving`` (of Debian's changelogs, which ``deb_changelog`` reads), ``importing`` (the
+  same from files), ``set_archives`` (a set in one file)
 - ``predicates`` are the signed forms of a report; ``state`` keeps what was read of layers
 
 It counts and lists; what may pass is decided in ``promote.gate``. ``chain`` imports it; ``promote``, ``sign`` and

@@ -30,7 +30,7 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.scan.advisory_sets import describe, root_of
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
 from registry_pipelines.scan.report import AdvisoryFacts
-from registry_pipelines.scan.versions import normal_name, spoken_of
+from registry_pipelines.scan.versions import DERIVED, normal_name, spoken_of
 
 STORE_FORMAT = 4
 """Part of a store's file name; raised when its tables or the reading of records change."""
@@ -146,8 +146,18 @@ class AdvisoryStore:
             self._connection.close()
 
     def covers(self, ecosystem: str) -> bool:
-        """Whether there are records about this ecosystem: for a distribution, about this very release."""
-        return any(name in self.ecosystems for name in spoken_of(ecosystem) if ":" in name or ":" not in ecosystem)
+        """Whether there are records about this ecosystem: for a distribution, about this very release. Derived ones do
+        not count: of what nobody has mended they say nothing."""
+        return any(
+            name in self.ecosystems
+            for name in spoken_of(ecosystem)
+            if (":" in name or ":" not in ecosystem) and not name.startswith(DERIVED)
+        )
+
+    def speaks_of(self, ecosystem: str) -> bool:
+        """The same, derived records included."""
+        derived = (name for name in spoken_of(ecosystem) if name.startswith(DERIVED))
+        return self.covers(ecosystem) or any(name in self.ecosystems for name in derived)
 
     def about(self, ecosystem: str, name: str) -> list[Record]:
         """Every record about a package that is not withdrawn, by id, under every name of its ecosystem. Raises

@@ -20,6 +20,7 @@ from registry_pipelines.scan.rating import Rating, is_malicious, rate, worst
 from registry_pipelines.scan.report import (
     HOLD_NOTHING,
     NO_ECOSYSTEM,
+    ONLY_DERIVED,
     SEVERITIES,
     Component,
     Coverage,
@@ -29,7 +30,7 @@ from registry_pipelines.scan.report import (
     Unknown,
     unattributed_of,
 )
-from registry_pipelines.scan.versions import normal_name, parse_version, spoken_of
+from registry_pipelines.scan.versions import DERIVED, DERIVED_ID, normal_name, parse_version, spoken_of
 
 MAX_REMEMBERED = 200_000
 """Components whose answers a :class:`Matcher` keeps: some 400 bytes each where nothing is known against them. A
@@ -100,17 +101,28 @@ def match(packages: Sequence[PlatformPackages], store: AdvisoryStore, *, now: da
 def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Finding], list[Unknown]]:
     """Findings and unknowns of one component."""
     ecosystem = component.ecosystem
+    if not store.covers(ecosystem) and store.speaks_of(ecosystem):
+        only = Unknown(kind="uncovered", subject=component.purl, reason=f"{ONLY_DERIVED}{ecosystem}")
+        findings, unknowns = _compared(component, store)
+        return findings, [*unknowns, only]
     if not store.covers(ecosystem):
         what = f"{HOLD_NOTHING}{ecosystem}" if ecosystem else NO_ECOSYSTEM
         if not component.declared:
             return [], [Unknown(kind="undeclared", subject=component.purl, reason="only its file shows it")]
         return [], [Unknown(kind="uncovered", subject=component.purl, reason=what)]
+    return _compared(component, store)
+
+
+def _compared(component: Component, store: AdvisoryStore) -> tuple[list[Finding], list[Unknown]]:
+    ecosystem = component.ecosystem
     name = normal_name(ecosystem, component.source_name or component.name)
     version = component.source_version or component.version
     findings: list[Finding] = []
     unknowns: dict[Unknown, None] = {}
     for vulnerability in group(store.about(ecosystem, name)):
-        judged = [_judged(record, ecosystem, name, version) for record in vulnerability.records]
+        # What a distribution says itself of a vulnerability is better than what its changelog let guess.
+        published = [record for record in vulnerability.records if not record.id.startswith(DERIVED_ID)]
+        judged = [_judged(record, ecosystem, name, version) for record in published or vulnerability.records]
         if any(opinion.judgement.affected for opinion in judged):
             findings.append(_finding(component, vulnerability, judged))
             continue
@@ -164,10 +176,17 @@ def _finding(component: Component, vulnerability: Vulnerability, judged: list[_J
 
 
 def _coverage(components: Iterable[Component], store: AdvisoryStore) -> tuple[Coverage, ...]:
-    counts = Counter(component.ecosystem for component in components if store.covers(component.ecosystem))
+    counts = Counter(component.ecosystem for component in components if store.speaks_of(component.ecosystem))
+    names = {ecosystem: [name for name in spoken_of(ecosystem) if name in store.ecosystems] for ecosystem in counts}
+    by_name: dict[str, tuple[int, list[str]]] = {}
+    for ecosystem, number in counts.items():
+        derived = [name for name in names[ecosystem] if name.startswith(DERIVED)]
+        by_name |= {name: (number, [name]) for name in derived}
+        if store.covers(ecosystem):
+            by_name[ecosystem] = number, [name for name in names[ecosystem] if name not in derived]
     coverage = []
-    for ecosystem, number in sorted(counts.items()):
-        parts = [store.ecosystems[name] for name in spoken_of(ecosystem) if name in store.ecosystems]
+    for ecosystem, (number, speaking) in sorted(by_name.items()):
+        parts = [store.ecosystems[name] for name in speaking]
         records, newest = sum(part.records for part in parts), max(part.newest for part in parts)
         coverage.append(Coverage(ecosystem=ecosystem, components=number, records=records, newest=newest))
     return tuple(coverage)

@@ -92,6 +92,12 @@ def _fields(block: Iterable[str]) -> dict[str, str] | None:
     return fields
 
 
+def read_stanzas(raw: bytes) -> Iterator[dict[str, str]]:
+    """The fields of each well-formed stanza of a file as apt and dpkg write it, names in lower case; first lines of
+    values only."""
+    yield from (fields for block in _stanzas(_text(raw)) if (fields := _fields(block)) is not None)
+
+
 def read_dpkg(raw: bytes, *, status_required: bool) -> OsDatabase:
     """A status file. status_required: False for distroless ``status.d``, where a missing Status means installed.
 

@@ -37,6 +37,9 @@ MAX_REPORT_BYTES = 64 * 1024 * 1024
 HOLD_NOTHING = "the advisories hold nothing for "
 """Begins the reason of an ``uncovered`` unknown; behind it stands the ecosystem whose advisories are to be loaded."""
 
+ONLY_DERIVED = "only advisories derived from changelogs speak of "
+"""Begins the reason of an ``uncovered`` unknown whose package was compared with those; behind it its ecosystem."""
+
 NO_ECOSYSTEM = "no advisory ecosystem covers it"
 """Reason of an ``uncovered`` unknown for which no advisories can be loaded."""
 

@@ -42,6 +42,7 @@ from registry_pipelines.scan.listings import (
     write_listing,
 )
 from registry_pipelines.scan.osv import MAX_RECORD_BYTES
+from registry_pipelines.scan.versions import DERIVED
 from registry_pipelines.settings import ECOSYSTEM
 from registry_pipelines.threads import Pool
 
@@ -85,7 +86,7 @@ def update(feed: Feed, ecosystems: Collection[str], state: Path, *, now: datetim
     """
     with changing(state) as partial:
         old, names = before(state)
-        named = {*map(folder_of, ecosystems), *names} - {""}
+        named = {*map(folder_of, ecosystems), *names} - {"", DERIVED}
         wanted = sorted(name for name in named if re.fullmatch(ECOSYSTEM.expression, name))
         if not wanted:
             raise InputError(
@@ -105,6 +106,8 @@ def update(feed: Feed, ecosystems: Collection[str], state: Path, *, now: datetim
                 where=feed.url,
                 do="Check the names of the ecosystems",
             )
+        derived = old.description.parts if old else ()
+        pieces += [Piece(part, old.folder) for part in derived if part.ecosystem == DERIVED and old]
         done = finish(state, pieces, now=now, old=old, progress=progress)
         odd = [f"{name[:80]!r} is no name of an ecosystem" for name in sorted(named - set(wanted))]
         done.fetched, done.notes = updater.fetched, [*updater.notes, *odd]

@@ -20,6 +20,13 @@ from registry_pipelines.scan.version_orders import GemVersion, MavenVersion, Rpm
 MAX_VERSION_CHARACTERS = 256
 """Longer than any listed version by a factor of three; keeps regular expressions on hostile input short."""
 
+DERIVED = "Debian derived"
+"""Ecosystem of records that :mod:`registry_pipelines.scan.deriving` made; no publisher has one of that name. They are
+looked up for Debian's packages, and cover none."""
+
+DERIVED_ID = "DERIVED-"
+"""Begins their ids."""
+
 RPM_ECOSYSTEMS = (
     "AlmaLinux",
     "Azure Linux",
@@ -146,4 +153,6 @@ def spoken_of(ecosystem: str) -> tuple[str, ...]:
     system, _, release = ecosystem.partition(":")
     if system == "Ubuntu" and release and ":" not in release:
         return ecosystem, f"Ubuntu:Pro:{release}", system
+    if system == "Debian" and release:
+        return ecosystem, system, f"{DERIVED}:{release}"
     return (ecosystem, system) if release else (ecosystem,)

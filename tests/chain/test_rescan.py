@@ -25,8 +25,10 @@ from tests.answers import answered
 from tests.chain.fleet import Fleet, write_advisory
 from tests.chain.test_notify import keeping, told
 from tests.chain.test_status import ports
+from tests.doubles.debian_archive import DebianArchive, changelog, documented, make_deb
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status as Answer
+from tests.scan.images import push_image
 
 
 def new_advisory(fleet: Fleet, name: str = "NEW-2026-7", package: str = "goodwheel", **more: Any) -> None:
@@ -213,3 +215,25 @@ def test_one_process_sweeps_a_bucket(fleet: Fleet) -> None:
     bucket = bucket_of(fleet.config.images["app"])
     with _held(fleet.config.state, bucket), pytest.raises(StateLocked, match=bucket):
         fleet.chain.rescan(["app"])
+
+
+def test_advisories_are_derived_for_the_debian_packages_that_releases_hold(fleet: Fleet) -> None:
+    status = "Package: openssl\nStatus: install ok installed\nVersion: 3.0.11-1\nMaintainer: D <d@debian.org>\n"
+    files = {"var/lib/dpkg/status": status, "etc/os-release": 'ID=debian\nVERSION_ID="12"\n'}
+    made = push_image(fleet.chain.place("app"), [files], tag="v1.0.0")
+    release = Release("app", "v1.0.0", made.digest)
+    fleet.chain.sbom(release)
+    with DebianArchive() as archive:
+        text = changelog("openssl", ("3.0.12-1", "CVE-2026-1234"))
+        archive.add("openssl", "3.0.12-1", make_deb(documented("openssl", text)))
+        chain = fleet.reload(
+            ("advisories: {source: advisories}", f"advisories: {{feed: null, debian_security: '{archive.url}'}}")
+        )
+        [row] = chain.update_advisories().rows
+    assert row["ecosystem"] == "Debian derived" and "1 changelog of " in str(row["fetched"])
+    result = chain.rescan()
+    assert result.facts["changed"] == 1
+    report = read_report(chain.place("app"), release.digest)[1]
+    assert {each.ids[0] for each in report.findings} == {"CVE-2026-1234", "DERIVED-UPDATE-openssl"}
+    assert [each.reason for each in report.uncertain] == ["only advisories derived from changelogs speak of Debian:12"]
+    assert any("uncovered" in reason and "derived" in reason for reason in chain.vulnerabilities(release).reasons)
