@@ -128,6 +128,7 @@ FEED = Pattern(
 ECOSYSTEM = Pattern(
     r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$", "an OSV ecosystem", "write PyPI, Debian or crates.io, without a release"
 )
+DIGEST = Pattern(r"^sha256:[0-9a-f]{64}$", "a digest", "write sha256: and 64 hex digits")
 SCANNER = Pattern(r"^(trivy|grype)$", "a scanner that is known", "write trivy or grype")
 PLATFORM_PATTERN = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"
 LIBC = Pattern(

@@ -48,6 +48,7 @@ from registry_pipelines.promote.standing import records
 from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
+from registry_pipelines.scan.other_scanners import carried_over
 from registry_pipelines.scan.publish import publish_report, read_report, read_sboms
 from registry_pipelines.scan.report import Report
 from registry_pipelines.threads import Pool
@@ -208,6 +209,8 @@ class _Sweep:
         known = read_attestations(place, release.digest, verifier) if verifier else Attestations((), ())
         vex, _ = attested_vex(known, release.digest)
         before = _before(place, release, known)
+        if before is not None:
+            report = carried_over(report, before)  # what other scanners found is not lost by asking our advisories
         reasons = tuple(newly_against(report, before, policy, image=release.image, now=now, vex=vex))
         told_before = mark.untold if mark else ()
         promoted = bool(reasons or told_before) and self._was_promoted(place, release, known)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from copy import copy
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.chain.places import Places, join_repository
@@ -12,6 +15,7 @@ from registry_pipelines.config import Config, Image, Mirror
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
+from registry_pipelines.promote.bases import KnownBase
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.registry.protocol import Place, Registry
@@ -25,6 +29,10 @@ if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need non
     from registry_pipelines.transfer.engine import Engine
 
 
+BASES_KNOWN_S = 60
+"""Seconds for which what the tags of bases name is not asked again: a sweep judges hundreds of releases."""
+
+
 class Session:
     """One chain's tools; safe to use from many threads."""
 
@@ -34,6 +42,7 @@ class Session:
         self.places = Places(config)
         self.keys = Keyring(config)
         self._memory: dict[str, Registry] | None = None
+        self._bases: dict[str, tuple[float, tuple[KnownBase, ...]]] = {}
 
     def with_progress(self, progress: Progress) -> Session:
         """The same session, open registries and limits included, with its progress told to ``progress``."""
@@ -75,14 +84,28 @@ class Session:
         return self.policy_of(self.image(release.image))
 
     def policy_of(self, image: Image, channel: Channel | None = None) -> Policy:
-        """The policy of an image, or of one of its channels, with what its VEX files say now. Raises InputError for a
-        file that cannot be read, so that nothing is judged without it."""
+        """The policy of an image, or of one of its channels, with what its VEX files say now, and the bases it may
+        stand on. Raises InputError for a file that cannot be read, so that nothing is judged without it, and as
+        :meth:`known_bases`."""
         policy = self.config.policies[(channel.policy if channel else None) or image.policy]
-        if not policy.vex:
-            return policy
-        from registry_pipelines.chain.vex_files import with_vex
+        if policy.vex:
+            from registry_pipelines.chain.vex_files import with_vex
 
-        return with_vex(policy)
+            policy = with_vex(policy)
+        if "approved-base" in policy.required:
+            policy = msgspec.structs.replace(policy, known_bases=self.known_bases())
+        return policy
+
+    def known_bases(self) -> tuple[KnownBase, ...]:
+        """Every base that is known, as its registry had it within the last minute. Raises RegistryError for one that
+        cannot be read and was never read before, LocalError."""
+        from registry_pipelines.chain.bases import known_bases
+
+        at, known = self._bases.get("", (0.0, ()))
+        if not known or monotonic() - at > BASES_KNOWN_S:
+            at, known = monotonic(), known_bases(self)
+            self._bases[""] = (at, known)
+        return known
 
     def mirror(self, name: str) -> Mirror:
         """A mirror by name. Raises InputError with the closest name."""

@@ -296,6 +296,26 @@ class Chain:
 
         return rescan.rescan(self._session, images, bucket=bucket, everything=everything, tell=self.notify)
 
+    def bases(self, names: Collection[str] = ()) -> StageResult:
+        """The approved bases (all unless named): what their tags name now, which images stand on which one, what is to
+        be built again, and what one base for all would save. Raises InputError."""
+        from registry_pipelines.chain import bases
+
+        return bases.bases(self._session, names)
+
+    def current_bases(self) -> dict[str, Digest | None]:
+        """What the tag of each base names now; for who looks often. Raises RegistryError."""
+        from registry_pipelines.chain import bases
+
+        return bases.current_digests(self._session)
+
+    def to_build_on(self, base: str) -> list[str]:
+        """Images on an older one of a base, whose configured version is not there yet: a build makes it now. Raises
+        InputError, RegistryError."""
+        from registry_pipelines.chain import bases
+
+        return bases.to_build(self._session, base)
+
     def update_advisories(self, ecosystems: Collection[str] = ()) -> StageResult:
         """Fetch the advisories that are new, for what stored SBOMs name and for ``ecosystems``; before
         :meth:`vulnerabilities`. Raises RegistryError with the files to fetch by hand, InputError, AdvisoriesMissing."""

@@ -351,6 +351,7 @@ ANSWERS: dict[str, Any] = {
     "ship": Shipped,
     "status": Images,
     "releases": Releases,
+    "bases": Results,
     "build": Results,
     "provenance": Results,
     "stream index": Results,

@@ -30,7 +30,7 @@ from registry_pipelines.transfer.limits.buckets import CapWindow
 MAX_NAMED = 5
 """Images that one note names."""
 
-_SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy"}
+_SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy", "bases": "base"}
 
 
 def check(
@@ -281,6 +281,10 @@ def _syncs(config: Config) -> Iterable[tuple[str, str]]:
 
 def _policies(config: Config) -> Iterable[tuple[str, str]]:
     for name, policy in config.policies.items():
+        if "approved-base" in policy.required and not config.bases:
+            yield f"policies.{name}.required", "`approved-base` asks for one of `bases`, and there is none"
+        elif policy.bases and "approved-base" not in policy.required:
+            yield f"policies.{name}.bases", "is for `required: [..., approved-base]`, which is not written"
         if policy.max_advisory_age.total_seconds() % 86_400:
             yield f"policies.{name}.max_advisory_age", "is not a whole number of days"
         for consumer in policy.consumers:

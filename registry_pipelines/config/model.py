@@ -18,6 +18,7 @@ from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.attestors import ATTESTS
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.promote.admission.model import Admission
+from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.settings import (
@@ -338,6 +339,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Who vouches for images beside the roles of `signing` (docs/signing.md)."""
     advisories: Advisories = Advisories()
     """Advisory data."""
+    bases: dict[Annotated[str, NAME], Base] = {}
+    """Approved bases by name (docs/promotion.md)."""
     scanners: dict[Annotated[str, SCANNER], Scanner] = {}
     """Other scanners, by what they are."""
     mirrors: dict[Annotated[str, NAME], Mirror] = {}

@@ -16,13 +16,14 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.attestors import ATTESTORS, names_in, read_expression
+from registry_pipelines.promote.bases import KnownBase
 from registry_pipelines.promote.person import Identity
 from registry_pipelines.registry.warning_kinds import WarningId
 from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
-from registry_pipelines.settings import FILE, Duration, EntryName, Instead, Size, Unwritten
+from registry_pipelines.settings import FILE, Duration, EntryName, Instead, Names, Size, Unwritten
 
-Required = Literal["provenance", "sbom", "vulnerabilities", "signature", "streaming-index", "hot-pack"]
+Required = Literal["provenance", "sbom", "vulnerabilities", "signature", "streaming-index", "hot-pack", "approved-base"]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
 """What a policy requires unless it says so."""
 AT_PROMOTION: tuple[Required, ...] = ("hot-pack",)
@@ -133,7 +134,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     indexer, or layers that the indexer converted to eStargz; either must cover each layer of 10 MiB or more.
     `hot-pack`, which is not required unless it is written either: a pack of what a start reads, signed by the indexer.
     It is asked for when the channel moves, for a recording runs the image, and no image is run before it is allowed:
-    a release that lacks nothing else is held, not denied."""
+    a release that lacks nothing else is held, not denied.
+    `approved-base`, not required unless written: each image stands on one of `bases`, by its layers."""
+    bases: tuple[Annotated[str, Names("bases")], ...] = ()
+    """With `approved-base`: the bases that it takes; all of `bases` unless told."""
+    known_bases: Annotated[tuple[KnownBase, ...], Unwritten()] = ()
+    """What is known of them; read when the policy is applied."""
     max_pack_size: Size | None = None
     """Most bytes of a platform's hot pack, which a node fetches while the image starts; any unless told. A release with
     a larger one is denied when the channel moves; one without any passes, unless `hot-pack` is required."""
@@ -203,6 +209,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             max_start_time=None,
             consumers=(),
             vex=(),
+            known_bases=(),
         )
         return Digest.of(
             msgspec.json.encode([POLICY_MEANING, _without_defaults(ordered)], order="sorted", enc_hook=str)

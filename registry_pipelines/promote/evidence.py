@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.approvals import NO_APPROVALS, Approvals, read_approvals
+from registry_pipelines.promote.bases import KnownBase, Standing
 from registry_pipelines.promote.origins import Origin, covered_by, read_origins
 from registry_pipelines.promote.streaming import Indexes, read_indexes
 from registry_pipelines.promote.vex import attested_vex
@@ -64,6 +65,8 @@ class Evidence:
     """What it was converted from, by each believed derivation record; empty for a release that was not."""
     indexes: Indexes = field(default_factory=dict)
     """By which nodes may start each image before it is fetched whole; read only for a policy that asks."""
+    standing_on: Standing = field(default_factory=dict)
+    """Which base each image stands on; read only for a policy that asks."""
     vex: tuple[VexStatement, ...] = ()
     """What trusted people signed about its findings."""
     reports: tuple[tuple[Report, VerifiedAttestation], ...] = ()
@@ -114,17 +117,21 @@ def gather(
     known: Attestations | None = None,
     indexes: bool = False,
     attestors: Collection[str] = (),
+    bases: Sequence[KnownBase] | None = None,
 ) -> Evidence:
     """Read signatures, attestations and reports about ``top`` and verify them.
 
     known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it. indexes:
     read those by which nodes stream, too. attestors: those that the policy names, which ``verifier`` is ``under``.
+    bases: those that an image may stand on, for a policy that asks.
 
     Raises RegistryError when the registry does not answer. Bad evidence raises nothing: it is listed as rejected and
     the rules find it missing. A release that is itself broken is told in ``problem``.
     """
     try:
-        return _gathered(place, top, verifier, image=image, now=now, known=known, indexes=indexes, attestors=attestors)
+        return _gathered(
+            place, top, verifier, image=image, now=now, known=known, indexes=indexes, attestors=attestors, bases=bases
+        )
     except ContentError as error:
         return Evidence(
             release=top.digest,
@@ -171,6 +178,7 @@ def _gathered(
     known: Attestations | None,
     indexes: bool,
     attestors: Collection[str],
+    bases: Sequence[KnownBase] | None,
 ) -> Evidence:
     digest = top.digest
     entries = read_entries(place, top)
@@ -201,10 +209,21 @@ def _gathered(
         origins=origins,
         indexes=streaming,
         vex=vex,
+        standing_on=_standing_on(place, images, origins, bases),
         reports=tuple(signed),
         approvals=read_approvals(place, digest, verifier, known=attestations),
         attestors={name: attestor for name in attestors if (attestor := verifier.attestor(name))},
     )
+
+
+def _standing_on(
+    place: Place, images: Sequence[Entry], origins: Sequence[Origin], bases: Sequence[KnownBase] | None
+) -> Standing:
+    if bases is None:
+        return {}
+    from registry_pipelines.promote.base_evidence import read_standing_on  # few policies ask
+
+    return read_standing_on(place, images, origins, bases)
 
 
 def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Report]) -> JudgedReport | None:

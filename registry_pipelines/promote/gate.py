@@ -368,6 +368,15 @@ def is_indexed(evidence: Evidence, policy: Policy) -> Outcome:
     return outcome
 
 
+def stands_on_base(evidence: Evidence, policy: Policy) -> Outcome:
+    """Every image stands on an approved base, by its layers."""
+    if "approved-base" not in policy.required:
+        return Outcome()
+    from registry_pipelines.promote.base_evidence import stands_on_approved  # few policies ask
+
+    return stands_on_approved(evidence.images, evidence.standing_on, policy, evidence.now)
+
+
 Rule = Callable[[Evidence, Policy], Outcome]
 """Every reason against, and everything accepted on the way. Never raises for bad evidence."""
 
@@ -382,6 +391,7 @@ RULES: tuple[Rule, ...] = (
     is_signed,
     is_attested,
     is_indexed,
+    stands_on_base,
     vouched_for,
     unknowns_within,
 )

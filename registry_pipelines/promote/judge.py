@@ -47,6 +47,7 @@ def judge(
         known=known,
         indexes="streaming-index" in policy.required,
         attestors=policy.attestor_names,
+        bases=policy.known_bases if "approved-base" in policy.required else None,
     )
     return gate.judged(evidence, policy)
 

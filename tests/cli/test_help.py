@@ -17,7 +17,8 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "approve", "promote", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
-    "advisories", "completion", "diff", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
+    "advisories", "bases", "completion", "diff",
+    "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
 )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "ship": (["ap"], 8),
     "status": (["ap"], 8),
     "releases": (["ap"], 8),
+    "bases": (["ap"], 8),
     "provenance": (["ap:1"], 8),
     "sign": (["ap:1"], 8),
     "judge": (["ap:1"], 8),
