@@ -173,8 +173,11 @@ class _Told:
         self._name, self._is_new = name if build else f"{name}:{NEW}", True
 
     def _provenance(self, _: tuple[str, ...]) -> Iterator[str]:
-        """Nothing where it is attached: signing the release signs it."""
+        """Nothing where it is attached: signing the release signs it, unless a builder has a key of its own."""
         place, name = self._session.source(self._release), self._release.image
+        if self._session.config.signing.of("builder") is not None:
+            yield f"Have the builder of {name} sign its provenance: build it where the key of `signing.builder` is"
+            return
         with suppress(ContentError):  # it is there, and damaged
             if not attached(place, self._release.digest, artifact_type=PROVENANCE_ARTIFACT):
                 where = f"policies.{self._policy}.required"

@@ -37,7 +37,7 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.model import Attestations, Verifier
+from registry_pipelines.evidence.model import Attestations
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.progress import count_text
@@ -49,7 +49,7 @@ from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.other_scanners import carried_over
-from registry_pipelines.scan.publish import publish_report, read_report, read_sboms
+from registry_pipelines.scan.publish import not_vouched_for, publish_report, read_report, read_sboms
 from registry_pipelines.scan.report import Report
 from registry_pipelines.threads import Pool
 
@@ -149,7 +149,8 @@ class _Sweep:
         self._session, self._matcher = session, matcher
         self._everything, self._most, self._tell = everything, most, tell
         self._signer = session.keys.at_hand("scanner")  # a wrong password is told before anything is read
-        self._verifier: Verifier | None = session.keys.trusted_if_any()
+        trusted = session.keys.trusted_if_any()
+        self._verifier = trusted.also({"scanner": self._signer}) if trusted and self._signer else trusted
         self._facts = matcher.store.facts
         self._answers: list[_Answer] = []
         self._notes: list[str] = []
@@ -203,10 +204,10 @@ class _Sweep:
     def _matched(self, release: Release, mark: Mark | None, now: datetime) -> _Answer:
         session = self._session.remembering()
         place, policy = session.source(release), session.policy(release)
-        packages = [of_platform for _, of_platform in read_sboms(place, release.digest)]
-        report = self._matcher.report(packages, now=now)
-        verifier = self._verifier
+        verifier = self._verifier.under(policy.attestor_names) if self._verifier else None
         known = read_attestations(place, release.digest, verifier) if verifier else Attestations((), ())
+        sboms = read_sboms(place, release.digest, known=known)
+        report = self._matcher.report([of_platform for _, of_platform in sboms], now=now)
         vex, _ = attested_vex(known, release.digest)
         before = _before(place, release, known)
         if before is not None:
@@ -220,10 +221,12 @@ class _Sweep:
         notes, moved = [f"{release.key}: {problem}" for problem in problems], 0
         if changed:  # one a night that says the same would be a thousand in three years, and no reader takes those
             passes = against_limits(report, policy, image=release.image, now=now, vex=vex).passes
-            published = publish_report(place, session.subject(release), report, signer=self._signer, passes=passes)
+            unsigned = not_vouched_for(sboms) if self._signer else ""
+            signer = None if unsigned else self._signer
+            published = publish_report(place, session.subject(release), report, signer=signer, passes=passes)
             moved = len(published.content) if published.changed else 0
-            if published.unsigned:
-                notes.append(f"{release.key}: the report is not signed: {published.unsigned}")
+            if unsigned or published.unsigned:
+                notes.append(f"{release.key}: the report is not signed: {unsigned or published.unsigned}")
         return _Answer(
             release,
             "newly vulnerable" if reasons and promoted else "changed" if changed else "same",

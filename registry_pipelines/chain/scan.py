@@ -15,7 +15,8 @@ from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.predicates import SPDX_TYPE
+from registry_pipelines.evidence.model import Attestations, Signer
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, SPDX_TYPE
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Step, in_order
@@ -28,7 +29,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.warning_kinds import summed
 from registry_pipelines.release import Release
 from registry_pipelines.scan.predicates import attest_sbom
-from registry_pipelines.scan.publish import Published, publish_report, publish_sboms, read_sboms
+from registry_pipelines.scan.publish import Published, not_vouched_for, publish_report, publish_sboms, read_sboms
 from registry_pipelines.scan.report import (
     SEVERITIES,
     Finding,
@@ -164,10 +165,21 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
     signer = session.keys.at_hand("scanner")
-    report = current_report(session, place, release)
+    sboms = read_sboms(place, release.digest, known=_signed_by_scanners(session, release, signer))
+    report = _matched_with(session, place, release, sboms)
     outcome = against_policy(session, release, report)
-    published = publish_report(place, subject, report, signer=signer, passes=outcome.passes)
+    unsigned = not_vouched_for(sboms) if signer else ""
+    published = publish_report(place, subject, report, signer=None if unsigned else signer, passes=outcome.passes)
+    published = replace(published, unsigned=published.unsigned or unsigned)
     return _held_against_limits(session, release, published, report, outcome, started)
+
+
+def _signed_by_scanners(session: Session, release: Release, signer: Signer | None) -> Attestations | None:
+    """The SBOMs that trusted scanners signed, this one among them; None where nothing is signed here."""
+    if signer is None:
+        return None
+    trusted = session.verifier().under(session.policy(release).attestor_names).also({"scanner": signer})
+    return read_attestations(session.source(release), release.digest, trusted, predicate_type=CYCLONEDX_TYPE)
 
 
 def against_policy(session: Session, release: Release, report: Report) -> Outcome:
@@ -270,7 +282,13 @@ def matched_only(
 def current_report(session: Session, place: Place, release: Release) -> Report:
     """What the configured advisories and other scanners say now about all attached SBOMs. Raises EvidenceMissing,
     AdvisoriesMissing."""
-    packages = [of_platform for _, of_platform in read_sboms(place, release.digest)]
+    return _matched_with(session, place, release, read_sboms(place, release.digest))
+
+
+def _matched_with(
+    session: Session, place: Place, release: Release, sboms: Sequence[tuple[Published, PlatformPackages]]
+) -> Report:
+    packages = [of_platform for _, of_platform in sboms]
     config = session.config
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import match

@@ -14,6 +14,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import AdvisoriesError, EvidenceMissing
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations
+from registry_pipelines.evidence.predicates import ROLES
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import Policy, in_order
 from registry_pipelines.promote.evidence import gather
@@ -35,6 +36,7 @@ def sign(session: Session, release: Release) -> StageResult:
     started = time.monotonic()
     place, person = session.source(release), session.keys.signer("person")
     trusted = session.verifier().under(session.policy(release).attestor_names)
+    adopts = [role for role in ROLES if session.config.signing.of(role) is None]
     signed = sign_release(
         place,
         session.subject(release),
@@ -42,11 +44,12 @@ def sign(session: Session, release: Release) -> StageResult:
         trusted,
         identity=f"{place}:{release.tag}",
         consumers=[f"{consumer}:{release.tag}" for consumer in session.consumers(release)],
+        adopts=adopts,
         report_passes=lambda report, signed: _against_attesting(session, release, report, signed=signed),
     )
     attestations, problems = list(signed.attestations), list(signed.problems)
     for origin in origins_of(session, release):
-        made, missing = sign_provenance(place, origin, session.keys.signers(), trusted)
+        made, missing = sign_provenance(place, origin, session.keys.signers(), trusted, adopts=adopts)
         attestations += made
         problems += [f"of the origin {origin.digest.short}: {each}" for each in missing]
     rows: list[dict[str, Scalar]] = [

@@ -12,7 +12,7 @@ import msgspec
 from registry_pipelines.errors import EvidenceMissing, InputError, ManifestInvalid
 from registry_pipelines.evidence.artifacts import attach_once, attached
 from registry_pipelines.evidence.attestations import Attested, read_attestations
-from registry_pipelines.evidence.model import Signer
+from registry_pipelines.evidence.model import Attestations, Signer, VerifiedAttestation
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
@@ -40,6 +40,8 @@ class Published:
     """Whether it was attached or signed now; False: an equal one was there, signed by the same key."""
     unsigned: str = ""
     """Why its signer could not sign it, which is then the verdict's to judge; empty else."""
+    trusted: bool = False
+    """Whether a trusted scanner signed it, or one about the same platform; only where that was asked."""
 
 
 def publish_sboms(
@@ -73,23 +75,35 @@ def _signed(published: Published, sign: Callable[[], list[Attested]]) -> Publish
         return replace(published, unsigned=error.what)
 
 
-def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformPackages]]:
+def read_sboms(
+    place: Place, subject: Digest, *, known: Attestations | None = None
+) -> list[tuple[Published, PlatformPackages]]:
     """The SBOMs of a release that we wrote, one for each platform manifest, sorted by platform; bytes are verified.
 
     When one platform has several (an older version of this program wrote one, or anybody who may push did: nothing here
     is signed), what all of them list together counts, so that none can hide what another shows; the descriptor is that
-    of the longest. Documents of other tools are passed over. Raises EvidenceMissing when there is none.
-    Not checked here: signatures, and whether every platform has one.
+    of the longest. Documents of other tools are passed over. known: what was read and verified about this digest; with
+    it what a trusted scanner signed counts too, so that nobody hides it who may delete what is attached, and each says
+    whether it is ``trusted``. Raises EvidenceMissing when there is none.
+    Not checked here: whether every platform has one.
     """
     there: dict[Digest, list[tuple[Published, PlatformPackages]]] = {}
-    for sbom in attached(place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES):
+
+    def read(descriptor: Descriptor, content: bytes, *, trusted: bool) -> None:
         try:
-            packages = read_cyclonedx(sbom.content, where=f"{place}@{sbom.descriptor.digest}")
+            packages = read_cyclonedx(content, where=f"{place}@{descriptor.digest}")
         except ManifestInvalid:
-            continue
+            return
         if packages.subject == subject:
-            published = Published(sbom.descriptor, sbom.content, False)
+            published = Published(descriptor, content, False, trusted=trusted)
             there.setdefault(packages.manifest.digest, []).append((published, packages))
+
+    signed = known.of_type(CYCLONEDX_TYPE) if known else []
+    for attestation in signed:
+        read(attestation.descriptor, msgspec.json.encode(attestation.predicate), trusted=True)
+    for sbom in attached(place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES):
+        if not any(_holds(sbom.content, attestation) for attestation in signed):
+            read(sbom.descriptor, sbom.content, trusted=False)
     if not there:
         raise EvidenceMissing(
             "no SBOM of ours is attached",
@@ -100,9 +114,18 @@ def read_sboms(place: Place, subject: Digest) -> list[tuple[Published, PlatformP
     return sorted(merged, key=lambda pair: (str(pair[1].platform), pair[1].manifest.digest))
 
 
+def _holds(content: bytes, attestation: VerifiedAttestation) -> bool:
+    """Whether a document is what was signed; reading it a second time would take longer than this."""
+    try:
+        return bool(msgspec.json.decode(content) == attestation.predicate)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
 def _merged(documents: list[tuple[Published, PlatformPackages]]) -> tuple[Published, PlatformPackages]:
     """The longest document, with everything that only others list added at the end."""
-    published, longest = max(documents, key=lambda pair: len(pair[1].components))
+    longest_first = sorted(documents, key=lambda pair: (-len(pair[1].components), pair[0].trusted))
+    published, longest = longest_first[0]
     components = (component for _, packages in documents for component in packages.components)
     unknowns = (unknown for _, packages in documents for unknown in packages.unknowns)
     together = msgspec.structs.replace(
@@ -110,7 +133,14 @@ def _merged(documents: list[tuple[Published, PlatformPackages]]) -> tuple[Publis
         components=tuple(dict.fromkeys((*longest.components, *components))),
         unknowns=tuple(dict.fromkeys((*longest.unknowns, *unknowns))),
     )
-    return published, together
+    return replace(published, trusted=any(each.trusted for each, _ in documents)), together
+
+
+def not_vouched_for(sboms: Sequence[tuple[Published, PlatformPackages]]) -> str:
+    """Why a scanner signs no report that is made of these SBOMs, which were read with ``known``; empty when it does.
+    Whoever may push can attach an SBOM."""
+    platforms = [str(packages.platform) for published, packages in sboms if not published.trusted]
+    return f"no trusted scanner signed the SBOM of {', '.join(platforms)}" if platforms else ""
 
 
 def publish_report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ def sign_release(
     report_passes: Callable[[Report, bool], Sequence[str]],
     identity: str = "",
     consumers: Sequence[str] = (),
+    adopts: Collection[Role] = ("builder", "scanner"),
     att_tag: bool = False,
     now: datetime | None = None,
 ) -> SignedRelease:
@@ -74,13 +75,15 @@ def sign_release(
     byte for byte, the scanner's each SBOM as a CycloneDX attestation, and the newest vulnerability report only when
     ``report_passes`` gives no reason against it; it is also told whether a key of ``trusted`` signed that report
     already. What the key that is wanted is not at hand for, and nobody trusted signed, is a problem. identity: the
-    repository named in the signature, the place itself unless told. consumers: as in :func:`sign_image`. att_tag: write
-    cosign's ``.att`` tag too. now: UTC, the clock unless told. Nothing here decides whether the release ships. Running
-    it again writes nothing.
+    repository named in the signature, the place itself unless told. consumers: as in :func:`sign_image`. adopts: roles
+    in whose name what is attached unsigned is signed here; what others should have signed themselves is a problem.
+    att_tag: write cosign's ``.att`` tag too. now: UTC, the clock unless told. Nothing here decides whether the release
+    ships. Running it again writes nothing.
 
-    What is attached is unsigned, so whoever may push to this repository is believed about this release's provenance,
-    packages and findings, and about nothing else: a statement of any other type than SLSA provenance (a verdict, say),
-    or about anything that is not below ``subject``, is not signed, nor is a report from the future.
+    What is attached is unsigned, so whoever may push to this repository is believed for the roles that are adopted
+    about this release's provenance, packages and findings, and about nothing else: a statement of any other type than
+    SLSA provenance (a verdict, say), or about anything that is not below ``subject``, is not signed, nor is a report
+    from the future, nor provenance beside that which a trusted key signed.
     Raises RegistryError, ManifestInvalid, ClosureIncomplete.
     """
 
@@ -90,7 +93,7 @@ def sign_release(
         place, subject, signers["person"], identity=identity or str(place), consumers=consumers, known=known
     )
     own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
-    work = _Signing(place, subject, signers, known, att_tag, own, now or datetime.now(UTC))
+    work = _Signing(place, subject, signers, known, att_tag, own, now or datetime.now(UTC), frozenset(adopts))
     artifacts, rejected = read_artifacts(
         place, subject.digest, kinds=(PROVENANCE_ARTIFACT, SBOM_MEDIA_TYPE, REPORT_MEDIA_TYPE)
     )
@@ -102,7 +105,12 @@ def sign_release(
 
 
 def sign_provenance(
-    place: Place, subject: Descriptor, signers: Mapping[Role, Signer], trusted: KeySet
+    place: Place,
+    subject: Descriptor,
+    signers: Mapping[Role, Signer],
+    trusted: KeySet,
+    *,
+    adopts: Collection[Role] = ("builder", "scanner"),
 ) -> tuple[Sequence[Attested], Sequence[str]]:
     """Attest the provenance that is attached to an image and not signed yet, as :func:`sign_release` does, and nothing
     else: for what a release was derived of, whose provenance is the release's. What is signed now, and why the rest is
@@ -110,7 +118,7 @@ def sign_provenance(
     top = place.registry.get_manifest(place.repository, subject.digest)
     known = read_attestations(place, subject.digest, trusted.also(signers), predicate_type=PROVENANCE_TYPE)
     own = frozenset({subject.digest, *(image.digest for image in read_images(place, top, configs=False))})
-    work = _Signing(place, subject, signers, known, att_tag=False, own=own, now=datetime.now(UTC))
+    work = _Signing(place, subject, signers, known, False, own, datetime.now(UTC), frozenset(adopts))
     artifacts, rejected = read_artifacts(place, subject.digest, kinds=(PROVENANCE_ARTIFACT,))
     work.problems.extend(str(refusal) for refusal in rejected)
     work.attest_provenance([content for _, content in artifacts[PROVENANCE_ARTIFACT]])
@@ -128,6 +136,7 @@ class _Signing:
     att_tag: bool
     own: frozenset[Digest]
     now: datetime
+    adopts: frozenset[Role]
     made: list[Attested] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -137,6 +146,9 @@ class _Signing:
         for statement in dict.fromkeys(statements):
             try:
                 predicate = self._check_provenance(statement)
+                if not self._is_signed(PROVENANCE_TYPE, predicate) and self.known.of_type(PROVENANCE_TYPE):
+                    self.problems.append("provenance is attached beside that which is signed; nobody signed it")
+                    continue
                 if signer := self._signer("builder", "the provenance", PROVENANCE_TYPE, predicate):
                     self.made.append(
                         attest_statement(
@@ -178,18 +190,24 @@ class _Signing:
         )
         if withheld := passes(report, signed):
             return withheld
-        if signer := self.signers.get("scanner"):
+        signer = self.signers.get("scanner")
+        if signer is not None and (signed or "scanner" in self.adopts):
             self.made += attest_report(
                 self.place, self.subject, report, signer, passes=True, known=self.known, att_tag=self.att_tag
             )
-        elif not signed:
-            self.problems.append(_unsigned("the vulnerability report", "scanner"))
+        else:
+            self._signer("scanner", "the vulnerability report", REPORT_TYPE, report_predicate(report))
         return []
 
     def _signer(self, role: Role, what: str, predicate_type: str, predicate: Mapping[str, Any]) -> Signer | None:
         """The key of a role; None when it is not here. Then what somebody trusted signed needs it no more."""
         signer = self.signers.get(role)
-        if signer is None and not self._is_signed(predicate_type, predicate):
+        if self._is_signed(predicate_type, predicate):
+            return signer
+        if role not in self.adopts:
+            self.problems.append(f"{what} is not signed by its {role}, whose key signs nothing that others attached")
+            return None
+        if signer is None:
             self.problems.append(_unsigned(what, role))
         return signer
 

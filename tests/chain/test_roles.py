@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.errors import InputError, PromotionDenied, SignatureInvalid
-from registry_pipelines.evidence.attestations import attest, read_attestations
+from registry_pipelines.evidence.artifacts import attach, attached
+from registry_pipelines.evidence.attestations import attest, attest_statement, read_attestations
 from registry_pipelines.evidence.keys import KeySet, generate_key, load_signer, load_verifier
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
@@ -16,12 +20,15 @@ from registry_pipelines.evidence.predicates import (
     PROVENANCE_TYPE,
     REPORT_TYPE,
     ROLES,
+    SIGNATURE_TYPE,
     VERDICT_TYPE,
     VULNERABILITIES_TYPE,
     Role,
 )
 from registry_pipelines.release import Release
-from tests.chain.fleet import Fleet
+from registry_pipelines.scan.cyclonedx import read_cyclonedx, write_cyclonedx
+from registry_pipelines.scan.report import SBOM_MEDIA_TYPE
+from tests.chain.fleet import Fleet, attach_provenance
 
 STAGES = ("sbom", "vulnerabilities", "sign", "judge", "promote")
 
@@ -58,13 +65,23 @@ def key_id(fleet: Fleet, role: Role) -> str:
     return load_signer(fleet.folder / "keys" / f"{role}.key").key_id
 
 
+def built(fleet: Fleet, tag: str = "v1.0.0", *, package: str = "goodwheel") -> Release:
+    """A release whose builder signed its provenance with its own key."""
+    release, place = fleet.release(tag, package=package), fleet.chain.place("app")
+    split(fleet)
+    subject = place.registry.resolve(place.repository, release.digest)
+    [provenance] = attached(place, release.digest, artifact_type=PROVENANCE_ARTIFACT)
+    attest_statement(place, subject, provenance.content, load_signer(fleet.folder / "keys" / "builder.key"))
+    return release
+
+
 def test_each_stage_signs_what_it_says_with_its_own_key_and_once(fleet: Fleet) -> None:
     """Every stage runs where only its own key is, twice."""
-    release = fleet.release("v1.0.0")
+    release = built(fleet)
     at: dict[str, tuple[Role, ...]] = {
         "sbom": ("scanner",),
         "vulnerabilities": ("scanner",),
-        "sign": ("person", "builder"),
+        "sign": ("person",),
         "judge": ("promoter",),
         "promote": ("promoter",),
     }
@@ -112,22 +129,63 @@ def test_an_image_signature_is_the_persons(fleet: Fleet) -> None:
     assert split(fleet).verify(release).facts["signatures"] == 2
 
 
-def test_what_nobody_signed_and_cannot_be_signed_here_is_said(fleet: Fleet) -> None:
+def test_signing_vouches_in_no_name_that_has_a_key_of_its_own(fleet: Fleet) -> None:
+    """Whoever may push attached all of it: with the builder's and the scanner's keys at hand, too, none is signed."""
     release = fleet.release("v1.0.0")
-    chain = split(fleet, "person")
+    chain = split(fleet)
     for stage in STAGES[:2]:
         getattr(chain, stage)(release)
-    assert chain.sign(release).reasons == [
-        "the provenance is not signed, and the key of the builder is not here",
-        "an SBOM is not signed, and the key of the scanner is not here",
-        "the vulnerability report is not signed, and the key of the scanner is not here",
-    ]
-    assert split(fleet, "builder", "scanner", "person").sign(release).reasons == []
-    assert chain.sign(release).reasons == []
+    for here in (("person",), ("person", "builder", "scanner")):
+        chain = split(fleet, *here)
+        assert chain.sign(release).reasons == [
+            "the provenance is not signed by its builder, whose key signs nothing that others attached",
+            "an SBOM is not signed by its scanner, whose key signs nothing that others attached",
+            "the vulnerability report is not signed by its scanner, whose key signs nothing that others attached",
+        ]
+        assert set(believed(chain, release, everyone(fleet))) == {SIGNATURE_TYPE}
+    denied = split(fleet, "promoter").judge(release)
+    assert not denied.ok
+    assert "Have the builder of app sign its provenance" in denied.next_steps[0]
+    for stage in STAGES[:2]:
+        getattr(split(fleet, "scanner"), stage)(release)
+    assert len(split(fleet, "person", "builder").sign(release).reasons) == 1
+
+
+def test_a_scanner_signs_no_report_that_is_made_of_an_sbom_nobody_signed(fleet: Fleet) -> None:
+    """An attacker pushes an image with an SBOM that lists nothing bad, and has it scanned."""
+    bad, place = fleet.release("v1.0.0", package="badwheel"), fleet.chain.place("app")
+    split(fleet).sbom(bad)
+    [real] = attached(place, bad.digest, artifact_type=SBOM_MEDIA_TYPE)
+    packages = read_cyclonedx(real.content)
+    place.registry.delete_manifest(place.repository, real.descriptor.digest)
+    subject = place.registry.resolve(place.repository, bad.digest)
+    forged = write_cyclonedx(msgspec.structs.replace(packages, components=()))
+    attach(place, subject=subject, artifact_type=SBOM_MEDIA_TYPE, content=forged, media_type=SBOM_MEDIA_TYPE)
+    chain = split(fleet, "scanner")
+    result = chain.vulnerabilities(bad)
+    assert result.notes == ["the report is not signed: no trusted scanner signed the SBOM of linux/amd64"]
+    assert believed(chain, bad, everyone(fleet)) == {}
+    chain.sbom(bad)
+    assert not chain.vulnerabilities(bad).ok
+    for document in attached(place, bad.digest, artifact_type=SBOM_MEDIA_TYPE):
+        if document.content != forged:
+            place.registry.delete_manifest(place.repository, document.descriptor.digest)
+    assert not chain.vulnerabilities(bad).ok  # what was signed counts, whoever deletes what is attached
+
+
+def test_provenance_beside_that_of_the_builder_is_not_signed(fleet: Fleet) -> None:
+    """By one key for everything: the builder signed its own, and somebody who may push attached another."""
+    release, place = fleet.release("v1.0.0"), fleet.chain.place("app")
+    assert fleet.judged(release)
+    subject = place.registry.resolve(place.repository, release.digest)
+    attach_provenance(place, subject, package="forged")
+    assert fleet.chain.sign(release).reasons == ["provenance is attached beside that which is signed; nobody signed it"]
+    signed = read_attestations(place, release.digest, trusted_keys(fleet.config), predicate_type=PROVENANCE_TYPE)
+    assert len(signed.verified) == 1 and "forged" not in str(signed.verified[0].predicate)
 
 
 def test_a_person_promotes_by_hand_what_the_promoter_allowed(fleet: Fleet) -> None:
-    release = fleet.release("v1.0.0")
+    release = built(fleet)
     chain = split(fleet, *ROLES)
     for stage in STAGES[:4]:
         getattr(chain, stage)(release)
