@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import Scalar
@@ -29,22 +30,28 @@ def certified_signer(own: Notation, person: Signer | None) -> CertifiedSigner:
     return certify(person, own.certificates)
 
 
-def sign_by_certificate(session: Session, place: Place, subject: Descriptor) -> list[dict[str, Scalar]]:
-    """Sign a manifest where the configuration has certificates; a row for the signature that is there now.
+def signing_by_certificate(session: Session) -> Callable[[Place, Descriptor], list[dict[str, Scalar]]]:
+    """What signs a manifest where the configuration has certificates, and gives a row for the signature that is there
+    then. Keys and certificates are read now, before anything is signed otherwise.
 
-    Raises InputError for a key or certificates that sign nothing, RegistryError, Unavailable (the timestamp authority).
+    Raises InputError for a key or certificates that sign nothing; what is given raises RegistryError, and Unavailable
+    where the timestamp authority does not answer.
     """
     own = session.config.signing.notation
     if own is None or own.certificates is None:
-        return []
+        return lambda place, subject: []
     from registry_pipelines.evidence.timestamp_authority import load_timestamp_authority
     from registry_pipelines.sign.notation import sign_notation
 
+    form, lasts, told = own.form, own.lasts, own.timestamps
     signer = certified_signer(own, None if own.key else session.keys.signer("person"))
-    told = own.timestamps
     stamps = load_timestamp_authority(told.url, told.roots) if told else None
-    made = sign_notation(place, subject, signer, form=own.form, lasts=own.lasts, timestamper=stamps)
-    return [{"kind": f"signature (notation {own.form})", "digest": made.descriptor.digest, "new": made.changed}]
+
+    def sign(place: Place, subject: Descriptor) -> list[dict[str, Scalar]]:
+        made = sign_notation(place, subject, signer, form=form, lasts=lasts, timestamper=stamps)
+        return [{"kind": f"signature (notation {form})", "digest": made.descriptor.digest, "new": made.changed}]
+
+    return sign
 
 
 def verify_by_certificate(

@@ -33,8 +33,11 @@ def sign(session: Session, release: Release) -> StageResult:
     The newest vulnerability report is attested only when it passes the policy **and** is signed by a trusted scanner or
     what the advisories here say about the attached SBOMs: whoever may push could attach one that finds nothing.
     """
+    from registry_pipelines.chain.notation import signing_by_certificate  # what only looks loads less
+
     started = time.monotonic()
     place, person = session.source(release), session.keys.signer("person")
+    by_certificate = signing_by_certificate(session)
     trusted = session.verifier().under(session.policy(release).attestor_names)
     adopts = [role for role in ROLES if session.config.signing.of(role) is None]
     signed = sign_release(
@@ -56,10 +59,7 @@ def sign(session: Session, release: Release) -> StageResult:
         {"kind": "signature (.sig)", "digest": signed.image.sig.digest, "new": signed.image.changed},
         {"kind": "signature (bundle)", "digest": signed.image.bundle.digest, "new": signed.image.changed},
     ]
-    if session.config.signing.notation:
-        from registry_pipelines.chain.notation import sign_by_certificate  # who has none loads none
-
-        rows += sign_by_certificate(session, place, session.subject(release))
+    rows += by_certificate(place, session.subject(release))
     rows += [
         {"kind": each.predicate_type, "digest": each.descriptor.digest, "new": each.changed} for each in attestations
     ]
@@ -111,6 +111,8 @@ def verify(session: Session, release: Release) -> StageResult:
 
     Raises EvidenceMissing, SignatureInvalid: fail closed.
     """
+    from registry_pipelines.chain.notation import verify_by_certificate
+
     started = time.monotonic()
     place, policy = session.source(release), session.policy(release)
     verifier = session.verifier().under(policy.attestor_names)
@@ -120,12 +122,7 @@ def verify(session: Session, release: Release) -> StageResult:
         {"kind": f"signature ({each.form})", "key": each.key_id, "digest": each.descriptor.digest}
         for each in image.signatures
     ]
-    by_certificate: list[dict[str, Scalar]] = []
-    logged: list[str] = []
-    if session.config.signing.notation:
-        from registry_pipelines.chain.notation import verify_by_certificate
-
-        by_certificate, logged = verify_by_certificate(session, place, session.subject(release))
+    by_certificate, logged = verify_by_certificate(session, place, session.subject(release))
     rows += by_certificate
     rows += [
         {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified

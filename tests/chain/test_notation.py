@@ -78,8 +78,10 @@ def test_the_persons_key_signs_where_it_has_a_certificate(fleet: Fleet) -> None:
     found = answer(fleet, "config", "check")
     assert found
     (fleet.folder / "chain.pem").write_bytes(SIGNER.pem)
+    other = fleet.release("v2")
     with pytest.raises(InputError, match="none of these certificates is of the signing key"):
-        chain.sign(release)
+        chain.sign(other)
+    assert len(chain.place("app").registry.referrers("team/app", other.digest)) == 1  # its provenance
 
 
 def test_a_release_that_the_policy_does_not_believe_is_refused(fleet: Fleet) -> None:
@@ -116,6 +118,22 @@ def test_any_image_is_verified_by_the_policy_of_this_machine(fleet: Fleet, monke
     skipping = {"registryScopes": [str(fleet.chain.place("app"))], "signatureVerification": {"level": "skip"}}
     trusting(fleet, ROOT, trustStores=[], trustedIdentities=[], **skipping)
     assert "verifies nothing here" in run(fleet, "verify", "us/team/app:v1", "--notation", code=3).output
+
+
+@pytest.mark.peer("notation")
+def test_the_signature_travels_with_the_release(fleet: Fleet, peer: Callable[[str], str]) -> None:
+    """A replica's repository has another name; the signature names none."""
+    chain, release = configured(fleet), fleet.release("v1")
+    for stage in (chain.sbom, chain.vulnerabilities, chain.sign, chain.judge, chain.promote):
+        assert stage(release).ok
+    for target in ("eu", "gcp"):
+        assert chain.replicate(release, target).ok
+    replicas = [chain.target_place("app", target) for target in ("eu", "gcp")]
+    program = Notation(peer("notation"), fleet.folder / "home")
+    program.trust(ROOT, registryScopes=[str(replicas[0])])
+    done = [program.verify(f"{place}@{release.digest}") for place in replicas]
+    assert done[0].returncode == 0, done[0].stderr
+    assert done[1].returncode != 0  # not among the scopes
 
 
 @pytest.mark.peer("notation", "openssl")
