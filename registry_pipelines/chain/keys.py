@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from registry_pipelines.config import Config
 from registry_pipelines.config.model import ServiceKey
 from registry_pipelines.errors import InputError
-from registry_pipelines.evidence.model import Signer
+from registry_pipelines.evidence.model import Signer, key_name
 from registry_pipelines.evidence.predicates import ROLES, Role
 
 if TYPE_CHECKING:  # they bring the cryptography along, and most stages need none
+    from registry_pipelines.evidence.keyless.believed import Keyless
     from registry_pipelines.evidence.keys import KeySet
 
 
@@ -26,7 +27,16 @@ def trusted_keys(config: Config) -> KeySet:
         until=config.retired_keys,
         revoked=config.signing.revoked,
         attestors=config.attestors,
+        keyless=_identities(config),
     )
+
+
+def _identities(config: Config) -> Keyless | None:
+    if config.signing.trust_root is None:
+        return None
+    from registry_pipelines.evidence.keyless.believed import load_keyless
+
+    return load_keyless(config.signing.trust_root, config.signing.keyless, config.identities_by_role)
 
 
 class Keyring:
@@ -87,7 +97,7 @@ class Keyring:
         terms = load_terms(self._config.retired_keys, self._config.signing.revoked)
         if against := terms.against(signer.key_id):
             raise InputError(
-                f"the key {signer.key_id[:19]} {against}: nothing may be signed with it",
+                f"the key {key_name(signer.key_id)} {against}: nothing may be signed with it",
                 where=where,
                 do="Name another key in `signing`",
             )
@@ -110,7 +120,7 @@ class Keyring:
         that is missing, or cannot be read."""
         general, own = self._config.trusted_keys, self._config.trusted_by_role.values()
         files = [*general, *(path for paths in own for path in paths)]
-        if not any(path.exists() for path in files):
+        if not any(path.exists() for path in files) and self._config.signing.trust_root is None:
             return None
         return trusted_keys(self._config)
 

@@ -302,6 +302,8 @@ def _trust(config: Config) -> Iterable[tuple[str, str]]:
     for name, attestor in config.trust.attestors.items():
         if name in ("and", "or"):
             yield f"trust.attestors.{name}", "is no name: a policy writes `and` and `or` between attestors"
+        if not (attestor.keys or attestor.keyless):
+            yield f"trust.attestors.{name}", "names neither `keys` nor `keyless`, so nobody would count as it"
         for what in attestor.attests:
             if not attestable(what):
                 yield f"trust.attestors.{name}.attests", f"{what} is said by our own stages, in their roles (`signing`)"
@@ -318,7 +320,7 @@ def _trust(config: Config) -> Iterable[tuple[str, str]]:
 
 
 def _signing(config: Config) -> Iterable[tuple[str, str]]:
-    if not config.trusted_keys:
+    if not (config.trusted_keys or config.signing.keyless):
         for name, policy in config.policies.items():
             for kind in policy.attestations:
                 if not roles_for(kind):
@@ -329,7 +331,7 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
                     )
     for role in ROLES:
         own = config.signing.of(role)
-        if own and not (own.key or own.kms or own.trusted or own.retired):
+        if own and not (own.key or own.kms or own.trusted or own.retired or own.keyless):
             yield f"signing.{role}", "names neither `key` nor `trusted`, so nothing would be believed in this role"
     for where, told in config.signing.told():
         if told.kms and told.key:
@@ -340,6 +342,13 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
             yield f"{where}.public", "is the public half of `kms`, and there is none; that of `key` lies beside it"
         if told.password and told.kms and not told.kms.startswith("hsm:"):
             yield f"{where}.password", "is the PIN of a hardware token; key services have credentials of their own"
+    identities = {where: told.keyless for where, told in config.signing.told()}
+    identities |= {f"trust.attestors.{name}": each.keyless for name, each in config.trust.attestors.items()}
+    for where, rules in identities.items():
+        if rules and not config.signing.trust_root:
+            yield f"{where}.keyless", "needs `signing.trust_root`: the file that says whose certificates are believed"
+    if config.signing.trust_root and not any(identities.values()):
+        yield "signing.trust_root", "says whose certificates are believed, and no `keyless` names an identity"
     if config.signing.generate and config.signing.kms:
         yield "signing.generate", "makes a key file, and the key is in a key service"
     yield from _notation(config)

@@ -17,6 +17,7 @@ from registry_pipelines.config.document import Problems, line_at
 from registry_pipelines.config.model import Config, Notation
 from registry_pipelines.config.registries import EmbeddedRegistry
 from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.model import key_name
 from registry_pipelines.evidence.predicates import ROLES
 from registry_pipelines.settings import Existing
 
@@ -43,6 +44,7 @@ def look_here(
         *_keys(config),
         *_ended(config),
         *_notation(config),
+        *_trust_root(config),
         *_state(config),
         *_command(config),
     ):
@@ -133,7 +135,7 @@ def _unbelievable(path: Path) -> str:
 
 def _nobody_signs(config: Config, keys: Iterable[Path]) -> bool:
     """Whether releases are to be signed, and neither a key here nor one that is believed says by whom."""
-    elsewhere = any(told.trusted or told.kms for _, told in config.signing.told())
+    elsewhere = any(told.trusted or told.kms or told.keyless for _, told in config.signing.told())
     return bool(config.images) and not (config.signing.generate or elsewhere or any(path.exists() for path in keys))
 
 
@@ -148,6 +150,17 @@ def _believed(config: Config) -> Iterator[tuple[str, Path]]:
             yield f"{where}.trusted[{place}]" if told.trusted else own, path
         for place, each in enumerate(told.retired):
             yield f"{where}.retired[{place}]", each.key
+
+
+def _trust_root(config: Config) -> Iterator[Finding]:
+    path = config.signing.trust_root
+    if path is not None and path.exists():
+        from registry_pipelines.evidence.keyless.trust_root import load_trust_roots
+
+        try:
+            load_trust_roots(path)
+        except InputError as error:
+            yield "signing.trust_root", _said(error)
 
 
 def _ended(config: Config) -> Iterator[Finding]:
@@ -168,7 +181,7 @@ def _ended(config: Config) -> Iterator[Finding]:
         if key.exists() and not _unfit_to_sign(key, password):
             key_id = load_signer(key, password).key_id
             if against := terms.against(key_id):
-                yield where, f"its key {key_id[:19]} {against}: nothing may be signed with it"
+                yield where, f"its key {key_name(key_id)} {against}: nothing may be signed with it"
 
 
 def _notation(config: Config) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.attestors import ATTESTS
+from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
@@ -122,6 +123,8 @@ class KeyAtHand(msgspec.Struct, frozen=True, kw_only=True):
     """Password of the key, or PIN of the hardware token, as `${VARIABLE}`; empty for none."""
     retired: tuple[RetiredKey, ...] = ()
     """Public keys that are believed until a day, besides those of `trusted`."""
+    keyless: tuple[IdentityRule, ...] = ()
+    """Identities that are believed without a key, by `signing.trust_root` (docs/signing.md)."""
 
 
 class ServiceKey(NamedTuple):
@@ -182,6 +185,8 @@ class Signing(KeyAtHand, frozen=True, kw_only=True):
     """PEM public keys that are believed; the signing key's own (`<key>.pub`, `public`) unless told."""
     revoked: Annotated[Path, FILE] | None = None
     """List of revoked keys: a line for each, its id and why. They are believed for nothing, whoever trusts them."""
+    trust_root: Annotated[Path, FILE] | None = None
+    """Sigstore trust root (`trusted_root.json`) that the certificates of `keyless` are checked with, offline."""
     builder: RoleKey | None = None
     """Provenance."""
     indexer: RoleKey | None = None
@@ -211,8 +216,10 @@ class AttestorKeys(msgspec.Struct, frozen=True, kw_only=True):
     attests: Annotated[tuple[Annotated[str, ATTESTS], ...], Meta(min_length=1)]
     """What it must say, all of it: `provenance`, `sbom`, `vulnerabilities`, `signature`, `approval`, or a predicate
     type that none of our stages writes."""
-    keys: Annotated[tuple[Annotated[Path, FILE], ...], Meta(min_length=1)]
+    keys: tuple[Annotated[Path, FILE], ...] = ()
     """PEM public keys; each of them counts as this attestor."""
+    keyless: tuple[IdentityRule, ...] = ()
+    """Identities that count as this attestor without a key, by `signing.trust_root`."""
 
 
 class TrustPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -373,6 +380,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         other is written."""
         if self._only_own_keys:
             return ()
+        if self.signing.keyless and not self._signs_itself:
+            return _believed(self.signing, self.signing.trusted, None)
         return _believed(self.signing, self.signing.trusted, self.signing_key)
 
     def signing_key_of(self, role: Role) -> Path | None:
@@ -394,8 +403,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Whether each role has its own key and no other is written. The indexer may have none then: what was written
         before there was one makes no key of it, and believes nobody as that."""
         one = self.signing
-        told = one.key or one.kms or one.trusted or one.retired or one.generate
+        told = self._signs_itself or one.trusted or one.retired or one.keyless
         return not told and all(self.signing.of(role) for role in ROLES if role != "indexer")
+
+    @property
+    def _signs_itself(self) -> bool:
+        """Whether a key of all roles is written."""
+        return bool(self.signing.key or self.signing.kms or self.signing.generate)
+
+    @property
+    def identities_by_role(self) -> dict[Role, tuple[IdentityRule, ...]]:
+        """Identities that are believed in the roles that have their own keys or identities."""
+        return {role: own.keyless for role in ROLES if (own := self.signing.of(role))}
 
     def password_of(self, role: Role) -> str:
         """The password of :meth:`signing_key_of`; empty for none."""
@@ -416,9 +435,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return days
 
     @property
-    def attestors(self) -> dict[str, tuple[tuple[str, ...], tuple[Path, ...]]]:
-        """What each attestor attests, and the files of its keys."""
-        return {name: (own.attests, own.keys) for name, own in self.trust.attestors.items()}
+    def attestors(self) -> dict[str, tuple[tuple[str, ...], tuple[Path, ...], tuple[IdentityRule, ...]]]:
+        """What each attestor attests, the files of its keys, and identities that count as it."""
+        return {name: (own.attests, own.keys, own.keyless) for name, own in self.trust.attestors.items()}
 
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""

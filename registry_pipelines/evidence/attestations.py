@@ -5,7 +5,7 @@ Written also under cosign's ``.att`` tag when asked, for readers like cosign 2.5
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -152,7 +152,9 @@ def _read_bundle_referrer(
     if isinstance(raw, Rejected):
         return Rejected(where, raw.reason)
     try:
-        return _believe(read_bundle(raw, where=where), digest, verifier, _bundle(referrer.descriptor))
+        bundle = read_bundle(raw, where=where)
+        signed_by = verifier.verify_bundle(bundle)
+        return _believe(bundle.envelope, signed_by, digest, verifier, _bundle(referrer.descriptor))
     except SignatureInvalid as error:
         return Rejected(where, error.what)
 
@@ -165,7 +167,8 @@ def _read_att_layer(
     raw = read_layer(place, layer, limit=MAX_BUNDLE_BYTES)
     if isinstance(raw, Rejected):
         raise SignatureInvalid(raw.reason)
-    return _believe(read_envelope(raw), digest, verifier, carrier)
+    envelope = read_envelope(raw)
+    return _believe(envelope, verify_envelope(envelope, verifier), digest, verifier, carrier)
 
 
 def _bundle(descriptor: Descriptor) -> Descriptor:
@@ -173,8 +176,9 @@ def _bundle(descriptor: Descriptor) -> Descriptor:
     return msgspec.structs.replace(descriptor, artifact_type=SIGSTORE_BUNDLE)
 
 
-def _believe(envelope: Envelope, digest: Digest, verifier: Verifier, carrier: Descriptor) -> VerifiedAttestation:
-    signed_by = verify_envelope(envelope, verifier)
+def _believe(
+    envelope: Envelope, signed_by: Sequence[str], digest: Digest, verifier: Verifier, carrier: Descriptor
+) -> VerifiedAttestation:
     statement = read_statement(envelope.payload)
     check_statement(statement, digest)
     key_id = verifier.vouching(signed_by, statement.predicate_type)

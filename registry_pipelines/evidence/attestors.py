@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from registry_pipelines.evidence.identity_rules import IdentityRule, counts
 from registry_pipelines.evidence.predicates import (
     APPROVAL_TYPE,
     CYCLONEDX_TYPE,
@@ -57,6 +58,13 @@ class Attestor:
     """What all of it must say about a release: names of ``ATTESTED``, or predicate types."""
     keys: Mapping[str, ec.EllipticCurvePublicKey] = field(default_factory=dict, repr=False)
     """By key id."""
+    identities: tuple[IdentityRule, ...] = ()
+    """Who counts as this attestor without a key."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of its keys, and names of its identities."""
+        return (*self.keys, *(rule.name for rule in self.identities))
 
     @property
     def predicate_types(self) -> frozenset[str]:
@@ -64,8 +72,8 @@ class Attestor:
         return frozenset(kind for what in self.attests for kind in ATTESTED.get(what, (what,)))
 
     def made(self, key_id: str) -> bool:
-        """Whether a statement by this key is one of this attestor."""
-        return key_id in self.keys
+        """Whether a statement by this key or identity is one of this attestor."""
+        return counts(key_id, self.ids)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from registry_pipelines.errors import InputError, KeyRefused
+from registry_pipelines.evidence.model import key_name
 
 _LINE = re.compile(r"(sha256:[0-9a-f]{64})[ \t]+(\S.{0,199})\Z")
 
@@ -38,7 +39,7 @@ class Terms:
         """Raise KeyRefused for a key that is not believed today."""
         if against := self.against(key_id):
             raise KeyRefused(
-                f"it is signed by {key_id[:19]}, which {against}", do="Have a key sign it that is believed today"
+                f"it is signed by {key_name(key_id)}, which {against}", do="Have a key sign it that is believed today"
             )
 
 

@@ -17,21 +17,27 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from registry_pipelines.errors import InputError, LocalError, SignatureInvalid
+from registry_pipelines.errors import InputError, KeyRefused, LocalError, SignatureInvalid
 from registry_pipelines.evidence.attestors import NO_ATTESTORS, Attestor, Attestors
 from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
+from registry_pipelines.evidence.dsse import verify_envelope
+from registry_pipelines.evidence.identity_rules import IdentityRule, counts
 from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
 from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
-from registry_pipelines.evidence.model import Signer
+from registry_pipelines.evidence.model import Signer, key_name
 from registry_pipelines.evidence.predicates import APPROVAL_TYPE, Role, roles_for
 from registry_pipelines.progress import count_text
+
+if TYPE_CHECKING:  # certificates are read where identities are believed
+    from registry_pipelines.evidence.bundles import Bundle
+    from registry_pipelines.evidence.keyless.believed import Keyless
 
 MAX_SIGNATURE_BYTES = 128
 """A DER signature of P-256 has at most 72 bytes."""
@@ -81,16 +87,22 @@ class KeySet:
         roles: Mapping[Role, PublicKeys] = MappingProxyType({}),
         terms: Terms = NO_TERMS,
         attestors: Attestors = NO_ATTESTORS,
+        keyless: Keyless | None = None,
     ) -> None:
         """keys: believed for every role that is not in ``roles``, and for statements that are no role's. terms: which
-        of them are revoked, or believed for a time. attestors: with keys of their own, see :meth:`under`. Raises
-        InputError when there are none at all."""
+        of them are revoked, or believed for a time. attestors: with keys of their own, see :meth:`under`. keyless:
+        identities that are believed beside keys. Raises InputError when there are none at all."""
         self._keys = {key_id_of(key): key for each in (keys, *roles.values()) for key in each}
         self._keys |= {key_id: key for each in attestors.known.values() for key_id, key in each.keys.items()}
-        if not self._keys:
+        if not self._keys and keyless is None:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
         self._general = [key_id_of(key) for key in keys]
         self._roles = {role: [key_id_of(key) for key in own] for role, own in roles.items()}
+        self._keyless = keyless
+        if keyless is not None:
+            self._general += [rule.name for rule in keyless.general]
+            for role, rules in keyless.roles.items():
+                self._roles.setdefault(role, []).extend(rule.name for rule in rules)
         self._terms = terms
         self._attestors = attestors
         self._own: Mapping[Role, Sequence[str]] = {}
@@ -134,26 +146,54 @@ class KeySet:
                 return key_id
         raise SignatureInvalid("no trusted key made this signature", do="Trust the signer's key, or sign again")
 
+    def verify_bundle(self, bundle: Bundle) -> tuple[str, ...]:
+        """See Verifier. What a certificate says counts where identities are believed; its key may also be trusted."""
+        refused: SignatureInvalid | None = None
+        if bundle.certificates and self._keyless is not None:
+            try:
+                return (self._identify(self._keyless, bundle),)
+            except SignatureInvalid as error:
+                refused = error
+        try:
+            return verify_envelope(bundle.envelope, self)
+        except KeyRefused:
+            raise
+        except SignatureInvalid:
+            if refused is not None:
+                raise refused from None
+            raise
+
+    def _identify(self, keyless: Keyless, bundle: Bundle) -> str:
+        key_id = keyless.identify(bundle, self._terms)
+        every = [*self._general, *(each for own in self._roles.values() for each in own)]
+        every += [each for attestor in self._attestors.known.values() for each in attestor.ids]
+        if not counts(key_id, every):
+            raise SignatureInvalid(
+                f"it is signed by {key_id}, who is not believed",
+                do="Name that identity and its issuer under `keyless`, or have a trusted key sign it",
+            )
+        return key_id
+
     def vouching(self, key_ids: Sequence[str], predicate_type: str) -> str:
         """See Verifier."""
         believed = self.believed(predicate_type)
         for key_id in key_ids:
-            if key_id in believed:
+            if counts(key_id, believed):
                 return key_id
         attestors = self._attestors.of_type(predicate_type)
         wanted = [attestor.name for attestor in attestors] or roles_for(predicate_type)
         kind = predicate_type[:200]
         raise SignatureInvalid(
-            f"it is signed by {key_ids[0][:19]}, which is trusted, but not as {' or '.join(wanted)} for {kind}"
+            f"it is signed by {key_name(key_ids[0])}, which is trusted, but not as {' or '.join(wanted)} for {kind}"
             if wanted
-            else f"it is signed by {key_ids[0][:19]}, which is trusted for its role, and {kind} is no role's",
+            else f"it is signed by {key_name(key_ids[0])}, which is trusted for its role, and {kind} is no role's",
             do="Have a key of the right role sign it, or trust this key for that role",
         )
 
     def believed(self, predicate_type: str) -> tuple[str, ...]:
         """See Verifier."""
         attestors = self._attestors.of_type(predicate_type)
-        ids = [key_id for attestor in attestors for key_id in attestor.keys]
+        ids = [key_id for attestor in attestors for key_id in attestor.ids]
         if not attestors or predicate_type == APPROVAL_TYPE:
             ids += self._of_roles(predicate_type)
         ids += [key_id for role in roles_for(predicate_type) for key_id in self._own.get(role, ())]
@@ -167,7 +207,7 @@ class KeySet:
         """See Verifier."""
         known = self.attestor(attestor)
         if known is None:
-            return key_id in self._today(self._of_roles(predicate_type))
+            return counts(key_id, self._today(self._of_roles(predicate_type)))
         return predicate_type in known.predicate_types and known.made(key_id) and bool(self._today([key_id]))
 
     def _of_roles(self, predicate_type: str) -> Sequence[str]:
@@ -218,18 +258,19 @@ def load_verifier(
     *,
     until: Mapping[Path, date] = MappingProxyType({}),
     revoked: Path | None = None,
-    attestors: Mapping[str, tuple[Sequence[str], Sequence[Path]]] = MappingProxyType({}),
+    attestors: Mapping[str, tuple[Sequence[str], Sequence[Path], Sequence[IdentityRule]]] = MappingProxyType({}),
+    keyless: Keyless | None = None,
 ) -> KeySet:
     """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
     KeySet. until: the last day (UTC) on which the keys of some of these files are believed. revoked: a list of revoked
-    keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. attestors: what each attests, and the files
-    of its keys. Raises InputError."""
+    keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. attestors: what each attests, the files of
+    its keys, and identities that count as it. keyless: identities that are believed beside keys. Raises InputError."""
     general, own = _all_keys(paths), {role: _all_keys(files) for role, files in roles.items()}
     known = {
-        name: Attestor(name, tuple(attests), {key_id_of(key): key for key in _all_keys(files)})
-        for name, (attests, files) in attestors.items()
+        name: Attestor(name, tuple(attests), {key_id_of(key): key for key in _all_keys(files)}, tuple(identities))
+        for name, (attests, files, identities) in attestors.items()
     }
-    return KeySet(general, own, load_terms(until, revoked), Attestors(known))
+    return KeySet(general, own, load_terms(until, revoked), Attestors(known), keyless)
 
 
 def load_terms(until: Mapping[Path, date], revoked: Path | None) -> Terms:

@@ -11,6 +11,12 @@ from registry_pipelines.oci.manifests import Descriptor
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.attestors import Attestor
+    from registry_pipelines.evidence.bundles import Bundle
+
+
+def key_name(key_id: str) -> str:
+    """A key's id for people: enough of it to find the key. An identity (``keyless:...``) is named whole."""
+    return key_id[:19] if key_id.startswith("sha256:") else key_id
 
 
 class Signer(Protocol):
@@ -39,6 +45,13 @@ class Verifier(Protocol):
 
         Raises SignatureInvalid when no believed key did. Asked next is :meth:`vouching`: being believed for something
         is not being believed for this.
+        """
+        ...
+
+    def verify_bundle(self, bundle: Bundle) -> tuple[str, ...]:
+        """Who signed the envelope of a bundle: the ids of believed keys, or the one identity of its certificate.
+
+        Raises SignatureInvalid. Asked next is :meth:`vouching`, as after :meth:`verify`.
         """
         ...
 

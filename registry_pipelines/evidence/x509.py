@@ -369,7 +369,10 @@ def _is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
 
 def _load(der: bytes) -> Certificate:
     """Raises ValueError, here for the names and dates, too: the library reads them only when they are asked for."""
-    certificate = x509.load_der_x509_certificate(der)
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
     _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return certificate
 

@@ -629,6 +629,10 @@ def test_names_that_are_one_in_dagster_are_refused(tmp_path: Path, section: str)
         ("kms: 'vault:a'", "signing.kms: 'vault:a' is not the address of a key in a key service"),
         ("scanner: {kms: 'hv:a/1'}", "signing.scanner.kms: needs `public`"),
         ("retired: [{key: a.pub}]", "signing.retired[0]"),
+        ("keyless: [{issuer: 'https://a', identity: b}]", "signing.keyless: needs `signing.trust_root`"),
+        ("trust_root: a.json", "signing.trust_root: says whose certificates are believed, and no `keyless` names"),
+        ("trust_root: a.json, keyless: [{issuer: a, identity: b}]", "is not the address of an issuer of identities"),
+        ("trust_root: a.json, keyless: [{issuer: 'https://a', identity: '*'}]", "is not an identity"),
     ],
 )
 def test_a_key_in_a_service_is_told_whole(tmp_path: Path, signing: str, said: str) -> None:
@@ -654,3 +658,16 @@ signing:
     service = config.kms_of("person")
     assert service is not None and service.pin.reveal() == "123456" and "123456" not in repr(config)
     assert (config.kms_of("builder"), config.signing_key_of("person")) == (None, None)
+
+
+def test_who_is_believed_beside_keys(tmp_path: Path) -> None:
+    rule = "keyless: [{issuer: 'https://token.example', identity: ci@platform.example}]"
+    alone = load(written(tmp_path, SMALL + f"signing: {{trust_root: root.json, {rule}}}\n"), {"TOKEN": "x"})
+    assert (
+        alone.trusted_keys == ()
+        and alone.signing.keyless[0].name == "keyless:https://token.example ci@platform.example"
+    )
+    beside = f"signing: {{key: a.key, trust_root: root.json, builder: {{{rule}}}}}\n"
+    config = load(written(tmp_path, SMALL + beside), {"TOKEN": "x"})
+    assert config.trusted_keys == (tmp_path / "a.pub",) and config.trusted_by_role == {"builder": ()}
+    assert set(config.identities_by_role) == {"builder"} and config.signing_key_of("builder") is None

@@ -151,3 +151,12 @@ def test_keys_in_services_and_keys_that_ended(tmp_path: Path) -> None:
     )
     [bad], _ = seen(tmp_path, text + "signing: {key: new.key, retired: [{key: new.key, until: 2099-01-01}]}\n")
     assert bad.startswith(":5: signing.retired[0]:") and "private key" in bad
+
+
+def test_a_trust_root_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    text = "registries: {here: {kind: embedded, port: 5501}}\nsigning:\n  trust_root: root.json\n"
+    text += "  keyless: [{issuer: 'https://a.example', identity: b}]\n"
+    assert seen(tmp_path, text)[0] == [f":3: signing.trust_root: there is no file {tmp_path}/root.json"]
+    (tmp_path / "root.json").write_text("{}")
+    [found], _ = seen(tmp_path, text)
+    assert found.startswith(f":3: signing.trust_root: {tmp_path}/root.json: the trust root cannot be read")

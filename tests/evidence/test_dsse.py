@@ -101,7 +101,7 @@ def test_a_bundle_is_the_documented_json(key: Key) -> None:
     assert document["mediaType"] == SIGSTORE_BUNDLE
     hint = base64.b64decode(document["verificationMaterial"]["publicKey"]["hint"])
     assert f"sha256:{hint.hex()}" == key.signer.key_id
-    assert read_bundle(raw) == envelope
+    assert read_bundle(raw).envelope == envelope
 
 
 @pytest.mark.parametrize(
