@@ -141,6 +141,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The list is about this, or about a part of it."""
     path_hash: str = ""
     """auditwheel's mark: sha256 of the path, on the machine that built the wheel, of the library that it copied."""
+    licenses: tuple[str, ...] = ()
 
 
 class SoftwareList(Fact, frozen=True, kw_only=True, omit_defaults=True):

@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.progress import count_text
 from registry_pipelines.scan.facts import Listed, SoftwareList
+from registry_pipelines.scan.os_databases import MAX_LICENSE_CHARACTERS, MAX_LICENSES
 
 MAX_LIST_BYTES = 32 * 1024 * 1024
 """One list; uv's SBOM, with 566 crates, has 0.8 MiB."""
@@ -50,6 +51,7 @@ class _Entry(NamedTuple):
     purl: str
     ref: str
     described: bool
+    licenses: tuple[str, ...] = ()
 
 
 def read_sbom(raw: bytes) -> SoftwareList:
@@ -125,6 +127,7 @@ def _listed(entry: _Entry) -> Listed | None:
         version=purl.version or "",
         described=entry.described,
         path_hash=mark[1] if mark else "",
+        licenses=entry.licenses,
     )
 
 
@@ -187,6 +190,7 @@ class _Component(msgspec.Struct):
     version: Any = ""
     purl: Any = ""
     scope: Any = ""
+    licenses: Any = None
     ref: Any = msgspec.field(name="bom-ref", default="")
     components: list[_Component] | None = None
 
@@ -212,8 +216,20 @@ def _cyclonedx(bom: _Bom) -> tuple[list[_Entry], int]:
         name, version, purl, ref = (
             _text(value) for value in (component.name, component.version, component.purl, component.ref)
         )
-        entries.append(_Entry(name, version, purl, ref, component is described or bool(marks & {ref, purl})))
+        own = component is described or bool(marks & {ref, purl})
+        entries.append(_Entry(name, version, purl, ref, own, _licenses(component.licenses)))
     return entries, excluded
+
+
+def _licenses(choices: Any) -> tuple[str, ...]:
+    """CycloneDX's ``licenses``: expressions, or licences with an SPDX identifier or a name."""
+    found: dict[str, None] = {}
+    for choice in choices if isinstance(choices, list) else []:
+        if isinstance(choice, dict):
+            license = choice.get("license")
+            named = (license.get("id") or license.get("name")) if isinstance(license, dict) else ""
+            found[_text(choice.get("expression")) or _text(named)] = None
+    return tuple(text for text in found if 0 < len(text) <= MAX_LICENSE_CHARACTERS)[:MAX_LICENSES]
 
 
 def _walk(components: list[_Component]) -> Iterator[_Component]:
@@ -234,6 +250,8 @@ class _Package(msgspec.Struct):
     name: Any = ""
     version: Any = msgspec.field(name="versionInfo", default="")
     references: list[_Reference] | None = msgspec.field(name="externalRefs", default=None)
+    license: Any = msgspec.field(name="licenseDeclared", default="")
+    concluded: Any = msgspec.field(name="licenseConcluded", default="")
 
 
 class _Relationship(msgspec.Struct):
@@ -262,6 +280,7 @@ def _spdx2(document: _Spdx2) -> list[_Entry]:
                 purls[0] if purls else "",
                 "",
                 _text(package.id) in described,
+                tuple(filter(None, [_text(package.license) or _text(package.concluded)])),
             )
         )
     return entries

@@ -165,6 +165,7 @@ def _named_by_list(wheel: Wheel, software: Listed, path: str) -> Component:
         source_version=identity.source_version,
         evidence="list",
         inside=wheel.purl,
+        licenses=software.licenses,
     )
 
 

@@ -288,3 +288,22 @@ def test_any_bytes_give_a_list(noise: bytes, start: int, stop: int) -> None:
     for raw in (noise, seed[:start], seed[:start] + noise + seed[stop:]):
         check(read_sbom(raw))
         check(read_vendor_list(raw))
+
+
+def test_licences_are_taken_as_they_are_stated() -> None:
+    raw = cyclonedx(
+        {"name": "a", "licenses": [{"license": {"id": "MIT"}}, {"license": {"name": "Other"}}]},
+        {"name": "b", "licenses": [{"expression": "MIT OR Apache-2.0"}]},
+        *({"name": "c", "licenses": bad} for bad in ("MIT", [None], [{"license": None}], [{"expression": 7}])),
+    )
+    assert {each.name: each.licenses for each in read_sbom(raw).listed} == {
+        "a": ("MIT", "Other"),
+        "b": ("MIT OR Apache-2.0",),
+        "c": (),
+    }
+    packages = [
+        {"name": "d", "licenseDeclared": "NOASSERTION", "licenseConcluded": "ISC"},
+        {"name": "e", "licenseDeclared": "MIT", "licenseConcluded": "ISC"},
+    ]
+    spdx = read_sbom(json.dumps({"spdxVersion": "SPDX-2.3", "packages": packages}).encode())
+    assert {each.name: each.licenses for each in spdx.listed} == {"d": ("ISC",), "e": ("MIT",)}
