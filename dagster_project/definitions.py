@@ -6,6 +6,7 @@ import dagster as dg
 
 from dagster_project.assets import (
     advisories,
+    bases,
     build,
     collect,
     mirror,
@@ -20,6 +21,7 @@ from dagster_project.assets import (
     sync,
 )
 from dagster_project.moving import keys_sensor
+from dagster_project.new_bases import bases_sensor, rebuild_sensor
 from dagster_project.partitions import built_images, derived_images, recorded_images
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import (
@@ -74,6 +76,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
+    grounds = [bases.base(settings) for settings in config.bases.values()]
     fed = config.advisories.source is None and bool(config.advisories.feed or config.advisories.debian_security)
     known = [advisories.advisories(config)] if fed else []
     release = release_job(config, releases)
@@ -84,6 +87,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
     sweeps = [rescan.rescan_job] if config.images else []
+    looks = [job("bases", grounds, "Look at the approved bases, and at what stands on them.")] if grounds else []
     recorded = recorded_images(config)
     starts = [measure_job(config, [start.start_time])] if recorded else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
@@ -98,13 +102,16 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *upstreams,
             *synced,
             *plans,
+            *grounds,
         ],
-        jobs=[release, let_go, *builds, *conversions, *updates, *sweeps, *mirrors, *syncs, *plannings, *starts],
+        jobs=[release, let_go, *builds, *conversions, *updates, *sweeps, *mirrors, *syncs, *plannings, *starts, *looks],
         sensors=[
             *push_sensors(config, release),
             *(convert_sensor(config, each.name) for each in conversions),
             promotion_sensor(config, release),
             keys_sensor(),
+            *(bases_sensor(config, look) for look in looks),
+            *(rebuild_sensor(config, each, names) for each in builds if looks),
         ],
         schedules=[
             *(nightly(update, str(config.schedules.advisories), config) for update in updates),

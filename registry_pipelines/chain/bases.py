@@ -131,10 +131,11 @@ def bases(session: Session, names: Collection[str] = ()) -> StageResult:
     )
 
 
-def current_digests(session: Session) -> dict[str, Digest | None]:
-    """What the tag of each base names now; None where there is none. For who looks often: one request each. Raises
+def current_digest(session: Session, name: str) -> Digest | None:
+    """What the tag of a base names now; None where there is none. For who looks often: one request. Raises InputError,
     RegistryError."""
-    return {name: digest_at(_place(session, base), base.tag) for name, base in session.config.bases.items()}
+    base = _base(session, name)
+    return digest_at(_place(session, base), base.tag)
 
 
 def to_build(session: Session, name: str) -> list[str]:

@@ -303,11 +303,11 @@ class Chain:
 
         return bases.bases(self._session, names)
 
-    def current_bases(self) -> dict[str, Digest | None]:
-        """What the tag of each base names now; for who looks often. Raises RegistryError."""
+    def current_base(self, name: str) -> Digest | None:
+        """What the tag of a base names now; for who looks often. Raises InputError, RegistryError."""
         from registry_pipelines.chain import bases
 
-        return bases.current_digests(self._session)
+        return bases.current_digest(self._session, name)
 
     def to_build_on(self, base: str) -> list[str]:
         """Images on an older one of a base, whose configured version is not there yet: a build makes it now. Raises
