@@ -48,6 +48,7 @@ from registry_pipelines.promote.standing import records
 from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
+from registry_pipelines.scan.cyclonedx import Remembered
 from registry_pipelines.scan.other_scanners import carried_over
 from registry_pipelines.scan.publish import not_vouched_for, publish_report, read_report, read_sboms
 from registry_pipelines.scan.report import Report
@@ -152,6 +153,7 @@ class _Sweep:
         trusted = session.keys.trusted_if_any()
         self._verifier = trusted.also({"scanner": self._signer}) if trusted and self._signer else trusted
         self._facts = matcher.store.facts
+        self._remembered: Remembered = {}
         self._answers: list[_Answer] = []
         self._notes: list[str] = []
         self._known = self._left = 0
@@ -206,7 +208,7 @@ class _Sweep:
         place, policy = session.source(release), session.policy(release)
         verifier = self._verifier.under(policy.attestor_names) if self._verifier else None
         known = read_attestations(place, release.digest, verifier) if verifier else Attestations((), ())
-        sboms = read_sboms(place, release.digest, known=known)
+        sboms = read_sboms(place, release.digest, known=known, remembered=self._remembered)
         report = self._matcher.report([of_platform for _, of_platform in sboms], now=now)
         vex, _ = attested_vex(known, release.digest)
         before = _before(place, release, known)

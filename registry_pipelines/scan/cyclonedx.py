@@ -233,13 +233,21 @@ class _ReadBom(msgspec.Struct, rename="camel", gc=False):
     bom_format: str
     spec_version: str
     metadata: _ReadMetadata
-    components: list[_ReadComponent] = []
+    components: list[msgspec.Raw] = []
 
 
-def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
+Remembered = dict[bytes, tuple[Component, ...]]
+"""A component as it stands in a document, with all inside it, and what it reads as."""
+
+MAX_REMEMBERED = 50_000
+"""Some 2 KB each."""
+
+
+def read_cyclonedx(raw: bytes, *, where: str = "", remembered: Remembered | None = None) -> PlatformPackages:
     """Read a document of :func:`write_cyclonedx`. Raises ManifestInvalid: not CycloneDX, not written by us, malformed.
 
-    Documents of other tools are refused: they lack who owns what, and guessing would hide findings.
+    Documents of other tools are refused: they lack who owns what, and guessing would hide findings. remembered: what
+    documents before it held, filled here, for who reads many: releases share most of their components.
     """
     if len(raw) > MAX_SBOM_BYTES:
         raise ManifestInvalid(f"the SBOM has {len(raw)} bytes, at most {MAX_SBOM_BYTES} are read", where=where)
@@ -251,7 +259,8 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
             digest=Digest.parse(bom.metadata.component.version),
             size=int(root["manifest-size"][0]),
         )
-        components = [_read_component(component, inside) for component, inside in _flat(bom.components)]
+        remembered = {} if remembered is None else remembered
+        components = [each for node in bom.components for each in _remembered(bytes(node), remembered)]
         unknowns = [msgspec.json.decode(text, type=ready(Unknown)) for text in root.get("unknown", [])]
         left_out = [msgspec.json.decode(text, type=ready(LeftOut)) for text in root.get("left-out", [])]
         counted = [msgspec.json.decode(text, type=ready(Unattributed)) for text in root.get("unattributed", [])]
@@ -273,6 +282,16 @@ def read_cyclonedx(raw: bytes, *, where: str = "") -> PlatformPackages:
             where=where,
             do="Scan the image itself; it writes an SBOM that can be read back",
         ) from error
+
+
+def _remembered(node: bytes, remembered: Remembered) -> tuple[Component, ...]:
+    found = remembered.get(node)
+    if found is None:
+        if len(remembered) >= MAX_REMEMBERED:
+            remembered.clear()
+        top = msgspec.json.decode(node, type=ready(_ReadComponent))
+        found = remembered[node] = tuple(_read_component(each, inside) for each, inside in _flat([top]))
+    return found
 
 
 def _grouped(component: _ReadComponent) -> dict[str, list[str]]:

@@ -176,7 +176,8 @@ def _finding(component: Component, vulnerability: Vulnerability, judged: list[_J
 
 
 def _coverage(components: Iterable[Component], store: AdvisoryStore) -> tuple[Coverage, ...]:
-    counts = Counter(component.ecosystem for component in components if store.speaks_of(component.ecosystem))
+    all_counts = Counter(component.ecosystem for component in components)
+    counts = {ecosystem: number for ecosystem, number in all_counts.items() if store.speaks_of(ecosystem)}
     names = {ecosystem: [name for name in spoken_of(ecosystem) if name in store.ecosystems] for ecosystem in counts}
     by_name: dict[str, tuple[int, list[str]]] = {}
     for ecosystem, number in counts.items():

@@ -17,7 +17,7 @@ from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.scan.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx, write_cyclonedx
+from registry_pipelines.scan.cyclonedx import MAX_SBOM_BYTES, Remembered, read_cyclonedx, write_cyclonedx
 from registry_pipelines.scan.predicates import attest_report, attest_sbom
 from registry_pipelines.scan.report import (
     MAX_REPORT_BYTES,
@@ -76,7 +76,7 @@ def _signed(published: Published, sign: Callable[[], list[Attested]]) -> Publish
 
 
 def read_sboms(
-    place: Place, subject: Digest, *, known: Attestations | None = None
+    place: Place, subject: Digest, *, known: Attestations | None = None, remembered: Remembered | None = None
 ) -> list[tuple[Published, PlatformPackages]]:
     """The SBOMs of a release that we wrote, one for each platform manifest, sorted by platform; bytes are verified.
 
@@ -84,14 +84,15 @@ def read_sboms(
     is signed), what all of them list together counts, so that none can hide what another shows; the descriptor is that
     of the longest. Documents of other tools are passed over. known: what was read and verified about this digest; with
     it what a trusted scanner signed counts too, so that nobody hides it who may delete what is attached, and each says
-    whether it is ``trusted``. Raises EvidenceMissing when there is none.
+    whether it is ``trusted``. remembered: as in :func:`~registry_pipelines.scan.cyclonedx.read_cyclonedx`. Raises
+    EvidenceMissing when there is none.
     Not checked here: whether every platform has one.
     """
     there: dict[Digest, list[tuple[Published, PlatformPackages]]] = {}
 
     def read(descriptor: Descriptor, content: bytes, *, trusted: bool) -> None:
         try:
-            packages = read_cyclonedx(content, where=f"{place}@{descriptor.digest}")
+            packages = read_cyclonedx(content, where=f"{place}@{descriptor.digest}", remembered=remembered)
         except ManifestInvalid:
             return
         if packages.subject == subject:
