@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 
-from registry_pipelines.errors import LayerInvalid
+from registry_pipelines.errors import DiskFull, LayerInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.pushed import PushedTar
 from registry_pipelines.oci.layer.walk import LayerWalk, open_tar
@@ -30,7 +30,8 @@ class MadeLayer:
     """Of a layer that is being made: give :meth:`write` the tar as it passes, and :meth:`keep` its digests at the end.
 
     A context manager; what was not kept by its end is forgotten. A thread of its own reads the tar, up to 5 MiB behind.
-    Nothing here fails the making: a tar that a scan would refuse is left to the scan.
+    Nothing here fails the making: a tar that a scan would refuse, or that has no room to be looked into, is left to the
+    scan.
     """
 
     def __init__(self, state: Path) -> None:
@@ -65,7 +66,7 @@ class MadeLayer:
     def _read(self) -> LayerContent | None:
         try:
             return read_layer(open_tar(self._tar))
-        except LayerInvalid:
+        except (LayerInvalid, DiskFull, LocalError):
             return None
         finally:
             self._tar.abandon()

@@ -40,6 +40,7 @@ from registry_pipelines.scan.report import EVIDENCE, Component, Evidence, LeftOu
 from registry_pipelines.scan.unattributed import count_unattributed
 from registry_pipelines.scan.wheel_contents import (
     Carried,
+    Wheel,
     Wheels,
     find_wheels,
     fixture,
@@ -130,7 +131,7 @@ def find_components(tree: Tree) -> Contents:
             draft.add(_npm(path, fact, _standing(os_owners, packages, tree.real(path), fact)))
         elif isinstance(fact, (GoProgram, JavaArchive)):
             owner = _unchanged(tree, path, os_owners.get(tree.real(path), ""), origins)
-            _add_program(draft, tree, wheels, path, fact, owner)
+            _add_program(draft, wheels.owners.get(tree.real(path)), path, fact, owner, _is_owned(tree, path, owned))
         elif not isinstance(fact, Native):
             _add_doubts(draft, tree, path, fact)
     _add_wheel_contents(draft, wheels)
@@ -197,16 +198,16 @@ def _unchanged(tree: Tree, path: str, owner: str, origins: _Origins) -> str:
 
 
 def _add_program(
-    draft: _Draft, tree: Tree, wheels: Wheels, path: str, fact: GoProgram | JavaArchive, owner: str
+    draft: _Draft, wheel: Wheel | None, path: str, fact: GoProgram | JavaArchive, owner: str, listed: bool
 ) -> None:
-    wheel = wheels.owners.get(tree.real(path))
+    """listed: some package lists the file, so that one which says nothing of itself is no component."""
     inside = wheel.purl if wheel else ""
     problems = fact.problems if isinstance(fact, JavaArchive) else (fact.problem,) if fact.problem else ()
     for problem in problems:
         draft.doubt("unreadable", path, problem)
     if isinstance(fact, JavaArchive):
         for component in java_components(fact, path, inside=inside, owner=owner):
-            if component.declared or not owner:
+            if component.declared or not listed:
                 draft.add(component)
     else:
         for component in go_components(fact, path, inside=inside, owner=owner):

@@ -106,6 +106,8 @@ def match_component(component: Component, store: AdvisoryStore) -> tuple[list[Fi
         findings, unknowns = _compared(component, store)
         return findings, [*unknowns, only]
     if not store.covers(ecosystem):
+        if component.os_owned:  # the distribution's package is matched in its place
+            return [], []
         what = f"{HOLD_NOTHING}{ecosystem}" if ecosystem else NO_ECOSYSTEM
         if not component.declared:
             return [], [Unknown(kind="undeclared", subject=component.purl, reason="only its file shows it")]

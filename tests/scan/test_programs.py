@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan import java_archives
+from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.facts import AnyFact, GoModule, GoProgram, JavaArchive
 from registry_pipelines.scan.go_programs import go_release, read_go
 from registry_pipelines.scan.java_archives import read_java_file
+from registry_pipelines.scan.match import match
 from registry_pipelines.scan.report import PlatformPackages
 from registry_pipelines.scan.sbom import scan_image
 from tests.needs import missing
@@ -289,3 +291,24 @@ def test_a_program_of_the_distribution_until_something_lies_over_it(place: Place
     upper = make_tar({"usr/bin/tool": inline("go1.21.3", MODULES)}, executable=["usr/bin/tool"])
     over = scan(place, lower, upper)
     assert {item.os_owned for item in over.components if item.type == "golang"} == {""}
+
+
+def test_what_the_distribution_owns_needs_no_advisories_of_its_own(place: Place, pypa: AdvisoryStore) -> None:
+    files: dict[str, bytes | str] = {
+        **DEBIAN,
+        "usr/bin/tool": inline("go1.19.8", MODULES),
+        "usr/share/java/own.jar": jar({}),
+        "usr/share/java/known.jar": LOG4J,
+        "opt/tool": inline("go1.20.1", ""),
+        "var/lib/dpkg/info/libc6:amd64.list": "/lib/x86_64-linux-gnu/libc.so.6\n/usr/bin/tool\n"
+        "/usr/share/java/own.jar\n/usr/share/java/known.jar\n",
+    }
+    found = scan(place, make_tar(files, executable=["usr/bin/tool", "opt/tool"]))
+    # A jar that says nothing of itself is the package's file, and no component.
+    assert [item.purl for item in found.components if item.type in ("generic", "maven")] == [
+        "pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1"
+    ]
+    report = match([found], pypa)
+    uncovered = [unknown.subject for unknown in report.unknowns if not unknown.subject.startswith("pkg:deb/")]
+    assert uncovered == ["pkg:golang/stdlib@1.20.1"]
+    assert report.unattributed == found.unattributed
