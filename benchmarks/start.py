@@ -5,6 +5,7 @@
     python benchmarks/start.py --work FOLDER --rounds 7 product # `import torch`, one product of two matrices
     python benchmarks/start.py --work FOLDER --rounds 7 replays # of starts that an H100 made
     python benchmarks/start.py --work FOLDER --nodes 16 nodes   # so many cold nodes at once
+    python benchmarks/start.py --work FOLDER next               # the next release, on a node that has the last one
     python benchmarks/start.py --work FOLDER --write            # the page, of what was measured so far
 
 As root, with iproute2, util-linux, /dev/fuse, and Docker for its rows. ``image`` wants Python 3.12, since replays touch
@@ -26,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import measure
+from benchmarks import measure, next_release
 from benchmarks.start_images import multi, unoptimised
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
@@ -146,6 +147,8 @@ def page(work: Path) -> list[str]:
         )
     for said in replays:
         sections += [f"### {said['workload']['workload']}", heading(said), replay_text(said), table(said)]
+    if following := read(work, "next"):
+        sections += ["## The next release, one wheel changed, where the last one is", next_release.table(following)]
     if crowd := read(work, "nodes"):
         sections += [
             "## Many cold nodes at once: one image, one registry, one link",
@@ -158,7 +161,7 @@ def page(work: Path) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=("image", "unoptimised", "product", "replays", "nodes"))
+    parser.add_argument("part", nargs="?", choices=("image", "unoptimised", "product", "replays", "nodes", "next"))
     parser.add_argument("--work", type=Path, help="the folder of images and results")
     parser.add_argument("--rounds", type=int, default=3, help="of all ways (default %(default)s)")
     parser.add_argument("--nodes", type=int, default=16, help="that start at once (default %(default)s)")
@@ -192,6 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.part == "nodes":
         program = ("/usr/local/bin/python3", "/app/matmul.py")
         bench(work, "nodes", ["--nodes", str(options.nodes), *ways(CROWDS)], program)
+    elif options.part == "next":
+        out = work / "results" / "next"
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "start.json").write_text(json.dumps(next_release.measure_next(work), indent=1))
+        print(next_release.table(json.loads((out / "start.json").read_text())))
     if options.write:
         noted = [options.note] if options.note else []
         measure.write_page("start", "How long a CUDA image takes to start", COMMAND, *noted, *page(work))

@@ -51,7 +51,7 @@ class MadeLayer:
     diff_id: Digest
 
 
-class _Hashing:
+class Hashing:
     """What passes on the way to a file."""
 
     def __init__(self, target: IO[bytes]) -> None:
@@ -74,9 +74,9 @@ def write_layer(path: Path, files: Files) -> MadeLayer:
     """A gzip layer of files in the order given; a name that comes again is left out."""
     seen: set[str] = set()
     with path.open("wb") as file:
-        packed = _Hashing(file)
+        packed = Hashing(file)
         with igzip.IGzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as gzip:
-            plain = _Hashing(gzip)
+            plain = Hashing(gzip)
             with tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as tar:
                 for name, source in files:
                     if name not in seen:
