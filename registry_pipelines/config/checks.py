@@ -302,8 +302,10 @@ def _trust(config: Config) -> Iterable[tuple[str, str]]:
     for name, attestor in config.trust.attestors.items():
         if name in ("and", "or"):
             yield f"trust.attestors.{name}", "is no name: a policy writes `and` and `or` between attestors"
-        if not (attestor.keys or attestor.keyless):
-            yield f"trust.attestors.{name}", "names neither `keys` nor `keyless`, so nobody would count as it"
+        if not (attestor.keys or attestor.keyless or attestor.certificates):
+            yield f"trust.attestors.{name}", "names no `keys`, `keyless` or `certificates`, so nobody would count as it"
+        if attestor.certificates and attestor.attests != ("signature",):
+            yield f"trust.attestors.{name}.certificates", "sign images alone: `attests` is `[signature]` then"
         for what in attestor.attests:
             if not attestable(what):
                 yield f"trust.attestors.{name}.attests", f"{what} is said by our own stages, in their roles (`signing`)"

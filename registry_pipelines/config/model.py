@@ -15,7 +15,7 @@ from registry_pipelines.build.builder import Build
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
-from registry_pipelines.evidence.attestors import ATTESTS
+from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.promote.admission.model import Admission
@@ -220,6 +220,8 @@ class AttestorKeys(msgspec.Struct, frozen=True, kw_only=True):
     """PEM public keys; each of them counts as this attestor."""
     keyless: tuple[IdentityRule, ...] = ()
     """Identities that count as this attestor without a key, by `signing.trust_root`."""
+    certificates: AttestorCertificates | None = None
+    """Certificates that count as this attestor, for `signature`."""
 
 
 class TrustPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -435,9 +437,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return days
 
     @property
-    def attestors(self) -> dict[str, tuple[tuple[str, ...], tuple[Path, ...], tuple[IdentityRule, ...]]]:
-        """What each attestor attests, the files of its keys, and identities that count as it."""
-        return {name: (own.attests, own.keys, own.keyless) for name, own in self.trust.attestors.items()}
+    def attestors(self) -> dict[str, AttestorFiles]:
+        """Who vouches for images, by name."""
+        return {
+            name: AttestorFiles(own.attests, own.keys, own.keyless, own.certificates)
+            for name, own in self.trust.attestors.items()
+        }
 
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""

@@ -7,9 +7,12 @@ their role.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import msgspec
 
 from registry_pipelines.evidence.identity_rules import IdentityRule, counts
 from registry_pipelines.evidence.predicates import (
@@ -21,10 +24,12 @@ from registry_pipelines.evidence.predicates import (
     VULNERABILITIES_TYPE,
     roles_for,
 )
-from registry_pipelines.settings import Pattern
+from registry_pipelines.settings import FILE, Pattern
 
 if TYPE_CHECKING:  # the configuration reads names alone
     from cryptography.hazmat.primitives.asymmetric import ec
+
+    from registry_pipelines.evidence.notation.trust import Trust
 
 ATTESTED: Mapping[str, tuple[str, ...]] = {
     "provenance": (PROVENANCE_TYPE,),
@@ -49,6 +54,26 @@ def attestable(what: str) -> bool:
     return what in ATTESTED or (":" in what and not roles_for(what))
 
 
+class AttestorCertificates(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificates that count as an attestor, in the Notary Project's signatures of an image."""
+
+    roots: Annotated[tuple[Annotated[Path, FILE], ...], msgspec.Meta(min_length=1)]
+    """Certificates of the authorities, PEM or DER."""
+    identities: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Whose certificates: `x509.subject: C=GB, ST=X, O=platform, CN=signer`; `*` alone for all that they issued."""
+    timestamps: tuple[Annotated[Path, FILE], ...] = ()
+    """Roots that are believed for timestamps, so that signatures outlive the certificate."""
+
+
+class AttestorFiles(NamedTuple):
+    """An attestor as a configuration names it."""
+
+    attests: Sequence[str]
+    keys: Sequence[Path] = ()
+    identities: Sequence[IdentityRule] = ()
+    certificates: AttestorCertificates | None = None
+
+
 @dataclass(frozen=True)
 class Attestor:
     """One of them."""
@@ -60,6 +85,8 @@ class Attestor:
     """By key id."""
     identities: tuple[IdentityRule, ...] = ()
     """Who counts as this attestor without a key."""
+    certificates: Trust | None = field(default=None, repr=False)
+    """A Notation trust policy: an image signature that it believes is one of this attestor."""
 
     @property
     def ids(self) -> tuple[str, ...]:

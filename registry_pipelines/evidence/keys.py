@@ -24,11 +24,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_pipelines.errors import InputError, KeyRefused, LocalError, SignatureInvalid
-from registry_pipelines.evidence.attestors import NO_ATTESTORS, Attestor, Attestors
+from registry_pipelines.evidence.attestors import NO_ATTESTORS, Attestor, AttestorFiles, Attestors
 from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.dsse import verify_envelope
-from registry_pipelines.evidence.identity_rules import IdentityRule, counts
+from registry_pipelines.evidence.identity_rules import counts
 from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
 from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
 from registry_pipelines.evidence.model import Signer, key_name
@@ -258,19 +258,26 @@ def load_verifier(
     *,
     until: Mapping[Path, date] = MappingProxyType({}),
     revoked: Path | None = None,
-    attestors: Mapping[str, tuple[Sequence[str], Sequence[Path], Sequence[IdentityRule]]] = MappingProxyType({}),
+    attestors: Mapping[str, AttestorFiles] = MappingProxyType({}),
     keyless: Keyless | None = None,
 ) -> KeySet:
     """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
     KeySet. until: the last day (UTC) on which the keys of some of these files are believed. revoked: a list of revoked
-    keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. attestors: what each attests, the files of
-    its keys, and identities that count as it. keyless: identities that are believed beside keys. Raises InputError."""
+    keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. attestors: by name. keyless: identities that
+    are believed beside keys. Raises InputError."""
     general, own = _all_keys(paths), {role: _all_keys(files) for role, files in roles.items()}
-    known = {
-        name: Attestor(name, tuple(attests), {key_id_of(key): key for key in _all_keys(files)}, tuple(identities))
-        for name, (attests, files, identities) in attestors.items()
-    }
+    known = {name: _attestor(name, files) for name, files in attestors.items()}
     return KeySet(general, own, load_terms(until, revoked), Attestors(known), keyless)
+
+
+def _attestor(name: str, files: AttestorFiles) -> Attestor:
+    keys = {key_id_of(key): key for key in _all_keys(files.keys)}
+    certificates = None
+    if files.certificates is not None:
+        from registry_pipelines.evidence.notation.trust import trust_in
+
+        certificates = trust_in(name, files.certificates)
+    return Attestor(name, tuple(files.attests), keys, tuple(files.identities), certificates)
 
 
 def load_terms(until: Mapping[Path, date], revoked: Path | None) -> Terms:

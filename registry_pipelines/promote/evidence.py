@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.errors import ContentError, DigestInvalid, EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
@@ -30,6 +30,9 @@ from registry_pipelines.scan.predicates import REPORT_TYPES, read_reports, signe
 from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, Report
 from registry_pipelines.sign.cosign import ImageSignature, verify_image
 
+if TYPE_CHECKING:
+    from registry_pipelines.evidence.notation.trust import Trust
+
 
 @dataclass(frozen=True)
 class JudgedReport:
@@ -41,6 +44,16 @@ class JudgedReport:
     superseded_by: Report | None = None
     """A later report, or another of the same second, that is not signed. Unsigned evidence can only deny: this is how a
     rescan that finds something stops a release whose older, clean report was signed."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What the Notary Project's signatures say for one attestor."""
+
+    signatures: tuple[tuple[Digest, str], ...] = ()
+    """Manifest of each that is believed, and the SHA-256 of the certificate (``certificate:<hex>``)."""
+    problem: str = ""
+    """Why there is none."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,8 @@ class Evidence:
     """What people said about it."""
     attestors: Mapping[str, Attestor] = field(default_factory=dict)
     """Those that the policy names, as far as they are known."""
+    certified: Mapping[str, Certified] = field(default_factory=dict)
+    """Image signatures by certificates that count as those attestors; of each that has certificates."""
     problem: str = ""
     """Why the release itself is not whole, so that nothing else here was read; empty when it is."""
 
@@ -195,6 +210,7 @@ def _gathered(
     origins, foreign = read_origins(place, attestations, digest, images, verifier)
     vex, unstated = attested_vex(attestations, digest)
     streaming, unsafe = read_indexes(place, images, verifier) if indexes else ({}, [])
+    named = {name: attestor for name in attestors if (attestor := verifier.attestor(name))}
     return Evidence(
         release=digest,
         image=image,
@@ -212,7 +228,10 @@ def _gathered(
         standing_on=_standing_on(place, images, origins, bases),
         reports=tuple(signed),
         approvals=read_approvals(place, digest, verifier, known=attestations),
-        attestors={name: attestor for name in attestors if (attestor := verifier.attestor(name))},
+        attestors=(named := {name: attestor for name in attestors if (attestor := verifier.attestor(name))}),
+        certified={
+            name: _certified(place, top, each.certificates, now) for name, each in named.items() if each.certificates
+        },
     )
 
 
@@ -224,6 +243,17 @@ def _standing_on(
     from registry_pipelines.promote.base_evidence import read_standing_on  # few policies ask
 
     return read_standing_on(place, images, origins, bases)
+
+
+def _certified(place: Place, top: ManifestBytes, trust: Trust, now: datetime) -> Certified:
+    from registry_pipelines.evidence.revocation import Revocations  # certificates bring 80 modules along
+    from registry_pipelines.sign.notation import verify_notation
+
+    try:
+        found = verify_notation(place, top.descriptor, trust, revocation=Revocations(), now=now)
+    except EvidenceError as error:
+        return Certified(problem=error.what)
+    return Certified(tuple((each.descriptor.digest, f"certificate:{each.thumbprint}") for each in found.signatures))
 
 
 def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Report]) -> JudgedReport | None:

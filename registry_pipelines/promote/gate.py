@@ -514,6 +514,11 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
     bundles = [signature for signature in evidence.signatures if signature.form == "bundle"]
     used = {(f"signature:{each.form}", each.descriptor.digest, each.key_id) for each in bundles or evidence.signatures}
     used |= {
+        ("signature:notation", digest, signer)
+        for certified in evidence.certified.values()
+        for digest, signer in certified.signatures
+    }
+    used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
         for attestation in used_by_attestors(evidence)
         if attestation.predicate_type != SIGNATURE_TYPE

@@ -16,7 +16,7 @@ from registry_pipelines.evidence.predicates import APPROVAL_TYPE, CYCLONEDX_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.attestors import AllOf, Expression, Named, read_expression
 from registry_pipelines.promote.documents import Policy, Step
-from registry_pipelines.promote.evidence import Evidence
+from registry_pipelines.promote.evidence import Certified, Evidence
 from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
 from registry_pipelines.scan.report import Report
 
@@ -79,8 +79,11 @@ def _missing(what: str, attestor: Attestor, evidence: Evidence, policy: Policy) 
         if why := evidence.approvals.why_none(attestor.name, image=evidence.image, now=evidence.now):
             yield why
     elif what == "signature":
-        if not any(attestor.made(each.key_id) for each in evidence.signatures):
-            yield "no signature of the image is by its keys"
+        certified = evidence.certified.get(attestor.name, Certified())
+        if not certified.signatures and not any(attestor.made(each.key_id) for each in evidence.signatures):
+            yield "no signature of the image is by its keys" + (
+                f", and {certified.problem}" if certified.problem else ""
+            )
     elif what == "vulnerabilities":
         yield from _against_report(attestor, evidence, policy)
     else:

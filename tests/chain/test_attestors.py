@@ -69,6 +69,8 @@ def test_a_release_ships_when_its_attestors_vouch_for_it(fleet: Fleet) -> None:
         ("qa: {attests: [approval], keys: []}", "qa", "needs at least 1 entry"),
         ("qa: {attests: [], keys: [a.pub]}", "qa", "needs at least 1 entry"),
         ("qa: {attests: [approvals], keys: [a.pub]}", "qa", "is not what an attestor can attest"),
+        ("qa: {attests: [approval]}", "qa", "names no `keys`, `keyless` or `certificates`"),
+        ('qa: {attests: [approval], certificates: {roots: [a.pem], identities: ["*"]}}', "qa", "sign images alone"),
         ("or: {attests: [approval], keys: [a.pub]}", "or", "is no name"),
         ('qa: {attests: ["urn:registry-pipelines:promotion:v1"], keys: [a.pub]}', "qa", "our own stages"),
         ('qa: {attests: ["https://slsa.dev/verification_summary/v1"], keys: [a.pub]}', "qa", "our own stages"),

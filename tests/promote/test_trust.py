@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.attestors import AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.keys import KeySet, load_verifier
+from registry_pipelines.evidence.notation.signers import load_certified_signer
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
     PROVENANCE_TYPE,
@@ -33,10 +37,15 @@ from registry_pipelines.promote.verdicts import publish as publish_verdict
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.predicates import report_predicate
 from registry_pipelines.scan.report import Finding
+from registry_pipelines.sign.notation import sign_notation
+from tests.doubles.authorities import CODE, make_root
 from tests.evidence.parts import Key
 from tests.promote.parts import CRITICAL, NOW, PROVENANCE, Candidate, candidate
 
 MakeKey = Callable[[str], Key]
+BEFORE = NOW - datetime.now(UTC) - timedelta(days=1)
+ROOT, STRANGER = make_root(begins=BEFORE), make_root(begins=BEFORE)
+LEAF = ROOT.issue("signer", uses=(CODE,), begins=BEFORE)
 ANNA = Person("anna", "claimed")
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True).filter(lambda name: name not in ("and", "or"))
@@ -140,7 +149,8 @@ ATTESTORS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 def trusted(good: Candidate, make_key: MakeKey) -> Trusted:
     """Everything is signed by the key of all roles, and by no attestor yet."""
     attestors = {
-        name: (attests, [make_key(each).public for each in keys]) for name, (attests, keys) in ATTESTORS.items()
+        name: AttestorFiles(attests, [make_key(each).public for each in keys])
+        for name, (attests, keys) in ATTESTORS.items()
     }
     return Trusted(good, make_key, load_verifier([good.key.public], attestors=attestors))
 
@@ -293,3 +303,38 @@ def test_a_statement_about_another_release_vouches_for_nothing(trusted: Trusted,
     other = candidate(place, trusted.item.key, "other")
     trusted.say(PROVENANCE_TYPE, PROVENANCE, "ci", about=other.top)
     assert trusted.against("build-system") == ["attestor build-system: no provenance is by its keys"]
+
+
+@pytest.fixture
+def certified(good: Candidate, tmp_path: Path) -> Callable[..., Verdict]:
+    """The verdict where the platform team signs by certificate. by: of its authority, or of a namesake."""
+    files = {}
+    for name, issued in (("root", ROOT), ("stranger", STRANGER)):
+        files[name] = tmp_path / f"{name}.pem"
+        files[name].write_bytes(issued.certificate.public_bytes(Encoding.PEM))
+
+    def verdict(*, root: str = "root", subject: str = "x509.subject: C=GB, ST=X, O=platform") -> Verdict:
+        certificates = AttestorCertificates(roots=(files[root],), identities=(subject,))
+        attestors = {"platform": AttestorFiles(["signature"], certificates=certificates)}
+        verifier = load_verifier([good.key.public], attestors=attestors)
+        policy = Policy(attestors="platform", required=("provenance", "sbom", "vulnerabilities"))
+        return judge(good.place, good.top, policy, verifier, image="app", now=NOW)
+
+    return verdict
+
+
+def test_a_signature_by_certificate_is_an_attestors(
+    good: Candidate, certified: Callable[..., Verdict], tmp_path: Path
+) -> None:
+    assert certified().reasons == (
+        "attestor platform: no signature of the image is by its keys, and the image has no Notation signature",
+    )
+    (tmp_path / "leaf.key").write_bytes(LEAF.key_pem)
+    (tmp_path / "leaf.pem").write_bytes(LEAF.pem)
+    signer = load_certified_signer(tmp_path / "leaf.key", tmp_path / "leaf.pem")
+    made = sign_notation(good.place, good.top, signer, now=NOW)
+    verdict = certified()
+    assert verdict.allow, verdict.reasons
+    assert made.descriptor.digest in {used.digest for used in verdict.evidence}
+    for other in (certified(root="stranger"), certified(subject="x509.subject: C=GB, ST=X, O=Other")):
+        assert not other.allow and "no Notation signature is believed" in other.reasons[0]

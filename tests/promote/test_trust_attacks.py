@@ -13,6 +13,7 @@ import pytest
 from registry_pipelines.evidence import referrers
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.attestors import AttestorFiles
 from registry_pipelines.evidence.bundles import write_bundle
 from registry_pipelines.evidence.dsse import Envelope, pae, sign_envelope
 from registry_pipelines.evidence.keys import load_verifier
@@ -40,7 +41,7 @@ def build_system(make_key: MakeKey) -> Key:
 @pytest.fixture
 def release(good: Candidate, build_system: Key) -> Candidate:
     """Whole, but for the word of the build system."""
-    attestors = {"build-system": (["provenance"], [build_system.public])}
+    attestors = {"build-system": AttestorFiles(["provenance"], [build_system.public])}
     good.key = replace(good.key, verifier=load_verifier([good.key.public], attestors=attestors))
     return good
 

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import msgspec
 
 from registry_pipelines.errors import InputError, SignatureInvalid
+from registry_pipelines.evidence.attestors import AttestorCertificates
 from registry_pipelines.evidence.notation.envelope import X509_SCHEME
 from registry_pipelines.evidence.notation.identities import ANY, SUBJECT, is_named, overlap, read_subject
 from registry_pipelines.evidence.x509 import Certificate, is_authority, is_self_signed, name_of, read_certificates
@@ -148,6 +149,32 @@ def read_trust(folder: Path) -> Trust:
     named = {tuple(one.split(":", 1)) for each in document.trust_policies for one in each.trust_stores}
     stores = {(kind, name): _read_store(folder, kind, name) for kind, name in sorted(named)}
     return Trust(document, stores)  # type: ignore[arg-type]  # the kinds are those that the document may name
+
+
+def trust_in(name: str, files: AttestorCertificates) -> Trust:
+    """Trust these authorities and identities for every repository, strictly. name: of who they are, for messages.
+
+    Raises InputError, which names the file or the identity and what is wrong with it.
+    """
+    stores: dict[tuple[StoreKind, str], list[Certificate]] = {("ca", name): [], ("tsa", name): []}
+    for kind, paths in (("ca", files.roots), ("tsa", files.timestamps)):
+        for path in paths:
+            for certificate in read_certificates(_read_file(path), where=str(path)):
+                _check_stored(certificate, kind, str(path))
+                stores[kind, name].append(certificate)  # type: ignore[index]  # one of the two kinds
+    if not stores["ca", name]:
+        raise InputError(f"no certificate is named whose signatures count as {name}")
+    statement = Statement(
+        name=name,
+        registry_scopes=[ANY],
+        signature_verification=Verification(level="strict"),
+        trust_stores=[f"{kind}:{name}" for (kind, _), held in stores.items() if held],
+        trusted_identities=list(files.identities),
+    )
+    document = Document(version="1.0", trust_policies=[statement])
+    if problem := next(iter(_problems(document)), ""):
+        raise InputError(f"the certificates of {name} cannot be trusted: {problem}")
+    return Trust(document, stores)
 
 
 def read_document(raw: bytes, *, where: str = "") -> Document:
