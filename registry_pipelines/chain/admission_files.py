@@ -40,6 +40,29 @@ def _containers(session: Session) -> dict[str, bytes]:
     return containers_files(session.config.admission, _sources(session), _keys(session))
 
 
+def _notation(session: Session) -> dict[str, bytes]:
+    own = session.config.signing.notation
+    if own is None or own.certificates is None:
+        raise InputError(
+            "releases are not signed for Notation here",
+            where="signing.notation",
+            do="Name the certificate that signs, with its chain, in signing.notation.certificates",
+        )
+    from registry_pipelines.evidence.keys import read_key_file
+    from registry_pipelines.evidence.x509 import read_certificates
+    from registry_pipelines.promote.admission.notation import notation_files
+
+    places: dict[str, list[str]] = {}
+    for name, site in _sites(session).names().items():
+        places.setdefault(site.image, []).append(name)
+    roots = [own.timestamps.roots] if own.timestamps else []
+    signing, stamps = (
+        [each for path in paths for each in read_certificates(read_key_file(path), where=str(path))]
+        for paths in ([own.certificates], roots)
+    )
+    return notation_files(places, signing, stamps)
+
+
 def _rego(session: Session) -> dict[str, bytes]:
     from registry_pipelines.promote.admission.rego import rego_files
 
@@ -87,6 +110,7 @@ def _review(content: dict[str, Any]) -> dict[str, Any]:
 _FORMS: dict[Form, Callable[[Session], dict[str, bytes]]] = {
     "webhook": _webhook,
     "containers": _containers,
+    "notation": _notation,
     "rego": _rego,
     "validating-policy": _validating_policy,
     "kyverno": _kyverno,

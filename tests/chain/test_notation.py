@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, EvidenceMissing, InputError, SignatureInvalid
-from tests.chain.fleet import Fleet
+from registry_pipelines.transfer.copying import copy_closure
+from registry_pipelines.transfer.engine import Engine
+from tests.chain.fleet import Fleet, push
 from tests.cli.on_fleet import answer, run
 from tests.doubles.authorities import STAMPS, Issued, OpensslRevocations, OpensslTimestamps, make_root, revocable
 from tests.sign.notations import Notation, serve_timestamps
@@ -30,6 +32,13 @@ def configured(fleet: Fleet, issued: Issued = SIGNER, **more: str) -> Chain:
     fields = {"certificates": "chain.pem", "key": "notation.key", **more}
     told = ", ".join(f"{name}: {value}" for name, value in fields.items())
     return fleet.reload(("signing: {generate: true}", f"signing: {{generate: true, notation: {{{told}}}}}"))
+
+
+def configured_again(fleet: Fleet, issued: Issued) -> Chain:
+    """The same with another key and chain."""
+    (fleet.folder / "notation.key").write_bytes(issued.key_pem)
+    (fleet.folder / "chain.pem").write_bytes(issued.pem)
+    return Chain(load(fleet.path, {}))
 
 
 def trusting(fleet: Fleet, *anchors: Issued, stamps: tuple[Issued, ...] = (), **statement: object) -> Path:
@@ -64,6 +73,37 @@ def test_a_release_is_signed_for_notation_too(
     program.trust(ROOT, stamps=[stamps_root])
     done = program.verify(f"{chain.place('app')}@{release.digest}")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.peer("notation")
+def test_notation_believes_releases_by_the_policy_that_is_written_for_it(
+    fleet: Fleet, peer: Callable[[str], str]
+) -> None:
+    """At every place, and nothing else there; an approved image of others is in no policy of notation's."""
+    chain = configured(fleet)
+    release = fleet.release("v1")
+    chain.sign(release)
+    stranger = push(chain.place("app"), "v2")  # pushed, and not signed
+    program = Notation(peer("notation"), fleet.folder / "home")
+    files = chain.admission_files("notation")
+    assert set(files) == {"trustpolicy.json", "truststore/x509/ca/registry-pipelines/0.pem"}
+    for name, content in files.items():
+        (program.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (program.folder / name).write_bytes(content)
+    done = program.verify(f"{chain.place('app')}@{release.digest}")
+    assert done.returncode == 0, done.stderr
+    assert program.verify(f"{chain.place('app')}@{stranger.digest}").returncode != 0
+    gcp = chain.target_place("app", "gcp")
+    copy_closure(chain.place("app"), "v1", [gcp], engine=Engine(state=fleet.folder / "copies"))
+    assert program.verify(f"{gcp}@{release.digest}").returncode == 0
+    other = fleet.release("v1", image="tool")
+    configured_again(fleet, ROOT.issue("stranger")).sign(other)
+    assert "verification failed" in program.verify(f"{chain.place('tool')}@{other.digest}").stderr
+    (fleet.folder / "chain.pem").write_bytes(ROOT.pem)
+    with pytest.raises(InputError, match="0 that sign and 1 root"):
+        chain.admission_files("notation")
+    with pytest.raises(InputError, match="not signed for Notation"):
+        fleet.chain.admission_files("notation")
 
 
 def test_the_persons_key_signs_where_it_has_a_certificate(fleet: Fleet) -> None:

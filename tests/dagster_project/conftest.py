@@ -14,7 +14,7 @@ import sys
 import tarfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -391,13 +391,26 @@ def settings(tmp_path: Path) -> Path:
     return write_settings(tmp_path)
 
 
-@pytest.fixture
-def world(settings: Path) -> Iterator[World]:
-    """Everything up and empty."""
+@contextmanager
+def opened_world(settings: Path) -> Iterator[World]:
     config = load(settings)
     with ensure_registries(config), dg.DagsterInstance.ephemeral() as instance:
         chain = Chain(config)
         yield World(config, chain, build_definitions(config, lambda: chain), instance)
+
+
+@pytest.fixture
+def world(settings: Path) -> Iterator[World]:
+    """Everything up and empty."""
+    with opened_world(settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same for all tests of a file, which leave it as they found it."""
+    with opened_world(write_settings(tmp_path_factory.mktemp("world"))) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
