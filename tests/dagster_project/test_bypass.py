@@ -94,24 +94,28 @@ def test_a_backfill_in_one_run_ships_nothing(denied: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra",
+    ("extra", "refused"),
     [
-        {"ops": {"promotion": {"config": {"force": True}}}},
-        {"ops": {"promotion": {"config": {"promoted_by": "boss", "policy": "none"}}}},
-        {"resources": {"chain": {"config": {"path": "elsewhere.yaml"}}}},
-        {"ops": {"verdict": {"config": {"allow": True}}}},
-        {"ops": {"promotion": {"inputs": {"verdict": True}}}},
+        ({"ops": {"promotion": {"config": {"force": True}}}}, True),
+        ({"ops": {"promotion": {"config": {"promoted_by": "boss", "policy": "none"}}}}, True),
+        ({"resources": {"chain": {"config": {"path": "elsewhere.yaml"}}}}, False),
+        ({"ops": {"verdict": {"config": {"allow": True}}}}, False),
+        ({"ops": {"promotion": {"inputs": {"verdict": True}}}}, True),
     ],
 )
-def test_the_launchpad_has_no_field_that_changes_an_answer(denied: Refused, extra: dict[str, Any]) -> None:
-    """What is typed there beside a name is an error before anything runs."""
-    with pytest.raises(dg.DagsterInvalidConfigError):
-        denied.world.defs.resolve_job_def("release").execute_in_process(
-            instance=denied.world.instance,
-            partition_key=denied.key,
-            run_config={**QUIET, **extra},
-            raise_on_error=False,
-        )
+def test_the_launchpad_has_no_field_that_changes_an_answer(
+    denied: Refused, extra: dict[str, Any], refused: bool
+) -> None:
+    """What is typed there beside a name is an error before anything runs, or, of a step and a resource that take no
+    config, is not looked at."""
+    job, options = denied.world.defs.resolve_job_def("release"), {"partition_key": denied.key, "raise_on_error": False}
+    config = {**QUIET, **extra}
+    if refused:
+        with pytest.raises(dg.DagsterInvalidConfigError):
+            job.execute_in_process(instance=denied.world.instance, run_config=config, **options)
+    else:
+        result = job.execute_in_process(instance=denied.world.instance, run_config=config, **options)
+        assert not result.success and "leaky" in failures(result)
 
 
 @pytest.mark.parametrize("job", ["promote", "release"])
