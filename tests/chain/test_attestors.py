@@ -66,7 +66,7 @@ def test_a_release_ships_when_its_attestors_vouch_for_it(fleet: Fleet) -> None:
     [
         ("qa: {attests: [approval], keys: [a.pub]}", "qa and ghost", "ghost"),
         ("qa: {attests: [approval], keys: [a.pub]}", "qa and", "cannot be read: the name of an attestor is wanted"),
-        ("qa: {attests: [approval], keys: []}", "qa", "needs at least 1 entry"),
+        ("qa: {attests: [approval], keys: []}", "qa", "names no `keys`"),
         ("qa: {attests: [], keys: [a.pub]}", "qa", "needs at least 1 entry"),
         ("qa: {attests: [approvals], keys: [a.pub]}", "qa", "is not what an attestor can attest"),
         ("qa: {attests: [approval]}", "qa", "names no `keys`, `keyless` or `certificates`"),
