@@ -66,10 +66,10 @@ def newly_vulnerable(chain: Chain, result: StageResult) -> dict[str, list[str]]:
         for row in result.rows
         if row["found"] == "newly vulnerable"
     ]
-    keys = chain.keys_of(found)
+    keys, told = chain.keys_of(found), {each: f"{each.image}:{each.tag}: " for each in found}
     return {
-        keys[each]: [reason.removeprefix(f"{each.key}: ") for reason in result.reasons if reason.startswith(each.key)]
-        for each in found
+        keys[each]: [reason.removeprefix(named) for reason in result.reasons if reason.startswith(named)]
+        for each, named in told.items()
     }
 
 

@@ -291,7 +291,9 @@ class _Sweep:
             facts=facts,
             rows=[_row(each) for each in answers if each.found != "same"],
             alerts=alerts,
-            reasons=[f"{each.release.key}: {reason}" for each in vulnerable for reason in each.reasons],
+            reasons=[
+                f"{each.release.image}:{each.release.tag}: {reason}" for each in vulnerable for reason in each.reasons
+            ],
             next_steps=[
                 typed(self._session.config, "judge", f"{each.release.image}:{each.release.tag}") for each in vulnerable
             ],

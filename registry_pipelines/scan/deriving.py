@@ -32,7 +32,6 @@ from registry_pipelines.progress import Progress, count_text
 from registry_pipelines.scan.advisory_sets import Piece, changing, file_name, root_of
 from registry_pipelines.scan.deb_changelog import Change, changelog_of, read_changes
 from registry_pipelines.scan.feed import Feed
-from registry_pipelines.scan.listings import newest_of
 from registry_pipelines.scan.os_databases import read_stanzas
 from registry_pipelines.scan.updating import Updated, before, finish, piece_of
 from registry_pipelines.scan.versions import DERIVED, DERIVED_ID, parse_version
@@ -112,7 +111,7 @@ def derive(feed: Feed, held: Iterable[Held], state: Path, *, now: datetime, prog
         piece = piece_of(DERIVED, [archive], times, complete=complete, origin=feed.url)
         done = finish(state, [piece, *there], now=now, old=old, progress=progress)
         done.fetched = {part.ecosystem: "kept" for part in kept}
-        done.fetched[DERIVED] = f"{count_text(deriver.read, 'changelog')} of {feed.url}, as of {newest_of(times)}"
+        done.fetched[DERIVED] = count_text(deriver.read, "changelog")
         done.notes = deriver.notes
         return done
 
