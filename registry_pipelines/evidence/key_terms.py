@@ -65,7 +65,7 @@ def read_revoked(raw: bytes, *, where: str) -> dict[str, str]:
             raise InputError(
                 f"line {number} of the list of revoked keys is no key id with a reason",
                 where=where,
-                do="Write sha256:<64 hex digits>, a space, and why; `verify` shows the ids of keys",
+                do="Write sha256:<64 hex digits>, a space, and why; `verify --json` shows the ids of keys",
             )
         revoked[match[1]] = match[2]
     return revoked

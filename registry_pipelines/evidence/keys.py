@@ -190,6 +190,10 @@ class KeySet:
             do="Have a key of the right role sign it, or trust this key for that role",
         )
 
+    def against(self, key_id: str) -> str:
+        """See Verifier."""
+        return self._terms.against(key_id)
+
     def believed(self, predicate_type: str) -> tuple[str, ...]:
         """See Verifier."""
         attestors = self._attestors.of_type(predicate_type)

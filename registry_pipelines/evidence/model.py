@@ -62,6 +62,11 @@ class Verifier(Protocol):
         """
         ...
 
+    def against(self, key_id: str) -> str:
+        """Why a key is not believed any more, whatever it is for: it is revoked, or retired and its day is over. Empty
+        when neither is said of it."""
+        ...
+
     def believed(self, predicate_type: str) -> tuple[str, ...]:
         """Ids of all keys that are believed for statements of this type, sorted."""
         ...

@@ -19,6 +19,7 @@ from datetime import datetime
 
 import msgspec
 
+from registry_pipelines.evidence.model import key_name
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
     OPENVEX_TYPES,
@@ -134,7 +135,8 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     """May a copy of this release leave its source registry? What the verdict accepted is in the answer.
 
     reports: every vulnerability report attached to it, signed or not. channel: the one its image is promoted to.
-    (1) The latest verdict that a trusted key signed is allow, by the policy as it is now. (2) No report that is later
+    (1) The latest verdict that a trusted key signed is allow, by the policy as it is now, and rests on no evidence of a
+    key that was revoked or has ended since. (2) No report that is later
     than the judged one breaks that policy: a rescan counts before anybody judges again, and unsigned it can only deny.
     (3) A signed record of its image put the channel on it: the digest may be another image's,
     too. (4) The version tag is the release's own, since it goes along, and nobody revoked it. While a break-glass
@@ -441,8 +443,19 @@ def _allowed(standing: Standing, reports: Iterable[Report], policy: Policy, now:
     outcome = _signed_verdict(latest, policy.name, policy.digest)
     if latest is not None:
         outcome.add(_later_reports(reports, latest.verdict, policy, now, standing.vex))
+        outcome.add(_ended_keys(latest.verdict, standing))
         outcome.accepted = list(latest.verdict.accepted)
     return outcome
+
+
+def _ended_keys(verdict: Verdict, standing: Standing) -> Outcome:
+    """A verdict is worth no more than what it rests on: a key that was revoked since takes its evidence away."""
+    reasons = [
+        f"key: the verdict rests on {used.predicate_type}, signed by {key_name(used.key_id)}, which {why}"
+        for used in verdict.evidence
+        if (why := standing.ended.get(used.key_id))
+    ]
+    return Outcome(list(dict.fromkeys(reasons)), [Step(kind="judge")] if reasons else [])
 
 
 def _excused(outcome: Outcome, glass: BrokenGlass, hard: Sequence[str]) -> Outcome:

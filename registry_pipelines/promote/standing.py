@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
@@ -35,6 +36,8 @@ class Standing:
     """What persons decided beside the policy: break-glasses, revocations."""
     vex: tuple[VexStatement, ...] = ()
     """What trusted people signed about its findings."""
+    ended: Mapping[str, str] = field(default_factory=dict)
+    """Keys that signed evidence of its verdicts and are revoked, or retired since: why, by key id."""
 
     def promotions(self, channel: str) -> tuple[PromotionRecord, ...]:
         """Every record of its image that put a channel on it, oldest first."""
@@ -43,10 +46,13 @@ class Standing:
 
 def read_standing(place: Place, release: Release, known: Attestations, verifier: Verifier) -> Standing:
     """Where a release stands. known: what was read and verified about its digest. Raises RegistryError."""
+    verdicts = read_verdicts(place, release.digest, verifier, known=known)
+    signers = {used.key_id for published in verdicts.published for used in published.verdict.evidence}
     return Standing(
         release=release,
         tagged=digest_at(place, release.tag),
-        verdicts=read_verdicts(place, release.digest, verifier, known=known),
+        verdicts=verdicts,
+        ended={key_id: why for key_id in sorted(signers) if (why := verifier.against(key_id))},
         records=tuple(record for record, _ in records(place, release.digest, verifier, known=known)),
         interventions=read_interventions(known, release.digest),
         vex=attested_vex(known, release.digest)[0],

@@ -671,3 +671,12 @@ def test_who_is_believed_beside_keys(tmp_path: Path) -> None:
     config = load(written(tmp_path, SMALL + beside), {"TOKEN": "x"})
     assert config.trusted_keys == (tmp_path / "a.pub",) and config.trusted_by_role == {"builder": ()}
     assert set(config.identities_by_role) == {"builder"} and config.signing_key_of("builder") is None
+    attestors = f"trust: {{attestors: {{ci: {{attests: [provenance], {rule}}}}}}}\n"
+    told = load(written(tmp_path, SMALL + "signing: {trust_root: root.json}\n" + attestors), {"TOKEN": "x"})
+    assert told.attestors == {"ci": (("provenance",), (), alone.signing.keyless)}
+    assert any(
+        "trust.attestors.ci.keyless: needs `signing.trust_root`" in each
+        for each in problems(tmp_path, SMALL + attestors)
+    )
+    nobody = "trust: {attestors: {ci: {attests: [provenance]}}}\n"
+    assert any("names neither `keys` nor `keyless`" in each for each in problems(tmp_path, SMALL + nobody))

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import InputError, KeyRefused, SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.attestations import attest, read_attestations
+from registry_pipelines.evidence.attestors import Attestor, Attestors
 from registry_pipelines.evidence.bundles import MessageSignature, read_bundle
 from registry_pipelines.evidence.dsse import Envelope
 from registry_pipelines.evidence.identity_rules import IdentityRule
@@ -437,6 +438,23 @@ def test_an_identity_vouches_for_its_role_alone(
     nobody = keyless_set(trusted, IdentityRule(issuer=ISSUER, identity="ci@platform.example"))
     with pytest.raises(SignatureInvalid, match=f"it is signed by {name}, who is not believed"):
         verify_image(place, image.digest, nobody)
+
+
+def test_an_identity_counts_as_an_attestor(
+    place: Place, image: Descriptor, private: PrivateSigstore, trusted: TrustRoot, key: Key
+) -> None:
+    """Under a trust policy the build system's word alone is provenance, and it has no key."""
+    attach_bundle(place, image, private.sign(about(image, PROVENANCE_TYPE)))
+    attest(place, image, PROVENANCE_TYPE, {"by": "key"}, key.signer)
+    system = Attestor("build-system", ("provenance",), identities=(RULE,))
+    pair = read_public_keys(key.public.read_bytes(), where="")
+    known = KeySet(pair, attestors=Attestors({"build-system": system}), keyless=Keyless([trusted]))
+    found = read_attestations(place, image.digest, known.under(["build-system"]))
+    assert [each.key_id for each in found.verified] == [f"keyless:{ISSUER} {WORKFLOW}"]
+    assert known.counts_as(found.verified[0].key_id, "build-system", PROVENANCE_TYPE)
+    assert not known.counts_as(key.signer.key_id, "build-system", PROVENANCE_TYPE)
+    assert not known.counts_as(f"keyless:{ISSUER} {WORKFLOW}4", "build-system", PROVENANCE_TYPE)
+    assert [each.key_id for each in read_attestations(place, image.digest, known).verified] == [key.signer.key_id]
 
 
 def test_a_damaged_bundle_of_an_identity_hides_no_good_one(

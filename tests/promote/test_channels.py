@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from registry_pipelines.errors import NotFound, PromotionDenied, ReferenceInvalid, TagImmutable, Unavailable
 from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.keys import load_verifier
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, VERDICT_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
@@ -25,6 +27,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release, check_channel
 from registry_pipelines.scan.predicates import vulnerability_predicate
 from registry_pipelines.settings import Duration
+from registry_pipelines.sign.release import sign_release
 from tests.evidence.parts import Cosign, Counted, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate, candidate
 
@@ -295,6 +298,34 @@ def test_only_what_was_promoted_may_leave(good: Candidate) -> None:
     good.attach_report(CRITICAL, scanned_at="2026-11-23T11:00:00Z")
     with pytest.raises(PromotionDenied, match=r"of 2026-11-23T11:00:00Z, after the verdict: CRITICAL .*CVE-2026-1"):
         leave()
+
+
+def test_what_rests_on_a_revoked_key_leaves_no_more(bare: Candidate, key: Key, other_key: Key, tmp_path: Path) -> None:
+    """The promoter's key is as good as before; the builder's was lost after the promotion."""
+    roles = {"builder": [other_key.public]}
+    trusted, item = load_verifier([key.public], roles), bare
+    item.attach_everything()
+    signers = {**key.signers, "builder": other_key.signer}
+    sign_release(item.place, item.top, signers, trusted, report_passes=lambda *_, **__: [], now=NOW)
+    verdict = judge(item.place, item.top, DEFAULT_POLICY, trusted, image="app", now=NOW)
+    publish(item.place, item.top, verdict, key.signer, trusted)
+    promote(item.place, item.release, DEFAULT_POLICY, trusted, key.signer, channel="prod", now=NOW, by=JANE)
+
+    def leave(**terms: Any) -> list[str]:
+        verifier = load_verifier([key.public], roles, **terms)
+        return require_promoted(item.place, item.release, DEFAULT_POLICY, verifier, channel="prod", now=NOW)
+
+    assert leave() == leave(until={other_key.public: date(2999, 1, 1)}) == []
+    (tmp_path / "revoked.txt").write_text(f"{other_key.signer.key_id} a runner was taken over\n")
+    who = other_key.signer.key_id[:19]
+    what = f"key: the verdict rests on https://slsa.dev/provenance/v1, signed by {who}, which is"
+    for terms, why in (
+        ({"revoked": tmp_path / "revoked.txt"}, f"{what} revoked (a runner was taken over)"),
+        ({"until": {other_key.public: date(2020, 1, 1)}}, f"{what} retired and was believed until 2020-01-01"),
+    ):
+        with pytest.raises(PromotionDenied) as caught:
+            leave(**terms)
+        assert caught.value.reasons == [why]
 
 
 class Contested:
