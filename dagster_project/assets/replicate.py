@@ -56,7 +56,11 @@ def replica(target: Target) -> dg.AssetsDefinition:
         if target.name not in targets:
             yield outcome(EQUAL, passed=True, note=f"{release.image} does not go to {target.name}")
             return
-        chosen = [each for each in targets if each in selected(context, "replica")]
+        due = chain.targets_of(release)
+        if target.name not in due:
+            yield outcome(EQUAL, passed=True, note=f"{target.name} takes releases of a channel that it did not come to")
+            return
+        chosen = [each for each in due if each in selected(context, "replica")]
         with refusals(context), progress_in_log(context, chain) as logged_chain:
             result = together.take("replica", target.name, chosen, partial(logged_chain.replicate_to, release))
             if isinstance(result, RegistryPipelinesError):

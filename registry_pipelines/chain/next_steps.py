@@ -193,7 +193,7 @@ class _Told:
         yield f"Wait another {about[0]}; a person in a hurry breaks the glass: {self._command(*self._glass())}"
 
     def _glass(self) -> list[str]:
-        return ["break-glass", "open", self._name, "--channel", self._channel.name, "--reason", "WHY", "--for", "4h"]
+        return ["break-glass", "open", self._name, "--channel", self._channel.name, "--reason", "WHY", "--lasts", "4h"]
 
     def _record(self, platforms: tuple[str, ...]) -> Iterator[str]:
         yield f"{self._command('stream', 'record', self._name)}  # {_where(platforms)}"

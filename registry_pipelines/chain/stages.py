@@ -395,6 +395,58 @@ class Chain:
         with self._telling_denials(release):
             return promote.promote(self._session, release, by, channel=channel)
 
+    def break_glass(
+        self, release: Release, by: Person | None = None, *, reason: str, lasts: timedelta, channel: str = ""
+    ) -> StageResult:
+        """Let a release come to a channel (the last of its image unless told) against its policy, for a time; before
+        :meth:`promote`. Told, and listed until :meth:`close_break_glass`. Raises InputError."""
+        from registry_pipelines.chain import intervene
+
+        result = intervene.open_glass(self._session, release, by, reason=reason, lasts=lasts, channel=channel)
+        what = f"{result.facts['channel']} may name it until {result.facts['expires']}: {reason}"
+        problems = self.notify("break-glass", release, stage="break-glass", what=what, reasons=result.notes)
+        return replace(result, notes=[*result.notes, *problems])
+
+    def close_break_glass(self, release: Release, by: Person | None = None, *, reason: str = "") -> StageResult:
+        """End every break-glass of a release. Raises InputError where there is none."""
+        from registry_pipelines.chain import intervene
+
+        return intervene.close_glasses(self._session, release, by, reason=reason)
+
+    def break_glasses(self, images: Sequence[str] = ()) -> StageResult:
+        """Every break-glass of images (all unless named) that nobody closed; ``rows``."""
+        from registry_pipelines.chain import intervene
+
+        return intervene.glasses(self._session, images)
+
+    def revoke(
+        self, release: Release, by: Person | None = None, *, reason: str, back_to: Release | None = None
+    ) -> StageResult:
+        """Deny a release that turned out bad, take its channels back to the last good one, and tell every place that
+        has it; not ``ok`` while something is left, and the same call does the rest. Told, and listed until
+        :meth:`close_revocation`. Raises InputError, RegistryError of the source."""
+        from registry_pipelines.chain import revoke
+
+        result = revoke.revoke(self._session, release, by, reason=reason, back_to=back_to)
+        what = f"{result.action}: {result.facts['reason']}"
+        problems = self.notify("revoked", release, stage="revoke", what=what, reasons=result.reasons)
+        return replace(result, notes=[*result.notes, *problems])
+
+    def close_revocation(
+        self, release: Release, by: Person | None = None, *, reason: str = "", lift: bool = False
+    ) -> StageResult:
+        """Take a revocation off the list, where all is done; it goes on denying, unless it is lifted. Raises
+        InputError."""
+        from registry_pipelines.chain import revoke
+
+        return revoke.close(self._session, release, by, reason=reason, lift=lift)
+
+    def revocations(self, images: Sequence[str] = ()) -> StageResult:
+        """Every revocation of images (all unless named) that nobody closed; ``rows``."""
+        from registry_pipelines.chain import intervene
+
+        return intervene.revocations(self._session, images)
+
     def promote_automatically(self, release: Release) -> StageResult:
         """The same for a run that nobody asked to promote: only where the image says so, and never back. Elsewhere an
         allowed release waits for a person: ``facts["waits"]``, and it is told, as a denial is."""

@@ -54,6 +54,8 @@ GROUPS = {
         "judge": ("releases", "Judge a release by its policy and attach the signed verdict"),
         "approve": ("approving", "Approve a release as a person, or take that back"),
         "promote": ("releases", "Move the image's channel tag to a release that its policy allows"),
+        "break-glass": ("intervening", "Let a release go against its policy for a time"),
+        "revoke": ("intervening", "Deny a release that turned out bad"),
         "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
         "mirror": ("releases", "Bring the foreign images of a mirror"),
     },

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 PASSWORD_VARIABLE = "REGISTRY_PIPELINES_KEY_PASSWORD"  # noqa: S105 - the variable's name
 
 
-class _Lasting(click.ParamType[Duration]):
+class Lasting(click.ParamType[Duration]):
     """``30d``."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
+        """See click."""
         if isinstance(value, Duration):
             return value
         try:
@@ -39,7 +40,7 @@ class _Lasting(click.ParamType[Duration]):
 @click.argument("release", shell_complete=IMAGES)
 @click.option("--as", "capacity", metavar="NAME", help="As what you approve: an attestor's name (qa), or any word.")
 @click.option("--note", default="", metavar="TEXT", help="What you looked at; it is signed, too.")
-@click.option("--lasts", type=_Lasting(), metavar="DURATION", help="How long it counts (30d); for ever unless told.")
+@click.option("--lasts", type=Lasting(), metavar="DURATION", help="How long it counts (30d); for ever unless told.")
 @click.option("--withdraw", is_flag=True, help="Take back every approval that was given as NAME.")
 @click.option("--list", "listed", is_flag=True, help="List who said what; sign nothing.")
 @click.option("--by", metavar="NAME", help="Who you are; the account of this machine unless told.")

@@ -297,8 +297,8 @@ class Sensors(msgspec.Struct, frozen=True, kw_only=True):
     """Most runs that one look asks for."""
 
 
-NotifyEvent = Literal["denied", "held", "failed", "vulnerable"]
-NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("denied", "held", "failed", "vulnerable")
+NotifyEvent = Literal["denied", "held", "failed", "vulnerable", "break-glass", "revoked"]
+NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("denied", "held", "failed", "vulnerable", "break-glass", "revoked")
 
 
 class Notify(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,7 +313,8 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True):
     """Sent to the webhook as bearer token, as `${VARIABLE}`."""
     events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
     """`denied`: the verdict is new and says no, or a promotion was refused. `held`: allowed, and waits for a person.
-    `failed`: a stage ended with an error. `vulnerable`: new advisories speak against a release that was promoted."""
+    `failed`: a stage ended with an error. `vulnerable`: new advisories speak against a release that was promoted.
+    `break-glass`: a person lets one go against its policy. `revoked`: a person revoked one."""
     timeout: Duration = Duration(seconds=10)
     """How long the command and the webhook may take, each."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -175,7 +175,7 @@ class _Gate:
         """What the gate lets pass, while nothing moves. Raises PromotionDenied, Unavailable."""
         asked = self.ask()
         for _ in range(MOST_LOOKS):
-            if asked.done or (self._seen(), self._named()) == (asked.seen, asked.before):
+            if asked.done or (self._named(), self._seen()) == (asked.before, asked.seen):
                 return asked
             asked = self.ask()
         raise Unavailable(
@@ -206,7 +206,8 @@ class _Gate:
     def look_back(self, asked: _Asked, record: Digest) -> None:
         """After the channel moved: judge what was attached meanwhile. Where it denies, the channel names again what it
         did. Raises PromotionDenied then."""
-        if self._seen().referrers - {record} == asked.seen.referrers:
+        seen = self._seen()
+        if replace(seen, referrers=seen.referrers - {record}) == asked.seen:
             return
         try:
             self.ask()

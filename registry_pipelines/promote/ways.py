@@ -10,14 +10,17 @@ from datetime import UTC, datetime, timedelta
 from registry_pipelines.errors import DigestInvalid
 from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.promote.approvals import read_approvals
 from registry_pipelines.promote.documents import TIME_FORMAT, PromotionRecord, Step
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.order import Channel, channel_before
 from registry_pipelines.promote.standing import Standing, records
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.release import Release
 from registry_pipelines.settings import Duration
+
+LAST = datetime.max.replace(tzinfo=UTC)
+"""After every record."""
 
 MAX_WALKED = 50
 """Promotions of the channel before that are walked back to find when a release left it."""
@@ -51,12 +54,13 @@ def read_way(
     before, release = channel_before(order, channel.name), standing.release
     if returns(standing, channel.name):
         return Way(channel, before)
-    approvals = read_approvals(place, release.digest, verifier, known=known)
-    unapproved = [
-        (capacity, why)
-        for capacity in channel.approvals
-        if (why := approvals.why_none(capacity, image=release.image, now=now))
-    ]
+    unapproved: list[tuple[str, str]] = []
+    if channel.approvals:
+        from registry_pipelines.promote.approvals import read_approvals  # few channels ask
+
+        approvals = read_approvals(place, release.digest, verifier, known=known)
+        told = ((each, approvals.why_none(each, image=release.image, now=now)) for each in channel.approvals)
+        unapproved = [(capacity, why) for capacity, why in told if why]
     stayed = timedelta()
     if channel.after is not None and before:
         stays = _stays(place, standing, before, verifier, now)
@@ -97,24 +101,40 @@ def enters(standing: Standing, way: Way) -> Outcome:
     return outcome
 
 
+def releases_before(place: Place, release: Release, channel: str, verifier: Verifier) -> list[Release]:
+    """What a channel named before a release came to it, the latest first, each once, as the chain of signed records
+    shows it. Raises RegistryError."""
+    found: dict[Digest, Release] = {}
+    for put in _walk(place, release.digest, release.image, channel, verifier, LAST):
+        if put.to_digest != release.digest:
+            found.setdefault(put.to_digest, Release(release.image, put.version, put.to_digest))
+    return list(found.values())
+
+
 def _stays(place: Place, standing: Standing, channel: str, verifier: Verifier, now: datetime) -> Iterator[timedelta]:
     """How long a release was under a channel, each time, the newest first: until now, or until the record of the
     release that took its place. What no chain of signed records shows counts for nothing."""
-    image, own = standing.release.image, standing.release.digest
     named, end = digest_at(place, channel), now.astimezone(UTC)
     bound = end + timedelta(seconds=1)
+    for put in _walk(place, named, standing.release.image, channel, verifier, bound) if named else ():
+        if put.to_digest == standing.release.digest:
+            yield end - _moment(put)
+        if put.from_digest != put.to_digest:  # a second record of the same move begins no new stay
+            end = _moment(put)
+
+
+def _walk(
+    place: Place, named: Digest, image: str, channel: str, verifier: Verifier, bound: datetime
+) -> Iterator[PromotionRecord]:
+    """The records of a channel backwards, each about what the one after it came from, as far as that is unbroken.
+    named: the digest to begin with. bound: the first record is before it."""
     for _ in range(MAX_WALKED):
-        if named is None:
-            return
-        found = standing.promotions(channel) if named == own else _promotions(place, named, image, channel, verifier)
+        found = _promotions(place, named, image, channel, verifier)
         put = max((each for each in found if _moment(each) < bound), key=_moment, default=None)
         if put is None:
             return
+        yield put
         bound = _moment(put)
-        if named == own:
-            yield end - bound
-        if put.from_digest != named:  # a second record of the same move begins no new stay
-            end = bound
         try:
             named = Digest.parse(put.from_digest)
         except DigestInvalid:  # empty for the first release of a channel

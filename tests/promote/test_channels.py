@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Promotion
+from registry_pipelines.promote.intervening import revoke
 from registry_pipelines.promote.judge import judge, require_promoted
 from registry_pipelines.promote.person import Person
 from registry_pipelines.promote.standing import latest_record, records
@@ -381,3 +383,81 @@ def test_cosign_verifies_a_promotion_record(good: Candidate, cosign: Cosign) -> 
     ship(good)
     verified = cosign.verify_attestation(good.key.public, PROMOTION_TYPE, f"{good.place}:prod")
     assert verified.returncode == 0, verified.stderr
+
+
+class Moving:
+    """A registry in which somebody does something at a moment of the promotion: once, before the channel is read for
+    the second time, or right after it has moved."""
+
+    def __init__(self, place: Place, act: Callable[[], object], *, late: bool) -> None:
+        self._registry, self._act, self._late, self.name = place.registry, act, late, place.registry.name
+        self._looks, self._done = 0, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def resolve(self, repository: str, reference: str) -> Any:
+        self._looks += str(reference) == "prod"
+        if not self._late and self._looks == 2:
+            self._once()
+        return self._registry.resolve(repository, reference)
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        self._registry.put_manifest(repository, manifest, tag=tag)
+        if self._late and tag == "prod":
+            self._once()
+
+    def _once(self) -> None:
+        if not self._done:
+            self._done = True
+            self._act()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the tag moves", "while it moves"])
+def test_a_revocation_or_a_report_that_comes_meanwhile_counts(place: Place, key: Key, late: bool) -> None:
+    shipped, one, two = (passing(place, key, name) for name in ("shipped", "one", "two"))
+    ship(shipped)
+
+    def revoke_it() -> None:
+        revoke(place, one.release, key.verifier, key.signer, by=JANE, reason="bad", now=NOW)
+
+    one.place = Place(Moving(place, revoke_it, late=late), place.repository)
+    with pytest.raises(PromotionDenied, match="revoked by jane"):
+        ship(one, now=NOW + timedelta(minutes=1))
+    assert channel(place) == shipped.top.digest, "it is where it was, or there again"
+
+    def scan_it() -> None:
+        two.attach_report(CRITICAL, scanned_at="2026-11-23T12:00:01Z")
+
+    two.place = Place(Moving(place, scan_it, late=late), place.repository)
+    with pytest.raises(PromotionDenied, match="CVE-2026-1"):
+        ship(two, now=NOW + timedelta(minutes=2))
+    assert channel(place) == shipped.top.digest
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the tag moves", "while it moves"])
+def test_a_version_tag_that_is_pushed_again_meanwhile_stops_it(place: Place, key: Key, late: bool) -> None:
+    ship(passing(place, key, "shipped"))
+    before = channel(place)
+    one, other = passing(place, key, "one"), candidate(place, key, "other")
+    stored = place.registry.get_manifest(place.repository, other.top.digest)
+
+    def push_again() -> None:
+        place.registry.put_manifest(place.repository, stored, tag=one.release.tag)
+
+    one.place = Place(Moving(place, push_again, late=late), place.repository)
+    with pytest.raises(PromotionDenied, match="a version tag never moves"):
+        ship(one, now=NOW + timedelta(minutes=1))
+    assert channel(place) == before
+
+
+def test_a_channel_that_moves_meanwhile_is_read_again_for_the_record(place: Place, key: Key) -> None:
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    stored = place.registry.get_manifest(place.repository, two.top.digest)
+
+    def move_it() -> None:
+        place.registry.put_manifest(place.repository, stored, tag="prod")
+
+    one.place = Place(Moving(place, move_it, late=False), place.repository)
+    done = ship(one, now=NOW + timedelta(minutes=1))
+    assert (done.record.from_digest, channel(place)) == (two.top.digest, one.top.digest)

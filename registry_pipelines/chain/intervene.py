@@ -1,0 +1,223 @@
+"""Break-glass: a release comes to a channel against its policy, for a time. And the list of what is open, of images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from registry_pipelines.chain.channels import channel_of
+from registry_pipelines.chain.next_steps import promoting, typed
+from registry_pipelines.chain.promote import judge
+from registry_pipelines.chain.releases import releases_of
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Image
+from registry_pipelines.errors import InputError, PromotionDenied
+from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.evidence.predicates import BREAK_GLASS_TYPE, CLOSING_TYPE, REVOCATION_TYPE, roles_for
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import OCI_EMPTY, SIGSTORE_BUNDLE
+from registry_pipelines.progress import count_text
+from registry_pipelines.promote import channels, intervening
+from registry_pipelines.promote.interventions import BrokenGlass, Interventions, Revoked, read_interventions
+from registry_pipelines.promote.person import Person, account
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.release import Release
+from registry_pipelines.threads import Pool
+
+THREADS = 16
+"""Releases whose lists of referrers are asked for at once: a small request each."""
+
+PREDICATE_ANNOTATION = "dev.sigstore.bundle.predicateType"
+OPENED = frozenset({BREAK_GLASS_TYPE, REVOCATION_TYPE})
+
+
+def open_glass(
+    session: Session, release: Release, by: Person | None = None, *, reason: str, lasts: timedelta, channel: str = ""
+) -> StageResult:
+    """Sign that a release may come to a channel (the last of its image unless told) against its policy, until when and
+    why. It is judged first, so that what is known against it is on record. Raises InputError: no reason, nothing that
+    is against it, or something that no break-glass excuses."""
+    started = time.monotonic()
+    image, place = session.image(release.image), session.source(release)
+    wanted = channel_of(image, channel or image.channel)
+    judge(session, release)
+    against = _against(session, release, wanted.name)
+    if not against:
+        raise InputError(
+            f"nothing is against {release.image}:{release.tag} on {wanted.name}: it needs no break-glass",
+            do=f"Run `{typed(session.config, *promoting(image, release.tag, wanted.name))}`",
+        )
+    made = intervening.break_glass(
+        place,
+        release,
+        session.verifier(),
+        session.keys.signer(*roles_for(BREAK_GLASS_TYPE)),
+        channel=wanted.name,
+        by=by or account(),
+        reason=reason,
+        lasts=lasts,
+        now=session.now(),
+        excused=against,
+    )
+    told = made.document
+    return StageResult(
+        stage="break-glass",
+        subject=release.key,
+        action=f"{wanted.name} may name it until {told.expires}",
+        digest=made.digest,
+        changed=True,
+        seconds=time.monotonic() - started,
+        facts={"release": release.key, "channel": wanted.name, "by": told.by, "expires": told.expires},
+        alerts=[f"BREAK-GLASS {release.image}:{release.tag}: {made.sentence()}"],
+        notes=[f"excused: {each}" for each in against],
+        next_steps=[
+            typed(session.config, *promoting(image, release.tag, wanted.name)),
+            typed(session.config, "break-glass", "close", f"{release.image}:{release.tag}")
+            + "  # as soon as it is put right; it is listed until then",
+        ],
+    )
+
+
+def _against(session: Session, release: Release, channel: str) -> list[str]:
+    image = session.image(release.image)
+    try:
+        channels.promoted_already(
+            session.source(release),
+            release,
+            session.policy_of(image, channel_of(image, channel)),
+            session.verifier(),
+            channel=channel,
+            order=image.order,
+            now=session.now(),
+        )
+    except PromotionDenied as denied:
+        return denied.reasons
+    return []
+
+
+def close_glasses(session: Session, release: Release, by: Person | None = None, *, reason: str = "") -> StageResult:
+    """Sign that every break-glass of a release holds no longer. Raises InputError where there is none."""
+    started = time.monotonic()
+    found = [each for each in interventions_of(session, release).listed if isinstance(each, BrokenGlass)]
+    if not found:
+        raise InputError(f"no break-glass of {release.image}:{release.tag} is open")
+    for each in found:
+        finish(session, release, each, by, reason=reason)
+    image, place = session.image(release.image), session.source(release)
+    naming = [each.name for each in image.order if digest_at(place, each.name) == release.digest]
+    still = [name for name in naming if _against(session, release, name)]
+    command = typed(session.config, *promoting(image, "EARLIER", still[0])) if still else ""
+    return StageResult(
+        stage="break-glass",
+        subject=release.key,
+        action=f"closed {count_text(len(found), 'break-glass', 'break-glasses')}",
+        digest=found[0].digest,
+        changed=True,
+        seconds=time.monotonic() - started,
+        facts={"release": release.key, "closed": len(found)},
+        alerts=[
+            f"{name} still names it, and its policy denies it: copies and new starts are refused" for name in still
+        ],
+        next_steps=[f"{command}  # or put right what is against it, and judge it again"] if still else [],
+    )
+
+
+def finish(
+    session: Session,
+    release: Release,
+    found: BrokenGlass | Revoked,
+    by: Person | None = None,
+    *,
+    reason: str = "",
+    lift: bool = False,
+) -> None:
+    """Sign the end of a break-glass or a revocation."""
+    roles = roles_for(BREAK_GLASS_TYPE) if lift else roles_for(CLOSING_TYPE)
+    intervening.end(
+        session.source(release),
+        release,
+        session.verifier(),
+        session.keys.signer(*roles),
+        found,
+        by=by or account(),
+        reason=reason,
+        now=session.now(),
+        lift=lift,
+    )
+
+
+def interventions_of(session: Session, release: Release) -> Interventions:
+    """What persons decided about a release, as the registry shows it now."""
+    known = read_attestations(session.source(release), release.digest, session.verifier())
+    return read_interventions(known, release.digest)
+
+
+def glasses(session: Session, images: Sequence[str] = ()) -> StageResult:
+    """Every break-glass of images (all unless named) that nobody closed, the expired, too; not ``ok`` where there is
+    one. Reads the list of referrers of every release. Raises InputError, RegistryError."""
+    return _listed(session, images, BrokenGlass)
+
+
+def revocations(session: Session, images: Sequence[str] = ()) -> StageResult:
+    """The same of revocations."""
+    return _listed(session, images, Revoked)
+
+
+def _listed(session: Session, images: Sequence[str], kind: type[BrokenGlass | Revoked]) -> StageResult:
+    started = time.monotonic()
+    named = [session.image(name) for name in images] or list(session.config.images.values())
+    verifier, now = session.verifier(), session.now()
+    rows: list[dict[str, Scalar]] = []
+    for image in named:
+        for release, found in _every(session, image, verifier):
+            rows += [_row(release, each, now) for each in found.listed if isinstance(each, kind)]
+    what = ("break-glass", "break-glasses") if kind is BrokenGlass else ("revocation", "revocations")
+    return StageResult(
+        stage=what[0],
+        subject=", ".join(each.name for each in named),
+        action=f"{count_text(len(rows), *what)} open" if rows else f"no {what[0]} is open",
+        seconds=time.monotonic() - started,
+        facts={"open": len(rows), "looked_at": f"{now:%Y-%m-%dT%H:%M:%SZ}"},
+        rows=rows,
+        ok=not rows,
+    )
+
+
+def _row(release: Release, found: BrokenGlass | Revoked, now: datetime) -> dict[str, Scalar]:
+    told = found.document
+    row: dict[str, Scalar] = {"release": f"{release.image}:{release.tag}", "by": told.by, "since": told.time}
+    if isinstance(found, BrokenGlass):
+        state = "expired" if found.expired(now) else "open"
+        row |= {"channel": found.document.channel, "until": found.document.expires, "state": state}
+    return row | {"reason": told.reason, "digest": release.digest}
+
+
+def _every(session: Session, image: Image, verifier: Verifier) -> list[tuple[Release, Interventions]]:
+    """The releases of an image with what persons decided about them: those under a tag, and what channels name."""
+    place = session.places.source(image)
+    found = {each.digest: each for each in releases_of(session, image)}
+    for channel in image.order:
+        digest = digest_at(place, channel.name)
+        if digest is not None:
+            found.setdefault(digest, Release(image.name, channel.name, digest))
+    with Pool(THREADS, "interventions") as pool:
+        read = pool.map(lambda release: _read(place, release.digest, verifier), found.values())
+        return list(zip(found.values(), read, strict=True))
+
+
+def _read(place: Place, digest: Digest, verifier: Verifier) -> Interventions:
+    """Opened only where the list of referrers may hold one: what we attach says its type there, too."""
+    referrers = place.registry.referrers(place.repository, digest)
+    if not any(map(_may_be_one, referrers)):
+        return Interventions()
+    return read_interventions(read_attestations(place, digest, verifier), digest)
+
+
+def _may_be_one(listed: Descriptor) -> bool:
+    kind = (listed.annotations or {}).get(PREDICATE_ANNOTATION)
+    return kind in OPENED or (kind is None and listed.artifact_type in (None, "", SIGSTORE_BUNDLE, OCI_EMPTY))
