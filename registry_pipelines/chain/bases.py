@@ -377,7 +377,7 @@ def _row(each: OnBase) -> dict[str, Scalar]:
         "state": each.state,
         "base_digest": base.digest if base else "",
         "replaced": base.replaced if base else "",
-        "base_bytes": sum(base.sizes) if base else 0,
+        "bytes": sum(base.sizes) if base else 0,
     }
 
 

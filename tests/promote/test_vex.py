@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.attestations import attest, attest_once
+from registry_pipelines.evidence.keys import generate_key, load_signer, load_verifier
 from registry_pipelines.evidence.predicates import OPENVEX_TYPE, OPENVEX_TYPES
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy
 from registry_pipelines.promote.gate import against_limits
+from registry_pipelines.promote.judge import judge
 from registry_pipelines.promote.vex import of_policy
-from tests.evidence.parts import Key
+from registry_pipelines.scan.openvex import stated_affected, write_openvex
+from tests.evidence.parts import NO_LOG, Cosign, Key
 from tests.promote.parts import CRITICAL, NOW, Candidate
 from tests.scan.reports import finding, report
 from tests.scan.test_openvex import document
@@ -106,3 +110,31 @@ def test_a_changed_file_changes_the_policy_and_a_moved_one_does_not() -> None:
     one = policy_with(says())
     assert one.digest != policy_with(says("fixed")).digest
     assert msgspec.structs.replace(one, vex=("a",)).digest == one.digest
+
+
+@pytest.mark.parametrize("name", [pytest.param(each, marks=pytest.mark.peer(each)) for each in ("cosign", "cosign2")])
+def test_what_cosign_attests_counts_and_it_verifies_ours(
+    bare: Candidate, tmp_path: Path, name: str, request: pytest.FixtureRequest
+) -> None:
+    program: Cosign = request.getfixturevalue(name)
+    files = generate_key(tmp_path / "person.key", form="cosign", password="x")
+    signer, verifier = load_signer(files.private, "x"), load_verifier([bare.key.public, files.public])
+    bare.attach_everything(CRITICAL)
+    bare.sign(policy_with(says()))
+    image = f"{bare.place}@{bare.top.digest}"
+    (program.home / "predicate.json").write_bytes(document(says()))
+    made = program(
+        *("attest", "--key", str(files.private), "--yes", "--type", "openvex", "--predicate", "predicate.json"),
+        *(*NO_LOG[name], image),
+        password="x",
+    )
+    assert made.returncode == 0, made.stderr
+    verdict = judge(bare.place, bare.top, DEFAULT_POLICY, verifier, image="app", now=NOW)
+    assert verdict.allow and "not_affected" in verdict.accepted[0]
+    ours = write_openvex(
+        [stated_affected(bare.report((CRITICAL,)), CRITICAL, author="me", action="x")], author="me", now=NOW
+    )
+    attest_once(bare.place, bare.top, OPENVEX_TYPE, msgspec.Raw(ours), signer, att_tag=True)
+    told = program.verify_attestation(files.public, OPENVEX_TYPE, image)
+    assert told.returncode == 0, told.stderr
+    assert judge(bare.place, bare.top, DEFAULT_POLICY, verifier, image="app", now=NOW).allow  # ours counts for nothing
