@@ -21,7 +21,7 @@ def trusted_keys(config: Config) -> KeySet:
     """The keys that are believed. Raises InputError for a file that cannot be read."""
     from registry_pipelines.evidence.keys import load_verifier
 
-    return load_verifier(
+    believed = load_verifier(
         config.trusted_keys,
         config.trusted_by_role,
         until=config.retired_keys,
@@ -29,6 +29,12 @@ def trusted_keys(config: Config) -> KeySet:
         attestors=config.attestors,
         keyless=_identities(config),
     )
+    own = config.signing.notation
+    if own is None or own.trust is None:
+        return believed
+    from registry_pipelines.chain.notation import CertificateQuestion
+
+    return believed.certified_by(CertificateQuestion(own.trust))
 
 
 def _identities(config: Config) -> Keyless | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import Scalar
@@ -14,6 +16,8 @@ if TYPE_CHECKING:  # certificates bring 80 modules along, and most configuration
     from registry_pipelines.config.model import Notation
     from registry_pipelines.evidence.model import Signer
     from registry_pipelines.evidence.notation.signers import CertifiedSigner
+    from registry_pipelines.evidence.notation.trust import Trust
+    from registry_pipelines.evidence.revocation import Revocations
 
 
 def certified_signer(own: Notation, person: Signer | None) -> CertifiedSigner:
@@ -52,6 +56,36 @@ def signing_by_certificate(session: Session) -> Callable[[Place, Descriptor], li
         return [{"kind": f"signature (notation {form})", "digest": made.descriptor.digest, "new": made.changed}]
 
     return sign
+
+
+class CertificateQuestion:
+    """Asks a Notation trust policy for the gate; see ``evidence.model.Verifier.uncertified``. The policy is read at the
+    first question. Safe for many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def _asked(self) -> tuple[Trust, Revocations]:
+        from registry_pipelines.evidence.notation.trust import read_trust
+        from registry_pipelines.evidence.revocation import Revocations
+
+        return read_trust(self._folder), Revocations()
+
+    def __call__(self, place: Place, subject: Descriptor) -> str:
+        """Why no signature of a manifest is believed; empty when one is. What a level only logs about who signed is no
+        belief."""
+        from registry_pipelines.errors import EvidenceError
+        from registry_pipelines.sign.notation import verify_notation
+
+        trust, revocations = self._asked
+        try:
+            found = verify_notation(place, subject, trust, revocation=revocations)
+        except EvidenceError as error:
+            return error.what
+        if any(each.verified.authentic for each in found.signatures):
+            return ""
+        return "; ".join(found.remarks()[:10])
 
 
 def verify_by_certificate(

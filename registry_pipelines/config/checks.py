@@ -358,6 +358,10 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
 
 def _notation(config: Config) -> Iterable[tuple[str, str]]:
     own = config.signing.notation
+    if own is None or own.trust is None:
+        for name, policy in config.policies.items():
+            if "notation" in policy.required:
+                yield f"policies.{name}.required", "wants `notation`, and there is no `signing.notation.trust` to ask"
     if own is None or own.certificates:
         return
     if not own.trust:

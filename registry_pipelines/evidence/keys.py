@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date
@@ -38,6 +38,8 @@ from registry_pipelines.progress import count_text
 if TYPE_CHECKING:  # certificates are read where identities are believed
     from registry_pipelines.evidence.bundles import Bundle
     from registry_pipelines.evidence.keyless.believed import Keyless
+    from registry_pipelines.oci.manifests import Descriptor
+    from registry_pipelines.registry.protocol import Place
 
 MAX_SIGNATURE_BYTES = 128
 """A DER signature of P-256 has at most 72 bytes."""
@@ -106,12 +108,25 @@ class KeySet:
         self._terms = terms
         self._attestors = attestors
         self._own: Mapping[Role, Sequence[str]] = {}
+        self._uncertified: Callable[[Place, Descriptor], str] | None = None
 
     def under(self, attestors: Collection[str]) -> KeySet:
         """See Verifier."""
         narrowed = copy(self)
         narrowed._attestors = self._attestors.under(attestors)
         return narrowed
+
+    def certified_by(self, uncertified: Callable[[Place, Descriptor], str]) -> KeySet:
+        """The same, and whom a Notation trust policy believes. uncertified: as :meth:`uncertified`."""
+        wider = copy(self)
+        wider._uncertified = uncertified
+        return wider
+
+    def uncertified(self, place: Place, subject: Descriptor) -> str:
+        """See Verifier."""
+        if self._uncertified is None:
+            return "there is no Notation trust policy to ask (signing.notation.trust)"
+        return self._uncertified(place, subject)
 
     def attestor(self, name: str) -> Attestor | None:
         """See Verifier."""

@@ -12,6 +12,7 @@ from registry_pipelines.oci.manifests import Descriptor
 if TYPE_CHECKING:
     from registry_pipelines.evidence.attestors import Attestor
     from registry_pipelines.evidence.bundles import Bundle
+    from registry_pipelines.registry.protocol import Place
 
 
 def key_name(key_id: str) -> str:
@@ -74,6 +75,11 @@ class Verifier(Protocol):
     def counts_as(self, key_id: str, attestor: str, predicate_type: str) -> bool:
         """Whether a statement of this type by this key is one of ``attestor``, a name for those who may say it: of the
         keys of that name where there is one, else of whoever is believed for the type."""
+        ...
+
+    def uncertified(self, place: Place, subject: Descriptor) -> str:
+        """Why no signature of a manifest by certificate (Notation) is believed, a sentence; empty when one is. Raises
+        RegistryError, InputError for a trust policy that cannot be read."""
         ...
 
     def attestor(self, name: str) -> Attestor | None:

@@ -23,7 +23,9 @@ from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
 from registry_pipelines.settings import FILE, Duration, EntryName, Instead, Names, Size, Unwritten
 
-Required = Literal["provenance", "sbom", "vulnerabilities", "signature", "streaming-index", "hot-pack", "approved-base"]
+Required = Literal[
+    "provenance", "sbom", "vulnerabilities", "signature", "notation", "streaming-index", "hot-pack", "approved-base"
+]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
 """What a policy requires unless it says so."""
 AT_PROMOTION: tuple[Required, ...] = ("hot-pack",)
@@ -135,6 +137,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     `hot-pack`, which is not required unless it is written either: a pack of what a start reads, signed by the indexer.
     It is asked for when the channel moves, for a recording runs the image, and no image is run before it is allowed:
     a release that lacks nothing else is held, not denied.
+    `notation`, not required unless written: a signature by certificate that `signing.notation.trust` believes.
     `approved-base`, not required unless written: each image stands on one of `bases`, by its layers."""
     bases: tuple[Annotated[str, Names("bases")], ...] = ()
     """With `approved-base`: the bases that it takes; all of `bases` unless told."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,8 @@ class Evidence:
     signatures: tuple[ImageSignature, ...]
     signature_problem: str
     """Why there is no believed signature; empty when there is one."""
+    notation_problem: str = field(default="", kw_only=True)
+    """The same of signatures by certificate; asked only for a policy that wants one."""
     attestations: Attestations
     report: JudgedReport | None
     rejected: tuple[Rejected, ...]
@@ -131,22 +133,24 @@ def gather(
     now: datetime,
     known: Attestations | None = None,
     indexes: bool = False,
+    notation: bool = False,
     attestors: Collection[str] = (),
     bases: Sequence[KnownBase] | None = None,
 ) -> Evidence:
     """Read signatures, attestations and reports about ``top`` and verify them.
 
     known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it. indexes:
-    read those by which nodes stream, too. attestors: those that the policy names, which ``verifier`` is ``under``.
-    bases: those that an image may stand on, for a policy that asks.
+    read those by which nodes stream, too. notation: ask about a signature by certificate. attestors: those that the
+    policy names, which ``verifier`` is ``under``. bases: those that an image may stand on, for a policy that asks.
 
     Raises RegistryError when the registry does not answer. Bad evidence raises nothing: it is listed as rejected and
     the rules find it missing. A release that is itself broken is told in ``problem``.
     """
     try:
-        return _gathered(
+        evidence = _gathered(
             place, top, verifier, image=image, now=now, known=known, indexes=indexes, attestors=attestors, bases=bases
         )
+        return replace(evidence, notation_problem=verifier.uncertified(place, top.descriptor)) if notation else evidence
     except ContentError as error:
         return Evidence(
             release=top.digest,

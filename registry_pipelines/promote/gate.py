@@ -308,9 +308,10 @@ def warnings_denied(evidence: Evidence, policy: Policy) -> Outcome:
 
 
 def is_signed(evidence: Evidence, policy: Policy) -> Outcome:
-    """The image is signed by a trusted key, as ``.sig`` or bundle."""
-    missing = "signature" in policy.required and evidence.signature_problem
-    return Outcome([f"signature: {evidence.signature_problem}"], [Step(kind="sign")]) if missing else Outcome()
+    """The image is signed by a trusted key, as ``.sig`` or bundle, and by a certificate where the policy wants it."""
+    problems = {"signature": evidence.signature_problem, "notation": evidence.notation_problem}
+    reasons = [f"{name}: {problem}" for name, problem in problems.items() if name in policy.required and problem]
+    return Outcome(reasons, [Step(kind="sign")] if reasons else [])
 
 
 def is_attested(evidence: Evidence, policy: Policy) -> Outcome:

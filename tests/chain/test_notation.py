@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, EvidenceMissing, InputError, SignatureInvalid
+from registry_pipelines.evidence.keys import generate_key, load_verifier
+from registry_pipelines.promote.documents import Policy
+from registry_pipelines.promote.judge import judge
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from tests.chain.fleet import Fleet, push
@@ -225,3 +228,36 @@ def test_check_says_what_is_wrong_with_the_files(fleet: Fleet) -> None:
     assert "there is no Notation trust policy" in said
     (fleet.folder / "trust" / "trustpolicy.json").write_text(json.dumps({"version": "1.0", "trustPolicies": []}))
     assert "it has no statement" in run(fleet, "config", "check", code=8).output
+
+
+def test_a_policy_that_requires_it_denies_what_no_certificate_signed(fleet: Fleet) -> None:
+    fleet.path.write_text(fleet.path.read_text() + "policies:\n  default: {required: [signature, notation]}\n")
+    trust = trusting(fleet, ROOT)
+    chain, release, unsigned = configured(fleet, trust=str(trust)), fleet.release("v1"), fleet.release("v2")
+    chain.sign(release)
+    assert chain.judge(release).ok
+    trusting(fleet, make_root("another"))
+    fresh = Chain(load(fleet.path, {}))
+    [reason] = [each for each in fresh.judge(release).reasons if each.startswith("notation: ")]
+    assert "authenticity" in reason
+    assert fresh.judge(unsigned).reasons[:2] == [
+        "signature: the image is not signed",
+        "notation: the image has no Notation signature",
+    ]
+    trusting(fleet, make_root("another"), signatureVerification={"level": "audit"})
+    audited = Chain(load(fleet.path, {})).judge(release)
+    assert any(each.startswith("notation: only logged") for each in audited.reasons)
+    assert not audited.ok
+    skipping = {"registryScopes": [str(chain.place("app"))], "signatureVerification": {"level": "skip"}}
+    trusting(fleet, ROOT, trustStores=[], trustedIdentities=[], **skipping)
+    assert any("verifies nothing here" in each for each in Chain(load(fleet.path, {})).judge(release).reasons)
+    with pytest.raises(ConfigInvalid, match=r"there is no `signing.notation.trust` to ask"):
+        fleet.reload((f", trust: {trust}", ""))
+
+
+def test_keys_alone_know_no_certificates(fleet: Fleet) -> None:
+    place, _ = fleet.chain.place("app"), fleet.release("v1")
+    verifier = load_verifier([generate_key(fleet.folder / "one.key").public])
+    policy = Policy(required=("notation",))
+    verdict = judge(place, place.registry.resolve(place.repository, "v1"), policy, verifier, image="app")
+    assert "notation: there is no Notation trust policy to ask (signing.notation.trust)" in verdict.reasons

@@ -5,14 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.evidence.der import write_der, write_integer, write_oid
 from registry_pipelines.evidence.timestamps import MAX_TOKEN_BYTES, read_response, verify_token, write_request
 from tests.doubles.authorities import STAMPS, Issued, OpensslTimestamps, make_root
 
@@ -111,6 +117,92 @@ def test_the_authority_must_be_valid_at_the_moment_it_names(peer: Callable[[str]
     token = read_response(authority.answer(write_request(SIGNED).raw), SIGNED)
     with pytest.raises(SignatureInvalid, match="was valid until"):
         verify_token(token, SIGNED, anchors=[ROOT.certificate])
+
+
+SHA256, TST = "2.16.840.1.101.3.4.2.1", "1.2.840.113549.1.9.16.1.4"
+
+
+def made_by_hand(
+    by: Issued,
+    *,
+    content_type: str = TST,
+    digest_of: bytes | None = None,
+    named: x509.Certificate | None = None,
+    accuracy: int = 1,
+    extension: bytes = b"",
+    signers: int = 1,
+    attributes: bool = True,
+    imprint: bytes = SIGNED,
+) -> bytes:
+    """A token with any fault wanted, signed all the same. digest_of, named: what its attributes say about its content
+    and its certificate."""
+
+    def sequence(*parts: bytes) -> bytes:
+        return write_der(0x30, *parts)
+
+    def octets(raw: bytes) -> bytes:
+        return write_der(0x04, raw)
+
+    def attribute(kind: str, value: bytes) -> bytes:
+        return sequence(write_oid(kind), write_der(0x31, value))
+
+    algorithm, now = sequence(write_oid(SHA256)), datetime.now(UTC)
+    info = sequence(
+        write_integer(1),
+        write_oid("1.2.3"),
+        sequence(algorithm, octets(sha256(imprint).digest())),
+        write_integer(7),
+        write_der(0x18, f"{now:%Y%m%d%H%M%S}Z".encode()),
+        sequence(write_integer(accuracy)),
+        *([write_der(0xA1, extension)] if extension else []),
+    )
+    named_der = (named or by.certificate).public_bytes(Encoding.DER)
+    told = [
+        attribute("1.2.840.113549.1.9.3", write_oid(content_type)),
+        attribute("1.2.840.113549.1.9.4", octets(sha256(info if digest_of is None else digest_of).digest())),
+        attribute("1.2.840.113549.1.9.16.2.47", sequence(sequence(sequence(octets(sha256(named_der).digest()))))),
+    ]
+    signature = by.key.sign(write_der(0x31, *told), ec.ECDSA(hashes.SHA256()))
+    signer = sequence(
+        write_integer(1),
+        sequence(by.certificate.issuer.public_bytes(), write_integer(by.certificate.serial_number)),
+        algorithm,
+        *([write_der(0xA0, *told)] if attributes else []),
+        sequence(write_oid("1.2.840.10045.4.3.2")),
+        octets(signature),
+    )
+    data = sequence(
+        write_integer(3),
+        write_der(0x31, algorithm),
+        sequence(write_oid(TST), write_der(0xA0, octets(info))),
+        write_der(0xA0, *(one.public_bytes(Encoding.DER) for one in by.chain)),
+        write_der(0x31, *[signer] * signers),
+    )
+    return sequence(write_oid("1.2.840.113549.1.7.2"), write_der(0xA0, data))
+
+
+EXTENSION = write_der(0x30, write_oid("1.2.3.4"), write_der(0x01, b"\xff"), write_der(0x04, b""))
+HARMLESS = write_der(0x30, write_oid("1.2.3.4"), write_der(0x04, b""))
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"content_type": "1.2.840.113549.1.7.1"}, "what the timestamp's signer signed is no timestamp"),
+    ({"digest_of": b"other"}, "the timestamp's signature is over other content"),
+    ({"named": ROOT.certificate}, "is signed for another certificate of the same name"),
+    ({"extension": EXTENSION}, "critical extension that is not understood"),
+    ({"signers": 2}, "has 2 signers"),
+    ({"signers": 0}, "has 0 signers"),
+    ({"attributes": False}, "no signed attributes"),
+    ({"accuracy": 86400}, "was valid until"),
+    ({"accuracy": 86401}, "accuracy makes no sense"),
+    ({"imprint": b"other"}, "of other bytes"),
+]
+
+
+def test_a_token_made_by_hand_is_believed_and_with_any_fault_it_is_not(stamper: Issued) -> None:
+    for good in ({}, {"extension": HARMLESS}):
+        assert verify_token(made_by_hand(stamper, **good), SIGNED, anchors=[ROOT.certificate]).policy == "1.2.3"
+    for fault, words in FAULTS:
+        with pytest.raises(SignatureInvalid, match=words):
+            verify_token(made_by_hand(stamper, **fault), SIGNED, anchors=[ROOT.certificate])
 
 
 @given(st.data())

@@ -49,6 +49,11 @@ class VerifiedEnvelope:
     logged: tuple[str, ...]
     """Checks that failed and are only logged by the statement's level; empty: nothing failed."""
 
+    @property
+    def authentic(self) -> bool:
+        """Whether somebody signed who is trusted, or only somebody, as the level ``audit`` takes it."""
+        return not any(problem.startswith("authenticity") for problem in self.logged)
+
 
 def read_envelope(raw: bytes, media_type: str, *, where: str = "") -> Envelope:
     """Parse either form; nothing is verified. Raises SignatureInvalid."""
