@@ -164,7 +164,7 @@ def publish(
     if not verifier.counts_as(signer.key_id, approval.capacity, APPROVAL_TYPE):
         raise InputError(
             f"the key {signer.key_id[:19]} does not count as {approval.capacity}, so nobody would believe it",
-            do="Sign with a key that does, or trust this one: signing.person, or trust.attestors",
+            do="Sign with a key that does (--key FILE), or trust this one: signing.person, or trust.attestors",
         )
     known = read_attestations(place, release.digest, verifier)
     said = [
