@@ -16,11 +16,11 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.sign.identities import signed_identity
 from tests.chain.fleet import Fleet
-from tests.evidence.conftest import cosign
+from tests.evidence.conftest import cosign, cosign2
 from tests.evidence.parts import Cosign
 from tests.patience import patient
 
-__all__ = ["cosign"]
+__all__ = ["cosign", "cosign2"]
 CONSUMERS = ("signing:", "policies: {default: {consumers: [gcp, airgap]}}\nsigning:")
 
 
@@ -64,9 +64,9 @@ def skopeo(peer: Callable[[str], str], fleet: Fleet, tmp_path: Path) -> Skopeo:
     return Skopeo(peer("skopeo-sigstore"), folder, fleet.config.trusted_keys[0])
 
 
-@pytest.mark.peer("skopeo-sigstore", "cosign")
+@pytest.mark.peer("skopeo-sigstore", "cosign", "cosign2")
 def test_who_compares_the_signed_repository_with_its_own_admits_a_replica(
-    fleet: Fleet, skopeo: Skopeo, cosign: Cosign
+    fleet: Fleet, skopeo: Skopeo, cosign: Cosign, cosign2: Cosign
 ) -> None:
     """gcp is a consumer of its own, eu is none."""
     release = shipped(fleet, CONSUMERS)
@@ -91,6 +91,8 @@ def test_who_compares_the_signed_repository_with_its_own_admits_a_replica(
     private = fleet.chain.mirror_places("app", "airgap")[-1]
     located = {str(each["resourceUri"]).partition("?repository_url=")[2] for each in found}
     assert located == {"", str(gcp), str(private)}
+    for program in (cosign, cosign2):
+        assert program.verify(fleet.config.trusted_keys[0], f"{gcp}@{release.digest}").returncode == 0
     assert not fleet.chain.judge(release).changed and not fleet.chain.sign(release).changed
 
 
