@@ -5,9 +5,10 @@
 - what is there: ``collect`` reads layers as streams; ``os_databases``, ``language_packages``, ``software_lists`` (SBOMs
   that wheels carry) and ``wheel_contents`` name ``components``; ``ownership`` and ``grouping`` join what is one thing
 - how it is written: ``cyclonedx``, ``purls``, ``facts``
-- what is known against it: ``advisories`` (the store) reads ``osv`` records, ``merge`` joins aliases, ``match`` holds
-  them against components (``judging``) by ``versions`` and ``version_texts``; ``rating``, ``cvss`` and ``cvss4`` say
-  how bad it is; ``changes`` holds two images against each other
+- what is known against it: ``advisories`` (the store) reads ``osv`` records (``requirement_records``: RubySec's and
+  RustSec's forms), ``match`` holds them against components (``judging``) by ``versions``, ``version_orders`` and
+  ``version_texts``; ``rating``, ``cvss`` and ``cvss4`` say how bad it is; ``changes`` holds two images against each
+  other
 - where that comes from: ``advisory_sets`` (what is in place), ``updating`` (the next set, from the export that ``feed``
   reads, by its ``listings``), ``deriving`` (of Debian's changelogs, which ``deb_changelog`` reads), ``importing`` (the
   same from files), ``set_archives`` (a set in one file)

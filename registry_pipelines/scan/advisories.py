@@ -7,6 +7,7 @@ costs a hash. Records that could not be read are kept with the reason: a report 
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 import threading
 import zipfile
@@ -28,11 +29,11 @@ from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.media_types import OCI_LAYER
 from registry_pipelines.progress import count_text
 from registry_pipelines.scan.advisory_sets import describe, root_of
-from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Record, RecordInvalid, read_record
+from registry_pipelines.scan.osv import MAX_RECORD_BYTES, Form, Record, RecordInvalid, read_record
 from registry_pipelines.scan.report import AdvisoryFacts
 from registry_pipelines.scan.versions import DERIVED, normal_name, spoken_of
 
-STORE_FORMAT = 4
+STORE_FORMAT = 5
 """Part of a store's file name; raised when its tables or the reading of records change."""
 
 MAX_RECORDS = 5_000_000
@@ -45,6 +46,8 @@ CLOCK_TOLERANCE = timedelta(days=1)
 """A newest record from further in the future cannot be true, and would keep the data young for ever."""
 
 _SUFFIXES = (".json", ".yaml", ".yml")
+_RUSTSEC = re.compile(r"(?:\A|/)RUSTSEC-[0-9]{4}-[0-9]{4,6}\.md\Z")
+"""Other Markdown is documentation."""
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -232,7 +235,12 @@ def _record_paths(source: Path) -> list[Path]:
 
 
 def _is_visible(name: str, suffixes: tuple[str, ...] = _SUFFIXES) -> bool:
-    return name.endswith(suffixes) and not any(part.startswith(".") for part in name.split("/"))
+    shown = name.endswith(suffixes) or _RUSTSEC.search(name)
+    return bool(shown) and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _form(name: str) -> Form:
+    return "json" if name.endswith(".json") else "markdown" if name.endswith(".md") else "yaml"
 
 
 def _documents(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -303,7 +311,7 @@ def _fill(connection: sqlite3.Connection, source: Path, digest: Digest) -> Advis
     for name, raw in _documents(source):
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         try:
-            record = read_record(raw, is_yaml=not name.endswith(".json"))
+            record = read_record(raw, form=_form(name))
         except RecordInvalid as error:
             unreadable += 1
             connection.execute("INSERT INTO problem VALUES (?, ?)", (shown, str(error)))

@@ -1,16 +1,17 @@
-"""OSV records (OSV schema 1.7, ossf.github.io/osv-schema): reading them."""
+"""OSV records (OSV schema 1.7, ossf.github.io/osv-schema): reading them, and what comes in another form as them."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, date
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import yaml
 
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.times import read_time
+from registry_pipelines.scan.requirement_records import is_rubysec, rubysec, rustsec
 from registry_pipelines.scan.versions import normal_ecosystem
 
 MAX_RECORD_BYTES = 8 * 1024 * 1024
@@ -100,8 +101,13 @@ class RecordInvalid(ValueError):
     """A record cannot be read; inside the scan room only, it becomes an Unknown with this text as reason."""
 
 
-def read_record(raw: bytes, *, is_yaml: bool) -> Record:
-    """Parse one record, JSON or YAML; unknown fields are left out. Raises RecordInvalid with the reason.
+Form = Literal["json", "yaml", "markdown"]
+"""``markdown``: RustSec's own."""
+
+
+def read_record(raw: bytes, *, form: Form) -> Record:
+    """Parse one record; unknown fields are left out. YAML may be RubySec's own form. Raises RecordInvalid with the
+    reason.
 
     YAML: unquoted timestamps arrive as datetimes and are taken; unquoted versions (1.10 becomes 1.1) are refused, and
     so are aliases, which no publisher uses and which expand without bound.
@@ -110,9 +116,19 @@ def read_record(raw: bytes, *, is_yaml: bool) -> Record:
         raise RecordInvalid(f"has {len(raw)} bytes, at most {MAX_RECORD_BYTES} are read")
     try:
         record = (
-            msgspec.convert(_load_yaml(raw), ready(Record)) if is_yaml else msgspec.json.decode(raw, type=ready(Record))
+            msgspec.json.decode(raw, type=ready(Record))
+            if form == "json"
+            else msgspec.convert(_load_yaml(raw) if form == "yaml" else rustsec(raw), ready(Record))
         )
-    except (msgspec.MsgspecError, yaml.YAMLError, UnicodeError, RecursionError, ValueError, OverflowError) as error:
+    except (
+        msgspec.MsgspecError,
+        yaml.YAMLError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:
         raise RecordInvalid(" ".join(str(error).split())[:300] or type(error).__name__) from error
     if record.schema_version and not _SUPPORTED_SCHEMA.match(record.schema_version):
         raise RecordInvalid(f"has the unknown schema_version {record.schema_version[:40]!r}")
@@ -138,6 +154,8 @@ def _load_yaml(raw: bytes) -> Any:
             value = document.get(name)
             if isinstance(value, date):
                 document[name] = value.isoformat()
+    if is_rubysec(document):
+        return rubysec(document)
     return document
 
 

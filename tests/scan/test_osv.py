@@ -12,13 +12,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from registry_pipelines.scan.judging import Judgement, entries_for, judge
-from registry_pipelines.scan.osv import Affected, Record, RecordInvalid, read_record
+from registry_pipelines.scan.osv import Affected, Form, Record, RecordInvalid, read_record
 from registry_pipelines.scan.rating import Rating, rate, worst
 
 
 def record(*affected: object, **fields: object) -> Record:
     raw = {"id": "X-1", "modified": "2024-01-01T00:00:00Z", "affected": list(affected), **fields}
-    return read_record(msgspec.json.encode(raw), is_yaml=False)
+    return read_record(msgspec.json.encode(raw), form="json")
 
 
 def package(*events: dict[str, str], versions: tuple[str, ...] = (), kind: str = "ECOSYSTEM", **more: Any) -> object:
@@ -302,7 +302,7 @@ def test_the_worst_known_rating_counts() -> None:
 
 def test_yaml_timestamps_and_texts() -> None:
     advisory = read_record(
-        b"id: A\nmodified: 2024-05-01 10:00:00+02:00\nwithdrawn: 2024-05-02\ndetails: |\n  one\n  two\n", is_yaml=True
+        b"id: A\nmodified: 2024-05-01 10:00:00+02:00\nwithdrawn: 2024-05-02\ndetails: |\n  one\n  two\n", form="yaml"
     )
     assert (advisory.modified, advisory.withdrawn, advisory.summary) == (
         "2024-05-01T08:00:00Z",
@@ -331,12 +331,12 @@ def test_yaml_timestamps_and_texts() -> None:
 )
 def test_unreadable_yaml_says_why(raw: bytes) -> None:
     with pytest.raises(RecordInvalid):
-        read_record(raw, is_yaml=True)
+        read_record(raw, form="yaml")
 
 
 def test_a_star_in_a_text_is_no_alias() -> None:
     assert (
-        read_record(b"id: A\nmodified: 2024-01-01T00:00:00Z\ndetails: 'see *this* one'", is_yaml=True).summary
+        read_record(b"id: A\nmodified: 2024-01-01T00:00:00Z\ndetails: 'see *this* one'", form="yaml").summary
         == "see *this* one"
     )
 
@@ -349,15 +349,15 @@ GOOD = msgspec.json.encode(
 def test_every_truncation_of_json_is_our_error() -> None:
     for length in range(len(GOOD)):
         with pytest.raises(RecordInvalid):
-            read_record(GOOD[:length], is_yaml=False)
+            read_record(GOOD[:length], form="json")
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.binary(max_size=300), st.integers(0, len(GOOD)), st.booleans())
-def test_any_bytes_are_read_or_refused(noise: bytes, at: int, is_yaml: bool) -> None:
+@given(st.binary(max_size=300), st.integers(0, len(GOOD)), st.sampled_from(["json", "yaml", "markdown"]))
+def test_any_bytes_are_read_or_refused(noise: bytes, at: int, form: Form) -> None:
     for raw in (noise, GOOD[:at] + noise[:3] + GOOD[at:]):
         try:
-            read_record(raw, is_yaml=is_yaml)
+            read_record(raw, form=form)
         except RecordInvalid:
             continue
 
