@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ import yaml
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import InputError
-from registry_pipelines.evidence.keys import generate_key
+from registry_pipelines.evidence.attestations import attest
+from registry_pipelines.evidence.keys import generate_key, load_signer
+from registry_pipelines.evidence.predicates import BREAK_GLASS_TYPE, REVOCATION_TYPE
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.documents import TIME_FORMAT
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, free_ports, push, start, write_advisory
@@ -276,8 +280,9 @@ def test_objects_of_other_kinds_are_searched_and_what_holds_no_pod_is_refused(cl
     refused(api.create(workload("Pod", {"initContainers": [{"name": "x"}]})), "unreadable")
 
 
-def test_a_release_that_turns_out_bad_starts_no_more(tmp_path: Path, asked: Callable[..., ApiServer]) -> None:
-    """As soon as a scan says so, before anybody judges again; kept answers end after `keep`."""
+def test_a_release_that_turns_out_bad_starts_no_more(tmp_path: Path) -> None:
+    """As soon as a scan says so, before anybody judges again, but by a break-glass, of which every answer warns; and
+    when it is revoked, by nothing. Kept answers end after `keep`."""
     with ExitStack() as stack:
         fleet = start(tmp_path, stack)
         release = fleet.release("v1.0.0")
@@ -288,12 +293,51 @@ def test_a_release_that_turns_out_bad_starts_no_more(tmp_path: Path, asked: Call
         server = stack.enter_context(stack.enter_context(chain.admission_webhook()))
         api = ApiServer(server.port, certificates.ca.read_bytes())
         stack.callback(api.close)
-        image = f"{chain.place('app')}@{release.digest}"
-        assert api.create(pod(image)).allowed
+        image, place = pod(f"{chain.place('app')}@{release.digest}"), chain.place("app")
+
+        def ask() -> Answered:
+            time.sleep(0.002)
+            return api.create(image)
+
+        assert ask().allowed
         write_advisory(fleet.folder / "advisories", package="goodwheel")
         assert not fleet.chain.vulnerabilities(release).ok
-        time.sleep(0.002)
-        refused(api.create(pod(image)), "not-allowed", "goodwheel")
+        refused(ask(), "not-allowed", "goodwheel")
+        moment, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (0, 4))
+        told = {"image": "app", "version": "v1.0.0", "release": str(release.digest), "reason": "the fix is urgent"}
+        told |= {"by": "jane", "identity": "claimed", "time": moment.strftime(TIME_FORMAT)}
+        subject = place.registry.resolve(place.repository, release.digest)
+        signer = load_signer(fleet.config.signing_key)
+        glass = {**told, "channel": "prod", "expires": later.strftime(TIME_FORMAT)}
+        attest(place, subject, BREAK_GLASS_TYPE, glass, signer)
+        answered = ask()
+        assert answered.allowed and "break-glass by jane" in answered.warnings[0]
+        assert "break-glass" in answered.audit["images"]
+        attest(place, subject, REVOCATION_TYPE, told, signer)
+        refused(ask(), "revoked", "revoked by jane")
+
+
+def test_a_cluster_may_run_what_is_on_its_way(tmp_path: Path) -> None:
+    """With `channel: staging`; without, the last channel of the image counts."""
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        release = fleet.release("v1.0.0")
+        certificates = make_certificates(tmp_path / "tls")
+        order = ("targets: [eu, gcp]", "targets: [eu, gcp], channels: [staging, prod]")
+        chain = fleet.reload(order, ("signing:", f"{settings(certificates, channel='staging')}signing:"))
+        assert fleet.judged(release)
+        chain.promote(release, channel="staging")
+        told = pod(f"{chain.place('app')}@{release.digest}")
+        for words, allowed in ((), True), (("channel: staging", "channel: prod"), False):
+            chain = fleet.reload(words) if words else chain
+            server = stack.enter_context(stack.enter_context(chain.admission_webhook()))
+            api = ApiServer(server.port, certificates.ca.read_bytes())
+            answered = api.create(told)
+            api.close()
+            server.stop()
+            assert answered.allowed is allowed
+            if not allowed:
+                refused(answered, "not-promoted", "prod")
 
 
 def test_a_source_that_does_not_answer_lets_nothing_start(tmp_path: Path) -> None:
