@@ -115,7 +115,6 @@ def bases(session: Session, names: Collection[str] = ()) -> StageResult:
         changed=any(changed.values()),
         seconds=time.monotonic() - started,
         facts={
-            "bases": len(chosen),
             "images": len(standing),
             **{f"images_{state}": count for state, count in counts.items()},
             "base_bytes": sum(

@@ -9,7 +9,8 @@ import pytest
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.release import Release
-from tests.chain.fleet import Fleet
+from registry_pipelines.scan.publish import read_report
+from tests.chain.fleet import Fleet, write_advisory
 from tests.scan.scanner_documents import grype, grype_match, trivy, trivy_finding, trivy_version
 
 GOOD = "pkg:pypi/goodwheel@1.0"
@@ -108,3 +109,15 @@ def test_a_report_in_a_file_is_pending_until_it_is_there_and_its_age_counts(flee
     assert "advisories of grype: its database is of" in told(chain.judge(release))
     path.write_bytes(grype(grype_match("GHSA-1", GOOD), about=release.digest, built=days_ago(1)))
     assert "GHSA-1" in told(chain.vulnerabilities(release))
+
+
+def test_a_rescan_keeps_what_another_scanner_found(fleet: Fleet, release: Release) -> None:
+    chain = configured(fleet, "{grype: {reports: grype.json}}")
+    path = fleet.folder / "grype.json"
+    path.write_bytes(grype(grype_match("GHSA-1", GOOD), about=release.digest, built=days_ago(1)))
+    chain.vulnerabilities(release)
+    write_advisory(fleet.folder / "advisories", package="goodwheel")
+    assert chain.rescan().changed
+    _, report = read_report(chain.place("app"), release.digest)
+    assert {name for each in report.findings for name in each.ids} == {"GHSA-1", "TEST-2026-1"}
+    assert [scanner.name for scanner in report.scanners] == ["grype"]
