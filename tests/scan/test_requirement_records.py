@@ -168,7 +168,7 @@ def _numbers(version: str) -> list[int]:
     return numbers
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=120)
 @given(
     st.lists(
         st.lists(st.tuples(st.sampled_from(["~>", ">=", ">", "<", "<=", "="]), GEMS), min_size=1, max_size=2),
@@ -202,7 +202,7 @@ def test_what_cannot_be_read_says_so(document: bytes, form: Any) -> None:
         read_record(document, form=form)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.binary(max_size=40), st.integers(0, len(CRATE)))
 def test_any_damage_is_read_or_refused(noise: bytes, at: int) -> None:
     for raw, form in ((CRATE, "markdown"), (GEM.encode(), "yaml")):
