@@ -548,7 +548,7 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
         for attestation in evidence.attestations.verified
         if attestation.predicate_type in OPENVEX_TYPES and states_something(attestation, evidence.release)
     }
-    if PROVENANCE_TYPE in policy.predicate_types:
+    if PROVENANCE_TYPE in policy.predicate_types or evidence.attestors or "approved-base" in policy.required:
         used |= {
             (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
             for origin in evidence.origins

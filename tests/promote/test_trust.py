@@ -313,12 +313,14 @@ def certified(good: Candidate, tmp_path: Path) -> Callable[..., Verdict]:
         files[name] = tmp_path / f"{name}.pem"
         files[name].write_bytes(issued.certificate.public_bytes(Encoding.PEM))
 
-    def verdict(*, root: str = "root", subject: str = "x509.subject: C=GB, ST=X, O=platform") -> Verdict:
+    def verdict(
+        *, root: str = "root", subject: str = "x509.subject: C=GB, ST=X, O=platform", now: datetime = NOW
+    ) -> Verdict:
         certificates = AttestorCertificates(roots=(files[root],), identities=(subject,))
         attestors = {"platform": AttestorFiles(["signature"], certificates=certificates)}
         verifier = load_verifier([good.key.public], attestors=attestors)
         policy = Policy(attestors="platform", required=("provenance", "sbom", "vulnerabilities"))
-        return judge(good.place, good.top, policy, verifier, image="app", now=NOW)
+        return judge(good.place, good.top, policy, verifier, image="app", now=now)
 
     return verdict
 
@@ -332,9 +334,11 @@ def test_a_signature_by_certificate_is_an_attestors(
     (tmp_path / "leaf.key").write_bytes(LEAF.key_pem)
     (tmp_path / "leaf.pem").write_bytes(LEAF.pem)
     signer = load_certified_signer(tmp_path / "leaf.key", tmp_path / "leaf.pem")
-    made = sign_notation(good.place, good.top, signer, now=NOW)
+    made = sign_notation(good.place, good.top, signer, now=NOW).descriptor
     verdict = certified()
     assert verdict.allow, verdict.reasons
-    assert made.descriptor.digest in {used.digest for used in verdict.evidence}
+    assert made.digest in {used.digest for used in verdict.evidence}
     for other in (certified(root="stranger"), certified(subject="x509.subject: C=GB, ST=X, O=Other")):
         assert not other.allow and "no Notation signature is believed" in other.reasons[0]
+    expired = certified(now=datetime.now(UTC) + timedelta(days=3))  # and no timestamp says when it was signed
+    assert any(each.startswith("attestor platform:") and "valid until" in each for each in expired.reasons)
