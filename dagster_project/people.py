@@ -39,6 +39,10 @@ class Ask(dg.Config):
         description="Your name, for the signed record, where you let a release go. Leave it empty behind a proxy that "
         "names you.",
     )
+    channel: str = Field(
+        default="",
+        description="The channel that you let it go to, of an image with several; the step says which is the next.",
+    )
 
 
 def config_to_ask(name: str = "") -> dict[str, Any]:

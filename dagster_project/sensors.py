@@ -342,6 +342,25 @@ def evidence_that_allows(chain: Chain, release: Release) -> str:
     return verdict.digest if verdict.ok else ""
 
 
+def going_on(context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str]) -> dict[str, str]:
+    """Releases that came to a channel and may come to the next one by themselves now, by key: its hours are over, or
+    somebody approved it. Only those that a channel names are asked about; the name of the next is in the answer."""
+    several = [name for name in images if len(chain.config.images[name].order) > 1]
+    if not several:
+        return {}
+    known = known_releases(chain, release_keys(context.instance), several)
+    busy, found = under_way(context.instance), dict[str, str]()
+    for key in named_by_channels(context, chain, known):
+        try:
+            channel = "" if key in busy else chain.goes_on(known[key])
+        except RegistryPipelinesError as error:  # one release's trouble must not hold the others
+            context.log.warning("%s: cannot be asked whether it goes on: %s", key, error)
+            continue
+        if channel:
+            found[key] = f"channel {channel}"
+    return found
+
+
 def waits(instance: dg.DagsterInstance, key: str) -> bool:
     """Whether a release is allowed and waits for a person, by what its newest run ended with."""
     newest = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: key}), limit=1)
@@ -357,10 +376,12 @@ def look_for_allowed(
             skip_reason=f"{count_text(len(whole), 'short key')} to be made first", cursor=context.cursor
         )
     held = held_back(context.instance, chain, images)
-    memory.keep(held)
+    going = going_on(context, chain, images)
+    memory.keep([*held, *going])
     waiting = {key: release for key, release in held.items() if waits(context.instance, key)}
     # A person promoted these on the command line: a run shows that, and copies them.
     allowed, started = named_by_channels(context, chain, waiting), monotonic()
+    allowed |= going
     judged = [key for key in held if key not in waiting]
     for place, key in enumerate(next_after(judged, memory.last, MAX_JUDGED)):
         if place and monotonic() - started >= LONGEST_LOOK_S:

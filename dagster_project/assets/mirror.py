@@ -32,6 +32,10 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
         if release.image not in mirror.images:
             context.log.info("%s is not mirrored by %s", release.image, mirror.name)
             return
+        order = chain.config.images[release.image].order
+        if len(order) > 1 and order[-1].name not in chain.channels_reached(release):
+            context.log.info("%s takes what came to %s", mirror.name, order[-1].name)
+            return
         with refusals(context), progress_in_log(context, chain) as logged_chain:
             result = logged_chain.mirror_release(release, mirror.name)
         yield succeeded(context, result)

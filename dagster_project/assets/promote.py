@@ -7,9 +7,22 @@ import dagster as dg
 from dagster_project.checks import GATE, POLICY, of_releases, outcome, warning
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.people import Ask, who_asks
-from dagster_project.report import HELD, Materialized, denial, facts, materialized, observed, refusals, tag_outcome
+from dagster_project.report import (
+    HELD,
+    Materialized,
+    Metadata,
+    denial,
+    facts,
+    materialized,
+    observed,
+    refusals,
+    table,
+    tag_outcome,
+)
 from dagster_project.resources import ChainParam
+from registry_pipelines.chain import Chain
 from registry_pipelines.errors import PromotionDenied, PromotionHeld
+from registry_pipelines.release import Release
 
 GROUP = "promote"
 
@@ -57,20 +70,34 @@ def promotion(
     with refusals(context):
         try:
             person = who_asks(context, config)
-            result = chain.promote(release, person) if person else chain.promote_automatically(release)
+            if person:
+                result = chain.promote(release, person, channel=config.channel.strip())
+            else:
+                result = chain.promote_automatically(release)
         except PromotionHeld as held:
             tag_outcome(context, HELD[held.state])
-            context.log_event(observed("promotion", context.partition_key, HELD[held.state], denial(held)))
+            shown = denial(held) | channels(chain, release)
+            context.log_event(observed("promotion", context.partition_key, HELD[held.state], shown))
             yield warning(outcome(GATE, passed=False, reasons=held.reasons, outcome=HELD[held.state]))
             return
         except PromotionDenied as error:
             yield outcome(GATE, passed=False, reasons=error.reasons, outcome="denied")
-            context.log_event(observed("promotion", context.partition_key, "denied", denial(error)))
+            shown = denial(error) | channels(chain, release)
+            context.log_event(observed("promotion", context.partition_key, "denied", shown))
             raise
     if result.facts.get("waits"):
         tag_outcome(context, "held")
-        context.log_event(observed("promotion", context.partition_key, "held", facts(result), result.action))
+        shown = facts(result) | channels(chain, release)
+        context.log_event(observed("promotion", context.partition_key, "held", shown, result.action))
         yield outcome(GATE, passed=True, note=result.action)
     else:
         tag_outcome(context, "promoted")
-        yield materialized(result, outcome(GATE, passed=True))
+        gate = outcome(GATE, passed=not result.alerts, reasons=result.alerts)
+        done = materialized(result, warning(gate) if result.alerts else gate)
+        yield done._replace(metadata={**(done.metadata or {}), **channels(chain, release)})
+
+
+def channels(chain: Chain, release: Release) -> Metadata:
+    """Of an image with several channels how the release stands with each: why it was held is there in plain words."""
+    several = len(chain.config.images[release.image].order) > 1
+    return {"channels": table(chain.channel_rows(release))} if several else {}

@@ -46,7 +46,7 @@ def channel_for(session: Session, release: Release, name: str = "") -> Channel:
     told = f"; the next one that {release.tag} comes to" if coming else ", for example, where it goes back"
     raise InputError(
         f"{release.image} has several channels: {', '.join(each.name for each in image.order)}",
-        do=f"Say which: --channel {(coming or image.order[-1]).name}{told}",
+        do=f"Say which: --channel {(coming or image.order[-1]).name}{told}. In Dagster: `channel` of `promotion`",
     )
 
 

@@ -268,6 +268,17 @@ def _coming_to(session: Session, release: Release, channel: Channel) -> ChannelS
     return ChannelState(channel.name, WAITS if channel.promote == "manual" else "may come there")
 
 
+def goes_on(session: Session, release: Release) -> str:
+    """The channel that a release may come to by itself now; empty for none. Nothing is written. Raises
+    RegistryError."""
+    coming = next_channel(session, release)
+    if coming is None or coming.promote != "auto":
+        return ""
+    state = _coming_to(session, release, coming)
+    newer = channels.newer_on(session.source(release), release, session.verifier(), channel=coming.name)
+    return "" if state.why or newer else coming.name
+
+
 def start_problems(session: Session, release: Release) -> list[str]:
     """What keeps a release that is allowed from the channel it comes to next by the way it starts: what is missing, too
     large or too slow; empty where its policy asks nothing. Read from the registry now. Raises ContentError,

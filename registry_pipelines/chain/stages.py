@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.notify import Notifier
 from registry_pipelines.chain.places import Located
-from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
 from registry_pipelines.errors import EvidenceError, PromotionDenied, PromotionHeld, RegistryPipelinesError
@@ -459,6 +459,23 @@ class Chain:
         reasons = [*result.notes, *result.next_steps]
         problems = self.notify("held", release, stage="promote", what=result.action, reasons=reasons)
         return replace(result, notes=[*result.notes, *problems])
+
+    def channel_rows(self, release: Release) -> list[dict[str, Scalar]]:
+        """How a release stands with each channel of its image, in order and plain words: a row for each. Read only.
+        Raises RegistryError."""
+        from registry_pipelines.chain import promote
+
+        return [
+            {"channel": each.name, "state": each.state, "why": "; ".join(each.why)}
+            for each in promote.standings(self._session, release)
+        ]
+
+    def goes_on(self, release: Release) -> str:
+        """The channel that a release may come to by itself now: the next one, where that is ``promote: auto`` and the
+        gate lets it; empty for none. Read only. Raises RegistryError."""
+        from registry_pipelines.chain import promote
+
+        return promote.goes_on(self._session, release)
 
     def start_problems(self, release: Release) -> list[str]:
         """What keeps a release that is allowed from being promoted by the way it starts: no hot pack, no measurement,
