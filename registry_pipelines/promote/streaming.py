@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from registry_pipelines.evidence.model import Rejected, VerifiedAttestation, Verifier
 from registry_pipelines.oci.digest import Digest
@@ -21,7 +22,9 @@ from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.left_out import never_indexed
 from registry_pipelines.stream.model import DEFAULT_MIN_LAYER_SIZE
-from registry_pipelines.stream.signed_index import SignedIndex, find_index
+
+if TYPE_CHECKING:
+    from registry_pipelines.stream.signed_index import SignedIndex
 
 MAX_LAYERS_NAMED = 3
 
@@ -57,6 +60,8 @@ def read_indexes(
 
     One request for each part of an index. Raises RegistryError when the registry does not answer.
     """
+    from registry_pipelines.stream.signed_index import find_index  # its formats are eight modules; few policies ask
+
     found: dict[Digest, tuple[ImageIndex, ...]] = {}
     rejected: list[Rejected] = []
     for entry in images:

@@ -524,7 +524,7 @@ def test_a_webhook_is_a_secret_and_its_token_never_goes_without_tls(tmp_path: Pa
     [found] = problems(tmp_path, text, HOOK="http://chat.example/s3cret", HOOK_TOKEN="w0rd")
     assert found == ":11: notify.token: would be sent without TLS; the address of `webhook` begins with https:// then"
     [found] = problems(tmp_path, SMALL + "notify: {token: '${HOOK_TOKEN}', events: [refused]}\n", HOOK_TOKEN="w0rd")
-    assert "unknown value `refused`; there are: denied, failed, held" in found
+    assert "unknown value `refused`; there are: break-glass, denied, failed, held, revoked, vulnerable" in found
     [found] = problems(tmp_path, SMALL + "notify: {token: '${HOOK_TOKEN}', command: ['']}\n", HOOK_TOKEN="w0rd")[1:]
     assert found == ":11: notify.token: is sent to `webhook`, and there is none"
 
@@ -679,4 +679,4 @@ def test_who_is_believed_beside_keys(tmp_path: Path) -> None:
         for each in problems(tmp_path, SMALL + attestors)
     )
     nobody = "trust: {attestors: {ci: {attests: [provenance]}}}\n"
-    assert any("names neither `keys` nor `keyless`" in each for each in problems(tmp_path, SMALL + nobody))
+    assert any("so nobody would count as it" in each for each in problems(tmp_path, SMALL + nobody))
