@@ -202,21 +202,21 @@ def test_a_certificate_that_was_taken_back_signs_nothing_any_more(
         chain.verify(release)
 
 
-@pytest.mark.parametrize(
-    ("told", "words"),
-    [
-        ("{}", "names neither `certificates` to sign with nor `trust` to verify with"),
-        ("{key: notation.key}", "is for signing, and there are no `certificates`"),
-        ("{trust: trust, lasts: 1d}", "is for signing, and there are no `certificates`"),
-        ("{certificates: chain.pem, form: pkcs7}", "form"),
-        ("{certificates: chain.pem, timestamps: {url: 'ftp://a', roots: chain.pem}}", "url"),
-    ],
-)
-def test_a_configuration_that_cannot_be_meant_is_refused(fleet: Fleet, told: str, words: str) -> None:
-    text = fleet.path.read_text().replace("{generate: true}", f"{{generate: true, notation: {told}}}")
-    fleet.path.write_text(text)
-    with pytest.raises(ConfigInvalid, match=words):
-        load(fleet.path, {})
+MISTAKES = [
+    ("{}", "names neither `certificates` to sign with nor `trust` to verify with"),
+    ("{key: notation.key}", "is for signing, and there are no `certificates`"),
+    ("{trust: trust, lasts: 1d}", "is for signing, and there are no `certificates`"),
+    ("{certificates: chain.pem, form: pkcs7}", "form"),
+    ("{certificates: chain.pem, timestamps: {url: 'ftp://a', roots: chain.pem}}", "url"),
+]
+
+
+def test_a_configuration_that_cannot_be_meant_is_refused(fleet: Fleet) -> None:
+    right = fleet.path.read_text()
+    for told, words in MISTAKES:
+        fleet.path.write_text(right.replace("{generate: true}", f"{{generate: true, notation: {told}}}"))
+        with pytest.raises(ConfigInvalid, match=words):
+            load(fleet.path, {})
 
 
 def test_check_says_what_is_wrong_with_the_files(fleet: Fleet) -> None:

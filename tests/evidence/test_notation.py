@@ -181,6 +181,17 @@ def test_each_check_is_enforced_logged_or_skipped_as_the_level_says(form: Any) -
         verify(raw, trust_of(other, signatureVerification=enforced), now=now)
 
 
+def test_an_identity_is_one_of_those_that_are_named() -> None:
+    raw, anchors = forged_jws(SIGNER, payload_of(IMAGE)), {"ca": [ROOT.certificate]}
+    for named, believed in ((["C=GB, ST=X, O=a", "C=GB, ST=X, O=platform"], True), (["C=GB, ST=X, O=a"], False)):
+        trust = trust_of(anchors, trustedIdentities=[f"x509.subject: {one}" for one in named])
+        if believed:
+            assert verify(raw, trust, now=datetime.now(UTC)).authentic
+            continue
+        with pytest.raises(SignatureInvalid, match="is not among the trusted identities"):
+            verify(raw, trust, now=datetime.now(UTC))
+
+
 def test_a_timestamp_may_be_wanted_only_when_the_certificate_has_expired() -> None:
     raw = forged_jws(SIGNER, payload_of(IMAGE))
     anchors = {"ca": [ROOT.certificate], "tsa": STAMPS}

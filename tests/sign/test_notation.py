@@ -119,6 +119,11 @@ ATTACKS = [
     jws("no scheme", "signing scheme is 'None'", {SCHEME: None}),
     jws("a time that is none", "no RFC 3339 time", {f"{PREFIX}signingTime": "yesterday"}),
     jws("an authority's time in the other scheme", "is not told as the scheme", {AUTHENTIC: "2026-01-01T00:00:00Z"}),
+    jws(
+        "an authority without any time",
+        "is not told as the scheme",
+        {SCHEME: "notary.x509.signingAuthority", f"{PREFIX}signingTime": None},
+    ),
     jws("an authority without its time", "is not told as the scheme", {SCHEME: "notary.x509.signingAuthority"}),
     jws(
         "an authority that is not trusted as one",
@@ -183,6 +188,11 @@ ATTACKS = [
     cose("another payload type", "the payload is 'text/plain'", {3: "text/plain"}),
     cose("payload changed", "did not make this signature", after=lambda it: Tagged(18, [*it[:2], it[2] + b" ", it[3]])),
     cose("signature changed", "did not make this signature", after=lambda it: Tagged(18, [*it[:3], it[3][:-1] + b"?"])),
+    cose(
+        "a byte in the middle of the signature",
+        "did not make this signature",
+        after=lambda it: Tagged(18, [*it[:3], it[3][:32] + bytes(1) + it[3][32:]]),
+    ),
     cose("no tag", "no COSE_Sign1", after=lambda it: it),
     cose("three parts", "has 3 parts", after=lambda it: Tagged(18, it[:3])),
     cose("no chain", "0 certificates", chain=[]),

@@ -108,8 +108,9 @@ KEYS = [rsa.generate_private_key(65537, 2048), rsa.generate_private_key(65537, 3
 KEYS += [ec.generate_private_key(curve()) for curve in (ec.SECP384R1, ec.SECP521R1)]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("key", KEYS, ids=["RSA 2048", "RSA 3072", "P-384", "P-521"])
+@pytest.mark.parametrize(
+    ("key", "form"), zip(KEYS, FORMS * 2, strict=True), ids=["RSA 2048", "RSA 3072", "P-384", "P-521"]
+)
 def test_every_kind_of_key_in_both_directions(
     place: Place, notation: Notation, tmp_path: Path, key: object, form: Form
 ) -> None:
