@@ -157,6 +157,7 @@ def test_an_alias_more_is_nothing_new(fleet: Fleet) -> None:
     new_advisory(fleet, aliases=["CVE-2026-7777"])
     result = chain.rescan()
     assert result.ok and result.facts["changed"] == 1 and told(kept) == []
+    assert [row["new_findings"] for row in result.rows] == [0]
     assert chain.statuses(["app"])[0].vulnerable == ()
 
 
