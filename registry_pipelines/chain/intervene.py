@@ -158,8 +158,8 @@ def interventions_of(session: Session, release: Release) -> Interventions:
 
 
 def glasses(session: Session, images: Sequence[str] = ()) -> StageResult:
-    """Every break-glass of images (all unless named) that nobody closed, the expired, too; not ``ok`` where there is
-    one. Reads the list of referrers of every release. Raises InputError, RegistryError."""
+    """Every break-glass of images (all unless named) that nobody closed, the expired, too; ``facts["open"]``. Reads the
+    list of referrers of every release. Raises InputError, RegistryError."""
     return _listed(session, images, BrokenGlass)
 
 
@@ -184,7 +184,6 @@ def _listed(session: Session, images: Sequence[str], kind: type[BrokenGlass | Re
         seconds=time.monotonic() - started,
         facts={"open": len(rows), "looked_at": f"{now:%Y-%m-%dT%H:%M:%SZ}"},
         rows=rows,
-        ok=not rows,
     )
 
 

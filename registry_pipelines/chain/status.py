@@ -32,6 +32,7 @@ from registry_pipelines.promote.findings import newly_against
 from registry_pipelines.promote.interventions import BrokenGlass, Revoked
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.promote.standing import Standing, read_standing, records
+from registry_pipelines.promote.ways import returns
 from registry_pipelines.registry.contents import contents_of
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
@@ -374,8 +375,10 @@ class _Look:
         if revoked := standing.interventions.revoked:
             return "revoked", (revoked.sentence(),)
         denied = latest is None or not latest.verdict.allow
-        if denied and outcome.passes:
-            return "break-glass", tuple(outcome.accepted)
+        glass = standing.interventions.excuse(channel.name, image.name, self._now)
+        only = denied or not returns(standing, channel.name)  # the gate itself lets it not be there
+        if glass and only and outcome.passes:
+            return "break-glass", tuple(outcome.accepted) or (glass.sentence(),)
         if latest is None:
             return "none", (f"nobody judged it by policy {policy.name}",)
         if not latest.verdict.allow:

@@ -65,7 +65,7 @@ def list_glasses(options: Options, images: tuple[str, ...]) -> None:
     with options.chain() as chain:
         result = chain.break_glasses(images)
     show_result(result, as_json=options.as_json)
-    if not result.ok:
+    if result.facts["open"]:
         sys.exit(EvidenceError.exit_code)
 
 
@@ -108,7 +108,7 @@ def revoke(
             earlier = chain.find_release(back_to) if back_to else None
             result = chain.revoke(chain.find_release(release), person, reason=reason, back_to=earlier)
     show_result(result, as_json=options.as_json)
-    if not result.ok:
+    if result.exit_code or (lists and result.facts["open"]):
         sys.exit(result.exit_code or EvidenceError.exit_code)
 
 

@@ -48,7 +48,7 @@ from registry_pipelines.promote.starts import Starts, starts_within
 from registry_pipelines.promote.streaming import streams, way_of
 from registry_pipelines.promote.trust import used_by_attestors, vouched_for
 from registry_pipelines.promote.vex import states_something
-from registry_pipelines.promote.ways import Way, enters
+from registry_pipelines.promote.ways import Way, enters, returns
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.report import Report
@@ -140,7 +140,7 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     than the judged one breaks that policy: a rescan counts before anybody judges again, and unsigned it can only deny.
     (3) A signed record of its image put the channel on it: the digest may be another image's,
     too. (4) The version tag is the release's own, since it goes along, and nobody revoked it. While a break-glass
-    holds, (1) and (2) are excused; when it has expired they are asked again.
+    holds, (1) and (2) are excused; when it is over they are asked again, and a record that only it made counts no more.
     Not asked again: the age of the advisories and the end of exceptions, which are the verdict's.
     """
     outcome = _allowed(standing, reports, policy, now)
@@ -152,6 +152,9 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     glass = standing.interventions.excuse(channel, standing.release.image, now)
     if glass and not outcome.passes:
         return _excused(outcome, glass, hard)
+    if not glass and standing.promotions(channel) and not returns(standing, channel):
+        outcome.reasons.append(f"promotion: only a break-glass put {channel} on it, and that holds no longer")
+        outcome.steps.append(Step(kind="promote"))
     outcome.reasons += [] if outcome.passes else _expired(standing, channel, now)
     return outcome
 

@@ -11,6 +11,7 @@ from registry_pipelines.promote.approvals import new_approval
 from registry_pipelines.promote.approvals import publish as publish_approval
 from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Promotion
+from registry_pipelines.promote.judge import require_promoted
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.promote.person import Person
 from registry_pipelines.registry.protocol import Place
@@ -123,8 +124,16 @@ def test_what_a_break_glass_let_in_was_not_let_in_by_the_gate(place: Place, key:
     assert (done.record.break_glass, channel(place)) == (opened, one.top.digest)
     assert done.accepted[1].startswith("excused: time: prod wants 1d under staging")
     assert not go(one, "prod", order, NOW + HOUR).changed
+
+    def leave(now: datetime) -> None:
+        require_promoted(place, one.release, DEFAULT_POLICY, key.verifier, channel="prod", now=now)
+
+    leave(NOW + HOUR)
+    with pytest.raises(PromotionDenied, match="only a break-glass put prod on it, and that holds no longer"):
+        leave(NOW + 5 * HOUR)
     late = NOW + 5 * HOUR  # the glass has expired: it is no rollback, and the time is asked for
     assert held(one, "prod", order, late)[0] == "time"
     regular = go(one, "prod", order, NOW + 24 * HOUR)
     assert (regular.changed, regular.record.break_glass) == (True, ""), "now the policy itself lets it be there"
     assert not go(one, "prod", order, NOW + 25 * HOUR).changed
+    leave(NOW + 25 * HOUR)
